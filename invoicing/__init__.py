@@ -1,0 +1,1 @@
+"""Invoicing: notas fiscais, issued and cancelled. Knows no other room."""

@@ -1,0 +1,1 @@
+"""Orders: the business transaction, its API, and saga.py, the declaration."""

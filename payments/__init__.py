@@ -1,0 +1,1 @@
+"""Payments: money taken and given back. Knows no other room."""

@@ -1,0 +1,76 @@
+"""Strict readers of the environment: what is set must make sense, or the process does not start.
+
+Every variable is read here and nowhere else, and leaves an entry in `VARIABLES`, from which
+docs/configuration.md is tested.
+"""
+
+import dataclasses
+import datetime
+import os
+import re
+
+from django.core import exceptions
+
+VARIABLES: dict[str, "Variable"] = {}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variable:
+    """One environment variable, as docs/configuration.md lists it."""
+
+    name: str
+    kind: str
+    default: str | None
+    """None where there is none: the process refuses to start without it."""
+
+
+def text(name: str, default: str | None = None) -> str:
+    """A string; without a default it must be set."""
+    VARIABLES[name] = Variable(name=name, kind="text", default=default)
+    value = os.environ.get(name, default)
+    if value is None:
+        raise exceptions.ImproperlyConfigured(
+            f"{name} is not set. Set it in the environment (`make up` and `make test` set it"
+            " for the local stack); see docs/configuration.md."
+        )
+    return value
+
+
+def boolean(name: str, default: bool) -> bool:
+    """`1`, `true`, `0` or `false`; anything else is refused."""
+    value = _read(name, "boolean", str(int(default))).lower()
+    if value not in ("1", "true", "0", "false"):
+        raise _refused(name, value, "1, true, 0 or false")
+    return value in ("1", "true")
+
+
+def integer(name: str, default: int) -> int:
+    """A whole number."""
+    value = _read(name, "integer", str(default))
+    if not re.fullmatch(r"-?\d+", value):
+        raise _refused(name, value, "a whole number")
+    return int(value)
+
+
+def duration(name: str, default: str) -> datetime.timedelta:
+    """A length of time such as `250ms`, `90s`, `15m`, `2h` or `10d`."""
+    units = {"ms": "milliseconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    value = _read(name, "duration", default)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value)
+    if not match:
+        raise _refused(name, value, "a number with a unit, such as 250ms, 90s, 15m, 2h or 10d")
+    return datetime.timedelta(**{units[match[2]]: float(match[1])})
+
+
+def words(name: str, default: str) -> list[str]:
+    """Words separated by commas; none where it is empty."""
+    return [word.strip() for word in _read(name, "words", default).split(",") if word.strip()]
+
+
+def _read(name: str, kind: str, default: str) -> str:
+    VARIABLES[name] = Variable(name=name, kind=kind, default=default)
+    return os.environ.get(name, default).strip()
+
+
+def _refused(name: str, value: str, wanted: str) -> exceptions.ImproperlyConfigured:
+    return exceptions.ImproperlyConfigured(f"{name} is {value!r}; it must be {wanted}.")

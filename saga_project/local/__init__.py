@@ -1,0 +1,1 @@
+"""All that lets the project run on one bare machine; production needs none of it."""

@@ -1,0 +1,111 @@
+"""Settings of the whole project: one file, every variable read strictly, a reason beside each number.
+
+Nothing secret has a default: outside the local stack, which makes its own secrets, the process
+refuses to start without them. docs/configuration.md lists every variable.
+"""
+
+import datetime
+import pathlib
+
+import dj_database_url
+
+from saga_project import env
+
+BASE_DIR = pathlib.Path(__file__).resolve().parent.parent
+
+# --- Django -----------------------------------------------------------------------------------
+
+DEBUG = env.boolean("DEBUG", False)
+SECRET_KEY = env.text("SECRET_KEY")
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", "")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_filters",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "sagas",
+    "payments",
+    "inventory",
+    "invoicing",
+    "shipping",
+    "orders",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "saga_project.urls"
+WSGI_APPLICATION = "saga_project.wsgi.application"
+ASGI_APPLICATION = "saga_project.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# Connections live as long as their process: celery.py keeps them across tasks and drops the dead
+# ones, which is what CONN_HEALTH_CHECKS finds out after a restart of the server.
+DATABASES = {
+    "default": {
+        **dj_database_url.parse(env.text("DATABASE_URL"), conn_max_age=None, conn_health_checks=True),
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("pt-br", "Português (Brasil)")]
+TIME_ZONE = "UTC"
+USE_TZ = True
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+APPEND_SLASH = False
+"""Paths of the API have no trailing slash, and a wrong one should say so instead of redirecting."""
+
+# A body larger than this is refused before it is read; an order of 100 lines is about 8 KB.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+
+# --- Celery: the fast path. The rows decide; see docs/architecture.md --------------------------
+
+CELERY_BROKER_URL = env.text("BROKER_URL")
+
+# --- The engine ---------------------------------------------------------------------------------
+
+SAGAS_SWEEP_EVERY = env.duration("SAGAS_SWEEP_EVERY", "1s")
+"""How often sagas whose time has come are looked for."""
+
+SAGAS_GRACE = env.duration("SAGAS_GRACE", "5s")
+"""How long a saga's message may be under way before the sweep asks whether it was lost."""
+
+# --- Providers ----------------------------------------------------------------------------------
+
+PAYMENTS_URL = env.text("PAYMENTS_URL")
+INVOICING_URL = env.text("INVOICING_URL")
+SHIPPING_URL = env.text("SHIPPING_URL")
+
+WEBHOOK_SECRET = env.text("WEBHOOK_SECRET")
+"""Shared with the providers, which sign their callbacks with it (Standard Webhooks)."""

@@ -1,0 +1,8 @@
+"""The WSGI door."""
+
+import os
+
+from django.core import wsgi
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
+application = wsgi.get_wsgi_application()

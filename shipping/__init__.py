@@ -1,0 +1,1 @@
+"""Shipping: goods on their way and called back. Knows no other room."""
