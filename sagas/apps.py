@@ -1,0 +1,19 @@
+"""The engine's registration with Django."""
+
+from django import apps
+from django.core import checks as django_checks
+
+
+class SagasConfig(apps.AppConfig):
+    """Finds every app's saga.py once all apps are there."""
+
+    name = "sagas"
+    verbose_name = "Sagas"
+
+    def ready(self) -> None:
+        """Find the declarations and register the checks on them."""
+        from sagas import checks, registry
+
+        registry.discover()
+        django_checks.register(checks.check_declarations, "sagas")
+        django_checks.register(checks.check_live_versions, django_checks.Tags.database)

@@ -1,0 +1,48 @@
+"""The engine's errors. Each docstring is the message, and says what the caller may do."""
+
+import inspect
+from typing import Any
+
+
+class SagaError(Exception):
+    """Something is wrong with a saga."""
+
+    def __init__(self, message: str | None = None, **context: Any) -> None:
+        self.context = context
+        super().__init__(message or inspect.getdoc(type(self)))
+
+
+class UnknownSaga(SagaError):
+    """No saga with that name and version is declared; declare it in an app's saga.py, or correct the name."""
+
+
+class NotFound(SagaError):
+    """There is no such saga instance; look its id up with `manage.py saga list`."""
+
+
+class AlreadyLive(SagaError):
+    """A live saga has this business key already; wait for it to end, or follow that one."""
+
+
+class NotInTransaction(SagaError):
+    """A saga begins in the transaction of its business rows; call this inside transaction.atomic()."""
+
+
+class MissingFacts(SagaError):
+    """`given` must name exactly the facts that the saga's declaration asks for."""
+
+
+class TooLate(SagaError):
+    """The saga is past its point of no return, or has ended; read its state and act on that."""
+
+
+class NotAllowed(SagaError):
+    """This move does not apply to the saga's present state; read the state and choose another."""
+
+
+class LostRace(SagaError):
+    """Another worker moved the saga first; nothing was written, and nothing need be done."""
+
+
+class StepFailed(SagaError):
+    """A step failed and the saga turned round; raised only so that Celery calls the error callback."""

@@ -1,0 +1,70 @@
+"""Every declared saga, by name and version: found in each app's `saga.py`, as admin modules are."""
+
+from collections.abc import Iterator
+
+from django.utils import module_loading
+
+from sagas import definition, errors
+
+_sagas: dict[tuple[str, int], definition.Saga] = {}
+refused: list[definition.BadDeclaration] = []
+"""Declarations that were refused at import; `manage.py check` reports them."""
+
+
+def discover() -> None:
+    """Import every installed app's `saga.py` and keep the sagas declared in it."""
+    import importlib
+
+    from django import apps
+
+    for config in apps.apps.get_app_configs():
+        if not module_loading.module_has_submodule(config.module, "saga"):
+            continue
+        try:
+            module = importlib.import_module(f"{config.name}.saga")
+        except definition.BadDeclaration as bad:
+            refused.append(bad)
+            continue
+        for value in vars(module).values():
+            if isinstance(value, definition.Saga):
+                add(value)
+
+
+def add(saga: definition.Saga) -> definition.Saga:
+    """Keep a declared saga.
+
+    Raises:
+        BadDeclaration: another saga has that name and version.
+    """
+    known = _sagas.setdefault((saga.name, saga.version), saga)
+    if known is not saga and known.fingerprint != saga.fingerprint:
+        problem = definition.Problem(
+            id="sagas.E010",
+            message=f"{saga} is declared twice, differently.",
+            hint="Raise the version of the newer one; instances run the version that they began with.",
+        )
+        raise definition.BadDeclaration(saga.name, [problem])
+    return known
+
+
+def get(name: str, version: int) -> definition.Saga:
+    """The declared saga with that name and version.
+
+    Raises:
+        UnknownSaga: none is declared.
+    """
+    try:
+        return _sagas[name, version]
+    except KeyError:
+        raise errors.UnknownSaga(f"Saga {name!r} version {version} is not declared.") from None
+
+
+def everything() -> Iterator[definition.Saga]:
+    """Every declared saga, by name and version."""
+    for _, saga in sorted(_sagas.items()):
+        yield saga
+
+
+def queues() -> list[str]:
+    """Every queue that a declared step is routed to."""
+    return sorted({step.queue for saga in _sagas.values() for step in saga.steps})

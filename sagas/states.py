@@ -1,0 +1,122 @@
+"""The whole state machine on one screen: members, a sentence each, and the table of moves.
+
+docs/lifecycle.md draws its diagrams from these tables, and a test holds the two equal.
+"""
+
+from django.db import models
+
+
+class SagaState(models.TextChoices):
+    """Where a saga stands."""
+
+    RUNNING = "running", "Running"
+    """Steps are being done, from the first to the last. Nobody need do anything."""
+
+    COMPENSATING = "compensating", "Compensating"
+    """Steps are being undone, from the last begun to the first. Nobody need do anything."""
+
+    NEEDS_ATTENTION = "needs_attention", "Needs attention"
+    """The engine cannot go on by itself; `attention` says why and what a person may do."""
+
+    COMPLETED = "completed", "Completed"
+    """Final, set with the last step: every step was done."""
+
+    COMPENSATED = "compensated", "Compensated"
+    """Final, set with the last undo: every step that ran or may have run is undone."""
+
+
+class StepState(models.TextChoices):
+    """Where one step of a saga stands."""
+
+    PENDING = "pending", "Pending"
+    """Not done yet: its turn has not come, or it will be tried again."""
+
+    RUNNING = "running", "Running"
+    """A worker is at it, and holds the lease until `lease_until`."""
+
+    WAITING = "waiting", "Waiting"
+    """Begun, and ended by a callback from outside, or by `wait_until`."""
+
+    DONE = "done", "Done"
+    """It happened, and its facts are recorded."""
+
+    FAILED = "failed", "Failed"
+    """It was refused, ran out of attempts or time, or met a bug."""
+
+    UNKNOWN = "unknown", "Unknown"
+    """It may have happened: it will be asked about, or undone as if it had."""
+
+    UNDOING = "undoing", "Undoing"
+    """Its undo has begun, and is tried until it succeeds or its budget is spent."""
+
+    UNDONE = "undone", "Undone"
+    """It never happened, or happens no more."""
+
+    UNDO_FAILED = "undo_failed", "Undo failed"
+    """Its undo was refused or spent its budget. A person decides; see docs/operations.md."""
+
+    SKIPPED = "skipped", "Skipped"
+    """An operator left this optional step out."""
+
+
+class Direction(models.IntegerChoices):
+    """The sign in the one algorithm: forwards along the steps, or back."""
+
+    FORWARD = 1, "Forward"
+    BACKWARD = -1, "Backward"
+
+
+SAGA_MOVES: dict[SagaState, set[SagaState]] = {
+    SagaState.RUNNING: {SagaState.COMPLETED, SagaState.COMPENSATING, SagaState.NEEDS_ATTENTION},
+    SagaState.COMPENSATING: {SagaState.COMPENSATED, SagaState.NEEDS_ATTENTION},
+    SagaState.NEEDS_ATTENTION: {SagaState.RUNNING, SagaState.COMPENSATING},
+    SagaState.COMPLETED: set(),
+    SagaState.COMPENSATED: set(),
+}
+
+STEP_MOVES: dict[StepState, set[StepState]] = {
+    StepState.PENDING: {
+        StepState.RUNNING,
+        StepState.WAITING,
+        StepState.DONE,
+        StepState.FAILED,
+        StepState.UNDOING,
+        StepState.UNDONE,
+        StepState.SKIPPED,
+    },
+    StepState.RUNNING: {
+        StepState.PENDING,
+        StepState.WAITING,
+        StepState.DONE,
+        StepState.FAILED,
+        StepState.UNKNOWN,
+    },
+    StepState.WAITING: {StepState.RUNNING, StepState.DONE, StepState.FAILED, StepState.UNDOING, StepState.UNDONE},
+    StepState.UNKNOWN: {
+        StepState.RUNNING,
+        StepState.PENDING,
+        StepState.WAITING,
+        StepState.DONE,
+        StepState.FAILED,
+        StepState.UNDOING,
+        StepState.UNDONE,
+    },
+    StepState.FAILED: {
+        StepState.PENDING,
+        StepState.DONE,
+        StepState.UNDOING,
+        StepState.UNDONE,
+        StepState.SKIPPED,
+    },
+    StepState.DONE: {StepState.UNDOING, StepState.UNDONE},
+    StepState.UNDOING: {StepState.UNDONE, StepState.UNDO_FAILED},
+    StepState.UNDO_FAILED: {StepState.UNDOING, StepState.UNDONE},
+    StepState.UNDONE: set(),
+    StepState.SKIPPED: set(),
+}
+
+FINAL = frozenset(state for state, targets in SAGA_MOVES.items() if not targets)
+LIVE = frozenset(SagaState) - FINAL
+
+assert set(SAGA_MOVES) == set(SagaState), "a saga state without a line in SAGA_MOVES"
+assert set(STEP_MOVES) == set(StepState), "a step state without a line in STEP_MOVES"
