@@ -1,0 +1,117 @@
+# Everything a person types. A bare Python >= 3.11, make and nothing running is enough:
+# each command prepares what it needs, and skips what is prepared.
+
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+LOCAL := $(BIN)/python -m saga_project.local
+THROWAWAY := $(LOCAL).throwaway
+ARGS :=
+
+# The first of these that runs and is new enough; `make setup PYTHON=...` names another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+
+RUNTIME := $(VENV)/installed-requirements
+DEVELOPMENT := $(VENV)/installed-requirements-dev
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+# --- Running ------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(RUNTIME) ## Orders of every fate on real parts, the books audited at the end (under 3 minutes)
+	@exec $(LOCAL).demo $(ARGS)
+
+.PHONY: up
+up: $(RUNTIME) ## The whole stack in the foreground; Ctrl-C stops it. WEB_PORT, FLOWER_PORT, SANDBOX_PORT
+	@exec $(LOCAL).stack up
+
+.PHONY: down
+down: $(RUNTIME) ## Stop a stack that was left behind
+	@exec $(LOCAL).stack down
+
+.PHONY: bench
+bench: $(DEVELOPMENT) ## How much the guarantees cost, against a plain Celery chain; ARGS="--help"
+	@exec $(THROWAWAY) $(BIN)/python -m benchmarks $(ARGS)
+
+# --- Checking -----------------------------------------------------------------------------------
+
+.PHONY: test
+test: $(DEVELOPMENT) ## The whole check: format, lint, contracts, types, migrations, system, tests
+	@exec $(THROWAWAY) $(MAKE) --no-print-directory lint types check pytest
+
+.PHONY: lint
+lint: $(DEVELOPMENT) ## Format, lint and import contracts
+	@echo "== ruff format"
+	@$(BIN)/ruff format --check .
+	@echo "== ruff check"
+	@$(BIN)/ruff check .
+	@echo "== import contracts"
+	@$(BIN)/lint-imports
+
+.PHONY: types
+types: $(DEVELOPMENT) ## mypy --strict, with the stubs of Django and REST framework
+	@echo "== mypy"
+	@$(THROWAWAY) $(BIN)/mypy
+
+.PHONY: check
+check: $(DEVELOPMENT) ## Migrations complete, Django's and the engine's system checks
+	@echo "== migrations"
+	@$(THROWAWAY) $(BIN)/python manage.py makemigrations --check
+	@echo "== system checks"
+	@$(THROWAWAY) $(BIN)/python manage.py check --fail-level WARNING
+
+.PHONY: pytest
+pytest: $(DEVELOPMENT) ## Only the tests; ARGS="tests/sagas -x" chooses
+	@echo "== pytest"
+	@$(THROWAWAY) $(BIN)/python -m pytest $(ARGS)
+
+# --- Maintaining --------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(DEVELOPMENT) ## The virtual environment with all that running and checking needs
+
+.PHONY: format
+format: $(DEVELOPMENT) ## Let ruff write what it would otherwise complain about
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: lock
+lock: $(DEVELOPMENT) ## Resolve requirements*.in anew into requirements*.txt, with hashes
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@for name in requirements requirements-dev; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-emit-index-url --no-header $$name.in -o $$name.txt || exit 1; done
+
+.PHONY: clean
+clean: ## Stop the stack and delete its data, the virtual environment and the caches
+	@test ! -x $(BIN)/python || $(LOCAL).stack discard
+	@rm -rf $(VENV) staticfiles .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(DEVELOPMENT): requirements-dev.txt $(VENV)/made
+	@echo "Installing requirements-dev.txt ..."
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --require-hashes -r $<
+	@touch $@ $(RUNTIME)  # Which is a part of it.
+
+$(RUNTIME): requirements.txt $(VENV)/made
+	@echo "Installing requirements.txt ..."
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# Debian ships venv without pip; there the pip of the system installs into the environment.
+$(VENV)/made:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; the python3 here is $$(python3 -V 2>&1)." \
+		"Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)." >&2; exit 1; }
+	@echo "Making $(VENV) with $$($(PYTHON) -V) ..."
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip; } || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make a virtual environment with pip. Install its venv package" \
+			"(Debian and Ubuntu: apt install python3-venv) and try again." >&2; exit 1; }
+	@echo "$(CURDIR)" > $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth
+	@touch $@
