@@ -4,7 +4,6 @@ Nothing secret has a default: outside the local stack, which makes its own secre
 refuses to start without them. docs/configuration.md lists every variable.
 """
 
-import datetime
 import pathlib
 
 import dj_database_url
@@ -40,6 +39,8 @@ INSTALLED_APPS = [
     "orders",
 ]
 MIDDLEWARE = [
+    "saga_project.middleware.RequestId",
+    "saga_project.middleware.ContentSecurityPolicy",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -88,6 +89,47 @@ APPEND_SLASH = False
 
 # A body larger than this is refused before it is read; an order of 100 lines is about 8 KB.
 DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "img-src": ["'self'", "data:"],
+    "object-src": ["'none'"],
+    "base-uri": ["'self'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
+}
+"""Nothing inline, and nobody else's server. Named as in Django 6, which brings the middleware."""
+
+# --- The API --------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["orders.api.auth.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["orders.api.auth.HasScope"],
+    "DEFAULT_PARSER_CLASSES": ["orders.api.parsing.JSON"],
+    "DEFAULT_RENDERER_CLASSES": ["orders.api.rendering.JSON"],
+    "EXCEPTION_HANDLER": "orders.api.problems.handle",
+    "UNAUTHENTICATED_USER": None,
+}
+
+IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")
+"""How long a repeated request gets the first answer; clients give up long before."""
+
+# --- The order's saga -----------------------------------------------------------------------------
+
+ORDER_DEADLINE = env.duration("ORDER_DEADLINE", "15d")
+"""For an order's whole way forward; longer than its longest waits, which have limits of their own."""
+
+PIX_LIMIT = env.duration("PIX_LIMIT", "30m")
+"""How long a customer may take to pay by PIX."""
+
+PIX_POLL = env.duration("PIX_POLL", "1m")
+"""How often the bank is asked about a PIX meanwhile, in case its callback was lost."""
+
+DELIVERY_LIMIT = env.duration("DELIVERY_LIMIT", "14d")
+"""How long the carrier may take; then the order is turned back."""
+
+DELIVERY_POLL = env.duration("DELIVERY_POLL", "30m")
+"""How often the carrier is asked meanwhile, in case its callback was lost."""
 
 # --- Celery: the fast path. The rows decide; see docs/architecture.md --------------------------
 

@@ -1,8 +1,18 @@
 """The table of contents: one line per room."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
+
+from saga_project import health
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/v1/", include("orders.api.urls")),
+    path("livez", health.live, name="livez"),
+    path("readyz", health.ready, name="readyz"),
 ]
+
+handler400 = "orders.api.handlers.bad_request"
+handler403 = "orders.api.handlers.forbidden"
+handler404 = "orders.api.handlers.not_found"
+handler500 = "orders.api.handlers.server_error"

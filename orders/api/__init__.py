@@ -1,0 +1,1 @@
+"""The order over HTTP: shapes, problems, tokens, pages and streams. Rules are in orders.services."""

@@ -1,0 +1,50 @@
+"""Who asks, and what they may do."""
+
+from typing import Any
+
+from rest_framework import authentication, exceptions, permissions
+from rest_framework.request import Request
+
+from orders import models, tokens
+
+KEYWORD = "Token"
+
+
+class TokenAuthentication(authentication.BaseAuthentication):
+    """`Authorization: Token ...`."""
+
+    def authenticate(self, request: Request) -> tuple[Any, models.Token] | None:
+        """The token's user and the token; None where no token is shown."""
+        keyword, _, secret = request.headers.get("Authorization", "").partition(" ")
+        if keyword.lower() != KEYWORD.lower():
+            return None
+        token = tokens.find(secret.strip())
+        if token is None:
+            raise exceptions.AuthenticationFailed("This token is unknown, has expired or was revoked.")
+        tokens.note_use(token)
+        return token.user, token
+
+    def authenticate_header(self, request: Request) -> str:
+        """What a 401 asks for."""
+        return KEYWORD
+
+
+class HasScope(permissions.BasePermission):
+    """The token has one of the scopes that the view names in `scopes`."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Whether it has; the message says what was needed."""
+        if not isinstance(request.auth, models.Token):
+            return False
+        scopes: frozenset[str] = view.scopes
+        self.message = f"This needs a token with the scope {' or '.join(sorted(scopes))}."
+        return request.auth.scope in scopes
+
+
+ANY_SCOPE = frozenset(models.Scope.values)
+STAFF = frozenset({models.Scope.STAFF.value})
+
+
+def sees_everything(request: Request) -> bool:
+    """Whether the caller's token shows everybody's orders."""
+    return isinstance(request.auth, models.Token) and request.auth.scope == models.Scope.STAFF

@@ -1,0 +1,190 @@
+"""The addresses of the API: each reads the request, asks a service, and presents the answer."""
+
+from typing import Any
+from uuid import UUID
+
+from django import http
+from django.db import transaction
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from rest_framework import views
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from inventory import services as inventory
+from invoicing import services as invoicing
+from orders import errors, idempotency, selectors, services
+from orders.api import auth, etags, keys, pagination, parsing, present, problems, rendering, serializers
+from payments import services as payments
+from sagas import engine
+from sagas import errors as saga_errors
+from shipping import services as shipping
+
+
+class Orders(views.APIView):
+    """The caller's orders."""
+
+    scopes = auth.ANY_SCOPE
+
+    def get(self, request: Request) -> Response:
+        """A page of them, newest first."""
+        pages = pagination.ByCursor()
+        page = pages.paginate_queryset(visible(request), request)
+        return pages.get_paginated_response([present.order(row) for row in page])
+
+    def post(self, request: Request) -> http.HttpResponse:
+        """Place one. It is answered as soon as it is written down; the work goes on behind it."""
+        keys.read(request)
+        form = serializers.NewOrder(data=request.data)
+        form.is_valid(raise_exception=True)
+
+        def work() -> idempotency.Answer:
+            order = services.place(owner=request.user, **form.wish())
+            body = rendering.dumps(present.order(selectors.orders().get(pk=order.pk)))
+            headers = {
+                "Content-Type": "application/json",
+                "Location": f"{request.path}/{order.pk}",
+                "Retry-After": "1",
+            }
+            return idempotency.Answer(status=202, headers=headers, body=body)
+
+        try:
+            return keys.once(request, "POST /orders", work)
+        except errors.UnknownProduct as error:
+            raise problems.Problem(
+                problems.INVALID_BODY,
+                str(error),
+                errors=[
+                    {
+                        "pointer": f"/lines/{position}/sku",
+                        "detail": "There is no such product; GET /api/v1/products lists them.",
+                        "code": "unknown_product",
+                    }
+                    for position in error.positions
+                ],
+            ) from error
+
+
+class Order(views.APIView):
+    """One order."""
+
+    scopes = auth.ANY_SCOPE
+
+    def get(self, request: Request, order_id: UUID) -> http.HttpResponse:
+        """It, as it stands."""
+        row = get_object_or_404(visible(request), pk=order_id)
+        return etags.answer(request, present.order(row))
+
+
+class Cancellation(views.APIView):
+    """The end of an order that is not wanted any more."""
+
+    scopes = auth.ANY_SCOPE
+
+    def post(self, request: Request, order_id: UUID) -> Response:
+        """Ask for it: what was done is undone, unless the order has ended or cannot be turned round."""
+        form = serializers.Cancellation(data=request.data)
+        form.is_valid(raise_exception=True)
+        get_object_or_404(visible(request).only("pk"), pk=order_id)
+        try:
+            services.cancel(
+                order_id=order_id, actor=request.user.get_username(), reason=form.validated_data["reason"]
+            )
+        except saga_errors.TooLate as error:
+            row = visible(request).get(pk=order_id)
+            raise problems.Problem(
+                problems.TOO_LATE,
+                f"The order is {row.status}; it cannot be cancelled any more.",
+                order={"id": str(row.pk), "status": row.status},
+            ) from error
+        row = visible(request).get(pk=order_id)
+        return Response(present.order(row), status=202)
+
+
+class Products(views.APIView):
+    """What may be ordered."""
+
+    scopes = auth.ANY_SCOPE
+
+    def get(self, request: Request) -> Response:
+        """A page of the catalogue."""
+        pages = ProductPages()
+        page = pages.paginate_queryset(inventory.catalogue(), request)
+        return pages.get_paginated_response([present.product(row) for row in page])
+
+
+class ProductPages(pagination.ByCursor):
+    """By SKU."""
+
+    field = "sku"
+    descending = False
+
+    def position(self, text: str) -> Any:
+        """Any string sorts somewhere, but no product's name has a NUL, and PostgreSQL takes none."""
+        if "\0" in text:
+            raise ValueError
+        return text
+
+
+class Callback(views.APIView):
+    """What a provider reports: signed instead of authenticated, kept before anything is done about it."""
+
+    authentication_classes = ()
+    permission_classes = ()
+    source = ""
+    service: Any = None
+
+    def post(self, request: Request) -> Response:
+        """Take it.
+
+        1. Believe nothing before the signature is right.
+        2. In one transaction: the service's row learns of it, and the saga's inbox.
+        3. Answer 202 to the first and to every repetition: a provider that gets an error sends it again.
+        """
+        body = parsing.read(request._request)
+        try:
+            callback = self.service.read_callback(headers=request.headers, body=body, now=timezone.now())
+        except self.service.BadCallback as error:
+            raise problems.Problem(problems.BAD_SIGNATURE, str(error)) from error
+        with transaction.atomic():
+            self.service.record_callback(callback=callback)
+            self.learn(callback)
+            engine.receive(
+                source=self.source,
+                event_id=callback.event_id,
+                key=callback.key,
+                facts=callback.facts,
+                refused=callback.refused,
+                kind=callback.kind,
+            )
+        return Response(status=202)
+
+    def learn(self, callback: Any) -> None:
+        """What other services need to know of it."""
+
+
+class PaymentsCallback(Callback):
+    """From the bank."""
+
+    source = "payments"
+    service = payments
+
+
+class CarrierCallback(Callback):
+    """From the carrier."""
+
+    source = "carrier"
+    service = shipping
+
+    def learn(self, callback: Any) -> None:
+        """Once the goods have left, the law has another way to undo their invoice."""
+        if callback.kind == "shipment.handed_over":
+            access_key = selectors.access_key(callback.key)
+            if access_key is not None:
+                invoicing.goods_left(access_key=access_key)
+
+
+def visible(request: Request) -> Any:
+    """The orders that the caller may see; another's is not there."""
+    rows = selectors.orders()
+    return rows if auth.sees_everything(request) else rows.filter(owner=request.user)

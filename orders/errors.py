@@ -1,0 +1,25 @@
+"""What an order's services refuse, in words for the caller."""
+
+
+class OrderError(Exception):
+    """The request cannot be granted."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+
+class UnknownProduct(OrderError):
+    """There is no such product."""
+
+    def __init__(self, positions: dict[int, str]) -> None:
+        """`positions` maps the index of each line in question to its SKU."""
+        super().__init__()
+        self.positions = positions
+
+
+class KeyReused(OrderError):
+    """This Idempotency-Key was used for another request. Use a new key for a new request."""
+
+
+class StillInProgress(OrderError):
+    """The first request with this Idempotency-Key is still being worked on. Send it again shortly."""

@@ -1,0 +1,231 @@
+"""The order and its lines, the keys it was asked for with, and the tokens of those who may ask."""
+
+import datetime
+from typing import ClassVar
+
+from django.conf import settings
+from django.db import models
+from django.db.models import functions
+
+from orders import brazil, numbers
+from sagas import ids, states
+
+
+class Status(models.TextChoices):
+    """What an order is to those who ask; derived from its saga, and stored nowhere else."""
+
+    PENDING = "pending", "Pending"
+    """Being worked on, or waiting for a payment or a delivery; nothing is final yet."""
+
+    FULFILLED = "fulfilled", "Fulfilled"
+    """Paid, invoiced and delivered. Final."""
+
+    CANCELLING = "cancelling", "Cancelling"
+    """What was done is being undone, last deed first."""
+
+    CANCELLED = "cancelled", "Cancelled"
+    """Nothing of it is left: money returned, stock released, invoice and shipment undone. Final."""
+
+    ATTENTION = "attention", "Needs attention"
+    """The shop has to look at it; nothing is lost, and it goes on from where it stands."""
+
+
+STATUS_OF = {
+    states.SagaState.RUNNING: Status.PENDING,
+    states.SagaState.COMPLETED: Status.FULFILLED,
+    states.SagaState.COMPENSATING: Status.CANCELLING,
+    states.SagaState.COMPENSATED: Status.CANCELLED,
+    states.SagaState.NEEDS_ATTENTION: Status.ATTENTION,
+}
+SAGA_STATE_OF = {status: state for state, status in STATUS_OF.items()}
+FINAL = frozenset({Status.FULFILLED, Status.CANCELLED})
+
+assert set(STATUS_OF) == set(states.SagaState), "a saga state that no order status stands for"
+assert set(SAGA_STATE_OF) == set(Status), "an order status that no saga state leads to"
+
+
+class PaymentMethod(models.TextChoices):
+    """How a customer may pay."""
+
+    CARD = "card", "Card"
+    """At once, with a token that the card's form gave."""
+
+    PIX = "pix", "PIX"
+    """Later, by a code that the customer copies into the bank's app; it expires."""
+
+
+class Order(models.Model):
+    """What a customer wants, from whom, and where it goes; how far it got is its saga's to say."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    number = models.CharField(max_length=16, default=numbers.new, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="orders")
+    """Whose token placed it, and who may see it."""
+    saga = models.OneToOneField("sagas.SagaInstance", models.PROTECT, related_name="order", editable=False)
+    reference = models.CharField(max_length=64, blank=True)
+    """The caller's own word for it, such as a cart's id."""
+
+    customer_name = models.CharField(max_length=120)
+    customer_email = models.EmailField()
+    customer_tax_id = models.CharField("customer tax id", max_length=14)
+    """CPF or CNPJ without punctuation."""
+
+    recipient = models.CharField(max_length=120)
+    street = models.CharField(max_length=120)
+    street_number = models.CharField(max_length=20)
+    """Text, for there are houses "12-A" and "s/n"."""
+    complement = models.CharField(max_length=120, blank=True)
+    district = models.CharField(max_length=80, blank=True)
+    city = models.CharField(max_length=80)
+    state = models.CharField(max_length=2)
+    postal_code = models.CharField(max_length=9)
+    country = models.CharField(max_length=2, default="BR")
+
+    payment_method = models.CharField(max_length=8, choices=PaymentMethod)
+    total_amount = models.BigIntegerField(help_text="In minor units: centavos.")
+    currency = models.CharField(max_length=3, default="BRL")
+
+    cancel_reason = models.CharField(max_length=200, blank=True)
+    """Why its cancellation was asked for; empty where it failed by itself, which the saga explains."""
+    created_at = models.DateTimeField(db_default=functions.Now(), editable=False)
+    fulfilled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    cancelled_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["number"], name="orders_order_number"),
+            models.CheckConstraint(
+                condition=models.Q(total_amount__gt=0), name="orders_order_costs_something"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(payment_method__in=PaymentMethod.values),
+                name="orders_order_payment_method",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state__in=sorted(brazil.STATES), country="BR"),
+                name="orders_order_in_brazil",
+            ),
+            # Both hooks run in a saga's last transaction, and a saga has one end (T1).
+            models.CheckConstraint(
+                condition=models.Q(fulfilled_at=None) | models.Q(cancelled_at=None),
+                name="orders_order_has_one_end",
+            ),
+        ]
+        indexes: ClassVar = [
+            # The list of one's orders, newest first, page by page.
+            models.Index(fields=["owner", "-created_at", "-id"], name="orders_order_of_owner"),
+            # The staff's list of everybody's, which is also the admin's.
+            models.Index(fields=["-created_at", "-id"], name="orders_order_newest"),
+            # Looking an order up by the caller's own word for it.
+            models.Index(
+                fields=["owner", "reference"],
+                condition=~models.Q(reference=""),
+                name="orders_order_reference",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.number
+
+    @property
+    def status(self) -> Status:
+        """What the saga's state means to those who wait for the order."""
+        return STATUS_OF[states.SagaState(self.saga.state)]
+
+
+class OrderLine(models.Model):
+    """So many of one product, at the price and under the name it had when it was ordered."""
+
+    order = models.ForeignKey(Order, models.CASCADE, related_name="lines")
+    position = models.PositiveSmallIntegerField()
+    sku = models.CharField("SKU", max_length=32)
+    name = models.CharField(max_length=120)
+    quantity = models.PositiveSmallIntegerField()
+    unit_amount = models.BigIntegerField(help_text="In minor units: centavos.")
+    currency = models.CharField(max_length=3, default="BRL")
+
+    class Meta:
+        ordering: ClassVar = ["position"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["order", "position"], name="orders_orderline_position"),
+            models.UniqueConstraint(fields=["order", "sku"], name="orders_orderline_sku_once"),
+            models.CheckConstraint(
+                condition=models.Q(quantity__gte=1, quantity__lte=999), name="orders_orderline_quantity"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(unit_amount__gte=0), name="orders_orderline_price_not_negative"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} x {self.sku}"
+
+
+class IdempotencyKey(models.Model):
+    """A request's key, and the answer it had.
+
+    The row is written in the transaction that does the work, so there is no "in progress" to be seen
+    and none to be left behind: either the work and the answer are both there, or neither (D8).
+    """
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    endpoint = models.CharField(max_length=64)
+    key = models.CharField(max_length=200)
+    fingerprint = models.CharField(max_length=64)
+    """SHA-256 of what was asked: another question under the same key is a mistake of the caller."""
+    status = models.PositiveSmallIntegerField(null=True)
+    headers = models.JSONField(default=dict)
+    body = models.BinaryField(null=True)
+    """The answer, to the byte."""
+    created_at = models.DateTimeField(db_default=functions.Now())
+    expires_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["owner", "endpoint", "key"], name="orders_idempotencykey_of_caller"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Scope(models.TextChoices):
+    """What a token may do."""
+
+    CUSTOMER = "customer", "Customer"
+    """Place, follow and cancel its user's orders."""
+
+    MERCHANT = "merchant", "Merchant"
+    """As a customer, and be told of its orders by webhooks."""
+
+    STAFF = "staff", "Staff"
+    """See everybody's orders and their sagas; act on them as far as its user's permissions go."""
+
+
+class Token(models.Model):
+    """A key to the API, of which only the hash is kept: who loses it needs a new one."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=80, help_text="Where it is used, such as “web shop”.")
+    scope = models.CharField(max_length=8, choices=Scope, default=Scope.CUSTOMER)
+    digest = models.CharField(max_length=64, editable=False)
+    hint = models.CharField(max_length=12, editable=False, help_text="How the token begins.")
+    created_at = models.DateTimeField(db_default=functions.Now(), editable=False)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: it does not expire.")
+    revoked_at = models.DateTimeField(null=True, blank=True)
+    used_at = models.DateTimeField("last used", null=True, blank=True, editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["digest"], name="orders_token_digest"),
+            models.CheckConstraint(condition=models.Q(scope__in=Scope.values), name="orders_token_scope"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.hint}… ({self.name})"
+
+    def is_live(self, now: datetime.datetime) -> bool:
+        """Whether it opens anything at this time."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)

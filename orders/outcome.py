@@ -1,0 +1,18 @@
+"""The order's own part in its saga: how it ends. Both run in the transaction that ends the saga."""
+
+from django.db.models import functions
+
+from inventory import services as inventory
+from orders import models
+
+
+def fulfil(*, key: str) -> None:
+    """Paid, invoiced and delivered: what was reserved has left the house."""
+    order = models.Order.objects.only("saga_id").get(pk=key)
+    inventory.ship(key=f"{order.saga_id}.reserve-stock")
+    models.Order.objects.filter(pk=key, fulfilled_at=None).update(fulfilled_at=functions.Now())
+
+
+def cancel(*, key: str) -> None:
+    """Everything is undone."""
+    models.Order.objects.filter(pk=key, cancelled_at=None).update(cancelled_at=functions.Now())

@@ -1,0 +1,150 @@
+"""What may be asked of orders: place, cancel, and look at them. No HTTP here, and no Celery."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth import models as auth
+from django.db import transaction
+
+from inventory import services as inventory
+from orders import errors, models, saga
+from sagas import engine
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Customer:
+    """Who pays, and to whom the invoice is made out."""
+
+    name: str
+    email: str
+    tax_id: str
+    """CPF or CNPJ without punctuation."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where it goes, in Brazil."""
+
+    recipient: str
+    street: str
+    number: str
+    city: str
+    state: str
+    postal_code: str
+    complement: str = ""
+    district: str = ""
+    country: str = "BR"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Payment:
+    """How it is paid; the card's token goes to the bank and is not kept with the order."""
+
+    method: str
+    token: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wish:
+    """So many of one product."""
+
+    sku: str
+    quantity: int
+
+
+@transaction.atomic
+def place(
+    *,
+    owner: auth.User,
+    customer: Customer,
+    wishes: Sequence[Wish],
+    payment: Payment,
+    address: Address,
+    reference: str = "",
+) -> models.Order:
+    """Take an order: its rows, its saga and the intent to work on it are one transaction (D1).
+
+    1. Look the products up; what they cost now is what they cost.
+    2. Begin the saga, which is given all that its steps will need.
+    3. Write the order and its lines.
+
+    Raises:
+        UnknownProduct: a line names a product that there is not.
+    """
+    order = models.Order(owner=owner, reference=reference, payment_method=payment.method)
+    lines = _priced(order, wishes)
+    order.total_amount = sum(line.quantity * line.unit_amount for line in lines)
+    order.currency = lines[0].currency
+    _address(order, customer, address)
+    order.saga = engine.begin(
+        saga.ORDER_FULFILMENT,
+        key=str(order.pk),
+        given={
+            "customer": dataclasses.asdict(customer),
+            "payment": {"method": payment.method} | ({"token": payment.token} if payment.token else {}),
+            "total": {"amount": order.total_amount, "currency": order.currency},
+            "lines": [_line(line) for line in lines],
+            "address": dataclasses.asdict(address),
+        },
+        actor=owner.get_username(),
+    )
+    order.save(force_insert=True)
+    models.OrderLine.objects.bulk_create(lines)
+    return order
+
+
+def cancel(*, order_id: UUID, actor: str, reason: str) -> None:
+    """Ask for an order to be undone; asking twice is asking once.
+
+    Raises:
+        TooLate: it has ended, or is past its point of no return.
+    """
+    with transaction.atomic():
+        order = models.Order.objects.only("saga_id", "cancel_reason").get(pk=order_id)
+        engine.cancel(order.saga_id, actor=actor, reason=reason)
+        models.Order.objects.filter(pk=order_id, cancel_reason="").update(cancel_reason=reason)
+
+
+def _priced(order: models.Order, wishes: Sequence[Wish]) -> list[models.OrderLine]:
+    products = inventory.quote(skus=[wish.sku for wish in wishes])
+    unknown = {position: wish.sku for position, wish in enumerate(wishes) if wish.sku not in products}
+    if unknown:
+        raise errors.UnknownProduct(unknown)
+    return [
+        models.OrderLine(
+            order=order,
+            position=position,
+            sku=wish.sku,
+            name=products[wish.sku].name,
+            quantity=wish.quantity,
+            unit_amount=products[wish.sku].price_amount,
+            currency=products[wish.sku].currency,
+        )
+        for position, wish in enumerate(wishes)
+    ]
+
+
+def _address(order: models.Order, customer: Customer, address: Address) -> None:
+    order.customer_name = customer.name
+    order.customer_email = customer.email
+    order.customer_tax_id = customer.tax_id
+    order.recipient = address.recipient
+    order.street = address.street
+    order.street_number = address.number
+    order.complement = address.complement
+    order.district = address.district
+    order.city = address.city
+    order.state = address.state
+    order.postal_code = address.postal_code
+    order.country = address.country
+
+
+def _line(line: models.OrderLine) -> dict[str, Any]:
+    return {
+        "sku": line.sku,
+        "name": line.name,
+        "quantity": line.quantity,
+        "unit_price": {"amount": line.unit_amount, "currency": line.currency},
+    }

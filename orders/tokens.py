@@ -1,0 +1,63 @@
+"""Tokens of the API: made once, shown once, kept as a hash."""
+
+import datetime
+import hashlib
+import secrets
+
+from django.contrib.auth import models as auth
+from django.db.models import Q, functions
+from django.utils import timezone
+
+from orders import models
+
+PREFIX = "ord_"
+"""Lets a secret scanner, and a reader of a log, know one when it sees it."""
+
+USED_AT_EVERY = datetime.timedelta(minutes=5)
+"""A token's last use is noted this often, so that reading an order does not cost a write."""
+
+
+def create(
+    *,
+    user: auth.User,
+    name: str,
+    scope: str = models.Scope.CUSTOMER,
+    lifetime: datetime.timedelta | None = None,
+) -> tuple[models.Token, str]:
+    """A new token and its secret, which is not to be had again."""
+    secret = PREFIX + secrets.token_urlsafe(32)
+    token = models.Token.objects.create(
+        user=user,
+        name=name,
+        scope=scope,
+        digest=digest(secret),
+        hint=secret[: len(PREFIX) + 4],
+        expires_at=None if lifetime is None else functions.Now() + lifetime,
+    )
+    return token, secret
+
+
+def find(secret: str) -> models.Token | None:
+    """The live token with this secret, of a user who may still log in."""
+    return (
+        models.Token.objects.select_related("user")
+        .filter(digest=digest(secret), revoked_at=None, user__is_active=True)
+        .filter(Q(expires_at=None) | Q(expires_at__gt=functions.Now()))
+        .first()
+    )
+
+
+def note_use(token: models.Token) -> None:
+    """Write down that it was used, if that was not done a moment ago."""
+    if token.used_at is None or timezone.now() - token.used_at > USED_AT_EVERY:
+        models.Token.objects.filter(pk=token.pk).update(used_at=functions.Now())
+
+
+def revoke(*, token: models.Token) -> None:
+    """From now on it opens nothing; the row stays, for those who ask what it was."""
+    models.Token.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=functions.Now())
+
+
+def digest(secret: str) -> str:
+    """What is kept of a secret. It holds 256 random bits, so it needs neither salt nor slowness."""
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,72 @@
+"""Whether this process lives, and whether it can do its work."""
+
+import socket
+from urllib import parse
+
+from django import http
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.migrations import executor
+from django.views.decorators import cache
+from django.views.decorators import http as methods
+
+TIMEOUT_S = 1.0
+PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671}
+
+
+@cache.never_cache
+@methods.require_safe
+def live(request: http.HttpRequest) -> http.HttpResponse:
+    """It answers, so it lives; restart it when it does not."""
+    return http.JsonResponse({"status": "ok"})
+
+
+@cache.never_cache
+@methods.require_safe
+def ready(request: http.HttpRequest) -> http.HttpResponse:
+    """It can take orders: 503 while the database is away or not migrated.
+
+    Without the broker it still can: orders are written down, and worked on when the broker is back. A
+    missing broker is said, as `degraded`, and does not take this process out of rotation.
+    """
+    checks = {"database": _database(), "migrations": "unknown", "broker": _broker()}
+    if checks["database"] == "ok":
+        checks["migrations"] = _migrations()
+    able = checks["database"] == checks["migrations"] == "ok"
+    status = "unavailable" if not able else "ok" if checks["broker"] == "ok" else "degraded"
+    return http.JsonResponse({"status": status, "checks": checks}, status=200 if able else 503)
+
+
+def _database() -> str:
+    try:
+        connection.ensure_connection()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        return "unreachable"
+    return "ok"
+
+
+_migrated = False
+
+
+def _migrations() -> str:
+    # Once they are applied they stay applied, so the question is asked until it is answered with yes.
+    global _migrated
+    if not _migrated:
+        plan = executor.MigrationExecutor(connection)
+        _migrated = not plan.migration_plan(plan.loader.graph.leaf_nodes())
+    return "ok" if _migrated else "pending"
+
+
+def _broker() -> str:
+    """Whether somebody listens where the broker should be."""
+    url = parse.urlsplit(settings.CELERY_BROKER_URL)
+    if url.scheme not in PORTS and url.hostname is None:
+        return "unknown"
+    try:
+        port = url.port or PORTS.get(url.scheme, 0)
+        with socket.create_connection((url.hostname or "localhost", port), timeout=TIMEOUT_S):
+            return "ok"
+    except OSError:
+        return "unreachable"

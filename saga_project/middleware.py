@@ -1,0 +1,65 @@
+"""What every answer carries: a request id, and a policy for what a page may load."""
+
+import contextvars
+import logging
+import re
+from collections.abc import Callable
+
+from django import http
+from django.conf import settings
+
+from sagas import ids
+
+Handler = Callable[[http.HttpRequest], http.HttpResponseBase]
+
+ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:\-]{8,64}")
+"""A caller may bring its own id, if it cannot be mistaken for anything else in a log."""
+
+_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="-")
+
+
+class RequestId:
+    """Gives each request an id: `request.request_id`, `X-Request-Id` of the answer, and the logs'."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+
+    def __call__(self, request: http.HttpRequest) -> http.HttpResponseBase:
+        """Take the caller's id or make one, for as long as the request is worked on."""
+        given = request.headers.get("X-Request-Id", "")
+        request_id = given if ACCEPTABLE_ID.fullmatch(given) else str(ids.uuid7())
+        request.request_id = request_id  # type: ignore[attr-defined]
+        before = _request_id.set(request_id)
+        try:
+            response = self.handler(request)
+        finally:
+            _request_id.reset(before)
+        response["X-Request-Id"] = request_id
+        return response
+
+
+class RequestIdFilter(logging.Filter):
+    """Puts the id of the request at hand into each log record, as `request_id`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep every record."""
+        # Django logs a request that ended in an error with the request itself, after RequestId is done.
+        request = getattr(record, "request", None)
+        record.request_id = getattr(request, "request_id", None) or _request_id.get()
+        return True
+
+
+class ContentSecurityPolicy:
+    """Pages load what this site serves, and nothing inline: see SECURE_CSP."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+        self.policy = "; ".join(
+            f"{name} {' '.join(sources)}" for name, sources in settings.SECURE_CSP.items()
+        )
+
+    def __call__(self, request: http.HttpRequest) -> http.HttpResponseBase:
+        """Add the policy, unless the page has its own."""
+        response = self.handler(request)
+        response.headers.setdefault("Content-Security-Policy", self.policy)
+        return response
