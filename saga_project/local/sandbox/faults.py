@@ -1,0 +1,81 @@
+"""Bad weather on purpose: random faults, the same for the same seed."""
+
+import collections
+import dataclasses
+import random
+import threading
+
+from saga_project.local.sandbox import answers, fields
+
+LATENCY_MAX_MS = 60_000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weather:
+    """How often what goes wrong."""
+
+    error_rate: float = 0.0
+    """503 before anything was done."""
+    lost_reply_rate: float = 0.0
+    """It is done, and the connection breaks before the answer."""
+    latency_ms: tuple[float, float] = (0.0, 0.0)
+    """Before anything is done."""
+    duplicate_webhook_rate: float = 0.0
+    """Delivered twice, under the same id."""
+    drop_webhook_rate: float = 0.0
+    """Never sent at all."""
+    seed: int = 0
+
+
+class Faults:
+    """The weather of the moment, and the dice.
+
+    Every die is cast from the seed, what it is cast for and how many times that was done before,
+    never from one shared sequence: which thread is quicker changes nothing.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._lock = threading.Lock()
+        self._default_seed = seed
+        self._counts: collections.Counter[str] = collections.Counter()
+        self.weather = Weather(seed=seed)
+
+    def change(self, body: answers.Json) -> Weather:
+        """Set the weather anew; what is not named is fair."""
+        weather = read(body, self._default_seed)
+        with self._lock:
+            self._counts.clear()
+            self.weather = weather
+        return weather
+
+    def die(self, what: str) -> random.Random:
+        """The chance of the n-th time that this happens."""
+        with self._lock:
+            self._counts[what] += 1
+            return random.Random(f"{self.weather.seed}/{what}/{self._counts[what]}")  # noqa: S311
+
+
+def read(body: answers.Json, default_seed: int) -> Weather:
+    """The weather that a request asks for."""
+    fields.known(body, *(field.name for field in dataclasses.fields(Weather)))
+    return Weather(
+        error_rate=_rate(body, "error_rate"),
+        lost_reply_rate=_rate(body, "lost_reply_rate"),
+        latency_ms=_latency(body.get("latency_ms", [0, 0])),
+        duplicate_webhook_rate=_rate(body, "duplicate_webhook_rate"),
+        drop_webhook_rate=_rate(body, "drop_webhook_rate"),
+        seed=fields.integer({"seed": default_seed, **body}, "seed", -(2**63), 2**63),
+    )
+
+
+def _rate(body: answers.Json, name: str) -> float:
+    return fields.number({name: 0, **body}, name, 0, 1)
+
+
+def _latency(pair: object) -> tuple[float, float]:
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise answers.Invalid("latency_ms must be two numbers, the least and the most.")
+    low, high = (fields.number({"latency_ms": value}, "latency_ms", 0, LATENCY_MAX_MS) for value in pair)
+    if low > high:
+        raise answers.Invalid("latency_ms must be two numbers, the least first.")
+    return low, high

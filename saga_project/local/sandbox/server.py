@@ -1,0 +1,222 @@
+"""HTTP: from a path to a house, and back with its answer, if the weather lets it through."""
+
+import collections.abc
+import contextlib
+import http
+import http.server
+import json
+import re
+import socket
+import socketserver
+import time
+import traceback
+import urllib.parse
+
+from saga_project.local.sandbox import answers, bank, carrier, faults, fiscal, webhooks, world
+
+BODY_MAX = 64 * 1024
+LOST_AFTER_S = 0.2
+"""How long a caller hopes before the connection breaks."""
+
+Verb = collections.abc.Callable[[world.World, world.Request], answers.Answer]
+
+
+def health(here: world.World, request: world.Request) -> answers.Answer:
+    """Whether the books can be opened."""
+    with here.books.transaction():
+        return answers.ok({"status": "ok"})
+
+
+def show_books(here: world.World, request: world.Request) -> answers.Answer:
+    """All that was really done, seen at one moment."""
+    with here.books.transaction() as page:
+        tombstones = page.execute("SELECT house, key FROM tombstones ORDER BY at").fetchall()
+        return answers.ok(
+            {
+                "charges": bank.written(page),
+                "invoices": fiscal.written(page),
+                "shipments": carrier.written(page),
+                "voided_numbers": fiscal.voided_numbers(page),
+                "tombstones": [dict(row) for row in tombstones],
+            }
+        )
+
+
+def show_weather(here: world.World, request: world.Request) -> answers.Answer:
+    """Which faults are on."""
+    return answers.ok(vars(here.faults.weather))
+
+
+def change_weather(here: world.World, request: world.Request) -> answers.Answer:
+    """Turn random faults on or, with an empty body, off."""
+    return answers.ok(vars(here.faults.change(request.body)))
+
+
+def reset(here: world.World, request: world.Request) -> answers.Answer:
+    """Begin anew: empty books and fair weather. For tests only."""
+    here.books.clear()
+    here.faults.change({})
+    return answers.ok({"status": "ok"})
+
+
+ROUTES: tuple[tuple[str, str, Verb], ...] = (
+    ("PUT", "/bank/charges/{key}", bank.charge),
+    ("GET", "/bank/charges/{key}", bank.look_up),
+    ("POST", "/bank/charges/{key}/refund", bank.refund),
+    ("PUT", "/fiscal/invoices/{key}", fiscal.authorize),
+    ("GET", "/fiscal/invoices/{key}", fiscal.look_up),
+    ("POST", "/fiscal/invoices/{key}/cancel", fiscal.cancel),
+    ("POST", "/fiscal/numbers/void", fiscal.void_number),
+    ("PUT", "/carrier/shipments/{key}", carrier.book),
+    ("GET", "/carrier/shipments/{key}", carrier.look_up),
+    ("POST", "/carrier/shipments/{key}/recall", carrier.recall),
+    ("POST", "/pix/{key}/pay", bank.pay),
+    ("GET", "/books", show_books),
+    ("GET", "/books/webhooks", webhooks.log),
+    ("GET", "/faults", show_weather),
+    ("POST", "/faults", change_weather),
+    ("GET", "/healthz", health),
+    ("POST", "/reset", reset),
+)
+_ROUTES = [
+    (method, re.compile(path.replace("{key}", "(?P<key>[^/]+)")), verb) for method, path, verb in ROUTES
+]
+_WEATHER_REACHES = ("/bank/", "/fiscal/", "/carrier/")
+
+
+class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
+    """One thread per connection; a crowd of hundreds may knock at once."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def __init__(self, address: tuple[str, int], here: world.World) -> None:
+        self.here = here
+        super().__init__(address, Handler)
+
+    def server_bind(self) -> None:
+        """Bind without asking any name server what this machine is called."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One connection, kept alive over many requests."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "Sandbox"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    timeout = 75
+    server: Server
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        self._handle()
+
+    do_PUT = do_POST = do_DELETE = do_PATCH = do_GET  # noqa: N815 - The base class has it so.
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing of single requests: a crowd's log hides what matters, and the books know."""
+
+    def _handle(self) -> None:
+        try:
+            body = self._read_body()
+        except answers.Invalid as error:
+            # The rest of the body is still on its way, so this connection is of no more use.
+            self.close_connection = True
+            self._reply(answers.no(400, "invalid", str(error)))
+            return
+        try:
+            answer = self._answer(body)
+        except answers.Invalid as error:
+            answer = answers.no(400, "invalid", str(error))
+        except Exception:
+            traceback.print_exc()
+            answer = answers.no(500, "bug", "The sandbox has a bug; its output says where.")
+        if answer.lost:
+            self._break_off()
+        else:
+            self._reply(answer)
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding"):
+            raise answers.Invalid("A body needs a Content-Length.")
+        length = self.headers.get("Content-Length", "0")
+        if not re.fullmatch(r"\d{1,9}", length, re.ASCII):
+            raise answers.Invalid("Content-Length must be a number.")
+        if int(length) > BODY_MAX:
+            raise answers.Invalid(f"A body has at most {BODY_MAX} bytes.")
+        return self.rfile.read(int(length))
+
+    def _answer(self, body: bytes) -> answers.Answer:
+        path = urllib.parse.urlsplit(self.path).path
+        matches = [
+            (method, match, verb) for method, route, verb in _ROUTES if (match := route.fullmatch(path))
+        ]
+        if not matches:
+            return answers.no(404, "no_such_path", "There is nothing at this path.")
+        for method, match, verb in matches:
+            if method == self.command:
+                request = world.Request(
+                    key=_key(match.groupdict().get("key")),
+                    body=_json(body),
+                    idempotency_key=self.headers.get("Idempotency-Key"),
+                )
+                if path.startswith(_WEATHER_REACHES):
+                    return _through(self.server.here, f"{method} {path}", verb, request)
+                return verb(self.server.here, request)
+        allowed = ", ".join(method for method, _, _ in matches)
+        return answers.no(405, "method_not_allowed", f"This path knows {allowed}.")
+
+    def _reply(self, answer: answers.Answer) -> None:
+        body = json.dumps(answer.body).encode()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        # One write for head and body: two small ones would wait for the other side's delayed ACK.
+        self._headers_buffer: list[bytes]
+        head, self._headers_buffer = b"".join([*self._headers_buffer, b"\r\n"]), []
+        with contextlib.suppress(ConnectionError):  # A caller that hung up has no need of an answer.
+            self.wfile.write(head + body)
+
+    def _break_off(self) -> None:
+        time.sleep(LOST_AFTER_S)
+        self.close_connection = True
+        with contextlib.suppress(OSError):  # The caller may have hung up first.
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def _through(here: world.World, what: str, verb: Verb, request: world.Request) -> answers.Answer:
+    """The verb's answer, through the weather: late, an error instead, or done and never heard of."""
+    weather = here.faults.weather
+    if weather == faults.Weather(seed=weather.seed):
+        return verb(here, request)
+    die = here.faults.die(what)
+    time.sleep(die.uniform(*weather.latency_ms) / 1000)
+    fails, is_lost = die.random() < weather.error_rate, die.random() < weather.lost_reply_rate
+    if fails:
+        return answers.unavailable()
+    answer = verb(here, request)
+    return answers.Answer(status=answer.status, body=answer.body, lost=answer.lost or is_lost)
+
+
+def _key(quoted: str | None) -> str:
+    key = urllib.parse.unquote(quoted or "")
+    if quoted is not None and not re.fullmatch(r"[\x21-\x7e]{1,200}", key):
+        raise answers.Invalid("A key has 1 to 200 visible ASCII characters.")
+    return key
+
+
+def _json(body: bytes) -> answers.Json:
+    if not body:
+        return {}
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise answers.Invalid("The body must be JSON.") from None
+    if not isinstance(value, dict):
+        raise answers.Invalid("The body must be a JSON object.")
+    return value

@@ -1,0 +1,171 @@
+"""Callbacks: written to the books with the deed, signed, and sent until somebody takes them."""
+
+import base64
+import concurrent.futures
+import hashlib
+import hmac
+import http.client
+import json
+import sqlite3
+import threading
+import time
+import urllib.parse
+import uuid
+
+from saga_project.local.sandbox import answers, books, world
+
+RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 8.0)
+"""Eight tries in about thirty seconds; who was away longer has to ask."""
+DUPLICATE_AFTER_S = 0.2
+SEND_TIMEOUT_S = 10.0
+SENDERS = 8
+IDLE_S = 1.0
+PATHS = {
+    "pix": "/api/v1/webhooks/payments",
+    "charge": "/api/v1/webhooks/payments",
+    "shipment": "/api/v1/webhooks/carrier",
+}
+
+
+def announce(page: sqlite3.Connection, kind: str, key: str, data: answers.Json) -> None:
+    """Queue a callback in the transaction of what it reports."""
+    now = time.time()
+    webhook_id = f"evt_{uuid.uuid4().hex}"
+    body = {"id": webhook_id, "type": kind, "key": key, "occurred_at": books.iso(now), "data": data}
+    page.execute(
+        "INSERT INTO webhooks (id, type, key, path, body, state, next_at, occurred_at)"
+        " VALUES (?, ?, ?, ?, ?, 'queued', ?, ?)",
+        (webhook_id, kind, key, PATHS[kind.partition(".")[0]], json.dumps(body), now, now),
+    )
+
+
+def sign(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:
+    """A signature as Standard Webhooks has it."""
+    signed = b".".join([webhook_id.encode(), str(timestamp).encode(), body])
+    return "v1," + base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
+
+
+def log(here: world.World, request: world.Request) -> answers.Answer:
+    """Every callback: what became of it, in how many tries."""
+    with here.books.transaction() as page:
+        rows = page.execute("SELECT * FROM webhooks ORDER BY occurred_at, id").fetchall()
+    names = ("id", "type", "key", "state", "attempts", "last")
+    return answers.ok({"webhooks": [{name: row[name] for name in names} for row in rows]})
+
+
+class Deliverer(threading.Thread):
+    """Sends what is queued, several at a time, until it is taken or nobody takes it.
+
+    What is under way is known here only, so after a restart it is sent again: at least once, and
+    in no promised order.
+    """
+
+    def __init__(self, here: world.World, target: str) -> None:
+        super().__init__(name="webhooks", daemon=True)
+        self._here = here
+        self._target = urllib.parse.urlsplit(target)
+        self._senders = concurrent.futures.ThreadPoolExecutor(SENDERS, thread_name_prefix="webhook")
+        self._under_way: set[str] = set()
+        self._stirred = threading.Event()
+        here.books.listeners.append(self._stirred)
+
+    def run(self) -> None:
+        """Hand what is due to a free sender; sleep until something changes or falls due."""
+        while True:
+            self._stirred.clear()
+            for webhook_id in self._due():
+                self._under_way.add(webhook_id)
+                self._senders.submit(self._deliver, webhook_id)
+            self._stirred.wait(self._pause())
+
+    def _due(self) -> list[str]:
+        free = SENDERS - len(self._under_way)
+        if free <= 0:
+            return []
+        with self._here.books.transaction() as page:
+            rows = page.execute(
+                "SELECT id FROM webhooks WHERE state = 'queued' AND next_at <= ? ORDER BY next_at LIMIT ?",
+                (time.time(), SENDERS * 2),
+            ).fetchall()
+        return [row["id"] for row in rows if row["id"] not in self._under_way][:free]
+
+    def _pause(self) -> float:
+        if len(self._under_way) >= SENDERS:
+            return IDLE_S
+        with self._here.books.transaction() as page:
+            rows = page.execute(
+                "SELECT id, next_at FROM webhooks WHERE state = 'queued' ORDER BY next_at LIMIT ?",
+                (SENDERS * 2,),
+            ).fetchall()
+        waiting: list[float] = [row["next_at"] for row in rows if row["id"] not in self._under_way]
+        return min([IDLE_S, *(max(0.0, at - time.time()) for at in waiting)])
+
+    def _deliver(self, webhook_id: str) -> None:
+        try:
+            row = self._prepare(webhook_id)
+            if row is not None:
+                self._record(row, self._send(row))
+        finally:
+            self._under_way.discard(webhook_id)
+            self._stirred.set()
+
+    def _prepare(self, webhook_id: str) -> sqlite3.Row | None:
+        """What to send, after the weather had its say on the first try."""
+        with self._here.books.transaction() as page:
+            row: sqlite3.Row | None = page.execute(
+                "SELECT * FROM webhooks WHERE id = ? AND state = 'queued'", (webhook_id,)
+            ).fetchone()
+            if row is None or row["attempts"]:
+                return row
+            weather = self._here.faults.weather
+            die = self._here.faults.die(f"webhook {row['type']} {row['key']}")
+            dropped, twice = (
+                die.random() < weather.drop_webhook_rate,
+                die.random() < weather.duplicate_webhook_rate,
+            )
+            if dropped:
+                page.execute("UPDATE webhooks SET state = 'dropped' WHERE id = ?", (webhook_id,))
+                return None
+            page.execute("UPDATE webhooks SET copies = ? WHERE id = ?", (1 + twice, webhook_id))
+            return row
+
+    def _send(self, row: sqlite3.Row) -> str:
+        """Send it; the answer in words."""
+        body = row["body"].encode()
+        timestamp = int(time.time())
+        headers = {
+            "content-type": "application/json",
+            "webhook-id": row["id"],
+            "webhook-timestamp": str(timestamp),
+            "webhook-signature": sign(self._here.settings.webhook_secret, row["id"], timestamp, body),
+        }
+        secure = self._target.scheme == "https"
+        kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        connection = kind(self._target.hostname or "", self._target.port, timeout=SEND_TIMEOUT_S)
+        try:
+            connection.request("POST", self._target.path.rstrip("/") + row["path"], body, headers)
+            response = connection.getresponse()
+            response.read()
+        except (OSError, http.client.HTTPException) as error:
+            return type(error).__name__
+        finally:
+            connection.close()
+        return str(response.status)
+
+    def _record(self, row: sqlite3.Row, outcome: str) -> None:
+        now = time.time()
+        with self._here.books.transaction() as page:
+            page.execute(
+                "UPDATE webhooks SET attempts = attempts + 1, last = ? WHERE id = ?", (outcome, row["id"])
+            )
+            if outcome.startswith("2"):
+                page.execute(
+                    "UPDATE webhooks SET copies = copies - 1, delivered_at = ?, next_at = ?,"
+                    " state = CASE WHEN copies > 1 THEN 'queued' ELSE 'delivered' END WHERE id = ?",
+                    (now, now + DUPLICATE_AFTER_S, row["id"]),
+                )
+            elif row["attempts"] < len(RETRY_AFTER_S):
+                again_at = now + RETRY_AFTER_S[row["attempts"]]
+                page.execute("UPDATE webhooks SET next_at = ? WHERE id = ?", (again_at, row["id"]))
+            else:
+                page.execute("UPDATE webhooks SET state = 'given_up' WHERE id = ?", (row["id"],))
