@@ -1,7 +1,7 @@
 """The saga engine: declare a business transaction as a list of steps, each with its undo.
 
-    from sagas import Retry, Saga, Step, Wait     # the declaration: pure, no Django, no broker
-    from sagas import engine                      # begin, cancel, receive: rows and rules
+from sagas import Retry, Saga, Step, Wait     # the declaration: pure, no Django, no broker
+from sagas import engine                      # begin, cancel, receive: rows and rules
 """
 
 from sagas.definition import BadDeclaration, Retry, Saga, Step, Wait

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.core import checks
+from django.db import connections
 
 from sagas import models, registry, states
 
@@ -15,23 +16,23 @@ def check_declarations(**_: Any) -> list[checks.CheckMessage]:
         for bad in registry.refused
         for problem in bad.problems
     ]
-    for saga in registry.everything():
-        for step in saga.steps:
-            if step.undo and saga.retry_of(step, undo=True).attempts < saga.retry_of(step, undo=False).attempts:
-                found.append(
-                    checks.Warning(
-                        f"{step.name} is undone with less patience than it is done.",
-                        hint="An undo must succeed in the end: give undo_retry at least as many attempts.",
-                        obj=saga.name,
-                        id="sagas.W001",
-                    )
-                )
+    found += [
+        checks.Warning(
+            f"{step.name} is undone with less patience than it is done.",
+            hint="An undo must succeed in the end: give undo_retry at least as many attempts.",
+            obj=saga.name,
+            id="sagas.W001",
+        )
+        for saga in registry.everything()
+        for step in saga.steps
+        if step.undo and saga.retry_of(step, undo=True).attempts < saga.retry_of(step, undo=False).attempts
+    ]
     return found
 
 
 def check_live_versions(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Report live instances whose version is no longer declared, or declared otherwise (E011)."""
-    if not databases:
+    if not databases or models.SagaInstance._meta.db_table not in _tables(databases[0]):
         return []
     declared = {(saga.name, saga.version): saga.fingerprint for saga in registry.everything()}
     live = (
@@ -42,7 +43,7 @@ def check_live_versions(databases: Sequence[str] | None = None, **_: Any) -> lis
     )
     return [
         checks.Error(
-            f"Instances of {name} version {version} are live, and that version is no longer declared as they began it.",
+            f"Live instances began with {name} version {version}, which is no longer declared as it was.",
             hint="Keep the old declaration beside the new one until none of its instances is live.",
             obj=name,
             id="sagas.E011",
@@ -50,3 +51,8 @@ def check_live_versions(databases: Sequence[str] | None = None, **_: Any) -> lis
         for name, version, fingerprint in live
         if declared.get((name, version)) != fingerprint
     ]
+
+
+def _tables(database: str) -> list[str]:
+    """The tables that are there: before the first migration there are none to look into."""
+    return connections[database].introspection.table_names()

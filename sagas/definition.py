@@ -333,7 +333,9 @@ def _undos(saga: Saga) -> Iterator[Problem]:
 
 def _kinds(saga: Saga) -> Iterator[Problem]:
     kinds = [step.kind for step in saga.steps]
-    for name in [step.name for step in saga.steps if step.kind not in ("compensatable", "pivot", "retriable")]:
+    for name in [
+        step.name for step in saga.steps if step.kind not in ("compensatable", "pivot", "retriable")
+    ]:
         yield Problem(
             id="sagas.E006",
             message=f"{name} is of an unknown kind.",
@@ -372,7 +374,10 @@ def _clocks(saga: Saga) -> Iterator[Problem]:
     own = [policy for step in saga.steps for policy in (step.retry, step.undo_retry)]
     for retry in [saga.retry, saga.undo_retry, *own]:
         if retry is not None and (
-            retry.attempts < 1 or retry.factor < 1 or not 0 <= retry.jitter <= 1 or retry.first.total_seconds() < 0
+            retry.attempts < 1
+            or retry.factor < 1
+            or not 0 <= retry.jitter <= 1
+            or retry.first.total_seconds() < 0
         ):
             yield Problem(
                 id="sagas.E008",

@@ -91,7 +91,13 @@ STEP_MOVES: dict[StepState, set[StepState]] = {
         StepState.FAILED,
         StepState.UNKNOWN,
     },
-    StepState.WAITING: {StepState.RUNNING, StepState.DONE, StepState.FAILED, StepState.UNDOING, StepState.UNDONE},
+    StepState.WAITING: {
+        StepState.RUNNING,
+        StepState.DONE,
+        StepState.FAILED,
+        StepState.UNDOING,
+        StepState.UNDONE,
+    },
     StepState.UNKNOWN: {
         StepState.RUNNING,
         StepState.PENDING,

@@ -1,0 +1,88 @@
+"""The Celery application: how messages travel. What they mean is decided by the rows."""
+
+import os
+
+import celery
+from celery import signals
+from django.conf import settings
+from django.db import close_old_connections
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
+
+REDELIVERY_S = 120
+"""When the broker hands out a message anew that nobody acknowledged. Longer than any step's lease,
+so that a slow step is not handed out while it runs; the sweep is there before it anyway."""
+
+app = celery.Celery("saga_project")
+app.conf.update(
+    broker_url=settings.CELERY_BROKER_URL,
+    # No result backend: the rows are the truth, and one that is down would block workers.
+    task_ignore_result=True,
+    task_store_errors_even_if_ignored=False,
+    # Only JSON: whoever can write to the broker must not be able to run code.
+    task_serializer="json",
+    accept_content=["json"],
+    task_create_missing_queues=True,
+    task_default_queue="sagas",
+    # Late acknowledgement and one message at a time: a dead worker's message comes back, and none
+    # waits inside a busy worker. Safe, because every task asks its row first.
+    task_acks_late=True,
+    task_reject_on_worker_lost=False,
+    worker_prefetch_multiplier=1,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    # A worker waits for its broker as long as it takes; a web request does not.
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    task_publish_retry=True,
+    task_publish_retry_policy={
+        "max_retries": 1,
+        "interval_start": 0,
+        "interval_step": 0.1,
+        "interval_max": 0.2,
+    },
+    # For Flower and for the operator.
+    worker_send_task_events=True,
+    task_send_sent_event=False,
+    worker_hijack_root_logger=False,
+    worker_max_tasks_per_child=10_000,
+    timezone="UTC",
+    beat_schedule={
+        "sweep": {
+            "task": "sagas.sweep",
+            "schedule": settings.SAGAS_SWEEP_EVERY,
+            # Ticks that nobody took are worthless: the next one does the same.
+            "options": {"queue": "sagas", "expires": 10},
+        },
+    },
+    # Celery closes Django's connection around every task unless told how often to reuse it. These
+    # two and CONN_HEALTH_CHECKS keep it for the life of the process and replace it when it is dead.
+    CELERY_DB_REUSE_MAX=1_000_000_000,
+)
+if settings.CELERY_BROKER_URL.startswith(("redis", "valkey")):
+    app.conf.broker_transport_options = {
+        "visibility_timeout": REDELIVERY_S,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # A publisher gives up on a hung broker; a worker polls with one second and never nears it.
+        "socket_timeout": 5,
+        "socket_connect_timeout": 1,
+        "socket_keepalive": True,
+        "health_check_interval": 25,
+    }
+else:
+    app.conf.broker_transport_options = {
+        # Without confirms a crashing broker loses messages that it had accepted.
+        "confirm_publish": True,
+        "confirm_timeout": 3,
+        "connect_timeout": 2,
+        "read_timeout": 5,
+        "write_timeout": 5,
+    }
+app.autodiscover_tasks()
+
+
+@signals.task_prerun.connect
+@signals.task_postrun.connect
+def keep_connections_fresh(**_: object) -> None:
+    """Drop a connection that died or is too old; a live one is kept."""
+    close_old_connections()

@@ -1,0 +1,64 @@
+"""Circuit breakers: an outage of one provider pauses its steps instead of spending their budgets (R4).
+
+A service's circuit opens when several sagas in a row, all of them different, found it unavailable
+and none found it working. While it is open its remote steps are put off without counting an
+attempt. When its time is over one attempt is let through; that one decides.
+"""
+
+import datetime
+import uuid
+
+from django.db import connection
+
+from sagas import models
+
+THRESHOLD = 5
+"""How many different sagas must fail in a row. One order with an unlucky card is no outage."""
+
+FIRST_PAUSE_S = 2.0
+LONGEST_PAUSE_S = 60.0
+
+
+def closed_for(queue: str, *, probe: datetime.timedelta) -> datetime.timedelta | None:
+    """How long the circuit stays open; None when an attempt may be made, this one perhaps the probe."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT open_until - clock_timestamp() FROM sagas_circuit"
+            " WHERE name = %s AND open_until IS NOT NULL",
+            [queue],
+        )
+        row = cursor.fetchone()
+        if row is None:
+            return None
+        if row[0] > datetime.timedelta(0):
+            remaining: datetime.timedelta = row[0]
+            return remaining
+        # Its time is over. Whoever moves it gets through; the others find it moved.
+        cursor.execute(
+            "UPDATE sagas_circuit SET open_until = clock_timestamp() + %s"
+            " WHERE name = %s AND open_until <= clock_timestamp()",
+            [probe, queue],
+        )
+        return None if cursor.rowcount else datetime.timedelta(seconds=1)
+
+
+def failed(queue: str, saga_id: uuid.UUID) -> None:
+    """Count that a saga found the service unavailable, and open its circuit if it is one too many."""
+    circuit, _ = models.Circuit.objects.select_for_update().get_or_create(name=queue)
+    failing = [*(known for known in circuit.failing if known != str(saga_id)), str(saga_id)][-THRESHOLD:]
+    circuit.failing = failing
+    if len(failing) >= THRESHOLD or circuit.open_until is not None:
+        now = models.database_now()
+        pause = min(FIRST_PAUSE_S * 2 ** min(circuit.trips, 10), LONGEST_PAUSE_S)
+        if circuit.open_until is None or circuit.open_until <= now or circuit.trips == 0:
+            circuit.trips += 1
+        circuit.opened_at = circuit.opened_at or now
+        circuit.open_until = now + datetime.timedelta(seconds=pause)
+    circuit.save()
+
+
+def worked(queue: str) -> None:
+    """The service answered: close its circuit."""
+    models.Circuit.objects.filter(name=queue).exclude(failing=[], open_until=None).update(
+        failing=[], trips=0, opened_at=None, open_until=None
+    )

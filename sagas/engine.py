@@ -1,0 +1,102 @@
+"""The engine's face: begin a saga, carry out its steps, take callbacks, steer it.
+
+Rows and rules; no broker in sight. `sagas.tasks` carries the messages, and `sagas.transport` is the
+door between the two.
+"""
+
+from typing import Any
+
+from django.db import IntegrityError, connection, transaction
+
+from sagas import definition, errors, models, moves, transport
+from sagas.inbox import receive, remedy
+from sagas.operations import cancel, close, compensate, extend, hold, release, resolve, retry, skip
+from sagas.phases import Bearer, Result, Verdict, perform
+from sagas.states import SagaState, StepState
+from sagas.sweeping import echo, sweep, take_up
+
+__all__ = [
+    "Bearer",
+    "Result",
+    "Verdict",
+    "begin",
+    "cancel",
+    "close",
+    "compensate",
+    "echo",
+    "extend",
+    "hold",
+    "perform",
+    "receive",
+    "release",
+    "remedy",
+    "resolve",
+    "retry",
+    "skip",
+    "sweep",
+    "take_up",
+]
+
+
+def begin(
+    saga: definition.Saga, *, key: str, given: dict[str, Any], actor: str = "system"
+) -> models.SagaInstance:
+    """Begin a saga in the transaction of its business rows; it is sent on its way once that commits.
+
+    The row is the outbox: if the broker is gone the sweep publishes later, and nothing is lost (D1).
+
+    Arguments:
+        saga: the declaration.
+        key: the business key, at most 100 characters; one live saga of a name has it.
+        given: a fact (JSON) for every name in the declaration's `given`.
+        actor: who asked for it, for the event.
+
+    Returns:
+        The instance.
+
+    Raises:
+        NotInTransaction: it was called outside transaction.atomic().
+        MissingFacts: `given` does not name exactly what the declaration asks for.
+        AlreadyLive: a live saga of that name has the key.
+    """
+    if not connection.in_atomic_block:
+        raise errors.NotInTransaction
+    if set(given) != set(saga.given):
+        raise errors.MissingFacts(f"{saga} is given {sorted(saga.given)}, not {sorted(given)}.")
+    now = models.database_now()
+    instance = models.SagaInstance(
+        name=saga.name,
+        version=saga.version,
+        fingerprint=saga.fingerprint,
+        key=key,
+        facts=given,
+        wake_at=now + moves.grace(),
+        dispatched_at=now,
+        deadline_at=now + saga.deadline,
+        created_at=now,
+        updated_at=now,
+    )
+    try:
+        with transaction.atomic():
+            instance.save(force_insert=True)
+    except IntegrityError as error:
+        if "saga_one_live_per_key" in str(error):
+            raise errors.AlreadyLive(f"A live saga {saga.name} has the key {key!r}.") from error
+        raise
+    models.StepInstance.objects.bulk_create(
+        models.StepInstance(saga=instance, position=position, name=step.name)
+        for position, step in enumerate(saga.steps)
+    )
+    models.Event.objects.bulk_create(
+        [
+            models.Event(saga=instance, at=now, kind="saga.begun", to_state=SagaState.RUNNING, actor=actor),
+            *(
+                models.Event(
+                    saga=instance, at=now, kind="step.planned", subject=step.name, to_state=StepState.PENDING
+                )
+                for step in saga.steps
+            ),
+        ]
+    )
+    transport.after_commit(moves.errand(instance))
+    return instance

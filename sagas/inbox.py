@@ -1,0 +1,221 @@
+"""Callbacks from outside: stored first, then matched, and kept whatever becomes of them.
+
+One that comes before its step waits for it is taken up when the step does. One that lost a race
+against the saga's giving up is acted upon: what it tells of is undone once more (M3).
+"""
+
+import datetime
+import logging
+import random
+import uuid
+from typing import Any, Literal
+
+from django.db import transaction
+
+from sagas import errors, journal, models, moves
+from sagas.journal import Change
+from sagas.models import Signal
+from sagas.states import SagaState, StepState
+
+logger = logging.getLogger("sagas")
+
+REMEDY_ATTEMPTS = 50
+"""How often the remedy of a late callback is tried before a person is called."""
+
+Ended = Literal["", "turned", "advanced"]
+
+
+def receive(
+    *,
+    source: str,
+    event_id: str,
+    key: str,
+    facts: dict[str, Any] | None = None,
+    refused: str | None = None,
+    kind: str = "",
+) -> models.Signal:
+    """Store a verified callback, and act upon it. A callback that is already there changes nothing.
+
+    Arguments:
+        source: who sent it, such as `payments`.
+        event_id: the sender's own id of it, unique for that source.
+        key: the key of the step that it is about.
+        facts: what it tells; a waiting step is done once they have what it waits for.
+        refused: words that say why what is waited for will not come, if that is what it tells.
+        kind: the sender's name for it, for people.
+
+    Returns:
+        The stored callback, with its fate.
+    """
+    with transaction.atomic():
+        signal, created = Signal.objects.get_or_create(
+            source=source,
+            event_id=event_id,
+            defaults={"step_key": key[:100], "facts": facts, "refused": refused, "kind": kind},
+        )
+        if created:
+            _match(signal)
+    return signal
+
+
+def take_stored(change: Change, step: models.StepInstance) -> Ended:
+    """Take up the callbacks that came before the step waited; says whether they ended the wait."""
+    stored = Signal.objects.filter(step_key=step.key, fate=Signal.Fate.STORED).order_by("id")
+    for signal in stored.select_for_update():
+        ended = _apply(change, step, signal)
+        if ended:
+            return ended
+    return ""
+
+
+def remedy(signal_id: int) -> None:
+    """Undo once more what a late callback tells of, such as a payment after its refund (M3)."""
+    with transaction.atomic():
+        signal = Signal.objects.select_for_update().get(pk=signal_id)
+        now = models.database_now()
+        if signal.remedied_at or signal.wake_at is None or signal.wake_at > now + LEASE:
+            return
+        signal.remedy_attempts += 1
+        signal.wake_at = now + LEASE
+        signal.save(update_fields=["remedy_attempts", "wake_at"])
+        saga_id, name = _parse(signal.step_key)
+        saga = models.SagaInstance.objects.get(pk=saga_id)
+    declared = saga.definition
+    step = declared.step(name)
+    assert step.undo is not None, "only what can be undone has a remedy"
+    try:
+        if step.remote:
+            step.undo(key=signal.step_key)
+        else:
+            with transaction.atomic():
+                step.undo(key=signal.step_key)
+    except Exception as error:
+        refused = isinstance(error, tuple(declared.refused)) or signal.remedy_attempts >= REMEDY_ATTEMPTS
+        _remedy_failed(signal, error, final=refused, retry=declared.retry_of(step, undo=True))
+        return
+    with transaction.atomic():
+        locked = journal.lock(saga_id, name)
+        signal.remedied_at, signal.wake_at, signal.remedy_error = locked.now, None, ""
+        signal.save(update_fields=["remedied_at", "wake_at", "remedy_error"])
+        change = Change(locked.saga, locked.now)
+        change.note("signal.remedied", subject=name, actor=signal.source, data={"event_id": signal.event_id})
+        change.write()
+
+
+LEASE = datetime.timedelta(seconds=60)
+"""How long one attempt at a remedy may take before another worker makes its own; undos are idempotent."""
+
+
+def _remedy_failed(signal: Signal, error: Exception, *, final: bool, retry: Any) -> None:
+    saga_id, name = _parse(signal.step_key)
+    pause = retry.pause(attempt=signal.remedy_attempts, chance=random.random())  # noqa: S311 - no secret
+    with transaction.atomic():
+        locked = journal.lock(saga_id, name)
+        signal.remedy_error = f"{type(error).__name__}: {error}"[:500]
+        signal.wake_at = None if final else locked.now + pause
+        signal.save(update_fields=["remedy_error", "wake_at"])
+        change = Change(locked.saga, locked.now)
+        kind = "signal.remedy_failed" if final else "signal.remedy_retry"
+        change.note(kind, subject=name, attempt=signal.remedy_attempts, data={"error": signal.remedy_error})
+        change.write()
+    if final:
+        logger.error(
+            "saga %s: a callback came too late, and its remedy failed for good: %s. Settle it with %s by hand.",
+            saga_id,
+            signal.remedy_error,
+            signal.source,
+        )
+
+
+def _match(signal: Signal) -> None:
+    """Find the step that the callback is about, and act."""
+    try:
+        saga_id, name = _parse(signal.step_key)
+        locked = journal.lock(saga_id, name)
+    except errors.NotFound:
+        _set_fate(signal, Signal.Fate.UNMATCHED)
+        logger.warning("callback %s of %s is about no saga of ours", signal.event_id, signal.source)
+        return
+    saga, step = locked.saga, locked.step
+    change = Change(saga, locked.now)
+    if saga.state == SagaState.RUNNING and step.state == StepState.WAITING:
+        _apply(change, step, signal)
+        if saga.state in (SagaState.RUNNING, SagaState.COMPENSATING) and step.state != StepState.WAITING:
+            moves.dispatch(change)
+    elif saga.state in (SagaState.RUNNING, SagaState.NEEDS_ATTENTION) and _may_yet_wait(step):
+        _note(change, step, signal, Signal.Fate.STORED)
+        if step.state == StepState.UNKNOWN and saga.state == SagaState.RUNNING:
+            change.set(wake_at=journal.NOW)
+    elif _tells_of_effect(saga, step, signal) and step.state in _GIVEN_UP:
+        _note(change, step, signal, Signal.Fate.LATE)
+        signal.wake_at = locked.now
+        signal.save(update_fields=["wake_at"])
+    else:
+        _note(change, step, signal, Signal.Fate.NOTED)
+    change.write()
+
+
+_GIVEN_UP = {StepState.UNDOING, StepState.UNDONE, StepState.UNDO_FAILED, StepState.FAILED}
+
+
+def _may_yet_wait(step: models.StepInstance) -> bool:
+    return step.state in (StepState.PENDING, StepState.RUNNING, StepState.UNKNOWN, StepState.WAITING)
+
+
+def _tells_of_effect(saga: models.SagaInstance, step: models.StepInstance, signal: Signal) -> bool:
+    """Whether the callback says that what was waited for has happened."""
+    declared = saga.definition.step(step.name)
+    if signal.refused is not None or declared.undo is None or declared.wait is None:
+        return False
+    return bool((signal.facts or {}).get(declared.wait.until))
+
+
+def _apply(change: Change, step: models.StepInstance, signal: Signal) -> Ended:
+    """Let the callback end the wait, if it tells of the end."""
+    saga = change.saga
+    declared = saga.definition.step(step.name)
+    assert declared.wait is not None, "only a step with a wait waits"
+    facts = {**(step.facts or {}), **(signal.facts or {})}
+    _note(change, step, signal, Signal.Fate.APPLIED)
+    if signal.refused is not None:
+        change.set_step(step, facts=facts)
+        failure = moves.failure(step, "refused", now=change.now, message=signal.refused)
+        turned = moves.fail(change, step, failure, provable=True, actor=signal.source)
+        return "turned" if turned else "advanced"
+    if not facts.get(declared.wait.until):
+        change.set_step(step, facts=facts)
+        return ""
+    moves.finish_step(change, step, facts)
+    if saga.cancel_requested_at is not None and step.position < saga.definition.pivot:
+        cancelled = moves.failure(step, "cancelled", now=change.now, message=saga.cancel_reason)
+        moves.turn(change, step, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
+        return "turned"
+    moves.advance(change, step)
+    return "advanced"
+
+
+def _note(change: Change, step: models.StepInstance, signal: Signal, fate: Signal.Fate) -> None:
+    data = {"source": signal.source, "event_id": signal.event_id, "kind": signal.kind}
+    change.note(f"signal.{fate.value}", subject=step.name, actor=signal.source, data=data)
+    _set_fate(signal, fate)
+
+
+def _set_fate(signal: Signal, fate: Signal.Fate) -> None:
+    signal.fate = fate
+    signal.matched_at = None if fate == Signal.Fate.STORED else models.database_now()
+    signal.save(update_fields=["fate", "matched_at"])
+
+
+def _parse(key: str) -> tuple[uuid.UUID, str]:
+    """The instance and the step that a key names.
+
+    Raises:
+        NotFound: it is no key of ours.
+    """
+    saga_id, dot, step = key.partition(".")
+    try:
+        if not dot:
+            raise ValueError(key)
+        return uuid.UUID(saga_id), step
+    except ValueError:
+        raise errors.NotFound(f"{key!r} is no step's key.") from None

@@ -1,0 +1,358 @@
+"""The rows: the only truth about a saga. Whoever holds the instance's lock decides (D7)."""
+
+import datetime
+from typing import Any
+
+from django.db import models
+from django.db.models import functions
+
+from sagas import definition, ids, registry
+from sagas.states import Direction, SagaState, StepState
+
+
+class ClockTimestamp(models.Func):
+    """The database's clock at this very moment, not at the start of the transaction (D9)."""
+
+    template = "clock_timestamp()"
+    output_field = models.DateTimeField()
+
+
+class SagaInstance(models.Model):
+    """One run of a declared saga."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    name = models.CharField(max_length=50)
+    version = models.PositiveSmallIntegerField()
+    fingerprint = models.CharField(max_length=16)
+    key = models.CharField(max_length=100)
+    """The business key: the order's id, say. At most one live saga of a name has it."""
+
+    state = models.CharField(max_length=20, choices=SagaState, default=SagaState.RUNNING)
+    direction = models.SmallIntegerField(choices=Direction, default=Direction.FORWARD)
+    position = models.PositiveSmallIntegerField(default=0)
+    """The step to be done next, or undone next; the number of steps once all are done."""
+
+    epoch = models.PositiveIntegerField(default=1)
+    """The fencing token of messages: those of an earlier dispatch are void."""
+
+    facts = models.JSONField(default=dict)
+    """What it was given, and what its steps gave: the arguments of the verbs. May be personal."""
+
+    wake_at = models.DateTimeField(null=True)
+    """When somebody must look again. The outbox, the timer and the watchdog are this column."""
+
+    dispatched_at = models.DateTimeField(null=True)
+    """When the message now thought to be under way was sent; null when none is expected."""
+
+    dispatches = models.PositiveSmallIntegerField(default=1)
+    """Dispatches since the last progress; each redispatch waits twice as long as the one before."""
+
+    deadline_at = models.DateTimeField(null=True)
+    """For the direction it now goes in; null once it has run out and been acted upon."""
+
+    failure = models.JSONField(null=True)
+    """The first failure, kept for ever (A2): step, kind, error, message, attempt, clock, at."""
+
+    attention = models.JSONField(null=True)
+    """Why it needs attention: step, why, advice, since."""
+
+    alerted_at = models.DateTimeField(null=True)
+    """When it was alerted, once for all (A4)."""
+
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_reason = models.TextField(blank=True, default="")
+    cancel_actor = models.CharField(max_length=150, blank=True, default="")
+
+    held_at = models.DateTimeField(null=True)
+    """Since when an operator holds it: nothing new begins until it is released."""
+
+    closed_at = models.DateTimeField(null=True)
+    """When an operator put a saga that needs attention aside for good. Nothing is deleted."""
+
+    created_at = models.DateTimeField(db_default=functions.Now())
+    updated_at = models.DateTimeField(db_default=functions.Now())
+    finished_at = models.DateTimeField(null=True)
+
+    steps: "models.Manager[StepInstance]"
+    events: "models.Manager[Event]"
+
+    class Meta:
+        db_table = "sagas_saga"
+        verbose_name = "saga"
+        constraints = [
+            models.CheckConstraint(
+                name="saga_state_is_known", condition=models.Q(state__in=SagaState.values)
+            ),
+            models.CheckConstraint(
+                name="saga_direction_is_known", condition=models.Q(direction__in=Direction.values)
+            ),
+            # T3: whoever reads finished_at may rely on the state being final, and the reverse.
+            models.CheckConstraint(
+                name="saga_finished_at_iff_final",
+                condition=models.Q(finished_at__isnull=False, state__in=["completed", "compensated"])
+                | models.Q(
+                    finished_at__isnull=True, state__in=["running", "compensating", "needs_attention"]
+                ),
+            ),
+            # D1: a live saga that nobody would ever look at again is lost. Only a person, or a
+            # person's release, may be what it waits for.
+            models.CheckConstraint(
+                name="saga_live_has_wake_at",
+                condition=models.Q(wake_at__isnull=False, finished_at__isnull=True)
+                | models.Q(wake_at__isnull=True, finished_at__isnull=False)
+                | models.Q(wake_at__isnull=True, state="needs_attention"),
+            ),
+            models.UniqueConstraint(
+                name="saga_one_live_per_key",
+                fields=["name", "key"],
+                condition=models.Q(finished_at__isnull=True, closed_at__isnull=True),
+            ),
+        ]
+        indexes = [
+            # The sweep reads this and nothing else, whatever the history holds.
+            models.Index(name="saga_due", fields=["wake_at"], condition=models.Q(wake_at__isnull=False)),
+            # The operator's lists: newest first, by state.
+            models.Index(name="saga_by_state", fields=["state", "-created_at"]),
+            models.Index(name="saga_newest", fields=["-created_at"]),
+            models.Index(name="saga_by_key", fields=["key"]),
+        ]
+        permissions = [
+            ("operate_saga", "Can retry, hold, release and extend sagas"),
+            ("compensate_saga", "Can have sagas undone, which moves money"),
+            ("resolve_saga", "Can say what happened to a step, skip it, or close a saga"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.key}"
+
+    @property
+    def definition(self) -> definition.Saga:
+        """The declaration that this instance began with.
+
+        Raises:
+            UnknownSaga: that version is no longer declared.
+        """
+        return registry.get(self.name, self.version)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended."""
+        return self.finished_at is not None
+
+
+class StepInstance(models.Model):
+    """One step of one run: its deed and its undo."""
+
+    id = models.BigAutoField(primary_key=True)
+    saga = models.ForeignKey(SagaInstance, models.CASCADE, related_name="steps", db_index=False)
+    position = models.PositiveSmallIntegerField()
+    name = models.CharField(max_length=50)
+    state = models.CharField(max_length=20, choices=StepState, default=StepState.PENDING)
+
+    attempts = models.PositiveSmallIntegerField(default=0)
+    """Attempts at the deed, counted before its code runs where that may kill the worker (R1)."""
+
+    undo_attempts = models.PositiveSmallIntegerField(default=0)
+    fence = models.PositiveIntegerField(default=0)
+    """Raised by every claim: a worker that lost its lease holds an old one and cannot commit (D6)."""
+
+    lease_until = models.DateTimeField(null=True)
+    """Until when the attempt under way may still be running: while it lasts, nobody else acts (O2)."""
+
+    wait_until = models.DateTimeField(null=True)
+    facts = models.JSONField(null=True)
+    """What the deed answered."""
+
+    error = models.JSONField(null=True)
+    """The last error: kind, error, message, at, clock."""
+
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    undo_started_at = models.DateTimeField(null=True)
+    undone_at = models.DateTimeField(null=True)
+    task_id = models.CharField(max_length=50, blank=True, default="")
+    worker = models.CharField(max_length=100, blank=True, default="")
+
+    class Meta:
+        db_table = "sagas_step"
+        verbose_name = "step"
+        ordering = ["position"]
+        constraints = [
+            models.UniqueConstraint(name="step_once_per_saga", fields=["saga", "position"]),
+            models.UniqueConstraint(name="step_name_once_per_saga", fields=["saga", "name"]),
+            models.CheckConstraint(
+                name="step_state_is_known", condition=models.Q(state__in=StepState.values)
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def key(self) -> str:
+        """The idempotency key of this step, from the row to the provider (E6)."""
+        return f"{self.saga_id}.{self.name}"
+
+    @property
+    def begun(self) -> bool:
+        """Whether it ran or may have run, and so is to be undone when the saga turns round (T5)."""
+        return self.attempts > 0 or self.state not in (StepState.PENDING, StepState.SKIPPED)
+
+
+class Event(models.Model):
+    """What happened to a saga, appended in the transaction that made it so; never changed (A1).
+
+    The database refuses UPDATE and DELETE. The last `to_state` of each subject is that subject's
+    state: the rows are the fold of their events.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    saga = models.ForeignKey(SagaInstance, models.PROTECT, related_name="events", db_index=False)
+    at = models.DateTimeField(db_default=ClockTimestamp())
+    kind = models.CharField(max_length=40)
+    subject = models.CharField(max_length=50, default="")
+    """The step it is about; empty when it is about the saga."""
+
+    from_state = models.CharField(max_length=20, blank=True, default="")
+    to_state = models.CharField(max_length=20, blank=True, default="")
+    attempt = models.PositiveSmallIntegerField(null=True)
+    actor = models.CharField(max_length=150, default="engine")
+    reason = models.TextField(blank=True, default="")
+    data = models.JSONField(default=dict)
+
+    class Meta:
+        db_table = "sagas_event"
+        verbose_name = "event"
+        ordering = ["id"]
+        indexes = [models.Index(name="event_of_saga", fields=["saga", "id"])]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject}".strip()
+
+
+class Signal(models.Model):
+    """The inbox: every verified callback, stored before anything is done about it."""
+
+    class Fate(models.TextChoices):
+        """What became of a callback."""
+
+        STORED = "stored", "Stored"
+        """It came before its step waits for it, and is kept."""
+
+        APPLIED = "applied", "Applied"
+        """It ended a wait."""
+
+        NOTED = "noted", "Noted"
+        """It told what was known already."""
+
+        LATE = "late", "Late"
+        """It lost a race, and what it tells of is being undone again: see `remedied_at` (M3)."""
+
+        UNMATCHED = "unmatched", "Unmatched"
+        """No saga has such a step."""
+
+    id = models.BigAutoField(primary_key=True)
+    source = models.CharField(max_length=30)
+    event_id = models.CharField(max_length=100)
+    step_key = models.CharField(max_length=100)
+    kind = models.CharField(max_length=40, blank=True, default="")
+    facts = models.JSONField(null=True)
+    refused = models.TextField(null=True)  # noqa: DJ001 - null means "not refused"; "" is a refusal without words
+    fate = models.CharField(max_length=20, choices=Fate, default=Fate.STORED)
+    received_at = models.DateTimeField(db_default=functions.Now())
+    matched_at = models.DateTimeField(null=True)
+
+    wake_at = models.DateTimeField(null=True)
+    """When to try the remedy of a late callback next."""
+
+    remedy_attempts = models.PositiveSmallIntegerField(default=0)
+    remedied_at = models.DateTimeField(null=True)
+    remedy_error = models.TextField(blank=True, default="")
+
+    class Meta:
+        db_table = "sagas_signal"
+        verbose_name = "callback"
+        constraints = [
+            models.UniqueConstraint(name="signal_once_per_source", fields=["source", "event_id"]),
+            models.CheckConstraint(
+                name="signal_fate_is_known",
+                condition=models.Q(fate__in=["stored", "applied", "noted", "late", "unmatched"]),
+            ),
+        ]
+        indexes = [
+            models.Index(name="signal_of_step", fields=["step_key"]),
+            models.Index(name="signal_due", fields=["wake_at"], condition=models.Q(wake_at__isnull=False)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.kind}".strip()
+
+
+class Queue(models.Model):
+    """What probes tell of a queue: whether a message is lost, or merely waits its turn.
+
+    A probe is an ordinary message that says when it was sent. Queues are first in, first out: once
+    a probe has come through, every message sent before it was taken too, or is lost.
+    """
+
+    name = models.CharField(primary_key=True, max_length=50)
+    probed_at = models.DateTimeField(null=True)
+    """When the last probe was sent."""
+
+    echoed_sent_at = models.DateTimeField(null=True)
+    """When the latest probe that came through had been sent."""
+
+    echoed_at = models.DateTimeField(null=True)
+    """When it came through."""
+
+    worker = models.CharField(max_length=100, blank=True, default="")
+
+    class Meta:
+        db_table = "sagas_queue"
+        verbose_name = "queue"
+
+    def __str__(self) -> str:
+        return self.name
+
+    def lag(self, now: datetime.datetime) -> datetime.timedelta | None:
+        """How long the oldest unanswered probe has been under way; zero when none is, None if unknown."""
+        if self.probed_at is None:
+            return None
+        if self.echoed_sent_at is not None and self.echoed_sent_at >= self.probed_at:
+            return datetime.timedelta(0)
+        return now - self.probed_at
+
+
+class Circuit(models.Model):
+    """A service's breaker: open while its provider is out, so that an outage spends no budgets (R4)."""
+
+    name = models.CharField(primary_key=True, max_length=50)
+    """The queue of the steps that it guards: the service."""
+
+    failing = models.JSONField(default=list)
+    """The last sagas that found it unavailable in a row, each once."""
+
+    trips = models.PositiveSmallIntegerField(default=0)
+    """How often it opened since it last worked: each time it stays open longer."""
+
+    opened_at = models.DateTimeField(null=True)
+    open_until = models.DateTimeField(null=True)
+
+    class Meta:
+        db_table = "sagas_circuit"
+        verbose_name = "circuit"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def database_now() -> datetime.datetime:
+    """The database's clock (D9)."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        row: tuple[Any, ...] | None = cursor.fetchone()
+    assert row is not None
+    now: datetime.datetime = row[0]
+    return now

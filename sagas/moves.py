@@ -1,0 +1,329 @@
+"""What a saga may do next: go on, end, turn round, call a person. Each collects into a `Change`.
+
+Forwards and backwards are one algorithm with a sign: `states.Direction`.
+"""
+
+import datetime
+import functools
+import logging
+import traceback
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+
+from sagas import models, transport
+from sagas.journal import NOW, After, Change
+from sagas.states import Direction, SagaState, StepState
+
+logger = logging.getLogger("sagas")
+
+WINDOW = 3
+"""Steps sent as one chain. A chain's messages carry all that is left of it, so a long one would grow
+them quadratically; the last step of a window sends the next one, which costs no message more."""
+
+LONGEST_GRACE = datetime.timedelta(minutes=10)
+"""However often a saga was redispatched in vain, it is looked at again after this long."""
+
+FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
+
+
+def grace(dispatches: int = 1) -> datetime.timedelta:
+    """How long a message may be under way before somebody asks after it: doubles with each in vain."""
+    first: datetime.timedelta = settings.SAGAS_GRACE
+    return min(first * 2 ** min(dispatches - 1, 16), LONGEST_GRACE)
+
+
+def errand(saga: models.SagaInstance) -> transport.Errand:
+    """The next steps of the instance in its direction, at most a window of them."""
+    declared = saga.definition
+    if saga.direction == FORWARD:
+        steps = list(declared.steps[saga.position :])
+    else:
+        steps = [step for step in reversed(declared.steps[: saga.position + 1]) if step.undo]
+    return transport.Errand(
+        saga_id=saga.pk,
+        epoch=saga.epoch,
+        name=saga.name,
+        direction=Direction(saga.direction),
+        legs=tuple(transport.Leg(step=step.name, queue=step.queue) for step in steps[:WINDOW]),
+    )
+
+
+def dispatch(change: Change) -> None:
+    """Raise the epoch, so that every message of before is void, and send the rest after the commit."""
+    saga = change.saga
+    dispatches = saga.dispatches + 1
+    change.set(
+        epoch=saga.epoch + 1,
+        dispatches=dispatches,
+        dispatched_at=NOW,
+        wake_at=_no_later_than_deadline(change, grace(dispatches)),
+    )
+    transport.after_commit(errand(saga))
+
+
+def advance(change: Change, step: models.StepInstance) -> None:
+    """The step is done, or undone: the next one is due, or the saga ends."""
+    saga = change.saga
+    declared = saga.definition
+    position = step.position + 1 if saga.direction == FORWARD else next_to_undo(saga, below=step.position)
+    if saga.direction == FORWARD and position >= len(declared.steps):
+        change.set(position=position)
+        finish(change, SagaState.COMPLETED)
+    elif position is None:
+        finish(change, SagaState.COMPENSATED)
+    else:
+        change.set(
+            position=position,
+            dispatched_at=NOW,
+            dispatches=1,
+            wake_at=_no_later_than_deadline(change, grace()),
+        )
+
+
+def finish_step(change: Change, step: models.StepInstance, facts: dict[str, Any]) -> None:
+    """The deed is done: its facts are kept on its row, and what it gives goes to later steps."""
+    declared = change.saga.definition.steps[step.position]
+    change.move_step(step, StepState.DONE, "step.done", attempt=step.attempts)
+    change.set_step(step, finished_at=NOW, wait_until=None, facts=facts, error=None)
+    if declared.gives:
+        change.set(facts={**change.saga.facts, **{name: facts.get(name) for name in declared.gives}})
+
+
+def fail(
+    change: Change,
+    step: models.StepInstance,
+    failure: dict[str, Any],
+    *,
+    unknown: bool = False,
+    provable: bool = False,
+    **said: Any,
+) -> bool:
+    """The step has failed: the saga turns round, or calls a person where it no longer can (P1, P4).
+
+    Arguments:
+        unknown: it may have happened.
+        provable: it surely did not, so that even a pivot leaves both ways open.
+
+    Returns:
+        Whether the saga turned round.
+    """
+    kind = change.saga.definition.steps[step.position].kind
+    to = StepState.UNKNOWN if unknown else StepState.FAILED
+    change.set_step(step, error=failure, wait_until=None, finished_at=NOW)
+    change.move_step(step, to, "step.failed", attempt=step.attempts, data=failure, **said)
+    if kind == "compensatable" or (kind == "pivot" and provable):
+        turn(change, step, failure, **said)
+        return True
+    if change.saga.failure is None:
+        change.set(failure=failure)
+    attend(
+        change,
+        step=step,
+        why=f"{step.name} is not done, and the saga is past the point where it could be undone.",
+        advice="See to the cause, then retry; or say with evidence that it happened, or did not.",
+        resume=failure["kind"] != "refused",
+    )
+    return False
+
+
+def finish(change: Change, state: SagaState, **said: Any) -> None:
+    """End the saga, and tell its owner in the same transaction (I1)."""
+    declared = change.saga.definition
+    hook = declared.completed if state == SagaState.COMPLETED else declared.compensated
+    change.move(state, f"saga.{state.value}", **said)
+    change.set(finished_at=NOW, wake_at=None, dispatched_at=None, deadline_at=None)
+    if hook is not None:
+        hook(key=change.saga.key)
+
+
+def turn(change: Change, step: models.StepInstance | None, failure: dict[str, Any], **said: Any) -> None:
+    """Turn the saga round: everything begun is undone, the last begun first (O1).
+
+    1. A step whose lease ran out may have happened: it is unknown, and is undone too (U3).
+    2. The first failure is kept (A2).
+    3. The saga compensates from its last begun step; if none was begun it ends at once.
+    """
+    saga = change.saga
+    declared = saga.definition
+    if step is not None and step.state == StepState.RUNNING:
+        change.move_step(
+            step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data={"clock": "lease"}
+        )
+        change.set_step(step, lease_until=None)
+    if saga.failure is None:
+        change.set(failure=failure)
+    change.move(SagaState.COMPENSATING, "saga.compensating", data=failure, **said)
+    change.set(
+        direction=BACKWARD,
+        dispatches=0,
+        dispatched_at=None,
+        deadline_at=After(declared.undo_deadline),
+        wake_at=After(grace()),
+    )
+    position = next_to_undo(saga, below=len(declared.steps), current=step)
+    if position is None:
+        change.set(position=0)
+        finish(change, SagaState.COMPENSATED)
+    else:
+        change.set(position=position)
+
+
+def attend(
+    change: Change,
+    *,
+    why: str,
+    advice: str,
+    step: models.StepInstance | None = None,
+    resume: bool,
+    **said: Any,
+) -> None:
+    """Call a person: once for all by the alert (A4), and for as long as it lasts in the lists.
+
+    `resume` says whether trying again by itself now and then may help; a refusal does not change.
+    """
+    saga = change.saga
+    declared = saga.definition
+    attention = {
+        "step": step.name if step else None,
+        "why": why,
+        "advice": advice,
+        "since": change.now.isoformat(),
+    }
+    change.move(SagaState.NEEDS_ATTENTION, "saga.attention", data=attention, **said)
+    change.set(
+        attention=attention,
+        dispatched_at=None,
+        dispatches=1,
+        wake_at=After(declared.resume_every) if resume else None,
+    )
+    if saga.alerted_at is None:
+        change.set(alerted_at=NOW)
+        if declared.attention is not None:
+            declared.attention(key=saga.key)
+        transaction.on_commit(
+            functools.partial(
+                logger.error, "saga %s (%s) needs attention: %s %s", saga.pk, saga.name, why, advice
+            )
+        )
+
+
+def resume(change: Change, step: models.StepInstance, **said: Any) -> None:
+    """Let a saga that needs attention try again, in the direction it was going.
+
+    Its budget stays spent: each time it is resumed buys one more attempt.
+    """
+    saga = change.saga
+    if saga.direction == FORWARD and step.state == StepState.FAILED:
+        change.move_step(step, StepState.PENDING, "step.reopened", **said)
+    to = SagaState.RUNNING if saga.direction == FORWARD else SagaState.COMPENSATING
+    change.move(to, "saga.resumed", **said)
+    change.set(attention=None, dispatches=0, dispatched_at=None, wake_at=NOW)
+
+
+def may_turn(saga: models.SagaInstance, step: models.StepInstance, now: datetime.datetime) -> bool:
+    """Whether nobody may be at the step now (O2)."""
+    return step.lease_until is None or step.lease_until <= now or step.state not in AT_WORK
+
+
+AT_WORK = {StepState.RUNNING, StepState.UNDOING}
+
+
+def past_pivot(saga: models.SagaInstance, step: models.StepInstance | None) -> bool:
+    """Whether the saga can no longer turn round by itself (P1).
+
+    A pivot that is at work, waits, or may have happened counts as passed: it blocks both
+    directions until that is settled (P4).
+    """
+    pivot = saga.definition.pivot
+    if pivot >= len(saga.definition.steps):
+        return False
+    if saga.position > pivot:
+        return True
+    if saga.position < pivot or step is None:
+        return False
+    if saga.definition.steps[pivot].kind == "retriable":
+        return True
+    return step.state in (StepState.RUNNING, StepState.WAITING, StepState.UNKNOWN, StepState.DONE)
+
+
+def next_to_undo(
+    saga: models.SagaInstance, *, below: int, current: models.StepInstance | None = None
+) -> int | None:
+    """The highest position below that was begun and is not undone yet; None when nothing is left.
+
+    `current` is the step as this transaction is about to write it.
+    """
+    declared = saga.definition
+    for step in saga.steps.filter(position__lt=below).order_by("-position"):
+        row = current if current is not None and current.pk == step.pk else step
+        if row.begun and row.state != StepState.UNDONE and declared.steps[row.position].undo:
+            return row.position
+    return None
+
+
+def failure(
+    step: models.StepInstance | None,
+    kind: str,
+    *,
+    now: datetime.datetime,
+    error: BaseException | None = None,
+    message: str = "",
+    clock: str | None = None,
+) -> dict[str, Any]:
+    """An error as the rows keep it: plain data, without personal facts (A3).
+
+    `kind` is refused, transient, unknown, bug, timeout, cancelled or operator; `clock` names the clock
+    that ran out, if one did: attempt, budget, wait, lease, deadline or undo-deadline.
+    """
+    return {
+        "step": step.name if step else None,
+        "kind": kind,
+        "error": type(error).__name__ if error is not None else None,
+        "message": message or (_speak(error, step) if error is not None else ""),
+        "attempt": step.attempts if step else None,
+        "clock": clock,
+        "at": now.isoformat(),
+    }
+
+
+def _speak(error: BaseException, step: models.StepInstance | None) -> str:
+    """The error's words, with every fact that the saga was given struck out."""
+    text = str(error)[:500] or type(error).__name__
+    secrets = sorted(set(_leaves(step.saga.facts if step else {})), key=len, reverse=True)
+    for secret in secrets:
+        text = text.replace(secret, "[given]")
+    frames = traceback.extract_tb(error.__traceback__)
+    return text if not frames or not _is_bug(error) else f"{text} (in {frames[-1].name})"
+
+
+def _is_bug(error: BaseException) -> bool:
+    return type(error).__module__ == "builtins"
+
+
+def _leaves(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [leaf for item in value.values() for leaf in _leaves(item)]
+    if isinstance(value, list):
+        return [leaf for item in value for leaf in _leaves(item)]
+    return [value] if isinstance(value, str) and len(value) > 3 else []
+
+
+def _no_later_than_deadline(change: Change, delay: datetime.timedelta) -> After:
+    """So long from now, or at the deadline where that comes first."""
+    deadline = change.saga.deadline_at
+    if deadline is None:
+        return After(delay)
+    return After(max(min(delay, deadline - change.now), datetime.timedelta(0)))
+
+
+def wake_after(change: Change, delay: datetime.timedelta) -> None:
+    """No message is under way: somebody looks again after so long, or at the deadline."""
+    change.set(wake_at=_no_later_than_deadline(change, delay), dispatched_at=None, dispatches=0)
+
+
+def queue_of(saga: models.SagaInstance) -> str:
+    """The queue of the step at the instance's position."""
+    steps = saga.definition.steps
+    return steps[min(saga.position, len(steps) - 1)].queue

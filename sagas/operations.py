@@ -1,0 +1,278 @@
+"""What people may do to a saga: cancel it, and, with a reason, steer it. Each loses races cleanly (I3).
+
+Every move locks the row, checks that it applies, writes an event with the actor and the reason, and
+leaves the rest to the ordinary ways: nothing here performs a step.
+"""
+
+import datetime
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import transaction
+
+from sagas import errors, journal, models, moves
+from sagas.journal import NOW, Change, Locked
+from sagas.models import SagaInstance
+from sagas.states import Direction, SagaState, StepState
+
+
+def cancel(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
+    """Have the saga undone because its owner no longer wants it.
+
+    At once where nobody is at a step; else when the attempt under way has ended. A saga that is
+    being undone already is left as it is.
+
+    Raises:
+        TooLate: it has ended, or is past its pivot.
+        NotFound: there is no such saga.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga, step = locked.saga, locked.step
+        if saga.is_final or moves.past_pivot(saga, step):
+            raise errors.TooLate(_state(saga, "cannot be cancelled"), state=saga.state)
+        if saga.direction == Direction.BACKWARD or saga.cancel_requested_at is not None:
+            return saga
+        change.note("cancel.requested", actor=actor, reason=reason)
+        change.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
+        _turn_if_free(locked, change, kind="cancelled", actor=actor, reason=reason)
+    return saga
+
+
+def compensate(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
+    """Have the saga undone because an operator says so.
+
+    Raises:
+        NotAllowed: it has ended, is past its pivot, or is being undone already.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga, step = locked.saga, locked.step
+        if saga.is_final or saga.direction == Direction.BACKWARD or moves.past_pivot(saga, step):
+            raise errors.NotAllowed(_state(saga, "cannot be undone by hand"), state=saga.state)
+        change.note("operator.compensate", actor=actor, reason=reason)
+        change.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
+        _turn_if_free(locked, change, kind="operator", actor=actor, reason=reason)
+    return saga
+
+
+def retry(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
+    """Try again now: what needs attention, or waits for its next attempt.
+
+    Raises:
+        NotAllowed: it has ended, or an attempt is under way.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga, step = locked.saga, locked.step
+        if saga.is_final or not moves.may_turn(saga, step, locked.now):
+            raise errors.NotAllowed(_state(saga, "has nothing to retry now"), state=saga.state)
+        change.note("operator.retry", subject=step.name, actor=actor, reason=reason)
+        _go_on(change, step, actor=actor, reason=reason)
+    return saga
+
+
+def resolve(
+    saga_id: uuid.UUID | str,
+    *,
+    step: str,
+    happened: bool,
+    actor: str,
+    reason: str,
+    facts: dict[str, Any] | None = None,
+) -> SagaInstance:
+    """Say, with evidence, whether the step's deed (or, on the way back, its undo) took effect.
+
+    1. Forward, happened: the step is done, with those facts, and the saga goes on.
+    2. Forward, did not: the step has failed, and the saga turns round; past the pivot it is tried again.
+    3. Backward, happened: the step is undone, and the saga goes on backwards.
+    4. Backward, did not: its undo is tried again.
+
+    Raises:
+        NotAllowed: the saga is not at that step, nobody doubts its outcome, or facts are missing.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga, row = locked.saga, locked.step
+        doubtful = row.state in (
+            StepState.UNKNOWN,
+            StepState.FAILED,
+            StepState.UNDO_FAILED,
+            StepState.WAITING,
+        )
+        retrying = row.state in (StepState.UNDOING, StepState.PENDING) and bool(row.error)
+        if row.name != step or saga.is_final or not (doubtful or retrying):
+            raise errors.NotAllowed(
+                _state(saga, f"has no doubt about {step} to be settled"), state=saga.state
+            )
+        if not moves.may_turn(saga, row, locked.now):
+            raise errors.NotAllowed(_state(saga, "has an attempt under way"), state=saga.state)
+        data = {"happened": happened, "facts": facts or {}}
+        change.note("operator.resolve", subject=step, actor=actor, reason=reason, data=data)
+        said = {"actor": actor, "reason": reason}
+        if saga.direction == Direction.BACKWARD:
+            _resolve_undo(change, row, happened, said)
+        else:
+            _resolve_deed(change, row, happened, facts or {}, said)
+    return saga
+
+
+def hold(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
+    """Begin nothing new until it is released; an attempt under way still ends.
+
+    Raises:
+        NotAllowed: it has ended, or is held.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga = locked.saga
+        if saga.is_final or saga.held_at is not None:
+            raise errors.NotAllowed(_state(saga, "cannot be held"), state=saga.state)
+        change.note("operator.hold", actor=actor, reason=reason)
+        change.set(held_at=NOW)
+    return saga
+
+
+def release(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
+    """Let a held saga go on.
+
+    Raises:
+        NotAllowed: it is not held.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga = locked.saga
+        if saga.held_at is None:
+            raise errors.NotAllowed(_state(saga, "is not held"), state=saga.state)
+        change.note("operator.release", actor=actor, reason=reason)
+        change.set(held_at=None)
+        if saga.state != SagaState.NEEDS_ATTENTION and moves.may_turn(saga, locked.step, locked.now):
+            moves.dispatch(change)
+    return saga
+
+
+def extend(saga_id: uuid.UUID | str, *, by: datetime.timedelta, actor: str, reason: str) -> SagaInstance:
+    """Give the direction it now goes in more time, from its deadline or from now, whichever is later.
+
+    Raises:
+        NotAllowed: it has ended, or the time is not positive.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga = locked.saga
+        if saga.is_final or by <= datetime.timedelta(0):
+            raise errors.NotAllowed(_state(saga, "cannot be given more time"), state=saga.state)
+        deadline = max(saga.deadline_at or locked.now, locked.now) + by
+        change.note("operator.extend", actor=actor, reason=reason, data={"deadline_at": deadline.isoformat()})
+        change.set(deadline_at=deadline)
+    return saga
+
+
+def skip(saga_id: uuid.UUID | str, *, step: str, actor: str, reason: str) -> SagaInstance:
+    """Leave out a step that its declaration calls optional.
+
+    Raises:
+        NotAllowed: it is not optional, not the one at hand, or an attempt at it is under way.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga, row = locked.saga, locked.step
+        optional = row.name == step and saga.definition.step(step).optional
+        forward = not saga.is_final and saga.direction == Direction.FORWARD
+        if not (optional and forward and row.state in (StepState.PENDING, StepState.FAILED)):
+            raise errors.NotAllowed(_state(saga, f"cannot skip {step}"), state=saga.state)
+        if saga.state == SagaState.NEEDS_ATTENTION:
+            change.move(SagaState.RUNNING, "saga.resumed", actor=actor, reason=reason)
+            change.set(attention=None)
+        change.move_step(row, StepState.SKIPPED, "operator.skip", actor=actor, reason=reason)
+        change.set_step(row, finished_at=NOW)
+        moves.advance(change, row)
+        _dispatch_if_live(change)
+    return saga
+
+
+def close(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
+    """Put a saga that needs attention aside for good. Nothing is deleted, and nothing is undone.
+
+    Raises:
+        NotAllowed: it does not need attention, or is closed.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga = locked.saga
+        if saga.state != SagaState.NEEDS_ATTENTION or saga.closed_at is not None:
+            raise errors.NotAllowed(_state(saga, "cannot be closed"), state=saga.state)
+        change.note("operator.close", actor=actor, reason=reason)
+        change.set(closed_at=NOW, wake_at=None)
+    return saga
+
+
+@contextmanager
+def _moving(saga_id: uuid.UUID | str) -> Iterator[tuple[Locked, Change]]:
+    """Lock the instance at its position, and write the change at the end.
+
+    A body that returns early has collected nothing, or everything that it wants written.
+    """
+    with transaction.atomic():
+        locked = journal.lock(saga_id)
+        change = Change(locked.saga, locked.now)
+        yield locked, change
+        if change.collected:
+            change.write()
+
+
+def _turn_if_free(locked: Locked, change: Change, *, kind: str, actor: str, reason: str) -> None:
+    """Turn round at once where nobody is at a step; otherwise the attempt's end finds the request (O2)."""
+    if not moves.may_turn(locked.saga, locked.step, locked.now):
+        return
+    failure = moves.failure(locked.step, kind, now=locked.now, message=reason)
+    moves.turn(change, locked.step, failure, actor=actor, reason=reason)
+    _dispatch_if_live(change)
+
+
+def _resolve_deed(
+    change: Change, row: models.StepInstance, happened: bool, facts: dict[str, Any], said: dict[str, Any]
+) -> None:
+    saga = change.saga
+    declared = saga.definition.steps[row.position]
+    if happened:
+        missing = [name for name in declared.gives if name not in {**(row.facts or {}), **facts}]
+        if missing:
+            raise errors.NotAllowed(f"{row.name} gives {missing}; state these facts.", state=saga.state)
+        if saga.state == SagaState.NEEDS_ATTENTION:
+            change.move(SagaState.RUNNING, "saga.resumed", **said)
+            change.set(attention=None)
+        moves.finish_step(change, row, {**(row.facts or {}), **facts})
+        moves.advance(change, row)
+        _dispatch_if_live(change)
+    elif declared.kind == "retriable":
+        _go_on(change, row, **said)
+    else:
+        failure = row.error or moves.failure(row, "operator", now=change.now, message=said["reason"])
+        if row.state != StepState.FAILED:
+            change.move_step(row, StepState.FAILED, "step.failed", attempt=row.attempts, data=failure, **said)
+        if saga.state == SagaState.NEEDS_ATTENTION:
+            change.set(attention=None)
+        moves.turn(change, row, failure, **said)
+        _dispatch_if_live(change)
+
+
+def _resolve_undo(change: Change, row: models.StepInstance, happened: bool, said: dict[str, Any]) -> None:
+    if not happened:
+        _go_on(change, row, **said)
+        return
+    if change.saga.state == SagaState.NEEDS_ATTENTION:
+        change.move(SagaState.COMPENSATING, "saga.resumed", **said)
+        change.set(attention=None)
+    change.move_step(row, StepState.UNDONE, "undo.done", attempt=row.undo_attempts, **said)
+    change.set_step(row, undone_at=NOW)
+    moves.advance(change, row)
+    _dispatch_if_live(change)
+
+
+def _go_on(change: Change, row: models.StepInstance, **said: Any) -> None:
+    if change.saga.state == SagaState.NEEDS_ATTENTION:
+        moves.resume(change, row, **said)
+    moves.dispatch(change)
+
+
+def _dispatch_if_live(change: Change) -> None:
+    if not change.saga.is_final:
+        moves.dispatch(change)
+
+
+def _state(saga: SagaInstance, what: str) -> str:
+    return f"The saga is {SagaState(saga.state).label.lower()} and {what}."

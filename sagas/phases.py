@@ -1,0 +1,512 @@
+"""One step of one saga, forwards or back: the claim, the verb, the record.
+
+A local step is one transaction: lock, verb, record. The deed and its record commit together, so it
+takes effect exactly once however often its message comes (E1).
+
+A remote step is two: the intent is committed before the call, the call runs with no transaction
+open, and its outcome is committed after, by whoever still holds the fence (D6). What happened
+between them is known, or is *unknown* and is asked about (U1, U2).
+"""
+
+import dataclasses
+import datetime
+import enum
+import logging
+import random
+import uuid
+from typing import Any
+
+from django.db import InterfaceError, OperationalError, transaction
+
+from sagas import circuits, definition, inbox, journal, models, moves, transport
+from sagas.journal import NOW, After, Change
+from sagas.states import Direction, SagaState, StepState
+
+logger = logging.getLogger("sagas")
+
+LEASE_MARGIN = datetime.timedelta(seconds=15)
+"""On top of the attempt's timeout: time for the hard limit, and for recording the outcome."""
+
+CRASH_SUSPICION = 2
+"""Dispatches without progress after which a local step is claimed in a transaction of its own, so
+that one that kills its worker is counted and ends like any other that keeps failing."""
+
+
+class Verdict(enum.Enum):
+    """What the message that carried the step is to do next."""
+
+    GO_ON = "go on"
+    """The next step may try: the row says so, or will say otherwise."""
+
+    STOP = "stop"
+    """End quietly: the row knows when somebody must look again."""
+
+    TURNED = "turned"
+    """The saga has turned round: have the error callback called."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """A verdict, and the errand that follows where this one ends."""
+
+    verdict: Verdict
+    errand: transport.Errand | None = None
+
+
+STOP = Result(verdict=Verdict.STOP)
+GO_ON = Result(verdict=Verdict.GO_ON)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bearer:
+    """Who carries out a step: kept on its row, so that an operator finds the task and the worker."""
+
+    task_id: str = ""
+    worker: str = ""
+    interrupts: tuple[type[BaseException], ...] = ()
+    """What the bearer raises into a verb that takes too long."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of calling a verb."""
+
+    kind: str
+    """done, refused, transient, unknown or bug."""
+    facts: dict[str, Any] | None = None
+    error: BaseException | None = None
+    clock: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """A claimed step: what to call, and the fence that its record must still hold."""
+
+    step: definition.Step
+    row: models.StepInstance
+    direction: Direction
+    fence: int
+    claimed: bool = True
+    """Whether the intent was written; a local step needs none, its deed and record being one."""
+    asks: bool = False
+    """Ask the provider first (U2)."""
+    only_asks: bool = False
+    """The step waits: ask, and do nothing."""
+
+
+def perform(
+    saga_id: uuid.UUID | str, *, epoch: int, step: str, direction: Direction, bearer: Bearer | None = None
+) -> Result:
+    """Carry out one step, or leave quietly if the row does not want it.
+
+    1. Lock the row; leave unless the saga goes this way, is at this step, and in this epoch.
+    2. Claim the step. A local one is called and recorded in the same transaction.
+    3. Call a remote one with no transaction open.
+    4. Lock the row again and record the outcome, if the fence still holds.
+
+    Arguments:
+        saga_id: the instance.
+        epoch: of the dispatch that sent the message.
+        step: the step's name.
+        direction: FORWARD for its deed, BACKWARD for its undo.
+        bearer: the task and the worker that carry it out.
+
+    Returns:
+        What the message is to do next.
+
+    Raises:
+        django.db.OperationalError: the database is gone; the sweep takes over when it is back.
+    """
+    bearer = bearer or Bearer()
+    try:
+        with transaction.atomic():
+            locked = journal.lock(saga_id, step)
+            admitted = _admit(locked, epoch, direction, bearer)
+            if isinstance(admitted, Result):
+                return admitted
+            attempt = admitted
+            if not attempt.claimed:
+                return _perform_here(locked, attempt, bearer)
+    except _Thrown as thrown:
+        # The verb's transaction is rolled back: it did not happen. Say so in one of its own.
+        return _record_thrown(saga_id, epoch, step, direction, thrown.outcome, bearer)
+    outcome = None if not attempt.step.remote else _call(attempt, bearer)
+    try:
+        return _record_claimed(saga_id, attempt, outcome, bearer)
+    except _Thrown as thrown:
+        return _record_claimed(saga_id, attempt, thrown.outcome, bearer)
+
+
+def _admit(locked: journal.Locked, epoch: int, direction: Direction, bearer: Bearer) -> Result | Attempt:
+    """Whether this message may act now; if it may, with the intent written where that is needed."""
+    saga, row, now = locked.saga, locked.step, locked.now
+    working = SagaState.RUNNING if direction == Direction.FORWARD else SagaState.COMPENSATING
+    if saga.epoch != epoch or saga.state != working or saga.held_at is not None:
+        return STOP
+    if row.position != saga.position:
+        passed = (saga.position - row.position) * direction > 0
+        return _go_on(saga) if passed else STOP
+    if row.state in moves.AT_WORK and row.lease_until is not None and row.lease_until > now:
+        return STOP
+    change = Change(saga, now)
+    if direction == Direction.FORWARD and (result := _overtaken(change, row)):
+        return result
+    return _claim(change, row, direction, bearer)
+
+
+def _overtaken(change: Change, row: models.StepInstance) -> Result | None:
+    """A deadline or a cancellation that came before this attempt."""
+    saga, now = change.saga, change.now
+    if moves.past_pivot(saga, row):
+        return None
+    if saga.cancel_requested_at is not None:
+        cancelled = moves.failure(row, "cancelled", now=now, message=saga.cancel_reason)
+        moves.turn(change, row, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
+    elif saga.deadline_at is not None and saga.deadline_at <= now:
+        late = moves.failure(
+            row, "timeout", now=now, clock="deadline", message="The saga's deadline ran out."
+        )
+        moves.turn(change, row, late)
+    else:
+        return None
+    change.write()
+    return Result(verdict=Verdict.TURNED)
+
+
+def _claim(
+    change: Change, row: models.StepInstance, direction: Direction, bearer: Bearer
+) -> Result | Attempt:
+    """Write the intent before the call, where the outcome may come to be unknown."""
+    saga, now = change.saga, change.now
+    step = saga.definition.steps[row.position]
+    forward = direction == Direction.FORWARD
+    waiting = forward and row.state == StepState.WAITING
+    if waiting and step.ask is None:
+        return _wait_over(change, row)
+    if not step.remote and saga.dispatches < CRASH_SUSPICION:
+        return Attempt(step=step, row=row, direction=direction, fence=row.fence, claimed=False)
+    if step.remote and (pause := circuits.closed_for(step.queue, probe=step.timeout + LEASE_MARGIN)):
+        moves.wake_after(change, pause * (1 + 0.2 * random.random()))  # noqa: S311 - no secret
+        change.write()
+        return STOP
+    unknown = forward and row.state in (StepState.UNKNOWN, StepState.RUNNING)
+    if forward:
+        if row.state == StepState.RUNNING:
+            change.move_step(
+                row, StepState.UNKNOWN, "step.unknown", attempt=row.attempts, data={"clock": "lease"}
+            )
+        attempts = row.attempts + (0 if waiting else 1)
+        change.move_step(
+            row,
+            StepState.RUNNING,
+            "step.asked" if waiting else "step.started",
+            attempt=attempts,
+            data=_of(bearer),
+        )
+        change.set_step(row, attempts=attempts)
+        if row.started_at is None:
+            change.set_step(row, started_at=NOW)
+    else:
+        undo_attempts = row.undo_attempts + 1
+        if row.state == StepState.UNDOING:
+            change.note("undo.started", subject=row.name, attempt=undo_attempts, data=_of(bearer))
+        else:
+            change.move_step(row, StepState.UNDOING, "undo.started", attempt=undo_attempts, data=_of(bearer))
+        change.set_step(row, undo_attempts=undo_attempts)
+        if row.undo_started_at is None:
+            change.set_step(row, undo_started_at=NOW)
+    lease = step.timeout + LEASE_MARGIN
+    change.set_step(
+        row, fence=row.fence + 1, lease_until=After(lease), task_id=bearer.task_id, worker=bearer.worker
+    )
+    change.set(wake_at=After(lease))
+    change.write()
+    return Attempt(
+        step=step,
+        row=row,
+        direction=direction,
+        fence=row.fence,
+        asks=step.ask is not None and (unknown or waiting),
+        only_asks=waiting,
+    )
+
+
+def _perform_here(locked: journal.Locked, attempt: Attempt, bearer: Bearer) -> Result:
+    """Call a local verb and record it in the transaction that holds the lock."""
+    outcome = _call(attempt, bearer)
+    if outcome.kind != "done":
+        raise _Thrown(outcome)
+    change = Change(locked.saga, locked.now)
+    _count(change, locked.step, attempt.direction, bearer)
+    return _record(change, locked.step, attempt, outcome)
+
+
+def _record_thrown(
+    saga_id: uuid.UUID | str, epoch: int, step: str, direction: Direction, outcome: Outcome, bearer: Bearer
+) -> Result:
+    """Record that a local verb failed, unless another worker has meanwhile gone on."""
+    with transaction.atomic():
+        locked = journal.lock(saga_id, step)
+        admitted = _admit(locked, epoch, direction, bearer)
+        if isinstance(admitted, Result):
+            return admitted
+        change = Change(locked.saga, locked.now)
+        if not admitted.claimed:
+            _count(change, locked.step, direction, bearer)
+        return _record(change, locked.step, admitted, outcome)
+
+
+def _record_claimed(
+    saga_id: uuid.UUID | str, attempt: Attempt, outcome: Outcome | None, bearer: Bearer
+) -> Result:
+    """Record the outcome of a claimed attempt; a claimed local verb is called here."""
+    with transaction.atomic():
+        locked = journal.lock(saga_id, attempt.step.name)
+        row = locked.step
+        if row.fence != attempt.fence or row.state not in moves.AT_WORK:
+            # The lease ran out and somebody else took over: what we know comes too late (D6).
+            logger.warning("saga %s: %s lost its lease, its outcome is void", saga_id, attempt.step.name)
+            return STOP
+        if outcome is None:
+            outcome = _call(attempt, bearer)
+            if outcome.kind != "done":
+                raise _Thrown(outcome)
+        change = Change(locked.saga, locked.now)
+        change.set_step(row, lease_until=None)
+        return _record(change, row, attempt, outcome)
+
+
+def _count(change: Change, row: models.StepInstance, direction: Direction, bearer: Bearer) -> None:
+    """Count a local attempt, with its record."""
+    if direction == Direction.FORWARD:
+        change.set_step(row, attempts=row.attempts + 1, started_at=row.started_at or change.now)
+    else:
+        change.set_step(
+            row, undo_attempts=row.undo_attempts + 1, undo_started_at=row.undo_started_at or change.now
+        )
+    change.set_step(row, task_id=bearer.task_id, worker=bearer.worker)
+
+
+def _call(attempt: Attempt, bearer: Bearer) -> Outcome:
+    """Call the verb, and say what came of it."""
+    step, row = attempt.step, attempt.row
+    saga = row.saga
+    try:
+        if attempt.direction == Direction.BACKWARD:
+            assert step.undo is not None, "only steps with an undo are undone"
+            return Outcome(kind="done", facts=step.undo(key=row.key))
+        if attempt.asks and step.ask is not None:
+            facts = step.ask(key=row.key)
+            if facts is not None:
+                return Outcome(kind="done", facts=facts)
+            if attempt.only_asks:
+                return Outcome(kind="refused", error=_NeverHappened(), clock="wait")
+        facts = step.do(key=row.key, **{name: saga.facts[name] for name in step.given})
+        missing = [name for name in step.gives if name not in (facts or {})]
+        if missing:
+            return Outcome(kind="bug", error=KeyError(f"{step.name} gave no {', '.join(missing)}"))
+        return Outcome(kind="done", facts=facts)
+    except bearer.interrupts as interrupted:
+        return Outcome(kind=_lost(step), error=interrupted, clock="attempt")
+    except Exception as error:
+        return _classify(saga.definition, step, attempt, error)
+
+
+def _classify(
+    declared: definition.Saga, step: definition.Step, attempt: Attempt, error: Exception
+) -> Outcome:
+    """Errors decide: what the declaration names, then what the database says, then it is a bug."""
+    retry = declared.retry_of(step, undo=attempt.direction == Direction.BACKWARD)
+    for kind, errors in (
+        ("refused", declared.refused),
+        ("unknown", declared.unknown),
+        ("transient", retry.on),
+    ):
+        if isinstance(error, tuple(errors)):
+            # A local verb was rolled back with its transaction: nothing about it is unknown.
+            return Outcome(kind=kind if kind != "unknown" or step.remote else "transient", error=error)
+    if isinstance(error, OperationalError | InterfaceError | MemoryError):
+        return Outcome(kind=_lost(step), error=error)
+    logger.error("saga step %s met a bug: %s", step.name, type(error).__name__, exc_info=error)
+    return Outcome(kind="bug", error=error)
+
+
+def _lost(step: definition.Step) -> str:
+    return "unknown" if step.remote else "transient"
+
+
+def _record(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
+    """Write what came of it, and say how the saga goes on."""
+    if attempt.direction == Direction.FORWARD:
+        result = _record_deed(change, row, attempt, outcome)
+    else:
+        result = _record_undo(change, row, attempt, outcome)
+    change.write()
+    if attempt.step.remote:
+        _tell_circuit(change.saga, attempt, outcome)
+    return _with_errand(change, result)
+
+
+def _record_deed(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
+    if outcome.kind == "done":
+        return _record_done(change, row, attempt, outcome)
+    return _record_failure(change, row, attempt, outcome)
+
+
+def _record_done(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
+    saga, step = change.saga, attempt.step
+    facts = {**(row.facts or {}), **(outcome.facts or {})}
+    change.set_step(row, facts=facts, error=None)
+    if step.wait is not None and not facts.get(step.wait.until):
+        return _wait(change, row, step.wait)
+    moves.finish_step(change, row, facts)
+    if saga.cancel_requested_at is not None and row.position < saga.definition.pivot:
+        cancelled = moves.failure(row, "cancelled", now=change.now, message=saga.cancel_reason)
+        moves.turn(change, row, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
+        return Result(verdict=Verdict.TURNED)
+    moves.advance(change, row)
+    return GO_ON
+
+
+def _wait(change: Change, row: models.StepInstance, wait: definition.Wait) -> Result:
+    """Begin to wait, or go on waiting; when the limit is over the step has failed.
+
+    A callback that came before anybody waited for it lies in the inbox, and is taken up now.
+    """
+    if row.wait_until is None:
+        change.set_step(row, wait_until=After(wait.limit))
+    change.move_step(row, StepState.WAITING, "step.waiting", attempt=row.attempts)
+    if ended := inbox.take_stored(change, row):
+        return Result(verdict=Verdict.TURNED if ended == "turned" else Verdict.GO_ON)
+    left = (row.wait_until or change.now) - change.now
+    if left <= datetime.timedelta(0):
+        return _failed(change, row, _over(row, change.now))
+    moves.wake_after(change, min(left, wait.poll) if wait.poll is not None else left)
+    return STOP
+
+
+def _failed(change: Change, row: models.StepInstance, failure: dict[str, Any], **how: bool) -> Result:
+    turned = moves.fail(change, row, failure, **how)
+    return Result(verdict=Verdict.TURNED) if turned else STOP
+
+
+def _wait_over(change: Change, row: models.StepInstance) -> Result:
+    """A waiting step that nobody can be asked about: its limit decides."""
+    if row.wait_until is not None and row.wait_until > change.now:
+        moves.wake_after(change, row.wait_until - change.now)
+        change.write()
+        return STOP
+    result = _failed(change, row, _over(row, change.now))
+    change.write()
+    return result
+
+
+def _over(row: models.StepInstance, now: datetime.datetime) -> dict[str, Any]:
+    return moves.failure(
+        row, "timeout", now=now, clock="wait", message="Nobody said that it is done, in time."
+    )
+
+
+def _record_failure(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
+    """A deed that did not go well: again, or round, or to a person."""
+    saga, step, now = change.saga, attempt.step, change.now
+    retry = saga.definition.retry_of(step, undo=False)
+    failure = moves.failure(row, outcome.kind, now=now, error=outcome.error, clock=outcome.clock)
+    change.set_step(row, error=failure)
+    if attempt.only_asks and outcome.kind in ("transient", "unknown"):
+        # The wait goes on: not to be told is no answer. Its limit decides, whatever became of it.
+        assert step.wait is not None
+        over = row.wait_until is not None and row.wait_until <= now
+        if not over:
+            return _wait(change, row, step.wait)
+    elif outcome.kind in ("transient", "unknown") and not attempt.only_asks:
+        spent = step.budget is not None and row.started_at is not None and now - row.started_at >= step.budget
+        if row.attempts < retry.attempts and not spent:
+            return _again(change, row, retry, outcome, failure)
+        failure["clock"] = "budget" if spent else failure["clock"]
+    happened = outcome.kind == "unknown" or (outcome.kind == "bug" and step.remote)
+    return _failed(change, row, failure, unknown=outcome.kind == "unknown", provable=not happened)
+
+
+def _again(
+    change: Change,
+    row: models.StepInstance,
+    retry: definition.Retry,
+    outcome: Outcome,
+    failure: dict[str, Any],
+) -> Result:
+    """Another attempt after a pause, through the sweep: no message carries the time."""
+    pause = retry.pause(attempt=row.attempts, chance=random.random())  # noqa: S311 - no secret
+    kind = "step.unknown" if outcome.kind == "unknown" else "step.retry"
+    to = StepState.UNKNOWN if outcome.kind == "unknown" else StepState.PENDING
+    if row.state == to:
+        change.note(kind, subject=row.name, attempt=row.attempts, data=failure)
+    else:
+        change.move_step(row, to, kind, attempt=row.attempts, data=failure)
+    moves.wake_after(change, pause)
+    return STOP
+
+
+def _record_undo(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
+    saga, step, now = change.saga, attempt.step, change.now
+    if outcome.kind == "done":
+        change.move_step(row, StepState.UNDONE, "undo.done", attempt=row.undo_attempts)
+        change.set_step(row, undone_at=NOW)
+        moves.advance(change, row)
+        return GO_ON
+    retry = saga.definition.retry_of(step, undo=True)
+    failure = moves.failure(row, outcome.kind, now=now, error=outcome.error, clock=outcome.clock)
+    failure["attempt"] = row.undo_attempts
+    change.set_step(row, error=failure)
+    if row.state != StepState.UNDOING:
+        change.move_step(row, StepState.UNDOING, "undo.started", attempt=row.undo_attempts)
+    if outcome.kind in ("transient", "unknown") and row.undo_attempts < retry.attempts:
+        pause = retry.pause(attempt=row.undo_attempts, chance=random.random())  # noqa: S311 - no secret
+        change.note("undo.retry", subject=row.name, attempt=row.undo_attempts, data=failure)
+        moves.wake_after(change, pause)
+        return STOP
+    change.move_step(row, StepState.UNDO_FAILED, "undo.failed", attempt=row.undo_attempts, data=failure)
+    refused = outcome.kind == "refused"
+    moves.attend(
+        change,
+        step=row,
+        why=f"{row.name} cannot be undone: {failure['message']}",
+        advice="Settle it with the provider, then retry; or say with evidence that it is undone.",
+        resume=not refused,
+    )
+    return STOP
+
+
+def _with_errand(change: Change, result: Result) -> Result:
+    """Add what a worker may carry on with where its own chain ends."""
+    saga = change.saga
+    if result.verdict != Verdict.GO_ON or saga.is_final:
+        return result
+    return Result(verdict=result.verdict, errand=moves.errand(saga))
+
+
+def _go_on(saga: models.SagaInstance) -> Result:
+    return Result(verdict=Verdict.GO_ON, errand=moves.errand(saga))
+
+
+def _tell_circuit(saga: models.SagaInstance, attempt: Attempt, outcome: Outcome) -> None:
+    if outcome.kind in ("done", "refused"):
+        circuits.worked(attempt.step.queue)
+    elif outcome.kind in ("transient", "unknown"):
+        circuits.failed(attempt.step.queue, saga.pk)
+
+
+def _of(bearer: Bearer) -> dict[str, Any]:
+    return {"task_id": bearer.task_id, "worker": bearer.worker} if bearer.task_id else {}
+
+
+class _Thrown(Exception):
+    """A local verb failed; carries its outcome out of the transaction, which is rolled back."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        super().__init__(outcome.kind)
+
+
+class _NeverHappened(Exception):
+    """The provider knows nothing of it: what was begun there is gone."""

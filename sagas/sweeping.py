@@ -1,0 +1,244 @@
+"""The one door for everything that takes time: retries, timers, deadlines, lost messages, dead workers.
+
+A sweep finds the rows whose time has come by the database's clock (D9), decides what is due, and
+sends them on their way again. Any number of sweepers may run: each takes rows that no other holds.
+"""
+
+import datetime
+import logging
+import uuid
+
+from django.db import connection, transaction
+
+from sagas import errors, journal, models, moves, registry, transport
+from sagas.journal import After, Change
+from sagas.models import SagaInstance, Signal
+from sagas.states import Direction, SagaState, StepState
+
+logger = logging.getLogger("sagas")
+
+BATCH = 100
+"""How many sagas one sweep sends on at most: a rate limit, and the longest that locks are held."""
+
+PROBE_EVERY = datetime.timedelta(seconds=5)
+LONGEST_PROBE_PAUSE = datetime.timedelta(seconds=60)
+
+PATIENCE = datetime.timedelta(minutes=15)
+"""After this long a message counts as lost even if no probe says so: probes may be lost too."""
+
+ENGINE_QUEUE = "sagas"
+"""Where the engine's own tasks go."""
+
+
+def sweep(limit: int = BATCH) -> int:
+    """Send on what is due.
+
+    1. Lock the live rows whose `wake_at` has come, skipping those that somebody holds.
+    2. Decide for each: turn round, call a person, count as unknown, or dispatch anew.
+    3. Have remedies of late callbacks tried.
+    4. Send probes through the queues.
+
+    Returns:
+        How many sagas it looked at; if that is `limit`, there may be more.
+    """
+    swept = _sweep_sagas(limit)
+    _sweep_signals(limit)
+    _probe_queues()
+    return swept
+
+
+def take_up(saga_id: uuid.UUID | str, epoch: int) -> None:
+    """Ask the row what the error callback of a chain is to do; the call itself proves nothing.
+
+    It may come late, twice, or although nothing failed. The row decides:
+
+    1. An older epoch: somebody has sent the saga on already.
+    2. Compensating, and its undo chain not sent yet: send it.
+    3. Still running, and nobody at it: the worker died, or could not publish. Send it on.
+    """
+    with transaction.atomic():
+        locked = journal.lock(saga_id)
+        saga, step = locked.saga, locked.step
+        if saga.epoch != epoch or saga.held_at is not None:
+            return
+        turned = saga.state == SagaState.COMPENSATING and saga.dispatched_at is None and saga.dispatches == 0
+        broken = saga.state == SagaState.RUNNING and saga.dispatched_at is not None
+        if turned or (broken and moves.may_turn(saga, step, locked.now)):
+            change = Change(saga, locked.now)
+            moves.dispatch(change)
+            change.write()
+
+
+def echo(queue: str, sent_at: datetime.datetime, worker: str = "") -> None:
+    """A probe came through: every message that entered the queue before it was taken, or is lost."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE sagas_queue SET echoed_sent_at = GREATEST(echoed_sent_at, %s),"
+            " echoed_at = clock_timestamp(), worker = %s WHERE name = %s",
+            [sent_at, worker, queue],
+        )
+
+
+def _sweep_sagas(limit: int) -> int:
+    with transaction.atomic():
+        due = list(
+            SagaInstance.objects.select_for_update(skip_locked=True)
+            .filter(wake_at__lte=models.ClockTimestamp(), held_at=None, closed_at=None)
+            .order_by("wake_at")[:limit]
+        )
+        if not due:
+            return 0
+        now = models.database_now()
+        steps = {
+            (step.saga_id, step.position): step
+            for step in models.StepInstance.objects.filter(saga__in=due).select_for_update()
+        }
+        echoed = dict(models.Queue.objects.values_list("name", "echoed_sent_at"))
+        for saga in due:
+            _wake(saga, steps, now, echoed)
+        return len(due)
+
+
+def _wake(
+    saga: SagaInstance,
+    steps: dict[tuple[uuid.UUID, int], models.StepInstance],
+    now: datetime.datetime,
+    echoed: dict[str, datetime.datetime | None],
+) -> None:
+    """Decide what a due row is due for, in the order in which the reasons win."""
+    change = Change(saga, now)
+    try:
+        declared = saga.definition
+    except errors.UnknownSaga:
+        # Its version is gone from the code (sagas.E011). Other processes may still have it.
+        logger.exception("saga %s cannot go on", saga.pk)
+        change.set(wake_at=After(moves.LONGEST_GRACE))
+        change.write()
+        return
+    step = steps[saga.pk, min(saga.position, len(declared.steps) - 1)]
+    step.saga = saga
+    free = moves.may_turn(saga, step, now)
+    if saga.state == SagaState.NEEDS_ATTENTION:
+        moves.resume(change, step, reason="trying again may help by now")
+        moves.dispatch(change)
+    elif not free:
+        change.set(wake_at=step.lease_until)
+    elif saga.deadline_at is not None and saga.deadline_at <= now:
+        _deadline(change, step)
+    elif (
+        saga.state == SagaState.RUNNING
+        and saga.cancel_requested_at is not None
+        and not moves.past_pivot(saga, step)
+    ):
+        cancelled = moves.failure(step, "cancelled", now=now, message=saga.cancel_reason)
+        moves.turn(change, step, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
+        _dispatch_if_live(change)
+    elif step.state in moves.AT_WORK and step.lease_until is not None:
+        _lease_over(change, step)
+    elif saga.dispatched_at is not None and not _lost(saga, saga.dispatched_at, now, echoed):
+        # A backlog is not a loss: to send it again would only make the queue longer.
+        change.set(wake_at=After(moves.grace()))
+    else:
+        moves.dispatch(change)
+    change.write()
+
+
+def _deadline(change: Change, step: models.StepInstance) -> None:
+    """The direction's clock ran out: turn round, or where that is no longer possible call a person."""
+    saga, now = change.saga, change.now
+    backward = saga.direction == Direction.BACKWARD
+    if not backward and not moves.past_pivot(saga, step):
+        late = moves.failure(
+            step, "timeout", now=now, clock="deadline", message="The saga's deadline ran out."
+        )
+        moves.turn(change, step, late)
+        _dispatch_if_live(change)
+        return
+    clock = "undo-deadline" if backward else "deadline"
+    if step.state == StepState.RUNNING:
+        change.move_step(
+            step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data={"clock": "lease"}
+        )
+    if saga.failure is None:
+        change.set(failure=moves.failure(step, "timeout", now=now, clock=clock, message="Its time is over."))
+    change.set(deadline_at=None)
+    moves.attend(
+        change,
+        step=step,
+        why=f"The time for {'undoing' if backward else 'doing'} it ran out at {step.name}.",
+        advice="See whether the provider works and what it knows of the key, then retry.",
+        resume=True,
+        reason=clock,
+    )
+
+
+def _lease_over(change: Change, step: models.StepInstance) -> None:
+    """A worker vanished with the step: what it did is unknown, and another is sent (D4, U1)."""
+    change.set_step(step, lease_until=None)
+    if step.state == StepState.RUNNING:
+        change.move_step(
+            step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data={"clock": "lease"}
+        )
+    else:
+        change.note("undo.retry", subject=step.name, attempt=step.undo_attempts, data={"clock": "lease"})
+    moves.dispatch(change)
+
+
+def _dispatch_if_live(change: Change) -> None:
+    if not change.saga.is_final:
+        moves.dispatch(change)
+
+
+def _lost(
+    saga: SagaInstance,
+    dispatched_at: datetime.datetime,
+    now: datetime.datetime,
+    echoed: dict[str, datetime.datetime | None],
+) -> bool:
+    """Whether the message that should be under way is gone, and not merely queued."""
+    echo = echoed.get(moves.queue_of(saga))
+    return (echo is not None and echo > dispatched_at) or now - dispatched_at > PATIENCE
+
+
+def _sweep_signals(limit: int) -> None:
+    due = (
+        Signal.objects.filter(wake_at__lte=models.ClockTimestamp())
+        .order_by("wake_at")
+        .values_list("pk", "step_key")[:limit]
+    )
+    for pk, step_key in due:
+        saga_id, _, name = step_key.partition(".")
+        saga = SagaInstance.objects.filter(pk=saga_id).first()
+        if saga is not None:
+            transport.current().remedy(pk, saga.definition.step(name).queue)
+
+
+def _probe_queues() -> None:
+    """Send a probe through each queue that is due for one, ever more seldom while none comes back."""
+    sent: list[tuple[str, datetime.datetime]] = []
+    with transaction.atomic():
+        now = models.database_now()
+        known = {queue.name: queue for queue in models.Queue.objects.select_for_update(skip_locked=True)}
+        for name in [*registry.queues(), ENGINE_QUEUE]:
+            queue = known.get(name)
+            if queue is None:
+                _, created = models.Queue.objects.get_or_create(name=name, defaults={"probed_at": now})
+                if created:
+                    sent.append((name, now))
+            elif _probe_due(queue, now):
+                queue.probed_at = now
+                queue.save(update_fields=["probed_at"])
+                sent.append((name, now))
+    for name, at in sent:
+        try:
+            transport.current().probe(name, at)
+        except Exception:
+            logger.warning("could not send a probe to queue %s", name, exc_info=True)
+
+
+def _probe_due(queue: models.Queue, now: datetime.datetime) -> bool:
+    if queue.probed_at is None:
+        return True
+    silent = now - (queue.echoed_at or queue.probed_at)
+    pause = min(max(PROBE_EVERY, silent / 2), LONGEST_PROBE_PAUSE)
+    return now - queue.probed_at >= pause

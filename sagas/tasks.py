@@ -1,0 +1,140 @@
+"""The only file of the engine that speaks Celery: steps as tasks, chains, the error callback, the sweep.
+
+Celery is the fast path and nothing more: every task asks the row whether it is still wanted, and
+whatever Celery loses, doubles, delays or reorders, the row and the sweep put right. No countdown,
+eta, retry() or result backend is used on a saga's messages; why is in docs/architecture.md.
+"""
+
+import datetime
+import functools
+import logging
+from typing import Any
+
+import celery
+from celery.exceptions import SoftTimeLimitExceeded
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections
+from django.utils import module_loading
+
+from sagas import engine, errors, registry, states, sweeping, transport
+
+logger = logging.getLogger("sagas")
+
+app: celery.Celery = module_loading.import_string(settings.SAGAS_CELERY_APP)
+
+HARD_LIMIT_MARGIN_S = 5
+"""Between the soft limit, which the verb can feel, and the hard one, which kills its process."""
+
+
+class CeleryTransport:
+    """Carries the engine's errands as Celery messages."""
+
+    def send(self, errand: transport.Errand) -> None:
+        """Publish the errand's steps as a chain whose every link has the error callback.
+
+        The callback is bound and immutable: so Celery sends it as a message of its own. One that
+        takes several arguments would be called inside the failing worker, and its errors be lost.
+        """
+        undo = errand.direction == states.Direction.BACKWARD
+        who = {"saga_id": str(errand.saga_id), "epoch": errand.epoch}
+        links = [
+            app.signature(
+                task_name(errand.name, leg.step, undo=undo), kwargs=who, immutable=True, queue=leg.queue
+            )
+            for leg in errand.legs
+        ]
+        callback = app.signature("sagas.take-up", kwargs=who, immutable=True, queue=sweeping.ENGINE_QUEUE)
+        celery.chain(*links, app=app).apply_async(link_error=[callback])
+
+    def remedy(self, signal_id: int, queue: str) -> None:
+        """Publish the remedy of a late callback."""
+        app.send_task("sagas.remedy", kwargs={"signal_id": signal_id}, queue=queue)
+
+    def probe(self, queue: str, sent_at: datetime.datetime) -> None:
+        """Publish a probe."""
+        app.send_task("sagas.echo", kwargs={"queue": queue, "sent_at": sent_at.isoformat()}, queue=queue)
+
+
+def task_name(saga: str, step: str, *, undo: bool) -> str:
+    """The registered, stable name of a step's task, as Flower shows it."""
+    return f"{saga}.{step}" + (".undo" if undo else "")
+
+
+@app.task(name="sagas.sweep", ignore_result=True)
+def sweep() -> None:
+    """Send on what is due, batch by batch."""
+    while engine.sweep() >= sweeping.BATCH:
+        pass
+
+
+@app.task(name="sagas.take-up", bind=True, ignore_result=True)
+def take_up(self: Any, *, saga_id: str, epoch: int) -> None:
+    """The error callback: ask the row what is to be done."""
+    engine.take_up(saga_id, epoch)
+
+
+@app.task(name="sagas.remedy", ignore_result=True)
+def remedy(*, signal_id: int) -> None:
+    """Undo once more what a late callback tells of."""
+    engine.remedy(signal_id)
+
+
+@app.task(name="sagas.echo", bind=True, ignore_result=True)
+def echo(self: Any, *, queue: str, sent_at: str) -> None:
+    """A probe came through."""
+    engine.echo(queue, datetime.datetime.fromisoformat(sent_at), self.request.hostname or "")
+
+
+def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: str, epoch: int) -> None:
+    """One step's task: ask the row, do as it says, and let the chain go on or end."""
+    request = task.request
+    bearer = engine.Bearer(
+        task_id=request.id or "", worker=request.hostname or "", interrupts=(SoftTimeLimitExceeded,)
+    )
+    try:
+        result = engine.perform(saga_id, epoch=epoch, step=step, direction=direction, bearer=bearer)
+    except (DatabaseError, errors.LostRace):
+        # What was not recorded will be looked at again: by the lease, or by the sweep.
+        logger.warning(
+            "saga %s: %s could not be recorded, the sweep will see to it", saga_id, step, exc_info=True
+        )
+        close_old_connections()
+        result = engine.Result(verdict=engine.Verdict.STOP)
+    if result.verdict is engine.Verdict.TURNED:
+        raise errors.StepFailed(f"{step} failed and the saga turned round; its row says why.")
+    if result.verdict is engine.Verdict.STOP:
+        # Ends the chain as a success, without the error callback; `Ignore` would leave Flower lying.
+        request.chain = None
+    elif not request.chain and result.errand is not None and result.errand.legs:
+        transport.send(result.errand)
+
+
+def _register() -> None:
+    """One task for every declared step and direction, under its stable name."""
+    for saga in registry.everything():
+        for step in saga.steps:
+            for undo in (False, True):
+                if undo and step.undo is None:
+                    continue
+                direction = states.Direction.BACKWARD if undo else states.Direction.FORWARD
+                run = functools.partial(_carry_out, step=step.name, direction=direction)
+                soft = step.timeout.total_seconds()
+                _task(task_name(saga.name, step.name, undo=undo), run, soft)
+
+
+def _task(name: str, run: Any, soft_limit_s: float) -> None:
+    if name in app.tasks:
+        return  # Another version of the saga has a step of that name: the row says which is meant.
+
+    @app.task(
+        name=name,
+        bind=True,
+        ignore_result=True,
+        soft_time_limit=soft_limit_s,
+        time_limit=soft_limit_s + HARD_LIMIT_MARGIN_S,
+    )
+    def step(self: Any, *, saga_id: str, epoch: int) -> None:
+        run(self, saga_id=saga_id, epoch=epoch)
+
+
+_register()

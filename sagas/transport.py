@@ -1,0 +1,95 @@
+"""The messages that the engine wants sent, and the door to whoever carries them.
+
+The engine decides and knows no broker. What carries its errands is named by the setting
+SAGAS_TRANSPORT (Celery by default) and may be replaced, as the simulator does, by anything that
+loses, doubles and reorders them: the outcome is the same (D1, D3).
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import logging
+import uuid
+from collections.abc import Iterator
+from typing import Protocol
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import module_loading
+
+from sagas import states
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Leg:
+    """One step of an errand."""
+
+    step: str
+    queue: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Errand:
+    """Steps to be gone through in this order, by whoever holds this epoch."""
+
+    saga_id: uuid.UUID
+    epoch: int
+    name: str
+    direction: states.Direction
+    legs: tuple[Leg, ...]
+
+
+class Transport(Protocol):
+    """Whoever carries the messages. Each may be lost, doubled, late or out of order."""
+
+    def send(self, errand: Errand) -> None:
+        """Send an instance through its next steps."""
+
+    def remedy(self, signal_id: int, queue: str) -> None:
+        """Have the effect that a late callback tells of undone again."""
+
+    def probe(self, queue: str, sent_at: datetime.datetime) -> None:
+        """Send a probe through a queue."""
+
+
+_current: Transport | None = None
+
+
+def current() -> Transport:
+    """The transport in use."""
+    global _current
+    if _current is None:
+        path = getattr(settings, "SAGAS_TRANSPORT", "sagas.tasks.CeleryTransport")
+        _current = module_loading.import_string(path)()
+    return _current
+
+
+@contextlib.contextmanager
+def use(other: Transport) -> Iterator[None]:
+    """Have another transport carry the messages, in this process and for this long."""
+    global _current
+    before, _current = _current, other
+    try:
+        yield
+    finally:
+        _current = before
+
+
+def after_commit(errand: Errand) -> None:
+    """Send the errand once the transaction has committed; a failure is logged, and the sweep sends it."""
+    transaction.on_commit(lambda: send(errand), robust=True)
+
+
+def send(errand: Errand) -> None:
+    """Send the errand now. If that fails the row still says what is due, and the sweep sends it (D1)."""
+    try:
+        current().send(errand)
+    except Exception:
+        logger.warning(
+            "saga %s: could not publish, the sweep will (epoch %d)",
+            errand.saga_id,
+            errand.epoch,
+            exc_info=True,
+        )
