@@ -35,6 +35,9 @@ class NoBinaries(Exception):
 class Postgres:
     """One PostgreSQL in a directory of its own, reached through a Unix socket that only its owner sees."""
 
+    STOP = ("SIGINT", "SIGQUIT", "SIGKILL")
+    """Fast: open sessions are ended, nothing that was committed is lost."""
+
     def __init__(self, home: pathlib.Path, *, durable: bool = True, database: str = "saga") -> None:
         self.home = home
         self.database = database
@@ -48,13 +51,17 @@ class Postgres:
         return f"postgresql://saga@{place}:5432/{self.database}"
 
     def start(self, log: IO[bytes] | int | None = None, timeout_s: float = 60) -> None:
-        """Bring the server up, with its database; the data of an earlier run is kept.
+        """Launch it and wait until it answers: longer after a crash, when it replays its log."""
+        _await(self.answers, self.launch(log), "PostgreSQL", log, timeout_s)
+
+    def launch(self, log: IO[bytes] | int | None = None) -> subprocess.Popen[bytes]:
+        """Begin to bring the server up; the data of an earlier run is kept.
 
         1. Find a home that the account may enter: root runs the server as `nobody`, because
            PostgreSQL refuses root.
         2. Find the binaries, and copy them there if the account cannot reach them.
         3. Create the cluster the first time.
-        4. Start, and wait until it answers: longer after a crash, when it replays its log.
+        4. Start.
         """
         account = _account()
         room = _room(self.home, account)
@@ -85,12 +92,12 @@ class Postgres:
             env=_plain_environment(),
             **account,
         )
-        _await(self._answers, self.process, "PostgreSQL", log, timeout_s)
+        return self.process
 
     def stop(self, timeout_s: float = 20) -> None:
-        """Stop fast: open sessions are ended, nothing that was committed is lost."""
+        """Stop it; its data stays."""
         if self.process:
-            _end(self.process, [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL], timeout_s)
+            _end(self.process, self.STOP, timeout_s)
             self.process = None
 
     def discard(self) -> None:
@@ -101,10 +108,12 @@ class Postgres:
                 place.unlink()
 
     def _socket(self) -> pathlib.Path:
+        account = _account()
         # The kernel allows 107 bytes for a socket's path, and a checkout may lie deeper than that.
-        return _room(self.home.resolve() / "socket", _account(), longest=107 - len("/.s.PGSQL.5432"))
+        return _room(_room(self.home, account) / "socket", account, longest=107 - len("/.s.PGSQL.5432"))
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it does now; the database is made the first time it does."""
         try:
             with psycopg.connect(
                 self.url, dbname="postgres", connect_timeout=2, autocommit=True
@@ -120,6 +129,8 @@ class Postgres:
 class Valkey:
     """One Valkey (or Redis) in a directory of its own, on loopback, with a password."""
 
+    STOP = ("SIGTERM", "SIGKILL")
+
     def __init__(self, home: pathlib.Path, *, durable: bool = True) -> None:
         self.home = home
         self.durable = durable
@@ -131,7 +142,11 @@ class Valkey:
         return f"redis://:{self._kept('password')}@127.0.0.1:{self._kept('port')}/0"
 
     def start(self, log: IO[bytes] | int | None = None, timeout_s: float = 30) -> None:
-        """Bring the server up on the port it had before, or on another if that one is taken."""
+        """Launch it and wait until it answers."""
+        _await(self.answers, self.launch(log), "Valkey", log, timeout_s)
+
+    def launch(self, log: IO[bytes] | int | None = None) -> subprocess.Popen[bytes]:
+        """Begin to bring the server up, on the port it had before unless somebody took that."""
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._keep("password", self._kept("password") or secrets.token_urlsafe(24))
         port = int(self._kept("port") or 0)
@@ -156,23 +171,24 @@ class Valkey:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        _await(self._answers, self.process, "Valkey", log, timeout_s)
+        return self.process
 
     def stop(self, timeout_s: float = 10) -> None:
         """Stop after the last write has reached the disk."""
         if self.process:
-            _end(self.process, [signal.SIGTERM, signal.SIGKILL], timeout_s)
+            _end(self.process, self.STOP, timeout_s)
             self.process = None
 
     def discard(self) -> None:
         """Delete everything it kept."""
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether it does now; not while it still loads its file."""
         try:
             with redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2) as client:
                 return bool(client.ping())
-        except (redis.ConnectionError, redis.TimeoutError):  # Also while it loads its file.
+        except (redis.ConnectionError, redis.TimeoutError):
             return False
 
     def _kept(self, name: str) -> str:
@@ -392,10 +408,10 @@ def _tail(log: IO[bytes] | int | None) -> str:
     return "\n" + "\n".join(pathlib.Path(name).read_text(errors="replace").splitlines()[-15:])
 
 
-def _end(process: subprocess.Popen[bytes], signals: list[signal.Signals], timeout_s: float) -> None:
-    for number in signals:
+def _end(process: subprocess.Popen[bytes], signals: tuple[str, ...], timeout_s: float) -> None:
+    for name in signals:
         if process.poll() is None:
-            process.send_signal(number)
+            process.send_signal(signal.Signals[name])
             try:
                 process.wait(timeout_s)
             except subprocess.TimeoutExpired:

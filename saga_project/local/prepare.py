@@ -1,0 +1,56 @@
+"""`python -m saga_project.local.prepare`: a database made ready for the local stack.
+
+Schema, static files, catalogue, the administrator's account and two tokens. All of it may be run again
+and again; what is there stays as it is. Prints the tokens as JSON, for the stack alone.
+"""
+
+import json
+import os
+import sys
+
+import django
+from django.core import management
+
+
+def main() -> None:
+    """Prepare, and tell the tokens on standard output."""
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
+    django.setup()
+    management.call_command("migrate", interactive=False, verbosity=1, stdout=sys.stderr)
+    management.call_command("collectstatic", interactive=False, verbosity=0, stdout=sys.stderr)
+    management.call_command("seed", stdout=sys.stderr)
+    _administrator(os.environ["ADMIN_USER"], os.environ["ADMIN_PASSWORD"])
+    print(
+        json.dumps(
+            {"API_TOKEN": _token("API_TOKEN", "customer"), "STAFF_TOKEN": _token("STAFF_TOKEN", "staff")}
+        )
+    )
+
+
+def _administrator(name: str, password: str) -> None:
+    from django.contrib.auth import get_user_model
+
+    user, _ = get_user_model().objects.get_or_create(
+        username=name, defaults={"is_staff": True, "is_superuser": True}
+    )
+    if not user.check_password(password):
+        user.set_password(password)
+        user.save()
+
+
+def _token(variable: str, scope: str) -> str:
+    """The token of an earlier run while it is still good, or a new one."""
+    from django.contrib.auth import get_user_model
+
+    from orders import tokens
+
+    secret = os.environ.get(variable, "")
+    if secret and tokens.find(secret):
+        return secret
+    user, _ = get_user_model().objects.get_or_create(username=f"local-{scope}")
+    _, secret = tokens.create(user=user, name="local stack", scope=scope)
+    return secret
+
+
+if __name__ == "__main__":
+    main()

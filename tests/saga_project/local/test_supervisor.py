@@ -1,0 +1,188 @@
+"""The supervisor, with real processes: what ends is restarted, what was asked to stop is gone."""
+
+import itertools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from saga_project.local import supervisor
+
+
+@pytest.fixture
+def keeper(tmp_path):
+    keeper = supervisor.Supervisor(tmp_path, verbose=False)
+    yield keeper
+    keeper.stop()
+
+
+def program(name, script, ready=lambda log: "ready" in log, **options):
+    """A program that runs a line of shell."""
+
+    def launch(log):
+        return subprocess.Popen(["/bin/sh", "-c", script], stdout=log, stderr=log, start_new_session=True)
+
+    return supervisor.Program(name=name, launch=launch, ready=ready, **options)
+
+
+def eventually(come, timeout_s=10):
+    patience = time.monotonic() + timeout_s
+    while not (answer := come()):
+        assert time.monotonic() < patience, "it never came"
+        time.sleep(0.02)
+    return answer
+
+
+def test_a_program_that_is_killed_runs_again(keeper, tmp_path):
+    keeper.start(program("worker", "echo ready; exec sleep 60"))
+    first = supervisor.processes(tmp_path)["worker"]
+    watch = threading.Thread(target=keeper.watch)
+    watch.start()
+
+    os.kill(first, signal.SIGKILL)
+
+    second = eventually(lambda: supervisor.processes(tmp_path).get("worker", first) != first)
+    assert second
+
+    keeper.ask_to_stop()
+    watch.join()
+
+
+def test_what_a_killed_program_left_behind_is_gone_when_it_runs_again(keeper, tmp_path):
+    keeper.start(program("worker", "sleep 61 & echo child $! >&2; echo ready; wait"))
+    child = int((tmp_path / "log" / "worker.log").read_text().split("child ")[1].split()[0])
+    watch = threading.Thread(target=keeper.watch)
+    watch.start()
+
+    os.kill(supervisor.processes(tmp_path)["worker"], signal.SIGKILL)
+
+    eventually(lambda: supervisor.start_of(child) is None)
+    keeper.ask_to_stop()
+    watch.join()
+
+
+def test_a_program_that_keeps_ending_starts_less_and_less_often(keeper, tmp_path):
+    starts = tmp_path / "starts"
+    keeper.start(program("broken", f"date +%s.%N >> {starts}; echo ready; sleep 0.2; exit 3"))
+    watch = threading.Thread(target=keeper.watch)
+    watch.start()
+
+    eventually(lambda: len(starts.read_text().split()) == 4)
+
+    times = [float(moment) for moment in starts.read_text().split()]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 2 * pauses[0]
+
+    keeper.ask_to_stop()
+    watch.join()
+
+
+def test_the_last_started_stops_first(keeper, tmp_path):
+    order = tmp_path / "order"
+    for name in ("server", "worker"):
+        keeper.start(
+            program(
+                name, f"trap 'echo {name} >> {order}; exit' TERM; echo ready; while :; do sleep 0.05; done"
+            )
+        )
+
+    keeper.stop()
+
+    assert order.read_text().split() == ["worker", "server"]
+    assert supervisor.processes(tmp_path) == {}
+
+
+def test_who_is_deaf_to_the_first_signal_hears_the_last(keeper, tmp_path):
+    keeper.start(program("deaf", "trap '' TERM; echo ready; while :; do sleep 0.05; done"))
+    pid = supervisor.processes(tmp_path)["deaf"]
+    keeper.ask_to_stop()
+    keeper.ask_to_stop()  # Ctrl-C twice: in a hurry.
+
+    keeper.stop()
+
+    assert supervisor.start_of(pid) is None
+
+
+def test_a_program_that_does_not_start_is_said_with_the_end_of_its_log(keeper):
+    with pytest.raises(supervisor.Failed, match=r"web did not start \(exit code 4\)(.|\n)*port is taken"):
+        keeper.start(program("web", "echo port is taken >&2; exit 4"))
+
+
+def test_a_program_that_is_never_ready_is_said(keeper):
+    with pytest.raises(supervisor.Failed, match=r"web was not ready within 0.2 s"):
+        keeper.start(program("web", "exec sleep 60", patience_s=0.2))
+
+
+def test_a_command_that_runs_once_gives_what_it_printed(keeper):
+    printed = keeper.run_once("prepare", ["/bin/sh", "-c", "echo done; echo told >&2"], env={})
+
+    assert printed == "done\n"
+
+
+def test_a_command_that_fails_is_said_with_what_it_told(keeper):
+    with pytest.raises(supervisor.Failed, match=r"prepare failed \(exit code 7\)(.|\n)*no such table"):
+        keeper.run_once("prepare", ["/bin/sh", "-c", "echo no such table >&2; exit 7"], env={})
+
+
+def test_only_one_supervisor_works_in_a_directory(keeper, tmp_path):
+    with pytest.raises(supervisor.Taken, match=f"process {os.getpid()}"):
+        supervisor.Supervisor(tmp_path, verbose=False)
+
+
+SUPERVISE = """
+    import pathlib, subprocess, sys
+    from saga_project.local import supervisor
+    keeper = supervisor.Supervisor(pathlib.Path(sys.argv[1]))
+    def launch(log):
+        return subprocess.Popen(["sleep", "62"], stdout=log, stderr=log, start_new_session=True)
+    keeper.start(supervisor.Program(name="worker", launch=launch, ready=lambda log: True))
+    keeper.start(supervisor.Program(name="beat", launch=launch, ready=lambda log: True))
+    keeper.watch()
+"""
+
+
+def test_what_a_killed_supervisor_left_behind_is_stopped_by_the_next(tmp_path):
+    killed = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SUPERVISE), tmp_path])
+    left = eventually(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
+    killed.kill()
+    killed.wait()
+    assert all(supervisor.start_of(pid) for pid in left.values()), "they outlive their supervisor"
+
+    supervisor.Supervisor(tmp_path, verbose=False).stop()
+
+    assert not any(supervisor.start_of(pid) for pid in left.values())
+
+
+def test_a_process_that_merely_has_the_same_number_is_left_alone(tmp_path):
+    stranger = subprocess.Popen(["sleep", "63"], start_new_session=True)
+    row = {"name": "worker", "pid": stranger.pid, "started": "1", "stop": ["SIGKILL"]}
+    (tmp_path / "processes.json").write_text(json.dumps([row]))
+
+    supervisor.stop_leftovers(tmp_path, say=print)
+
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+def test_down_stops_the_supervisor_of_a_directory(tmp_path):
+    running = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SUPERVISE), tmp_path])
+    left = eventually(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
+    waiter = threading.Thread(target=running.wait)  # Reaps it, as the shell would.
+    waiter.start()
+
+    assert supervisor.stop_supervisor(tmp_path, say=print)
+
+    waiter.join()
+    # This one has no handler for the signal: it is gone, and what it left is stopped as leftovers.
+    supervisor.stop_leftovers(tmp_path, say=print)
+    assert not any(supervisor.start_of(pid) for pid in left.values())
+    assert not supervisor.stop_supervisor(pathlib.Path(tmp_path), say=print)
