@@ -114,6 +114,15 @@ REST_FRAMEWORK = {
 IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")
 """How long a repeated request gets the first answer; clients give up long before."""
 
+WEBHOOKS_TO_PRIVATE_ADDRESSES = env.boolean("WEBHOOKS_TO_PRIVATE_ADDRESSES", False)
+"""Whether merchants may be told by http and at private addresses: on a developer's machine only."""
+
+WEBHOOKS_DISABLE_AFTER = env.duration("WEBHOOKS_DISABLE_AFTER", "3d")
+"""An endpoint that answered nothing but errors for so long is disabled, and its owner told."""
+
+WEBHOOKS_LOG_LIVES = env.duration("WEBHOOKS_LOG_LIVES", "30d")
+"""How long one can look up what was sent, and send it again."""
+
 # --- The order's saga -----------------------------------------------------------------------------
 
 ORDER_DEADLINE = env.duration("ORDER_DEADLINE", "15d")
@@ -143,11 +152,26 @@ SAGAS_SWEEP_EVERY = env.duration("SAGAS_SWEEP_EVERY", "1s")
 SAGAS_GRACE = env.duration("SAGAS_GRACE", "5s")
 """How long a saga's message may be under way before the sweep asks whether it was lost."""
 
+SAGAS_CELERY_APP = "saga_project.celery.app"
+"""The Celery application whose workers carry the engine's messages."""
+
 # --- Providers ----------------------------------------------------------------------------------
 
 PAYMENTS_URL = env.text("PAYMENTS_URL")
 INVOICING_URL = env.text("INVOICING_URL")
 SHIPPING_URL = env.text("SHIPPING_URL")
+
+PAYMENTS_GATEWAY = env.text("PAYMENTS_GATEWAY", "payments.gateway.HttpGateway")
+INVOICING_GATEWAY = env.text("INVOICING_GATEWAY", "invoicing.gateway.HttpGateway")
+SHIPPING_GATEWAY = env.text("SHIPPING_GATEWAY", "shipping.gateway.HttpGateway")
+"""Who speaks to each provider: the dotted path of a class with the methods of that module's `Gateway`."""
+
+PROVIDER_TIMEOUT = env.duration("PROVIDER_TIMEOUT", "5s")
+"""How long a provider may think before we count its answer as lost. Slow ones take 2 s; a step has 10."""
+
+INVOICING_CNPJ = env.text("INVOICING_CNPJ", "11222333000181")
+INVOICING_STATE = env.text("INVOICING_STATE", "SP")
+"""Who issues the invoices, and from which state, whose law says how long they may be cancelled."""
 
 WEBHOOK_SECRET = env.text("WEBHOOK_SECRET")
 """Shared with the providers, which sign their callbacks with it (Standard Webhooks)."""

@@ -120,7 +120,7 @@ def _remedy_failed(signal: Signal, error: Exception, *, final: bool, retry: Any)
         change.write()
     if final:
         logger.error(
-            "saga %s: a callback came too late, and its remedy failed for good: %s. Settle it with %s by hand.",
+            "saga %s: a late callback's remedy failed for good: %s. Settle it with %s by hand.",
             saga_id,
             signal.remedy_error,
             signal.source,

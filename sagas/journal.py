@@ -147,7 +147,7 @@ class Change:
                 params += [*event[:-1], psycopg_json.Jsonb(event[-1])]
             body = f"{_INSERT_EVENTS} SELECT * FROM (VALUES {rows}) AS v WHERE {guard}"
         else:
-            body = f"SELECT 1 WHERE {guard}"  # noqa: S608 - names of our own
+            body = f"SELECT 1 WHERE {guard}"
         with connection.cursor() as cursor:
             cursor.execute(f"WITH {', '.join(parts)} {body}", params)
             if cursor.rowcount != max(len(self._events), 1):
@@ -161,7 +161,7 @@ class Change:
             placeholder, parameter = _expression(value, name in _json_columns(model))
             assignments.append(f"{name} = {placeholder}")
             params += parameter
-        return f"UPDATE {model._meta.db_table} SET {', '.join(assignments)}"  # noqa: S608 - our own columns
+        return f"UPDATE {model._meta.db_table} SET {', '.join(assignments)}"
 
     def _assign(self, row: django_models.Model, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
@@ -207,7 +207,7 @@ def _lock_sql(named: bool) -> str:
     # Both rows are locked, not only the instance's: after a wait PostgreSQL reads anew only the
     # rows that it locks, and a step read from the older snapshot would be a lie (D7).
     return (
-        f"SELECT {saga}, {step}, clock_timestamp() FROM sagas_saga g"  # noqa: S608 - our own columns
+        f"SELECT {saga}, {step}, clock_timestamp() FROM sagas_saga g"
         f" JOIN sagas_step s ON s.saga_id = g.id AND {which} WHERE g.id = %s FOR UPDATE OF g, s"
     )
 

@@ -177,7 +177,7 @@ def _claim(
     change: Change, row: models.StepInstance, direction: Direction, bearer: Bearer
 ) -> Result | Attempt:
     """Write the intent before the call, where the outcome may come to be unknown."""
-    saga, now = change.saga, change.now
+    saga = change.saga
     step = saga.definition.steps[row.position]
     forward = direction == Direction.FORWARD
     waiting = forward and row.state == StepState.WAITING
