@@ -1,0 +1,180 @@
+"""The stock, as the rest of the house may use it.
+
+Every verb takes its caller's `key` and may be called any number of times with it, in any order: the first
+call acts, the others find it done (E1). A release may come before its reservation, which is then refused
+(E4, E5). The verbs run in the caller's transaction and leave nothing behind when they refuse; they take a
+product's row lock in the order of the SKUs, so that no two of them wait for each other (I4).
+"""
+
+import collections
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import F, QuerySet, functions
+
+from inventory import models
+from inventory.errors import Refused
+from inventory.models import Kind, Status
+
+__all__ = ["Refused", "catalogue", "introduce", "quote", "receive", "release", "reserve", "ship"]
+
+_TRANSFERS = {
+    Kind.RESERVED: ("available", "reserved"),
+    Kind.RELEASED: ("reserved", "available"),
+    Kind.SHIPPED: ("reserved", "shipped"),
+}
+"""From where to where a movement takes goods; what leaves one arrives in the other, so none is lost (I2)."""
+
+
+def reserve(*, key: str, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Set the goods of all lines aside, or none of them.
+
+    Raises:
+        Refused: there is too little of something, or the key was released.
+    """
+    wanted = _in_order(lines)
+    if not _enter(key, Status.HELD):
+        return _still_held(key)
+    try:
+        _move(key, Kind.RESERVED, wanted)
+    except Refused:
+        models.Reservation.objects.filter(key=key).delete()
+        raise
+    return {"reserved": _units(wanted)}
+
+
+def release(*, key: str) -> dict[str, Any]:
+    """Make available again what is held; content to find nothing, or to come too early (E4).
+
+    Raises:
+        Refused: the goods are gone; a person must get them back.
+    """
+    if not _enter(key, Status.RELEASED, instead_of=Status.HELD):
+        if models.Reservation.objects.filter(key=key, status=Status.SHIPPED).exists():
+            raise Refused(f"The goods of {key} have been shipped.")
+        return {"released": 0}
+    held = _lines(key)
+    _move(key, Kind.RELEASED, held)
+    return {"released": _units(held)}
+
+
+def ship(*, key: str) -> dict[str, Any]:
+    """Let go of what is held, for it has left the house.
+
+    Raises:
+        Refused: nothing is held under the key.
+    """
+    held = models.Reservation.objects.filter(key=key, status=Status.HELD)
+    if not held.update(status=Status.SHIPPED, updated_at=functions.Now()):
+        # Shipped before, or there is nothing to ship.
+        if models.Reservation.objects.filter(key=key, status=Status.SHIPPED).exists():
+            return {"shipped": 0}
+        raise Refused(f"Nothing is held under {key}.")
+    lines = _lines(key)
+    _move(key, Kind.SHIPPED, lines)
+    return {"shipped": _units(lines)}
+
+
+def catalogue() -> QuerySet[models.Product]:
+    """What is sold, in the order of the SKUs."""
+    return models.Product.objects.order_by("sku")
+
+
+def quote(*, skus: Iterable[str]) -> dict[str, models.Product]:
+    """The products with these SKUs, by SKU; those that there are not are missing."""
+    return models.Product.objects.in_bulk(set(skus), field_name="sku")
+
+
+@transaction.atomic
+def introduce(*, sku: str, name: str, price: Mapping[str, Any], quantity: int) -> bool:
+    """Add a product with its first stock; False, and nothing is changed, if it is there already."""
+    values = {"name": name, "price_amount": price["amount"], "currency": price["currency"]}
+    _, is_new = models.Product.objects.get_or_create(sku=sku, defaults=values)
+    if is_new and quantity:
+        receive(sku=sku, quantity=quantity)
+    return is_new
+
+
+@transaction.atomic
+def receive(*, sku: str, quantity: int) -> None:
+    """Take goods into stock.
+
+    Raises:
+        Refused: there is no such product.
+    """
+    if not models.Product.objects.filter(sku=sku).update(available=F("available") + quantity):
+        raise Refused(f"There is no product {sku}.")
+    models.Movement.objects.create(product_id=sku, kind=Kind.RECEIVED, quantity=quantity)
+
+
+def _in_order(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, int]]:
+    """SKUs and quantities, each SKU once, in the order of the SKUs (I4).
+
+    Raises:
+        ValueError: a quantity is not a whole number above zero; it would move goods the wrong way.
+    """
+    wanted: collections.Counter[str] = collections.Counter()
+    for line in lines:
+        if not isinstance(line["quantity"], int) or line["quantity"] < 1:
+            raise ValueError(f"{line['quantity']!r} of {line['sku']} cannot be reserved.")
+        wanted[line["sku"]] += line["quantity"]
+    return sorted(wanted.items())
+
+
+def _enter(key: str, status: Status, *, instead_of: Status | None = None) -> bool:
+    """Whether the key has come to this status just now: from nothing, or from `instead_of`.
+
+    One statement, because it decides who is first; the ORM's upsert does not say whether it wrote.
+    A concurrent call with the same key waits here until we commit, and then finds our row.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO inventory_reservation (key, status) VALUES (%s, %s)
+            ON CONFLICT (key) DO UPDATE SET status = excluded.status, updated_at = now()
+            WHERE inventory_reservation.status = %s
+            """,
+            [key, status, instead_of],
+        )
+        return bool(cursor.rowcount == 1)
+
+
+def _still_held(key: str) -> dict[str, Any]:
+    if models.Reservation.objects.get(key=key).status == Status.RELEASED:
+        raise Refused(f"{key} was released; a reservation that comes after its release is not made.")
+    return {"reserved": _units(_lines(key))}
+
+
+def _lines(key: str) -> list[tuple[str, int]]:
+    lines = models.Movement.objects.filter(reservation_id=key, kind=Kind.RESERVED)
+    return [(line.product_id, line.quantity) for line in lines.order_by("product_id")]
+
+
+def _units(lines: Iterable[tuple[str, int]]) -> int:
+    return sum(quantity for _, quantity in lines)
+
+
+def _move(key: str, kind: Kind, lines: Sequence[tuple[str, int]]) -> None:
+    """Move the goods of all lines and book it, or none of them.
+
+    Raises:
+        Refused: there is too little of something.
+    """
+    source, target = _TRANSFERS[kind]
+    for position, (sku, quantity) in enumerate(lines):
+        if not _transfer(sku, quantity, source, target):
+            # Put back by hand: a savepoint would cost two statements each time, and this is seldom.
+            for moved, so_many in lines[:position]:
+                _transfer(moved, so_many, target, source)
+            raise Refused(f"Fewer than {quantity} of {sku} are {source}.")
+    models.Movement.objects.bulk_create(
+        models.Movement(product_id=sku, reservation_id=key, kind=kind, quantity=quantity)
+        for sku, quantity in lines
+    )
+
+
+def _transfer(sku: str, quantity: int, source: str, target: str) -> bool:
+    """One conditional UPDATE: no row means too little, whoever else was taking at the time (I2)."""
+    enough = models.Product.objects.filter(sku=sku, **{f"{source}__gte": quantity})
+    return enough.update(**{source: F(source) - quantity, target: F(target) + quantity}) == 1

@@ -1,0 +1,112 @@
+"""The fiscal authority, behind the few words that this room needs. Settings choose who speaks them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from django.conf import settings
+from django.utils import module_loading
+
+from invoicing import errors
+from providers import client
+
+TOO_LATE = frozenset({"window_closed", "goods_in_circulation"})
+"""The authority's codes for: a cancellation is not to be had any more, return the goods instead."""
+
+
+NUMBER_IN_USE = "duplicate_number"
+"""The authority's code for: this number cannot be voided, it is authorised."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Document:
+    """A document as it goes to the authority."""
+
+    series: int
+    number: int
+    access_key: str
+    tax_id: str = dataclasses.field(repr=False)
+    amount: int
+    currency: str
+    kind: str
+    references: str | None = None
+    """The access key of the sale that a return note takes back."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the authority has made of a document."""
+
+    status: str
+    """`authorized` or `cancelled`."""
+    protocol: str
+
+
+class Gateway(Protocol):
+    """What a fiscal authority must be able to do. Each may raise Refused, Unavailable or Unknown."""
+
+    def issue(self, *, key: str, document: Document) -> Verdict:
+        """Authorise a document; with a key already used, say what that came to."""
+
+    def cancel(self, *, key: str) -> Verdict:
+        """Cancel it. Refused with a code of `TOO_LATE` where the law does not allow it any more."""
+
+    def void_number(self, *, series: int, number: int, reason: str) -> None:
+        """Declare that a number was not used and never will be."""
+
+    def ask(self, *, key: str) -> Verdict | None:
+        """What became of the document with that key; None if there is none."""
+
+
+class HttpGateway:
+    """The fiscal authority over HTTP, as docs/services.md describes it."""
+
+    def __init__(self) -> None:
+        self._authority = client.Provider(
+            url=settings.INVOICING_URL,
+            refused=errors.Refused,
+            unavailable=errors.Unavailable,
+            unknown=errors.Unknown,
+        )
+
+    def issue(self, *, key: str, document: Document) -> Verdict:
+        """Authorise a document; with a key already used, say what that came to."""
+        order = {
+            "series": document.series,
+            "number": document.number,
+            "access_key": document.access_key,
+            "tax_id": document.tax_id,
+            "total": document.amount,
+            "currency": document.currency,
+            "kind": document.kind,
+        }
+        if document.references:
+            order["references"] = document.references
+        return _verdict(self._authority.call("PUT", "invoices", key, json=order))
+
+    def cancel(self, *, key: str) -> Verdict:
+        """Cancel it. Refused with a code of `TOO_LATE` where the law does not allow it any more."""
+        return _verdict(self._authority.call("POST", "invoices", key, "cancel", json={}))
+
+    def void_number(self, *, series: int, number: int, reason: str) -> None:
+        """Declare that a number was not used and never will be."""
+        order = {"series": series, "number": number, "reason": reason}
+        self._authority.call("POST", "numbers", "void", json=order)
+
+    def ask(self, *, key: str) -> Verdict | None:
+        """What became of the document with that key; None if there is none."""
+        found = self._authority.find("invoices", key)
+        return None if found is None else _verdict(found)
+
+
+def chosen() -> Gateway:
+    """The gateway that the settings name."""
+    return cast(Gateway, module_loading.import_string(settings.INVOICING_GATEWAY)())
+
+
+def _verdict(answer: Mapping[str, Any]) -> Verdict:
+    status = answer.get("status")
+    if status not in ("authorized", "cancelled"):
+        # It may have been authorised; what it came to must be asked again (U1).
+        raise errors.Unknown("The fiscal authority's answer cannot be understood.")
+    return Verdict(status=str(status), protocol=str(answer.get("protocol") or ""))

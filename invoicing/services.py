@@ -1,0 +1,303 @@
+"""Invoices, as the rest of the house may use them.
+
+Every verb takes its caller's `key` and may be called any number of times with it, in any order: the first
+call acts, the others find it done (E1). An undo may come before its deed, which is then refused (E4, E5).
+None of the verbs may be called inside a transaction: what they intend is committed before the fiscal
+authority hears of it, and what it answered is committed after.
+"""
+
+import secrets
+import zoneinfo
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import functions
+from django.utils import timezone
+
+from invoicing import access_key as access_keys
+from invoicing import gateway, models
+from invoicing.errors import Refused, Unavailable, Unknown
+from invoicing.models import Kind, Status
+
+__all__ = ["Refused", "Unavailable", "Unknown", "ask", "cancel", "goods_left", "issue", "look_up"]
+
+SERIES = 1
+"""The one series of this house; the migration begins it."""
+
+ISSUER_ZONE = zoneinfo.ZoneInfo("America/Sao_Paulo")
+"""Invoices are dated where they are issued."""
+
+
+def issue(
+    *,
+    key: str,
+    customer: Mapping[str, str],
+    lines: Iterable[Mapping[str, Any]],
+    total: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Have an invoice for the lines authorised.
+
+    1. Take a number and write the document down, in one transaction: a number that nobody accounts for
+       cannot be (M4). Leave, if the key has its answer already.
+    2. Have the authority authorise it.
+    3. Write down what it said. If the undo came meanwhile, undo at once (E3).
+
+    Raises:
+        Refused: the authority rejected it, or the key was undone.
+        Unavailable: nothing happened.
+        Unknown: it may be authorised.
+    """
+    row = _begin(key=key, customer=customer, lines=lines, total=total)
+    if row.status == Status.REQUESTED:
+        try:
+            verdict = gateway.chosen().issue(key=key, document=_document(row))
+        except Refused as refusal:
+            _reject(key=key, code=refusal.code)
+            raise
+        row = _record(key=key, verdict=verdict)
+        if row.undo_requested_at:
+            cancel(key=key)
+    return _stands(row)
+
+
+def cancel(*, key: str) -> dict[str, Any]:
+    """Undo the invoice on the highest rung of the ladder that the law leaves.
+
+    1. Leave the tombstone first, so that an invoice under way finds it (E3); no invoice, no more to do.
+    2. Never authorised: declare its number void, so that the gap is explained (M4).
+    3. Within the window, and the goods still here: cancel it.
+    4. Otherwise: a return note, a document of its own, takes it back.
+
+    Raises:
+        Refused: the authority allows none of it; a person must.
+        Unavailable: not undone yet.
+        Unknown: it may be undone.
+    """
+    row = _forbid(key=key)
+    if not row.undone_at:
+        _descend(row)
+        row.refresh_from_db()
+    return {"status": row.status}
+
+
+def ask(*, key: str) -> dict[str, Any] | None:
+    """What the authority knows of the invoice: its facts, or None if there is none or it is undone."""
+    found = gateway.chosen().ask(key=key)
+    if found is None:
+        return None
+    row = _record(key=key, verdict=found)
+    return _facts(row) if row.status == Status.AUTHORIZED else None
+
+
+def goods_left(*, access_key: str) -> bool:
+    """The goods are on the road: from now on the undo is a return note. False if no invoice has the key."""
+    invoices = models.Invoice.objects.filter(access_key=access_key)
+    return bool(invoices.update(goods_left_at=functions.Coalesce("goods_left_at", functions.Now())))
+
+
+def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The facts as they are known here, by key, without asking the authority."""
+    return {row.key: _facts(row) for row in models.Invoice.objects.filter(key__in=list(keys))}
+
+
+def _begin(
+    *, key: str, customer: Mapping[str, str], lines: Iterable[Mapping[str, Any]], total: Mapping[str, Any]
+) -> models.Invoice:
+    """The intent to issue, with its number, durable before the authority hears of it."""
+    with transaction.atomic(durable=True):
+        row = models.Invoice.objects.select_for_update().filter(key=key).first() or _numbered(
+            key=key,
+            tax_id=customer["tax_id"],
+            lines=list(lines),
+            amount=total["amount"],
+            currency=total["currency"],
+        )
+        _stands(row)
+        if (row.amount, row.currency) != (total["amount"], total["currency"]):
+            raise ValueError(f"{key} was used for another invoice.")
+    return row
+
+
+def _numbered(*, key: str, **values: Any) -> models.Invoice:
+    """A new document with the next number of its series; the one that is there, if another was first."""
+    series = models.Series.objects.select_for_update().get(pk=SERIES)
+    number = series.next_number
+    row, is_new = models.Invoice.objects.select_for_update().get_or_create(
+        key=key,
+        defaults={
+            "series": series,
+            "number": number,
+            "access_key": access_keys.compose(
+                state=settings.INVOICING_STATE,
+                issued_on=timezone.localdate(timezone=ISSUER_ZONE),
+                cnpj=settings.INVOICING_CNPJ,
+                series=series.number,
+                number=number,
+                # Any code but the number itself, which the authority rejects as too easy to guess.
+                code=(number + 1 + secrets.randbelow(10**8 - 1)) % 10**8,
+            ),
+            **values,
+        },
+    )
+    if is_new:
+        series.next_number = number + 1
+        series.save(update_fields=["next_number"])
+    return row
+
+
+def _document(row: models.Invoice) -> gateway.Document:
+    series, number = _number(row)
+    return gateway.Document(
+        series=series,
+        number=number,
+        access_key=row.access_key,
+        tax_id=row.tax_id,
+        amount=row.amount,
+        currency=row.currency,
+        kind=row.kind,
+        references=row.references.access_key if row.references else None,
+    )
+
+
+def _number(row: models.Invoice) -> tuple[int, int]:
+    """Series and number, which only a tombstone has not."""
+    if row.series_id is None or row.number is None:
+        raise LookupError(f"{row.key} has no number.")
+    return row.series_id, row.number
+
+
+def _reject(*, key: str, code: str) -> None:
+    with transaction.atomic(durable=True):
+        models.Invoice.objects.filter(key=key, status=Status.REQUESTED).update(
+            status=Status.REJECTED, refusal=code, updated_at=functions.Now()
+        )
+
+
+def _record(*, key: str, verdict: gateway.Verdict) -> models.Invoice:
+    """Write down what the authority said, unless we know better: nothing that is undone comes back."""
+    with transaction.atomic(durable=True):
+        row = models.Invoice.objects.select_for_update().get(key=key)
+        if verdict.status == "cancelled":
+            _undone(row, Status.CANCELLED)
+        elif row.status not in (Status.AUTHORIZED, Status.CANCELLED, Status.RETURNED):
+            row.status = Status.AUTHORIZED
+            row.protocol = verdict.protocol
+            row.authorized_at = row.updated_at = functions.Now()
+            row.undone_at = None
+            row.save()
+    return row
+
+
+def _undone(row: models.Invoice, status: Status) -> None:
+    row.status = status
+    row.undone_at = functions.Now() if row.undo_requested_at else None
+    row.updated_at = functions.Now()
+    row.save(update_fields=["status", "undone_at", "updated_at"])
+
+
+def _forbid(*, key: str) -> models.Invoice:
+    """The row with its tombstone; one that says "never issued" where there was none."""
+    with transaction.atomic(durable=True):
+        row, _ = models.Invoice.objects.select_for_update().get_or_create(
+            key=key,
+            defaults={
+                "status": Status.NEVER_ISSUED,
+                "undo_requested_at": functions.Now(),
+                "undone_at": functions.Now(),
+            },
+        )
+        if not row.undo_requested_at:
+            models.Invoice.objects.filter(pk=row.pk).update(undo_requested_at=functions.Now())
+        row.refresh_from_db()
+    return row
+
+
+def _descend(row: models.Invoice) -> None:
+    """Go down the ladder until a rung holds."""
+    authority = gateway.chosen()
+    found = authority.ask(key=row.key)
+    if found is None:
+        try:
+            _void_number(row)
+            return
+        except Refused as refusal:
+            found = authority.ask(key=row.key)
+            if found is None or refusal.code != gateway.NUMBER_IN_USE:
+                raise
+            # A request that was still under way when we asked has been authorised since (E3).
+    row = _record(key=row.key, verdict=found)
+    if row.status == Status.AUTHORIZED and _may_be_cancelled(row):
+        try:
+            row = _record(key=row.key, verdict=authority.cancel(key=row.key))
+        except Refused as refusal:
+            if refusal.code not in gateway.TOO_LATE:
+                raise
+    if row.status == Status.AUTHORIZED:
+        _take_back(row)
+
+
+def _void_number(row: models.Invoice) -> None:
+    series, number = _number(row)
+    gateway.chosen().void_number(series=series, number=number, reason="The order was cancelled.")
+    with transaction.atomic(durable=True):
+        row = models.Invoice.objects.select_for_update().get(pk=row.pk)
+        if row.status in (Status.REQUESTED, Status.REJECTED):
+            _undone(row, Status.NUMBER_VOIDED)
+
+
+def _may_be_cancelled(row: models.Invoice) -> bool:
+    """Whether, by the database's clock (D9), the law's window is open and the goods are still here."""
+    window = models.CancellationWindow.objects.get(pk=settings.INVOICING_STATE)
+    return models.Invoice.objects.filter(
+        pk=row.pk, goods_left_at=None, authorized_at__gt=functions.Now() - window.length
+    ).exists()
+
+
+def _take_back(sale: models.Invoice) -> None:
+    """Issue the return note, once, and with it undo the sale."""
+    with transaction.atomic(durable=True):
+        sale = models.Invoice.objects.select_for_update().get(pk=sale.pk)
+        note = models.Invoice.objects.filter(references=sale).first() or _numbered(
+            key=f"{sale.key}.return",
+            kind=Kind.RETURN,
+            references=sale,
+            tax_id=sale.tax_id,
+            lines=sale.lines,
+            amount=sale.amount,
+            currency=sale.currency,
+        )
+    if note.status != Status.AUTHORIZED:
+        try:
+            verdict = gateway.chosen().issue(key=note.key, document=_document(note))
+        except Refused as refusal:
+            _reject(key=note.key, code=refusal.code)
+            raise
+        _record(key=note.key, verdict=verdict)
+    with transaction.atomic(durable=True):
+        sale = models.Invoice.objects.select_for_update().get(pk=sale.pk)
+        if sale.status == Status.AUTHORIZED:
+            _undone(sale, Status.RETURNED)
+
+
+def _stands(row: models.Invoice) -> dict[str, Any]:
+    """The facts of an invoice that stands.
+
+    Raises:
+        Refused: it does not: it was undone or rejected.
+    """
+    if row.undo_requested_at:
+        raise Refused("This invoice was undone; one that comes after its undo is not issued.", code="undone")
+    if row.status not in (Status.REQUESTED, Status.AUTHORIZED):
+        raise Refused(f"The invoice was {row.status}: {row.refusal or 'by the authority'}.", code=row.refusal)
+    return _facts(row)
+
+
+def _facts(row: models.Invoice) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "series": row.series_id,
+        "access_key": row.access_key,
+        "protocol": row.protocol,
+    }

@@ -1,0 +1,17 @@
+"""What may go wrong with a payment. The docstring is the message, and says what the caller may do."""
+
+from providers import callbacks, client
+
+BadCallback = callbacks.BadCallback
+
+
+class Refused(client.Refusal):
+    """The bank said no. Asking again will not change its mind."""
+
+
+class Unavailable(client.Failure):
+    """The bank could not be asked; nothing happened. Try again later with the same key."""
+
+
+class Unknown(client.Failure):
+    """The bank did not answer; it may have happened. Ask with the same key first."""

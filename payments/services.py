@@ -1,0 +1,272 @@
+"""Payments, as the rest of the house may use them.
+
+Every verb takes its caller's `key` and may be called any number of times with it, in any order: the first
+call acts, the others find it done (E1). An undo may come before its deed, which is then refused (E4, E5).
+None of the verbs may be called inside a transaction: what they intend is committed before the bank hears
+of it, and what it answered is committed after.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, functions
+
+from payments import gateway, models
+from payments.errors import BadCallback, Refused, Unavailable, Unknown
+from payments.models import Kind, Method, Status
+from providers import callbacks
+
+__all__ = [
+    "BadCallback",
+    "Callback",
+    "Refused",
+    "Unavailable",
+    "Unknown",
+    "ask",
+    "charge",
+    "look_up",
+    "owed",
+    "read_callback",
+    "record_callback",
+    "refund",
+]
+
+
+def charge(
+    *, key: str, customer: Mapping[str, str], payment: Mapping[str, str], total: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Take the total from a card, or create the PIX charge that the customer will pay.
+
+    1. Write the intent down; leave, if the key has its answer already.
+    2. Ask the bank. A card's token goes through here and is kept nowhere (A3); the bank wants no more of
+       the customer than that.
+    3. Write down what it said. If the undo came meanwhile, undo at once (E3).
+
+    Raises:
+        Refused: the bank declined, or the key was undone.
+        Unavailable: nothing happened.
+        Unknown: it may have happened.
+    """
+    row = _begin(key=key, method=Method(payment["method"]), total=total)
+    if row.status == Status.REQUESTED:
+        try:
+            answer = _collect(row, payment)
+        except Refused as refusal:
+            _decline(key=key, code=refusal.code)
+            raise
+        row = _record(key=key, charge=answer, source="charge")
+        if row.undo_requested_at:
+            refund(key=key)
+    return _stands(row)
+
+
+def refund(*, key: str) -> dict[str, Any]:
+    """Give back what was taken, withdraw what nobody paid, forbid what never came: whichever is right.
+
+    1. Leave the tombstone first, so that a charge under way finds it (E3).
+    2. Ask the bank what is there, for only it knows; then have it undone. A refund is named by how much
+       had been captured: repeated it is the same one, but money that landed since is a new one (M3).
+    3. Write down what was undone.
+
+    Raises:
+        Refused: the bank will not give it back; a person must.
+        Unavailable: not undone yet.
+        Unknown: it may be undone.
+    """
+    row = _forbid(key=key)
+    if not row.undone_at:
+        bank = gateway.chosen()
+        found = bank.ask(key=key)
+        if found is None or not found.is_at_rest:
+            captured = found.captured if found else 0
+            found = bank.refund(key=key, operation=f"{key}.refund-{captured}")
+        row = _record(key=key, charge=found, source="refund")
+    if not row.undone_at:
+        raise Unavailable("The bank has begun to give it back and is not done yet.")
+    return {"status": row.status, "refunded": _money(row.refunded, row)}
+
+
+def ask(*, key: str) -> dict[str, Any] | None:
+    """What the bank knows of the charge: its facts, or None if nothing was charged or nothing is left."""
+    found = gateway.chosen().ask(key=key)
+    if found is None:
+        return None
+    row = _record(key=key, charge=found, source="ask")
+    return None if row.status in models.AT_REST else _facts(row)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Callback:
+    """What the bank reports of one charge, verified."""
+
+    event_id: str
+    kind: str
+    key: str
+    facts: dict[str, Any]
+    refused: str | None
+    """Why the payment will not come; None if that is not what the bank says."""
+    charge: gateway.Charge
+
+
+def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime) -> Callback:
+    """The bank's callback, if it is the bank's.
+
+    Raises:
+        BadCallback: it is not, or is too old, or makes no sense.
+    """
+    event = callbacks.read(headers=headers, body=body, now=now, secret=settings.WEBHOOK_SECRET)
+    try:
+        charge = gateway.read(event.data)
+    except ValueError as error:
+        raise BadCallback("The data must be a charge.") from error
+    at_rest = charge.status in models.AT_REST
+    return Callback(
+        event_id=event.id,
+        kind=event.kind,
+        key=event.key,
+        facts={"paid": charge.status == Status.CAPTURED, "method": charge.method, "provider_ref": charge.ref},
+        refused=f"The payment is {charge.status}." if at_rest else None,
+        charge=charge,
+    )
+
+
+def record_callback(*, callback: Callback) -> None:
+    """Write down what the bank reports, in the caller's transaction; twice is once, late is in order.
+
+    A charge of which we know nothing is written down too: it is money.
+    """
+    _record(key=callback.key, charge=callback.charge, source=f"callback {callback.event_id}")
+
+
+def owed() -> list[str]:
+    """Keys of payments that were undone and yet hold money: `refund` gives it back (M3)."""
+    rows = models.Payment.objects.filter(undo_requested_at__isnull=False, captured__gt=F("refunded"))
+    return list(rows.order_by("id").values_list("key", flat=True))
+
+
+def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The facts as they are known here, by key, without asking the bank."""
+    return {row.key: _facts(row) for row in models.Payment.objects.filter(key__in=list(keys))}
+
+
+def _begin(*, key: str, method: Method, total: Mapping[str, Any]) -> models.Payment:
+    """The intent to charge, durable before the bank hears of it."""
+    with transaction.atomic(durable=True):
+        row = _locked(key=key, method=method, amount=total["amount"], currency=total["currency"])
+        if not row.undo_requested_at and not row.method:
+            # A callback came before us, and could not know what we were about to ask.
+            row.method, row.amount, row.currency = method, total["amount"], total["currency"]
+            row.save(update_fields=["method", "amount", "currency"])
+        _stands(row)
+        if (row.method, row.amount, row.currency) != (method, total["amount"], total["currency"]):
+            raise ValueError(f"{key} was used for another charge.")
+    return row
+
+
+def _collect(row: models.Payment, payment: Mapping[str, str]) -> gateway.Charge:
+    bank = gateway.chosen()
+    if row.method == Method.PIX:
+        return bank.charge_pix(
+            key=row.key, amount=row.amount, currency=row.currency, lifetime=settings.PIX_LIMIT
+        )
+    return bank.charge_card(key=row.key, token=payment["token"], amount=row.amount, currency=row.currency)
+
+
+def _decline(*, key: str, code: str) -> None:
+    with transaction.atomic(durable=True):
+        models.Payment.objects.filter(key=key, status=Status.REQUESTED).update(
+            status=Status.DECLINED, refusal=code, updated_at=functions.Now()
+        )
+
+
+def _forbid(*, key: str) -> models.Payment:
+    with transaction.atomic(durable=True):
+        row = _locked(key=key, undo_requested_at=functions.Now())
+        if not row.undo_requested_at:
+            models.Payment.objects.filter(pk=row.pk).update(undo_requested_at=functions.Now())
+        row.refresh_from_db()
+    return row
+
+
+def _record(*, key: str, charge: gateway.Charge, source: str) -> models.Payment:
+    """Write down what the bank said, unless we have heard something newer; the ledger gets the difference."""
+    with transaction.atomic():
+        row = _locked(key=key, method=charge.method, amount=charge.amount, currency=charge.currency)
+        if _is_news(row, charge):
+            models.Operation.objects.bulk_create(_differences(row, charge, source))
+            row.status = charge.status
+            row.captured, row.refunded = charge.captured, charge.refunded
+            row.undone_at = None
+        if row.undo_requested_at and charge.is_at_rest and row.captured == row.refunded:
+            row.undone_at = row.undone_at or functions.Now()
+        row.method = row.method or charge.method
+        row.amount = row.amount or charge.amount
+        row.provider_ref = row.provider_ref or charge.ref
+        row.pix_copy_paste = row.pix_copy_paste or charge.pix_copy_paste
+        row.pix_expires_at = row.pix_expires_at or charge.pix_expires_at
+        row.updated_at = functions.Now()
+        row.save()
+    return row
+
+
+def _is_news(row: models.Payment, charge: gateway.Charge) -> bool:
+    """Whether the bank said this after what we know: money only ever adds up."""
+    known = (row.captured, row.refunded, models.NEWNESS[Status(row.status)])
+    said = (charge.captured, charge.refunded, models.NEWNESS[charge.status])
+    return said[0] >= known[0] and said[1] >= known[1] and said > known
+
+
+def _differences(row: models.Payment, charge: gateway.Charge, source: str) -> Iterable[models.Operation]:
+    accepted = row.status == Status.REQUESTED and charge.status not in (Status.DECLINED, Status.VOIDED)
+    withdrawn = charge.status in (Status.CANCELLED, Status.EXPIRED) and row.status != charge.status
+    amounts = {
+        Kind.CHARGE: charge.amount if accepted else 0,
+        Kind.CAPTURE: charge.captured - row.captured,
+        Kind.REFUND: charge.refunded - row.refunded,
+        Kind.CANCEL: charge.amount if withdrawn else 0,
+    }
+    return [
+        models.Operation(payment=row, kind=kind, amount=amount, source=source)
+        for kind, amount in amounts.items()
+        if amount
+    ]
+
+
+def _stands(row: models.Payment) -> dict[str, Any]:
+    """The facts of a charge that stands.
+
+    Raises:
+        Refused: it does not: it was undone, declined, or nobody paid in time.
+    """
+    if row.undo_requested_at:
+        raise Refused(
+            "This payment was undone; a charge that comes after its undo is not made.", code="undone"
+        )
+    if row.status in models.AT_REST:
+        raise Refused(f"The payment was {row.status}: {row.refusal or 'by the bank'}.", code=row.refusal)
+    return _facts(row)
+
+
+def _facts(row: models.Payment) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "paid": row.status == Status.CAPTURED,
+        "method": row.method,
+        "provider_ref": row.provider_ref,
+    }
+    if row.method == Method.PIX and row.pix_expires_at:
+        facts["pix"] = {"copy_paste": row.pix_copy_paste, "expires_at": row.pix_expires_at.isoformat()}
+    return facts
+
+
+def _money(amount: int, row: models.Payment) -> dict[str, Any]:
+    return {"amount": amount, "currency": row.currency}
+
+
+def _locked(*, key: str, **first: Any) -> models.Payment:
+    """The row of that key, locked; written with `first` if there is none. Lock, then read (D7)."""
+    row, _ = models.Payment.objects.select_for_update().get_or_create(key=key, defaults=first)
+    return row

@@ -1,0 +1,89 @@
+"""Callbacks that a provider signed, by the Standard Webhooks scheme."""
+
+import base64
+import binascii
+import dataclasses
+import datetime
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+TOLERANCE = datetime.timedelta(minutes=5)
+"""How far the sender's clock may be from ours; older ones may be replays of what somebody recorded."""
+
+ID_LENGTH = 100
+KEY_LENGTH = 100
+_SECONDS = re.compile(r"[0-9]{1,12}")
+
+
+class BadCallback(Exception):
+    """The callback is not from the provider, or too old, or cannot be understood. Nothing was recorded."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Event:
+    """What the provider reports: that `kind` happened to what we keyed with `key`."""
+
+    id: str
+    kind: str
+    key: str
+    occurred_at: datetime.datetime
+    data: Mapping[str, Any]
+
+
+def read(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime, secret: str) -> Event:
+    """The event in a callback.
+
+    1. Nothing is parsed before the signature is known to be right.
+    2. The signature covers id and time, so neither can be changed to pass for a fresh one.
+
+    Raises:
+        BadCallback: a wrong signature, a time too far from `now`, or a body without sense.
+    """
+    given = {name.lower(): value for name, value in headers.items()}
+    id_, sent_at = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
+    expected = sign(id_=id_, sent_at=sent_at, body=body, secret=secret)
+    signatures = given.get("webhook-signature", "").split()
+    # All are compared, and in constant time, so that the time taken tells nothing. Bytes, because
+    # compare_digest refuses text that is not ASCII.
+    if not any([hmac.compare_digest(expected.encode(), signature.encode()) for signature in signatures]):  # noqa: C419
+        raise BadCallback("The signature is wrong or missing.")
+    if not _SECONDS.fullmatch(sent_at) or abs(now.timestamp() - int(sent_at)) > TOLERANCE.total_seconds():
+        raise BadCallback("The timestamp is too far from now.")
+    if not 0 < len(id_) <= ID_LENGTH:
+        raise BadCallback(f"webhook-id must have 1 to {ID_LENGTH} characters.")
+    return _event(id_, body)
+
+
+def sign(*, id_: str, sent_at: str, body: bytes, secret: str) -> str:
+    """The signature of a callback, as the header carries it: `v1,` and base64."""
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error as error:
+        raise ValueError("A webhook secret is whsec_ and base64.") from error
+    signed = b".".join([id_.encode(), sent_at.encode(), body])
+    return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
+
+
+def _event(id_: str, body: bytes) -> Event:
+    try:
+        content = json.loads(body)
+        event = Event(
+            id=id_,
+            kind=content["type"],
+            key=content["key"],
+            occurred_at=datetime.datetime.fromisoformat(content["occurred_at"]),
+            data=content["data"],
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadCallback("The body must be JSON with type, key, occurred_at and data.") from error
+    if not (isinstance(event.kind, str) and isinstance(event.key, str) and isinstance(event.data, dict)):
+        raise BadCallback("type and key must be strings, data an object.")
+    if not 0 < len(event.key) <= KEY_LENGTH or not event.key.isprintable():
+        raise BadCallback(f"key must have 1 to {KEY_LENGTH} printable characters.")
+    if event.occurred_at.tzinfo is None:
+        raise BadCallback("occurred_at must have a time zone.")
+    return event

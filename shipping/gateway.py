@@ -1,0 +1,72 @@
+"""The carrier, behind the few words that this room needs. Settings choose who speaks them."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+from django.conf import settings
+from django.utils import module_loading
+
+from providers import client
+from shipping import errors
+from shipping.models import Status
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parcel:
+    """A shipment as the carrier has it."""
+
+    status: Status
+    tracking: str
+
+
+class Gateway(Protocol):
+    """What a carrier must be able to do. Each may raise Refused, Unavailable or Unknown."""
+
+    def book(self, *, key: str, postal_code: str, reference: str, parcels: int) -> Parcel:
+        """Have the goods fetched and brought; with a key already used, say what that came to."""
+
+    def recall(self, *, key: str) -> Parcel:
+        """Withdraw the booking, or have the parcel brought back; forbid it, if there is none."""
+
+    def ask(self, *, key: str) -> Parcel | None:
+        """The shipment with that key; None if the carrier has none."""
+
+
+class HttpGateway:
+    """The carrier over HTTP, as docs/services.md describes it."""
+
+    def __init__(self) -> None:
+        self._carrier = client.Provider(
+            url=settings.SHIPPING_URL,
+            refused=errors.Refused,
+            unavailable=errors.Unavailable,
+            unknown=errors.Unknown,
+        )
+
+    def book(self, *, key: str, postal_code: str, reference: str, parcels: int) -> Parcel:
+        """Have the goods fetched and brought; with a key already used, say what that came to."""
+        order = {"postal_code": postal_code, "reference": reference, "parcels": parcels}
+        return _parcel(self._carrier.call("PUT", "shipments", key, json=order))
+
+    def recall(self, *, key: str) -> Parcel:
+        """Withdraw the booking, or have the parcel brought back; forbid it, if there is none."""
+        return _parcel(self._carrier.call("POST", "shipments", key, "recall", json={}))
+
+    def ask(self, *, key: str) -> Parcel | None:
+        """The shipment with that key; None if the carrier has none."""
+        found = self._carrier.find("shipments", key)
+        return None if found is None else _parcel(found)
+
+
+def chosen() -> Gateway:
+    """The gateway that the settings name."""
+    return cast(Gateway, module_loading.import_string(settings.SHIPPING_GATEWAY)())
+
+
+def _parcel(answer: Mapping[str, Any]) -> Parcel:
+    try:
+        return Parcel(status=Status(answer["status"]), tracking=str(answer.get("tracking") or ""))
+    except (KeyError, ValueError) as error:
+        # It may have been booked; what it came to must be asked again (U1).
+        raise errors.Unknown("The carrier's answer cannot be understood.") from error

@@ -1,0 +1,232 @@
+"""Shipments, as the rest of the house may use them.
+
+Every verb takes its caller's `key` and may be called any number of times with it, in any order: the first
+call acts, the others find it done (E1). An undo may come before its deed, which is then refused (E4, E5).
+None of the verbs may be called inside a transaction: what they intend is committed before the carrier
+hears of it, and what it answered is committed after.
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import functions
+
+from providers import callbacks
+from shipping import gateway, models
+from shipping.errors import BadCallback, Refused, Unavailable, Unknown
+from shipping.models import Status
+
+__all__ = [
+    "BadCallback",
+    "Callback",
+    "Refused",
+    "Unavailable",
+    "Unknown",
+    "ask",
+    "dispatch",
+    "look_up",
+    "read_callback",
+    "recall",
+    "record_callback",
+]
+
+
+def dispatch(
+    *, key: str, address: Mapping[str, str], lines: Iterable[Mapping[str, Any]], access_key: str
+) -> dict[str, Any]:
+    """Have the goods brought to the address.
+
+    1. Write the intent down; leave, if the key has its answer already.
+    2. Book with the carrier. Of the address it needs the postal code; nothing of it is kept here (A3).
+    3. Write down what it said. If the undo came meanwhile, undo at once (E3).
+
+    Raises:
+        Refused: the carrier does not take it or could not deliver it, or the key was undone.
+        Unavailable: nothing happened.
+        Unknown: it may be booked.
+    """
+    # Each line is packed by itself.
+    row = _begin(key=key, access_key=access_key, parcels=len(list(lines)))
+    if row.status == Status.REQUESTED:
+        try:
+            parcel = gateway.chosen().book(
+                key=key, postal_code=address["postal_code"], reference=access_key, parcels=row.parcels
+            )
+        except Refused as refusal:
+            _refuse(key=key, code=refusal.code)
+            raise
+        row = _record(key=key, parcel=parcel, source="dispatch")
+        if row.undo_requested_at:
+            recall(key=key)
+    return _stands(row)
+
+
+def recall(*, key: str) -> dict[str, Any]:
+    """Withdraw the booking, have the parcel brought back, or forbid what never came: whichever is right.
+
+    1. Leave the tombstone first, so that a booking under way finds it (E3).
+    2. Recall it from the carrier, which knows where it is and forbids what it has never heard of.
+    3. Write down what was undone.
+
+    Raises:
+        Refused: it is delivered; a person must get it back.
+        Unavailable: not undone yet.
+        Unknown: it may be undone.
+    """
+    row = _forbid(key=key)
+    if not row.undone_at:
+        row = _record(key=key, parcel=gateway.chosen().recall(key=key), source="recall")
+    if not row.undone_at:
+        raise Unavailable("The carrier has begun to bring it back and is not done yet.")
+    return {"status": row.status, "tracking": row.tracking}
+
+
+def ask(*, key: str) -> dict[str, Any] | None:
+    """What the carrier knows of the shipment: its facts, or None if there is none or it will not arrive."""
+    found = gateway.chosen().ask(key=key)
+    if found is None:
+        return None
+    row = _record(key=key, parcel=found, source="ask")
+    return None if row.status in (models.UNDONE | {Status.FAILED}) else _facts(row)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Callback:
+    """What the carrier reports of one shipment, verified."""
+
+    event_id: str
+    kind: str
+    key: str
+    facts: dict[str, Any]
+    refused: str | None
+    """Why the parcel will not arrive; None if that is not what the carrier says."""
+    parcel: gateway.Parcel
+    occurred_at: datetime.datetime
+
+
+def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime) -> Callback:
+    """The carrier's callback, if it is the carrier's.
+
+    Raises:
+        BadCallback: it is not, or is too old, or makes no sense.
+    """
+    event = callbacks.read(headers=headers, body=body, now=now, secret=settings.WEBHOOK_SECRET)
+    try:
+        # The kind, not the data's status: it says what happened then, not where the parcel is now.
+        status = Status(event.kind.removeprefix("shipment."))
+    except ValueError as error:
+        raise BadCallback("The type must be shipment and a status.") from error
+    tracking = str(event.data.get("tracking") or "")
+    return Callback(
+        event_id=event.id,
+        kind=event.kind,
+        key=event.key,
+        facts={"delivered": status == Status.DELIVERED, "tracking": tracking},
+        refused=_WILL_NOT_ARRIVE.get(status),
+        parcel=gateway.Parcel(status=status, tracking=tracking),
+        occurred_at=event.occurred_at,
+    )
+
+
+def record_callback(*, callback: Callback) -> None:
+    """Write down what the carrier reports, in the caller's transaction; twice is once, late is in order.
+
+    A parcel of which we know nothing is written down too: somebody will look for it.
+    """
+    _record(
+        key=callback.key,
+        parcel=callback.parcel,
+        source=f"callback {callback.event_id}",
+        occurred_at=callback.occurred_at,
+    )
+
+
+def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The facts as they are known here, by key, without asking the carrier."""
+    return {row.key: _facts(row) for row in models.Shipment.objects.filter(key__in=list(keys))}
+
+
+_WILL_NOT_ARRIVE = {
+    Status.FAILED: "The carrier could not deliver the parcel.",
+    Status.RECALLED: "The parcel was recalled.",
+    Status.RETURNED: "The parcel came back.",
+}
+
+
+def _begin(*, key: str, access_key: str, parcels: int) -> models.Shipment:
+    """The intent to ship, durable before the carrier hears of it."""
+    with transaction.atomic(durable=True):
+        row = _locked(key=key, access_key=access_key, parcels=parcels)
+        _stands(row)
+        if not row.access_key:
+            # A callback came before us, and could not know what we were about to ask.
+            row.access_key, row.parcels = access_key, parcels
+            row.save(update_fields=["access_key", "parcels"])
+        if row.access_key != access_key:
+            raise ValueError(f"{key} was used for another shipment.")
+    return row
+
+
+def _refuse(*, key: str, code: str) -> None:
+    with transaction.atomic(durable=True):
+        models.Shipment.objects.filter(key=key, status=Status.REQUESTED).update(
+            status=Status.REFUSED, refusal=code, updated_at=functions.Now()
+        )
+
+
+def _forbid(*, key: str) -> models.Shipment:
+    with transaction.atomic(durable=True):
+        row = _locked(key=key, undo_requested_at=functions.Now())
+        if not row.undo_requested_at:
+            models.Shipment.objects.filter(pk=row.pk).update(undo_requested_at=functions.Now())
+        row.refresh_from_db()
+    return row
+
+
+def _record(
+    *, key: str, parcel: gateway.Parcel, source: str, occurred_at: datetime.datetime | None = None
+) -> models.Shipment:
+    """Write down what the carrier said; the row follows only what is newer, the tracking keeps it all."""
+    with transaction.atomic():
+        row = _locked(key=key)
+        event = models.TrackingEvent(shipment=row, status=parcel.status, source=source)
+        if occurred_at:
+            event.occurred_at = occurred_at
+        models.TrackingEvent.objects.bulk_create([event], ignore_conflicts=True)
+        if models.NEWNESS[parcel.status] > models.NEWNESS[Status(row.status)]:
+            row.status = parcel.status
+        row.tracking = row.tracking or parcel.tracking
+        if row.undo_requested_at and row.status in models.UNDONE:
+            row.undone_at = row.undone_at or functions.Now()
+        row.updated_at = functions.Now()
+        row.save()
+    return row
+
+
+def _stands(row: models.Shipment) -> dict[str, Any]:
+    """The facts of a shipment that stands.
+
+    Raises:
+        Refused: it does not: it was undone, refused, or could not be delivered.
+    """
+    if row.undo_requested_at:
+        raise Refused("This shipment was undone; one that comes after its undo is not booked.", code="undone")
+    if row.status in _WILL_NOT_ARRIVE:
+        raise Refused(_WILL_NOT_ARRIVE[Status(row.status)], code=row.status)
+    if row.status == Status.REFUSED:
+        raise Refused(f"The carrier does not take it: {row.refusal}.", code=row.refusal)
+    return _facts(row)
+
+
+def _facts(row: models.Shipment) -> dict[str, Any]:
+    return {"delivered": row.status == Status.DELIVERED, "tracking": row.tracking}
+
+
+def _locked(*, key: str, **first: Any) -> models.Shipment:
+    """The row of that key, locked; written with `first` if there is none. Lock, then read (D7)."""
+    row, _ = models.Shipment.objects.select_for_update().get_or_create(key=key, defaults=first)
+    return row
