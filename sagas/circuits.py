@@ -35,9 +35,9 @@ def closed_for(queue: str, *, probe: datetime.timedelta) -> datetime.timedelta |
             return remaining
         # Its time is over. Whoever moves it gets through; the others find it moved.
         cursor.execute(
-            "UPDATE sagas_circuit SET open_until = clock_timestamp() + %s"
+            "UPDATE sagas_circuit SET open_until = clock_timestamp() + %s * interval '1 second'"
             " WHERE name = %s AND open_until <= clock_timestamp()",
-            [probe, queue],
+            [probe.total_seconds(), queue],
         )
         return None if cursor.rowcount else datetime.timedelta(seconds=1)
 

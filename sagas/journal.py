@@ -183,13 +183,13 @@ _INSERT_EVENTS = (
 
 @functools.cache
 def _columns(model: type[django_models.Model]) -> list[str]:
-    return [field.column for field in model._meta.concrete_fields]
+    return [str(field.column) for field in model._meta.concrete_fields]
 
 
 @functools.cache
 def _json_columns(model: type[django_models.Model]) -> dict[str, int]:
     return {
-        field.column: index
+        str(field.column): index
         for index, field in enumerate(model._meta.concrete_fields)
         if isinstance(field, django_models.JSONField)
     }

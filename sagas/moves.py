@@ -31,7 +31,8 @@ FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 def grace(dispatches: int = 1) -> datetime.timedelta:
     """How long a message may be under way before somebody asks after it: doubles with each in vain."""
     first: datetime.timedelta = settings.SAGAS_GRACE
-    return min(first * 2 ** min(dispatches - 1, 16), LONGEST_GRACE)
+    doubled: datetime.timedelta = first * 2.0 ** min(dispatches - 1, 16)
+    return min(doubled, LONGEST_GRACE)
 
 
 def errand(saga: models.SagaInstance) -> transport.Errand:
@@ -67,12 +68,13 @@ def advance(change: Change, step: models.StepInstance) -> None:
     """The step is done, or undone: the next one is due, or the saga ends."""
     saga = change.saga
     declared = saga.definition
-    position = step.position + 1 if saga.direction == FORWARD else next_to_undo(saga, below=step.position)
-    if saga.direction == FORWARD and position >= len(declared.steps):
+    forward = saga.direction == FORWARD
+    position = step.position + 1 if forward else next_to_undo(saga, below=step.position)
+    if position is None:
+        finish(change, SagaState.COMPENSATED)
+    elif position >= len(declared.steps):
         change.set(position=position)
         finish(change, SagaState.COMPLETED)
-    elif position is None:
-        finish(change, SagaState.COMPENSATED)
     else:
         change.set(
             position=position,
@@ -256,7 +258,8 @@ def next_to_undo(
     `current` is the step as this transaction is about to write it.
     """
     declared = saga.definition
-    for step in saga.steps.filter(position__lt=below).order_by("-position"):
+    steps = models.StepInstance.objects.filter(saga_id=saga.pk, position__lt=below)
+    for step in steps.order_by("-position"):
         row = current if current is not None and current.pk == step.pk else step
         if row.begun and row.state != StepState.UNDONE and declared.steps[row.position].undo:
             return row.position

@@ -8,6 +8,7 @@ eta, retry() or result backend is used on a saga's messages; why is in docs/arch
 import datetime
 import functools
 import logging
+import math
 from typing import Any
 
 import celery
@@ -126,13 +127,10 @@ def _task(name: str, run: Any, soft_limit_s: float) -> None:
     if name in app.tasks:
         return  # Another version of the saga has a step of that name: the row says which is meant.
 
-    @app.task(
-        name=name,
-        bind=True,
-        ignore_result=True,
-        soft_time_limit=soft_limit_s,
-        time_limit=soft_limit_s + HARD_LIMIT_MARGIN_S,
-    )
+    soft = math.ceil(soft_limit_s)
+    hard = soft + HARD_LIMIT_MARGIN_S
+
+    @app.task(name=name, bind=True, ignore_result=True, soft_time_limit=soft, time_limit=hard)
     def step(self: Any, *, saga_id: str, epoch: int) -> None:
         run(self, saga_id=saga_id, epoch=epoch)
 
