@@ -95,7 +95,7 @@ class Order(models.Model):
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["number"], name="orders_order_number"),
             models.CheckConstraint(
-                condition=models.Q(total_amount__gt=0), name="orders_order_costs_something"
+                condition=models.Q(total_amount__gte=0), name="orders_order_total_not_negative"
             ),
             models.CheckConstraint(
                 condition=models.Q(payment_method__in=PaymentMethod.values),
@@ -112,10 +112,8 @@ class Order(models.Model):
             ),
         ]
         indexes: ClassVar = [
-            # The list of one's orders, newest first, page by page.
-            models.Index(fields=["owner", "-created_at", "-id"], name="orders_order_of_owner"),
-            # The staff's list of everybody's, which is also the admin's.
-            models.Index(fields=["-created_at", "-id"], name="orders_order_newest"),
+            # The list of one's orders, newest first, page by page; of everybody's the primary key is one.
+            models.Index(fields=["owner", "-id"], name="orders_order_of_owner"),
             # Looking an order up by the caller's own word for it.
             models.Index(
                 fields=["owner", "reference"],
@@ -229,3 +227,176 @@ class Token(models.Model):
     def is_live(self, now: datetime.datetime) -> bool:
         """Whether it opens anything at this time."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class Throttle(models.Model):
+    """How far ahead of its allowance a caller is; one row each, of no worth after a crash (unlogged)."""
+
+    key = models.CharField(primary_key=True, max_length=80)
+    due_at = models.DateTimeField()
+    """When the caller would be back at rest, if it stopped now (the theoretical arrival time of GCRA)."""
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class Follower(models.Model):
+    """A web process that follows a saga: only for these does an event cost a NOTIFY (unlogged).
+
+    PostgreSQL lets transactions that notify commit one after the other, so they had better be few.
+    """
+
+    saga_id = models.UUIDField()
+    process = models.UUIDField()
+    until = models.DateTimeField()
+    """Set forward while the process lives and follows."""
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["saga_id", "process"], name="orders_follower_once"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.process} follows {self.saga_id}"
+
+
+class WebhookEndpoint(models.Model):
+    """Where a merchant wants to be told of its orders."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="webhook_endpoints")
+    url = models.URLField("URL", max_length=500)
+    description = models.CharField(max_length=120, blank=True)
+    types = models.JSONField(default=list)
+    """The types of events that it wants; one that ends in `.*` stands for all that begin so."""
+    secret = models.CharField(max_length=80, editable=False)
+    """Signs every message (Standard Webhooks); readable, for a signature cannot be made from a hash."""
+    old_secret = models.CharField(max_length=80, blank=True, editable=False)
+    old_secret_until = models.DateTimeField(null=True, editable=False)
+    """Until when messages are signed with both, so that the secret can be changed without a gap."""
+    created_at = models.DateTimeField(db_default=functions.Now(), editable=False)
+    failing_since = models.DateTimeField(null=True, editable=False)
+    """Of the first failure since the last success."""
+    disabled_at = models.DateTimeField(null=True, blank=True)
+    disabled_reason = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        indexes: ClassVar = [
+            # Asked with every event of a saga: is there anybody to be told?
+            models.Index(
+                fields=["owner"], condition=models.Q(disabled_at=None), name="orders_webhookendpoint_live"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.url
+
+
+class Outbox(models.Model):
+    """Events that webhooks are to be made of: a trigger puts them here in the event's own transaction."""
+
+    event_id = models.BigIntegerField(primary_key=True)
+
+    def __str__(self) -> str:
+        return str(self.event_id)
+
+
+class WebhookMessage(models.Model):
+    """What is told, word for word: every attempt and every endpoint gets the same bytes."""
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    """The `webhook-id`: a receiver that has seen it has seen the message."""
+    type = models.CharField(max_length=60)
+    order = models.ForeignKey(Order, models.CASCADE, null=True, related_name="webhook_messages")
+    """None for what is not about an order."""
+    sequence = models.BigIntegerField(null=True)
+    """The id of the saga's event; of one order, a later message has a higher one."""
+    body = models.TextField()
+    created_at = models.DateTimeField(db_default=functions.Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            # An event is told once, however often the outbox is read.
+            models.UniqueConstraint(fields=["sequence"], name="orders_webhookmessage_of_event"),
+        ]
+        indexes: ClassVar = [models.Index(fields=["created_at"], name="orders_webhookmessage_age")]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.id}"
+
+
+class DeliveryState(models.TextChoices):
+    """How far the telling of one message to one endpoint got."""
+
+    PENDING = "pending", "Pending"
+    """To be sent at `next_at`, unless an earlier message of the same order is pending there."""
+
+    DELIVERED = "delivered", "Delivered"
+    """The endpoint answered with a 2xx."""
+
+    GIVEN_UP = "given_up", "Given up"
+    """Every attempt failed, or the endpoint was disabled; it can be sent again by hand."""
+
+
+class WebhookDelivery(models.Model):
+    """The telling of one message to one endpoint."""
+
+    message = models.ForeignKey(WebhookMessage, models.CASCADE, related_name="deliveries")
+    endpoint = models.ForeignKey(WebhookEndpoint, models.CASCADE, related_name="deliveries", db_index=False)
+    order = models.ForeignKey(Order, models.CASCADE, null=True, related_name="+", db_index=False)
+    sequence = models.BigIntegerField(null=True)
+    state = models.CharField(max_length=10, choices=DeliveryState, default=DeliveryState.PENDING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    """Since it was made, or sent again by hand; also the fence of the attempt under way."""
+    next_at = models.DateTimeField(null=True)
+    """When to send it next; while an attempt is under way, when that one is thought dead."""
+    delivered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["message", "endpoint"], name="orders_webhookdelivery_once"),
+            models.CheckConstraint(
+                condition=models.Q(state__in=DeliveryState.values), name="orders_webhookdelivery_state"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state=DeliveryState.PENDING, next_at__isnull=False)
+                | ~models.Q(state=DeliveryState.PENDING),
+                name="orders_webhookdelivery_pending_has_next_at",
+            ),
+        ]
+        indexes: ClassVar = [
+            # What is due: a few rows, whatever the log holds.
+            models.Index(
+                fields=["next_at"], condition=models.Q(state="pending"), name="orders_webhookdelivery_due"
+            ),
+            # Whether an earlier message of the same order is pending for the same endpoint.
+            models.Index(
+                fields=["endpoint", "order", "sequence"],
+                condition=models.Q(state="pending"),
+                name="orders_webhookdelivery_order",
+            ),
+            # An endpoint's log, newest first.
+            models.Index(fields=["endpoint", "-id"], name="orders_webhookdelivery_log"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.message_id} to {self.endpoint_id}"
+
+
+class WebhookAttempt(models.Model):
+    """One attempt, and what came back: the delivery log."""
+
+    delivery = models.ForeignKey(WebhookDelivery, models.CASCADE, related_name="log")
+    at = models.DateTimeField(db_default=functions.Now(), editable=False)
+    duration_ms = models.PositiveIntegerField()
+    status = models.PositiveSmallIntegerField(null=True)
+    """None where there was no answer."""
+    error = models.CharField(max_length=200, blank=True)
+    response = models.CharField(max_length=500, blank=True)
+    """How the answer began."""
+
+    class Meta:
+        ordering: ClassVar = ["id"]
+
+    def __str__(self) -> str:
+        return self.error or str(self.status)

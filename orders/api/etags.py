@@ -7,12 +7,12 @@ from django import http
 from django.utils import cache
 from rest_framework.request import Request
 
-from orders.api import rendering
+from orders import wire
 
 
 def answer(request: Request, value: Any) -> http.HttpResponse:
     """The value with an ETag, or 304 where the caller has it already."""
-    body = rendering.dumps(value)
+    body = wire.dumps(value)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     full = http.HttpResponse(
         body, content_type="application/json", headers={"ETag": etag, "Cache-Control": "private, no-cache"}

@@ -3,7 +3,7 @@
 from typing import Any
 
 from orders import models
-from orders.api.rendering import instant
+from orders.wire import instant
 from sagas import models as saga_models
 from sagas import states
 
@@ -138,3 +138,8 @@ def error(step: Step) -> dict[str, str] | None:
 def money(amount: int, currency: str) -> dict[str, Any]:
     """An amount in minor units."""
     return {"amount": amount, "currency": currency}
+
+
+def product(row: Any) -> dict[str, Any]:
+    """What may be ordered, at what price, and how many of it there are."""
+    return {"sku": row.sku, "name": row.name, "price": row.price, "available": row.available}

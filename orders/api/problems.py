@@ -14,7 +14,7 @@ from django.db import InterfaceError, OperationalError
 from rest_framework import exceptions, response
 from rest_framework.views import set_rollback
 
-from orders.api import rendering
+from orders import wire
 
 logger = logging.getLogger(__name__)
 
@@ -270,7 +270,7 @@ def of(error: Exception) -> Problem | None:
 def page(request: http.HttpRequest, problem: Problem) -> http.HttpResponse:
     """The problem as an answer outside Django REST framework."""
     answer = http.HttpResponse(
-        rendering.dumps(problem.document(request)),
+        wire.dumps(problem.document(request)),
         status=problem.status_code,
         headers=problem.headers,
         content_type=MEDIA_TYPE,

@@ -13,8 +13,8 @@ from rest_framework.response import Response
 
 from inventory import services as inventory
 from invoicing import services as invoicing
-from orders import errors, idempotency, selectors, services
-from orders.api import auth, etags, keys, pagination, parsing, present, problems, rendering, serializers
+from orders import errors, idempotency, selectors, services, wire
+from orders.api import auth, etags, keys, pagination, parsing, present, problems, serializers
 from payments import services as payments
 from sagas import engine
 from sagas import errors as saga_errors
@@ -40,7 +40,7 @@ class Orders(views.APIView):
 
         def work() -> idempotency.Answer:
             order = services.place(owner=request.user, **form.wish())
-            body = rendering.dumps(present.order(selectors.orders().get(pk=order.pk)))
+            body = wire.dumps(present.order(selectors.orders().get(pk=order.pk)))
             headers = {
                 "Content-Type": "application/json",
                 "Location": f"{request.path}/{order.pk}",

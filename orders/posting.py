@@ -1,0 +1,175 @@
+"""Sending a message to an address that somebody else chose: nowhere but to the public internet.
+
+The guard is at the socket: the name is looked up once, every address it stands for must be public, and
+the connection is made to one of those very addresses, so that a name that changes its mind between the
+check and the call gains nothing. Redirects are not followed, and no proxy is asked.
+"""
+
+import dataclasses
+import http.client
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from urllib import parse
+
+from django.conf import settings
+
+CONNECT_TIMEOUT_S = 5
+TIMEOUT_S = 15
+"""For the whole call: a receiver that sends a byte now and then does not keep us longer."""
+
+READ = 4096
+"""How much of an answer is read; nobody needs more of it than the beginning."""
+
+LONGEST_URL = 500
+
+
+class Refused(Exception):
+    """The address is not one that messages are sent to."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What came of it."""
+
+    duration_ms: int
+    status: int | None = None
+    error: str = ""
+    response: str = ""
+    retry_after_s: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was accepted."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+def check(url: str) -> None:
+    """Refuse what can be seen to be wrong without looking the name up.
+
+    Raises:
+        Refused: it says what is allowed.
+    """
+    if len(url) > LONGEST_URL or any(sign.isspace() or not sign.isprintable() for sign in url):
+        raise Refused(f"This must be a URL of at most {LONGEST_URL} characters, without spaces.")
+    try:
+        parts = parse.urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Refused("This must be a URL.") from None
+    schemes = ["https", "http"] if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES else ["https"]
+    if parts.scheme not in schemes or not parts.hostname or port == 0:
+        raise Refused(f"This must be a URL that begins with {' or '.join(schemes)}:// and a host.")
+    if parts.username or parts.password or parts.fragment or not url.isascii():
+        raise Refused("This must be a URL in ASCII without user, password or fragment.")
+    try:
+        address = ipaddress.ip_address(parts.hostname)
+    except ValueError:
+        return
+    if not _is_allowed(address):
+        raise Refused("This must be a public address.")
+
+
+def post(url: str, *, body: bytes, headers: Mapping[str, str]) -> Reply:
+    """Send it, and say what came of it; whatever goes wrong is an answer, not an exception."""
+    started = time.monotonic()
+    try:
+        check(url)
+        status, said, retry_after = _exchange(parse.urlsplit(url), body, headers)
+    except Refused as error:
+        return Reply(duration_ms=_since(started), error=str(error))
+    except (OSError, http.client.HTTPException) as error:
+        timeout = isinstance(error, TimeoutError) or time.monotonic() - started >= TIMEOUT_S
+        words = f"no answer within {TIMEOUT_S} s" if timeout else f"{type(error).__name__}: {error}"
+        return Reply(duration_ms=_since(started), error=words[:200])
+    return Reply(
+        duration_ms=_since(started),
+        status=status,
+        error="" if 200 <= status < 300 else f"answered {status}",
+        response=_printable(said),
+        retry_after_s=retry_after,
+    )
+
+
+def _exchange(
+    parts: parse.SplitResult, body: bytes, headers: Mapping[str, str]
+) -> tuple[int, bytes, int | None]:
+    secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else 80)
+    link = _connect(parts.hostname or "", port)
+    # Shutting the socket down is what ends a read that never ends by itself. Late binding is meant: once
+    # TLS has taken the socket over, the old one would do nothing.
+    alarm = threading.Timer(TIMEOUT_S, lambda: _shut(link))
+    alarm.start()
+    try:
+        link.settimeout(TIMEOUT_S)
+        if secure:
+            context = ssl.create_default_context()
+            link = context.wrap_socket(link, server_hostname=parts.hostname, do_handshake_on_connect=False)
+            link.do_handshake()
+        connection = http.client.HTTPConnection(parts.hostname or "", port)
+        connection.sock = link
+        target = parse.urlunsplit(("", "", parts.path or "/", parts.query, ""))
+        connection.request("POST", target, body, {"Host": parts.netloc, "Connection": "close", **headers})
+        response = connection.getresponse()
+        retry_after = response.getheader("Retry-After", "")
+        wait = int(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
+        return response.status, response.read(READ), wait
+    finally:
+        alarm.cancel()
+        link.close()
+
+
+def _connect(host: str, port: int) -> socket.socket:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if not all(_is_allowed(ipaddress.ip_address(place[0])) for *_, place in found):
+        raise Refused("The host is at a private address.")
+    error: OSError = ConnectionError("the host has no address")
+    for family, kind, protocol, _, place in found:
+        link = socket.socket(family, kind, protocol)
+        link.settimeout(CONNECT_TIMEOUT_S)
+        try:
+            link.connect(place)
+        except OSError as failed:
+            link.close()
+            error = failed
+        else:
+            return link
+    raise error
+
+
+def _is_allowed(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether it is public, and so is every IPv4 address that it may be a disguise of."""
+    if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES:
+        return True
+    if isinstance(address, ipaddress.IPv6Address):
+        disguised = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+        if address in NAT64:
+            disguised.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if not all(_is_allowed(inner) for inner in disguised if inner is not None):
+            return False
+        if address.ipv4_mapped or address in NAT64:
+            return True
+    return address.is_global and not address.is_multicast
+
+
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def _printable(said: bytes) -> str:
+    text = said.decode("utf-8", "replace")[:500]
+    return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def _shut(link: socket.socket) -> None:
+    try:
+        link.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return  # It is closed already, which is what was wanted.
+
+
+def _since(started: float) -> int:
+    return int((time.monotonic() - started) * 1000)

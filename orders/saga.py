@@ -1,0 +1,40 @@
+"""Fulfilling an order: four services, one outcome.
+
+Read down for what is done, up for how it is undone. Anything that fails, down to the delivery itself,
+turns the whole order back: the parcel is recalled, the invoice cancelled, the stock released, and the
+money returned.
+"""
+
+from django.conf import settings
+
+from inventory import services as inventory
+from invoicing import services as invoicing
+from orders import outcome
+from payments import services as payments
+from sagas import Retry, Saga, Step, Wait
+from shipping import services as shipping
+
+PIX_PAID = Wait(until="paid", limit=settings.PIX_LIMIT, poll=settings.PIX_POLL)
+DELIVERED = Wait(until="delivered", limit=settings.DELIVERY_LIMIT, poll=settings.DELIVERY_POLL)
+
+ORDER_FULFILMENT = Saga(
+    name="order-fulfilment",
+    version=1,
+    given=["customer", "payment", "total", "lines", "address"],
+    steps=[
+        Step("take-payment", payments.charge, undo=payments.refund, ask=payments.ask,
+             given=["customer", "payment", "total"], remote=True, wait=PIX_PAID),
+        Step("reserve-stock", inventory.reserve, undo=inventory.release,
+             given=["lines"]),
+        Step("issue-invoice", invoicing.issue, undo=invoicing.cancel, ask=invoicing.ask,
+             given=["customer", "lines", "total"], gives=["access_key"], remote=True),
+        Step("deliver-order", shipping.dispatch, undo=shipping.recall, ask=shipping.ask,
+             given=["address", "lines", "access_key"], remote=True, wait=DELIVERED),
+    ],
+    retry=Retry(on=[payments.Unavailable, invoicing.Unavailable, shipping.Unavailable], attempts=5),
+    refused=[payments.Refused, inventory.Refused, invoicing.Refused, shipping.Refused],
+    unknown=[payments.Unknown, invoicing.Unknown, shipping.Unknown],
+    deadline=settings.ORDER_DEADLINE,
+    completed=outcome.fulfil,
+    compensated=outcome.cancel,
+)  # fmt: skip

@@ -1,0 +1,377 @@
+"""Telling merchants of their orders, by the Standard Webhooks scheme.
+
+1. A trigger puts a saga's event into the outbox in the event's own transaction, if its order's owner has an
+   endpoint: nothing that happened goes untold, and nothing is told that was rolled back.
+2. `compose` makes a message of it, word for word, and a delivery for each endpoint that wants it.
+3. `deliver` sends what is due: at least once, each time with the same id, and of one order in order: a
+   message goes out only once the one before it has been accepted or given up.
+"""
+
+import base64
+import concurrent.futures
+import datetime
+import hashlib
+import hmac
+import logging
+import random
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import models as auth
+from django.core import mail
+from django.db import connection, transaction
+from django.db.models import functions
+
+from orders import models, posting, wire
+from orders.models import DeliveryState
+from sagas import models as saga_models
+from sagas import states
+
+logger = logging.getLogger(__name__)
+
+PAUSES = [
+    datetime.timedelta(seconds=5),
+    datetime.timedelta(minutes=5),
+    datetime.timedelta(minutes=30),
+    *[datetime.timedelta(hours=hours) for hours in (2, 5, 10, 14, 20, 24)],
+]
+"""Between one attempt and the next, as Standard Webhooks advises: ten attempts in some three days."""
+
+BATCH = 32
+PER_ENDPOINT = 8
+"""So many of a batch at most go to one endpoint, so that a slow one does not keep the others waiting."""
+
+SENDERS = 8
+LEASE = datetime.timedelta(seconds=BATCH / SENDERS * posting.TIMEOUT_S + 30)
+"""How long an attempt may be under way before it is thought dead and made again."""
+
+RUNS = 4
+"""How many processes may deliver at the same time."""
+
+OLD_SECRET_LIVES = datetime.timedelta(hours=24)
+MOST_ENDPOINTS = 16
+
+ORDER_TYPES = {
+    states.SagaState.RUNNING: "order.resumed",
+    states.SagaState.COMPLETED: "order.fulfilled",
+    states.SagaState.COMPENSATING: "order.cancelling",
+    states.SagaState.COMPENSATED: "order.cancelled",
+    states.SagaState.NEEDS_ATTENTION: "order.needs_attention",
+}
+STEP_TYPES = {state: f"saga.step.{state.value}" for state in states.StepState}
+DISABLED = "endpoint.disabled"
+TEST = "endpoint.test"
+TYPES = [*ORDER_TYPES.values(), *STEP_TYPES.values(), DISABLED]
+WISHES = [*TYPES, "order.*", "saga.step.*", "endpoint.*"]
+"""What an endpoint may ask for."""
+
+assert len(set(TYPES)) == len(TYPES), "two things are told under one type"
+
+
+def wants(types: Iterable[str], type_: str) -> bool:
+    """Whether somebody who asked for `types` wants to be told of this one."""
+    return any(wish == type_ or (wish.endswith(".*") and type_.startswith(wish[:-1])) for wish in types)
+
+
+def new_secret() -> str:
+    """A secret as Standard Webhooks writes it."""
+    return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def rotate(*, endpoint: models.WebhookEndpoint) -> str:
+    """A new secret; for a day every message is signed with the old one too."""
+    endpoint.old_secret, endpoint.secret = endpoint.secret, new_secret()
+    endpoint.old_secret_until = functions.Now() + OLD_SECRET_LIVES  # type: ignore[assignment]
+    endpoint.save(update_fields=["secret", "old_secret", "old_secret_until"])
+    return endpoint.secret
+
+
+def enable(*, endpoint: models.WebhookEndpoint) -> None:
+    """Tell it of what happens from now on."""
+    endpoint.disabled_at, endpoint.disabled_reason, endpoint.failing_since = None, "", None
+    endpoint.save(update_fields=["disabled_at", "disabled_reason", "failing_since"])
+
+
+def disable(*, endpoint: models.WebhookEndpoint, reason: str) -> bool:
+    """Tell it of nothing any more, and give up what is pending; whether it was told of things until now."""
+    with transaction.atomic():
+        live = models.WebhookEndpoint.objects.filter(pk=endpoint.pk, disabled_at=None)
+        if not live.update(disabled_at=functions.Now(), disabled_reason=reason):
+            return False
+        pending = models.WebhookDelivery.objects.filter(endpoint=endpoint, state=DeliveryState.PENDING)
+        pending.update(state=DeliveryState.GIVEN_UP, next_at=None)
+    return True
+
+
+def send_test(*, endpoint: models.WebhookEndpoint) -> models.WebhookDelivery:
+    """Have a message sent that means nothing."""
+    with transaction.atomic():
+        return _message_to([endpoint], TEST, {"endpoint": {"id": str(endpoint.pk)}})[0]
+
+
+def replay(*, delivery: models.WebhookDelivery) -> None:
+    """Send a message once more, with a schedule of its own; of its order it goes first if it is older."""
+    models.WebhookDelivery.objects.filter(pk=delivery.pk).update(
+        state=DeliveryState.PENDING, attempts=0, next_at=functions.Now()
+    )
+
+
+def compose(*, limit: int = 500) -> int:
+    """Make messages of what the outbox holds; how many events it was.
+
+    One process at a time, because of two the second could have its message sent before the first has
+    written an earlier one down.
+    """
+    with transaction.atomic():
+        if not _try_lock("orders.webhooks.compose", xact=True):
+            return 0
+        waiting = models.Outbox.objects.order_by("event_id").values_list("event_id", flat=True)[:limit]
+        ids = list(waiting.select_for_update(skip_locked=True))
+        if ids:
+            _compose(ids)
+            models.Outbox.objects.filter(event_id__in=ids).delete()
+    return len(ids)
+
+
+def deliver() -> int:
+    """Send a batch of what is due; how many messages it was.
+
+    1. Claim them: the attempt is counted, and made again by another if it is not heard of in time.
+    2. Send them, several at a time, with no transaction open.
+    3. Write down what came of each, unless another has claimed it meanwhile.
+    """
+    claimed = _claim()
+    if claimed:
+        with concurrent.futures.ThreadPoolExecutor(SENDERS) as pool:
+            sent = {pool.submit(_send, delivery): delivery for delivery in claimed}
+            for done in concurrent.futures.as_completed(sent):
+                _record(sent[done], done.result())
+    return len(claimed)
+
+
+def run(*, seconds: float = 20) -> int:
+    """Compose and deliver until nothing is due or the time is up; how many messages were sent.
+
+    Leaves at once where enough processes are at it already.
+    """
+    until = time.monotonic() + seconds
+    slot = next((n for n in range(RUNS) if _try_lock(f"orders.webhooks.run.{n}")), None)
+    if slot is None:
+        return 0
+    count = 0
+    try:
+        while time.monotonic() < until:
+            composed, sent = compose(), deliver()
+            count += sent
+            if not composed and not sent:
+                break
+    finally:
+        _unlock(f"orders.webhooks.run.{slot}")
+    return count
+
+
+def purge(*, older_than: datetime.timedelta) -> int:
+    """Forget messages, with their log, that are older and no longer pending."""
+    old = models.WebhookMessage.objects.filter(created_at__lt=functions.Now() - older_than)
+    pending = models.WebhookDelivery.objects.filter(state=DeliveryState.PENDING).values("message")
+    count, _ = old.exclude(pk__in=pending).delete()
+    return count
+
+
+def sign(*, id_: str, sent_at: int, body: bytes, secret: str) -> str:
+    """The signature, as Standard Webhooks says."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    mac = hmac.new(key, f"{id_}.{sent_at}.".encode() + body, hashlib.sha256)
+    return "v1," + base64.b64encode(mac.digest()).decode()
+
+
+def _compose(ids: list[int]) -> None:
+    events = saga_models.Event.objects.filter(pk__in=ids).select_related("saga__order").order_by("pk")
+    owners = {event.saga.order.owner_id for event in events}
+    endpoints = models.WebhookEndpoint.objects.filter(owner__in=owners, disabled_at=None)
+    for event in events:
+        order = event.saga.order
+        type_ = _type_of(event)
+        wanted = [one for one in endpoints if one.owner_id == order.owner_id and wants(one.types, type_)]
+        if wanted:
+            _message_to(wanted, type_, _data_of(event, order), order=order, event=event)
+
+
+def _type_of(event: saga_models.Event) -> str:
+    if event.subject:
+        return STEP_TYPES[states.StepState(event.to_state)]
+    return ORDER_TYPES[states.SagaState(event.to_state)]
+
+
+def _data_of(event: saga_models.Event, order: models.Order) -> dict[str, Any]:
+    """What a message says: taken from the event alone, so that it tells what was so then."""
+    data: dict[str, Any] = {
+        "order": {
+            "id": str(order.pk),
+            "number": order.number,
+            "reference": order.reference,
+            "total": {"amount": order.total_amount, "currency": order.currency},
+        }
+    }
+    if event.subject:
+        names = {"name": event.subject, "from": event.from_state or None, "status": event.to_state}
+        data["step"] = names | {"attempt": event.attempt}
+    else:
+        data["order"]["status"] = models.STATUS_OF[states.SagaState(event.to_state)]
+    return data
+
+
+def _message_to(
+    endpoints: list[models.WebhookEndpoint],
+    type_: str,
+    data: dict[str, Any],
+    *,
+    order: models.Order | None = None,
+    event: saga_models.Event | None = None,
+) -> list[models.WebhookDelivery]:
+    at = event.at if event else saga_models.database_now()
+    sequence = event.pk if event else None
+    body = {"type": type_, "timestamp": at, "sequence": sequence, "data": data}
+    message = models.WebhookMessage.objects.create(
+        type=type_, order=order, sequence=sequence, body=wire.dumps(body).decode()
+    )
+    return models.WebhookDelivery.objects.bulk_create(
+        models.WebhookDelivery(
+            message=message, endpoint=endpoint, order=order, sequence=sequence, next_at=functions.Now()
+        )
+        for endpoint in endpoints
+    )
+
+
+def _claim() -> list[models.WebhookDelivery]:
+    """Deliveries that are due and the oldest of their order, a few of each endpoint, now ours to send."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH due AS (
+                SELECT d.id, row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.next_at, d.id) AS n
+                FROM orders_webhookdelivery d
+                WHERE d.state = 'pending' AND d.next_at <= clock_timestamp() AND NOT EXISTS (
+                    SELECT FROM orders_webhookdelivery e
+                    WHERE e.endpoint_id = d.endpoint_id AND e.order_id = d.order_id
+                    AND e.state = 'pending' AND e.sequence < d.sequence
+                )
+            ), ours AS (
+                SELECT id FROM orders_webhookdelivery
+                WHERE id IN (SELECT id FROM due WHERE n <= %s ORDER BY n LIMIT %s)
+                AND state = 'pending' AND next_at <= clock_timestamp()
+                FOR UPDATE SKIP LOCKED
+            )
+            UPDATE orders_webhookdelivery SET attempts = attempts + 1, next_at = clock_timestamp() + %s
+            WHERE id IN (SELECT id FROM ours) RETURNING id
+            """,
+            [PER_ENDPOINT, BATCH, LEASE],
+        )
+        ids = [row[0] for row in cursor.fetchall()]
+    return list(models.WebhookDelivery.objects.filter(pk__in=ids).select_related("message", "endpoint"))
+
+
+def _send(delivery: models.WebhookDelivery) -> posting.Reply:
+    """One attempt. Runs in a thread of its own, so it touches no database."""
+    endpoint, message = delivery.endpoint, delivery.message
+    now = int(time.time())
+    body, id_ = message.body.encode(), str(message.pk)
+    keys = [endpoint.secret]
+    if endpoint.old_secret_until is not None and endpoint.old_secret_until.timestamp() > now:
+        keys.append(endpoint.old_secret)
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "saga-orders-webhooks/1",
+        "webhook-id": id_,
+        "webhook-timestamp": str(now),
+        "webhook-signature": " ".join(sign(id_=id_, sent_at=now, body=body, secret=key) for key in keys),
+    }
+    return posting.post(endpoint.url, body=body, headers=headers)
+
+
+def _record(delivery: models.WebhookDelivery, reply: posting.Reply) -> None:
+    """Log the attempt, and decide what becomes of the delivery and of its endpoint."""
+    endpoint = delivery.endpoint
+    with transaction.atomic():
+        models.WebhookAttempt.objects.create(
+            delivery=delivery,
+            duration_ms=reply.duration_ms,
+            status=reply.status,
+            error=reply.error,
+            response=reply.response,
+        )
+        ours = models.WebhookDelivery.objects.filter(
+            pk=delivery.pk, attempts=delivery.attempts, state=DeliveryState.PENDING
+        )
+        if reply.ok:
+            ours.update(state=DeliveryState.DELIVERED, delivered_at=functions.Now(), next_at=None)
+            models.WebhookEndpoint.objects.filter(pk=endpoint.pk).exclude(failing_since=None).update(
+                failing_since=None
+            )
+            return
+        models.WebhookEndpoint.objects.filter(pk=endpoint.pk, failing_since=None).update(
+            failing_since=functions.Now()
+        )
+        if delivery.attempts > len(PAUSES):
+            ours.update(state=DeliveryState.GIVEN_UP, next_at=None)
+        else:
+            ours.update(next_at=functions.Now() + _pause(delivery.attempts, reply))
+        reason = _why_to_disable(endpoint, reply)
+        if reason and disable(endpoint=endpoint, reason=reason):
+            _tell_of_disabling(endpoint, reason)
+
+
+def _pause(attempts: int, reply: posting.Reply) -> datetime.timedelta:
+    """Jittered, and no shorter than the receiver asks for, within reason."""
+    pause = PAUSES[attempts - 1] * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+    asked = datetime.timedelta(seconds=min(reply.retry_after_s or 0, 24 * 60 * 60))
+    return max(pause, asked)
+
+
+def _why_to_disable(endpoint: models.WebhookEndpoint, reply: posting.Reply) -> str:
+    """Gone means gone; otherwise it has had so long with nothing but failures."""
+    if reply.status == 410:
+        return "It answered 410 Gone."
+    patience = settings.WEBHOOKS_DISABLE_AFTER
+    tired = models.WebhookEndpoint.objects.filter(
+        pk=endpoint.pk, failing_since__lte=functions.Now() - patience
+    )
+    return f"Every attempt of the last {patience} failed." if tired.exists() else ""
+
+
+def _tell_of_disabling(endpoint: models.WebhookEndpoint, reason: str) -> None:
+    """Notice to the owner: by its other endpoints, and by mail."""
+    logger.error("webhook endpoint %s of %s is disabled: %s", endpoint.pk, endpoint.owner_id, reason)
+    others = models.WebhookEndpoint.objects.filter(owner=endpoint.owner_id, disabled_at=None)
+    wanted = [other for other in others if wants(other.types, DISABLED)]
+    if wanted:
+        data = {"endpoint": {"id": str(endpoint.pk), "url": endpoint.url, "reason": reason}}
+        _message_to(wanted, DISABLED, data)
+    owner = auth.User.objects.get(pk=endpoint.owner_id)
+    if owner.email:
+        transaction.on_commit(
+            lambda: mail.send_mail(
+                "Your webhook endpoint was disabled",
+                f"{endpoint.url} is told of nothing any more. {reason}\n\n"
+                'Enable it again when it is well: PATCH its address with {"enabled": true}.\n',
+                None,
+                [owner.email],
+            ),
+            robust=True,
+        )
+
+
+def _try_lock(name: str, *, xact: bool = False) -> bool:
+    with connection.cursor() as cursor:
+        kind = "pg_try_advisory_xact_lock" if xact else "pg_try_advisory_lock"
+        cursor.execute(f"SELECT {kind}(hashtextextended(%s, 0))", [name])
+        row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+def _unlock(name: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])

@@ -1,0 +1,97 @@
+"""Those who order, and what they may order."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.contrib.auth import models as auth
+from django.test import Client
+
+from inventory import services as inventory
+from orders import models, tokens
+
+
+class Api:
+    """A client of the API, with a token."""
+
+    def __init__(self, user: auth.User, secret: str) -> None:
+        self.user = user
+        self.secret = secret
+        self.client = Client(headers={"Authorization": f"Token {secret}"})
+
+    def get(self, path: str, **headers: str) -> Any:
+        return self.client.get(f"/api/v1{path}", headers=headers)
+
+    def post(self, path: str, body: Any = None, **headers: str) -> Any:
+        data = body if isinstance(body, bytes | str) else json.dumps(body or {})
+        return self.client.post(f"/api/v1{path}", data, content_type="application/json", headers=headers)
+
+    def patch(self, path: str, body: Any) -> Any:
+        return self.client.patch(f"/api/v1{path}", json.dumps(body), content_type="application/json")
+
+    def delete(self, path: str) -> Any:
+        return self.client.delete(f"/api/v1{path}")
+
+    def order(self, body: dict[str, Any] | None = None, key: str = "key-1") -> Any:
+        return self.post("/orders", body or order(), **{"Idempotency-Key": key})
+
+
+def order(**changes: Any) -> dict[str, Any]:
+    """Ana's order of two mugs and a poster, paid by card, unless changed."""
+    body: dict[str, Any] = {
+        "customer": {"name": "Ana Souza", "email": "ana@example.com", "tax_id": "529.982.247-25"},
+        "lines": [{"sku": "MUG-BLUE", "quantity": 2}, {"sku": "POSTER-MAP", "quantity": 1}],
+        "payment": {"method": "card", "token": "tok_ok"},
+        "shipping_address": {
+            "recipient": "Ana Souza",
+            "street": "Rua das Flores",
+            "number": "12-A",
+            "city": "São Paulo",
+            "state": "SP",
+            "postal_code": "01310-100",
+            "country": "BR",
+        },
+        "reference": "cart-7",
+    }
+    return body | changes
+
+
+def member(name: str, scope: str = models.Scope.CUSTOMER, **user: Any) -> Api:
+    """Somebody with a token."""
+    owner = auth.User.objects.create_user(name, **user)
+    _, secret = tokens.create(user=owner, name="tests", scope=scope)
+    return Api(owner, secret)
+
+
+@pytest.fixture
+def catalogue(db: None) -> None:
+    inventory.introduce(
+        sku="MUG-BLUE", name="Blue mug", price={"amount": 4590, "currency": "BRL"}, quantity=1000
+    )
+    inventory.introduce(
+        sku="POSTER-MAP", name="Map poster", price={"amount": 9110, "currency": "BRL"}, quantity=1000
+    )
+
+
+@pytest.fixture
+def ana(catalogue: None) -> Api:
+    return member("ana")
+
+
+@pytest.fixture
+def bob(catalogue: None) -> Api:
+    return member("bob")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The errands that the engine sends, kept instead of published."""
+    from sagas import transport
+
+    errands: list[Any] = []
+    monkeypatch.setattr(transport, "send", errands.append)
+    return errands
+
+
+Order = Callable[..., dict[str, Any]]

@@ -1,0 +1,56 @@
+"""Placing an order over HTTP."""
+
+import pytest
+
+from orders import models
+from sagas import models as saga_models
+from tests.orders.conftest import Api, order
+
+pytestmark = pytest.mark.django_db
+
+
+def test_an_order_is_taken_at_once_and_worked_on_behind(ana: Api) -> None:
+    answer = ana.order()
+
+    assert answer.status_code == 202, answer.content
+    body = answer.json()
+    assert answer["Location"] == f"/api/v1/orders/{body['id']}"
+    assert body["number"].startswith("ORD-")
+    assert body["status"] == "pending"
+    assert body["total"] == {"amount": 2 * 4590 + 9110, "currency": "BRL"}
+    assert body["lines"][0] == {
+        "sku": "MUG-BLUE",
+        "name": "Blue mug",
+        "quantity": 2,
+        "unit_price": {"amount": 4590, "currency": "BRL"},
+    }
+    assert body["payment"]["method"] == "card"
+    assert body["payment"]["key"] == f"{body['saga']['id']}.take-payment"
+    assert [step["name"] for step in body["saga"]["steps"]] == [
+        "take-payment",
+        "reserve-stock",
+        "issue-invoice",
+        "deliver-order",
+    ]
+    assert body["reference"] == "cart-7"
+
+    # What was answered can be read again, and by its owner only.
+    assert ana.get(f"/orders/{body['id']}").json() == body
+
+
+def test_the_card_s_token_is_nowhere_but_in_what_the_saga_is_given(ana: Api) -> None:
+    answer = ana.order()
+
+    assert b"tok_ok" not in answer.content
+    row = models.Order.objects.get()
+    assert "tok_ok" not in str(models.Order.objects.values().get())
+    assert saga_models.SagaInstance.objects.get(pk=row.saga_id).facts["payment"]["token"] == "tok_ok"
+
+
+def test_an_order_needs_a_key(ana: Api) -> None:
+    answer = ana.post("/orders", order())
+
+    assert answer.status_code == 400
+    assert answer["Content-Type"] == "application/problem+json"
+    assert answer.json()["type"] == "/api/problems/idempotency-key-missing"
+    assert not models.Order.objects.exists()
