@@ -56,15 +56,12 @@ def once(
     """
     with transaction.atomic():
         claimed = _claim(owner, endpoint, key, fingerprint, lifetime)
-        row = (
-            models.IdempotencyKey.objects.get(owner=owner, endpoint=endpoint, key=key)
-            if not claimed
-            else None
-        )
-        if row is not None:
+        if claimed is None:
+            row = models.IdempotencyKey.objects.get(owner=owner, endpoint=endpoint, key=key)
             if row.fingerprint != fingerprint:
                 raise errors.KeyReused
             assert row.status is not None, "a key was committed without its answer"
+            assert row.body is not None
             return Answer(status=row.status, headers=row.headers, body=bytes(row.body), replayed=True)
         answer = work()
         models.IdempotencyKey.objects.filter(pk=claimed).update(
@@ -82,7 +79,7 @@ def purge(*, limit: int = 10_000) -> int:
             " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
             [limit],
         )
-        return cursor.rowcount
+        return int(cursor.rowcount)
 
 
 def _claim(
@@ -95,17 +92,17 @@ def _claim(
             cursor.execute(
                 "INSERT INTO orders_idempotencykey AS kept"
                 " (owner_id, endpoint, key, fingerprint, headers, expires_at)"
-                " VALUES (%s, %s, %s, %s, '{}', now() + %s)"
+                " VALUES (%s, %s, %s, %s, '{}', now() + make_interval(secs => %s))"
                 " ON CONFLICT (owner_id, endpoint, key) DO UPDATE"
                 " SET fingerprint = excluded.fingerprint, expires_at = excluded.expires_at,"
                 " created_at = now(), status = NULL, body = NULL"
                 " WHERE kept.expires_at <= now()"
                 " RETURNING id",
-                [owner.pk, endpoint, key, fingerprint, lifetime],
+                [owner.pk, endpoint, key, fingerprint, lifetime.total_seconds()],
             )
         except OperationalError as error:
             if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):
                 raise errors.StillInProgress from error
             raise
-        row = cursor.fetchone()
+        row: tuple[int] | None = cursor.fetchone()
     return row[0] if row else None

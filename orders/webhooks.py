@@ -84,7 +84,7 @@ def new_secret() -> str:
 def rotate(*, endpoint: models.WebhookEndpoint) -> str:
     """A new secret; for a day every message is signed with the old one too."""
     endpoint.old_secret, endpoint.secret = endpoint.secret, new_secret()
-    endpoint.old_secret_until = functions.Now() + OLD_SECRET_LIVES  # type: ignore[assignment]
+    endpoint.old_secret_until = functions.Now() + OLD_SECRET_LIVES
     endpoint.save(update_fields=["secret", "old_secret", "old_secret_until"])
     return endpoint.secret
 
@@ -265,10 +265,11 @@ def _claim() -> list[models.WebhookDelivery]:
                 AND state = 'pending' AND next_at <= clock_timestamp()
                 FOR UPDATE SKIP LOCKED
             )
-            UPDATE orders_webhookdelivery SET attempts = attempts + 1, next_at = clock_timestamp() + %s
+            UPDATE orders_webhookdelivery
+            SET attempts = attempts + 1, next_at = clock_timestamp() + make_interval(secs => %s)
             WHERE id IN (SELECT id FROM ours) RETURNING id
             """,
-            [PER_ENDPOINT, BATCH, LEASE],
+            [PER_ENDPOINT, BATCH, LEASE.total_seconds()],
         )
         ids = [row[0] for row in cursor.fetchall()]
     return list(models.WebhookDelivery.objects.filter(pk__in=ids).select_related("message", "endpoint"))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.contrib.auth.models import User
 from rest_framework import authentication, exceptions, permissions
 from rest_framework.request import Request
 
@@ -43,6 +44,12 @@ class HasScope(permissions.BasePermission):
 
 ANY_SCOPE = frozenset(models.Scope.values)
 STAFF = frozenset({models.Scope.STAFF.value})
+
+
+def caller(request: Request) -> User:
+    """Whose token it is."""
+    assert isinstance(request.user, User), "this view lets in callers without a token"
+    return request.user
 
 
 def sees_everything(request: Request) -> bool:

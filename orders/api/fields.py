@@ -157,5 +157,5 @@ class Lines(serializers.ListField):
         return super().to_internal_value(data)
 
 
-def _all(message: str, *codes: str) -> dict[str, str]:
+def _all(message: str, *codes: str) -> dict[str, Any]:
     return dict.fromkeys(codes, message)

@@ -9,7 +9,7 @@ from django.conf import settings
 from rest_framework.request import Request
 
 from orders import errors, idempotency
-from orders.api import problems
+from orders.api import auth, problems
 
 KEY = re.compile(r'"(?P<quoted>(?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"|(?P<bare>[\x21\x23-\x7e]+)')
 """A structured-field string, as the draft says, or the same without quotes, as everybody sends it."""
@@ -37,7 +37,7 @@ def once(request: Request, endpoint: str, work: Callable[[], idempotency.Answer]
     key = read(request)
     try:
         answer = idempotency.once(
-            owner=request.user,
+            owner=auth.caller(request),
             endpoint=endpoint,
             key=key,
             fingerprint=fingerprint(request),

@@ -5,7 +5,6 @@ import binascii
 import uuid
 from typing import Any
 
-from django.db.models import QuerySet
 from rest_framework import pagination
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,7 +24,7 @@ class ByCursor(pagination.BasePagination):
     field = "id"
     descending = True
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any]:
         """One page; one row more is read, to see whether there is another page."""
         limit, self.request = self._limit(request), request
         way, position = self._cursor(request)

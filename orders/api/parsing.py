@@ -3,12 +3,20 @@
 import json
 import re
 from collections.abc import Mapping
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, Protocol
 
 from django.conf import settings
 from rest_framework import exceptions, parsers
 
 from orders.api import problems
+
+
+class Readable(Protocol):
+    """What bytes can be read from: a stream, or Django's request."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes."""
+
 
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 DRAIN = 16 * 1024 * 1024
@@ -30,7 +38,7 @@ class JSON(parsers.BaseParser):
         return loads(read(stream))
 
 
-def read(stream: IO[bytes]) -> bytes:
+def read(stream: Readable) -> bytes:
     """The whole body, if it is not too large."""
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     body = stream.read(limit + 1)

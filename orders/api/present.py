@@ -50,7 +50,8 @@ SHIPMENT_STATUS = {
 
 def order(row: models.Order) -> dict[str, Any]:
     """An order whole: needs `saga`, `saga.steps` and `lines` to be loaded."""
-    steps = {step.name: step for step in row.saga.steps.all()}
+    # django-stubs takes the annotated manager for a descriptor of its own.
+    steps = {step.name: step for step in row.saga.steps.all()}  # type: ignore[arg-type]
     return {
         "id": str(row.pk),
         "number": row.number,

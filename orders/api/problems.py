@@ -5,6 +5,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -250,7 +251,7 @@ def of(error: Exception) -> Problem | None:
         case exceptions.UnsupportedMediaType():
             return Problem(UNSUPPORTED_MEDIA_TYPE, str(error.detail))
         case exceptions.Throttled():
-            wait = str(int(error.wait or 1))
+            wait = str(math.ceil(getattr(error, "wait", None) or 1))
             return Problem(THROTTLED, f"Come back in {wait} s.", headers={"Retry-After": wait})
         case exceptions.ValidationError():
             return Problem(INVALID_BODY, "The body has faults.", errors=list(_faults(error.detail)))

@@ -39,7 +39,7 @@ class Orders(views.APIView):
         form.is_valid(raise_exception=True)
 
         def work() -> idempotency.Answer:
-            order = services.place(owner=request.user, **form.wish())
+            order = services.place(owner=auth.caller(request), **form.wish())
             body = wire.dumps(present.order(selectors.orders().get(pk=order.pk)))
             headers = {
                 "Content-Type": "application/json",
@@ -85,11 +85,11 @@ class Cancellation(views.APIView):
         """Ask for it: what was done is undone, unless the order has ended or cannot be turned round."""
         form = serializers.Cancellation(data=request.data)
         form.is_valid(raise_exception=True)
-        get_object_or_404(visible(request).only("pk"), pk=order_id)
+        if not visible(request).filter(pk=order_id).exists():
+            raise http.Http404
+        actor = auth.caller(request).get_username()
         try:
-            services.cancel(
-                order_id=order_id, actor=request.user.get_username(), reason=form.validated_data["reason"]
-            )
+            services.cancel(order_id=order_id, actor=actor, reason=form.validated_data["reason"])
         except saga_errors.TooLate as error:
             row = visible(request).get(pk=order_id)
             raise problems.Problem(
@@ -187,4 +187,4 @@ class CarrierCallback(Callback):
 def visible(request: Request) -> Any:
     """The orders that the caller may see; another's is not there."""
     rows = selectors.orders()
-    return rows if auth.sees_everything(request) else rows.filter(owner=request.user)
+    return rows if auth.sees_everything(request) else rows.filter(owner=auth.caller(request))
