@@ -2,8 +2,9 @@
 
 Every verb takes its caller's `key` and may be called any number of times with it, in any order: the first
 call acts, the others find it done (E1). A release may come before its reservation, which is then refused
-(E4, E5). The verbs run in the caller's transaction and leave nothing behind when they refuse; they take a
-product's row lock in the order of the SKUs, so that no two of them wait for each other (I4).
+(E4, E5). The verbs run in the caller's transaction, which must not be committed when one of them refuses:
+without a savepoint of their own they cost two statements less, and Django sees to it. They lock products
+in the order of the SKUs, so that no two of them wait for each other (I4).
 """
 
 import collections
@@ -27,6 +28,7 @@ _TRANSFERS = {
 """From where to where a movement takes goods; what leaves one arrives in the other, so none is lost (I2)."""
 
 
+@transaction.atomic(savepoint=False)
 def reserve(*, key: str, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Set the goods of all lines aside, or none of them.
 
@@ -36,14 +38,11 @@ def reserve(*, key: str, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     wanted = _in_order(lines)
     if not _enter(key, Status.HELD):
         return _still_held(key)
-    try:
-        _move(key, Kind.RESERVED, wanted)
-    except Refused:
-        models.Reservation.objects.filter(key=key).delete()
-        raise
+    _move(key, Kind.RESERVED, wanted)
     return {"reserved": _units(wanted)}
 
 
+@transaction.atomic(savepoint=False)
 def release(*, key: str) -> dict[str, Any]:
     """Make available again what is held; content to find nothing, or to come too early (E4).
 
@@ -59,6 +58,7 @@ def release(*, key: str) -> dict[str, Any]:
     return {"released": _units(held)}
 
 
+@transaction.atomic(savepoint=False)
 def ship(*, key: str) -> dict[str, Any]:
     """Let go of what is held, for it has left the house.
 
@@ -156,25 +156,18 @@ def _units(lines: Iterable[tuple[str, int]]) -> int:
 
 
 def _move(key: str, kind: Kind, lines: Sequence[tuple[str, int]]) -> None:
-    """Move the goods of all lines and book it, or none of them.
+    """Move the goods of all lines, and book it.
 
     Raises:
         Refused: there is too little of something.
     """
     source, target = _TRANSFERS[kind]
-    for position, (sku, quantity) in enumerate(lines):
-        if not _transfer(sku, quantity, source, target):
-            # Put back by hand: a savepoint would cost two statements each time, and this is seldom.
-            for moved, so_many in lines[:position]:
-                _transfer(moved, so_many, target, source)
+    for sku, quantity in lines:
+        # No row means too little, whoever else was taking at the time (I2).
+        enough = models.Product.objects.filter(sku=sku, **{f"{source}__gte": quantity})
+        if not enough.update(**{source: F(source) - quantity, target: F(target) + quantity}):
             raise Refused(f"Fewer than {quantity} of {sku} are {source}.")
     models.Movement.objects.bulk_create(
         models.Movement(product_id=sku, reservation_id=key, kind=kind, quantity=quantity)
         for sku, quantity in lines
     )
-
-
-def _transfer(sku: str, quantity: int, source: str, target: str) -> bool:
-    """One conditional UPDATE: no row means too little, whoever else was taking at the time (I2)."""
-    enough = models.Product.objects.filter(sku=sku, **{f"{source}__gte": quantity})
-    return enough.update(**{source: F(source) - quantity, target: F(target) + quantity}) == 1

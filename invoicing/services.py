@@ -83,12 +83,15 @@ def cancel(*, key: str) -> dict[str, Any]:
 
 
 def ask(*, key: str) -> dict[str, Any] | None:
-    """What the authority knows of the invoice: its facts, or None if there is none or it is undone."""
+    """What the authority knows of the invoice: its facts, or None if there never was one.
+
+    Raises:
+        Refused: there was one, and it is undone.
+        Unavailable: the authority could not be asked.
+        Unknown: it did not answer.
+    """
     found = gateway.chosen().ask(key=key)
-    if found is None:
-        return None
-    row = _record(key=key, verdict=found)
-    return _facts(row) if row.status == Status.AUTHORIZED else None
+    return None if found is None else _stands(_record(key=key, verdict=found))
 
 
 def goods_left(*, access_key: str) -> bool:

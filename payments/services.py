@@ -91,12 +91,15 @@ def refund(*, key: str) -> dict[str, Any]:
 
 
 def ask(*, key: str) -> dict[str, Any] | None:
-    """What the bank knows of the charge: its facts, or None if nothing was charged or nothing is left."""
+    """What the bank knows of the charge: its facts, or None if there never was one.
+
+    Raises:
+        Refused: there was one, and it does not stand: declined, expired, undone.
+        Unavailable: the bank could not be asked.
+        Unknown: it did not answer.
+    """
     found = gateway.chosen().ask(key=key)
-    if found is None:
-        return None
-    row = _record(key=key, charge=found, source="ask")
-    return None if row.status in models.AT_REST else _facts(row)
+    return None if found is None else _stands(_record(key=key, charge=found, source="ask"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

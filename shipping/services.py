@@ -86,12 +86,15 @@ def recall(*, key: str) -> dict[str, Any]:
 
 
 def ask(*, key: str) -> dict[str, Any] | None:
-    """What the carrier knows of the shipment: its facts, or None if there is none or it will not arrive."""
+    """What the carrier knows of the shipment: its facts, or None if there never was one.
+
+    Raises:
+        Refused: there was one, and it will not arrive.
+        Unavailable: the carrier could not be asked.
+        Unknown: it did not answer.
+    """
     found = gateway.chosen().ask(key=key)
-    if found is None:
-        return None
-    row = _record(key=key, parcel=found, source="ask")
-    return None if row.status in (models.UNDONE | {Status.FAILED}) else _facts(row)
+    return None if found is None else _stands(_record(key=key, parcel=found, source="ask"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

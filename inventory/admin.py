@@ -1,0 +1,63 @@
+"""The stock with its reservations and movements, to look at: goods move by verbs, not by an edit."""
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from inventory import models
+
+
+class ReadOnly:
+    """Nobody adds, changes or deletes here."""
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """No."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """No."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """No."""
+        return False
+
+
+class MovementInline(ReadOnly, admin.TabularInline[models.Movement, models.Reservation]):
+    """What the reservation moved, in its order."""
+
+    model = models.Movement
+    fields = ("at", "kind", "product_id", "quantity")
+    readonly_fields = fields
+
+
+@admin.register(models.Reservation)
+class ReservationAdmin(ReadOnly, admin.ModelAdmin[models.Reservation]):
+    """Newest first."""
+
+    list_display = ("key", "status", "created_at", "updated_at")
+    list_filter = ("status",)
+    search_fields = ("key",)
+    ordering = ("-created_at", "key")
+    show_full_result_count = False
+    inlines = (MovementInline,)
+
+
+@admin.register(models.Product)
+class ProductAdmin(ReadOnly, admin.ModelAdmin[models.Product]):
+    """The catalogue."""
+
+    list_display = ("sku", "name", "price_amount", "currency", "available", "reserved", "shipped")
+    search_fields = ("sku", "name")
+    ordering = ("sku",)
+    show_full_result_count = False
+
+
+@admin.register(models.Movement)
+class MovementAdmin(ReadOnly, admin.ModelAdmin[models.Movement]):
+    """The stock book, newest first."""
+
+    list_display = ("at", "kind", "product_id", "quantity", "reservation_id")
+    list_filter = ("kind",)
+    search_fields = ("=product__sku", "=reservation__key")
+    ordering = ("-id",)
+    show_full_result_count = False
