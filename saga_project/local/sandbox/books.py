@@ -162,9 +162,13 @@ class Books:
                 page.execute(f"DELETE FROM {table}")  # noqa: S608 - The names are the constants above.
 
     def close(self) -> None:
-        """Write everything to the one file and let go of it."""
-        with self._lock:
-            self._connection.close()
+        """Write everything to the one file and close it for good.
+
+        The lock is kept: a thread that still wants something waits for the end of the process, for
+        its failing on closed books would look like a fault.
+        """
+        self._lock.acquire()
+        self._connection.close()
 
 
 def bury(page: sqlite3.Connection, house: str, key: str) -> None:

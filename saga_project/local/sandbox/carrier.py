@@ -54,7 +54,7 @@ def look_up(here: world.World, request: world.Request) -> answers.Answer:
 
 def recall(here: world.World, request: world.Request) -> answers.Answer:
     """Stop a shipment: what has not left stays, what has left comes back, what arrived is gone."""
-    fields.known(request.body, "reason")
+    fields.known(request.body)
     with here.books.transaction() as page:
         found = _find(page, request.key)
         if found is None:

@@ -26,6 +26,11 @@ class Weather:
     """Never sent at all."""
     seed: int = 0
 
+    @property
+    def is_fair(self) -> bool:
+        """Whether nothing goes wrong by chance."""
+        return self == Weather(seed=self.seed)
+
 
 class Faults:
     """The weather of the moment, and the dice.

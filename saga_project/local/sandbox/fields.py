@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import re
 
 from saga_project.local.sandbox import answers
@@ -11,6 +10,7 @@ ACCESS_KEY = (r"\d{44}", "44 digits")
 CURRENCY = (r"[A-Z]{3}", "three capital letters such as BRL")
 # Since July 2026 the root of a CNPJ may have letters; its two check digits never do.
 TAX_ID = (r"\d{11}|[0-9A-Z]{12}\d{2}", "the 11 digits of a CPF or the 14 characters of a CNPJ")
+SENTENCE = (r"[^\x00-\x1f\x7f\ud800-\udfff]{1,255}", "one line of up to 255 characters")
 POSTAL_CODE = (r"\d{5}-?\d{3}", "eight digits such as 01310-100")
 AMOUNT_MAX = 10**12
 
@@ -19,7 +19,8 @@ def known(body: answers.Json, *names: str) -> None:
     """Refuse a field that nobody reads: it is a mistake, or something that should not be told."""
     for name in body:
         if name not in names:
-            raise answers.Invalid(f"{name[:40]!r} is not a field of this request: {', '.join(names)}.")
+            allowed = ", ".join(names) or "it has none"
+            raise answers.Invalid(f"{name[:40]!r} is not a field of this request ({allowed}).")
 
 
 def text(body: answers.Json, name: str, shape: tuple[str, str]) -> str:
@@ -55,8 +56,7 @@ def amount(body: answers.Json, name: str) -> int:
 def number(body: answers.Json, name: str, low: float, high: float) -> float:
     """A number within bounds."""
     value = body.get(name)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or not low <= value <= high:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
         raise answers.Invalid(f"{name} must be a number from {low:g} to {high:g}.")
     return float(value)
 

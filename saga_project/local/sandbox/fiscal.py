@@ -41,7 +41,7 @@ def look_up(here: world.World, request: world.Request) -> answers.Answer:
 
 def cancel(here: world.World, request: world.Request) -> answers.Answer:
     """Cancel an invoice: only in time, and only while its goods have not left."""
-    fields.known(request.body, "reason")
+    fields.known(request.body)
     with here.books.transaction() as page:
         found = _find(page, request.key)
         if found is None:
@@ -61,7 +61,7 @@ def void_number(here: world.World, request: world.Request) -> answers.Answer:
     fields.known(request.body, "series", "number", "reason")
     series = fields.integer(request.body, "series", 0, SERIES_MAX)
     number = fields.integer(request.body, "number", 1, NUMBER_MAX)
-    reason = fields.text(request.body, "reason", (r"(?s).{1,255}", "a sentence of up to 255 characters"))
+    reason = fields.text(request.body, "reason", fields.SENTENCE)
     with here.books.transaction() as page:
         used = page.execute("SELECT 1 FROM invoices WHERE series = ? AND number = ?", (series, number))
         if used.fetchone():

@@ -2,17 +2,19 @@
 
 import collections.abc
 import contextlib
+import dataclasses
 import http
 import http.server
 import json
 import re
 import socket
 import socketserver
+import sys
 import time
 import traceback
 import urllib.parse
 
-from saga_project.local.sandbox import answers, bank, carrier, faults, fiscal, webhooks, world
+from saga_project.local.sandbox import answers, bank, carrier, fiscal, webhooks, world
 
 BODY_MAX = 64 * 1024
 LOST_AFTER_S = 0.2
@@ -94,6 +96,11 @@ class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.here = here
         super().__init__(address, Handler)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller that hung up is no fault of ours; everything else is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            traceback.print_exc()
+
     def server_bind(self) -> None:
         """Bind without asking any name server what this machine is called."""
         socketserver.TCPServer.server_bind(self)
@@ -106,8 +113,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "Sandbox"
     sys_version = ""
-    disable_nagle_algorithm = True
+    wbufsize = -1
+    """Head and body leave together: two small writes would wait for the other side's delayed ACK."""
     timeout = 75
+    """Longer than a client keeps an idle connection, so that it is the client who closes it."""
     server: Server
 
     def do_GET(self) -> None:
@@ -119,11 +128,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing of single requests: a crowd's log hides what matters, and the books know."""
 
+    def handle_expect_100(self) -> bool:
+        """Ask for the body now, for the caller waits with it."""
+        asked = super().handle_expect_100()
+        self.wfile.flush()
+        return asked
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is not even a request of HTTP, in JSON as everything else."""
+        self.close_connection = True
+        self._reply(answers.no(code, "bad_request", message or http.HTTPStatus(code).phrase))
+
     def _handle(self) -> None:
         try:
             body = self._read_body()
         except answers.Invalid as error:
-            # The rest of the body is still on its way, so this connection is of no more use.
+            # What is left of the body would be read as the next request.
             self.close_connection = True
             self._reply(answers.no(400, "invalid", str(error)))
             return
@@ -147,10 +167,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise answers.Invalid("Content-Length must be a number.")
         if int(length) > BODY_MAX:
             raise answers.Invalid(f"A body has at most {BODY_MAX} bytes.")
-        return self.rfile.read(int(length))
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            raise answers.Invalid("The body ended before its Content-Length.")
+        return body
 
     def _answer(self, body: bytes) -> answers.Answer:
-        path = urllib.parse.urlsplit(self.path).path
+        path = self.path.partition("?")[0]
         matches = [
             (method, match, verb) for method, route, verb in _ROUTES if (match := route.fullmatch(path))
         ]
@@ -176,11 +199,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")
-        # One write for head and body: two small ones would wait for the other side's delayed ACK.
-        self._headers_buffer: list[bytes]
-        head, self._headers_buffer = b"".join([*self._headers_buffer, b"\r\n"]), []
-        with contextlib.suppress(ConnectionError):  # A caller that hung up has no need of an answer.
-            self.wfile.write(head + body)
+        self.end_headers()
+        self.wfile.write(body)
 
     def _break_off(self) -> None:
         time.sleep(LOST_AFTER_S)
@@ -192,7 +212,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def _through(here: world.World, what: str, verb: Verb, request: world.Request) -> answers.Answer:
     """The verb's answer, through the weather: late, an error instead, or done and never heard of."""
     weather = here.faults.weather
-    if weather == faults.Weather(seed=weather.seed):
+    if weather.is_fair:
         return verb(here, request)
     die = here.faults.die(what)
     time.sleep(die.uniform(*weather.latency_ms) / 1000)
@@ -200,7 +220,7 @@ def _through(here: world.World, what: str, verb: Verb, request: world.Request) -
     if fails:
         return answers.unavailable()
     answer = verb(here, request)
-    return answers.Answer(status=answer.status, body=answer.body, lost=answer.lost or is_lost)
+    return dataclasses.replace(answer, lost=answer.lost or is_lost)
 
 
 def _key(quoted: str | None) -> str:

@@ -1,11 +1,11 @@
 """Callbacks: written to the books with the deed, signed, and sent until somebody takes them."""
 
 import base64
-import concurrent.futures
 import hashlib
 import hmac
 import http.client
 import json
+import queue
 import sqlite3
 import threading
 import time
@@ -64,18 +64,20 @@ class Deliverer(threading.Thread):
         super().__init__(name="webhooks", daemon=True)
         self._here = here
         self._target = urllib.parse.urlsplit(target)
-        self._senders = concurrent.futures.ThreadPoolExecutor(SENDERS, thread_name_prefix="webhook")
+        self._outgoing: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._under_way: set[str] = set()
         self._stirred = threading.Event()
         here.books.listeners.append(self._stirred)
 
     def run(self) -> None:
         """Hand what is due to a free sender; sleep until something changes or falls due."""
+        for number in range(SENDERS):
+            threading.Thread(target=self._deliver, name=f"webhooks-{number}", daemon=True).start()
         while True:
             self._stirred.clear()
             for webhook_id in self._due():
                 self._under_way.add(webhook_id)
-                self._senders.submit(self._deliver, webhook_id)
+                self._outgoing.put(webhook_id)
             self._stirred.wait(self._pause())
 
     def _due(self) -> list[str]:
@@ -100,12 +102,12 @@ class Deliverer(threading.Thread):
         waiting: list[float] = [row["next_at"] for row in rows if row["id"] not in self._under_way]
         return min([IDLE_S, *(max(0.0, at - time.time()) for at in waiting)])
 
-    def _deliver(self, webhook_id: str) -> None:
-        try:
+    def _deliver(self) -> None:
+        while True:
+            webhook_id = self._outgoing.get()
             row = self._prepare(webhook_id)
             if row is not None:
                 self._record(row, self._send(row))
-        finally:
             self._under_way.discard(webhook_id)
             self._stirred.set()
 
@@ -115,9 +117,9 @@ class Deliverer(threading.Thread):
             row: sqlite3.Row | None = page.execute(
                 "SELECT * FROM webhooks WHERE id = ? AND state = 'queued'", (webhook_id,)
             ).fetchone()
-            if row is None or row["attempts"]:
-                return row
             weather = self._here.faults.weather
+            if row is None or row["attempts"] or weather.is_fair:
+                return row
             die = self._here.faults.die(f"webhook {row['type']} {row['key']}")
             dropped, twice = (
                 die.random() < weather.drop_webhook_rate,
