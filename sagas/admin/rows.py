@@ -1,0 +1,96 @@
+"""Every row of the engine, to look at: nothing is added, changed or deleted here by hand."""
+
+from django.contrib import admin
+from django.http import HttpRequest
+
+from sagas import models
+
+
+class ReadOnly:
+    """Nobody adds, changes or deletes here: moves have pages of their own, with a reason."""
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """No."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """No."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """No."""
+        return False
+
+
+class StepInline(ReadOnly, admin.TabularInline[models.StepInstance, models.SagaInstance]):
+    """The steps, in the order of doing."""
+
+    model = models.StepInstance
+    fields = ("name", "state", "attempts", "undo_attempts", "started_at", "finished_at", "undone_at", "error")
+    readonly_fields = fields
+
+
+class EventInline(ReadOnly, admin.TabularInline[models.Event, models.SagaInstance]):
+    """What happened, in its order."""
+
+    model = models.Event
+    fields = ("at", "kind", "subject", "from_state", "to_state", "attempt", "actor", "reason")
+    readonly_fields = fields
+
+
+@admin.register(models.SagaInstance)
+class SagaAdmin(ReadOnly, admin.ModelAdmin[models.SagaInstance]):
+    """Newest first."""
+
+    list_display = ("id", "name", "key", "state", "direction", "position", "created_at", "finished_at")
+    list_filter = ("state",)
+    search_fields = ("=id", "=key")
+    ordering = ("-created_at",)
+    show_full_result_count = False
+    exclude = ("facts",)
+    inlines = (StepInline, EventInline)
+
+
+@admin.register(models.StepInstance)
+class StepAdmin(ReadOnly, admin.ModelAdmin[models.StepInstance]):
+    """Newest first."""
+
+    list_display = ("id", "saga_id", "name", "state", "attempts", "undo_attempts", "started_at", "worker")
+    search_fields = ("=saga__id", "=task_id")
+    ordering = ("-id",)
+    show_full_result_count = False
+
+
+@admin.register(models.Event)
+class EventAdmin(ReadOnly, admin.ModelAdmin[models.Event]):
+    """Newest first; the database refuses to change or delete one."""
+
+    list_display = ("at", "saga_id", "kind", "subject", "from_state", "to_state", "attempt", "actor")
+    search_fields = ("=saga__id",)
+    ordering = ("-id",)
+    show_full_result_count = False
+
+
+@admin.register(models.Signal)
+class SignalAdmin(ReadOnly, admin.ModelAdmin[models.Signal]):
+    """The inbox, newest first."""
+
+    list_display = ("received_at", "source", "kind", "step_key", "fate", "matched_at", "remedied_at")
+    list_filter = ("fate",)
+    search_fields = ("=step_key", "=event_id")
+    ordering = ("-id",)
+    show_full_result_count = False
+
+
+@admin.register(models.Queue)
+class QueueAdmin(ReadOnly, admin.ModelAdmin[models.Queue]):
+    """What probes tell of each queue."""
+
+    list_display = ("name", "probed_at", "echoed_sent_at", "echoed_at", "worker")
+
+
+@admin.register(models.Circuit)
+class CircuitAdmin(ReadOnly, admin.ModelAdmin[models.Circuit]):
+    """Which provider is out."""
+
+    list_display = ("name", "trips", "opened_at", "open_until")
