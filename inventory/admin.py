@@ -22,7 +22,7 @@ class ReadOnly:
         return False
 
 
-class MovementInline(ReadOnly, admin.TabularInline[models.Movement, models.Reservation]):
+class MovementInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """What the reservation moved, in its order."""
 
     model = models.Movement
@@ -31,7 +31,7 @@ class MovementInline(ReadOnly, admin.TabularInline[models.Movement, models.Reser
 
 
 @admin.register(models.Reservation)
-class ReservationAdmin(ReadOnly, admin.ModelAdmin[models.Reservation]):
+class ReservationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first."""
 
     list_display = ("key", "status", "created_at", "updated_at")
@@ -43,7 +43,7 @@ class ReservationAdmin(ReadOnly, admin.ModelAdmin[models.Reservation]):
 
 
 @admin.register(models.Product)
-class ProductAdmin(ReadOnly, admin.ModelAdmin[models.Product]):
+class ProductAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """The catalogue."""
 
     list_display = ("sku", "name", "price_amount", "currency", "available", "reserved", "shipped")
@@ -53,7 +53,7 @@ class ProductAdmin(ReadOnly, admin.ModelAdmin[models.Product]):
 
 
 @admin.register(models.Movement)
-class MovementAdmin(ReadOnly, admin.ModelAdmin[models.Movement]):
+class MovementAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """The stock book, newest first."""
 
     list_display = ("at", "kind", "product_id", "quantity", "reservation_id")

@@ -25,7 +25,7 @@ class ReadOnly:
         return False
 
 
-class ReturnNoteInline(ReadOnly, admin.TabularInline[models.Invoice, models.Invoice]):
+class ReturnNoteInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """The document that takes this one back, if there is one."""
 
     model = models.Invoice
@@ -36,7 +36,7 @@ class ReturnNoteInline(ReadOnly, admin.TabularInline[models.Invoice, models.Invo
 
 
 @admin.register(models.Invoice)
-class InvoiceAdmin(ReadOnly, admin.ModelAdmin[models.Invoice]):
+class InvoiceAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first. Whom an invoice is made out to is for the document, not for the screen (A3)."""
 
     list_display = ("key", "kind", "series", "number", "status", "amount", "currency", "created_at")
@@ -50,14 +50,14 @@ class InvoiceAdmin(ReadOnly, admin.ModelAdmin[models.Invoice]):
 
 
 @admin.register(models.Series)
-class SeriesAdmin(ReadOnly, admin.ModelAdmin[models.Series]):
+class SeriesAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """How far the numbers have come."""
 
     list_display = ("number", "next_number")
 
 
 @admin.register(models.CancellationWindow)
-class CancellationWindowAdmin(admin.ModelAdmin[models.CancellationWindow]):
+class CancellationWindowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """The law's windows. These are to be edited: the law changes."""
 
     list_display = ("state", "length")

@@ -62,7 +62,7 @@ class HttpGateway:
     """The fiscal authority over HTTP, as docs/services.md describes it."""
 
     def __init__(self) -> None:
-        self._authority = client.Provider(
+        self._provider = client.Provider(
             url=settings.INVOICING_URL,
             refused=errors.Refused,
             unavailable=errors.Unavailable,
@@ -82,20 +82,20 @@ class HttpGateway:
         }
         if document.references:
             order["references"] = document.references
-        return _verdict(self._authority.call("PUT", "invoices", key, json=order))
+        return _verdict(self._provider.call("PUT", "invoices", key, json=order))
 
     def cancel(self, *, key: str) -> Verdict:
         """Cancel it. Refused with a code of `TOO_LATE` where the law does not allow it any more."""
-        return _verdict(self._authority.call("POST", "invoices", key, "cancel", json={}))
+        return _verdict(self._provider.call("POST", "invoices", key, "cancel", json={}))
 
     def void_number(self, *, series: int, number: int, reason: str) -> None:
         """Declare that a number was not used and never will be."""
         order = {"series": series, "number": number, "reason": reason}
-        self._authority.call("POST", "numbers", "void", json=order)
+        self._provider.call("POST", "numbers", "void", json=order)
 
     def ask(self, *, key: str) -> Verdict | None:
         """What became of the document with that key; None if there is none."""
-        found = self._authority.find("invoices", key)
+        found = self._provider.find("invoices", key)
         return None if found is None else _verdict(found)
 
 

@@ -22,7 +22,7 @@ class ReadOnly:
         return False
 
 
-class OperationInline(ReadOnly, admin.TabularInline[models.Operation, models.Payment]):
+class OperationInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """The ledger, in its order."""
 
     model = models.Operation
@@ -31,7 +31,7 @@ class OperationInline(ReadOnly, admin.TabularInline[models.Operation, models.Pay
 
 
 @admin.register(models.Payment)
-class PaymentAdmin(ReadOnly, admin.ModelAdmin[models.Payment]):
+class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first."""
 
     list_display = ("key", "method", "status", "amount", "captured", "refunded", "currency", "created_at")

@@ -52,7 +52,7 @@ class HttpGateway:
     """The bank over HTTP, as docs/services.md describes it."""
 
     def __init__(self) -> None:
-        self._bank = client.Provider(
+        self._provider = client.Provider(
             url=settings.PAYMENTS_URL,
             refused=errors.Refused,
             unavailable=errors.Unavailable,
@@ -62,7 +62,7 @@ class HttpGateway:
     def charge_card(self, *, key: str, token: str, amount: int, currency: str) -> Charge:
         """Take the amount from a card; with a key already used, say what that came to."""
         order = {"method": "card", "token": token, "amount": amount, "currency": currency}
-        return _charge(self._bank.call("PUT", "charges", key, json=order))
+        return _charge(self._provider.call("PUT", "charges", key, json=order))
 
     def charge_pix(self, *, key: str, amount: int, currency: str, lifetime: datetime.timedelta) -> Charge:
         """Create a charge that somebody pays later; with a key already used, say what that came to."""
@@ -72,16 +72,16 @@ class HttpGateway:
             "currency": currency,
             "expires_in_s": int(lifetime.total_seconds()),
         }
-        return _charge(self._bank.call("PUT", "charges", key, json=order))
+        return _charge(self._provider.call("PUT", "charges", key, json=order))
 
     def refund(self, *, key: str, operation: str) -> Charge:
         """Give back, withdraw or forbid, whichever is right; once per `operation`."""
         once = {"Idempotency-Key": operation}
-        return _charge(self._bank.call("POST", "charges", key, "refund", json={}, headers=once))
+        return _charge(self._provider.call("POST", "charges", key, "refund", json={}, headers=once))
 
     def ask(self, *, key: str) -> Charge | None:
         """The charge with that key; None if the bank has none."""
-        found = self._bank.find("charges", key)
+        found = self._provider.find("charges", key)
         return None if found is None else _charge(found)
 
 

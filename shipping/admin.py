@@ -22,7 +22,7 @@ class ReadOnly:
         return False
 
 
-class TrackingEventInline(ReadOnly, admin.TabularInline[models.TrackingEvent, models.Shipment]):
+class TrackingEventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """What the carrier said, in the order in which we heard it."""
 
     model = models.TrackingEvent
@@ -31,7 +31,7 @@ class TrackingEventInline(ReadOnly, admin.TabularInline[models.TrackingEvent, mo
 
 
 @admin.register(models.Shipment)
-class ShipmentAdmin(ReadOnly, admin.ModelAdmin[models.Shipment]):
+class ShipmentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first."""
 
     list_display = ("key", "status", "tracking", "parcels", "created_at", "updated_at")

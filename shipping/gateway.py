@@ -37,7 +37,7 @@ class HttpGateway:
     """The carrier over HTTP, as docs/services.md describes it."""
 
     def __init__(self) -> None:
-        self._carrier = client.Provider(
+        self._provider = client.Provider(
             url=settings.SHIPPING_URL,
             refused=errors.Refused,
             unavailable=errors.Unavailable,
@@ -47,15 +47,15 @@ class HttpGateway:
     def book(self, *, key: str, postal_code: str, reference: str, parcels: int) -> Parcel:
         """Have the goods fetched and brought; with a key already used, say what that came to."""
         order = {"postal_code": postal_code, "reference": reference, "parcels": parcels}
-        return _parcel(self._carrier.call("PUT", "shipments", key, json=order))
+        return _parcel(self._provider.call("PUT", "shipments", key, json=order))
 
     def recall(self, *, key: str) -> Parcel:
         """Withdraw the booking, or have the parcel brought back; forbid it, if there is none."""
-        return _parcel(self._carrier.call("POST", "shipments", key, "recall", json={}))
+        return _parcel(self._provider.call("POST", "shipments", key, "recall", json={}))
 
     def ask(self, *, key: str) -> Parcel | None:
         """The shipment with that key; None if the carrier has none."""
-        found = self._carrier.find("shipments", key)
+        found = self._provider.find("shipments", key)
         return None if found is None else _parcel(found)
 
 
