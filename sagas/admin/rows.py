@@ -22,7 +22,7 @@ class ReadOnly:
         return False
 
 
-class StepInline(ReadOnly, admin.TabularInline[models.StepInstance, models.SagaInstance]):
+class StepInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """The steps, in the order of doing."""
 
     model = models.StepInstance
@@ -30,7 +30,7 @@ class StepInline(ReadOnly, admin.TabularInline[models.StepInstance, models.SagaI
     readonly_fields = fields
 
 
-class EventInline(ReadOnly, admin.TabularInline[models.Event, models.SagaInstance]):
+class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """What happened, in its order."""
 
     model = models.Event
@@ -39,7 +39,7 @@ class EventInline(ReadOnly, admin.TabularInline[models.Event, models.SagaInstanc
 
 
 @admin.register(models.SagaInstance)
-class SagaAdmin(ReadOnly, admin.ModelAdmin[models.SagaInstance]):
+class SagaAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first."""
 
     list_display = ("id", "name", "key", "state", "direction", "position", "created_at", "finished_at")
@@ -52,7 +52,7 @@ class SagaAdmin(ReadOnly, admin.ModelAdmin[models.SagaInstance]):
 
 
 @admin.register(models.StepInstance)
-class StepAdmin(ReadOnly, admin.ModelAdmin[models.StepInstance]):
+class StepAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first."""
 
     list_display = ("id", "saga_id", "name", "state", "attempts", "undo_attempts", "started_at", "worker")
@@ -62,7 +62,7 @@ class StepAdmin(ReadOnly, admin.ModelAdmin[models.StepInstance]):
 
 
 @admin.register(models.Event)
-class EventAdmin(ReadOnly, admin.ModelAdmin[models.Event]):
+class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first; the database refuses to change or delete one."""
 
     list_display = ("at", "saga_id", "kind", "subject", "from_state", "to_state", "attempt", "actor")
@@ -72,7 +72,7 @@ class EventAdmin(ReadOnly, admin.ModelAdmin[models.Event]):
 
 
 @admin.register(models.Signal)
-class SignalAdmin(ReadOnly, admin.ModelAdmin[models.Signal]):
+class SignalAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """The inbox, newest first."""
 
     list_display = ("received_at", "source", "kind", "step_key", "fate", "matched_at", "remedied_at")
@@ -83,14 +83,14 @@ class SignalAdmin(ReadOnly, admin.ModelAdmin[models.Signal]):
 
 
 @admin.register(models.Queue)
-class QueueAdmin(ReadOnly, admin.ModelAdmin[models.Queue]):
+class QueueAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """What probes tell of each queue."""
 
     list_display = ("name", "probed_at", "echoed_sent_at", "echoed_at", "worker")
 
 
 @admin.register(models.Circuit)
-class CircuitAdmin(ReadOnly, admin.ModelAdmin[models.Circuit]):
+class CircuitAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Which provider is out."""
 
     list_display = ("name", "trips", "opened_at", "open_until")
