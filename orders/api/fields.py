@@ -1,7 +1,7 @@
 """Fields that say what they allow, and take nothing else: no number for a string, no unknown member."""
 
 import unicodedata
-from typing import Any
+from typing import Any, TypeVar
 
 from rest_framework import serializers
 
@@ -36,6 +36,19 @@ class Strict(serializers.Serializer[Any]):
         if unknown:
             raise serializers.ValidationError(unknown)
         return value
+
+
+Form = TypeVar("Form", bound=Strict)
+
+
+def read(form: type[Form], data: Any) -> Form:
+    """The form filled in with what was sent; its faults are raised."""
+    if not isinstance(data, dict):
+        # Django REST framework has words of its own for a body that is null.
+        raise serializers.ValidationError({"non_field_errors": [Strict.default_error_messages["invalid"]]})
+    filled = form(data=data)
+    filled.is_valid(raise_exception=True)
+    return filled
 
 
 class Text(serializers.CharField):

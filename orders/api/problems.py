@@ -13,7 +13,6 @@ from django import http
 from django.core import exceptions as django_exceptions
 from django.db import InterfaceError, OperationalError
 from rest_framework import exceptions, response
-from rest_framework.views import set_rollback
 
 from orders import wire
 
@@ -218,7 +217,6 @@ def handle(error: Exception, context: dict[str, Any]) -> response.Response | Non
     problem = of(error)
     if problem is None:
         return None
-    set_rollback()
     request: http.HttpRequest = context["request"]._request
     answer = response.Response(
         problem.document(request),

@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from inventory import services as inventory
 from invoicing import services as invoicing
 from orders import errors, idempotency, selectors, services, wire
-from orders.api import auth, etags, keys, pagination, parsing, present, problems, serializers
+from orders.api import auth, etags, fields, keys, pagination, parsing, present, problems, serializers
 from payments import services as payments
 from sagas import engine
 from sagas import errors as saga_errors
@@ -35,8 +35,7 @@ class Orders(views.APIView):
     def post(self, request: Request) -> http.HttpResponse:
         """Place one. It is answered as soon as it is written down; the work goes on behind it."""
         keys.read(request)
-        form = serializers.NewOrder(data=request.data)
-        form.is_valid(raise_exception=True)
+        form = fields.read(serializers.NewOrder, request.data)
 
         def work() -> idempotency.Answer:
             order = services.place(owner=auth.caller(request), **form.wish())
@@ -83,8 +82,7 @@ class Cancellation(views.APIView):
 
     def post(self, request: Request, order_id: UUID) -> Response:
         """Ask for it: what was done is undone, unless the order has ended or cannot be turned round."""
-        form = serializers.Cancellation(data=request.data)
-        form.is_valid(raise_exception=True)
+        form = fields.read(serializers.Cancellation, request.data)
         if not visible(request).filter(pk=order_id).exists():
             raise http.Http404
         actor = auth.caller(request).get_username()
