@@ -6,13 +6,12 @@ door between the two.
 
 from typing import Any
 
-from django.db import IntegrityError, connection, transaction
+from django.db import connection
 
-from sagas import definition, errors, models, moves, transport
+from sagas import definition, errors, journal, models, moves, transport
 from sagas.inbox import receive, remedy
 from sagas.operations import cancel, close, compensate, extend, hold, release, resolve, retry, skip
 from sagas.phases import Bearer, Result, Verdict, perform
-from sagas.states import SagaState, StepState
 from sagas.sweeping import echo, sweep, take_up
 
 __all__ = [
@@ -63,40 +62,9 @@ def begin(
         raise errors.NotInTransaction
     if set(given) != set(saga.given):
         raise errors.MissingFacts(f"{saga} is given {sorted(saga.given)}, not {sorted(given)}.")
-    now = models.database_now()
     instance = models.SagaInstance(
-        name=saga.name,
-        version=saga.version,
-        fingerprint=saga.fingerprint,
-        key=key,
-        facts=given,
-        wake_at=now + moves.grace(),
-        dispatched_at=now,
-        deadline_at=now + saga.deadline,
-        created_at=now,
-        updated_at=now,
+        name=saga.name, version=saga.version, fingerprint=saga.fingerprint, key=key, facts=given
     )
-    try:
-        with transaction.atomic():
-            instance.save(force_insert=True)
-    except IntegrityError as error:
-        if "saga_one_live_per_key" in str(error):
-            raise errors.AlreadyLive(f"A live saga {saga.name} has the key {key!r}.") from error
-        raise
-    models.StepInstance.objects.bulk_create(
-        models.StepInstance(saga=instance, position=position, name=step.name)
-        for position, step in enumerate(saga.steps)
-    )
-    models.Event.objects.bulk_create(
-        [
-            models.Event(saga=instance, at=now, kind="saga.begun", to_state=SagaState.RUNNING, actor=actor),
-            *(
-                models.Event(
-                    saga=instance, at=now, kind="step.planned", subject=step.name, to_state=StepState.PENDING
-                )
-                for step in saga.steps
-            ),
-        ]
-    )
+    journal.begin(instance, grace=moves.grace(), actor=actor)
     transport.after_commit(moves.errand(instance))
     return instance

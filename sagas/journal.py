@@ -62,6 +62,32 @@ def lock(saga_id: uuid.UUID | str, step: str | None = None) -> Locked:
     return Locked(saga=saga, step=instance, now=row[-1])
 
 
+def begin(saga: models.SagaInstance, *, grace: datetime.timedelta, actor: str) -> None:
+    """Write a new instance, its steps and its first event, in one statement.
+
+    Raises:
+        AlreadyLive: a live saga of that name has the key. The transaction is as it was.
+    """
+    declared = saga.definition
+    names = [step.name for step in declared.steps]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _BEGIN,
+            [
+                grace, declared.deadline,
+                saga.pk, saga.name, saga.version, saga.fingerprint, saga.key, saga.state, saga.direction,
+                psycopg_json.Jsonb(saga.facts),
+                states.StepState.PENDING, list(range(len(names))), names, actor,
+            ],
+        )  # fmt: skip
+        row = cursor.fetchone()
+    if row is None:
+        raise errors.AlreadyLive(f"A live saga {saga.name} has the key {saga.key!r}.")
+    saga.created_at = saga.updated_at = saga.dispatched_at = row[0]
+    saga.wake_at, saga.deadline_at = row[0] + grace, row[0] + declared.deadline
+    saga._state.adding = False
+
+
 class Change:
     """What is to become of an instance and its steps, with the events that say why."""
 
@@ -175,6 +201,30 @@ def _expression(value: Any, is_json: bool) -> tuple[str, list[Any]]:
         return "%s", [psycopg_json.Jsonb(value)]
     return "%s", [value]
 
+
+_BEGIN = """
+WITH g AS (
+    INSERT INTO sagas_saga (
+        id, name, version, fingerprint, key, state, direction, facts, position, epoch, dispatches,
+        dispatched_at, wake_at, deadline_at, cancel_reason, cancel_actor
+    )
+    SELECT given.*, 0, 1, 1, clock.now, clock.now + %s, clock.now + %s, '', ''
+    FROM (SELECT %s::uuid, %s, %s::int, %s, %s, %s, %s::int, %s::jsonb) AS given,
+        (SELECT now()) AS clock (now)
+    ON CONFLICT (name, key) WHERE finished_at IS NULL AND closed_at IS NULL DO NOTHING
+    RETURNING id, state, dispatched_at
+), s AS (
+    INSERT INTO sagas_step (
+        saga_id, position, name, state, attempts, undo_attempts, fence, task_id, worker
+    )
+    SELECT g.id, step.position, step.name, %s, 0, 0, 0, '', ''
+    FROM g, unnest(%s::int[], %s::text[]) AS step (position, name)
+), e AS (
+    INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
+    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{}' FROM g
+)
+SELECT dispatched_at FROM g
+"""
 
 _INSERT_EVENTS = (
     "INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, attempt, actor, reason, data)"

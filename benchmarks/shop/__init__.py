@@ -1,0 +1,1 @@
+"""Four local deeds on the database: the same work for the plain chain and for the saga."""

@@ -1,0 +1,3 @@
+"""Nobody calls the benchmark's shop over HTTP."""
+
+urlpatterns: list[object] = []
