@@ -114,6 +114,17 @@ REST_FRAMEWORK = {
 IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")
 """How long a repeated request gets the first answer; clients give up long before."""
 
+FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 24)
+"""Streams and long polls that one web process serves at once. Each takes a thread of its server."""
+
+API_RATE = env.integer("API_RATE", 50)
+API_BURST = env.integer("API_BURST", 1000)
+"""Requests per second that a token may send all the time, and at once after a rest."""
+
+STRANGERS_RATE = env.integer("STRANGERS_RATE", 5)
+STRANGERS_BURST = env.integer("STRANGERS_BURST", 100)
+"""The same for wrong tokens and wrong signatures, by address."""
+
 WEBHOOKS_TO_PRIVATE_ADDRESSES = env.boolean("WEBHOOKS_TO_PRIVATE_ADDRESSES", False)
 """Whether merchants may be told by http and at private addresses: on a developer's machine only."""
 
@@ -172,6 +183,9 @@ PROVIDER_TIMEOUT = env.duration("PROVIDER_TIMEOUT", "5s")
 INVOICING_CNPJ = env.text("INVOICING_CNPJ", "11222333000181")
 INVOICING_STATE = env.text("INVOICING_STATE", "SP")
 """Who issues the invoices, and from which state, whose law says how long they may be cancelled."""
+
+SANDBOX_URL = env.text("SANDBOX_URL", "")
+"""Where the providers' books can be read, if the providers are the sandbox; `manage.py audit` does."""
 
 WEBHOOK_SECRET = env.text("WEBHOOK_SECRET")
 """Shared with the providers, which sign their callbacks with it (Standard Webhooks)."""
