@@ -10,7 +10,7 @@ from django.db import connection
 
 from sagas import definition, errors, journal, models, moves, transport
 from sagas.inbox import receive, remedy
-from sagas.operations import cancel, close, compensate, extend, hold, release, resolve, retry, skip
+from sagas.operations import ask, cancel, close, compensate, extend, hold, release, resolve, retry, skip
 from sagas.phases import Bearer, Result, Verdict, perform
 from sagas.sweeping import echo, sweep, take_up
 
@@ -18,6 +18,7 @@ __all__ = [
     "Bearer",
     "Result",
     "Verdict",
+    "ask",
     "begin",
     "cancel",
     "close",

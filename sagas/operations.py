@@ -30,7 +30,7 @@ def cancel(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance
     """
     with _moving(saga_id) as (locked, change):
         saga, step = locked.saga, locked.step
-        if saga.is_final or moves.past_pivot(saga, step):
+        if _ended(saga) or moves.past_pivot(saga, step):
             raise errors.TooLate(_state(saga, "cannot be cancelled"), state=saga.state)
         if saga.direction == Direction.BACKWARD or saga.cancel_requested_at is not None:
             return saga
@@ -48,7 +48,7 @@ def compensate(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInst
     """
     with _moving(saga_id) as (locked, change):
         saga, step = locked.saga, locked.step
-        if saga.is_final or saga.direction == Direction.BACKWARD or moves.past_pivot(saga, step):
+        if _ended(saga) or saga.direction == Direction.BACKWARD or moves.past_pivot(saga, step):
             raise errors.NotAllowed(_state(saga, "cannot be undone by hand"), state=saga.state)
         change.note("operator.compensate", actor=actor, reason=reason)
         change.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
@@ -64,9 +64,35 @@ def retry(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
     """
     with _moving(saga_id) as (locked, change):
         saga, step = locked.saga, locked.step
-        if saga.is_final or not moves.may_turn(saga, step, locked.now):
+        if _ended(saga) or not moves.may_turn(saga, step, locked.now):
             raise errors.NotAllowed(_state(saga, "has nothing to retry now"), state=saga.state)
         change.note("operator.retry", subject=step.name, actor=actor, reason=reason)
+        _go_on(change, step, actor=actor, reason=reason)
+    return saga
+
+
+def ask(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
+    """Ask the provider now what became of the step at hand, instead of waiting for its word.
+
+    Nothing is asked here: the step is sent on its way, and a step whose outcome is unknown, or that
+    waits, asks before anything else (U2). One that then turns out never to have happened is done, or,
+    where it waited, has failed.
+
+    Raises:
+        NotAllowed: its outcome is not in doubt, nobody can be asked, or an attempt is under way.
+    """
+    with _moving(saga_id) as (locked, change):
+        saga, step = locked.saga, locked.step
+        doubtful = step.state in (StepState.UNKNOWN, StepState.WAITING)
+        if _ended(saga) or not doubtful or saga.direction == Direction.BACKWARD:
+            raise errors.NotAllowed(_state(saga, "has no outcome in doubt"), state=saga.state)
+        if saga.definition.steps[step.position].ask is None:
+            raise errors.NotAllowed(
+                f"{step.name} has nobody to ask: its declaration has no `ask`.", state=saga.state
+            )
+        if not moves.may_turn(saga, step, locked.now):
+            raise errors.NotAllowed(_state(saga, "has an attempt under way"), state=saga.state)
+        change.note("operator.ask", subject=step.name, actor=actor, reason=reason)
         _go_on(change, step, actor=actor, reason=reason)
     return saga
 
@@ -99,7 +125,7 @@ def resolve(
             StepState.WAITING,
         )
         retrying = row.state in (StepState.UNDOING, StepState.PENDING) and bool(row.error)
-        if row.name != step or saga.is_final or not (doubtful or retrying):
+        if row.name != step or _ended(saga) or not (doubtful or retrying):
             raise errors.NotAllowed(
                 _state(saga, f"has no doubt about {step} to be settled"), state=saga.state
             )
@@ -123,7 +149,7 @@ def hold(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
     """
     with _moving(saga_id) as (locked, change):
         saga = locked.saga
-        if saga.is_final or saga.held_at is not None:
+        if _ended(saga) or saga.held_at is not None:
             raise errors.NotAllowed(_state(saga, "cannot be held"), state=saga.state)
         change.note("operator.hold", actor=actor, reason=reason)
         change.set(held_at=NOW)
@@ -155,7 +181,7 @@ def extend(saga_id: uuid.UUID | str, *, by: datetime.timedelta, actor: str, reas
     """
     with _moving(saga_id) as (locked, change):
         saga = locked.saga
-        if saga.is_final or by <= datetime.timedelta(0):
+        if _ended(saga) or by <= datetime.timedelta(0):
             raise errors.NotAllowed(_state(saga, "cannot be given more time"), state=saga.state)
         deadline = max(saga.deadline_at or locked.now, locked.now) + by
         change.note("operator.extend", actor=actor, reason=reason, data={"deadline_at": deadline.isoformat()})
@@ -172,7 +198,7 @@ def skip(saga_id: uuid.UUID | str, *, step: str, actor: str, reason: str) -> Sag
     with _moving(saga_id) as (locked, change):
         saga, row = locked.saga, locked.step
         optional = row.name == step and saga.definition.step(step).optional
-        forward = not saga.is_final and saga.direction == Direction.FORWARD
+        forward = not _ended(saga) and saga.direction == Direction.FORWARD
         if not (optional and forward and row.state in (StepState.PENDING, StepState.FAILED)):
             raise errors.NotAllowed(_state(saga, f"cannot skip {step}"), state=saga.state)
         if saga.state == SagaState.NEEDS_ATTENTION:
@@ -272,6 +298,14 @@ def _go_on(change: Change, row: models.StepInstance, **said: Any) -> None:
 def _dispatch_if_live(change: Change) -> None:
     if not change.saga.is_final:
         moves.dispatch(change)
+
+
+def _ended(saga: SagaInstance) -> bool:
+    """Whether nothing moves it any more: it is final, or was put aside for good.
+
+    The sweep leaves alone what was put aside; sent on again, it would have nobody to look after it.
+    """
+    return saga.is_final or saga.closed_at is not None
 
 
 def _state(saga: SagaInstance, what: str) -> str:
