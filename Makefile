@@ -101,16 +101,16 @@ $(RUNTIME): requirements.txt $(VENV)/made
 	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# Debian ships venv without pip; there the pip of the system installs into the environment.
+# Debian ships venv without pip; there the pip of the system installs into the environment. One that
+# somebody else made is kept, with what is in it.
 $(VENV)/made:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; the python3 here is $$(python3 -V 2>&1)." \
 		"Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1)." >&2; exit 1; }
 	@echo "Making $(VENV) with $$($(PYTHON) -V) ..."
-	@rm -rf $(VENV)
-	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --clear --without-pip $(VENV) && \
-		$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip; } || { rm -rf $(VENV); \
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { $(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check pip; } || { \
 		echo "$(PYTHON) cannot make a virtual environment with pip. Install its venv package" \
 			"(Debian and Ubuntu: apt install python3-venv) and try again." >&2; exit 1; }
 	@echo "$(CURDIR)" > $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth
