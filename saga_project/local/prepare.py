@@ -16,9 +16,9 @@ def main() -> None:
     """Prepare, and tell the tokens on standard output."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
     django.setup()
-    management.call_command("migrate", interactive=False, verbosity=1, stdout=sys.stderr)
+    management.call_command("migrate", interactive=False, verbosity=0, stdout=sys.stderr)
     management.call_command("collectstatic", interactive=False, verbosity=0, stdout=sys.stderr)
-    management.call_command("seed", stdout=sys.stderr)
+    management.call_command("seed_catalogue", stdout=sys.stderr)
     _administrator(os.environ["ADMIN_USER"], os.environ["ADMIN_PASSWORD"])
     print(
         json.dumps(

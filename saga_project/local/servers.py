@@ -79,6 +79,7 @@ class Postgres:
             "max_connections": "200",
             # Every query here is short; compiling one costs more than running it.
             "jit": "off",
+            "log_checkpoints": "off",
             # One line per statement that waits long for a lock tells an operator a lot.
             "log_lock_waits": "on",
             **({} if self.durable else careless),
@@ -159,6 +160,7 @@ class Valkey:
             "appendonly": "yes" if self.durable else "no",
             "appendfsync": "everysec",
             "save": '""',
+            "loglevel": "warning",
             # A queue that is evicted is a queue of lost messages; the sweep would resend them, late.
             "maxmemory-policy": "noeviction",
         }

@@ -151,6 +151,7 @@ class Stack:
         return tokens
 
     def _sandbox(self, env: dict[str, str]) -> supervisor.Program:
+        (self.run / "sandbox").mkdir(mode=0o700, exist_ok=True)
         address = f"{env['SANDBOX_URL']}/healthz"
         return _program(
             "sandbox",
@@ -199,6 +200,8 @@ class Stack:
             ],
             env,
             ready=lambda log: " ready." in log,
+            # Every second, or every few: worth a look in the log, not on the terminal.
+            hush=r"Task sagas\.(sweep|echo)\[",
         )
 
     def _beat(self, env: dict[str, str]) -> supervisor.Program:
@@ -207,6 +210,7 @@ class Stack:
             ["beat", f"--schedule={self.run / 'beat-schedule'}", "--pidfile=", "--loglevel=INFO"],
             env,
             ready=lambda log: "beat: Starting" in log,
+            hush=r"Scheduler: Sending due task",
         )
 
     def _flower(self, env: dict[str, str]) -> supervisor.Program:
@@ -276,8 +280,9 @@ def _celery(
     arguments: list[str],
     env: dict[str, str],
     ready: collections.abc.Callable[[str], bool],
+    hush: str | None = None,
 ) -> supervisor.Program:
-    return _program(name, ["celery", "--app=saga_project", "--no-color", *arguments], env, ready)
+    return _program(name, ["celery", "--app=saga_project", "--no-color", *arguments], env, ready, hush)
 
 
 def _program(
@@ -285,6 +290,7 @@ def _program(
     module: list[str],
     env: dict[str, str],
     ready: collections.abc.Callable[[str], bool],
+    hush: str | None = None,
 ) -> supervisor.Program:
     def launch(log: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -297,7 +303,7 @@ def _program(
             start_new_session=True,
         )
 
-    return supervisor.Program(name=name, launch=launch, ready=ready)
+    return supervisor.Program(name=name, launch=launch, ready=ready, hush=hush)
 
 
 def _secrets(run: pathlib.Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,9 @@ class Program:
 
     stop: tuple[str, ...] = GENTLY
     """Signals, one after the other, each with its share of patience."""
+
+    hush: str | None = None
+    """Lines that this expression finds something in stay in the log; the terminal is spared them."""
 
     patience_s: float = 60
 
@@ -175,7 +179,7 @@ class Supervisor:
     def _launch(self, program: Program) -> _Running:
         if self._stop_asked.is_set():
             raise Stopped
-        with self._logs.open(program.name) as log:
+        with self._logs.open(program.name, hush=program.hush) as log:
             log_start = log.tell()
             running = _Running(
                 program=program,
@@ -288,19 +292,22 @@ class _Logs:
     COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
     def __init__(self, place: pathlib.Path, *, verbose: bool) -> None:
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in place.glob("*.log"):
             old.replace(old.with_suffix(".log.old"))
         self._place = place
         self._verbose = verbose
         self._colourful = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._read_to: dict[str, int] = {}
+        self._hushed: dict[str, re.Pattern[str]] = {}
         self._pen = threading.Lock()
         self._closed = threading.Event()
         self._follower = threading.Thread(target=self._follow, daemon=True)
         self._follower.start()
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str, hush: str | None = None) -> IO[bytes]:
+        if hush:
+            self._hushed[name] = re.compile(hush)
         self._read_to.setdefault(name, 0)
         return self._path(name).open("ab")
 
@@ -310,8 +317,9 @@ class _Logs:
             return log.read().decode(errors="replace")
 
     def tail(self, name: str) -> str:
-        lines = self.read(name, 0).splitlines()[-20:]
-        return f" The end of {self._path(name)}:\n" + "\n".join(lines) if lines else ""
+        """The end of its log, for those who have not just seen it on the terminal."""
+        lines = [] if self._verbose else self.read(name, 0).splitlines()[-20:]
+        return "\n".join([f" Its log is {self._path(name)}.", *lines])
 
     def say(self, name: str, text: str) -> None:
         with self._pen:
@@ -339,7 +347,9 @@ class _Logs:
                 whole, _, _ = log.read().rpartition(b"\n")
             if whole:
                 self._read_to[name] += len(whole) + 1
-                self.say(name, whole.decode(errors="replace"))
+                lines = whole.decode(errors="replace").splitlines()
+                hushed = self._hushed.get(name)
+                self.say(name, "\n".join(line for line in lines if not (hushed and hushed.search(line))))
 
     def _print(self, name: str, line: str) -> None:
         label = f"{name:<10}|"

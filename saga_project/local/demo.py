@@ -1,0 +1,457 @@
+"""`make demo`: orders of every fate on real parts, then a crowd in bad weather, then the audit.
+
+On servers and ports of its own, so that it runs beside `make up`. It talks to the shop as any client
+does, over HTTP; only the worker's death and the emptied broker are its own doing. It ends with 0 only
+if every order came to the end that was foretold and the books agree.
+"""
+
+import collections
+import collections.abc
+import concurrent.futures
+import contextlib
+import datetime
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from typing import Any
+
+import httpx
+import redis
+import rich.box
+import rich.console
+import rich.progress
+import rich.table
+
+from saga_project.local import fates, runfile, servers, stack, supervisor
+
+RUN = runfile.ROOT / ".run" / "demo"
+
+LIMITS = {
+    # Short, so that the silent carrier and the unpaid PIX are seen to their end.
+    "PIX_LIMIT": "15s",
+    "PIX_POLL": "3s",
+    "DELIVERY_LIMIT": "25s",
+    "DELIVERY_POLL": "3s",
+}
+
+SEED = 7
+
+WEATHER: dict[str, Any] = {
+    "error_rate": 0.05,
+    "lost_reply_rate": 0.05,
+    "latency_ms": [5, 60],
+    "duplicate_webhook_rate": 0.2,
+    "drop_webhook_rate": 0.1,
+    "seed": SEED,
+}
+
+CROWD = 200
+
+FINAL = ("fulfilled", "cancelled", "attention")
+
+PATIENCE_S = {"fates": 60, "crowd": 110}
+"""What a slow machine may need; here it takes a third of that."""
+
+Json = dict[str, Any]
+
+
+class Shop:
+    """The shop as its clients see it, and the outside world beside it."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self._sandbox = env["SANDBOX_URL"]
+        limits = httpx.Limits(max_connections=40)
+        self._http = httpx.Client(
+            base_url=f"{env['WEB_URL']}/api/v1",
+            headers={"Authorization": f"Token {env['API_TOKEN']}"},
+            timeout=30,
+            limits=limits,
+        )
+
+    def place(self, wish: Json, key: str) -> httpx.Response:
+        """Place an order; told to come back later, come back later."""
+        while True:
+            answer = self._http.post("/orders", json=wish, headers={"Idempotency-Key": key})
+            if answer.status_code not in (409, 429):
+                answer.raise_for_status()
+                return answer
+            time.sleep(float(answer.headers.get("Retry-After", 1)))
+
+    def cancel(self, order_id: str, reason: str) -> None:
+        """Ask for the end of an order."""
+        self._http.post(f"/orders/{order_id}/cancel", json={"reason": reason}).raise_for_status()
+
+    def orders(self) -> dict[str, Json]:
+        """All of the caller's orders, by id."""
+        found: dict[str, Json] = {}
+        page: str | None = "/orders?limit=100"
+        while page:
+            answer = self._http.get(page).raise_for_status().json()
+            found |= {order["id"]: order for order in answer["results"]}
+            page = answer["next"]
+        return found
+
+    def products(self) -> list[str]:
+        """What the shop has most of, so that a crowd does not sell it out."""
+        answer = self._http.get("/products?limit=100").raise_for_status().json()
+        plenty = sorted(answer["results"], key=lambda product: -product["available"])
+        return [product["sku"] for product in plenty[:8]]
+
+    def pay_pix(self, key: str) -> None:
+        """What a customer does in the bank's app."""
+        httpx.post(f"{self._sandbox}/pix/{key}/pay", timeout=30).raise_for_status()
+
+    def change_weather(self, weather: Json) -> None:
+        """Turn random faults of the outside world on, or with nothing off."""
+        httpx.post(f"{self._sandbox}/faults", json=weather, timeout=30).raise_for_status()
+
+    def books(self) -> Json:
+        """What the bank, the fiscal authority and the carrier have written down themselves."""
+        books: Json = httpx.get(f"{self._sandbox}/books", timeout=30).raise_for_status().json()
+        return books
+
+
+class Demo:
+    """One run: what was placed, and what is wrong with it."""
+
+    def __init__(self, shop: Shop, env: dict[str, str], console: rich.console.Console) -> None:
+        self.shop = shop
+        self.env = env
+        self.console = console
+        self.placed: dict[str, fates.Fate] = {}
+        self.orders: dict[str, Json] = {}
+        self.wrong: list[str] = []
+        self._meddled: set[str] = set()
+        self._products = shop.products()
+
+    def place(self, fate: fates.Fate) -> None:
+        """Place an order with this fate."""
+        sku = self._products[len(self.placed) % len(self._products)]
+        key, wish = f"demo-{uuid.uuid4()}", fates.body(fate, sku)
+        if fate.meddle == "send twice":
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                first, second = pool.map(lambda _: self.shop.place(wish, key), range(2))
+            self.expect(first.content == second.content, "two submissions with one key: two answers (D8)")
+        else:
+            first = self.shop.place(wish, key)
+        self.placed[first.json()["id"]] = fate
+
+    def follow(self, title: str, begun: collections.abc.Callable[[int], None], patience_s: float) -> None:
+        """Look on, with a progress bar, until all orders placed so far have come to an end.
+
+        Meanwhile the customers meddle, and `begun` is told how many have ended.
+        """
+        patience = time.monotonic() + patience_s
+        with _Progress(self.console, title) as progress:
+            while True:
+                self.orders = self.shop.orders()
+                ended = [id_ for id_ in self.placed if self.orders[id_]["status"] in FINAL]
+                counts = collections.Counter(self.orders[id_]["status"] for id_ in self.placed)
+                progress.show(len(ended), len(self.placed), counts)
+                if len(ended) == len(self.placed):
+                    return
+                if time.monotonic() > patience:
+                    self.wrong.append(
+                        f"after {patience_s:g} s {len(self.placed) - len(ended)} orders had not ended"
+                    )
+                    return
+                begun(len(ended))
+                for id_, fate in self.placed.items():
+                    self._meddle(self.orders[id_], fate)
+                time.sleep(0.5)
+
+    def expect(self, holds: bool, otherwise: str) -> None:
+        """Note what does not hold."""
+        if not holds:
+            self.wrong.append(otherwise)
+
+    def _meddle(self, order: Json, fate: fates.Fate) -> None:
+        """What the customer does, once the order has come to the point where it can be done."""
+        id_, key, age_s = order["id"], order["payment"]["key"], _age_s(order)
+        waits = order["payment"]["status"] == "awaiting_payment"
+        under_way = order["shipment"]["status"] == "in_transit"
+        match fate.meddle:
+            case _ if id_ in self._meddled:
+                return
+            case "pay" if waits:
+                self.shop.pay_pix(key)
+            case "pay late" if waits and age_s > 6:
+                self.shop.pay_pix(key)
+            case "cancel" if under_way:
+                self.shop.cancel(id_, "The customer has changed their mind.")
+            case "cancel, then pay" if waits:
+                self.shop.cancel(id_, "The customer has changed their mind.")
+                return  # And pays when that is done.
+            case "cancel, then pay" if order["status"] == "cancelled":
+                self.shop.pay_pix(key)
+            case _:
+                return
+        self._meddled.add(id_)
+
+    def check_fates(self) -> None:
+        """Each of the orders so far came to exactly the end that was foretold."""
+        for id_, fate in self.placed.items():
+            order = self.orders[id_]
+            saw = (order["status"], *fates.became(order))
+            self.expect(
+                saw == (fate.ends, *fate.steps), f"{fate.name}: {saw}, not {(fate.ends, *fate.steps)}"
+            )
+
+    def check_crowd(self, crowd: list[str]) -> None:
+        """Nobody in the crowd is left in the middle, and the weather has changed nobody's fate."""
+        for id_ in crowd:
+            order, fate = self.orders[id_], self.placed[id_]
+            self.expect(
+                order["status"] == fate.ends,
+                f"{order['number']} ({fate.name}): {order['status']}, not {fate.ends}",
+            )
+
+    def check_money(self) -> None:
+        """The bank's own books: the total of what was fulfilled, nothing of what was cancelled (M1)."""
+        charges = {charge["key"]: charge for charge in self.shop.books()["charges"]}
+        for id_ in self.placed:
+            order = self.orders[id_]
+            charge = charges.get(order["payment"]["key"], {"captured": 0, "refunded": 0})
+            kept, total = charge["captured"] - charge["refunded"], order["total"]["amount"]
+            due = {"fulfilled": total, "cancelled": 0}.get(order["status"], kept)
+            self.expect(kept == due, f"{order['number']}: the bank holds {kept}, it should hold {due} (M1)")
+
+    def fate_table(self, ids: list[str]) -> rich.table.Table:
+        """One line per order: what was done, what was undone, how it ended, and how long that took."""
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+        for title in ("Order", "Fate", "Done", "Undone", "Ended"):
+            table.add_column(title)
+        table.add_column("Time", justify="right")
+        for id_ in ids:
+            order = self.orders[id_]
+            became = dict(zip(fates.STEPS, fates.became(order), strict=True))
+            done = [name for name, word in became.items() if word in ("done", "undone", "stuck")]
+            done += [f"[red]{name} failed[/]" for name, word in became.items() if word == "failed"]
+            undone = [name for name, word in reversed(became.items()) if word == "undone"]
+            undone += [f"[red]{name} refused[/]" for name, word in became.items() if word == "stuck"]
+            table.add_row(
+                order["number"],
+                self.placed[id_].name,
+                ", ".join(done),
+                ", ".join(undone),
+                _coloured(order["status"]),
+                f"{_took_s(order):.1f} s",
+            )
+        return table
+
+    def crowd_table(self, ids: list[str]) -> rich.table.Table:
+        """One line per fate in the crowd."""
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("Fate")
+        for title in ("Orders", "Fulfilled", "Cancelled", "Other", "Median time", "Longest"):
+            table.add_column(title, justify="right")
+        by_fate: dict[str, list[Json]] = collections.defaultdict(list)
+        for id_ in ids:
+            by_fate[self.placed[id_].name].append(self.orders[id_])
+        for name, orders in by_fate.items():
+            counts = collections.Counter(order["status"] for order in orders)
+            times = sorted(_took_s(order) for order in orders)
+            other = len(orders) - counts["fulfilled"] - counts["cancelled"]
+            table.add_row(
+                name,
+                *(str(number) for number in (len(orders), counts["fulfilled"], counts["cancelled"], other)),
+                f"{times[len(times) // 2]:.1f} s",
+                f"{times[-1]:.1f} s",
+            )
+        return table
+
+
+class _Progress:
+    """A bar and counts: alive on a terminal, a line now and then in a file."""
+
+    def __init__(self, console: rich.console.Console, title: str) -> None:
+        self._console = console
+        self._title = title
+        self._said_at = 0.0
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("[bold]{task.description}[/]"),
+            rich.progress.BarColumn(),
+            rich.progress.MofNCompleteColumn(),
+            rich.progress.TimeElapsedColumn(),
+            rich.progress.TextColumn("{task.fields[counts]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task(title, total=None, counts="")
+
+    def __enter__(self) -> "_Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, ended: int, of: int, counts: collections.Counter[str]) -> None:
+        text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+        self._bar.update(self._task, completed=ended, total=of, counts=text)
+        if not self._console.is_terminal and (ended == of or time.monotonic() > self._said_at + 5):
+            self._said_at = time.monotonic()
+            self._console.print(f"{self._title}: {ended} of {of} ended; {text}")
+
+
+def run(console: rich.console.Console) -> int:
+    """The whole demo; 0 if every rule held."""
+    begun_at = time.monotonic()
+    with _stack(console) as env:
+        demo = Demo(Shop(env), env, console)
+        console.print(f"The stack is up after {time.monotonic() - begun_at:.0f} s.")
+        for fate in fates.FATES:
+            demo.place(fate)
+        demo.follow("One order of each fate", lambda ended: None, PATIENCE_S["fates"])
+        demo.check_fates()
+        fated = list(demo.placed)
+        _crowd(demo)
+        crowd = [id_ for id_ in demo.placed if id_ not in fated]
+        demo.check_crowd(crowd)
+        demo.check_money()
+        console.print(demo.fate_table(fated))
+        console.print(demo.crowd_table(crowd))
+        _audit(demo)
+    seconds = time.monotonic() - begun_at
+    if demo.wrong:
+        console.print(f"[bold red]Not every rule held[/] ({seconds:.0f} s):", *demo.wrong, sep="\n  ")
+        console.print(f"The logs are in {RUN / 'log'}.")
+        return 1
+    console.print(
+        f"[bold green]Every rule held[/]: {len(demo.placed)} orders, each completed whole or undone whole"
+        f" or waiting for a person, and every book agrees ({seconds:.0f} s)."
+    )
+    console.print(NEXT, highlight=False)
+    return 0
+
+
+NEXT = """
+Try it yourself: `make up` starts the same stack and keeps it. Then, in another shell:
+
+  . .run/env
+  curl -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/products
+  curl -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/orders
+  curl $SANDBOX_URL/books
+
+The admin is at $WEB_URL/admin/ (http://127.0.0.1:8000/admin/), Flower at $FLOWER_URL
+(http://127.0.0.1:5555); `make up` prints both, and who may log in."""
+
+
+def _crowd(demo: Demo) -> None:
+    """Two hundred orders at once, in bad weather; a worker dies, and the broker forgets everything."""
+    people = fates.crowd(CROWD, seed=SEED)
+    demo.shop.change_weather(WEATHER)
+    before = len(demo.placed)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        list(pool.map(demo.place, people))
+    ended_before = sum(order["status"] in FINAL for order in demo.shop.orders().values())
+    disasters: list[tuple[float, str, collections.abc.Callable[[], None]]] = [
+        (0.2, "A worker dies (SIGKILL)", lambda: _kill_worker("payments")),
+        (0.5, "The broker forgets everything (FLUSHALL)", lambda: _empty_broker(demo.env)),
+    ]
+
+    def strike(ended: int) -> None:
+        while disasters and ended - before >= disasters[0][0] * len(people):
+            _, what, befall = disasters.pop(0)
+            befall()
+            demo.console.print(f"[yellow]{what}[/] after {ended - before} of {len(people)} orders.")
+
+    demo.follow("A crowd in bad weather", strike, PATIENCE_S["crowd"])
+    demo.shop.change_weather({})
+    demo.expect(not disasters, f"nothing was left to break when it was time ({ended_before} had ended)")
+
+
+def _kill_worker(queue: str) -> None:
+    # The whole process group: neither the worker nor its pool gets to say goodbye.
+    os.killpg(supervisor.processes(RUN)[queue], signal.SIGKILL)
+
+
+def _empty_broker(env: dict[str, str]) -> None:
+    with redis.Redis.from_url(env["BROKER_URL"]) as client:
+        client.flushall()
+
+
+def _audit(demo: Demo) -> None:
+    done = subprocess.run(
+        [sys.executable, "manage.py", "audit"],
+        cwd=runfile.ROOT,
+        env=os.environ | demo.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    demo.console.print(f"{done.stdout}{done.stderr}".rstrip(), highlight=False, markup=False)
+    demo.expect(done.returncode == 0, f"manage.py audit ended with {done.returncode}")
+
+
+@contextlib.contextmanager
+def _stack(console: rich.console.Console) -> collections.abc.Iterator[dict[str, str]]:
+    """The stack on free ports, with empty books; gone at the end, whatever happens.
+
+    It hangs on a pipe: if this process dies, the stack sees the end of it and stops.
+    """
+    web, flower, sandbox = (servers.free_port() for _ in range(3))
+    stack.Stack(run=RUN, web_port=web, flower_port=flower, sandbox_port=sandbox).discard()
+    RUN.mkdir(parents=True)
+    ours = {
+        "RUN_DIR": str(RUN),
+        "WEB_PORT": str(web),
+        "FLOWER_PORT": str(flower),
+        "SANDBOX_PORT": str(sandbox),
+    }
+    # Nobody's own servers: the demo empties the broker.
+    around = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "BROKER_URL")}
+    with (RUN / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "saga_project.local.stack", "up", "--while-open"],
+            cwd=runfile.ROOT,
+            env=around | LIMITS | ours,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with console.status("Starting PostgreSQL, Valkey, the sandbox, web, workers, beat and Flower ..."):
+            while not (RUN / "env").exists():
+                if process.poll() is not None:
+                    raise SystemExit(f"The stack did not start:\n{_tail(RUN / 'output')}")
+                time.sleep(0.1)
+        yield runfile.read(RUN / "env")
+    finally:
+        with console.status("Stopping ..."):
+            assert process.stdin
+            process.stdin.close()
+            process.wait()
+
+
+def _tail(path: pathlib.Path) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-30:])
+
+
+def _age_s(order: Json) -> float:
+    return (datetime.datetime.now(datetime.UTC) - _instant(order["created_at"])).total_seconds()
+
+
+def _took_s(order: Json) -> float:
+    return (_instant(order["updated_at"]) - _instant(order["created_at"])).total_seconds()
+
+
+def _instant(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text)
+
+
+def _coloured(status: str) -> str:
+    colour = {"fulfilled": "green", "cancelled": "yellow", "attention": "magenta"}.get(status, "red")
+    return f"[{colour}]{status}[/]"
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run(rich.console.Console()))
+    except KeyboardInterrupt:
+        sys.exit(130)
