@@ -95,14 +95,21 @@ assert set(SAGA) == _declared(states.SAGA_MOVES), "a saga's move without its rea
 assert set(FORWARD) | set(BACKWARD) == _declared(states.STEP_MOVES), "a step's move without its reason"
 assert not set(FORWARD) & set(BACKWARD), "a move is drawn once"
 
+_FINAL = [
+    str(state)
+    for table in (states.SAGA_MOVES, states.STEP_MOVES)
+    for state, targets in table.items()
+    if not targets
+]
+
 
 def parts() -> dict[str, str]:
     """What is generated, by the name in the markers."""
     return {
         "saga states": table(SagaState),
-        "saga moves": diagram(SAGA),
+        "saga moves": diagram(SAGA, first=SagaState.RUNNING),
         "step states": table(StepState),
-        "step moves forward": diagram(FORWARD),
+        "step moves forward": diagram(FORWARD, first=StepState.PENDING),
         "step moves back": diagram(BACKWARD),
     }
 
@@ -113,15 +120,16 @@ def table(members: type[models.TextChoices]) -> str:
     return "\n".join(["| State | Meaning |", "|---|---|", *rows])
 
 
-def diagram(moves: Moves) -> str:
+def diagram(moves: Moves, *, first: str | None = None) -> str:
     """The moves as lettered edges, with a line under the drawing for each letter."""
     letters = dict(zip(moves, string.ascii_lowercase, strict=False))
     assert len(letters) == len(moves), "more moves than letters"
-    sources = {source for source, _ in moves}
-    edges = [f"    {source} --> {target}: {letter}" for (source, target), letter in letters.items()]
-    ends = [f"    {target} --> [*]" for target in dict.fromkeys(t for _, t in moves) if target not in sources]
+    drawn = {state for move in moves for state in move}
+    edges = [f"    [*] --> {first}"] if first else []
+    edges += [f"    {source} --> {target}: {letter}" for (source, target), letter in letters.items()]
+    edges += [f"    {state} --> [*]" for state in _FINAL if state in drawn]
     lines = [f"- **{letters[move]}** `{move[0]}` → `{move[1]}`: {why}" for move, why in moves.items()]
-    return "\n".join(["```mermaid", "stateDiagram-v2", *edges, *ends, "```", "", *lines])
+    return "\n".join(["```mermaid", "stateDiagram-v2", *edges, "```", "", *lines])
 
 
 def sentences(members: type[models.TextChoices]) -> dict[str, str]:

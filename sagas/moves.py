@@ -284,25 +284,22 @@ def failure(
         "step": step.name if step else None,
         "kind": kind,
         "error": type(error).__name__ if error is not None else None,
-        "message": message or (_speak(error, step) if error is not None else ""),
+        "message": message or (_speak(error, step, kind) if error is not None else ""),
         "attempt": step.attempts if step else None,
         "clock": clock,
         "at": now.isoformat(),
     }
 
 
-def _speak(error: BaseException, step: models.StepInstance | None) -> str:
-    """The error's words, with every fact that the saga was given struck out."""
+def _speak(error: BaseException, step: models.StepInstance | None, kind: str) -> str:
+    """The error's words. Those of a bug are nobody's choice: what the saga was given is struck out (A3)."""
     text = str(error)[:500] or type(error).__name__
-    secrets = sorted(set(_leaves(step.saga.facts if step else {})), key=len, reverse=True)
-    for secret in secrets:
+    if kind != "bug":
+        return text
+    for secret in sorted(set(_leaves(step.saga.facts if step else {})), key=len, reverse=True):
         text = text.replace(secret, "[given]")
     frames = traceback.extract_tb(error.__traceback__)
-    return text if not frames or not _is_bug(error) else f"{text} (in {frames[-1].name})"
-
-
-def _is_bug(error: BaseException) -> bool:
-    return type(error).__module__ == "builtins"
+    return f"{text} (in {frames[-1].name})" if frames else text
 
 
 def _leaves(value: Any) -> list[str]:

@@ -210,7 +210,7 @@ def _sweep_signals(limit: int) -> None:
         saga_id, _, name = step_key.partition(".")
         saga = SagaInstance.objects.filter(pk=saga_id).first()
         if saga is not None:
-            transport.current().remedy(pk, saga.definition.step(name).queue)
+            transport.send_remedy(pk, saga.definition.step(name).queue)
 
 
 def _probe_queues() -> None:
@@ -230,10 +230,7 @@ def _probe_queues() -> None:
                 queue.save(update_fields=["probed_at"])
                 sent.append((name, now))
     for name, at in sent:
-        try:
-            transport.current().probe(name, at)
-        except Exception:
-            logger.warning("could not send a probe to queue %s", name, exc_info=True)
+        transport.send_probe(name, at)
 
 
 def _probe_due(queue: models.Queue, now: datetime.datetime) -> bool:

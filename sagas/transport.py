@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from django.conf import settings
@@ -83,13 +83,26 @@ def after_commit(errand: Errand) -> None:
 
 
 def send(errand: Errand) -> None:
-    """Send the errand now. If that fails the row still says what is due, and the sweep sends it (D1)."""
+    """Send the errand now."""
+    _try(lambda: current().send(errand), f"saga {errand.saga_id}, epoch {errand.epoch}")
+
+
+def send_remedy(signal_id: int, queue: str) -> None:
+    """Have a late callback's remedy tried now."""
+    _try(lambda: current().remedy(signal_id, queue), f"remedy {signal_id}")
+
+
+def send_probe(queue: str, sent_at: datetime.datetime) -> None:
+    """Send a probe now."""
+    _try(lambda: current().probe(queue, sent_at), f"probe of queue {queue}")
+
+
+def _try(publish: Callable[[], None], what: str) -> None:
+    """Publish, and go on if that fails: the row still says what is due, and the sweep publishes it (D1).
+
+    Whatever a broker's client may raise counts as failure, and none of it proves that nothing was sent.
+    """
     try:
-        current().send(errand)
+        publish()
     except Exception:
-        logger.warning(
-            "saga %s: could not publish, the sweep will (epoch %d)",
-            errand.saga_id,
-            errand.epoch,
-            exc_info=True,
-        )
+        logger.warning("%s: could not publish; the sweep will", what, exc_info=True)
