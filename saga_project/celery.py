@@ -58,19 +58,20 @@ app.conf.update(
     # two and CONN_HEALTH_CHECKS keep it for the life of the process and replace it when it is dead.
     CELERY_DB_REUSE_MAX=1_000_000_000,
 )
-if settings.CELERY_BROKER_URL.startswith(("redis", "valkey")):
-    app.conf.broker_transport_options = {
+REDIS = settings.CELERY_BROKER_URL.startswith(("redis", "valkey"))
+app.conf.broker_transport_options = (
+    {
         "visibility_timeout": REDELIVERY_S,
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
-        # A publisher gives up on a hung broker; a worker polls with one second and never nears it.
+        # A worker polls for a second at a time; five mean that the broker hangs.
         "socket_timeout": 5,
         "socket_connect_timeout": 1,
         "socket_keepalive": True,
         "health_check_interval": 25,
     }
-else:
-    app.conf.broker_transport_options = {
+    if REDIS
+    else {
         # Without confirms a crashing broker loses messages that it had accepted.
         "confirm_publish": True,
         "confirm_timeout": 3,
@@ -78,6 +79,7 @@ else:
         "read_timeout": 5,
         "write_timeout": 5,
     }
+)
 app.autodiscover_tasks()
 
 
@@ -87,16 +89,13 @@ def publish_in_haste() -> None:
     The order is committed by then, and the sweep publishes what could not be. Workers must not do so:
     they wait for messages on the same kind of connection, a second at a time.
     """
+    timeouts = (
+        {"socket_timeout": 0.4, "socket_connect_timeout": 0.3}
+        if REDIS
+        else {"connect_timeout": 0.4, "read_timeout": 0.4, "write_timeout": 0.4, "confirm_timeout": 0.4}
+    )
+    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **timeouts}
     app.conf.task_publish_retry_policy = {"max_retries": 0, "interval_start": 0}
-    app.conf.broker_transport_options = {
-        **app.conf.broker_transport_options,
-        "socket_timeout": 0.4,
-        "socket_connect_timeout": 0.3,
-        "connect_timeout": 0.4,
-        "read_timeout": 0.4,
-        "write_timeout": 0.4,
-        "confirm_timeout": 0.4,
-    }
 
 
 @signals.task_prerun.connect
