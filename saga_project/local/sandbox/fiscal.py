@@ -1,5 +1,6 @@
 """The fiscal authority: it authorizes invoices, and cancels them while the law allows."""
 
+import itertools
 import sqlite3
 import time
 
@@ -112,6 +113,8 @@ def _duplicate(page: sqlite3.Connection, body: answers.Json) -> answers.Answer |
 def _rejected(page: sqlite3.Connection, body: answers.Json) -> answers.Answer | None:
     if body["tax_id"] == REJECTED_TAX_ID:
         return answers.no(422, "rejected", "The recipient's registration is irregular.")
+    if not _says(body["access_key"], body["series"], body["number"]):
+        return answers.no(422, "rejected", "The access key does not belong to this series and number.")
     if body["kind"] == "sale":
         return None
     sale = page.execute(
@@ -124,6 +127,17 @@ def _rejected(page: sqlite3.Connection, body: answers.Json) -> answers.Answer | 
     if body["currency"] != sale["currency"] or returned + body["total"] > sale["total"]:
         return answers.no(422, "rejected", "No more can be returned than was sold.")
     return None
+
+
+def _says(access_key: str, series: int, number: int) -> bool:
+    """Whether the access key is one of an NF-e (55) of this series and number, with a right check digit.
+
+    cUF AAMM CNPJ mod serie nNF tpEmis cNF cDV, of 2, 4, 14, 2, 3, 9, 1, 8 and 1 digits.
+    """
+    weights = itertools.cycle(range(2, 10))
+    rest = sum(int(digit) * weight for digit, weight in zip(access_key[-2::-1], weights, strict=False)) % 11
+    check_digit = 0 if rest < 2 else 11 - rest
+    return access_key[20:34] == f"55{series:03}{number:09}" and int(access_key[-1]) == check_digit
 
 
 def _returned(page: sqlite3.Connection, access_key: str) -> int:

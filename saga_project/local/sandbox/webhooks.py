@@ -14,8 +14,6 @@ import uuid
 
 from saga_project.local.sandbox import answers, books, world
 
-RETRY_AFTER_S = (0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 8.0)
-"""Eight tries in about thirty seconds; who was away longer has to ask."""
 DUPLICATE_AFTER_S = 0.2
 SEND_TIMEOUT_S = 10.0
 SENDERS = 8
@@ -155,7 +153,7 @@ class Deliverer(threading.Thread):
         return str(response.status)
 
     def _record(self, row: sqlite3.Row, outcome: str) -> None:
-        now = time.time()
+        now, retry_after_s = time.time(), self._here.settings.webhook_retry_after_s
         with self._here.books.transaction() as page:
             page.execute(
                 "UPDATE webhooks SET attempts = attempts + 1, last = ? WHERE id = ?", (outcome, row["id"])
@@ -166,8 +164,8 @@ class Deliverer(threading.Thread):
                     " state = CASE WHEN copies > 1 THEN 'queued' ELSE 'delivered' END WHERE id = ?",
                     (now, now + DUPLICATE_AFTER_S, row["id"]),
                 )
-            elif row["attempts"] < len(RETRY_AFTER_S):
-                again_at = now + RETRY_AFTER_S[row["attempts"]]
+            elif row["attempts"] < len(retry_after_s):
+                again_at = now + retry_after_s[row["attempts"]]
                 page.execute("UPDATE webhooks SET next_at = ? WHERE id = ?", (again_at, row["id"]))
             else:
                 page.execute("UPDATE webhooks SET state = 'given_up' WHERE id = ?", (row["id"],))

@@ -4,8 +4,9 @@ import base64
 import binascii
 import collections.abc
 import dataclasses
-import math
+import re
 import urllib.parse
+from typing import Any
 
 from saga_project.local.sandbox import answers, books, faults
 
@@ -21,6 +22,8 @@ class Settings:
     webhook_target: str | None = None
     """Where callbacks go, without the path; None keeps them queued in the books."""
     webhook_secret: bytes = b""
+    webhook_retry_after_s: tuple[float, ...] = (0.5, 1, 2, 4, 6, 8, 8)
+    """Eight tries in about thirty seconds; who was away longer has to ask."""
     pix_autopay_after_s: float | None = None
     """After this a PIX charge pays itself; None leaves that to `POST /pix/{key}/pay`."""
     carrier_pace_s: float = 0.5
@@ -52,22 +55,23 @@ def read_settings(environ: collections.abc.Mapping[str, str]) -> Settings:
     """The settings of the environment; raises Misconfigured rather than guess."""
     target = environ.get("WEBHOOK_TARGET") or None
     secret = environ.get("WEBHOOK_SECRET", "")
-    if target is not None:
-        _require_target(target)
-    return Settings(
-        webhook_target=target.rstrip("/") if target else None,
-        webhook_secret=_secret(secret) if target or secret else b"",
-        pix_autopay_after_s=_seconds(environ, "PIX_AUTOPAY_AFTER_S", None),
-        carrier_pace_s=_seconds(environ, "CARRIER_PACE_S", 0.5) or 0.0,
-        fiscal_cancel_window_s=_seconds(environ, "FISCAL_CANCEL_WINDOW_S", 24 * 60 * 60) or 0.0,
-        seed=_seed(environ.get("SEED", "0")),
-    )
+    given: dict[str, Any] = {
+        "webhook_target": _target(target) if target else None,
+        "webhook_secret": _secret(secret) if target or secret else None,
+        "webhook_retry_after_s": _delays(environ.get("WEBHOOK_RETRY_AFTER_S", "")),
+        "pix_autopay_after_s": _seconds(environ, "PIX_AUTOPAY_AFTER_S"),
+        "carrier_pace_s": _seconds(environ, "CARRIER_PACE_S"),
+        "fiscal_cancel_window_s": _seconds(environ, "FISCAL_CANCEL_WINDOW_S"),
+        "seed": _seed(environ.get("SEED", "")),
+    }
+    return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-def _require_target(target: str) -> None:
+def _target(target: str) -> str:
     parts = urllib.parse.urlsplit(target)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Misconfigured("WEBHOOK_TARGET must be an address such as http://127.0.0.1:8000.")
+    return target.rstrip("/")
 
 
 def _secret(secret: str) -> bytes:
@@ -80,21 +84,31 @@ def _secret(secret: str) -> bytes:
     return decoded
 
 
-def _seconds(environ: collections.abc.Mapping[str, str], name: str, default: float | None) -> float | None:
-    value = environ.get(name, "").strip()
+def _delays(value: str) -> tuple[float, ...] | None:
     if not value:
-        return default
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
+        return None
+    delays = [delay for part in value.split(",") if (delay := _number(part)) is not None]
+    if len(delays) != len(value.split(",")):
+        raise Misconfigured("WEBHOOK_RETRY_AFTER_S must be seconds with commas between, such as 0.5,1,2.")
+    return tuple(delays)
+
+
+def _seconds(environ: collections.abc.Mapping[str, str], name: str) -> float | None:
+    value = environ.get(name, "")
+    if not value:
+        return None
+    seconds = _number(value)
+    if seconds is None:
         raise Misconfigured(f"{name} must be a number of seconds, such as 0.5.")
     return seconds
 
 
-def _seed(value: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise Misconfigured("SEED must be a whole number.") from None
+def _seed(value: str) -> int | None:
+    if value and not re.fullmatch(r"-?\d{1,18}", value, re.ASCII):
+        raise Misconfigured("SEED must be a whole number of up to 18 digits.")
+    return int(value) if value else None
+
+
+def _number(value: str) -> float | None:
+    """A number that is no less than nothing; None where it is none."""
+    return float(value) if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value.strip(), re.ASCII) else None

@@ -13,18 +13,24 @@ def pix(**changes: object) -> dict:
     return {"method": "pix", "amount": 18290, "currency": "BRL", "expires_in_s": 600, **changes}
 
 
-def invoice(**changes: object) -> dict:
-    number = next(_numbers)
+def invoice(*, series: int = 1, number: int | None = None, **changes: object) -> dict:
+    number = number or next(_numbers)
     return {
-        "series": 1,
+        "series": series,
         "number": number,
-        "access_key": f"{number:044}",
+        "access_key": access_key(series, number),
         "tax_id": "52998224725",
         "total": 18290,
         "currency": "BRL",
         "kind": "sale",
         **changes,
     }
+
+
+def access_key(series: int, number: int, code: int = 12345678) -> str:
+    body = f"3526111234567800019555{series:03}{number:09}1{code:08}"
+    weighted = sum(int(digit) * (2 + place % 8) for place, digit in enumerate(reversed(body)))
+    return f"{body}{(0, 0, *range(9, 0, -1))[weighted % 11]}"
 
 
 def return_note(sale: dict, **changes: object) -> dict:

@@ -61,7 +61,7 @@ def test_a_silent_carrier_stays_at_booked_until_it_is_recalled(world, key):
 
 
 def test_what_is_on_its_way_comes_back_and_does_not_arrive(data, key):
-    with process.running(data, CARRIER_PACE_S="0.3") as world:
+    with process.running(data, CARRIER_PACE_S="0.7") as world:
         world.client.put(f"/carrier/shipments/{key}", json=examples.shipment())
         process.eventually(lambda: status(world, key) == "handed_over")
 
@@ -74,7 +74,7 @@ def test_what_is_on_its_way_comes_back_and_does_not_arrive(data, key):
 
 
 def test_what_was_recalled_before_it_left_never_leaves(data, key):
-    with process.running(data, CARRIER_PACE_S="0.2") as world:
+    with process.running(data, CARRIER_PACE_S="0.7") as world:
         world.client.put(f"/carrier/shipments/{key}", json=examples.shipment())
         assert world.client.post(f"/carrier/shipments/{key}/recall").json()["status"] == "recalled"
 

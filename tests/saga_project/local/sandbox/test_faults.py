@@ -67,8 +67,8 @@ def test_the_weather_does_not_reach_the_books_and_the_customer(stormy, key):
 def test_the_same_seed_makes_the_same_weather(stormy):
     def storm(seed: int | None) -> list[str]:
         stormy.client.post("/reset")
-        stormy.faults(error_rate=0.3, lost_reply_rate=0.2, **({} if seed is None else {"seed": seed}))
-        return [outcome(stormy, f"key-{number % 20}") for number in range(40)]
+        stormy.faults(error_rate=0.3, lost_reply_rate=0.15, **({} if seed is None else {"seed": seed}))
+        return [outcome(stormy, f"key-{number % 10}") for number in range(20)]
 
     first = storm(1)
 

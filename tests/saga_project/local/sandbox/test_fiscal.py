@@ -46,11 +46,34 @@ def test_a_number_is_used_once_in_its_series(world, key):
     world.client.post(f"/fiscal/invoices/{key}/cancel")
 
     # A cancelled number stays used (M4).
-    other = body | {"access_key": "9" * 44}
-    assert refusal(world.client.put(f"/fiscal/invoices/{key}.b", json=other)) == (409, "duplicate_number")
-    other = examples.invoice(access_key=body["access_key"])
-    assert refusal(world.client.put(f"/fiscal/invoices/{key}.c", json=other)) == (409, "duplicate_access_key")
-    authorize(world, f"{key}.d", body | {"series": 2, "access_key": "8" * 44})
+    other = body | {"access_key": examples.access_key(1, body["number"], code=87654321)}
+    assert refusal(world.client.put(f"/fiscal/invoices/{key}.other", json=other)) == (409, "duplicate_number")
+    authorize(world, f"{key}.elsewhere", examples.invoice(series=2, number=body["number"]))
+
+
+@pytest.mark.parametrize("code", range(11))
+def test_an_access_key_has_one_right_check_digit(world, key, code):
+    body = examples.invoice()
+    right = examples.access_key(1, body["number"], code=code)
+
+    for digit in set("0123456789") - {right[-1]}:
+        wrong = body | {"access_key": right[:-1] + digit}
+        assert refusal(world.client.put(f"/fiscal/invoices/{key}", json=wrong)) == (422, "rejected")
+    authorize(world, key, body | {"access_key": right})
+
+
+def test_an_access_key_as_the_manual_has_it_is_right(world, key):
+    # From the taxpayer's manual of the NF-e, where it explains the check digit.
+    printed = "52060433009911002506550120000007800267301615"
+
+    authorize(world, key, examples.invoice(series=12, number=780, access_key=printed))
+
+
+@pytest.mark.parametrize(("series", "number"), [(8, 1001), (7, 1002)])
+def test_an_access_key_speaks_of_its_own_series_and_number(world, key, series, number):
+    body = examples.invoice(series=7, number=1001, access_key=examples.access_key(series, number))
+
+    assert refusal(world.client.put(f"/fiscal/invoices/{key}", json=body)) == (422, "rejected")
 
 
 def test_a_number_declared_void_is_never_used(world, key):

@@ -1,13 +1,15 @@
 """The process: its books outlive it, and a crowd does not confuse it."""
 
 import concurrent.futures
+import http.client
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 import time
 
-import httpx
 import pytest
 
 from tests.saga_project.local.sandbox import examples, process
@@ -22,7 +24,9 @@ def test_the_books_outlive_the_process(data, key, end):
         world.client.put(f"/carrier/shipments/{key}", json=examples.shipment("99999-003"))
         world.client.post(f"/bank/charges/{key}.buried/refund")
         world.client.put(f"/bank/charges/{key}.flaky", json=examples.card("tok_flaky"))
+        world.client.post("/fiscal/numbers/void", json={"series": 9, "number": 9, "reason": "unused"})
         before = world.books()
+        assert all(before.values())
 
         getattr(world, end)()
         world.start()
@@ -39,12 +43,14 @@ def test_the_books_outlive_the_process(data, key, end):
 
 
 def test_what_was_due_while_it_was_dead_happens_afterwards(data, key):
-    with process.running(data, CARRIER_PACE_S="0.3", PIX_AUTOPAY_AFTER_S="0.3") as world:
+    with process.running(data, CARRIER_PACE_S="1", PIX_AUTOPAY_AFTER_S="1") as world:
+        began = time.monotonic()
         world.client.put(f"/carrier/shipments/{key}", json=examples.shipment())
         world.client.put(f"/bank/charges/{key}", json=examples.pix())
         assert world.written("charges", key)["status"] == "pending"
 
         world.kill()
+        process.eventually(lambda: time.monotonic() > began + 1.5)
         world.start()
 
         process.eventually(lambda: world.written("shipments", key)["status"] == "delivered")
@@ -53,13 +59,16 @@ def test_what_was_due_while_it_was_dead_happens_afterwards(data, key):
 
 def test_two_hundred_equal_requests_at_once_are_one_charge(data, key):
     with process.running(data) as world:
+        all_here = threading.Barrier(200)
 
         def charge(_: int) -> tuple[int, str]:
-            # A connection of its own, so that all of them knock at the same time.
-            answer = httpx.put(
-                f"{world.url}/bank/charges/{key}", json=examples.card(), timeout=30, trust_env=False
-            )
-            return answer.status_code, answer.json()["id"]
+            connection = http.client.HTTPConnection("127.0.0.1", world.port, timeout=30)
+            all_here.wait(30)
+            connection.request("PUT", f"/bank/charges/{key}", json.dumps(examples.card()))
+            answer = connection.getresponse()
+            charged = json.loads(answer.read())
+            connection.close()
+            return answer.status, charged["id"]
 
         with concurrent.futures.ThreadPoolExecutor(200) as crowd:
             answers = list(crowd.map(charge, range(200)))
@@ -141,6 +150,9 @@ def test_a_port_in_use_is_said_so(data, tmp_path):
         ("CARRIER_PACE_S", "nan"),
         ("FISCAL_CANCEL_WINDOW_S", "inf"),
         ("SEED", "x"),
+        ("SEED", "1_0"),
+        ("WEBHOOK_RETRY_AFTER_S", "1,,2"),
+        ("WEBHOOK_RETRY_AFTER_S", "1;2"),
     ],
 )
 def test_a_senseless_setting_is_refused_at_the_start(data, name, value):
