@@ -79,6 +79,10 @@ format: $(DEVELOPMENT) ## Let ruff write what it would otherwise complain about
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: docs
+docs: $(RUNTIME) ## Draw anew what the documentation takes from the code
+	@$(BIN)/python -m sagas.lifecycle docs/lifecycle.md
+
 .PHONY: lock
 lock: $(DEVELOPMENT) ## Resolve requirements*.in anew into requirements*.txt, with hashes
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv

@@ -1,0 +1,257 @@
+"""What the documentation says is so: its links lead somewhere, its code runs, its tables are the code's."""
+
+import ast
+import collections
+import pathlib
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core import management
+from django.db import connection
+
+from sagas import engine, lifecycle, models, registry, transport
+from sagas.states import SagaState
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+README = ROOT / "README.md"
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+# --- Names ------------------------------------------------------------------------------------------
+
+
+@each_page
+def test_every_link_leads_somewhere(page: pathlib.Path) -> None:
+    dead = [link for link in links(page) if not leads_somewhere(page, link)]
+
+    assert dead == []
+
+
+@each_page
+def test_every_file_named_exists(page: pathlib.Path) -> None:
+    missing = [name for name in named_files(page) if not (ROOT / name).exists()]
+
+    assert missing == []
+
+
+@each_page
+def test_every_command_named_exists(page: pathlib.Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands = set(management.get_commands())
+    code = "\n".join([*spans(page), *blocks(page, "sh"), *blocks(page, "console")])
+
+    assert set(re.findall(r"\bmake ([a-z-]+)", code)) <= targets
+    assert set(re.findall(r"\bmanage\.py ([a-z_]+)", code)) <= commands
+
+
+# --- What is generated or copied -----------------------------------------------------------------
+
+
+def test_the_lifecycle_is_drawn_from_the_tables() -> None:
+    text = (ROOT / "docs/lifecycle.md").read_text()
+
+    assert text == lifecycle.rewrite(text), "run `make docs`"
+
+
+def test_the_declaration_in_the_readme_is_the_orders_and_comes_first() -> None:
+    shown = blocks(README, "python")[0]
+    first_lines = "\n".join(README.read_text().splitlines()[:40])
+
+    assert shown in (ROOT / "orders/saga.py").read_text()
+    assert shown.startswith("ORDER_FULFILMENT = Saga(")
+    assert shown in first_lines
+
+
+@pytest.mark.parametrize(
+    ("heading", "file"), [("What runs", "requirements.in"), ("What checks", "requirements-dev.in")]
+)
+def test_every_dependency_has_its_reason(heading: str, file: str) -> None:
+    explained = table(ROOT / "docs/dependencies.md", heading)
+    lines = (ROOT / file).read_text().splitlines()
+    required = {match[0] for line in lines if (match := re.match(r"[A-Za-z][\w-]*", line))}
+
+    assert {name.strip("`") for name, _ in explained} == required
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+
+    assert newest is not None
+    assert newest[1] == project["version"]
+
+
+def test_every_guarantee_names_a_test_that_exists() -> None:
+    guarantees = table(README, "What survives what")
+
+    assert guarantees
+    for happens, _, proof in guarantees:
+        proofs = re.findall(r"\[[^\]]+\]\(([^)#]+)\)|`(test_\w+)`", proof)
+        files = [ROOT / file for file, _ in proofs if file]
+        tests = {name for _, name in proofs if name}
+        assert files, f"{happens}: no file"
+        assert tests, f"{happens}: no test"
+        assert tests <= {name for file in files for name in functions(file)}, happens
+
+
+# --- What is run ------------------------------------------------------------------------------------
+
+
+@each_page
+def test_python_is_python(page: pathlib.Path) -> None:
+    for block in blocks(page, "python"):
+        ast.parse(block)
+
+
+@pytest.fixture
+def trips(tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch, db: None) -> Iterator[str]:
+    """The app `trips`, as the README has it, installed; the rest of what the README says about it."""
+    files, rest = split_files(blocks(README, "python")[1:])
+    (tmp_path / "trips").mkdir()
+    (tmp_path / "trips/__init__.py").touch()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    known = dict(registry._sagas)
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "trips"]
+    with connection.schema_editor() as editor:
+        for model in apps.get_app_config("trips").get_models():
+            editor.create_model(model)
+    try:
+        yield "\n".join(rest)
+    finally:
+        registry._sagas.clear()
+        registry._sagas.update(known)
+        apps.all_models.pop("trips")
+        for name in [name for name in sys.modules if name.partition(".")[0] == "trips"]:
+            del sys.modules[name]
+
+
+class Here(transport.Transport):
+    """Carries the engine's messages in this process, each as soon as the one before it has ended."""
+
+    def __init__(self) -> None:
+        self.errands: collections.deque[transport.Errand] = collections.deque()
+
+    def send(self, errand: transport.Errand) -> None:
+        self.errands.append(errand)
+
+    def remedy(self, signal_id: int, queue: str) -> None:
+        engine.remedy(signal_id)
+
+    def probe(self, queue: str, sent_at: Any) -> None:
+        engine.echo(queue, sent_at)
+
+    def carry(self) -> None:
+        while self.errands:
+            errand = self.errands.popleft()
+            for leg in errand.legs:
+                result = engine.perform(
+                    errand.saga_id, epoch=errand.epoch, step=leg.step, direction=errand.direction
+                )
+                if result.verdict is engine.Verdict.TURNED:
+                    engine.take_up(errand.saga_id, errand.epoch)
+                if result.verdict is not engine.Verdict.GO_ON:
+                    break
+
+
+@pytest.mark.parametrize(
+    ("flight", "ends", "hotel_is_cancelled"),
+    [("FULL", SagaState.COMPENSATED, True), ("LATAM 3054", SagaState.COMPLETED, False)],
+)
+def test_the_readmes_saga_runs(
+    trips: str,
+    flight: str,
+    ends: SagaState,
+    hotel_is_cancelled: bool,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    here = Here()
+
+    with transport.use(here), django_capture_on_commit_callbacks(execute=True):
+        said: dict[str, Any] = {}
+        exec(compile(trips.replace("FULL", flight), str(README), "exec"), said)
+    with transport.use(here), django_capture_on_commit_callbacks(execute=True):
+        here.carry()
+    with transport.use(here), django_capture_on_commit_callbacks(execute=True):
+        here.carry()
+
+    trip = models.SagaInstance.objects.get(pk=said["trip"].pk)
+    booking = apps.get_model("trips", "Booking")
+    assert trip.state == ends
+    assert booking.objects.get(what="Aurora").cancelled == hotel_is_cancelled
+    assert booking.objects.filter(cancelled=False).count() == (0 if hotel_is_cancelled else 2)
+
+
+# --- Reading Markdown ----------------------------------------------------------------------------
+
+
+def prose(page: pathlib.Path) -> str:
+    """The page without its code blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def blocks(page: pathlib.Path, language: str) -> list[str]:
+    """The page's code blocks in that language."""
+    return re.findall(rf"^```{language}[^\n]*\n(.*?)\n```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+def spans(page: pathlib.Path) -> list[str]:
+    """The code within the page's sentences."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def links(page: pathlib.Path) -> list[str]:
+    """Where the page's links lead, those to other places of the web aside."""
+    found = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    return [link for link in found if not re.match(r"[a-z]+:", link)]
+
+
+def leads_somewhere(page: pathlib.Path, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    if not target.exists():
+        return False
+    return not anchor or anchor in anchors(target)
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """What its headings are called in links: lower case, words joined by dashes, punctuation left out."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def named_files(page: pathlib.Path) -> list[str]:
+    """Paths from the root in the page's sentences; those that only come to be, such as `.run/env`, aside."""
+    paths = [
+        span
+        for span in spans(page)
+        if re.fullmatch(r"[\w-]+(/[\w.-]+)*(/|/[\w-]+\.\w+|\.(py|md|toml|txt|in))", span)
+    ]
+    return [path for path in paths if not path.startswith("trips/")]
+
+
+def table(page: pathlib.Path, heading: str) -> list[list[str]]:
+    """The rows of the table under that heading, without its head."""
+    _, _, below = page.read_text().partition(f"\n## {heading}\n")
+    section = below.partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def functions(file: pathlib.Path) -> set[str]:
+    """The names of the functions in a file."""
+    return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def split_files(code: list[str]) -> tuple[dict[str, str], list[str]]:
+    """The blocks that begin with a file's name, by that name; and the others."""
+    named = {match[1]: block for block in code if (match := re.match(r"# (\S+\.py)\n", block))}
+    return named, [block for block in code if block not in named.values()]
