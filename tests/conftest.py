@@ -1,9 +1,13 @@
 """Fixtures that every room may use."""
 
+import collections.abc
 import os
+from typing import Any
 
 import pytest
 from django.db import connection
+
+from tests import sandbox as sandboxes
 
 
 @pytest.fixture
@@ -13,3 +17,18 @@ def environment(db: None) -> dict[str, str]:
     place = str(settings["HOST"]).replace("/", "%2F")
     url = f"postgresql://{settings['USER']}@{place}:{settings['PORT']}/{settings['NAME']}"
     return {**os.environ, "DATABASE_URL": url}
+
+
+@pytest.fixture(scope="session")
+def _session_sandbox(tmp_path_factory: pytest.TempPathFactory) -> collections.abc.Iterator[sandboxes.Sandbox]:
+    # Parcels stay where they are: a test that wants them to move starts a brisker sandbox.
+    with sandboxes.run(tmp_path_factory.mktemp("sandbox"), CARRIER_PACE_S="86400") as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(_session_sandbox: sandboxes.Sandbox, settings: Any) -> sandboxes.Sandbox:
+    """A bank, a fiscal authority and a carrier with empty books, and the services pointed at them."""
+    _session_sandbox.post("/reset")
+    _session_sandbox.point(settings)
+    return _session_sandbox

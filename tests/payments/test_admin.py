@@ -1,0 +1,39 @@
+"""Payments can be looked at, not touched, and quickly however many there are."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from payments import models
+from tests.payments import payers
+
+
+@pytest.fixture
+def payment(transactional_db, sandbox):
+    payers.charge("a.take-payment")
+    return models.Payment.objects.get()
+
+
+def test_a_payment_shows_its_ledger(admin_client, payment):
+    page = admin_client.get(f"/admin/payments/payment/{payment.pk}/change/")
+
+    assert page.status_code == 200
+    assert b"capture" in page.content
+    assert b'name="_save"' not in page.content
+
+
+def test_nobody_adds_changes_or_deletes(admin_client, payment):
+    assert admin_client.get("/admin/payments/payment/add/").status_code == 403
+    assert admin_client.post(f"/admin/payments/payment/{payment.pk}/change/", {}).status_code == 403
+    assert admin_client.get(f"/admin/payments/payment/{payment.pk}/delete/").status_code == 403
+
+
+def test_the_list_asks_no_more_for_fifty_than_for_one(admin_client, payment):
+    with CaptureQueriesContext(connection) as for_one:
+        admin_client.get("/admin/payments/payment/")
+    models.Payment.objects.bulk_create(models.Payment(key=f"{n}", method="card") for n in range(50))
+    with CaptureQueriesContext(connection) as for_fifty:
+        page = admin_client.get("/admin/payments/payment/")
+
+    assert page.status_code == 200
+    assert len(for_fifty) == len(for_one)

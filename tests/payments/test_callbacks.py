@@ -1,0 +1,149 @@
+"""What the bank reports by itself: early, late, twice, out of order, and never from somebody else."""
+
+import datetime
+import json
+
+import httpx
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from payments import models, services
+from tests import sandbox as sandboxes
+from tests import webhooks
+from tests.payments import payers
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+KEY = "a.take-payment"
+
+
+def test_a_payment_is_reported_and_written_down(sandbox):
+    payers.charge(KEY, payers.PIX)
+    sandbox.post(f"/pix/{KEY}/pay")
+
+    callback = payers.report(sandbox, KEY, "pix.paid")
+
+    assert (callback.key, callback.kind, callback.refused) == (KEY, "pix.paid", None)
+    assert callback.facts["paid"] is True
+    assert services.look_up(keys=[KEY])[KEY]["paid"] is True
+    assert payers.charge(KEY, payers.PIX)["paid"] is True
+
+
+def test_a_report_that_comes_again_is_written_down_once(sandbox):
+    payers.charge(KEY, payers.PIX)
+    sandbox.post(f"/pix/{KEY}/pay")
+
+    for _ in range(3):
+        payers.report(sandbox, KEY, "pix.paid")
+
+    assert models.Operation.objects.filter(kind=models.Kind.CAPTURE).count() == 1
+
+
+def test_a_report_that_overtakes_our_own_record_is_not_lost(sandbox):
+    # The bank has the charge and reports it before the reply to our request is written down.
+    httpx.put(
+        f"{sandbox.url}/bank/charges/{KEY}",
+        json={"method": "pix", "amount": 18290, "currency": "BRL", "expires_in_s": 1800},
+    ).raise_for_status()
+    sandbox.post(f"/pix/{KEY}/pay")
+    payers.report(sandbox, KEY, "pix.paid")
+
+    assert payers.charge(KEY, payers.PIX)["paid"] is True
+    assert models.Payment.objects.get().captured == 18290
+
+
+def test_an_old_report_does_not_undo_a_newer_one(sandbox):
+    payers.charge(KEY, payers.PIX)
+    old = payers.callback(sandbox, KEY, "pix.expired", id_="evt_old", status="expired")
+    sandbox.post(f"/pix/{KEY}/pay")
+    payers.report(sandbox, KEY, "pix.paid")
+
+    with transaction.atomic():
+        services.record_callback(callback=old)
+
+    assert models.Payment.objects.get().status == models.Status.CAPTURED
+
+
+def test_an_expiry_is_a_refusal(sandbox):
+    payers.charge(KEY, payers.PIX)
+    expired = payers.callback(sandbox, KEY, "pix.expired", status="expired")
+    with transaction.atomic():
+        services.record_callback(callback=expired)
+
+    assert expired.refused
+    assert expired.facts["paid"] is False
+    assert models.Payment.objects.get().status == models.Status.EXPIRED
+
+
+def test_money_of_which_we_know_nothing_is_written_down(sandbox):
+    payers.charge("theirs.take-payment")
+    models_before = models.Payment.objects.get()
+    unknown = payers.callback(sandbox, "theirs.take-payment", "charge.captured", key="a.lost-key")
+
+    with transaction.atomic():
+        services.record_callback(callback=unknown)
+
+    assert models.Payment.objects.get(key="a.lost-key").captured == models_before.captured
+
+
+def test_a_report_is_written_down_with_the_callers_transaction_or_not_at_all(sandbox):
+    payers.charge(KEY, payers.PIX)
+    sandbox.post(f"/pix/{KEY}/pay")
+    callback = payers.callback(sandbox, KEY, "pix.paid")
+
+    with transaction.atomic():
+        services.record_callback(callback=callback)
+        transaction.set_rollback(True)
+
+    assert models.Payment.objects.get().captured == 0
+
+
+def test_what_somebody_else_signed_is_refused(sandbox, settings):
+    payers.charge(KEY)
+    headers, body = payers.request(sandbox, KEY, "charge.captured")
+    settings.WEBHOOK_SECRET = "whsec_YW5vdGhlciBzZWNyZXQ="
+
+    with pytest.raises(services.BadCallback):
+        services.read_callback(headers=headers, body=body, now=timezone.now())
+
+
+def test_what_was_sent_long_ago_is_refused(sandbox):
+    payers.charge(KEY)
+    headers, body = payers.request(sandbox, KEY, "charge.captured")
+
+    with pytest.raises(services.BadCallback):
+        services.read_callback(headers=headers, body=body, now=timezone.now() + datetime.timedelta(minutes=6))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"status": "unheard of"},
+        {"captured": "much"},
+        {"captured": None},
+        {"pix": 7},
+        {"pix": {"expires_at": "soon"}},
+    ],
+)
+def test_a_charge_without_sense_is_refused(sandbox, change):
+    payers.charge(KEY)
+
+    with pytest.raises(services.BadCallback):
+        payers.callback(sandbox, KEY, "charge.captured", **change)
+
+
+def test_the_bank_really_sends_what_we_read(settings, tmp_path):
+    with (
+        webhooks.caught() as (address, arrived),
+        sandboxes.run(tmp_path, WEBHOOK_TARGET=address, PIX_AUTOPAY_AFTER_S="0.1") as bank,
+    ):
+        bank.point(settings)
+        payers.charge(KEY, payers.PIX)
+        headers, body = arrived.get(timeout=10)
+
+    callback = services.read_callback(headers=headers, body=body, now=timezone.now())
+    services.record_callback(callback=callback)
+
+    assert callback.event_id == json.loads(body)["id"]
+    assert services.look_up(keys=[KEY])[KEY]["paid"] is True

@@ -1,0 +1,147 @@
+"""Money goes back, whatever had become of it: refunded, withdrawn or forbidden (M1, M2, M3)."""
+
+import pytest
+from django.db import IntegrityError, connection
+
+from payments import models, services
+from tests import verbs
+from tests.payments import payers
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+KEY = "a.take-payment"
+
+
+def ledger() -> list[tuple[str, int]]:
+    return list(models.Operation.objects.order_by("id").values_list("kind", "amount"))
+
+
+def test_what_was_captured_is_refunded(sandbox):
+    payers.charge(KEY)
+
+    assert services.refund(key=KEY) == {
+        "status": "refunded",
+        "refunded": {"amount": 18290, "currency": "BRL"},
+    }
+    assert sandbox.charge(KEY)["refunded"] == 18290
+    assert ledger() == [("charge", 18290), ("capture", 18290), ("refund", 18290)]
+
+
+def test_what_nobody_paid_is_withdrawn(sandbox):
+    payers.charge(KEY, payers.PIX)
+
+    services.refund(key=KEY)
+
+    assert sandbox.charge(KEY)["status"] == "cancelled"
+    assert ledger() == [("charge", 18290), ("cancel", 18290)]
+
+
+def test_what_was_never_charged_never_will_be(sandbox):
+    services.refund(key=KEY)
+
+    assert sandbox.books()["tombstones"] == [{"house": "bank", "key": KEY}]
+    with pytest.raises(services.Refused):
+        payers.charge(KEY)
+    assert sandbox.books()["charges"] == []
+    assert ledger() == []
+
+
+def test_a_charge_that_was_declined_leaves_nothing_to_undo(sandbox):
+    with pytest.raises(services.Refused):
+        payers.charge(KEY, payers.card("tok_declined"))
+
+    assert services.refund(key=KEY)["status"] == "declined"
+    assert ledger() == []
+
+
+def test_a_charge_nobody_heard_of_is_found_and_refunded(sandbox):
+    with pytest.raises(services.Unknown):
+        payers.charge(KEY, payers.card("tok_lost_reply"))
+
+    services.refund(key=KEY)
+
+    assert sandbox.charge(KEY)["refunded"] == 18290
+    # The bank was asked, so the ledger knows both.
+    assert ledger() == [("charge", 18290), ("capture", 18290), ("refund", 18290)]
+
+
+def test_a_refund_that_fails_may_be_asked_for_again(sandbox):
+    payers.charge(KEY, payers.card("tok_refund_flaky"))
+    for _ in range(3):
+        with pytest.raises(services.Unavailable):
+            services.refund(key=KEY)
+
+    assert services.refund(key=KEY)["status"] == "refunded"
+
+
+def test_a_refund_that_is_refused_says_so_and_is_owed(sandbox):
+    payers.charge(KEY, payers.card("tok_refund_refused"))
+
+    with pytest.raises(services.Refused):
+        services.refund(key=KEY)
+
+    assert services.owed() == [KEY]
+    assert models.Payment.objects.get().undone_at is None
+
+
+def test_a_payment_that_lands_after_its_undo_is_given_back(sandbox):
+    payers.charge(KEY, payers.PIX)
+    services.refund(key=KEY)
+    sandbox.post(f"/pix/{KEY}/pay")
+    payers.report(sandbox, KEY, "pix.paid")
+    assert services.owed() == [KEY]
+
+    services.refund(key=KEY)
+
+    # M3: the second refund is not the first one over again.
+    assert services.owed() == []
+    assert sandbox.charge(KEY)["refunded"] == sandbox.charge(KEY)["captured"] == 18290
+    assert ledger() == [
+        ("charge", 18290),
+        ("cancel", 18290),
+        ("capture", 18290),
+        ("refund", 18290),
+    ]
+
+
+@pytest.mark.parametrize("paid", range(4))
+def test_a_pix_may_be_paid_between_any_two_words(sandbox, paid):
+    script = ["do", "undo", "undo"]
+    verb = {"do": lambda: payers.charge(KEY, payers.PIX), "undo": lambda: services.refund(key=KEY)}
+    for place, word in enumerate([*script, "end"]):
+        if place == paid and paid:
+            sandbox.post(f"/pix/{KEY}/pay")
+            payers.report(sandbox, KEY, "pix.paid")
+        if word in verb:
+            verbs.attempt(verb[word], services)
+    for key in services.owed():
+        services.refund(key=key)
+
+    payment = models.Payment.objects.get()
+    assert payment.captured == payment.refunded == (18290 if paid else 0)
+    assert payment.undone_at is not None
+    assert sandbox.charge(KEY)["refunded"] == payment.refunded
+
+
+def test_no_book_can_say_that_more_was_refunded_than_captured(db):
+    with pytest.raises(IntegrityError, match="payments_payment_refunds_within_captures"):
+        models.Payment.objects.create(key=KEY, captured=100, refunded=101)
+
+
+def test_nothing_counts_as_undone_while_it_holds_money(db):
+    with pytest.raises(IntegrityError, match="payments_payment_undone_holds_nothing"):
+        models.Payment.objects.create(
+            key=KEY, captured=100, undo_requested_at="2026-01-01T00:00Z", undone_at="2026-01-01T00:00Z"
+        )
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE payments_operation SET amount = 1", "DELETE FROM payments_operation"]
+)
+def test_a_line_of_the_ledger_is_neither_changed_nor_deleted(sandbox, change):
+    payers.charge(KEY)
+
+    with connection.cursor() as cursor, pytest.raises(IntegrityError, match="append-only"):
+        cursor.execute(change)
+
+    assert ledger() == [("charge", 18290), ("capture", 18290)]

@@ -1,0 +1,50 @@
+"""A card's token passes through and stays nowhere; nor does who paid (A3)."""
+
+import logging
+import traceback
+
+import pytest
+from django.core import serializers
+from django.db import connection
+
+from payments import models, services
+from tests.payments import payers
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SECRETS = ["tok_", *payers.CUSTOMER.values()]
+
+
+@pytest.mark.parametrize("token", ["tok_ok", "tok_declined", "tok_lost_reply", "tok_down", "tok_of_nobody"])
+def test_no_row_log_or_error_tells_who_paid_with_what(sandbox, caplog, token):
+    caplog.set_level(logging.DEBUG)
+    told = []
+    for verb in (
+        lambda: payers.charge("a.take-payment", payers.card(token)),
+        refund,
+        lambda: payers.charge("b"),
+    ):
+        try:
+            told.append(repr(verb()))
+        except (services.Refused, services.Unavailable, services.Unknown) as error:
+            told += traceback.format_exception(error)
+
+    rows = [*models.Payment.objects.all(), *models.Operation.objects.all()]
+    told += [serializers.serialize("json", rows), repr(rows), caplog.text]
+    assert rows
+    assert not [secret for secret in SECRETS if secret in "\n".join(told)]
+
+
+def refund():
+    return services.refund(key="a.take-payment")
+
+
+def test_no_column_is_there_to_keep_it(db):
+    with connection.cursor() as cursor:
+        columns = {
+            column.name
+            for table in ("payments_payment", "payments_operation")
+            for column in connection.introspection.get_table_description(cursor, table)
+        }
+
+    assert not {name for name in columns if "token" in name or "tax" in name or "customer" in name}
