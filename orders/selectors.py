@@ -1,11 +1,16 @@
 """Reading orders, a fixed number of statements each."""
 
+import datetime
 import uuid
+from collections.abc import Mapping
+from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 
 from orders import models
 from sagas import models as saga_models
+
+CLOCKS_DIFFER = datetime.timedelta(days=1)
 
 
 def orders() -> QuerySet[models.Order]:
@@ -16,6 +21,25 @@ def orders() -> QuerySet[models.Order]:
     )
 
 
+def chosen(rows: QuerySet[models.Order], wanted: Mapping[str, Any]) -> QuerySet[models.Order]:
+    """Those of the orders that a query asks for."""
+    if "status" in wanted:
+        rows = rows.filter(saga__state=models.SAGA_STATE_OF[models.Status(wanted["status"])])
+    if "reference" in wanted:
+        rows = rows.filter(reference=wanted["reference"])
+    if "number" in wanted:
+        rows = rows.filter(number=wanted["number"].upper())
+    # Keys sort by the time at which they were made, give or take the clocks' difference: with these
+    # bounds a page of an old day is found without reading all that came after it.
+    if "created_from" in wanted:
+        at = wanted["created_from"]
+        rows = rows.filter(created_at__gte=at, pk__gte=_earliest_key(at - CLOCKS_DIFFER))
+    if "created_to" in wanted:
+        at = wanted["created_to"]
+        rows = rows.filter(created_at__lt=at, pk__lt=_earliest_key(at + CLOCKS_DIFFER))
+    return rows
+
+
 def access_key(step_key: str) -> str | None:
     """The access key of the invoice in the saga that a step's key belongs to; None where there is none."""
     try:
@@ -24,3 +48,8 @@ def access_key(step_key: str) -> str | None:
         return None
     facts = saga_models.SagaInstance.objects.filter(pk=saga_id).values_list("facts__access_key", flat=True)
     return facts.first()
+
+
+def _earliest_key(at: datetime.datetime) -> uuid.UUID:
+    """Lower than every key of version 7 that was made at that time or later."""
+    return uuid.UUID(int=int(at.timestamp() * 1000) << 80)

@@ -105,6 +105,7 @@ SECURE_CSP = {
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["orders.api.auth.TokenAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["orders.api.auth.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["orders.api.throttles.PerToken"],
     "DEFAULT_PARSER_CLASSES": ["orders.api.parsing.JSON"],
     "DEFAULT_RENDERER_CLASSES": ["orders.api.rendering.JSON"],
     "EXCEPTION_HANDLER": "orders.api.problems.handle",
@@ -165,6 +166,12 @@ SAGAS_GRACE = env.duration("SAGAS_GRACE", "5s")
 
 SAGAS_CELERY_APP = "saga_project.celery.app"
 """The Celery application whose workers carry the engine's messages."""
+
+SAGAS_FOUR_EYES = env.boolean("SAGAS_FOUR_EYES", False)
+"""Whether operators' moves that move money wait until a second person agrees."""
+
+FLOWER_URL = env.text("FLOWER_URL", "")
+"""Where operators reach Flower, for the links from a saga's attempts to their tasks; empty for none."""
 
 # --- Providers ----------------------------------------------------------------------------------
 

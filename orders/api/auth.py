@@ -7,6 +7,7 @@ from rest_framework import authentication, exceptions, permissions
 from rest_framework.request import Request
 
 from orders import models, tokens
+from orders.api import throttles
 
 KEYWORD = "Token"
 
@@ -21,6 +22,7 @@ class TokenAuthentication(authentication.BaseAuthentication):
             return None
         token = tokens.find(secret.strip())
         if token is None:
+            throttles.stranger(request)
             raise exceptions.AuthenticationFailed("This token is unknown, has expired or was revoked.")
         tokens.note_use(token)
         return token.user, token

@@ -1,11 +1,16 @@
 """Fields that say what they allow, and take nothing else: no number for a string, no unknown member."""
 
+import datetime
+import json
+import re
 import unicodedata
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from rest_framework import serializers
+from rest_framework.request import Request
 
-from orders import brazil
+from orders import brazil, posting
+from orders.api import problems
 
 
 class Strict(serializers.Serializer[Any]):
@@ -51,6 +56,19 @@ def read(form: type[Form], data: Any) -> Form:
     return filled
 
 
+def read_query(form: type[Form], request: Request) -> dict[str, Any]:
+    """What the query asks for; a parameter that nobody knows, or that stands twice, is a slip and refused."""
+    values = {name: values if len(values) > 1 else values[0] for name, values in request.query_params.lists()}
+    filled = form(data=values)
+    if not filled.is_valid():
+        faults = [
+            {"parameter": str(name), "detail": str(fault[0]), "code": fault[0].code}
+            for name, fault in filled.errors.items()
+        ]
+        raise problems.Problem(problems.INVALID_QUERY, "The query has faults.", errors=faults)
+    return dict(filled.validated_data)
+
+
 class Text(serializers.CharField):
     """A string of so many characters, none of them for machines only."""
 
@@ -89,6 +107,51 @@ class Whole(serializers.IntegerField):
         if not isinstance(data, int) or isinstance(data, bool):
             self.fail("invalid")
         return data
+
+
+class Number(Whole):
+    """A whole number in a query, where everything is a string."""
+
+    def to_internal_value(self, data: Any) -> int:
+        """The number."""
+        if not isinstance(data, str) or not data.isascii() or not data.isdigit() or len(data) > 9:
+            self.fail("invalid")
+        return super().to_internal_value(int(data))
+
+
+class Instant(serializers.DateTimeField):
+    """A time, or a day, in a query."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        allowed = (
+            "This must be a time such as 2026-01-31T12:00:00Z, or a day such as 2026-01-31, which is UTC."
+        )
+        messages = _all(allowed, "required", "null", "invalid", "date", "make_aware", "overflow")
+        super().__init__(default_timezone=datetime.UTC, error_messages=messages, **kwargs)
+
+    def to_internal_value(self, data: Any) -> datetime.datetime:
+        """The time, if it is one of the last and next few centuries."""
+        at = super().to_internal_value(data)
+        if not isinstance(data, str) or not 1900 < at.year < 2200:
+            self.fail("invalid", format="ISO 8601")
+        return at
+
+
+class Age(serializers.Field[datetime.timedelta, str, str, Any]):
+    """A length of time in a query."""
+
+    UNITS: ClassVar = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+    def to_internal_value(self, data: Any) -> datetime.timedelta:
+        """The length."""
+        match = re.fullmatch(r"([0-9]{1,6})([smhd])", data) if isinstance(data, str) else None
+        if match is None:
+            raise serializers.ValidationError("This must be a length of time such as 30s, 15m, 2h or 10d.")
+        return datetime.timedelta(**{self.UNITS[match[2]]: int(match[1])})
+
+    def to_representation(self, value: datetime.timedelta) -> str:
+        """In seconds."""
+        return f"{int(value.total_seconds())}s"
 
 
 class Choice(serializers.ChoiceField):
@@ -151,11 +214,56 @@ class PostalCode(Text):
         return code
 
 
-class Lines(serializers.ListField):
-    """A list of one to so many objects."""
+class Flag(serializers.BooleanField):
+    """true or false."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            error_messages=_all("This must be true or false.", "required", "null", "invalid"), **kwargs
+        )
+
+    def to_internal_value(self, data: Any) -> bool:
+        """Neither 1 nor "yes"."""
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class Facts(serializers.DictField):
+    """An object of facts, of no great size."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """It."""
+        if not isinstance(data, dict) or len(json.dumps(data)) > 4096 or "\\u0000" in json.dumps(data):
+            raise serializers.ValidationError(
+                "This must be an object of at most 4096 characters as JSON, without NUL."
+            )
+        return data
+
+
+class Address(Text):
+    """A URL that messages may be sent to."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=posting.LONGEST_URL, **kwargs)
+
+    def to_internal_value(self, data: Any) -> str:
+        """The URL."""
+        url = super().to_internal_value(data)
+        try:
+            posting.check(url)
+        except posting.Refused as error:
+            raise serializers.ValidationError(str(error)) from None
+        return url
+
+
+class Many(serializers.ListField):
+    """A list of one to so many things."""
+
+    things = "items"
 
     def __init__(self, *, max_length: int, **kwargs: Any) -> None:
-        allowed = f"This must be a list of 1 to {max_length} lines."
+        allowed = f"This must be a list of 1 to {max_length} {self.things}."
         messages = _all(allowed, "required", "null", "not_a_list", "empty", "min_length", "max_length")
         super().__init__(
             min_length=1, max_length=max_length, allow_empty=False, error_messages=messages, **kwargs
@@ -168,6 +276,18 @@ class Lines(serializers.ListField):
         if len(data) > (self.max_length or 0):
             self.fail("max_length")
         return super().to_internal_value(data)
+
+
+class Lines(Many):
+    """An order's lines."""
+
+    things = "lines"
+
+
+class Types(Many):
+    """Types of events."""
+
+    things = "types of events"
 
 
 def _all(message: str, *codes: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a client reads: an order and its saga as JSON."""
 
+import datetime
 from typing import Any
 
 from orders import models
@@ -63,6 +64,7 @@ def order(row: models.Order) -> dict[str, Any]:
         "shipment": shipment(steps["deliver-order"]),
         "saga": saga(row.saga, list(steps.values())),
         "reference": row.reference,
+        "next": upcoming(row, steps),
         "created_at": instant(row.created_at),
         "updated_at": instant(row.saga.updated_at),
     }
@@ -144,3 +146,152 @@ def money(amount: int, currency: str) -> dict[str, Any]:
 def product(row: Any) -> dict[str, Any]:
     """What may be ordered, at what price, and how many of it there are."""
     return {"sku": row.sku, "name": row.name, "price": row.price, "available": row.available}
+
+
+def upcoming(row: models.Order, steps: dict[str, Step]) -> dict[str, Any]:
+    """What happens next, for those who wait: in words, and when, where that is known."""
+    words, at = _upcoming(row, list(steps.values()))
+    return {"message": words, "at": instant(at)}
+
+
+def _upcoming(row: models.Order, steps: list[Step]) -> tuple[str, datetime.datetime | None]:
+    instance = row.saga
+    step = steps[min(instance.position, len(steps) - 1)]
+    doing, undoing = WORDS[step.name]
+    match row.status:
+        case models.Status.FULFILLED:
+            return "Nothing: the order is paid, invoiced and delivered.", None
+        case models.Status.CANCELLED:
+            return "Nothing: whatever had been done is undone.", None
+        case models.Status.ATTENTION:
+            return "The shop sees to it; nothing is lost.", None
+        case models.Status.CANCELLING:
+            return f"We {undoing}.", None if step.state == StepState.UNDOING else instance.wake_at
+    if instance.cancel_requested_at:
+        return "The order is cancelled as soon as the step at hand has ended.", None
+    if step.state == StepState.WAITING:
+        return WAITING[step.name], step.wait_until
+    if step.error and step.state == StepState.PENDING:
+        return f"We try again to {doing}.", instance.wake_at
+    return f"We {doing}.", None
+
+
+WORDS = {
+    "take-payment": ("take the payment", "return the payment"),
+    "reserve-stock": ("reserve the goods", "release the goods"),
+    "issue-invoice": ("issue the invoice", "cancel the invoice"),
+    "deliver-order": ("hand the goods to the carrier", "call the goods back"),
+}
+WAITING = {
+    "take-payment": "You pay the PIX; without payment by then the order is cancelled.",
+    "deliver-order": "The carrier delivers; a parcel that has not arrived by then is called back.",
+}
+
+
+def operated(row: saga_models.SagaInstance) -> dict[str, Any]:
+    """A saga as its operators see it, without the facts, which are personal."""
+    ladder = list(row.steps.all())  # type: ignore[arg-type]
+    order_row: models.Order | None = getattr(row, "order", None)
+    return {
+        "id": str(row.pk),
+        "name": row.name,
+        "version": row.version,
+        "key": row.key,
+        "order": {"id": str(order_row.pk), "number": order_row.number} if order_row else None,
+        "state": row.state,
+        "direction": states.Direction(row.direction).name.lower(),
+        "step": ladder[min(row.position, len(ladder) - 1)].name,
+        "failure": row.failure,
+        "attention": row.attention,
+        "cancel": {
+            "at": instant(row.cancel_requested_at),
+            "actor": row.cancel_actor,
+            "reason": row.cancel_reason,
+        }
+        if row.cancel_requested_at
+        else None,
+        "held_at": instant(row.held_at),
+        "closed_at": instant(row.closed_at),
+        "wake_at": instant(row.wake_at),
+        "deadline_at": instant(row.deadline_at),
+        "created_at": instant(row.created_at),
+        "updated_at": instant(row.updated_at),
+        "finished_at": instant(row.finished_at),
+        "steps": [rung(step) for step in ladder],
+    }
+
+
+def rung(step: Step) -> dict[str, Any]:
+    """One step as operators see it."""
+    return {
+        "name": step.name,
+        "state": step.state,
+        "key": step.key,
+        "attempts": step.attempts,
+        "undo_attempts": step.undo_attempts,
+        "error": step.error,
+        "started_at": instant(step.started_at),
+        "finished_at": instant(step.finished_at),
+        "undo_started_at": instant(step.undo_started_at),
+        "undone_at": instant(step.undone_at),
+        "lease_until": instant(step.lease_until),
+        "wait_until": instant(step.wait_until),
+        "worker": step.worker or None,
+        "task_id": step.task_id or None,
+    }
+
+
+def event(row: saga_models.Event) -> dict[str, Any]:
+    """One line of a saga's history."""
+    return {
+        "id": row.pk,
+        "at": instant(row.at),
+        "kind": row.kind,
+        "step": row.subject or None,
+        "from": row.from_state or None,
+        "to": row.to_state or None,
+        "attempt": row.attempt,
+        "actor": row.actor,
+        "reason": row.reason,
+        "data": row.data,
+    }
+
+
+def endpoint(row: models.WebhookEndpoint) -> dict[str, Any]:
+    """Where a merchant is told; its secret is shown when it is made and no more."""
+    return {
+        "id": str(row.pk),
+        "url": row.url,
+        "types": row.types,
+        "description": row.description,
+        "enabled": row.disabled_at is None,
+        "disabled_at": instant(row.disabled_at),
+        "disabled_reason": row.disabled_reason,
+        "failing_since": instant(row.failing_since),
+        "created_at": instant(row.created_at),
+    }
+
+
+def delivery(row: models.WebhookDelivery) -> dict[str, Any]:
+    """How the telling of one message went."""
+    return {
+        "id": row.pk,
+        "message_id": str(row.message_id),
+        "type": row.message.type,
+        "order_id": str(row.order_id) if row.order_id else None,
+        "state": row.state,
+        "attempts": row.attempts,
+        "next_at": instant(row.next_at),
+        "delivered_at": instant(row.delivered_at),
+        "created_at": instant(row.message.created_at),
+        "log": [
+            {
+                "at": instant(attempt.at),
+                "duration_ms": attempt.duration_ms,
+                "status": attempt.status,
+                "error": attempt.error,
+                "response": attempt.response,
+            }
+            for attempt in row.log.all()
+        ],
+    }

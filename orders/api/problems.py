@@ -134,6 +134,18 @@ MOVE_NOT_ALLOWED = _kind(
     "That does not apply to the saga as it stands",
     "Somebody or something else was first. Read the saga again; `state` says where it stands.",
 )
+ENDPOINT_DISABLED = _kind(
+    "endpoint-disabled",
+    409,
+    "The endpoint is disabled",
+    'See to what was wrong with it, then enable it with `PATCH` and `{"enabled": true}`.',
+)
+TOO_MANY = _kind(
+    "too-many",
+    409,
+    "There are as many of these as there may be",
+    "Delete one that you do not need any more.",
+)
 TOO_LARGE = _kind(
     "body-too-large",
     413,

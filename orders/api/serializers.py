@@ -4,8 +4,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from orders import brazil, models, services
-from orders.api import fields
+from orders import brazil, models, services, webhooks
+from orders.api import fields, streams
+from sagas import states
 
 MAX_LINES = 100
 MAX_QUANTITY = 999
@@ -99,6 +100,90 @@ class NewOrder(fields.Strict):
             "address": services.Address(**data["shipping_address"]),
             "reference": data.get("reference", ""),
         }
+
+
+class Page(fields.Strict):
+    """Which page of a list."""
+
+    limit = fields.Number(
+        min_value=1, max_value=100, required=False, help_text="How many to a page; 20 unless given."
+    )
+    cursor = fields.Text(
+        max_length=200, required=False, help_text="From `next` or `previous` of another page."
+    )
+
+
+class OrderQuery(Page):
+    """Which orders."""
+
+    status = fields.Choice(models.Status, required=False)
+    created_from = fields.Instant(required=False, help_text="Placed at this time or later.")
+    created_to = fields.Instant(required=False, help_text="Placed before this time.")
+    reference = fields.Text(max_length=64, required=False, help_text="Your own word for it.")
+    number = fields.Text(max_length=16, required=False, help_text="Such as ORD-7K3QX9ZD.")
+
+
+class Wait(fields.Strict):
+    """How long the answer may wait."""
+
+    wait = fields.Number(
+        min_value=0, max_value=streams.LONGEST_WAIT_S, required=False,
+        help_text="Answer when the order has ended, or after so many seconds.",
+    )  # fmt: skip
+
+
+class SagaQuery(Page):
+    """Which sagas."""
+
+    state = fields.Choice(states.SagaState, required=False)
+    step = fields.Text(max_length=50, required=False, help_text="The step that it stands at.")
+    error = fields.Text(max_length=100, required=False, help_text="The class of its first failure.")
+    key = fields.Text(
+        max_length=100, required=False, help_text="Its business key, or the number of its order."
+    )
+    older_than = fields.Age(required=False, help_text="Begun longer ago than this, such as 15m.")
+    younger_than = fields.Age(required=False, help_text="Begun less long ago than this, such as 2h.")
+
+
+class Reason(fields.Strict):
+    """Why an operator acts: kept with the event."""
+
+    reason = fields.Text(max_length=500)
+
+
+class Resolution(Reason):
+    """What an operator knows about a step."""
+
+    step = fields.Text(max_length=50)
+    happened = fields.Flag(help_text="Whether the deed (on the way back: its undo) took effect.")
+    facts = fields.Facts(required=False, help_text="What the deed would have answered, for later steps.")
+
+
+class NewEndpoint(fields.Strict):
+    """Where a merchant wants to be told, and of what."""
+
+    url = fields.Address()
+    types = fields.Types(child=fields.Choice(webhooks.WISHES), max_length=len(webhooks.WISHES))
+    description = fields.Text(max_length=120, min_length=0, required=False)
+
+
+class ChangedEndpoint(fields.Strict):
+    """What is to be different about an endpoint."""
+
+    url = fields.Address(required=False)
+    types = fields.Types(
+        child=fields.Choice(webhooks.WISHES), max_length=len(webhooks.WISHES), required=False
+    )
+    description = fields.Text(max_length=120, min_length=0, required=False)
+    enabled = fields.Flag(
+        required=False, help_text="False: tell it of nothing. True: of what happens from now on."
+    )
+
+
+class DeliveryQuery(Page):
+    """Which deliveries."""
+
+    state = fields.Choice(models.DeliveryState, required=False)
 
 
 class Cancellation(fields.Strict):

@@ -13,8 +13,22 @@ from rest_framework.response import Response
 
 from inventory import services as inventory
 from invoicing import services as invoicing
-from orders import errors, idempotency, selectors, services, wire
-from orders.api import auth, etags, fields, keys, pagination, parsing, present, problems, serializers
+from orders import errors, idempotency, models, selectors, services, wire
+from orders.api import (
+    auth,
+    etags,
+    fields,
+    keys,
+    pagination,
+    parsing,
+    present,
+    problems,
+    rendering,
+    serializers,
+    staff,
+    streams,
+    throttles,
+)
 from payments import services as payments
 from sagas import engine
 from sagas import errors as saga_errors
@@ -28,8 +42,9 @@ class Orders(views.APIView):
 
     def get(self, request: Request) -> Response:
         """A page of them, newest first."""
+        wanted = fields.read_query(serializers.OrderQuery, request)
         pages = pagination.ByCursor()
-        page = pages.paginate_queryset(visible(request), request)
+        page = pages.paginate_queryset(selectors.chosen(visible(request), wanted), request)
         return pages.get_paginated_response([present.order(row) for row in page])
 
     def post(self, request: Request) -> http.HttpResponse:
@@ -70,9 +85,25 @@ class Order(views.APIView):
     scopes = auth.ANY_SCOPE
 
     def get(self, request: Request, order_id: UUID) -> http.HttpResponse:
-        """It, as it stands."""
+        """It, as it stands, or as it will stand when it has ended, if that is not too long."""
+        wanted = fields.read_query(serializers.Wait, request)
+        if wanted.get("wait"):
+            row = get_object_or_404(visible(request), pk=order_id)
+            streams.wait_for_end(row.saga_id, wanted["wait"])
         row = get_object_or_404(visible(request), pk=order_id)
         return etags.answer(request, present.order(row))
+
+
+class OrderEvents(views.APIView):
+    """One order's progress."""
+
+    scopes = auth.ANY_SCOPE
+    renderer_classes = (streams.EventStream, rendering.JSON)
+
+    def get(self, request: Request, order_id: UUID) -> http.HttpResponseBase:
+        """What happened, and what happens while the caller listens."""
+        fields.read_query(fields.Strict, request)
+        return streams.answer(request, get_object_or_404(visible(request), pk=order_id))
 
 
 class Cancellation(views.APIView):
@@ -86,6 +117,8 @@ class Cancellation(views.APIView):
         if not visible(request).filter(pk=order_id).exists():
             raise http.Http404
         actor = auth.caller(request).get_username()
+        if not models.Order.objects.filter(pk=order_id, owner=auth.caller(request)).exists():
+            staff.need(request, "sagas.compensate_saga")
         try:
             services.cancel(order_id=order_id, actor=actor, reason=form.validated_data["reason"])
         except saga_errors.TooLate as error:
@@ -106,6 +139,7 @@ class Products(views.APIView):
 
     def get(self, request: Request) -> Response:
         """A page of the catalogue."""
+        fields.read_query(serializers.Page, request)
         pages = ProductPages()
         page = pages.paginate_queryset(inventory.catalogue(), request)
         return pages.get_paginated_response([present.product(row) for row in page])
@@ -143,6 +177,7 @@ class Callback(views.APIView):
         try:
             callback = self.service.read_callback(headers=request.headers, body=body, now=timezone.now())
         except self.service.BadCallback as error:
+            throttles.stranger(request)
             raise problems.Problem(problems.BAD_SIGNATURE, str(error)) from error
         with transaction.atomic():
             self.service.record_callback(callback=callback)

@@ -1,0 +1,183 @@
+"""Sagas, for those who look after them."""
+
+from typing import Any
+from uuid import UUID
+
+from django import http
+from django.db.models import F, Q, QuerySet, functions
+from django.shortcuts import get_object_or_404
+from rest_framework import exceptions, permissions, views
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from orders import models
+from orders.api import auth, etags, fields, pagination, present, problems, serializers
+from sagas import engine, steering, story
+from sagas import errors as saga_errors
+from sagas import models as saga_models
+
+
+class IsStaff(permissions.BasePermission):
+    """The token's user still belongs to the staff."""
+
+    message = "The user of this token does not belong to the staff."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Whether they do."""
+        return auth.caller(request).is_staff
+
+
+class StaffView(views.APIView):
+    """For staff only."""
+
+    scopes = auth.STAFF
+    permission_classes = (auth.HasScope, IsStaff)
+
+
+class Sagas(StaffView):
+    """Everybody's sagas."""
+
+    def get(self, request: Request) -> Response:
+        """A page of them, newest first."""
+        wanted = fields.read_query(serializers.SagaQuery, request)
+        pages = pagination.ByCursor()
+        page = pages.paginate_queryset(chosen(wanted), request)
+        return pages.get_paginated_response([present.operated(row) for row in page])
+
+
+class Saga(StaffView):
+    """One saga."""
+
+    def get(self, request: Request, saga_id: UUID) -> http.HttpResponse:
+        """It, with its steps."""
+        return etags.answer(request, present.operated(get_object_or_404(sagas(), pk=saga_id)))
+
+
+class SagaEvents(StaffView):
+    """What happened to a saga."""
+
+    def get(self, request: Request, saga_id: UUID) -> Response:
+        """A page of it, from the beginning on."""
+        fields.read_query(serializers.Page, request)
+        get_object_or_404(saga_models.SagaInstance.objects.only("pk"), pk=saga_id)
+        pages = EventPages()
+        page = pages.paginate_queryset(saga_models.Event.objects.filter(saga_id=saga_id), request)
+        return pages.get_paginated_response([present.event(row) for row in page])
+
+
+class EventPages(pagination.ByCursor):
+    """In the order of happening."""
+
+    descending = False
+    page_size = 100
+    max_page_size = 500
+
+    def position(self, text: str) -> Any:
+        """An event's id."""
+        if not text.isascii() or not text.isdigit() or len(text) > 18:
+            raise ValueError
+        return int(text)
+
+
+class Move(StaffView):
+    """An operator's move: with a reason, permitted, and kept with the saga's events."""
+
+    form: type[serializers.Reason] = serializers.Reason
+    permission = ""
+
+    def post(self, request: Request, saga_id: UUID) -> Response:
+        """Make it, unless somebody or something else was first (I3)."""
+        need(request, self.permission)
+        form = fields.read(self.form, request.data)
+        waits = False
+        try:
+            self.move(saga_id, actor=auth.caller(request).get_username(), **form.validated_data)
+        except steering.NeedsApproval:
+            waits = True
+        except saga_errors.NotFound:
+            raise http.Http404 from None
+        except (saga_errors.NotAllowed, saga_errors.TooLate) as error:
+            raise conflict(saga_id, error) from error
+        body = present.operated(sagas().get(pk=saga_id)) | {"waits_for_approval": waits}
+        return Response(body, status=202)
+
+    def move(self, saga_id: UUID, *, actor: str, reason: str, **more: Any) -> None:
+        """What is asked of the engine."""
+        raise NotImplementedError
+
+
+class Retry(Move):
+    """Try again now."""
+
+    permission = "sagas.operate_saga"
+
+    def move(self, saga_id: UUID, *, actor: str, reason: str, **more: Any) -> None:
+        """What needs attention, or waits for its next attempt, has it now."""
+        engine.retry(saga_id, actor=actor, reason=reason)
+
+
+class Compensate(Move):
+    """Have it undone."""
+
+    permission = "sagas.compensate_saga"
+
+    def move(self, saga_id: UUID, *, actor: str, reason: str, **more: Any) -> None:
+        """Turn it round, or ask for a second person's agreement where that is needed."""
+        move = steering.MOVES["compensate"]
+        if steering.needs_two(move):
+            steering.make(saga_id, move, actor=actor, reason=reason)
+        engine.compensate(saga_id, actor=actor, reason=reason)
+
+
+class Resolve(Move):
+    """Say what happened."""
+
+    form = serializers.Resolution
+    permission = "sagas.resolve_saga"
+
+    def move(self, saga_id: UUID, *, actor: str, reason: str, **more: Any) -> None:
+        """Settle whether a step's deed, or its undo, took effect; that may need a second person too."""
+        move = steering.MOVES["happened" if more["happened"] else "did-not-happen"]
+        if steering.needs_two(move):
+            told = story.read(saga_id)
+            if told.step.name != more["step"]:
+                raise saga_errors.NotAllowed(f"It stands at {told.step.name}.", state=told.saga.state)
+            steering.make(saga_id, move, actor=actor, reason=reason, given={"facts": more.get("facts", {})})
+        engine.resolve(saga_id, actor=actor, reason=reason, **more)
+
+
+def sagas() -> QuerySet[saga_models.SagaInstance]:
+    """Sagas with all that is shown of them: two statements, however many there are."""
+    return saga_models.SagaInstance.objects.select_related("order").prefetch_related("steps")
+
+
+def chosen(wanted: dict[str, Any]) -> QuerySet[saga_models.SagaInstance]:
+    """The sagas that a query asks for."""
+    rows = sagas()
+    if "state" in wanted:
+        rows = rows.filter(state=wanted["state"])
+    if "step" in wanted:
+        rows = rows.filter(steps__name=wanted["step"], steps__position=F("position"))
+    if "error" in wanted:
+        rows = rows.filter(failure__error=wanted["error"])
+    if "key" in wanted:
+        numbered = models.Order.objects.filter(number=wanted["key"].upper())
+        rows = rows.filter(Q(key=wanted["key"]) | Q(pk__in=numbered.values("saga_id")))
+    if "older_than" in wanted:
+        rows = rows.filter(created_at__lt=functions.Now() - wanted["older_than"])
+    if "younger_than" in wanted:
+        rows = rows.filter(created_at__gte=functions.Now() - wanted["younger_than"])
+    return rows
+
+
+def need(request: Request, permission: str) -> None:
+    """Refuse whoever does not have the permission."""
+    if not auth.caller(request).has_perm(permission):
+        raise exceptions.PermissionDenied(f"This needs the permission {permission}.")
+
+
+def conflict(saga_id: UUID, error: Exception) -> problems.Problem:
+    """It does not apply; the answer says where the saga stands now."""
+    row = saga_models.SagaInstance.objects.get(pk=saga_id)
+    saga = {"id": str(row.pk), "state": row.state}
+    return problems.Problem(problems.MOVE_NOT_ALLOWED, str(error), saga=saga)

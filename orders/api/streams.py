@@ -1,0 +1,142 @@
+"""An order's progress while it happens: server-sent events, and waiting for the end."""
+
+import contextlib
+import time
+import uuid
+from collections.abc import Generator, Iterator
+from typing import Any
+
+from django import http
+from django.db import connection
+from rest_framework.request import Request
+
+from orders import following, models, wire
+from orders.api import problems, rendering
+from sagas import models as saga_models
+from sagas import states
+
+RETRY_MS = 2000
+"""What a client that was cut off waits before it comes back."""
+
+LONGEST_S = 10 * 60
+"""A stream ends after this; its client comes back with `Last-Event-ID` and misses nothing. So a process
+that is to be replaced is not kept waiting for ever, and a client that is long gone is noticed."""
+
+LONGEST_WAIT_S = 30
+READ = 200
+
+
+class EventStream(rendering.JSON):
+    """So that `Accept: text/event-stream` finds something; its errors are JSON all the same."""
+
+    media_type = "text/event-stream"
+    format = "event-stream"
+
+
+class Stream:
+    """Chunks of an answer, and what is to be let go of at its end, though it may never have begun."""
+
+    def __init__(self, chunks: Generator[bytes, None, None], held: contextlib.ExitStack) -> None:
+        self._chunks = chunks
+        self._held = held
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Let go."""
+        self._chunks.close()
+        self._held.close()
+
+
+def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
+    """The transitions of the order's saga, from the one after `Last-Event-ID` on."""
+    after = _last_event_id(request)
+    if states.SagaState(order.saga.state) in states.FINAL and not _read(order.saga_id, after):
+        # There is nothing to come: 204 tells an EventSource not to come back.
+        return http.HttpResponse(status=204)
+    with contextlib.ExitStack() as stack:
+        try:
+            watch = stack.enter_context(following.hub.watch(order.saga_id))
+        except following.Full:
+            raise problems.Problem(
+                problems.UNAVAILABLE, "Too many streams are open here.", headers={"Retry-After": "2"}
+            ) from None
+        held = stack.pop_all()
+    response = http.StreamingHttpResponse(
+        Stream(_chunks(order.saga_id, watch, after), held), content_type="text/event-stream"
+    )
+    response["Cache-Control"] = "no-store"
+    # For proxies that would collect a buffer full first.
+    response["X-Accel-Buffering"] = "no"
+    return response
+
+
+def wait_for_end(saga_id: uuid.UUID, seconds: int) -> None:
+    """Return when the saga has ended, or the time is up, or nobody else may wait here."""
+    until = time.monotonic() + seconds
+    live = saga_models.SagaInstance.objects.filter(pk=saga_id, finished_at=None)
+    with contextlib.suppress(following.Full), following.hub.watch(saga_id) as watch:
+        while live.exists() and (left := until - time.monotonic()) > 0:
+            watch.wait(min(left, following.LOOK_AGAIN_S))
+
+
+def _chunks(saga_id: uuid.UUID, watch: following.Watch, after: int) -> Generator[bytes, None, None]:
+    """What is there, then what comes.
+
+    Every event of a saga is written under the lock of its row, so they commit in the order of their ids,
+    and "all that are higher than the last one sent" misses none and repeats none (D7).
+    """
+    yield f"retry: {RETRY_MS}\n\n".encode()
+    until = time.monotonic() + LONGEST_S
+    while time.monotonic() < until:
+        while events := _read(saga_id, after):
+            for event in events:
+                after = event.pk
+                yield _message(event)
+                if not event.subject and event.to_state in states.FINAL:
+                    return
+        if not watch.wait(following.LOOK_AGAIN_S):
+            following.hub.renew(saga_id)
+            # Nothing happens here: the connection to the database is of more use to others.
+            connection.close()
+            yield b": still here\n\n"
+
+
+def _read(saga_id: uuid.UUID, after: int) -> list[saga_models.Event]:
+    events = saga_models.Event.objects.filter(saga_id=saga_id, pk__gt=after)
+    return list(events.exclude(to_state="").exclude(kind="step.planned").order_by("pk")[:READ])
+
+
+def _message(event: saga_models.Event) -> bytes:
+    kind = "step" if event.subject else "order"
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.pk, kind.encode(), wire.dumps(transition(event)))
+
+
+def transition(event: saga_models.Event) -> dict[str, Any]:
+    """One transition, as a customer may see it."""
+    told: dict[str, Any] = {"at": wire.instant(event.at)}
+    if event.subject:
+        told |= {
+            "step": event.subject,
+            "from": event.from_state or None,
+            "to": event.to_state,
+            "attempt": event.attempt,
+        }
+    else:
+        told |= {"status": models.STATUS_OF[states.SagaState(event.to_state)]}
+    if {"kind", "message"} <= event.data.keys():
+        told["error"] = {"kind": event.data["kind"], "message": event.data["message"]}
+    return told
+
+
+def _last_event_id(request: Request) -> int:
+    header = request.headers.get("Last-Event-ID", "").strip()
+    if not header:
+        return 0
+    if not header.isascii() or not header.isdigit() or len(header) > 18:
+        raise problems.Problem(problems.MALFORMED_REQUEST, "Last-Event-ID must be the id of an event.")
+    return int(header)

@@ -1,0 +1,170 @@
+"""Following a saga as it moves: one LISTEN connection per process, and rows as the only truth.
+
+A notification says "look again" and no more, so one that is lost, late or doubled changes nothing: whoever
+follows reads the rows after each, and now and then without one.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+from django.conf import settings
+from django.db import connection
+
+from orders import models
+
+logger = logging.getLogger(__name__)
+
+CHANNEL = "orders"
+LOOK_AGAIN_S = 15.0
+"""How long one waits for a notification at most before one looks anyway."""
+
+TICK_S = 1.0
+"""How long the listener outlives the last who follows; no statement is sent for it."""
+
+RECONNECT_S = 1.0
+_LIVES_S = 4 * LOOK_AGAIN_S
+"""How long a process counts as following without saying so again."""
+
+
+class Full(Exception):
+    """This process follows as many sagas at once as it can."""
+
+
+class Watch:
+    """One who follows one saga."""
+
+    def __init__(self, saga_id: uuid.UUID) -> None:
+        self.saga_id = saga_id
+        self._news = threading.Event()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for news; whether there was some. Read after it: what comes meanwhile is news again."""
+        came = self._news.wait(timeout_s)
+        self._news.clear()
+        return came
+
+    def tell(self) -> None:
+        """There is news, or there may be."""
+        self._news.set()
+
+
+class Hub:
+    """Tells those who follow a saga, in this process, that it moved."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._watches: dict[uuid.UUID, set[Watch]] = {}
+        self._listener: threading.Thread | None = None
+        self._process = uuid.uuid4()
+        self._listening = threading.Event()
+
+    @contextlib.contextmanager
+    def watch(self, saga_id: uuid.UUID) -> Iterator[Watch]:
+        """Follow a saga for as long as the block lasts.
+
+        1. The listener is there, and the row that asks for notifications is committed, before the block
+           reads anything: whatever is written after that read is notified.
+        2. An event whose trigger ran before that row was seen, and which commits after the read, is not;
+           it is found by looking again.
+
+        Raises:
+            Full: too many follow already.
+        """
+        watch = Watch(saga_id)
+        with self._lock:
+            if sum(map(len, self._watches.values())) >= settings.FOLLOWERS_PER_PROCESS:
+                raise Full
+            self._watches.setdefault(saga_id, set()).add(watch)
+            self._start()
+        try:
+            self._listening.wait(timeout=RECONNECT_S)
+            self.renew(saga_id)
+            yield watch
+        finally:
+            with self._lock:
+                self._watches[saga_id].discard(watch)
+                alone = not self._watches[saga_id]
+                if alone:
+                    del self._watches[saga_id]
+            if alone:
+                self._forget(saga_id)
+
+    def renew(self, saga_id: uuid.UUID) -> None:
+        """Say that this process follows the saga, for a while."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO orders_follower (saga_id, process, until)"
+                " VALUES (%s, %s, clock_timestamp() + make_interval(secs => %s))"
+                " ON CONFLICT (saga_id, process) DO UPDATE SET until = excluded.until",
+                [saga_id, self._process, _LIVES_S],
+            )
+
+    def _forget(self, saga_id: uuid.UUID) -> None:
+        try:
+            models.Follower.objects.filter(saga_id=saga_id, process=self._process).delete()
+        except Exception:
+            # It runs out by itself; what matters is that the stream ends.
+            logger.warning("could not say that nobody follows saga %s any more", saga_id, exc_info=True)
+
+    def _start(self) -> None:
+        if self._listener is None:
+            self._listener = threading.Thread(target=self._listen, name="orders-listener", daemon=True)
+            self._listener.start()
+
+    def _listen(self) -> None:
+        """Listen for as long as anybody follows; whoever is cut off tells everyone to look again."""
+        while True:
+            try:
+                with psycopg.connect(**_parameters(), autocommit=True) as link:
+                    link.execute(f"LISTEN {CHANNEL}")
+                    self._listening.set()
+                    # What was notified while nobody listened is found by looking.
+                    self._tell_all()
+                    while not self._deserted():
+                        for notice in link.notifies(timeout=TICK_S, stop_after=100):
+                            self._tell(uuid.UUID(notice.payload))
+                return
+            except (psycopg.Error, OSError):
+                logger.warning("lost the connection that listens; connecting again", exc_info=True)
+                time.sleep(RECONNECT_S)
+            finally:
+                self._listening.clear()
+
+    def _deserted(self) -> bool:
+        """Whether nobody follows any more; then the next one needs a new listener."""
+        with self._lock:
+            if not self._watches:
+                self._listener = None
+            return not self._watches
+
+    def _tell(self, saga_id: uuid.UUID) -> None:
+        with self._lock:
+            watches = list(self._watches.get(saga_id, ()))
+        for watch in watches:
+            watch.tell()
+
+    def _tell_all(self) -> None:
+        with self._lock:
+            watches = [watch for group in self._watches.values() for watch in group]
+        for watch in watches:
+            watch.tell()
+
+
+hub = Hub()
+# A child of a process that listened has none of its threads.
+os.register_at_fork(after_in_child=hub.__init__)  # type: ignore[misc]
+
+
+def _parameters() -> dict[str, Any]:
+    """As Django connects to the database, without what is Django's own."""
+    parameters = connection.get_connection_params()
+    for name in ("cursor_factory", "context", "prepare_threshold"):
+        parameters.pop(name, None)
+    return dict(parameters)

@@ -1,0 +1,44 @@
+"""How much a caller may ask: one row each, one statement to ask it, the same in every process (GCRA).
+
+The row says when the caller would be back at rest if it stopped now; a request moves that further away,
+and is refused where it would lie further ahead than a burst is long.
+"""
+
+import math
+
+from django.db import connection
+
+
+def admit(*, key: str, rate: int, burst: int) -> int:
+    """Count one request of the caller; 0 if it may go on, or the seconds after which to come back.
+
+    A request that is refused is not counted, so a caller that keeps asking is not kept out for ever.
+    """
+    interval = 1 / rate
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO orders_throttle AS t (key, due_at)"
+            " VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(interval)s))"
+            " ON CONFLICT (key) DO UPDATE"
+            " SET due_at = greatest(t.due_at, clock_timestamp()) + make_interval(secs => %(interval)s)"
+            " WHERE t.due_at <= clock_timestamp() + make_interval(secs => %(ahead)s)"
+            " RETURNING 0",
+            {"key": key, "interval": interval, "ahead": interval * (burst - 1)},
+        )
+        if cursor.fetchone():
+            return 0
+        cursor.execute(
+            "SELECT extract(epoch FROM due_at - clock_timestamp())::float"
+            " FROM orders_throttle WHERE key = %s",
+            [key],
+        )
+        row = cursor.fetchone()
+    ahead = row[0] if row else 0
+    return max(1, math.ceil(ahead - interval * (burst - 1)))
+
+
+def purge() -> int:
+    """Forget those who are at rest."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM orders_throttle WHERE due_at < clock_timestamp()")
+        return int(cursor.rowcount)
