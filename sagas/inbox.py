@@ -186,9 +186,7 @@ def _apply(change: Change, step: models.StepInstance, signal: Signal) -> Ended:
         change.set_step(step, facts=facts)
         return ""
     moves.finish_step(change, step, facts)
-    if saga.cancel_requested_at is not None and step.position < saga.definition.pivot:
-        cancelled = moves.failure(step, "cancelled", now=change.now, message=saga.cancel_reason)
-        moves.turn(change, step, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
+    if moves.turn_if_cancelled(change, step):
         return "turned"
     moves.advance(change, step)
     return "advanced"

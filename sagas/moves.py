@@ -159,6 +159,7 @@ def turn(change: Change, step: models.StepInstance | None, failure: dict[str, An
     change.move(SagaState.COMPENSATING, "saga.compensating", data=failure, **said)
     change.set(
         direction=BACKWARD,
+        attention=None,
         dispatches=0,
         dispatched_at=None,
         deadline_at=After(declared.undo_deadline),
@@ -170,6 +171,16 @@ def turn(change: Change, step: models.StepInstance | None, failure: dict[str, An
         finish(change, SagaState.COMPENSATED)
     else:
         change.set(position=position)
+
+
+def turn_if_cancelled(change: Change, step: models.StepInstance) -> bool:
+    """Turn round if that was asked for meanwhile, and the step can still be undone."""
+    saga = change.saga
+    if saga.cancel_requested_at is None or step.position >= saga.definition.pivot:
+        return False
+    cancelled = failure(step, "cancelled", now=change.now, message=saga.cancel_reason)
+    turn(change, step, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
+    return True
 
 
 def attend(
@@ -289,6 +300,11 @@ def failure(
         "clock": clock,
         "at": now.isoformat(),
     }
+
+
+def deadline_over(step: models.StepInstance, now: datetime.datetime) -> dict[str, Any]:
+    """The failure of a saga whose deadline ran out at that step."""
+    return failure(step, "timeout", now=now, clock="deadline", message="The saga's deadline ran out.")
 
 
 def _speak(error: BaseException, step: models.StepInstance | None, kind: str) -> str:

@@ -54,6 +54,7 @@ class Result:
 
 
 STOP = Result(verdict=Verdict.STOP)
+TURNED = Result(verdict=Verdict.TURNED)
 GO_ON = Result(verdict=Verdict.GO_ON)
 
 
@@ -143,6 +144,8 @@ def _admit(locked: journal.Locked, epoch: int, direction: Direction, bearer: Bea
     working = SagaState.RUNNING if direction == Direction.FORWARD else SagaState.COMPENSATING
     if saga.epoch != epoch or saga.state != working or saga.held_at is not None:
         return STOP
+    if saga.dispatched_at is None:
+        return STOP  # No message is expected: a stray copy must not shorten a pause.
     if row.position != saga.position:
         passed = (saga.position - row.position) * direction > 0
         return _go_on(saga) if passed else STOP
@@ -159,18 +162,12 @@ def _overtaken(change: Change, row: models.StepInstance) -> Result | None:
     saga, now = change.saga, change.now
     if moves.past_pivot(saga, row):
         return None
-    if saga.cancel_requested_at is not None:
-        cancelled = moves.failure(row, "cancelled", now=now, message=saga.cancel_reason)
-        moves.turn(change, row, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
-    elif saga.deadline_at is not None and saga.deadline_at <= now:
-        late = moves.failure(
-            row, "timeout", now=now, clock="deadline", message="The saga's deadline ran out."
-        )
-        moves.turn(change, row, late)
-    else:
-        return None
+    if not moves.turn_if_cancelled(change, row):
+        if saga.deadline_at is None or saga.deadline_at > now:
+            return None
+        moves.turn(change, row, moves.deadline_over(row, now))
     change.write()
-    return Result(verdict=Verdict.TURNED)
+    return TURNED
 
 
 def _claim(
@@ -354,16 +351,14 @@ def _record_deed(change: Change, row: models.StepInstance, attempt: Attempt, out
 
 
 def _record_done(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
-    saga, step = change.saga, attempt.step
+    step = attempt.step
     facts = {**(row.facts or {}), **(outcome.facts or {})}
     change.set_step(row, facts=facts, error=None)
     if step.wait is not None and not facts.get(step.wait.until):
         return _wait(change, row, step.wait)
     moves.finish_step(change, row, facts)
-    if saga.cancel_requested_at is not None and row.position < saga.definition.pivot:
-        cancelled = moves.failure(row, "cancelled", now=change.now, message=saga.cancel_reason)
-        moves.turn(change, row, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
-        return Result(verdict=Verdict.TURNED)
+    if moves.turn_if_cancelled(change, row):
+        return TURNED
     moves.advance(change, row)
     return GO_ON
 
@@ -377,7 +372,9 @@ def _wait(change: Change, row: models.StepInstance, wait: definition.Wait) -> Re
         change.set_step(row, wait_until=After(wait.limit))
     change.move_step(row, StepState.WAITING, "step.waiting", attempt=row.attempts)
     if ended := inbox.take_stored(change, row):
-        return Result(verdict=Verdict.TURNED if ended == "turned" else Verdict.GO_ON)
+        return TURNED if ended == "turned" else GO_ON
+    if moves.turn_if_cancelled(change, row):
+        return TURNED
     left = (row.wait_until or change.now) - change.now
     if left <= datetime.timedelta(0):
         return _failed(change, row, _over(row, change.now))
@@ -387,7 +384,7 @@ def _wait(change: Change, row: models.StepInstance, wait: definition.Wait) -> Re
 
 def _failed(change: Change, row: models.StepInstance, failure: dict[str, Any], **how: bool) -> Result:
     turned = moves.fail(change, row, failure, **how)
-    return Result(verdict=Verdict.TURNED) if turned else STOP
+    return TURNED if turned else STOP
 
 
 def _wait_over(change: Change, row: models.StepInstance) -> Result:
@@ -413,13 +410,13 @@ def _record_failure(change: Change, row: models.StepInstance, attempt: Attempt, 
     retry = saga.definition.retry_of(step, undo=False)
     failure = moves.failure(row, outcome.kind, now=now, error=outcome.error, clock=outcome.clock)
     change.set_step(row, error=failure)
-    if attempt.only_asks and outcome.kind in ("transient", "unknown"):
-        # The wait goes on: not to be told is no answer. Its limit decides, whatever became of it.
-        assert step.wait is not None
-        over = row.wait_until is not None and row.wait_until <= now
-        if not over:
+    if attempt.only_asks and outcome.kind != "refused":
+        # The wait goes on: not to be told is no answer. Its limit decides.
+        assert step.wait is not None, "only a step with a wait waits"
+        if row.wait_until is None or row.wait_until > now:
             return _wait(change, row, step.wait)
-    elif outcome.kind in ("transient", "unknown") and not attempt.only_asks:
+        failure["clock"] = "wait"
+    elif outcome.kind in ("transient", "unknown"):
         spent = step.budget is not None and row.started_at is not None and now - row.started_at >= step.budget
         if row.attempts < retry.attempts and not spent:
             return _again(change, row, retry, outcome, failure)
@@ -443,6 +440,8 @@ def _again(
         change.note(kind, subject=row.name, attempt=row.attempts, data=failure)
     else:
         change.move_step(row, to, kind, attempt=row.attempts, data=failure)
+    if moves.turn_if_cancelled(change, row):
+        return TURNED
     moves.wake_after(change, pause)
     return STOP
 

@@ -130,8 +130,7 @@ def _wake(
         and saga.cancel_requested_at is not None
         and not moves.past_pivot(saga, step)
     ):
-        cancelled = moves.failure(step, "cancelled", now=now, message=saga.cancel_reason)
-        moves.turn(change, step, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
+        moves.turn_if_cancelled(change, step)
         _dispatch_if_live(change)
     elif step.state in moves.AT_WORK and step.lease_until is not None:
         _lease_over(change, step)
@@ -148,10 +147,7 @@ def _deadline(change: Change, step: models.StepInstance) -> None:
     saga, now = change.saga, change.now
     backward = saga.direction == Direction.BACKWARD
     if not backward and not moves.past_pivot(saga, step):
-        late = moves.failure(
-            step, "timeout", now=now, clock="deadline", message="The saga's deadline ran out."
-        )
-        moves.turn(change, step, late)
+        moves.turn(change, step, moves.deadline_over(step, now))
         _dispatch_if_live(change)
         return
     clock = "undo-deadline" if backward else "deadline"
