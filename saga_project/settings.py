@@ -115,7 +115,7 @@ REST_FRAMEWORK = {
 IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")
 """How long a repeated request gets the first answer; clients give up long before."""
 
-FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 24)
+FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 16)
 """Streams and long polls that one web process serves at once. Each takes a thread of its server."""
 
 API_RATE = env.integer("API_RATE", 50)

@@ -464,8 +464,6 @@ class BulkRun(models.Model):
     created_at = models.DateTimeField(db_default=functions.Now())
     finished_at = models.DateTimeField(null=True)
 
-    items: "models.Manager[BulkItem]"
-
     class Meta:
         db_table = "sagas_bulk_run"
         verbose_name = "bulk run"

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.utils import module_loading
 
-from sagas import engine, errors, registry, states, sweeping, transport
+from sagas import bulk, engine, errors, registry, states, sweeping, transport
 
 logger = logging.getLogger("sagas")
 
@@ -63,9 +63,10 @@ def task_name(saga: str, step: str, *, undo: bool) -> str:
 
 @app.task(name="sagas.sweep", ignore_result=True)
 def sweep() -> None:
-    """Send on what is due, batch by batch."""
+    """Send on what is due, batch by batch; then take operators' bulk runs a bit further."""
     while engine.sweep() >= sweeping.BATCH:
         pass
+    bulk.drive()
 
 
 @app.task(name="sagas.take-up", bind=True, ignore_result=True)

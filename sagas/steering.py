@@ -1,0 +1,455 @@
+"""The moves that people may make: who may, when they apply, what they will do, and how they are made.
+
+One table, read by the admin's pages, by bulk runs and by `manage.py saga`. Each move ends in one of
+`sagas.engine`'s operations, which decide under the lock; what is said here before is a courtesy.
+"""
+
+import dataclasses
+import datetime
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from sagas import engine, errors, journal, models, story
+from sagas.states import SagaState, StepState
+
+Given = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Move:
+    """One thing that a person may do to a saga."""
+
+    name: str
+    label: Any
+    """What its button says; translated when shown."""
+
+    permission: str
+    """Of `sagas`: operate_saga, compensate_saga or resolve_saga."""
+
+    refusal: Callable[["story.Story"], str]
+    """Why it is not possible now; empty where it is."""
+
+    preview: Callable[["story.Story"], list[str]]
+    """What it will do, in sentences."""
+
+    make: Callable[..., Any]
+    """`make(story, *, actor, reason, given)`: the operation."""
+
+    moves_money: bool = False
+    """Whether it waits for a second person where settings.SAGAS_FOUR_EYES is on."""
+
+    fields: tuple[str, ...] = ()
+    """What it asks for beside the reason: `facts` or `hours`."""
+
+    evidence: bool = False
+    """Whether the reason is evidence for a statement."""
+
+
+# --- What each needs ------------------------------------------------------------------------------
+
+
+def _over(told: story.Story) -> str:
+    if told.saga.is_final:
+        return _("It has ended, and what has ended stays as it is.")
+    if told.saga.closed_at is not None:
+        return _("It was put aside for good.")
+    if told.declared is None:
+        return _("Its declaration is no longer in the code.")
+    return ""
+
+
+def _busy(told: story.Story) -> str:
+    if told.at_work:
+        return _("An attempt is under way; wait until it ends, or until its lease is over (%(when)s).") % {
+            "when": story.when(told.step.lease_until, told.now)
+        }
+    return ""
+
+
+def _held(told: story.Story) -> str:
+    return _("It is held: release it first.") if told.saga.held_at is not None else ""
+
+
+def _not_retry(told: story.Story) -> str:
+    if told.saga.state == SagaState.NEEDS_ATTENTION:
+        return _("It needs attention: resume it instead.")
+    return _over(told) or _held(told) or _busy(told)
+
+
+def _not_resume(told: story.Story) -> str:
+    if why := _over(told):
+        return why
+    if told.saga.state != SagaState.NEEDS_ATTENTION:
+        return _("It goes on by itself.")
+    return _held(told) or _busy(told)
+
+
+def _not_ask(told: story.Story) -> str:
+    if why := _over(told) or _held(told):
+        return why
+    if told.backward or told.step.state not in (StepState.UNKNOWN, StepState.WAITING):
+        return _("No outcome is in doubt.")
+    declared = told.declared_step
+    if declared is None or declared.ask is None:
+        return _("%(step)s has nobody to ask: its declaration has no `ask`.") % {"step": told.step.name}
+    return _busy(told)
+
+
+def _not_resolve(told: story.Story) -> str:
+    if why := _over(told):
+        return why
+    row = told.step
+    doubtful = row.state in (
+        StepState.UNKNOWN,
+        StepState.FAILED,
+        StepState.UNDO_FAILED,
+        StepState.WAITING,
+    )
+    if not doubtful and not (row.state in (StepState.UNDOING, StepState.PENDING) and row.error):
+        return _("No outcome is in doubt.")
+    return _busy(told)
+
+
+def _not_compensate(told: story.Story) -> str:
+    if why := _over(told):
+        return why
+    if told.backward:
+        return _("It is being undone already.")
+    if told.past_pivot:
+        return _("It is past its point of no return: nothing is undone any more.")
+    if told.saga.cancel_requested_at is not None:
+        return _("That was asked for already; it turns round when the attempt under way has ended.")
+    return ""
+
+
+def _not_hold(told: story.Story) -> str:
+    return _over(told) or (_("It is held already.") if told.saga.held_at is not None else "")
+
+
+def _not_release(told: story.Story) -> str:
+    return "" if told.saga.held_at is not None else _("It is not held.")
+
+
+def _not_skip(told: story.Story) -> str:
+    if why := _over(told):
+        return why
+    declared = told.declared_step
+    if declared is None or not declared.optional:
+        return _("%(step)s is not optional.") % {"step": told.step.name}
+    if told.backward:
+        return _("It is being undone.")
+    if told.step.state not in (StepState.PENDING, StepState.FAILED):
+        return _("%(step)s has begun.") % {"step": told.step.name}
+    return ""
+
+
+def _not_close(told: story.Story) -> str:
+    if why := _over(told):
+        return why
+    if told.saga.state != SagaState.NEEDS_ATTENTION:
+        return _("Only a saga that needs attention can be put aside.")
+    return ""
+
+
+# --- What each will do ----------------------------------------------------------------------------
+
+
+def _will_retry(told: story.Story) -> list[str]:
+    row = told.step
+    what = (
+        _("%(step)s is undone now: attempt %(attempt)s.")
+        if told.backward
+        else _("%(step)s is tried now: attempt %(attempt)s.")
+    )
+    number = (row.undo_attempts if told.backward else row.attempts) + 1
+    return [
+        what % {"step": row.name, "attempt": number},
+        _("The key stays %(key)s, so nothing is done twice, here or at the provider (E1, E6).")
+        % {"key": row.key},
+    ]
+
+
+def _will_ask(told: story.Story) -> list[str]:
+    row = told.step
+    lines = [
+        _("The provider of %(step)s is asked by the key %(key)s.") % {"step": row.name, "key": row.key},
+        _("If it happened, the step is done and the saga goes on."),
+    ]
+    if row.state == StepState.WAITING:
+        lines.append(_("If the provider knows nothing of it, the step has failed."))
+        lines.append(_("If the provider does not answer, the wait goes on."))
+    else:
+        lines.append(_("If it did not happen, it is done now, with the same key."))
+    return lines
+
+
+def _will_compensate(told: story.Story) -> list[str]:
+    begun = [row for row in reversed(told.steps) if row.begun and row.state != StepState.UNDONE]
+    undone = [row.name for row in begun if (step := told.declare(row)) and step.undo]
+    if not undone:
+        return [_("Nothing has been done yet: it ends at once.")]
+    lines = [_("These steps are undone, in this order: %(steps)s.") % {"steps": ", ".join(undone)}]
+    if told.at_work:
+        lines.append(_("It turns round as soon as the attempt under way has ended."))
+    lines.append(_("That cannot be taken back."))
+    return lines
+
+
+def _will_say_happened(told: story.Story) -> list[str]:
+    if told.backward:
+        return [
+            _("The undo of %(step)s counts as done, without being tried again.") % {"step": told.step.name},
+            _("The saga goes on undoing what is left."),
+        ]
+    lines = [_("%(step)s counts as done, with the facts given below.") % {"step": told.step.name}]
+    declared = told.declared_step
+    if declared is not None and declared.gives:
+        lines.append(
+            _("Later steps need these facts of it: %(facts)s.") % {"facts": ", ".join(declared.gives)}
+        )
+    lines.append(_("The saga goes on with the next step."))
+    return lines
+
+
+def _will_say_not(told: story.Story) -> list[str]:
+    declared = told.declared_step
+    if told.backward:
+        return [_("The undo of %(step)s is tried again now.") % {"step": told.step.name}]
+    if declared is not None and declared.kind == "retriable":
+        return [_("%(step)s is tried again now.") % {"step": told.step.name}]
+    return [
+        _("%(step)s counts as failed, and the saga turns round.") % {"step": told.step.name},
+        *_will_compensate(told)[:1],
+    ]
+
+
+def _will_hold(told: story.Story) -> list[str]:
+    lines = [_("Nothing new begins until it is released: no attempt, no retry, no undo, no deadline.")]
+    if told.at_work:
+        lines.append(_("The attempt under way still ends, and is recorded."))
+    return lines
+
+
+def _will_release(told: story.Story) -> list[str]:
+    return [_("It goes on where it stands, with %(step)s.") % {"step": told.step.name}]
+
+
+def _will_extend(told: story.Story) -> list[str]:
+    deadline = told.saga.deadline_at
+    if deadline is None:
+        return [_("It has no deadline now; it gets one, so long from now.")]
+    return [
+        _("Its deadline, now %(deadline)s, is moved by the hours given below, counted from it or from now, "
+          "whichever is later.") % {"deadline": story.moment(deadline)}
+    ]  # fmt: skip
+
+
+def _will_skip(told: story.Story) -> list[str]:
+    return [
+        _("%(step)s is left out, and the saga goes on with the next step.") % {"step": told.step.name},
+        _("That cannot be taken back."),
+    ]
+
+
+def _will_close(told: story.Story) -> list[str]:
+    lines = [
+        _("The saga stays as it stands: nothing is deleted, nothing is undone, and nobody is alerted again."),
+        _("A new saga may begin for the same key, %(key)s.") % {"key": told.saga.key},
+    ]
+    standing = [row.name for row in told.steps if row.state in _STANDING]
+    if standing:
+        lines.append(
+            _("These steps stand as done, or may be: %(steps)s. Settle them by hand.")
+            % {"steps": ", ".join(standing)}
+        )
+    return lines
+
+
+_STANDING = (
+    StepState.DONE,
+    StepState.UNKNOWN,
+    StepState.WAITING,
+    StepState.UNDOING,
+    StepState.UNDO_FAILED,
+)
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+
+def _retry(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
+    return engine.retry(told.saga.pk, actor=actor, reason=reason)
+
+
+def _say(happened: bool) -> Callable[..., Any]:
+    def resolve(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
+        facts = given.get("facts") if happened and not told.backward else None
+        return engine.resolve(
+            told.saga.pk,
+            step=given.get("step") or told.step.name,
+            happened=happened,
+            actor=actor,
+            reason=reason,
+            facts=facts or None,
+        )
+
+    return resolve
+
+
+def _extend(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
+    by = datetime.timedelta(hours=float(given["hours"]))
+    return engine.extend(told.saga.pk, by=by, actor=actor, reason=reason)
+
+
+def _skip(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
+    return engine.skip(told.saga.pk, step=given.get("step") or told.step.name, actor=actor, reason=reason)
+
+
+def _plain(operation: Callable[..., Any]) -> Callable[..., Any]:
+    def make(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
+        return operation(told.saga.pk, actor=actor, reason=reason)
+
+    return make
+
+
+MOVES: dict[str, Move] = {
+    move.name: move
+    for move in (
+        Move(
+            name="resume", label=gettext_lazy("Resume"), permission="operate_saga",
+            refusal=_not_resume, preview=_will_retry, make=_retry,
+        ),
+        Move(
+            name="retry", label=gettext_lazy("Retry now"), permission="operate_saga",
+            refusal=_not_retry, preview=_will_retry, make=_retry,
+        ),
+        Move(
+            name="ask", label=gettext_lazy("Ask the provider"), permission="operate_saga",
+            refusal=_not_ask, preview=_will_ask, make=_plain(engine.ask),
+        ),
+        Move(
+            name="happened", label=gettext_lazy("It happened"), permission="resolve_saga",
+            refusal=_not_resolve, preview=_will_say_happened, make=_say(True),
+            moves_money=True, fields=("facts",), evidence=True,
+        ),
+        Move(
+            name="did-not-happen", label=gettext_lazy("It did not happen"), permission="resolve_saga",
+            refusal=_not_resolve, preview=_will_say_not, make=_say(False),
+            moves_money=True, evidence=True,
+        ),
+        Move(
+            name="compensate", label=gettext_lazy("Compensate now"), permission="compensate_saga",
+            refusal=_not_compensate, preview=_will_compensate, make=_plain(engine.compensate),
+            moves_money=True,
+        ),
+        Move(
+            name="hold", label=gettext_lazy("Hold"), permission="operate_saga",
+            refusal=_not_hold, preview=_will_hold, make=_plain(engine.hold),
+        ),
+        Move(
+            name="release", label=gettext_lazy("Release"), permission="operate_saga",
+            refusal=_not_release, preview=_will_release, make=_plain(engine.release),
+        ),
+        Move(
+            name="extend", label=gettext_lazy("Extend the deadline"), permission="operate_saga",
+            refusal=_over, preview=_will_extend, make=_extend, fields=("hours",),
+        ),
+        Move(
+            name="skip", label=gettext_lazy("Skip the step"), permission="resolve_saga",
+            refusal=_not_skip, preview=_will_skip, make=_skip,
+        ),
+        Move(
+            name="close", label=gettext_lazy("Put aside"), permission="resolve_saga",
+            refusal=_not_close, preview=_will_close, make=_plain(engine.close),
+            moves_money=True,
+        ),
+    )
+}  # fmt: skip
+"""By name, in the order of their buttons."""
+
+
+class NeedsApproval(errors.SagaError):
+    """This move waits for a second person now (SAGAS_FOUR_EYES); somebody else must agree to it."""
+
+
+def needs_two(move: Move) -> bool:
+    """Whether a second person must agree to it."""
+    return move.moves_money and bool(settings.SAGAS_FOUR_EYES)
+
+
+def make(
+    saga_id: uuid.UUID | str, move: Move, *, actor: str, reason: str, given: Given | None = None
+) -> None:
+    """Make a move, or ask for a second person's agreement where one is needed.
+
+    Raises:
+        NotAllowed: it does not apply now.
+        NeedsApproval: it was asked for, and waits.
+        NotFound: there is no such saga.
+    """
+    told = story.read(saga_id)
+    if why := move.refusal(told):
+        raise errors.NotAllowed(why, state=told.saga.state)
+    if not needs_two(move):
+        move.make(told, actor=actor, reason=reason, given=given or {})
+        return
+    # The step is written down: agreed is what was asked for, not what the saga has come to since.
+    given = {**(given or {}), "step": told.step.name}
+    with transaction.atomic():
+        locked = journal.lock(saga_id)
+        _asked, created = models.Approval.objects.get_or_create(
+            saga=locked.saga,
+            move=move.name,
+            state=models.Approval.State.ASKED,
+            defaults={"actor": actor, "reason": reason, "given": dict(given)},
+        )
+        if not created:
+            raise errors.NotAllowed(_("That was asked for already, and waits for a second person."))
+        _note(locked, "operator.asked", move.name, actor=actor, reason=reason)
+    raise NeedsApproval
+
+
+def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> models.Approval:
+    """Agree to a move that somebody else asked for, which makes it; or refuse it.
+
+    Whoever asked may take it back, and nobody may agree with himself.
+
+    Raises:
+        NotAllowed: it is decided already, or one's own.
+    """
+    states = models.Approval.State
+    with transaction.atomic():
+        approval = models.Approval.objects.select_for_update().get(pk=approval_id)
+        if approval.state != states.ASKED or approval.saga_id is None:
+            raise errors.NotAllowed(_("That is decided already."))
+        if agree and approval.actor == actor:
+            raise errors.NotAllowed(_("A second person must agree: you asked for it yourself."))
+        locked = journal.lock(approval.saga_id)
+        _note(
+            locked, "operator.approved" if agree else "operator.refused", approval.move,
+            actor=actor, reason=reason,
+        )  # fmt: skip
+        approval.state = states.APPROVED if agree else states.REFUSED
+        if agree:
+            move = MOVES[approval.move]
+            told = story.read(approval.saga_id)
+            moved_on = approval.given.get("step") not in (None, told.step.name)
+            if why := _("The saga has moved on since.") if moved_on else move.refusal(told):
+                approval.state, reason = states.VOID, why
+            else:
+                move.make(told, actor=approval.actor, reason=approval.reason, given=approval.given)
+        approval.decided_by, approval.decision, approval.decided_at = actor, reason, locked.now
+        approval.save()
+    return approval
+
+
+def _note(locked: journal.Locked, kind: str, move: str, *, actor: str, reason: str) -> None:
+    change = journal.Change(locked.saga, locked.now)
+    change.note(kind, actor=actor, reason=reason, data={"move": move})
+    change.write()
