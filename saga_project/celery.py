@@ -1,5 +1,6 @@
 """The Celery application: how messages travel. What they mean is decided by the rows."""
 
+import datetime
 import os
 
 import celery
@@ -53,6 +54,17 @@ app.conf.update(
             # Ticks that nobody took are worthless: the next one does the same.
             "options": {"queue": "sagas", "expires": 10},
         },
+        "deliver-webhooks": {
+            "task": "orders.deliver-webhooks",
+            "schedule": datetime.timedelta(seconds=1),
+            # A queue of its own: a merchant's slow server holds up other merchants at worst.
+            "options": {"queue": "webhooks", "expires": 10},
+        },
+        "clear-up": {
+            "task": "orders.clear-up",
+            "schedule": datetime.timedelta(minutes=10),
+            "options": {"queue": "webhooks", "expires": 600},
+        },
     },
     # Celery closes Django's connection around every task unless told how often to reuse it. These
     # two and CONN_HEALTH_CHECKS keep it for the life of the process and replace it when it is dead.
@@ -81,6 +93,22 @@ app.conf.broker_transport_options = (
     }
 )
 app.autodiscover_tasks()
+
+
+@app.task(name="orders.deliver-webhooks", ignore_result=True, soft_time_limit=90, time_limit=100)
+def deliver_webhooks() -> None:
+    """Tell merchants what is to be told by now."""
+    from orders import webhooks
+
+    webhooks.run()
+
+
+@app.task(name="orders.clear-up", ignore_result=True, soft_time_limit=300, time_limit=310)
+def clear_up() -> None:
+    """Forget what has outlived its use."""
+    from orders import clearing
+
+    clearing.run()
 
 
 def publish_in_haste() -> None:

@@ -26,7 +26,7 @@ from saga_project.local import runfile, servers, supervisor
 HOST = "127.0.0.1"
 """Nothing here is meant for the network: it is plain HTTP, and the passwords lie in a file."""
 
-WORKERS = {"payments": 4, "inventory": 2, "invoicing": 2, "shipping": 2, "sagas": 2}
+WORKERS = {"payments": 4, "inventory": 2, "invoicing": 2, "shipping": 2, "sagas": 2, "webhooks": 1}
 """Queue by queue, how many steps at once. Every queue has a worker of its own, so that a provider that is
 slow holds up its own queue and no other. Payments has the most, since its provider is the slowest."""
 
@@ -173,10 +173,11 @@ class Stack:
                 "gunicorn",
                 "saga_project.wsgi",
                 f"--bind={HOST}:{self.web_port}",
-                # A thread waits for the database most of its time; a process per core does the rest.
+                # A thread waits for the database most of its time; a process per core does the rest. Half
+                # of the threads may be taken by streams and long polls (FOLLOWERS_PER_PROCESS).
                 "--workers=2",
                 "--worker-class=gthread",
-                "--threads=8",
+                "--threads=32",
                 # A request in the middle of its order ends before the process does.
                 "--graceful-timeout=10",
                 "--no-control-socket",
