@@ -23,7 +23,7 @@ ORDER_FULFILMENT = Saga(
     given=["customer", "payment", "total", "lines", "address"],
     steps=[
         Step("take-payment", payments.charge, undo=payments.refund, ask=payments.ask,
-             given=["customer", "payment", "total"], remote=True, wait=PIX_PAID),
+             given=["customer", "payment", "total"], forgets=["payment"], remote=True, wait=PIX_PAID),
         Step("reserve-stock", inventory.reserve, undo=inventory.release,
              given=["lines"]),
         Step("issue-invoice", invoicing.issue, undo=invoicing.cancel, ask=invoicing.ask,

@@ -98,6 +98,10 @@ class Step:
     gives: Sequence[str] = ()
     """Names of the facts in `do`'s answer that later steps may ask for."""
 
+    forgets: Sequence[str] = ()
+    """Names of given facts that are struck from the row once the deed is done: secrets, such as a card's
+    token. No later step may ask for them."""
+
     remote: bool = False
     """False: runs inside the engine's transaction, exactly once. True: leaves the house."""
 
@@ -199,7 +203,7 @@ class Saga:
         """Sixteen hexadecimal digits that change when the steps do."""
         shape = [
             [
-                step.name, step.kind, step.remote, list(step.given), list(step.gives),
+                step.name, step.kind, step.remote, list(step.given), list(step.gives), list(step.forgets),
                 _path(step.do), _path(step.undo), _path(step.ask),
                 step.wait.until if step.wait else None,
             ]
@@ -306,13 +310,14 @@ def _signatures(saga: Saga) -> Iterator[Problem]:
 def _supplies(saga: Saga) -> Iterator[Problem]:
     known = set(saga.given)
     for step in saga.steps:
-        for name in [name for name in step.given if name not in known]:
+        for name in [name for name in (*step.given, *step.forgets) if name not in known]:
             yield Problem(
                 id="sagas.E004",
                 message=f"{step.name} is given {name!r}, which nobody provides.",
-                hint="Name it in the saga's `given`, or in the `gives` of an earlier step.",
+                hint="Name it in the saga's `given`, or in the `gives` of an earlier step; none forgets it.",
             )
         known.update(step.gives)
+        known.difference_update(step.forgets)
 
 
 def _undos(saga: Saga) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ import datetime
 import functools
 import logging
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -89,8 +90,9 @@ def finish_step(change: Change, step: models.StepInstance, facts: dict[str, Any]
     declared = change.saga.definition.steps[step.position]
     change.move_step(step, StepState.DONE, "step.done", attempt=step.attempts)
     change.set_step(step, finished_at=NOW, wait_until=None, facts=facts, error=None)
-    if declared.gives:
-        change.set(facts={**change.saga.facts, **{name: facts.get(name) for name in declared.gives}})
+    if declared.gives or declared.forgets:
+        kept = _without(change.saga.facts, declared.forgets)
+        change.set(facts={**kept, **{name: facts.get(name) for name in declared.gives}})
 
 
 def fail(
@@ -136,6 +138,9 @@ def finish(change: Change, state: SagaState, **said: Any) -> None:
     hook = declared.completed if state == SagaState.COMPLETED else declared.compensated
     change.move(state, f"saga.{state.value}", **said)
     change.set(finished_at=NOW, wake_at=None, dispatched_at=None, deadline_at=None)
+    secrets = [name for step in declared.steps for name in step.forgets]
+    if any(name in change.saga.facts for name in secrets):
+        change.set(facts=_without(change.saga.facts, secrets))
     if hook is not None:
         hook(key=change.saga.key)
 
@@ -316,6 +321,10 @@ def _speak(error: BaseException, step: models.StepInstance | None, kind: str) ->
         text = text.replace(secret, "[given]")
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} (in {frames[-1].name})" if frames else text
+
+
+def _without(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name not in names}
 
 
 def _leaves(value: Any) -> list[str]:
