@@ -100,6 +100,22 @@ SECURE_CSP = {
 }
 """Nothing inline, and nobody else's server. Named as in Django 6, which brings the middleware."""
 
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "saga_project.middleware.RequestIdFilter"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {name} [{request_id}] {message}", "style": "{"},
+    },
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": "line"},
+    },
+    "root": {"handlers": ["console"], "level": "INFO"},
+    # Django's own handlers would say it twice, and without the request's id.
+    "loggers": {"django": {"handlers": [], "level": "INFO", "propagate": True}},
+}
+"""To standard error, where the supervisor of the process collects it; a problem document has the same id."""
+
 # --- The API --------------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {

@@ -7,6 +7,7 @@ from saga_project import health
 
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/", include("orders.api.about")),
     path("api/v1/", include("orders.api.urls")),
     path("livez", health.live, name="livez"),
     path("readyz", health.ready, name="readyz"),

@@ -1,0 +1,10 @@
+"""The addresses under /api that are about the API."""
+
+from django.urls import path
+
+from orders.api import pages
+
+urlpatterns = [
+    path("problems", pages.kinds, name="problems"),
+    path("problems/<slug:slug>", pages.kind, name="problem"),
+]

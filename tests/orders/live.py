@@ -1,0 +1,101 @@
+"""The API on a real server: gunicorn as the local stack runs it, on a port and a database of the test's."""
+
+import collections.abc
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import IO, TypeVar
+
+import httpx
+
+from tests.orders.conftest import Api
+
+T = TypeVar("T")
+
+
+class Web:
+    """A running server."""
+
+    def __init__(self, url: str, process: subprocess.Popen[str], log: list[str]) -> None:
+        self.url = url
+        self.process = process
+        self.log = log
+
+    def client(self, api: Api, **headers: str) -> httpx.Client:
+        """A client with that member's token."""
+        authorization = {"Authorization": f"Token {api.secret}"}
+        return httpx.Client(base_url=f"{self.url}/api/v1", headers=authorization | headers, timeout=30)
+
+    def kill(self) -> None:
+        """SIGKILL to the master and every worker at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+@contextlib.contextmanager
+def web(environment: dict[str, str], **more: str) -> collections.abc.Iterator[Web]:
+    """A server on a free port, stopped at the end."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "saga_project.wsgi",
+            "--bind=127.0.0.1:0",
+            "--workers=2",
+            "--worker-class=gthread",
+            "--threads=32",
+            "--graceful-timeout=1",
+            "--no-control-socket",
+        ],
+        env=environment | {"PYTHONUNBUFFERED": "1"} | more,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    log: list[str] = []
+    assert process.stdout
+    reader = threading.Thread(target=_collect, args=[process.stdout, log], daemon=True)
+    reader.start()
+    try:
+        url = until(lambda: _address(log), "the server listens")
+        until(lambda: _answers(f"{url}/livez"), "the server answers")
+        yield Web(url, process, log)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+
+def until(look: collections.abc.Callable[[], T], what: str, *, seconds: float = 30) -> T:
+    """What `look` finds, once it finds something."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, f"it did not come to pass within {seconds} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def _collect(stream: IO[str], log: list[str]) -> None:
+    log.extend(stream)
+
+
+def _address(log: list[str]) -> str:
+    found = [match[1] for line in list(log) if (match := re.search(r"Listening at: (http://\S+)", line))]
+    return found[0] if found else ""
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(url, timeout=2).status_code == 200
+    return False
