@@ -1,7 +1,6 @@
 """What the documentation says is so: its links lead somewhere, its code runs, its tables are the code's."""
 
 import ast
-import collections
 import pathlib
 import re
 import sys
@@ -14,8 +13,9 @@ from django.apps import apps
 from django.core import management
 from django.db import connection
 
-from sagas import definition, engine, lifecycle, models, registry, transport
+from sagas import definition, lifecycle, models, registry, transport
 from sagas.states import SagaState
+from sagas.testing import post
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -112,8 +112,10 @@ def test_python_is_python(page: pathlib.Path) -> None:
 
 
 @pytest.fixture
-def trips(tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch, db: None) -> Iterator[str]:
-    """The app `trips`, as the README has it, installed; the rest of what the README says about it."""
+def trips(
+    tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch, transactional_db: None
+) -> Iterator[list[str]]:
+    """The README's app `trips` is installed; the rest of what the README says about it."""
     files, rest = split_files(blocks(README, "python")[1:])
     (tmp_path / "trips").mkdir()
     (tmp_path / "trips/__init__.py").touch()
@@ -122,12 +124,16 @@ def trips(tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch
     monkeypatch.syspath_prepend(tmp_path)
     known = dict(registry._sagas)
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "trips"]
+    tables = list(apps.get_app_config("trips").get_models())
     with connection.schema_editor() as editor:
-        for model in apps.get_app_config("trips").get_models():
+        for model in tables:
             editor.create_model(model)
     try:
-        yield "\n".join(rest)
+        yield rest
     finally:
+        with connection.schema_editor() as editor:
+            for model in tables:
+                editor.delete_model(model)
         registry._sagas.clear()
         registry._sagas.update(known)
         apps.all_models.pop("trips")
@@ -135,60 +141,27 @@ def trips(tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch
             del sys.modules[name]
 
 
-class Here(transport.Transport):
-    """Carries the engine's messages in this process, each as soon as the one before it has ended."""
-
-    def __init__(self, capture: Any) -> None:
-        self.capture = capture
-        self.errands: collections.deque[transport.Errand] = collections.deque()
-
-    def send(self, errand: transport.Errand) -> None:
-        self.errands.append(errand)
-
-    def remedy(self, signal_id: int, queue: str) -> None:
-        engine.remedy(signal_id)
-
-    def probe(self, queue: str, sent_at: Any) -> None:
-        engine.echo(queue, sent_at)
-
-    def run(self, code: str, names: dict[str, Any]) -> None:
-        """Run the code as a module of an app would be, and then whatever it set in motion."""
-        with transport.use(self):
-            with self.capture(execute=True):
-                exec(compile(code, "a page of the documentation", "exec"), names)
+def run(code: list[str], names: dict[str, Any]) -> None:
+    """Run each block as if it stood in an app's module, and then whatever it set in motion."""
+    office = post.Post()
+    with transport.use(office):
+        for block in code:
+            exec(compile(block, "the documentation", "exec"), names)
             for value in names.values():
                 if isinstance(value, definition.Saga):
                     registry.add(value)
-            while self.errands:
-                with self.capture(execute=True):
-                    self._carry(self.errands.popleft())
-
-    def _carry(self, errand: transport.Errand) -> None:
-        for leg in errand.legs:
-            result = engine.perform(
-                errand.saga_id, epoch=errand.epoch, step=leg.step, direction=errand.direction
-            )
-            if result.verdict is engine.Verdict.TURNED:
-                engine.take_up(errand.saga_id, errand.epoch)
-            if result.verdict is not engine.Verdict.GO_ON:
-                break
-
-
-@pytest.fixture
-def here(django_capture_on_commit_callbacks: Any) -> Here:
-    return Here(django_capture_on_commit_callbacks)
+            office.deliver_all()
+    assert office.bugs == []
 
 
 @pytest.mark.parametrize(
     ("flight", "ends", "booked"),
     [("FULL", SagaState.COMPENSATED, []), ("LATAM 3054", SagaState.COMPLETED, ["Aurora", "LATAM 3054"])],
 )
-def test_the_readmes_saga_runs(
-    trips: str, here: Here, flight: str, ends: SagaState, booked: list[str]
-) -> None:
+def test_the_readmes_saga_runs(trips: list[str], flight: str, ends: SagaState, booked: list[str]) -> None:
     names: dict[str, Any] = {}
 
-    here.run(trips.replace("FULL", flight), names)
+    run([block.replace("FULL", flight) for block in trips], names)
 
     bookings = apps.get_model("trips", "Booking").objects
     assert models.SagaInstance.objects.get(pk=names["trip"].pk).state == ends
@@ -196,18 +169,13 @@ def test_the_readmes_saga_runs(
 
 
 def test_the_guides_code_runs_and_prints_what_it_says(
-    trips: str, here: Here, capsys: pytest.CaptureFixture[str]
+    trips: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     names: dict[str, Any] = {"__name__": "trips.guide"}
 
-    for block in blocks(GUIDE, "python"):
-        here.run(block, names)
+    run(blocks(GUIDE, "python"), names)
 
     assert capsys.readouterr().out.strip() == "\n".join(blocks(GUIDE, "text"))
-    assert [saga.name for saga in registry.everything() if saga.name.endswith("-trip")] == [
-        "confirmed-trip",
-        "ticketed-trip",
-    ]
 
 
 def test_every_check_is_explained() -> None:
