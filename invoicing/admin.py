@@ -58,10 +58,6 @@ class SeriesAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(models.CancellationWindow)
 class CancellationWindowAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
-    """The law's windows. These are to be edited: the law changes."""
+    """The law's windows, where a state has its own. These are to be edited: the law changes."""
 
     list_display = ("state", "length")
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No: every state has a window."""
-        return False

@@ -1,5 +1,6 @@
 """Invoices, the series that number them, and how long the law lets them be cancelled."""
 
+import datetime
 from typing import ClassVar
 
 from django.db import models
@@ -28,8 +29,13 @@ class Series(models.Model):
         return str(self.number)
 
 
+NATIONAL_WINDOW = datetime.timedelta(hours=24)
+"""How long after its authorisation an invoice may be cancelled, by the rule of the whole country (ATO
+COTEPE/ICMS 33/2008, as changed by 35/2010)."""
+
+
 class CancellationWindow(models.Model):
-    """How long after its authorisation a state lets an invoice be cancelled. Data, for the law changes."""
+    """A state that allows another time than the country does. Data, for the law changes."""
 
     state = models.CharField(primary_key=True, max_length=2)
     length = models.DurationField(help_text=_("From the authorisation on."))

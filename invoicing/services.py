@@ -24,7 +24,7 @@ from invoicing.models import Kind, Status
 __all__ = ["Refused", "Unavailable", "Unknown", "ask", "cancel", "goods_left", "issue", "look_up"]
 
 SERIES = 1
-"""The one series of this house; the migration begins it."""
+"""The one series of this house."""
 
 ISSUER_ZONE = zoneinfo.ZoneInfo("America/Sao_Paulo")
 """Invoices are dated where they are issued."""
@@ -125,7 +125,7 @@ def _begin(
 
 def _numbered(*, key: str, **values: Any) -> models.Invoice:
     """A new document with the next number of its series; the one that is there, if another was first."""
-    series = models.Series.objects.select_for_update().get(pk=SERIES)
+    series, _ = models.Series.objects.select_for_update().get_or_create(pk=SERIES)
     number = series.next_number
     row, is_new = models.Invoice.objects.select_for_update().get_or_create(
         key=key,
@@ -252,9 +252,10 @@ def _void_number(row: models.Invoice) -> None:
 
 def _may_be_cancelled(row: models.Invoice) -> bool:
     """Whether, by the database's clock (D9), the law's window is open and the goods are still here."""
-    window = models.CancellationWindow.objects.get(pk=settings.INVOICING_STATE)
+    own = models.CancellationWindow.objects.filter(pk=settings.INVOICING_STATE).first()
+    length = own.length if own else models.NATIONAL_WINDOW
     return models.Invoice.objects.filter(
-        pk=row.pk, goods_left_at=None, authorized_at__gt=functions.Now() - window.length
+        pk=row.pk, goods_left_at=None, authorized_at__gt=functions.Now() - length
     ).exists()
 
 

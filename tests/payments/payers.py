@@ -1,8 +1,6 @@
 """Those who pay, and how; and what their bank reports of it."""
 
-import collections.abc
 import functools
-import time
 from typing import Any
 
 import httpx
@@ -57,11 +55,3 @@ def report(sandbox: Sandbox, of: str, kind: str) -> services.Callback:
     with transaction.atomic():
         services.record_callback(callback=told)
     return told
-
-
-def eventually(condition: collections.abc.Callable[[], bool], limit_s: float = 10.0) -> None:
-    """Wait for something that happens by itself."""
-    end = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.02)

@@ -9,7 +9,7 @@ from tests.payments import payers
 
 
 @pytest.fixture
-def payment(transactional_db, sandbox):
+def payment(db, sandbox):
     payers.charge("a.take-payment")
     return models.Payment.objects.get()
 

@@ -9,7 +9,7 @@ from tests import crashes, verbs
 from tests.payments import payers
 from tests.sandbox import Sandbox
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 FATES = {
     "card": payers.card(),
@@ -50,6 +50,7 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
             break
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fate", ["card", "lost-reply", "pix"])
 def test_all_at_once_nets_to_nothing(sandbox, fate):
     for round_ in range(5):
@@ -59,6 +60,7 @@ def test_all_at_once_nets_to_nothing(sandbox, fate):
         nothing_is_left(sandbox, key)
 
 
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fate", ["card", "lost-reply"])
 def test_charges_at_once_are_one_charge(sandbox, fate):
     payer = payers.verbs("one.take-payment", FATES[fate])

@@ -13,7 +13,7 @@ from tests import sandbox as sandboxes
 from tests import webhooks
 from tests.payments import payers
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 KEY = "a.take-payment"
 

@@ -1,13 +1,13 @@
 """Money goes back, whatever had become of it: refunded, withdrawn or forbidden (M1, M2, M3)."""
 
 import pytest
-from django.db import IntegrityError, connection
+from django.db import IntegrityError, connection, transaction
 
 from payments import models, services
 from tests import verbs
 from tests.payments import payers
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 KEY = "a.take-payment"
 
@@ -141,7 +141,11 @@ def test_nothing_counts_as_undone_while_it_holds_money(db):
 def test_a_line_of_the_ledger_is_neither_changed_nor_deleted(sandbox, change):
     payers.charge(KEY)
 
-    with connection.cursor() as cursor, pytest.raises(IntegrityError, match="append-only"):
+    with (
+        pytest.raises(IntegrityError, match="append-only"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
         cursor.execute(change)
 
     assert ledger() == [("charge", 18290), ("capture", 18290)]

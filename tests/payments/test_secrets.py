@@ -10,7 +10,7 @@ from django.db import connection
 from payments import models, services
 from tests.payments import payers
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = pytest.mark.django_db
 
 SECRETS = ["tok_", *payers.CUSTOMER.values()]
 
