@@ -116,6 +116,16 @@ def test_a_void_overtakes_a_slow_charge(world, key):
     assert world.written("charges", key) is None
 
 
+def test_what_is_no_test_token_is_not_even_written_down(data, key):
+    # For it may be the number of somebody's real card.
+    with process.running(data) as world:
+        world.client.put(f"/bank/charges/{key}", json=examples.card("4111111111111111"))
+
+    content = b"".join(path.read_bytes() for path in data.iterdir())
+    assert key.encode() in content
+    assert b"4111111111111111" not in content
+
+
 # --- Refunds ------------------------------------------------------------------------------------
 
 
@@ -227,6 +237,21 @@ def test_a_pix_expires_by_itself(world, key):
 
     process.eventually(lambda: world.client.get(f"/bank/charges/{key}").json()["status"] == "expired")
     assert world.client.post(f"/bank/charges/{key}/refund").json()["status"] == "expired"
+
+
+def test_only_what_is_still_pending_expires(world, key):
+    paid, cancelled, last = f"{key}.paid", f"{key}.cancelled", f"{key}.last"
+    for one in (paid, cancelled):
+        world.client.put(f"/bank/charges/{one}", json=examples.pix(expires_in_s=1))
+    world.client.post(f"/pix/{paid}/pay")
+    world.client.post(f"/bank/charges/{cancelled}/refund")
+    world.client.put(f"/bank/charges/{last}", json=examples.pix(expires_in_s=1))
+
+    # It was asked for last, so when it expires the time of the others is over as well.
+    process.eventually(lambda: world.written("charges", last)["status"] == "expired")
+
+    assert world.written("charges", paid)["status"] == "captured"
+    assert world.written("charges", cancelled)["status"] == "cancelled"
 
 
 @pytest.mark.parametrize("gave_up", ["cancelled", "expired"])

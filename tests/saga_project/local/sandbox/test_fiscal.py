@@ -197,3 +197,23 @@ def test_a_return_note_refers_to_an_authorized_sale(world, key):
     authorize(world, key, sale)
     world.client.post(f"/fiscal/invoices/{key}/cancel")
     assert refusal(world.client.put(f"/fiscal/invoices/{key}.b", json=returned)) == (422, "rejected")
+
+
+def test_a_return_is_not_returned(world, key):
+    sale = examples.invoice()
+    authorize(world, key, sale)
+    returned = examples.return_note(sale)
+    authorize(world, f"{key}.return", returned)
+
+    again = world.client.put(f"/fiscal/invoices/{key}.again", json=examples.return_note(returned))
+
+    assert refusal(again) == (422, "rejected")
+
+
+def test_a_return_note_that_was_cancelled_returns_nothing(world, key):
+    sale = examples.invoice()
+    authorize(world, key, sale)
+    authorize(world, f"{key}.return", examples.return_note(sale))
+    world.client.post(f"/fiscal/invoices/{key}.return/cancel")
+
+    assert world.client.post(f"/fiscal/invoices/{key}/cancel").json()["status"] == "cancelled"
