@@ -16,7 +16,7 @@ PAYMENT_STATUS = {
     StepState.RUNNING: "pending",
     StepState.WAITING: "awaiting_payment",
     StepState.DONE: "paid",
-    StepState.FAILED: "declined",
+    StepState.FAILED: "failed",
     StepState.UNKNOWN: "unconfirmed",
     StepState.UNDOING: "refunding",
     StepState.UNDONE: "refunded",
@@ -28,7 +28,7 @@ INVOICE_STATUS = {
     StepState.RUNNING: "pending",
     StepState.WAITING: "pending",
     StepState.DONE: "issued",
-    StepState.FAILED: "rejected",
+    StepState.FAILED: "failed",
     StepState.UNKNOWN: "unconfirmed",
     StepState.UNDOING: "cancelling",
     StepState.UNDONE: "cancelled",
@@ -60,7 +60,7 @@ def order(row: models.Order) -> dict[str, Any]:
         "total": money(row.total_amount, row.currency),
         "lines": [line(item) for item in row.lines.all()],
         "payment": payment(row, steps["take-payment"]),
-        "invoice": invoice(steps["issue-invoice"]),
+        "invoice": invoice(row, steps["issue-invoice"]),
         "shipment": shipment(steps["deliver-order"]),
         "saga": saga(row.saga, list(steps.values())),
         "reference": row.reference,
@@ -85,22 +85,42 @@ def payment(row: models.Order, step: Step) -> dict[str, Any]:
     facts = step.facts or {}
     return {
         "method": row.payment_method,
-        "status": PAYMENT_STATUS[StepState(step.state)],
+        "status": _payment_status(row, step),
         "key": step.key,
         "provider_ref": facts.get("provider_ref"),
         "pix": facts.get("pix"),
     }
 
 
-def invoice(step: Step) -> dict[str, Any]:
+def invoice(row: models.Order, step: Step) -> dict[str, Any]:
     """The invoice; its numbers are null until there is one."""
     facts = step.facts or {}
     return {
         "number": facts.get("number"),
         "series": facts.get("series"),
         "access_key": facts.get("access_key"),
-        "status": INVOICE_STATUS[StepState(step.state)],
+        "status": "rejected" if _refusal(row, step) else INVOICE_STATUS[StepState(step.state)],
     }
+
+
+def _payment_status(row: models.Order, step: Step) -> str:
+    if _refusal(row, step) or (row.payment_method == models.PaymentMethod.PIX and _ran_out(row, step)):
+        return "declined" if row.payment_method == models.PaymentMethod.CARD else "expired"
+    if step.state == StepState.UNDONE and not (step.facts or {}).get("paid"):
+        return "cancelled"  # There was nothing to return.
+    return PAYMENT_STATUS[StepState(step.state)]
+
+
+def _refusal(row: models.Order, step: Step) -> bool:
+    """Whether the order failed because this step was refused; the first failure is kept (A2)."""
+    failure = row.saga.failure or {}
+    return failure.get("step") == step.name and failure["kind"] == "refused"
+
+
+def _ran_out(row: models.Order, step: Step) -> bool:
+    """Whether the order failed because nobody ended this step's wait in time."""
+    failure = row.saga.failure or {}
+    return failure.get("step") == step.name and failure.get("clock") == "wait"
 
 
 def shipment(step: Step) -> dict[str, Any]:

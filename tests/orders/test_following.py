@@ -1,0 +1,236 @@
+"""An order from its placing to its end, as its client sees it; with real providers' callbacks."""
+
+from typing import Any
+
+import httpx
+import pytest
+from django.utils import timezone
+
+from sagas import engine, transport
+from sagas.testing import clocks, post
+from tests import webhooks
+from tests.orders.conftest import Api, order
+from tests.sandbox import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def office() -> Any:
+    """Messages in memory, carried out when the test says so."""
+    kept = post.Post()
+    with transport.use(kept):
+        yield kept
+    assert not kept.bugs
+
+
+def test_an_order_is_paid_invoiced_delivered_and_fulfilled(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+    office.deliver_all()
+    under_way = ana.get(path).json()
+
+    assert under_way["status"] == "pending"
+    assert under_way["payment"]["status"] == "paid"
+    assert under_way["payment"]["pix"] is None
+    assert under_way["invoice"]["status"] == "issued"
+    assert len(under_way["invoice"]["access_key"]) == 44
+    assert under_way["shipment"]["status"] == "in_transit"
+    assert under_way["shipment"]["tracking"]
+    assert under_way["next"]["message"].startswith("The carrier delivers")
+    assert under_way["next"]["at"] is not None
+
+    assert carrier(ana, sandbox, under_way, "shipment.delivered").status_code == 202
+    office.deliver_all()
+    done = ana.get(path).json()
+
+    assert done["status"] == "fulfilled"
+    assert done["shipment"]["status"] == "delivered"
+    assert done["next"]["message"].startswith("Nothing")
+    assert [step["status"] for step in done["saga"]["steps"]] == ["done"] * 4
+
+
+def test_a_pix_shows_what_to_pay_and_until_when(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+    path = f"/orders/{ana.order(order(payment={'method': 'pix'})).json()['id']}"
+    office.deliver_all()
+    waiting = ana.get(path).json()
+
+    assert waiting["payment"]["status"] == "awaiting_payment"
+    assert waiting["payment"]["pix"]["copy_paste"]
+    assert waiting["payment"]["pix"]["expires_at"]
+    assert waiting["next"]["message"].startswith("You pay the PIX")
+
+    sandbox.post(f"/pix/{waiting['payment']['key']}/pay")
+    bank(ana, sandbox, waiting, "pix.paid")
+    office.deliver_all()
+    assert ana.get(path).json()["payment"]["status"] == "paid"
+
+
+def test_a_refusal_is_told_in_plain_words_and_everything_is_undone(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    body = order()
+    body["customer"]["tax_id"] = "00000000191"
+    path = f"/orders/{ana.order(body).json()['id']}"
+    office.deliver_all()
+    told = ana.get(path).json()
+
+    assert told["status"] == "cancelled"
+    assert told["payment"]["status"] == "refunded"
+    assert told["invoice"]["status"] == "rejected"
+    assert told["shipment"]["status"] == "pending"
+    error = told["saga"]["steps"][2]["error"]
+    assert error["kind"] == "refused"
+    assert error["message"]
+    assert "00000000191" not in str(told)
+
+
+def test_a_declined_card_is_told_as_declined(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+    path = f"/orders/{ana.order(order(payment={'method': 'card', 'token': 'tok_declined'})).json()['id']}"
+    office.deliver_all()
+
+    told = ana.get(path).json()
+    assert told["status"] == "cancelled"
+    assert told["payment"]["status"] == "declined"
+
+
+def test_a_pix_that_nobody_pays_in_time_has_expired(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+    path = f"/orders/{ana.order(order(payment={'method': 'pix'})).json()['id']}"
+    office.deliver_all()
+    for _ in range(1000):
+        if ana.get(path).json()["status"] != "pending":
+            break
+        clocks.skip()
+        engine.sweep()
+        office.deliver_all()
+    engine.sweep()
+    office.deliver_all()
+
+    told = ana.get(path).json()
+    assert told["status"] == "cancelled"
+    assert told["payment"]["status"] == "expired"
+
+
+def test_a_delivery_that_fails_turns_the_whole_order_back(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+    office.deliver_all()
+    carrier(ana, sandbox, ana.get(path).json(), "shipment.failed")
+    office.deliver_all()
+
+    told = ana.get(path).json()
+    assert told["status"] == "cancelled"
+    assert told["payment"]["status"] == "refunded"
+    assert told["invoice"]["status"] == "cancelled"
+    charge = sandbox.charge(told["payment"]["key"])
+    assert charge is not None
+    assert charge["captured"] == charge["refunded"] == told["total"]["amount"]
+
+
+def test_once_the_goods_have_left_the_invoice_is_undone_by_a_return_note(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+    office.deliver_all()
+    under_way = ana.get(path).json()
+    carrier(ana, sandbox, under_way, "shipment.handed_over", id_="evt_1")
+    carrier(ana, sandbox, under_way, "shipment.failed", id_="evt_2")
+    office.deliver_all()
+
+    assert ana.get(path).json()["status"] == "cancelled"
+    keys = [invoice["key"] for invoice in sandbox.books()["invoices"]]
+    assert len(keys) == 2, "the sale, and the note that takes it back"
+
+
+# --- Callbacks: early, late, twice, unknown, forged (M3, D3) -----------------------------------------
+
+
+def test_a_callback_that_comes_twice_is_one(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+    office.deliver_all()
+    under_way = ana.get(path).json()
+
+    answers = [carrier(ana, sandbox, under_way, "shipment.delivered") for _ in range(3)]
+    office.deliver_all()
+
+    assert [answer.status_code for answer in answers] == [202] * 3
+    assert ana.get(path).json()["status"] == "fulfilled"
+
+
+def test_a_payment_that_lands_after_the_cancellation_is_returned(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = ana.order(order(payment={"method": "pix"})).json()
+    office.deliver_all()
+    ana.post(f"/orders/{placed['id']}/cancel", {"reason": "changed my mind"})
+    office.deliver_all()
+    assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "cancelled"
+
+    sandbox.post(f"/pix/{placed['payment']['key']}/pay")
+    assert bank(ana, sandbox, placed, "pix.paid").status_code == 202
+    transport.send_remedy(_signal_id(), "payments")
+    office.deliver_all()
+
+    charge = sandbox.charge(placed["payment"]["key"])
+    assert charge is not None
+    assert charge["captured"] == charge["refunded"] > 0
+    assert ana.get(f"/orders/{placed['id']}").json()["status"] == "cancelled"
+
+
+def test_a_callback_about_nothing_of_ours_is_kept_and_answered(ana: Api) -> None:
+    from sagas import models
+
+    answer = send(ana, "carrier", "shipment.delivered", "no-such-key", {"tracking": "BR1"})
+
+    assert answer.status_code == 202
+    assert models.Signal.objects.get().fate == "unmatched"
+
+
+@pytest.mark.parametrize("harm", ["signature", "body", "timestamp", "id", "nothing"])
+def test_a_forged_or_replayed_callback_is_refused(ana: Api, harm: str) -> None:
+    headers, body = webhooks.signed(
+        kind="pix.paid", key="some.take-payment", data={}, id_="evt_1",
+        at=timezone.now(), sent_at=timezone.now(),
+    )  # fmt: skip
+    match harm:
+        case "signature":
+            headers["webhook-signature"] = "v1,AAAA"
+        case "body":
+            body = body.replace(b"some.", b"same.")
+        case "timestamp":
+            headers["webhook-timestamp"] = "1700000000"
+        case "id":
+            headers["webhook-id"] = "evt_2"
+        case "nothing":
+            headers, body = {}, b""
+
+    answer = ana.client.post("/api/v1/webhooks/payments", body, "application/json", headers=headers)
+
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "/api/problems/bad-signature"
+
+
+def carrier(ana: Api, sandbox: Sandbox, shown: dict[str, Any], kind: str, id_: str = "evt_1") -> Any:
+    key = shown["payment"]["key"].replace("take-payment", "deliver-order")
+    shipment = httpx.get(f"{sandbox.url}/carrier/shipments/{key}").raise_for_status().json()
+    return send(ana, "carrier", kind, key, shipment, id_)
+
+
+def bank(ana: Api, sandbox: Sandbox, shown: dict[str, Any], kind: str, id_: str = "evt_1") -> Any:
+    key = shown["payment"]["key"]
+    charge = httpx.get(f"{sandbox.url}/bank/charges/{key}").raise_for_status().json()
+    return send(ana, "payments", kind, key, charge, id_)
+
+
+def send(ana: Api, where: str, kind: str, key: str, data: dict[str, Any], id_: str = "evt_1") -> Any:
+    now = timezone.now()
+    headers, body = webhooks.signed(kind=kind, key=key, data=data, id_=id_, at=now, sent_at=now)
+    return ana.client.post(f"/api/v1/webhooks/{where}", body, "application/json", headers=headers)
+
+
+def _signal_id() -> int:
+    from sagas import models
+
+    return models.Signal.objects.get().pk
