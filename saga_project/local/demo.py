@@ -56,6 +56,14 @@ FINAL = ("fulfilled", "cancelled", "attention")
 PATIENCE_S = {"fates": 60, "crowd": 110}
 """What a slow machine may need; here it takes a third of that."""
 
+MARKS = {
+    "done": "[green]✓ done[/]",
+    "undone": "[yellow]↶ undone[/]",
+    "failed": "[red]✗ failed[/]",
+    "stuck": "[magenta]! refused[/]",
+    "-": "",
+}
+
 Json = dict[str, Any]
 
 
@@ -152,11 +160,12 @@ class Demo:
                 ended = [id_ for id_ in self.placed if self.orders[id_]["status"] in FINAL]
                 counts = collections.Counter(self.orders[id_]["status"] for id_ in self.placed)
                 progress.show(len(ended), len(self.placed), counts)
-                if len(ended) == len(self.placed):
+                if len(ended) == len(self.placed) and not self._customers_busy():
                     return
                 if time.monotonic() > patience:
                     self.wrong.append(
                         f"after {patience_s:g} s {len(self.placed) - len(ended)} orders had not ended"
+                        f" ({'a customer' if self._customers_busy() else 'nobody'} still had something to do)"
                     )
                     return
                 begun(len(ended))
@@ -192,6 +201,13 @@ class Demo:
                 return
         self._meddled.add(id_)
 
+    def _customers_busy(self) -> bool:
+        """Whether a customer still means to do something."""
+        return any(
+            fate.meddle not in ("", "send twice") and id_ not in self._meddled
+            for id_, fate in self.placed.items()
+        )
+
     def check_fates(self) -> None:
         """Each of the orders so far came to exactly the end that was foretold."""
         for id_, fate in self.placed.items():
@@ -221,23 +237,22 @@ class Demo:
             self.expect(kept == due, f"{order['number']}: the bank holds {kept}, it should hold {due} (M1)")
 
     def fate_table(self, ids: list[str]) -> rich.table.Table:
-        """One line per order: what was done, what was undone, how it ended, and how long that took."""
-        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-        for title in ("Order", "Fate", "Done", "Undone", "Ended"):
-            table.add_column(title)
-        table.add_column("Time", justify="right")
+        """One line per order: what was done and undone, how it ended, and how long that took."""
+        table = rich.table.Table(
+            box=rich.box.SIMPLE_HEAD,
+            pad_edge=False,
+            caption="✓ done   ↶ done, then undone   ✗ failed, nothing to undo   ! done, its undo was refused",
+            caption_justify="left",
+        )
+        for title in ("Order", "Fate", *fates.STEPS, "Ended"):
+            table.add_column(title.capitalize(), no_wrap=True)
+        table.add_column("Time", justify="right", no_wrap=True)
         for id_ in ids:
             order = self.orders[id_]
-            became = dict(zip(fates.STEPS, fates.became(order), strict=True))
-            done = [name for name, word in became.items() if word in ("done", "undone", "stuck")]
-            done += [f"[red]{name} failed[/]" for name, word in became.items() if word == "failed"]
-            undone = [name for name, word in reversed(became.items()) if word == "undone"]
-            undone += [f"[red]{name} refused[/]" for name, word in became.items() if word == "stuck"]
             table.add_row(
                 order["number"],
                 self.placed[id_].name,
-                ", ".join(done),
-                ", ".join(undone),
+                *(MARKS.get(word, word) for word in fates.became(order)),
                 _coloured(order["status"]),
                 f"{_took_s(order):.1f} s",
             )
@@ -452,6 +467,7 @@ def _coloured(status: str) -> str:
 
 if __name__ == "__main__":
     try:
-        sys.exit(run(rich.console.Console()))
+        # A file has no width; a log of eighty columns would break every line of the tables.
+        sys.exit(run(rich.console.Console(width=None if sys.stdout.isatty() else 110)))
     except KeyboardInterrupt:
         sys.exit(130)

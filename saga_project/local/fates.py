@@ -49,7 +49,7 @@ FATES = [
     Fate(name="PIX, paid late but in time", payment=PIX, meddle="pay late"),
     Fate(name="PIX, never paid", payment=PIX, steps=("undone", "-", "-", "-"), ends="cancelled"),
     Fate(
-        name="PIX, paid after the customer cancelled",
+        name="PIX, paid after cancelling",
         payment=PIX,
         steps=("undone", "-", "-", "-"),
         ends="cancelled",
@@ -58,8 +58,8 @@ FATES = [
     Fate(
         name="card declined", payment=card("tok_declined"), steps=("failed", "-", "-", "-"), ends="cancelled"
     ),
-    Fate(name="bank fails twice, then works", payment=card("tok_flaky")),
-    Fate(name="charged, but the reply is lost", payment=card("tok_lost_reply")),
+    Fate(name="bank fails twice", payment=card("tok_flaky")),
+    Fate(name="charged, but reply lost", payment=card("tok_lost_reply")),
     Fate(name="bank is down", payment=card("tok_down"), steps=("failed", "-", "-", "-"), ends="cancelled"),
     Fate(
         name="invoice rejected",
@@ -68,21 +68,21 @@ FATES = [
         ends="cancelled",
     ),
     Fate(
-        name="invoice rejected, refund fails three times",
+        name="rejected, refund fails thrice",
         payment=card("tok_refund_flaky"),
         tax_id=REJECTED_TAX_ID,
         steps=("undone", "undone", "failed", "-"),
         ends="cancelled",
     ),
     Fate(
-        name="invoice rejected, refund refused for good",
+        name="rejected, refund refused",
         payment=card("tok_refund_refused"),
         tax_id=REJECTED_TAX_ID,
         steps=("stuck", "undone", "failed", "-"),
         ends="attention",
     ),
     Fate(
-        name="carrier refuses the booking",
+        name="booking refused",
         postal_code="99999-001",
         steps=("undone", "undone", "undone", "failed"),
         ends="cancelled",
@@ -96,19 +96,19 @@ FATES = [
         ends="cancelled",
         meddle="cancel",
     ),
-    Fate(name="the same order, sent twice at once", meddle="send twice"),
+    Fate(name="same order sent twice at once", meddle="send twice"),
 ]
 
 CROWD = [
     # (of a hundred, fate)
     (55, Fate(name="card accepted")),
     (10, Fate(name="PIX, paid", payment=PIX, meddle="pay")),
-    (8, Fate(name="bank fails twice, then works", payment=card("tok_flaky"))),
-    (5, Fate(name="charged, but the reply is lost", payment=card("tok_lost_reply"))),
+    (8, Fate(name="bank fails twice", payment=card("tok_flaky"))),
+    (5, Fate(name="charged, but reply lost", payment=card("tok_lost_reply"))),
     (4, Fate(name="bank takes two seconds", payment=card("tok_slow"))),
     (5, Fate(name="card declined", payment=card("tok_declined"), ends="cancelled")),
     (5, Fate(name="invoice rejected", tax_id=REJECTED_TAX_ID, ends="cancelled")),
-    (4, Fate(name="carrier refuses the booking", postal_code="99999-001", ends="cancelled")),
+    (4, Fate(name="booking refused", postal_code="99999-001", ends="cancelled")),
     (4, Fate(name="delivery fails", postal_code="99999-002", ends="cancelled")),
 ]
 assert sum(share for share, _ in CROWD) == 100

@@ -136,8 +136,10 @@ class Stack:
             "PAYMENTS_URL": f"{sandbox}/bank",
             "INVOICING_URL": f"{sandbox}/fiscal",
             "SHIPPING_URL": f"{sandbox}/carrier",
-            # What is seen here is what production does.
+            # What is seen here is what production does ...
             "DEBUG": "0",
+            # ... but for a merchant's endpoint, which a developer has on this very machine.
+            "WEBHOOKS_TO_PRIVATE_ADDRESSES": "1",
             "RUN_DIR": str(self.run),
         }
 

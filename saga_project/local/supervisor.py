@@ -107,7 +107,8 @@ class Supervisor:
         group: list[_Running] = []
         self._groups.append(group)
         for program in programs:
-            group.append(self._launch(program))  # noqa: PERF401 - If one fails, the others are known.
+            group.append(self._launch(program))
+            self._record()
         for running in group:
             self._await(running)
 
@@ -181,14 +182,12 @@ class Supervisor:
             raise Stopped
         with self._logs.open(program.name, hush=program.hush) as log:
             log_start = log.tell()
-            running = _Running(
+            return _Running(
                 program=program,
                 process=program.launch(log),
                 launched_at=time.monotonic(),
                 log_start=log_start,
             )
-        self._record(running)
-        return running
 
     def _await(self, running: _Running) -> None:
         name, process = running.program.name, running.process
@@ -206,16 +205,18 @@ class Supervisor:
         _stop(running.process, running.program.stop, 20, hurried=lambda: self._hurry)
         _clear(running.process.pid)
 
-    def _record(self, *more: _Running) -> None:
-        everyone = [running for group in self._groups for running in group]
+    def _record(self) -> None:
+        """Write down what runs, whole or not at all."""
         rows = [
             {
                 "name": running.program.name,
+                "group": number,
                 "pid": running.process.pid,
                 "started": start_of(running.process.pid),
                 "stop": running.program.stop,
             }
-            for running in [*everyone, *(running for running in more if running not in everyone)]
+            for number, group in enumerate(self._groups)
+            for running in group
         ]
         fresh = self._run / "processes.json.new"
         fresh.write_text(json.dumps(rows, indent=1))
@@ -232,22 +233,14 @@ def processes(run: pathlib.Path) -> dict[str, int]:
 
 
 def stop_leftovers(run: pathlib.Path, *, say: collections.abc.Callable[[str], None]) -> None:
-    """Stop what a supervisor that was killed left behind, the last started first.
+    """Stop what a supervisor that was killed left behind, the last started first, side by side.
 
     A process counts as left behind if its id and its start time are those written down; a process id
     alone may belong to somebody else by now.
     """
-    for row in reversed(_recorded(run)):
-        pid, alive = row["pid"], start_of(row["pid"])
-        if alive and alive == row["started"]:
-            say(f"stopping {row['name']} (process {pid}), left behind by an earlier run")
-            for name in row["stop"]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.Signals[name])
-                if _wait_for(lambda: start_of(pid) != row["started"], 10):  # noqa: B023 - called at once
-                    break
-        if alive in (None, row["started"]):
-            _clear(pid)
+    rows = _recorded(run)
+    for group in sorted({row["group"] for row in rows}, reverse=True):
+        _side_by_side(lambda row: _stop_leftover(row, say), [row for row in rows if row["group"] == group])
     (run / "processes.json").unlink(missing_ok=True)
 
 
@@ -378,6 +371,27 @@ def _stop(
             process.send_signal(signal.Signals[name])
             _wait_for(lambda: process.poll() is not None or hurried(), patience_s)
     process.wait()
+
+
+def _stop_leftover(row: dict[str, Any], say: collections.abc.Callable[[str], None]) -> None:
+    pid, alive = row["pid"], start_of(row["pid"])
+    if alive and alive == row["started"]:
+        say(f"stopping {row['name']} (process {pid}), left behind by an earlier run")
+        for name in row["stop"]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.Signals[name])
+            if _wait_for(lambda: start_of(pid) != row["started"], 10):
+                break
+    if alive in (None, row["started"]):
+        _clear(pid)
+
+
+def _side_by_side(deed: collections.abc.Callable[[Any], None], items: collections.abc.Iterable[Any]) -> None:
+    threads = [threading.Thread(target=deed, args=[item]) for item in items]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _clear(group: int) -> None:

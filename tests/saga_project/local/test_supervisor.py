@@ -163,7 +163,7 @@ def test_what_a_killed_supervisor_left_behind_is_stopped_by_the_next(tmp_path):
 
 def test_a_process_that_merely_has_the_same_number_is_left_alone(tmp_path):
     stranger = subprocess.Popen(["sleep", "63"], start_new_session=True)
-    row = {"name": "worker", "pid": stranger.pid, "started": "1", "stop": ["SIGKILL"]}
+    row = {"name": "worker", "group": 0, "pid": stranger.pid, "started": "1", "stop": ["SIGKILL"]}
     (tmp_path / "processes.json").write_text(json.dumps([row]))
 
     supervisor.stop_leftovers(tmp_path, say=print)

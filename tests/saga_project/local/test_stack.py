@@ -1,0 +1,149 @@
+"""The whole stack: up, killed, up again with its data, a worker killed, down, and nothing is left."""
+
+import os
+import pathlib
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from saga_project.local import fates, runfile, servers, stack, supervisor
+
+EVERYONE = {"postgres", "valkey", "sandbox", "web", "beat", "flower", *stack.WORKERS}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A directory of its own and free ports, for a stack that runs beside anything."""
+    run = tmp_path_factory.mktemp("stack") / "run"
+    around = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "BROKER_URL")}
+    ports = {name: str(servers.free_port()) for name in stack.PORTS}
+    yield run, around | ports | {"RUN_DIR": str(run)}
+    subprocess.run(
+        [sys.executable, "-m", "saga_project.local.stack", "discard"], env=around | {"RUN_DIR": str(run)}
+    )
+    assert not run.exists()
+
+
+def up(run: pathlib.Path, env: dict[str, str]) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+    (run / "env").unlink(missing_ok=True)  # Of one that was killed; a stack that stops takes it away.
+    log = run.parent / "output"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "saga_project.local.stack", "up"], env=env, stdout=output, stderr=output
+        )
+    eventually(lambda: (run / "env").exists() or process.poll() is not None, 90)
+    assert process.poll() is None, log.read_text()
+    return process, runfile.read(run / "env")
+
+
+def eventually(come: Any, timeout_s: float = 30) -> Any:
+    patience = time.monotonic() + timeout_s
+    while not (answer := come()):
+        assert time.monotonic() < patience, "it never came"
+        time.sleep(0.05)
+    return answer
+
+
+def shop(env: dict[str, str]) -> httpx.Client:
+    return httpx.Client(
+        base_url=f"{env['WEB_URL']}/api/v1",
+        headers={"Authorization": f"Token {env['API_TOKEN']}"},
+        timeout=30,
+    )
+
+
+def ends(client: httpx.Client, order_id: str) -> str:
+    final = ("fulfilled", "cancelled", "attention")
+    return eventually(
+        lambda: (status := client.get(f"/orders/{order_id}").json()["status"]) in final and status
+    )
+
+
+@pytest.mark.timeout(300)
+def test_a_stack_from_its_first_start_to_its_end(place):
+    run, surroundings = place
+
+    # --- Up: every process runs, and `.run/env` says how to reach them.
+    process, env = up(run, surroundings)
+    assert set(supervisor.processes(run)) == EVERYONE
+    assert set(stack.CONTRACT) <= set(env)
+    assert stat.S_IMODE((run / "env").stat().st_mode) == 0o600
+    assert httpx.get(f"{env['WEB_URL']}/readyz").json()["status"] == "ok"
+    assert httpx.get(f"{env['FLOWER_URL']}/workers").status_code == 200
+    assert httpx.get(f"{env['WEB_URL']}/admin/login/").status_code == 200
+
+    # Flower is for looking: what may be done is done in the admin.
+    refused = httpx.post(f"{env['FLOWER_URL']}/api/worker/shutdown/payments@{stack.HOST}")
+    assert refused.status_code in (401, 403)
+
+    # --- A worker is killed with an order under way: it runs again, and the order is fulfilled.
+    worker = supervisor.processes(run)["payments"]
+    with shop(env) as client:
+        product = client.get("/products").json()["results"][0]
+        order = client.post(
+            "/orders",
+            json=fates.body(fates.Fate(name="first"), product["sku"]),
+            headers={"Idempotency-Key": "first-1"},
+        ).json()
+        os.killpg(worker, signal.SIGKILL)
+        assert ends(client, order["id"]) == "fulfilled"
+    assert eventually(lambda: supervisor.processes(run).get("payments", worker) != worker)
+
+    # --- Its supervisor is killed: the next one stops the leftovers, and goes on with the same data.
+    left = supervisor.processes(run)
+    process.kill()
+    process.wait()
+    process, again = up(run, surroundings)
+    assert not any(supervisor.start_of(pid) for pid in left.values())
+    assert again["API_TOKEN"] == env["API_TOKEN"]
+    assert again["ADMIN_PASSWORD"] == env["ADMIN_PASSWORD"]
+    with shop(again) as client:
+        assert client.get(f"/orders/{order['id']}").json()["status"] == "fulfilled"
+
+    # --- A second one in the same directory is refused.
+    second = subprocess.run(
+        [sys.executable, "-m", "saga_project.local.stack", "up"],
+        env=surroundings,
+        capture_output=True,
+        text=True,
+    )
+    assert second.returncode == 1
+    assert f"process {process.pid}" in second.stderr
+
+    # --- SIGTERM: everything stops, and `.run/env` promises nothing any more.
+    running = supervisor.processes(run)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    assert not any(supervisor.start_of(pid) for pid in running.values())
+    assert not (run / "env").exists()
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(place):
+    run, surroundings = place
+    with socket.create_server((stack.HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = subprocess.run(
+            [sys.executable, "-m", "saga_project.local.stack", "up"],
+            env=surroundings | {"FLOWER_PORT": str(port)},
+            capture_output=True,
+            text=True,
+        )
+
+    assert refused.returncode == 1
+    assert f"FLOWER_PORT={port + 1} make up" in refused.stdout
+    assert supervisor.processes(run) == {}
+
+
+@pytest.mark.parametrize("nonsense", ["", "http", "0", "65536", "-1"])
+def test_a_port_that_makes_no_sense_is_refused(nonsense, monkeypatch):
+    monkeypatch.setenv("WEB_PORT", nonsense)
+
+    with pytest.raises(SystemExit, match="WEB_PORT is"):
+        stack.from_environment()
