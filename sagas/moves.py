@@ -19,9 +19,10 @@ from sagas.states import Direction, SagaState, StepState
 
 logger = logging.getLogger("sagas")
 
-WINDOW = 3
+WINDOW = 8
 """Steps sent as one chain. A chain's messages carry all that is left of it, so a long one would grow
-them quadratically; the last step of a window sends the next one, which costs no message more."""
+them quadratically, and past 2 KB; the last step of a window sends the next one, which costs no
+message more."""
 
 LONGEST_GRACE = datetime.timedelta(minutes=10)
 """However often a saga was redispatched in vain, it is looked at again after this long."""
