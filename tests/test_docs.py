@@ -3,16 +3,20 @@
 import ast
 import pathlib
 import re
+import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import User
 from django.core import management
 from django.db import connection
 
+from orders import tokens
 from sagas import definition, lifecycle, models, registry, transport
 from sagas.states import SagaState
 from sagas.testing import post
@@ -176,6 +180,42 @@ def test_the_guides_code_runs_and_prints_what_it_says(
     run(blocks(GUIDE, "python"), names)
 
     assert capsys.readouterr().out.strip() == "\n".join(blocks(GUIDE, "text"))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_readmes_requests_are_answered_as_it_says(live_server: Any) -> None:
+    management.call_command("seed_catalogue", verbosity=0)
+    _, secret = tokens.create(user=User.objects.create_user("alice"), name="shell", scope="customer")
+    (requests,) = [block for block in blocks(README, "sh") if "curl" in block]
+    shell = requests.replace("$WEB_URL", live_server.url).replace("$API_TOKEN", secret)
+
+    with transport.use(post.Post()):
+        products, order, orders = [curl(line) for line in re.split(r"^(?=curl)", shell, flags=re.M)[1:]]
+        again = curl(re.split(r"^(?=curl)", shell, flags=re.M)[2])
+
+    # At once, with the order, pending.
+    assert len(products.json()["results"]) == 3
+    assert order.status_code == 202
+    assert order.json()["status"] == "pending"
+    assert [row["id"] for row in orders.json()["results"]] == [order.json()["id"]]
+    # Sent twice with the same key there is still one.
+    assert again.content == order.content
+
+
+def curl(line: str) -> httpx.Response:
+    """What curl would get: the test must run where there is none."""
+    words = iter(shlex.split(line.replace("\\\n", " "))[1:])
+    url, headers, body = "", {}, None
+    for word in words:
+        match word:
+            case "-H":
+                name, _, value = next(words).partition(": ")
+                headers[name] = value
+            case "-d":
+                body = next(words).encode()
+            case _:
+                url = word
+    return httpx.request("POST" if body else "GET", url, headers=headers, content=body)
 
 
 def test_every_check_is_explained() -> None:
