@@ -1,0 +1,69 @@
+"""A process that dies at its n-th commit, or loses the database there: each n in turn (after SQLite's tests).
+
+A commit is where a crash matters: before it nothing of the transaction has happened, after it all of
+it has, and nobody heard of it. Nothing of what would have been done after the commit is done.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+
+from django.db import OperationalError, connection
+
+
+class Crash(BaseException):
+    """The process is gone. Not an Exception: no code may catch it and tidy up, for the dead do not."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Plan:
+    """When to die, and how far it came."""
+
+    at: int
+    """The number of the commit, from 1; 0 is never."""
+
+    before: bool
+    """Whether the commit itself is lost, or only the knowledge of it."""
+
+    dead: bool
+    """Whether the process dies, or lives and sees its connection break."""
+
+    commits: int = 0
+
+    @property
+    def met(self) -> bool:
+        """Whether it came as far as that commit."""
+        return 0 < self.at <= self.commits
+
+
+@contextlib.contextmanager
+def crash_at(commit: int, *, before: bool = False, dead: bool = True) -> Iterator[Plan]:
+    """Die at that commit of this thread's connection, counted from here."""
+    plan = Plan(at=commit, before=before, dead=dead)
+    real = connection.commit
+
+    def commit_or_die() -> None:
+        plan.commits += 1
+        if plan.commits != plan.at:
+            real()
+            return
+        if not before:
+            real()
+        _break_off()
+        if dead:
+            raise Crash
+        raise OperationalError("server closed the connection unexpectedly, said the test")
+
+    # On the instance, in front of the class: other threads' connections are other processes'.
+    connection.commit = commit_or_die  # type: ignore[method-assign]
+    try:
+        yield plan
+    finally:
+        del connection.commit
+
+
+def _break_off() -> None:
+    """The connection is gone, and with it what was to be done after the commit."""
+    connection.run_on_commit = []
+    connection.run_commit_hooks_on_set_autocommit_on = False
+    connection.close()
