@@ -70,6 +70,12 @@ def order(row: models.Order) -> dict[str, Any]:
     }
 
 
+def undoing(row: models.Order) -> list[str]:
+    """The steps that are or will be undone, in the order of undoing."""
+    steps = [step for step in row.saga.steps.all() if step.begun]  # type: ignore[arg-type]
+    return [step.name for step in reversed(steps) if step.state != StepState.UNDONE]
+
+
 def line(row: models.OrderLine) -> dict[str, Any]:
     """One line, at the price that it was ordered at."""
     return {

@@ -129,7 +129,7 @@ class Cancellation(views.APIView):
                 order={"id": str(row.pk), "status": row.status},
             ) from error
         row = visible(request).get(pk=order_id)
-        return Response(present.order(row), status=202)
+        return Response(present.order(row) | {"undoing": present.undoing(row)}, status=202)
 
 
 class Products(views.APIView):

@@ -1,0 +1,195 @@
+"""Asking for an order not to be: at once, in flight, too late, twice, and against everything else (I3)."""
+
+import concurrent.futures
+from typing import Any
+
+import pytest
+from django.contrib.auth import models as auth
+from django.db import connection
+from django.utils import timezone
+
+from orders import models
+from sagas import engine, transport
+from sagas import models as saga_models
+from sagas.testing import clocks, post
+from tests import webhooks
+from tests.orders import live
+from tests.orders.conftest import Api, member, order
+from tests.sandbox import Sandbox
+
+REASON = {"reason": "changed my mind"}
+
+
+@pytest.fixture
+def office() -> Any:
+    """Messages in memory, carried out when the test says so."""
+    kept = post.Post()
+    with transport.use(kept):
+        yield kept
+    assert not kept.bugs
+
+
+@pytest.mark.django_db(transaction=True)
+def test_before_anything_is_done_it_is_cancelled_at_once(ana: Api, office: post.Post) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+
+    answer = ana.post(f"{path}/cancel", REASON)
+
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "cancelled"
+    office.deliver_all()
+    assert ana.get(path).json()["status"] == "cancelled"
+    assert models.Order.objects.get().cancel_reason == "changed my mind"
+    assert models.Order.objects.get().cancelled_at is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_in_flight_what_was_done_is_undone(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+    office.deliver_all()
+
+    answer = ana.post(f"{path}/cancel", REASON).json()
+
+    assert answer["status"] == "cancelling"
+    assert answer["undoing"] == ["deliver-order", "issue-invoice", "reserve-stock", "take-payment"]
+    assert answer["next"]["message"] == "We call the goods back."
+    office.deliver_all()
+    assert ana.get(path).json()["status"] == "cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_asking_twice_is_asking_once(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+    office.deliver_all()
+    ana.post(f"{path}/cancel", REASON)
+
+    again = ana.post(f"{path}/cancel", {"reason": "still do not want it"})
+
+    assert again.status_code == 202
+    assert models.Order.objects.get().cancel_reason == "changed my mind"
+    assert saga_models.Event.objects.filter(kind="cancel.requested").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("ending", ["fulfilled", "cancelled"])
+def test_what_has_ended_stays_as_it_is(ana: Api, sandbox: Sandbox, office: post.Post, ending: str) -> None:
+    shown = ana.order().json()
+    path = f"/orders/{shown['id']}"
+    if ending == "cancelled":
+        ana.post(f"{path}/cancel", REASON)
+    office.deliver_all()
+    if ending == "fulfilled":
+        _delivered(ana, shown)
+        office.deliver_all()
+
+    answer = ana.post(f"{path}/cancel", REASON)
+
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "/api/problems/too-late"
+    assert answer.json()["order"] == {"id": shown["id"], "status": ending}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("body", [{}, {"reason": ""}, {"reason": "x" * 201}, {"reason": 7}, {"why": "so"}])
+def test_a_cancellation_needs_a_reason(ana: Api, body: dict[str, Any]) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+
+    answer = ana.post(f"{path}/cancel", body)
+
+    assert answer.status_code == 422
+    assert "/reason" in [fault["pointer"] for fault in answer.json()["errors"]]
+    assert ana.get(path).json()["status"] == "pending"
+
+
+@pytest.mark.django_db
+def test_staff_cancel_another_s_order_only_with_the_permission(ana: Api) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+    clerk = member("clerk", models.Scope.STAFF, is_staff=True)
+
+    assert clerk.get(path).status_code == 200
+    assert clerk.post(f"{path}/cancel", REASON).status_code == 403
+
+    clerk.user.user_permissions.add(auth.Permission.objects.get(codename="compensate_saga"))
+    assert clerk.post(f"{path}/cancel", REASON).status_code == 202
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("rival", ["delivery", "deadline", "operator", "customer"])
+def test_of_a_cancellation_and_its_rival_one_wins(
+    environment: dict[str, str], sandbox: Sandbox, office: post.Post, rival: str, catalogue: None
+) -> None:
+    ana = member("ana")
+    with live.web(environment) as web, web.client(ana) as client:
+        for attempt in range(5):
+            shown = ana.order(order(reference=f"{rival}-{attempt}"), key=f"{rival}-{attempt}").json()
+            office.deliver_all()
+            saga_id = shown["saga"]["id"]
+            if rival == "deadline":
+                saga_models.SagaInstance.objects.filter(pk=saga_id).update(
+                    deadline_at=timezone.now(), wake_at=timezone.now()
+                )
+
+            with concurrent.futures.ThreadPoolExecutor(2) as pool:
+                theirs = pool.submit(_rival, rival, ana, shown)
+                ours = pool.submit(client.post, f"/orders/{shown['id']}/cancel", json=REASON)
+                theirs.result()
+                answer = ours.result()
+            office.deliver_all()
+            while clocks.until_due() is not None and ana.get(f"/orders/{shown['id']}").json()["status"] in (
+                "pending",
+                "cancelling",
+            ):
+                clocks.skip()
+                engine.sweep()
+                office.deliver_all()
+
+            # Whoever won, the loser was told, and the end is one of the two, whole.
+            after = ana.get(f"/orders/{shown['id']}").json()
+            if answer.status_code == 202:
+                assert after["status"] == "cancelled"
+            else:
+                assert answer.status_code == 409, answer.text
+                assert after["status"] == answer.json()["order"]["status"] == "fulfilled"
+            charge = sandbox.charge(shown["payment"]["key"])
+            assert charge is not None
+            kept = charge["captured"] - charge["refunded"]
+            assert kept == (shown["total"]["amount"] if after["status"] == "fulfilled" else 0)
+
+
+def _rival(rival: str, ana: Api, shown: dict[str, Any]) -> None:
+    try:
+        match rival:
+            case "delivery":
+                _delivered(ana, shown)
+            case "deadline":
+                engine.sweep()
+            case "operator":
+                _operator(shown["saga"]["id"])
+            case "customer":
+                ana.post(f"/orders/{shown['id']}/cancel", {"reason": "I said so too"})
+    finally:
+        connection.close()
+
+
+def _operator(saga_id: str) -> None:
+    from sagas import errors
+
+    try:
+        engine.compensate(saga_id, actor="olga", reason="fraud")
+    except errors.NotAllowed:
+        return  # The customer was first.
+
+
+def _delivered(ana: Api, shown: dict[str, Any]) -> None:
+    now = timezone.now()
+    key = shown["payment"]["key"].replace("take-payment", "deliver-order")
+    headers, body = webhooks.signed(
+        kind="shipment.delivered",
+        key=key,
+        data={"tracking": "BR1"},
+        id_=f"evt_{key}"[:90],
+        at=now,
+        sent_at=now,
+    )
+    answer = ana.client.post("/api/v1/webhooks/carrier", body, "application/json", headers=headers)
+    assert answer.status_code == 202
