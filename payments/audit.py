@@ -30,11 +30,9 @@ def positions(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def within() -> Iterator[Finding]:
     """Where the books contradict themselves; at no time, not even while all are at work, may they."""
-    booked = {
-        f"booked_{kind}": functions.Coalesce(Sum("operations__amount", filter=Q(operations__kind=kind)), 0)
-        for kind in (Kind.CAPTURE, Kind.REFUND)
-    }
-    payments = models.Payment.objects.annotate(**booked)
+    payments = models.Payment.objects.annotate(
+        booked_capture=_booked(Kind.CAPTURE), booked_refund=_booked(Kind.REFUND)
+    )
     for row in payments.exclude(booked_capture=F("captured"), booked_refund=F("refunded")).order_by("id"):
         yield row.key, "Its ledger does not add up to what was captured and refunded."
     for row in payments.filter(amount__gt=0, captured__gt=F("amount")).order_by("id"):
@@ -52,3 +50,7 @@ def against(charges: Iterable[Mapping[str, Any]], *, keys: Collection[str]) -> I
         said = (theirs[key]["captured"], theirs[key]["refunded"]) if key in theirs else (0, 0)
         if known != said:
             yield key, "captured {} and refunded {} here, {} and {} at the bank.".format(*known, *said)
+
+
+def _booked(kind: Kind) -> functions.Coalesce:
+    return functions.Coalesce(Sum("operations__amount", filter=Q(operations__kind=kind)), 0)

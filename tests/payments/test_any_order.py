@@ -1,10 +1,11 @@
 """Charge and refund in every order, any number of times, dying at every point: nothing is left (E1-E5)."""
 
 import itertools
+from typing import Any
 
 import pytest
 
-from payments import models, services
+from payments import gateway, models, services
 from tests import crashes, verbs
 from tests.payments import payers
 from tests.sandbox import Sandbox
@@ -44,10 +45,36 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
         key = verbs.key(point, "take-payment")
         with crashes.at(point):
             verbs.play(script, **payers.verbs(key, FATES[fate]))
+            met = crashes.was_met(point)
 
-            nothing_is_left(sandbox, key)
-        if point and not crashes.was_met(point):
+        nothing_is_left(sandbox, key)
+        if point and not met:
             break
+
+
+class Forgetful(gateway.HttpGateway):
+    """A bank without tombstones, and an undo that comes between our intent and our call."""
+
+    def charge_card(self, *, key: str, **given: Any) -> gateway.Charge:
+        services.refund(key=key)
+        return super().charge_card(key=key, **given)
+
+    def refund(self, *, key: str, operation: str) -> gateway.Charge:
+        if self.ask(key=key):
+            return super().refund(key=key, operation=operation)
+        return gateway.Charge(
+            status=models.Status.VOIDED, method="", amount=0, currency="BRL", captured=0, refunded=0, ref=""
+        )
+
+
+def test_a_charge_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settings):
+    settings.PAYMENTS_GATEWAY = "tests.payments.test_any_order.Forgetful"
+    with pytest.raises(services.Refused):
+        payers.charge("a.take-payment")
+
+    # E3: nobody had to call the undo again.
+    assert sandbox.charge("a.take-payment")["refunded"] == 18290
+    nothing_is_left(sandbox, "a.take-payment")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -1,9 +1,12 @@
 """Money goes back, whatever had become of it: refunded, withdrawn or forbidden (M1, M2, M3)."""
 
+from typing import Any
+
 import pytest
 from django.db import IntegrityError, connection, transaction
 
 from payments import models, services
+from providers import client
 from tests import verbs
 from tests.payments import payers
 
@@ -102,6 +105,20 @@ def test_a_payment_that_lands_after_its_undo_is_given_back(sandbox):
         ("capture", 18290),
         ("refund", 18290),
     ]
+
+
+def test_a_refund_is_named_by_what_it_gives_back(sandbox, monkeypatch):
+    sent: list[Any] = []
+    monkeypatch.setitem(client._client().event_hooks, "request", [sent.append])
+    payers.charge(KEY, payers.PIX)
+    services.refund(key=KEY)
+    sandbox.post(f"/pix/{KEY}/pay")
+    payers.report(sandbox, KEY, "pix.paid")
+    services.refund(key=KEY)
+
+    names = [request.headers.get("Idempotency-Key") for request in sent if request.method == "POST"]
+    # A bank that keeps answers by name would otherwise repeat "cancelled" and keep the money (M3).
+    assert names == [f"{KEY}.refund-0", f"{KEY}.refund-18290"]
 
 
 @pytest.mark.parametrize("paid", range(4))
