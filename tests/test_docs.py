@@ -17,7 +17,7 @@ from django.core import management
 from django.db import connection
 
 from orders import tokens
-from sagas import definition, lifecycle, models, registry, transport
+from sagas import circuits, definition, lifecycle, models, moves, phases, registry, sweeping, transport
 from sagas.states import SagaState
 from sagas.testing import post
 
@@ -104,6 +104,33 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
         assert files, f"{happens}: no file"
         assert tests, f"{happens}: no test"
         assert tests <= {name for file in files for name in functions(file)}, happens
+
+
+@pytest.mark.parametrize(
+    ("page", "words", "holds"),
+    [
+        ("architecture", "a hundred at a time", sweeping.BATCH == 100),
+        ("architecture", "for fifteen minutes", sweeping.PATIENCE == 15 * definition.MINUTE),
+        ("architecture", "When five different sagas", circuits.THRESHOLD == 5),
+        ("architecture", "At most eight steps", moves.WINDOW == 8),
+        ("architecture", "in a few seconds", moves.grace() <= 5 * definition.SECOND),
+        ("writing-a-saga", "timeout plus 15 seconds", phases.LEASE_MARGIN == 15 * definition.SECOND),
+        (
+            "writing-a-saga",
+            "at most 100 characters",
+            models.Signal._meta.get_field("step_key").max_length == 100,
+        ),
+    ],
+)
+def test_a_figure_in_the_prose_is_the_codes(page: str, words: str, holds: bool) -> None:
+    assert words in " ".join(prose(ROOT / f"docs/{page}.md").split())
+    assert holds
+
+
+@each_page
+def test_no_drawing_has_a_semicolon(page: pathlib.Path) -> None:
+    """Mermaid takes it for the end of a line, and draws nothing at all."""
+    assert not [drawing for drawing in blocks(page, "mermaid") if ";" in drawing]
 
 
 # --- What is run ------------------------------------------------------------------------------------
