@@ -278,8 +278,8 @@ def _version(binary: pathlib.Path, **account: Any) -> int | None:
         answer = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True, **account)
     except (OSError, subprocess.SubprocessError):
         return None
-    # `postgres (PostgreSQL) 18.6`, `Redis server v=7.0.15 ...`, `Valkey server v=9.1.2 ...`
-    found = re.search(r"(?:\) |v=)(\d+)", answer.stdout)
+    # `initdb (PostgreSQL) 18.6`, `Redis server v=7.0.15 ...`, `Valkey server v=9.1.2 ...`
+    found = re.search(r"(?:\(PostgreSQL\) |server v=)(\d+)", answer.stdout)
     return int(found[1]) if found else None
 
 
