@@ -338,14 +338,15 @@ def _undos(saga: Saga) -> Iterator[Problem]:
 
 def _kinds(saga: Saga) -> Iterator[Problem]:
     kinds = [step.kind for step in saga.steps]
-    for name in [
-        step.name for step in saga.steps if step.kind not in ("compensatable", "pivot", "retriable")
-    ]:
+    unknown = [step.name for step in saga.steps if step.kind not in ("compensatable", "pivot", "retriable")]
+    for name in unknown:
         yield Problem(
             id="sagas.E006",
             message=f"{name} is of an unknown kind.",
             hint='A step is "compensatable", "pivot" or "retriable".',
         )
+    if unknown:
+        return
     if kinds.count("pivot") > 1:
         yield Problem(id="sagas.E006", message="It has two pivots.", hint="There is one point of no return.")
     order = sorted(kinds, key=["compensatable", "pivot", "retriable"].index)
