@@ -134,6 +134,9 @@ IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")
 FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 16)
 """Streams and long polls that one web process serves at once. Each takes a thread of its server."""
 
+FOLLOWERS_HEARTBEAT = env.duration("FOLLOWERS_HEARTBEAT", "15s")
+"""How often a stream on which nothing happens says so, and looks whether it missed something."""
+
 API_RATE = env.integer("API_RATE", 50)
 API_BURST = env.integer("API_BURST", 1000)
 """Requests per second that a token may send all the time, and at once after a rest."""
