@@ -22,15 +22,12 @@ from orders import models
 logger = logging.getLogger(__name__)
 
 CHANNEL = "orders"
-LOOK_AGAIN_S = 15.0
-"""How long one waits for a notification at most before one looks anyway."""
-
 TICK_S = 1.0
 """How long the listener outlives the last who follows; no statement is sent for it."""
 
 RECONNECT_S = 1.0
-_LIVES_S = 4 * LOOK_AGAIN_S
-"""How long a process counts as following without saying so again."""
+MISSED_BEATS = 4
+"""A process that has not said so for so many heartbeats does not follow any more."""
 
 
 class Full(Exception):
@@ -44,9 +41,13 @@ class Watch:
         self.saga_id = saga_id
         self._news = threading.Event()
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for news; whether there was some. Read after it: what comes meanwhile is news again."""
-        came = self._news.wait(timeout_s)
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for news, a heartbeat long or less; whether there was some.
+
+        Read after it: what comes meanwhile is news again. Look anyway when there was none.
+        """
+        beat = settings.FOLLOWERS_HEARTBEAT.total_seconds()
+        came = self._news.wait(beat if seconds is None else min(beat, seconds))
         self._news.clear()
         return came
 
@@ -103,7 +104,7 @@ class Hub:
                 "INSERT INTO orders_follower (saga_id, process, until)"
                 " VALUES (%s, %s, clock_timestamp() + make_interval(secs => %s))"
                 " ON CONFLICT (saga_id, process) DO UPDATE SET until = excluded.until",
-                [saga_id, self._process, _LIVES_S],
+                [saga_id, self._process, MISSED_BEATS * settings.FOLLOWERS_HEARTBEAT.total_seconds()],
             )
 
     def _forget(self, saga_id: uuid.UUID) -> None:

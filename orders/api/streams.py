@@ -81,7 +81,7 @@ def wait_for_end(saga_id: uuid.UUID, seconds: int) -> None:
     live = saga_models.SagaInstance.objects.filter(pk=saga_id, finished_at=None)
     with contextlib.suppress(following.Full), following.hub.watch(saga_id) as watch:
         while live.exists() and (left := until - time.monotonic()) > 0:
-            watch.wait(min(left, following.LOOK_AGAIN_S))
+            watch.wait(left)
 
 
 def _chunks(saga_id: uuid.UUID, watch: following.Watch, after: int) -> Generator[bytes, None, None]:
@@ -99,7 +99,7 @@ def _chunks(saga_id: uuid.UUID, watch: following.Watch, after: int) -> Generator
                 yield _message(event)
                 if not event.subject and event.to_state in states.FINAL:
                     return
-        if not watch.wait(following.LOOK_AGAIN_S):
+        if not watch.wait():
             following.hub.renew(saga_id)
             # Nothing happens here: the connection to the database is of more use to others.
             connection.close()

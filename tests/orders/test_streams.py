@@ -1,0 +1,292 @@
+"""An order's progress as server-sent events: nothing missed, nothing twice, whatever is cut."""
+
+import collections.abc
+import concurrent.futures
+import contextlib
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+from django.db import connection
+
+from orders import models
+from sagas import transport
+from sagas.testing import post
+from tests.orders import live
+from tests.orders.conftest import Api, member, order
+from tests.orders.test_cancelling import _delivered
+from tests.sandbox import Sandbox
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PATIENT = {"FOLLOWERS_HEARTBEAT": "60s"}
+"""Whatever comes sooner than this was brought by a notification."""
+
+BRISK = {"FOLLOWERS_HEARTBEAT": "200ms"}
+
+
+@pytest.fixture
+def office() -> Any:
+    """Messages in memory, carried out when the test says so."""
+    kept = post.Post()
+    with transport.use(kept):
+        yield kept
+    assert not kept.bugs
+
+
+@pytest.fixture
+def ana(catalogue: None) -> Api:
+    return member("ana")
+
+
+def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
+    environment: dict[str, str], ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    shown = ana.order().json()
+    with live.web(environment | PATIENT) as web, web.client(ana) as client:
+        with stream(client, shown) as told:
+            assert next(told)["data"]["status"] == "pending"
+            started = time.monotonic()
+            office.deliver_all()
+            seen = [next(told) for _ in range(7)]
+            _delivered(ana, shown)
+            seen += list(told)
+            assert time.monotonic() - started < 30, "no heartbeat was needed"
+
+        assert [_line(message) for message in seen] == [
+            "take-payment running",
+            "take-payment done",
+            "reserve-stock done",
+            "issue-invoice running",
+            "issue-invoice done",
+            "deliver-order running",
+            "deliver-order waiting",
+            "deliver-order done",
+            "fulfilled",
+        ]
+        ids = [int(message["id"]) for message in seen]
+        assert ids == sorted(set(ids))
+
+        # Who has seen it all is told not to come back.
+        over = client.get(f"/orders/{shown['id']}/events", headers={"Last-Event-ID": seen[-1]["id"]})
+        assert over.status_code == 204
+
+
+def test_a_client_cut_off_after_every_event_misses_none_and_gets_none_twice(
+    environment: dict[str, str], ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    shown = ana.order(order(payment={"method": "card", "token": "tok_declined"})).json()
+    with (
+        live.web(environment | PATIENT) as web,
+        web.client(ana) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        work = pool.submit(_then_close, office.deliver_all)
+        seen: list[dict[str, Any]] = []
+        while not seen or _line(seen[-1]) != "cancelled":
+            with stream(client, shown, after=seen[-1]["id"] if seen else "") as told:
+                seen.append(next(told))
+        work.result()
+
+        with stream(client, shown) as told:
+            whole = list(told)
+    assert seen == whole
+
+
+def test_a_listener_cut_off_misses_none(
+    environment: dict[str, str], ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    shown = ana.order().json()
+    with live.web(environment | PATIENT) as web, web.client(ana) as client, stream(client, shown) as told:
+        next(told)
+        assert _cut_listeners() == 1, "one connection listens, in the one process that streams"
+        office.deliver_all()
+        _delivered(ana, shown)
+
+        seen = [_line(message) for message in told]
+
+    assert seen[0] == "take-payment running"
+    assert seen[-1] == "fulfilled"
+    assert len(seen) == len(set(seen)) == 9
+
+
+def test_many_streams_of_a_process_share_one_listener(environment: dict[str, str], ana: Api) -> None:
+    shown = [ana.order(key=f"key-{n}").json() for n in range(6)]
+    with live.web(environment) as web, web.client(ana) as client, contextlib.ExitStack() as stack:
+        for one in shown:
+            next(stack.enter_context(stream(client, one)))
+
+        assert 1 <= len(_listeners()) <= 2, "two processes serve"
+        assert models.Follower.objects.count() == 6
+
+
+def test_a_stream_on_which_nothing_happens_says_so(environment: dict[str, str], ana: Api) -> None:
+    shown = ana.order().json()
+    with (
+        live.web(environment | BRISK) as web,
+        web.client(ana) as client,
+        client.stream("GET", f"/orders/{shown['id']}/events") as answer,
+    ):
+        lines = answer.iter_lines()
+
+        assert next(line for line in lines if line.startswith(":")) == ": still here"
+
+
+def test_who_leaves_is_forgotten(environment: dict[str, str], ana: Api) -> None:
+    shown = ana.order().json()
+    with live.web(environment | BRISK) as web, web.client(ana) as client:
+        with stream(client, shown) as told:
+            next(told)
+            assert models.Follower.objects.count() == 1
+
+        live.until(lambda: not models.Follower.objects.exists(), "nobody follows any more")
+        live.until(lambda: not _listeners(), "nobody listens any more")
+
+
+def test_streams_are_bounded(environment: dict[str, str], ana: Api) -> None:
+    shown = ana.order().json()
+    with (
+        live.web(environment | PATIENT, FOLLOWERS_PER_PROCESS="1") as web,
+        web.client(ana) as client,
+        contextlib.ExitStack() as stack,
+    ):
+        path, refused = f"/orders/{shown['id']}/events", []
+        for _ in range(20):
+            answer = stack.enter_context(client.stream("GET", path))
+            if answer.status_code == 503:
+                refused.append(answer)
+        open_ones = 20 - len(refused)
+
+        # The server goes on with everything else.
+        assert client.get("/orders").status_code == 200
+        assert 1 <= open_ones <= 2
+        assert refused[0].headers["Retry-After"] == "2"
+        assert json.loads(refused[0].read())["type"] == "/api/problems/unavailable"
+
+
+def test_no_stream_costs_a_notification_when_nobody_follows(ana: Api, office: post.Post) -> None:
+    import psycopg
+
+    shown = ana.order().json()
+    with psycopg.connect(_url(), autocommit=True) as link:
+        link.execute("LISTEN orders")
+        ana.post(f"/orders/{shown['id']}/cancel", {"reason": "so"})
+
+        assert list(link.notifies(timeout=0.2)) == []
+
+
+def test_the_stream_tells_why_a_step_failed(
+    environment: dict[str, str], ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    shown = ana.order(order(payment={"method": "card", "token": "tok_declined"})).json()
+    office.deliver_all()
+    with live.web(environment) as web, web.client(ana) as client, stream(client, shown) as told:
+        failed = next(message for message in told if message["data"].get("to") == "failed")
+
+    assert failed["event"] == "step"
+    assert failed["data"]["error"]["kind"] == "refused"
+    assert "tok_declined" not in str(failed)
+
+
+@pytest.mark.parametrize("header", ["x", "-1", "1.5", "9" * 19, "é"])
+def test_a_last_event_id_that_is_none_is_refused(ana: Api, header: str) -> None:
+    shown = ana.order().json()
+
+    answer = ana.get(f"/orders/{shown['id']}/events", **{"Last-Event-ID": header})
+
+    assert answer.status_code == 400
+
+
+def test_waiting_for_the_end_answers_when_it_comes(
+    environment: dict[str, str], ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    shown = ana.order().json()
+    office.deliver_all()
+    with (
+        live.web(environment | PATIENT) as web,
+        web.client(ana) as client,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        answer = pool.submit(client.get, f"/orders/{shown['id']}?wait=25")
+        live.until(lambda: models.Follower.objects.exists(), "it waits")
+        _delivered(ana, shown)
+
+        assert answer.result(20).json()["status"] == "fulfilled"
+
+
+def test_waiting_has_an_end_of_its_own(environment: dict[str, str], ana: Api) -> None:
+    shown = ana.order().json()
+    with live.web(environment) as web, web.client(ana) as client:
+        started = time.monotonic()
+        answer = client.get(f"/orders/{shown['id']}?wait=1")
+
+    assert answer.json()["status"] == "pending"
+    assert 0.9 < time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("wait", ["31", "-1", "soon", ""])
+def test_nobody_waits_too_long(ana: Api, wait: str) -> None:
+    answer = ana.get(f"/orders/{ana.order().json()['id']}?wait={wait}")
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["parameter"] == "wait"
+
+
+@contextlib.contextmanager
+def stream(
+    client: httpx.Client, shown: dict[str, Any], after: str = ""
+) -> collections.abc.Iterator[collections.abc.Iterator[dict[str, Any]]]:
+    """The messages of an order's stream, read as the standard says."""
+    headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": after} if after else {})
+    with client.stream("GET", f"/orders/{shown['id']}/events", headers=headers) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        yield _messages(answer.iter_lines())
+
+
+def _messages(lines: collections.abc.Iterator[str]) -> collections.abc.Iterator[dict[str, Any]]:
+    message: dict[str, Any] = {}
+    for line in lines:
+        if not line:
+            if "data" in message:
+                yield message | {"data": json.loads(message["data"])}
+            message = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            message[name] = value
+
+
+def _line(message: dict[str, Any]) -> str:
+    data = message["data"]
+    return str(data["status"]) if message["event"] == "order" else f"{data['step']} {data['to']}"
+
+
+def _then_close(work: collections.abc.Callable[[], None]) -> None:
+    try:
+        work()
+    finally:
+        connection.close()
+
+
+def _listeners() -> list[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query = 'LISTEN orders'"
+        )
+        return [row[0] for row in cursor.fetchall()]
+
+
+def _cut_listeners() -> int:
+    found = _listeners()
+    with connection.cursor() as cursor:
+        for pid in found:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [pid])
+    return len(found)
+
+
+def _url() -> str:
+    settings = connection.settings_dict
+    place = str(settings["HOST"]).replace("/", "%2F")
+    return f"postgresql://{settings['USER']}@{place}:{settings['PORT']}/{settings['NAME']}"
