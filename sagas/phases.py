@@ -89,8 +89,8 @@ class Attempt:
     fence: int
     claimed: bool = True
     """Whether the intent was written; a local step needs none, its deed and record being one."""
-    asks: bool = False
-    """Ask the provider first (U2)."""
+    doubtful: bool = False
+    """Whether an earlier attempt may have happened: ask first (U2). Only an answer ends the doubt."""
     only_asks: bool = False
     """The step waits: ask, and do nothing."""
 
@@ -223,7 +223,7 @@ def _claim(
         row=row,
         direction=direction,
         fence=row.fence,
-        asks=step.ask is not None and (unknown or waiting),
+        doubtful=step.remote and unknown,
         only_asks=waiting,
     )
 
@@ -287,17 +287,18 @@ def _count(change: Change, row: models.StepInstance, direction: Direction, beare
 def _call(attempt: Attempt, bearer: Bearer) -> Outcome:
     """Call the verb, and say what came of it."""
     step, row = attempt.step, attempt.row
-    saga = row.saga
+    saga, doubtful = row.saga, attempt.doubtful
     try:
         if attempt.direction == Direction.BACKWARD:
             assert step.undo is not None, "only steps with an undo are undone"
             return Outcome(kind="done", facts=step.undo(key=row.key))
-        if attempt.asks and step.ask is not None:
+        if step.ask is not None and (attempt.doubtful or attempt.only_asks):
             facts = step.ask(key=row.key)
             if facts is not None:
                 return Outcome(kind="done", facts=facts)
             if attempt.only_asks:
                 return Outcome(kind="refused", error=_NeverHappened(), clock="wait")
+            doubtful = False
         facts = step.do(key=row.key, **{name: saga.facts[name] for name in step.given})
         missing = [name for name in step.gives if name not in (facts or {})]
         if missing:
@@ -306,7 +307,11 @@ def _call(attempt: Attempt, bearer: Bearer) -> Outcome:
     except bearer.interrupts as interrupted:
         return Outcome(kind=_lost(step), error=interrupted, clock="attempt")
     except Exception as error:
-        return _classify(saga.definition, step, attempt, error)
+        outcome = _classify(saga.definition, step, attempt, error)
+        if doubtful and outcome.kind == "transient":
+            # That this attempt did not happen says nothing about the one before.
+            return dataclasses.replace(outcome, kind="unknown")
+        return outcome
 
 
 def _classify(
