@@ -115,7 +115,8 @@ def fail(
         Whether the saga turned round.
     """
     kind = change.saga.definition.steps[step.position].kind
-    to = StepState.UNKNOWN if unknown else StepState.FAILED
+    # A pivot that is not proven to have failed may have happened: nobody turns back from it (P1).
+    to = StepState.UNKNOWN if unknown or (kind == "pivot" and not provable) else StepState.FAILED
     change.set_step(step, error=failure, wait_until=None, finished_at=NOW)
     change.move_step(step, to, "step.failed", attempt=step.attempts, data=failure, **said)
     if kind == "compensatable" or (kind == "pivot" and provable):

@@ -95,6 +95,7 @@ STEP_MOVES: dict[StepState, set[StepState]] = {
         StepState.RUNNING,
         StepState.DONE,
         StepState.FAILED,
+        StepState.UNKNOWN,
         StepState.UNDOING,
         StepState.UNDONE,
     },
