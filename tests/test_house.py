@@ -1,0 +1,68 @@
+"""What holds for the house as a whole: documents and code that must say the same."""
+
+import ast
+import pathlib
+import re
+
+from saga_project import env, settings
+from saga_project.local import stack
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
+
+assert settings.DATABASES, "reading the settings fills env.VARIABLES"
+
+
+def rows(heading):
+    """The rows of the table under a heading, as lists of cells without backquotes."""
+    section = re.search(rf"^## {heading}$(.*?)(?=^## |\Z)", CONFIGURATION, re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"^\| (`.*) \|$", section[1], re.MULTILINE)
+    return [[cell.strip().strip("`") for cell in line.split(" | ")] for line in lines]
+
+
+def test_every_variable_that_the_settings_read_is_described():
+    described = {name: (kind, default) for name, kind, default, _ in rows("What the project reads")}
+    read = {
+        variable.name: (
+            variable.kind,
+            "**required**" if variable.default is None else variable.default or "empty",
+        )
+        for variable in env.VARIABLES.values()
+    }
+
+    assert described == read
+
+
+def test_every_variable_that_the_local_stack_reads_is_described():
+    described = {name for name, _, _ in rows("What the local stack reads")}
+    told = set(stack.CONTRACT) | {"DJANGO_SETTINGS_MODULE"}
+
+    assert described - {"DATABASE_URL", "BROKER_URL"} == read_by_the_local_stack() - told
+
+
+def test_the_ports_are_the_described_ones():
+    described = {name: default for name, default, _ in rows("What the local stack reads")}
+
+    assert {name: int(described[name]) for name in stack.PORTS} == stack.PORTS
+
+
+def test_every_variable_that_the_local_stack_tells_is_described():
+    assert [name for name, _ in rows("What the local stack tells")] == list(stack.CONTRACT)
+
+
+def read_by_the_local_stack():
+    """Names that saga_project/local looks up in os.environ; the sandbox has a page of its own."""
+    names = set(stack.PORTS)
+    for path in (ROOT / "saga_project" / "local").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case (
+                    ast.Subscript(value=ast.Attribute(attr="environ"), slice=ast.Constant(str(name)))
+                    | ast.Call(
+                        func=ast.Attribute(value=ast.Attribute(attr="environ")),
+                        args=[ast.Constant(str(name)), *_],
+                    )
+                    | ast.Compare(left=ast.Constant(str(name)), comparators=[ast.Attribute(attr="environ")])
+                ):
+                    names.add(name)
+    return names
