@@ -15,7 +15,7 @@ from django.db import transaction
 from sagas import errors, journal, models, moves
 from sagas.journal import Change
 from sagas.models import Signal
-from sagas.states import SagaState, StepState
+from sagas.states import Direction, SagaState, StepState
 
 logger = logging.getLogger("sagas")
 
@@ -142,11 +142,16 @@ def _match(signal: Signal) -> None:
         _apply(change, step, signal)
         if saga.state in (SagaState.RUNNING, SagaState.COMPENSATING) and step.state != StepState.WAITING:
             moves.dispatch(change)
+    elif _settles(saga, step, signal):
+        change.move(SagaState.RUNNING, "saga.resumed", actor=signal.source, reason="A callback settles it.")
+        change.set(attention=None)
+        if _apply(change, step, signal) and not saga.is_final:
+            moves.dispatch(change)
     elif saga.state in (SagaState.RUNNING, SagaState.NEEDS_ATTENTION) and _may_yet_wait(step):
         _note(change, step, signal, Signal.Fate.STORED)
         if step.state == StepState.UNKNOWN and saga.state == SagaState.RUNNING:
             change.set(wake_at=journal.NOW)
-    elif _tells_of_effect(saga, step, signal) and step.state in _GIVEN_UP:
+    elif _tells_of_end(saga, step, signal) and step.state in _GIVEN_UP and _has_undo(saga, step):
         _note(change, step, signal, Signal.Fate.LATE)
         signal.wake_at = locked.now
         signal.save(update_fields=["wake_at"])
@@ -162,12 +167,22 @@ def _may_yet_wait(step: models.StepInstance) -> bool:
     return step.state in (StepState.PENDING, StepState.RUNNING, StepState.UNKNOWN, StepState.WAITING)
 
 
-def _tells_of_effect(saga: models.SagaInstance, step: models.StepInstance, signal: Signal) -> bool:
+def _settles(saga: models.SagaInstance, step: models.StepInstance, signal: Signal) -> bool:
+    """Whether a person was called because nobody knew, and now somebody says that it is done."""
+    at_hand = saga.direction == Direction.FORWARD and saga.position == step.position
+    called = saga.state == SagaState.NEEDS_ATTENTION and saga.closed_at is None
+    in_doubt = step.state in (StepState.WAITING, StepState.UNKNOWN, StepState.FAILED)
+    return at_hand and called and in_doubt and _tells_of_end(saga, step, signal)
+
+
+def _tells_of_end(saga: models.SagaInstance, step: models.StepInstance, signal: Signal) -> bool:
     """Whether the callback says that what was waited for has happened."""
-    declared = saga.definition.step(step.name)
-    if signal.refused is not None or declared.undo is None or declared.wait is None:
-        return False
-    return bool((signal.facts or {}).get(declared.wait.until))
+    wait = saga.definition.step(step.name).wait
+    return wait is not None and signal.refused is None and bool((signal.facts or {}).get(wait.until))
+
+
+def _has_undo(saga: models.SagaInstance, step: models.StepInstance) -> bool:
+    return saga.definition.step(step.name).undo is not None
 
 
 def _apply(change: Change, step: models.StepInstance, signal: Signal) -> Ended:

@@ -12,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import functions
 
 from sagas import models, transport
 from sagas.journal import NOW, After, Change
@@ -143,6 +144,11 @@ def finish(change: Change, state: SagaState, **said: Any) -> None:
     secrets = [name for step in declared.steps for name in step.forgets]
     if any(name in change.saga.facts for name in secrets):
         change.set(facts=_without(change.saga.facts, secrets))
+    waited = [f"{change.saga.pk}.{step.name}" for step in declared.steps if step.wait is not None]
+    if waited:
+        # What came before its step waited, and was never needed, is not left lying there as if it were.
+        stored = models.Signal.objects.filter(step_key__in=waited, fate=models.Signal.Fate.STORED)
+        stored.update(fate=models.Signal.Fate.NOTED, matched_at=functions.Now())
     if hook is not None:
         hook(key=change.saga.key)
 
