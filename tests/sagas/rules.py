@@ -1,0 +1,124 @@
+"""The rules that hold for every saga, whatever happened to it: numbered as in docs/architecture.md."""
+
+import itertools
+
+from sagas import models, states
+from tests.sagas import stage
+from tests.sagas.toybox import models as toys
+
+
+def check(saga, books=None):
+    """Every rule that can be seen from the rows, and from the books of the world."""
+    saga.refresh_from_db()
+    events = list(saga.events.order_by("id"))
+    steps = list(saga.steps.order_by("position"))
+    it_ends(saga)
+    rows_are_the_fold_of_events(saga, steps, events)
+    first_failure_is_kept(saga, events)
+    undone_in_reverse(saga, events)
+    never_forward_again(events)
+    never_back_after_the_pivot(saga, steps, events)
+    hooks_are_called_once(saga)
+    nothing_hangs(saga, steps)
+    effects_balance(saga, steps, stage.books(saga) if books is None else books)
+
+
+def it_ends(saga):
+    """T1: exactly one of completed, compensated, needs attention."""
+    assert saga.state in ("completed", "compensated", "needs_attention"), f"T1: it is {saga.state}"
+    assert (saga.finished_at is not None) == (saga.state != "needs_attention"), "T1"
+
+
+def rows_are_the_fold_of_events(saga, steps, events):
+    """A1: the last state that an event names is the row's, and every event begins where the last ended."""
+    state = {"": None, **{step.name: states.StepState.PENDING.value for step in steps}}
+    for event in events:
+        if event.to_state:
+            assert not event.from_state or event.from_state == state[event.subject], f"A1: {event}"
+            state[event.subject] = event.to_state
+    assert state.pop("") == saga.state, "A1: the saga"
+    assert state == {step.name: step.state for step in steps}, "A1: its steps"
+    for step in steps:
+        told = [event.attempt or 0 for event in events if event.subject == step.name]
+        assert max([0, *told]) == max(step.attempts, step.undo_attempts), f"A1: attempts at {step.name}"
+
+
+def first_failure_is_kept(saga, events):
+    """A2: what first turned it, or stopped it, is what the row says for ever."""
+    first = next((e for e in events if e.kind in ("step.failed", "saga.compensating")), None)
+    undoing = next((e for e in events if e.kind == "saga.compensating"), None)
+    if undoing is not None:
+        assert saga.failure is not None, "A2: it turned round and nobody knows why"
+    if first is not None and first.kind == "saga.compensating":
+        assert saga.failure == first.data, "A2"
+    if first is not None and first.kind == "step.failed":
+        assert saga.failure == first.data, "A2"
+
+
+def undone_in_reverse(saga, events):
+    """O1, O3: undo follows undo from the last begun to the first, each after the one before is done."""
+    position = saga.definition.positions
+    undos = [event for event in events if event.kind.startswith("undo.")]
+    places = [position[event.subject] for event in undos]
+    assert places == sorted(places, reverse=True), f"O1: {[event.subject for event in undos]}"
+    done = [event.subject for event in undos if event.kind == "undo.done"]
+    assert len(done) == len(set(done)), f"O3: undone twice: {done}"
+    for before, after in itertools.pairwise(undos):
+        assert before.subject == after.subject or before.kind == "undo.done", f"O3: {before}, then {after}"
+
+
+def never_forward_again(events):
+    """O2: once it was decided to turn round, no attempt at a deed is made or recorded."""
+    kinds = [event.kind for event in events]
+    if "saga.compensating" in kinds:
+        after = kinds[kinds.index("saga.compensating") :]
+        assert not {kind for kind in after if kind in ("step.started", "step.asked", "step.done")}, (
+            f"O2: {after}"
+        )
+
+
+def never_back_after_the_pivot(saga, steps, events):
+    """P1: nothing is undone once the pivot has happened; P2: it happened once."""
+    declared = saga.definition
+    if declared.pivot == len(steps) or declared.steps[declared.pivot].kind != "pivot":
+        return
+    name = steps[declared.pivot].name
+    done = [event.kind for event in events if event.kind == "step.done" and event.subject == name]
+    assert len(done) <= 1, "P2"
+    if done:
+        assert not [event for event in events if event.kind == "saga.compensating"], "P1"
+
+
+def hooks_are_called_once(saga):
+    """I1, A4: the owner hears of the end once, and of the need for attention at most once."""
+    if saga.definition.completed is None:
+        return
+    kinds = sorted(end.kind for end in toys.End.objects.filter(key=saga.key))
+    alerts = ["attention"] if saga.alerted_at else []
+    assert kinds == sorted(alerts + ([] if saga.finished_at is None else [saga.state])), f"A4: {kinds}"
+
+
+def nothing_hangs(saga, steps):
+    """D1: what has ended is never looked at again, and nobody holds any of it."""
+    if saga.finished_at is not None:
+        assert (saga.wake_at, saga.dispatched_at, saga.attention) == (None, None, None), "T3"
+        assert not [step for step in steps if step.state in ("running", "undoing", "waiting")], "T1"
+        open_ = models.Signal.objects.filter(step_key__startswith=f"{saga.pk}.", fate="stored")
+        assert not open_.exists(), "a callback was stored, and nobody looked at it again"
+
+
+def effects_balance(saga, steps, books):
+    """E1, E2, T5: a deed takes effect at most once, and one that is undone took it back once."""
+    for step in steps:
+        made, unmade = books[step.name]
+        assert made <= 1, f"E1: {step.name} was made {made} times"
+        assert unmade <= made, f"E2: {step.name} was unmade {unmade} times and made {made} times"
+    if saga.state == "completed":
+        kept = {step.name for step in steps if step.state != "skipped"}
+        assert all(step.state in ("done", "skipped") for step in steps), "T5"
+        assert all(books[name] == (1, 0) for name in kept), f"T5: {books}"
+    if saga.state == "compensated":
+        left = {name for name, (made, unmade) in books.items() if made != unmade}
+        assert not left, f"T5: {left} was never undone"
+        begun = {step.state for step in steps if step.attempts and saga.definition.steps[step.position].undo}
+        assert begun <= {"undone"}, f"T5: {begun}"

@@ -1,0 +1,215 @@
+"""The specification, as scripts: `w` waits, `p` is a pivot, `r` and `s` only go on, the rest can be undone.
+
+Sorted by what they show. docs/architecture.md tells why each is so.
+"""
+
+from tests.sagas.toybox import saga as toys
+
+SUCCESS = [
+    (toys.ONE, "do a, completed"),
+    (toys.LOCAL, "do a, do b, do c, completed"),
+    (toys.REMOTE, "do a, do b, do c, completed"),
+    (toys.MIXED, "do a, do b, do c, do d, completed"),
+    (toys.LONG, "do a, do b, do c, do d, do e, do f, do g, do h, completed"),
+    (toys.PIVOTAL, "do a, do p, do r, do s, completed"),
+    (toys.LOCAL_PIVOT, "do a, do p, do r, completed"),
+]
+
+REFUSED_AT_EVERY_STEP = [
+    (toys.ONE, "fail a, undo a, compensated"),
+    (toys.LOCAL, "fail a, undo a, compensated"),
+    (toys.LOCAL, "do a, fail b, undo b, undo a, compensated"),
+    (toys.LOCAL, "do a, do b, fail c, undo c, undo b, undo a, compensated"),
+    (toys.REMOTE, "fail a, undo a, compensated"),
+    (toys.REMOTE, "do a, fail b, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, do b, fail c, undo c, undo b, undo a, compensated"),
+    (toys.MIXED, "do a, do b, do c, fail d, undo d, undo c, undo b, undo a, compensated"),
+    (toys.LONG, "do a, do b, do c, do d, do e, do f, do g, fail h,"
+                " undo h, undo g, undo f, undo e, undo d, undo c, undo b, undo a, compensated"),
+]  # fmt: skip
+
+A_BUG_IS_NOT_RETRIED = [
+    (toys.LOCAL, "do a, break b, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, break b, undo b, undo a, compensated"),
+]
+
+TRANSIENT_ERRORS_ARE_RETRIED_WITHIN_THE_BUDGET = [
+    (toys.LOCAL, "do a, flake b, flake b, do b, do c, completed"),
+    (toys.LOCAL, "do a, 3x flake b, undo b, undo a, compensated"),
+    (toys.REMOTE, "flake a, do a, flake b, do b, flake c, flake c, do c, completed"),
+    (toys.REMOTE, "do a, 3x flake b, undo b, undo a, compensated"),
+    (toys.LOCAL, "do a, flake b, fail b, undo b, undo a, compensated"),
+]
+
+UNKNOWN_OUTCOMES_WITHOUT_ASK_ARE_TRIED_AGAIN_WITH_THE_SAME_KEY = [
+    (toys.REMOTE, "do a, lose b, do b, do c, completed"),
+    (toys.REMOTE, "do a, drop b, do b, do c, completed"),
+    (toys.REMOTE, "do a, lose b, flake b, do b, do c, completed"),
+    (toys.REMOTE, "do a, 3x lose b, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, 3x drop b, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, drop b, fail b, undo b, undo a, compensated"),
+]
+
+UNKNOWN_OUTCOMES_ARE_ASKED_ABOUT_FIRST = [
+    (toys.MIXED, "do a, lose b, ask b, do c, do d, completed"),
+    (toys.MIXED, "do a, drop b, miss ask b, do b, do c, do d, completed"),
+    (toys.MIXED, "do a, lose b, flake ask b, ask b, do c, do d, completed"),
+    (toys.MIXED, "do a, lose b, 2x flake ask b, undo b, undo a, compensated"),
+    (toys.MIXED, "do a, lose b, break ask b, undo b, undo a, compensated"),
+    (toys.MIXED, "do a, drop b, miss ask b, drop b, miss ask b, drop b, undo b, undo a, compensated"),
+    (toys.MIXED, "do a, flake b, do b, do c, do d, completed"),
+    (toys.MIXED, "do a, drop b, miss ask b, flake b, do b, do c, do d, completed"),
+]
+
+EVERY_UNDO_CAN_FAIL = [
+    (toys.LOCAL, "do a, do b, fail c, flake undo c, undo c, 2x flake undo b, undo b, undo a, compensated"),
+    (toys.LOCAL, "do a, do b, fail c, undo c, undo b, 4x flake undo a, needs attention,"
+                 " retry, undo a, compensated"),
+    (toys.LOCAL, "do a, do b, fail c, fail undo c, needs attention, retry, undo c, undo b,"
+                 " undo a, compensated"),
+    (toys.LOCAL, "do a, do b, fail c, undo c, fail undo b, needs attention, retry, undo b,"
+                 " undo a, compensated"),
+    (toys.LOCAL, "do a, do b, fail c, undo c, undo b, fail undo a, needs attention, resolve a yes,"
+                 " compensated"),
+    (toys.LOCAL, "do a, do b, fail c, break undo c, needs attention, retry, undo c, undo b,"
+                 " undo a, compensated"),
+    (toys.REMOTE, "do a, fail b, lose undo b, undo b, drop undo a, undo a, compensated"),
+    (toys.REMOTE, "do a, do b, fail c, fail undo c, needs attention, retry, fail undo c, needs attention,"
+                  " resolve c yes, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, do b, fail c, undo c, fail undo b, needs attention, resolve b no,"
+                  " undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, fail b, 4x lose undo b, needs attention, retry, undo b, undo a, compensated"),
+]  # fmt: skip
+
+CANCELLED_AT_EVERY_BOUNDARY = [
+    (toys.LOCAL, "cancel, compensated"),
+    (toys.LOCAL, "do a, cancel, undo a, compensated"),
+    (toys.LOCAL, "do a, do b, cancel, undo b, undo a, compensated"),
+    (toys.LOCAL, "do a, do b, do c, completed, cancel, too late"),
+    (toys.REMOTE, "do a, cancel, undo a, compensated"),
+    (toys.REMOTE, "do a, flake b, cancel, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, lose b, cancel, undo b, undo a, compensated"),
+    (toys.LONG, "do a, do b, do c, do d, cancel, undo d, undo c, undo b, undo a, compensated"),
+    (toys.LOCAL, "do a, fail b, undo b, cancel, undo a, compensated, cancel, too late"),
+]
+
+CANCELLED_DURING_A_CALL = [
+    (toys.REMOTE, "do a while cancelled, undo a, compensated"),
+    (toys.REMOTE, "do a, do b, do c while cancelled, undo c, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, flake b while cancelled, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, lose b while cancelled, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, fail b while cancelled, undo b, undo a, compensated"),
+    (toys.WAIT, "do a, begin w while cancelled, undo w, undo a, compensated"),
+    (toys.BLIND_WAIT, "do a, begin w while cancelled, undo w, undo a, compensated"),
+]
+
+THE_PIVOT = [
+    (toys.PIVOTAL, "do a, cancel, undo a, compensated"),
+    (toys.PIVOTAL, "do a, fail p, undo a, compensated"),
+    (toys.PIVOTAL, "do a, 3x flake p, undo a, compensated"),
+    (toys.PIVOTAL, "do a, do p, cancel, too late, do r, do s, completed"),
+    (toys.PIVOTAL, "do a, lose p, cancel, too late, ask p, do r, do s, completed"),
+    (toys.PIVOTAL, "do a, drop p, miss ask p, 2x flake p, undo a, compensated"),
+    (toys.PIVOTAL, "do a, lose p, 2x flake ask p, needs attention, cancel, too late,"
+                   " retry, ask p, do r, do s, completed"),
+    (toys.PIVOTAL, "do a, lose p, 2x flake ask p, needs attention, resolve p no, undo a, compensated"),
+    (toys.PIVOTAL, "do a, break p, needs attention, cancel, too late, resolve p yes, do r, do s, completed"),
+    (toys.BLIND_PIVOT, "do a, lose p, 2x flake p, needs attention, resolve p yes, do r, completed"),
+    (toys.BLIND_PIVOT, "do a, lose p, flake p, cancel, too late, do p, do r, completed"),
+    (toys.LOCAL_PIVOT, "do a, break p, undo a, compensated"),
+    (toys.LOCAL_PIVOT, "do a, 3x flake p, undo a, compensated"),
+    (toys.PIVOT_WAIT, "do a, begin p, cancel, too late, tell p, do r, completed"),
+    (toys.PIVOT_WAIT, "do a, begin p, tell p no, undo a, compensated"),
+    (toys.PIVOT_WAIT, "do a, begin p, outwait p, needs attention, cancel, too late, resolve p yes,"
+                      " do r, completed"),
+    (toys.PIVOT_WAIT, "do a, begin p, outwait p, needs attention, resolve p no, undo a, compensated"),
+]  # fmt: skip
+
+WHAT_ONLY_GOES_ON = [
+    (toys.PIVOTAL, "do a, do p, flake r, do r, do s, completed"),
+    (toys.PIVOTAL, "do a, do p, 3x flake r, needs attention, retry, flake r, needs attention,"
+                   " retry, do r, do s, completed"),
+    (toys.PIVOTAL, "do a, do p, fail r, needs attention, retry, do r, do s, completed"),
+    (toys.PIVOTAL, "do a, do p, do r, lose s, do s, completed"),
+    (toys.PIVOTAL, "do a, do p, do r, break s, needs attention, resolve s yes, completed"),
+    (toys.PIVOTAL, "do a, do p, do r, break s, needs attention, cancel, too late, resolve s no,"
+                   " do s, completed"),
+    (toys.FORWARD_ONLY, "do a, cancel, too late, do r, do s, completed"),
+    (toys.LATE_WAIT, "do a, do p, begin r, cancel, too late, tell r, completed"),
+    (toys.LATE_WAIT, "do a, do p, begin r, tell r no, needs attention, retry, do r, completed"),
+    (toys.LATE_WAIT, "do a, do p, begin r, outwait r, begin ask r, needs attention, tell r no,"
+                     " tell r, completed"),
+]  # fmt: skip
+
+WAITS = [
+    (toys.WAIT, "do a, do w, do c, completed"),
+    (toys.WAIT, "do a, begin w, tell w, do c, completed"),
+    (toys.BLIND_WAIT, "do a, begin w, tell w, do c, completed"),
+    (toys.LOCAL_WAIT, "do a, begin w, tell w, do c, completed"),
+    (toys.WAIT, "do a, begin w, tell w no, undo w, undo a, compensated"),
+    (toys.LOCAL_WAIT, "do a, begin w, tell w no, undo w, undo a, compensated"),
+    (toys.WAIT, "do a, begin w, cancel, undo w, undo a, compensated"),
+    (toys.BLIND_WAIT, "do a, begin w, cancel, undo w, undo a, compensated"),
+    (toys.LOCAL_WAIT, "do a, begin w, cancel, undo w, undo a, compensated"),
+    (toys.WAIT, "do a, begin w, tell w, fail c, undo c, undo w, undo a, compensated"),
+]
+
+WAITS_THAT_RUN_OUT = [
+    (toys.BLIND_WAIT, "do a, begin w, outwait w, undo w, undo a, compensated"),
+    (toys.LOCAL_WAIT, "do a, begin w, outwait w, undo w, undo a, compensated"),
+    (toys.WAIT, "do a, begin w, outwait w, ask w, do c, completed"),
+    (toys.WAIT, "do a, begin w, outwait w, begin ask w, undo w, undo a, compensated"),
+    (toys.WAIT, "do a, begin w, outwait w, miss ask w, undo w, undo a, compensated"),
+    (toys.WAIT, "do a, begin w, outwait w, flake ask w, undo w, undo a, compensated"),
+]
+
+POLLS = [
+    (toys.WAIT, "do a, begin w, poll w, begin ask w, poll w, ask w, do c, completed"),
+    (toys.WAIT, "do a, begin w, poll w, flake ask w, poll w, lose ask w, tell w, do c, completed"),
+    (toys.WAIT, "do a, begin w, poll w, begin ask w, tell w, do c, completed"),
+    (toys.WAIT, "do a, begin w, poll w, miss ask w, undo w, undo a, compensated"),
+    (toys.WAIT, "do a, begin w, poll w, break ask w, tell w, do c, completed"),
+    (toys.WAIT, "do a, begin w, outwait w, break ask w, undo w, undo a, compensated"),
+]
+
+EARLY_AND_LATE_CALLBACKS = [
+    (toys.WAIT, "do a, begin w while told, do c, completed"),
+    (toys.BLIND_WAIT, "do a, begin w while told, do c, completed"),
+    (toys.BLIND_WAIT, "tell w, do a, begin w, do c, completed"),
+    (toys.BLIND_WAIT, "tell w no, do a, begin w, undo w, undo a, compensated"),
+    (toys.WAIT, "do a, do w while told, do c, completed"),
+    (toys.BLIND_WAIT, "do a, begin w, tell w, tell w, do c, completed, tell w, tell w no"),
+    (toys.BLIND_WAIT, "do a, begin w, cancel, undo w, undo a, compensated, tell w, undo w"),
+    (toys.BLIND_WAIT, "do a, begin w, outwait w, undo w, undo a, compensated, tell w no"),
+    (toys.WAIT, "do a, lose w, begin ask w, tell w, do c, completed"),
+    (toys.WAIT, "do a, lose w while told, begin ask w, do c, completed"),
+]
+
+DEADLINES = [
+    (toys.LOCAL, "do a, outlast, undo a, compensated"),
+    (toys.REMOTE, "do a, flake b, outlast, undo b, undo a, compensated"),
+    (toys.REMOTE, "do a, lose b, outlast, undo b, undo a, compensated"),
+    (toys.WAIT, "do a, begin w, outlast, undo w, undo a, compensated"),
+    (toys.PIVOTAL, "do a, lose p, outlast, needs attention, retry, ask p, do r, do s, completed"),
+    (toys.PIVOTAL, "do a, do p, flake r, outlast, needs attention, retry, do r, do s, completed"),
+    (toys.REMOTE, "do a, fail b, flake undo b, outlast, needs attention, retry, undo b, undo a, compensated"),
+]
+
+ALL = [
+    *SUCCESS,
+    *REFUSED_AT_EVERY_STEP,
+    *A_BUG_IS_NOT_RETRIED,
+    *TRANSIENT_ERRORS_ARE_RETRIED_WITHIN_THE_BUDGET,
+    *UNKNOWN_OUTCOMES_WITHOUT_ASK_ARE_TRIED_AGAIN_WITH_THE_SAME_KEY,
+    *UNKNOWN_OUTCOMES_ARE_ASKED_ABOUT_FIRST,
+    *EVERY_UNDO_CAN_FAIL,
+    *CANCELLED_AT_EVERY_BOUNDARY,
+    *CANCELLED_DURING_A_CALL,
+    *THE_PIVOT,
+    *WHAT_ONLY_GOES_ON,
+    *WAITS,
+    *WAITS_THAT_RUN_OUT,
+    *POLLS,
+    *EARLY_AND_LATE_CALLBACKS,
+    *DEADLINES,
+]

@@ -1,0 +1,27 @@
+"""What a saga does: the same scripts on two stages, the declaration alone and the engine on PostgreSQL.
+
+The third stage, a real worker, is in tests/acceptance/test_engine_scripts.py.
+"""
+
+import pytest
+
+from sagas import testing
+from tests.sagas import rules, scripts, stage
+
+every_script = pytest.mark.parametrize(
+    ("saga", "script"), scripts.ALL, ids=[f"{saga.name}: {script}" for saga, script in scripts.ALL]
+)
+
+
+@every_script
+def test_the_declaration_alone_says_so(saga, script):
+    assert testing.rehearse(saga, script) == testing.lines(script)
+
+
+@every_script
+def test_the_engine_does_so(rows, saga, script):
+    in_memory = stage.InMemory()
+
+    assert in_memory.play(saga, script) == testing.lines(script)
+
+    rules.check(in_memory.player.saga)

@@ -1,0 +1,64 @@
+"""Sagas of every shape, out of the same few toys."""
+
+import datetime
+
+from sagas import Retry, Saga, Step, Wait
+from tests.sagas.toybox import verbs
+
+NO_TIME = datetime.timedelta(0)
+SECOND = datetime.timedelta(seconds=1)
+HOUR = datetime.timedelta(hours=1)
+
+
+def local(name, **rest):
+    return Step(name, verbs.make, **{"undo": verbs.unmake, "queue": "toys", **rest})
+
+
+def remote(name, **rest):
+    return Step(name, verbs.book, **{"undo": verbs.cancel, "queue": "world", "remote": True, **rest})
+
+
+def waits(name, **rest):
+    return remote(name, **{"wait": Wait(until="settled", limit=HOUR), **rest})
+
+
+def saga(name, *steps, **rest):
+    common = {
+        "retry": Retry(on=[verbs.Unavailable], attempts=3, first=NO_TIME),
+        "undo_retry": Retry(on=[verbs.Unavailable], attempts=4, first=NO_TIME),
+        "refused": [verbs.Refused],
+        "unknown": [verbs.Unknown],
+        "completed": verbs.completed,
+        "compensated": verbs.compensated,
+        "attention": verbs.attention,
+    }
+    return Saga(name=name, steps=steps, **{**common, **rest})
+
+
+ASK = {"ask": verbs.look_up}
+PIVOT = {"undo": None, "kind": "pivot"}
+RETRIABLE = {"undo": None, "kind": "retriable"}
+
+LOCAL = saga("toy-local", local("a"), local("b"), local("c"))
+REMOTE = saga("toy-remote", remote("a"), remote("b"), remote("c"))
+MIXED = saga("toy-mixed", local("a"), remote("b", **ASK), local("c"), remote("d"))
+ONE = saga("toy-one", local("a"))
+LONG = saga("toy-long", *(local(name) for name in "abcdefgh"))
+BLIND_WAIT = saga("toy-blind-wait", local("a"), waits("w"), local("c"))
+WAIT = saga(
+    "toy-wait",
+    local("a"),
+    waits("w", **ASK, wait=Wait(until="settled", limit=HOUR, poll=10 * SECOND)),
+    local("c"),
+)
+LOCAL_WAIT = saga(
+    "toy-local-wait", local("a"), local("w", wait=Wait(until="settled", limit=HOUR)), local("c")
+)
+PIVOTAL = saga(
+    "toy-pivotal", local("a"), remote("p", **ASK, **PIVOT), local("r", **RETRIABLE), remote("s", **RETRIABLE)
+)
+BLIND_PIVOT = saga("toy-blind-pivot", remote("a"), remote("p", **PIVOT), remote("r", **RETRIABLE))
+LOCAL_PIVOT = saga("toy-local-pivot", local("a"), local("p", **PIVOT), local("r", **RETRIABLE))
+PIVOT_WAIT = saga("toy-pivot-wait", local("a"), waits("p", **PIVOT), local("r", **RETRIABLE))
+FORWARD_ONLY = saga("toy-forward-only", local("a"), local("r", **RETRIABLE), local("s", **RETRIABLE))
+LATE_WAIT = saga("toy-late-wait", local("a"), remote("p", **PIVOT), waits("r", **ASK, **RETRIABLE))

@@ -1,0 +1,150 @@
+"""The verbs: local ones (make, unmake), and remote ones (book, cancel, look_up) with a world of their own.
+
+Who answers is a matter of the stage: by default the script in the database, so that a worker in
+another process hears it too.
+"""
+
+import os
+import signal
+import time
+import uuid
+
+from django.db import connection
+from django.db.models import F
+
+from sagas import engine
+from sagas.testing import scripts
+from tests.sagas.toybox import models, witness
+
+
+class Refused(Exception):
+    """The world says no."""
+
+
+class Unavailable(Exception):
+    """It did not happen, and may go well another time."""
+
+
+class Unknown(Exception):
+    """It may have happened."""
+
+
+def make(*, key):
+    return WORLD.do(key, local=True)
+
+
+def unmake(*, key):
+    return WORLD.undo(key, local=True)
+
+
+def book(*, key):
+    return WORLD.do(key)
+
+
+def cancel(*, key):
+    return WORLD.undo(key)
+
+
+def look_up(*, key):
+    return WORLD.ask(key)
+
+
+def completed(*, key):
+    models.End.objects.create(key=key, kind="completed")
+
+
+def compensated(*, key):
+    models.End.objects.create(key=key, kind="compensated")
+
+
+def attention(*, key):
+    models.End.objects.create(key=key, kind="attention")
+
+
+class Scripted:
+    """The world that a script in the database describes."""
+
+    def do(self, key, *, local=False):
+        answer = self._answer("do", key)
+        toy = models.Toy.objects.filter(key=key, closed=True).first()
+        if toy is not None:
+            raise Refused(f"{key} was closed before it began")
+        if answer in ("well", "begin", "lose", "die late"):
+            self._make(key, local)
+        self._react(answer)
+        return {"settled": answer == "well"}
+
+    def undo(self, key, *, local=False):
+        answer = self._answer("undo", key)
+        if answer in ("well", "lose", "die late"):
+            self._unmake(key, local)
+        self._react(answer)
+
+    def ask(self, key):
+        answer = self._answer("ask", key)
+        self._react(answer)
+        return None if answer == "miss" else {"settled": answer == "well"}
+
+    def _answer(self, verb, key):
+        saga_id, step = key.split(".")
+        answer, meanwhile = witness.answer(saga_id, verb, step)
+        line = scripts.Line(verb, step, answer, meanwhile)
+        witness.note(saga_id, str(line), f"{verb} {step}")
+        if meanwhile == "cancelled":
+            engine.cancel(saga_id, actor="customer", reason="changed my mind")
+        elif meanwhile == "told":
+            engine.receive(source="world", event_id=str(uuid.uuid4()), key=key, facts={"settled": True})
+        return answer
+
+    def _make(self, key, local):
+        if local:
+            # Not idempotent on purpose: whoever does it twice is found out.
+            toy, _ = models.Toy.objects.get_or_create(key=key)
+            models.Toy.objects.filter(pk=toy.pk).update(made=F("made") + 1)
+        else:
+            witness.execute(
+                "INSERT INTO toybox_toy (key, made, unmade, closed) VALUES (%s, 1, 0, false)"
+                " ON CONFLICT (key) DO UPDATE SET made = 1",
+                [key],
+            )
+
+    def _unmake(self, key, local):
+        execute = local_execute if local else witness.execute
+        execute(
+            "INSERT INTO toybox_toy (key, made, unmade, closed) VALUES (%s, 0, 0, true)"
+            " ON CONFLICT (key) DO UPDATE SET unmade = toybox_toy.made, closed = true",
+            [key],
+        )
+
+    def _react(self, answer):
+        """What comes of the call, apart from its effect."""
+        if answer == "fail":
+            raise Refused("no")
+        if answer == "flake":
+            raise Unavailable("later")
+        if answer in ("lose", "drop"):
+            raise Unknown("nobody knows")
+        if answer == "break":
+            raise ZeroDivisionError("a bug")
+        if answer == "starve":
+            raise MemoryError
+        if answer in ("die", "die late"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if answer == "stall":
+            time.sleep(30)  # Until the soft limit says that it is enough.
+        if answer == "hang":
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                try:
+                    time.sleep(60)
+                except Exception:  # Deaf to the soft limit: only the hard one ends it.
+                    continue
+
+
+def local_execute(sql, parameters):
+    """Execute a statement in the engine's transaction."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+
+
+WORLD = Scripted()

@@ -1,0 +1,55 @@
+"""A connection beside Django's: what it writes stays, whatever becomes of the engine's transaction."""
+
+import json
+import os
+
+import psycopg
+from django.db import connection
+
+_connections = {}
+
+
+def execute(sql, parameters=()):
+    """Execute a statement and commit it; one connection for each process, as forks must not share one."""
+    known = _connections.get(os.getpid())
+    if known is None or known.closed or known.info.dbname != connection.settings_dict["NAME"]:
+        settings = connection.settings_dict
+        names = {"dbname": "NAME", "host": "HOST", "port": "PORT", "user": "USER", "password": "PASSWORD"}
+        arguments = {name: settings[key] for name, key in names.items() if settings[key]}
+        known = _connections[os.getpid()] = psycopg.connect(**arguments, autocommit=True)
+    return known.execute(sql, parameters)
+
+
+def close():
+    """Let go of this process's connection, so that the database can be dropped."""
+    if known := _connections.pop(os.getpid(), None):
+        known.close()
+
+
+def answer(saga_id, verb, step):
+    """The script's answer to this call, which is the n-th of its kind."""
+    call = f"{verb} {step}"
+    row = execute(
+        "SELECT answers -> %s, (SELECT count(*) FROM toybox_line WHERE saga_id = s.saga_id AND call = %s)"
+        " FROM toybox_script s WHERE saga_id = %s",
+        [call, call, saga_id],
+    ).fetchone()
+    answers, number = row if row else (None, 0)
+    return tuple(answers[number]) if answers and number < len(answers) else ("well", "")
+
+
+def note(saga_id, text, call=""):
+    """Write a line."""
+    execute("INSERT INTO toybox_line (saga_id, text, call) VALUES (%s, %s, %s)", [saga_id, text, call])
+
+
+def direct(saga_id, answers):
+    """Say what the verbs of this saga are to answer."""
+    told = {f"{verb} {step}": given for (verb, step), given in answers.items()}
+    execute("INSERT INTO toybox_script (saga_id, answers) VALUES (%s, %s)", [saga_id, json.dumps(told)])
+
+
+def lines(saga_id):
+    """What happened."""
+    rows = execute("SELECT text FROM toybox_line WHERE saga_id = %s ORDER BY id", [saga_id])
+    return [text for (text,) in rows.fetchall()]

@@ -1,0 +1,5 @@
+"""The project's settings, and a toy box: sagas whose steps have nothing but fates."""
+
+from saga_project.settings import *  # noqa: F403
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.sagas.toybox"]  # noqa: F405
