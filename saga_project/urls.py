@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from saga_project import health
+from saga_project import health, metrics
 
 urlpatterns = [
     path("admin/", admin.site.urls),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("api/v1/", include("orders.api.urls")),
     path("livez", health.live, name="livez"),
     path("readyz", health.ready, name="readyz"),
+    path("metrics", metrics.Metrics.as_view(), name="metrics"),
 ]
 
 handler400 = "orders.api.handlers.bad_request"

@@ -1,0 +1,83 @@
+"""`/metrics`, for Prometheus: read from the rows, so it is right whichever process answers.
+
+Never public: it wants a token with the scope `staff`, which Prometheus sends as
+`authorization: {type: Token, credentials: ...}`.
+"""
+
+from collections.abc import Iterator
+
+import prometheus_client
+from django import http
+from prometheus_client import core, registry
+from rest_framework import views
+from rest_framework.request import Request
+
+from orders.api import auth
+from sagas import health, states
+
+
+class Metrics(views.APIView):
+    """What the engine's health says, in the format of Prometheus."""
+
+    scopes = auth.STAFF
+    schema = None
+
+    def get(self, request: Request) -> http.HttpResponse:
+        """Every metric of this moment."""
+        collected = registry.CollectorRegistry(auto_describe=False)
+        collected.register(_Rows())
+        text = prometheus_client.generate_latest(collected)
+        return http.HttpResponse(text, content_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+class _Rows(registry.Collector):
+    """Reads the rows once, whenever it is asked."""
+
+    def collect(self) -> Iterator[core.Metric]:
+        now = health.read("1h")
+        yield _gauge("sagas_live", "Sagas under way, by state.", ["state"], [
+            ([state.value], now.live.get(state.value, 0)) for state in sorted(states.LIVE)
+        ])  # fmt: skip
+        yield _gauge("sagas_begun_last_hour", "Begun in the last hour, by fate.", ["state"], [
+            ([state], count) for state, count in now.totals.items()
+        ])  # fmt: skip
+        age = (now.now - now.oldest.created_at).total_seconds() if now.oldest else 0
+        yield _gauge("sagas_oldest_live_seconds", "Age of the oldest live saga.", [], [([], age)])
+        yield _gauge("sagas_held", "Sagas that an operator holds.", [], [([], now.held)])
+        yield _gauge("sagas_overdue", "Sagas whose time has come and that no sweep took yet.", [], [
+            ([], now.overdue)
+        ])  # fmt: skip
+        yield _gauge("sagas_sweep_lag_seconds", "For how long the most overdue saga has been due.", [], [
+            ([], now.sweep_lag.total_seconds())
+        ])  # fmt: skip
+        yield _gauge("sagas_queue_lag_seconds", "How long a probe is unanswered.", ["queue"], [
+            ([queue.name], queue.lag.total_seconds()) for queue in now.queues if queue.lag is not None
+        ])  # fmt: skip
+        yield _gauge("sagas_circuit_open", "Whether a service's provider is held to be out.", ["queue"], [
+            ([queue.name], int(_is_open(queue, now))) for queue in now.queues
+        ])  # fmt: skip
+        for quantile, field in ((0.5, "p50"), (0.95, "p95")):
+            yield _gauge(
+                f"sagas_step_p{quantile * 100:.0f}_seconds",
+                f"How long a step takes, quantile {quantile}, over the newest {health.RECENT} sagas.",
+                ["saga", "step"],
+                [
+                    ([step.saga, step.step], value.total_seconds())
+                    for step in now.steps
+                    if (value := getattr(step, field)) is not None
+                ],
+            )
+
+
+def _is_open(queue: health.QueueFigures, now: health.Health) -> bool:
+    circuit = queue.circuit
+    return circuit is not None and circuit.open_until is not None and circuit.open_until > now.now
+
+
+def _gauge(
+    name: str, help_text: str, labels: list[str], samples: list[tuple[list[str], float]]
+) -> core.GaugeMetricFamily:
+    family = core.GaugeMetricFamily(name, help_text, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family

@@ -1,0 +1,35 @@
+import pytest
+from django.contrib.auth import models as auth
+from django.test import Client
+from prometheus_client import parser
+
+from orders import models, tokens
+
+pytestmark = pytest.mark.django_db
+
+
+def test_metrics_are_for_staff_and_read_from_the_rows(client: Client) -> None:
+    alice = auth.User.objects.create_user("alice")
+    staff = _token(alice, models.Scope.STAFF)
+    customer = _token(alice, models.Scope.CUSTOMER)
+
+    answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
+
+    # It is what Prometheus reads.
+    assert answer.status_code == 200
+    families = {family.name: family for family in parser.text_string_to_metric_families(answer.text)}
+    assert {sample.labels["state"] for sample in families["sagas_live"].samples} == {
+        "running",
+        "compensating",
+        "needs_attention",
+    }
+    assert families["sagas_overdue"].samples[0].value == 0
+
+    # Nobody else reads it.
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers={"Authorization": f"Token {customer}"}).status_code == 403
+
+
+def _token(user: auth.User, scope: models.Scope) -> str:
+    _, secret = tokens.create(user=user, scope=scope, name=f"of {user}")
+    return secret
