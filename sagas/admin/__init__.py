@@ -4,3 +4,5 @@ Other rooms add to it through `sagas.admin.panels`; the engine itself knows none
 """
 
 from sagas.admin import rows as rows
+from sagas.admin import runs as runs
+from sagas.admin import saga as saga

@@ -22,35 +22,6 @@ class ReadOnly:
         return False
 
 
-class StepInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
-    """The steps, in the order of doing."""
-
-    model = models.StepInstance
-    fields = ("name", "state", "attempts", "undo_attempts", "started_at", "finished_at", "undone_at", "error")
-    readonly_fields = fields
-
-
-class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
-    """What happened, in its order."""
-
-    model = models.Event
-    fields = ("at", "kind", "subject", "from_state", "to_state", "attempt", "actor", "reason")
-    readonly_fields = fields
-
-
-@admin.register(models.SagaInstance)
-class SagaAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    """Newest first."""
-
-    list_display = ("id", "name", "key", "state", "direction", "position", "created_at", "finished_at")
-    list_filter = ("state",)
-    search_fields = ("=id", "=key")
-    ordering = ("-created_at",)
-    show_full_result_count = False
-    exclude = ("facts",)
-    inlines = (StepInline, EventInline)
-
-
 @admin.register(models.StepInstance)
 class StepAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first."""
@@ -87,6 +58,25 @@ class QueueAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """What probes tell of each queue."""
 
     list_display = ("name", "probed_at", "echoed_sent_at", "echoed_at", "worker")
+
+
+@admin.register(models.Approval)
+class ApprovalAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Newest first; they are decided on the page of their saga."""
+
+    list_display = ("asked_at", "saga_id", "move", "actor", "state", "decided_by", "decided_at")
+    list_filter = ("state",)
+    search_fields = ("=saga__id",)
+    ordering = ("-asked_at",)
+    show_full_result_count = False
+
+
+@admin.register(models.FailureNote)
+class FailureNoteAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Newest first; they are written on the page of failure groups."""
+
+    list_display = ("text", "actor", "at")
+    ordering = ("-at",)
 
 
 @admin.register(models.Circuit)

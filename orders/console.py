@@ -1,0 +1,211 @@
+"""What the saga console shows of an order: whom it is about, and what it did to money, stock and parcels."""
+
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.db.models import Q, QuerySet
+from django.urls import reverse
+from django.utils import translation
+from django.utils.translation import gettext as _
+
+from inventory import models as inventory
+from invoicing import models as invoicing
+from orders import models
+from payments import models as payments
+from sagas.admin import panels
+from sagas.models import SagaInstance
+from sagas.templatetags import console
+from shipping import models as shipping
+
+FOUND_AT_MOST = 200
+"""By customer, the newest; a wholesaler's thousandth order is found by its number."""
+
+
+class Orders:
+    """The subjects of the saga `order-fulfilment`."""
+
+    def describe(self, saga_ids: Iterable[uuid.UUID]) -> Mapping[uuid.UUID, panels.Subject]:
+        """The order of each saga, in one statement."""
+        orders = models.Order.objects.filter(saga_id__in=list(saga_ids)).only(
+            "saga_id", "number", "customer_name", "total_amount", "currency"
+        )
+        return {
+            order.saga_id: panels.Subject(
+                text=_("Order %(number)s") % {"number": order.number},
+                url=reverse("admin:orders_order_change", args=[order.pk]),
+                who=order.customer_name,
+                amount=money(order.total_amount, order.currency),
+            )
+            for order in orders
+        }
+
+    def search(self, term: str) -> Iterable[uuid.UUID]:
+        """By order number, customer, tax id, reference, and what the providers call it: all by index."""
+        digits = re.sub(r"\D", "", term)
+        wanted = Q(number=term.upper()) | Q(customer_name__istartswith=term) | Q(customer_email=term.lower())
+        if len(digits) in (11, 14):
+            wanted |= Q(customer_tax_id=digits)
+        orders = models.Order.objects.filter(wanted).order_by("-id").values_list("saga_id", flat=True)
+        found = set(orders[:FOUND_AT_MOST])
+        keys = [
+            *payments.Payment.objects.filter(provider_ref=term).values_list("key", flat=True)[:10],
+            *shipping.Shipment.objects.filter(tracking=term).values_list("key", flat=True)[:10],
+        ]
+        if len(digits) == 44:
+            keys += invoicing.Invoice.objects.filter(access_key=digits).values_list("key", flat=True)[:10]
+        return found | {uuid.UUID(key.partition(".")[0]) for key in keys if _is_ours(key)}
+
+    def amounting(self, least: int, most: int | None) -> QuerySet[models.Order, uuid.UUID]:
+        """The sagas of orders of at least, and less than, so many centavos."""
+        orders = models.Order.objects.filter(total_amount__gte=least)
+        if most is not None:
+            orders = orders.filter(total_amount__lt=most)
+        return orders.values_list("saga_id", flat=True)
+
+    def panels(self, saga: SagaInstance) -> Iterable[panels.Panel]:
+        """Money, stock, invoice and delivery, each with its net position."""
+        yield from _money(f"{saga.pk}.take-payment")
+        yield from _stock(f"{saga.pk}.reserve-stock")
+        yield from _invoice(f"{saga.pk}.issue-invoice")
+        yield from _delivery(f"{saga.pk}.deliver-order")
+
+
+def money(amount: int, currency: str = "BRL") -> str:
+    """An amount as it is written where the viewer lives."""
+    text = f"{amount / 100:,.2f}"
+    if (translation.get_language() or "").startswith("pt"):
+        text = text.translate(str.maketrans(",.", ".,"))
+    return f"R$ {text}" if currency == "BRL" else f"{currency} {text}"
+
+
+def _is_ours(key: str) -> bool:
+    try:
+        uuid.UUID(key.partition(".")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _facts(*pairs: tuple[str, Any]) -> Sequence[panels.Fact]:
+    return [panels.Fact(label=label, value=value) for label, value in pairs if value not in (None, "")]
+
+
+def _money(key: str) -> Iterable[panels.Panel]:
+    payment = payments.Payment.objects.filter(key=key).prefetch_related("operations").first()
+    if payment is None:
+        return
+    net = payment.captured - payment.refunded
+    if net > 0 and payment.undo_requested_at:
+        words, tone = _("%(amount)s still to be returned"), "warning"
+    elif net > 0:
+        words, tone = _("%(amount)s held"), "good"
+    elif payment.refunded:
+        words, tone = _("Nothing held: %(refunded)s returned"), "undone"
+    elif payment.status == payments.Status.PENDING:
+        words, tone = _("Nothing yet: %(asked)s asked for"), "waiting"
+    else:
+        words, tone = _("Nothing held"), "plain"
+    amounts = {
+        "amount": money(net, payment.currency),
+        "refunded": money(payment.refunded, payment.currency),
+        "asked": money(payment.amount, payment.currency),
+    }
+    yield panels.Panel(
+        title=_("Money"),
+        net=words % amounts,
+        tone=tone,
+        url=reverse("admin:payments_payment_change", args=[payment.pk]),
+        facts=_facts(
+            (_("status"), payment.get_status_display()),
+            (_("asked"), amounts["asked"]),
+            (_("captured"), money(payment.captured, payment.currency)),
+            (_("refunded"), amounts["refunded"]),
+            (_("method"), payment.get_method_display()),
+            (_("reference"), payment.provider_ref),
+            (_("refusal"), payment.refusal),
+        ),
+        heads=(_("When"), _("What"), _("Amount"), _("How we know")),
+        lines=[
+            (console.moment(line.at), line.get_kind_display(), money(line.amount, payment.currency),
+             line.source)
+            for line in payment.operations.all()
+        ],
+    )  # fmt: skip
+
+
+def _stock(key: str) -> Iterable[panels.Panel]:
+    reservation = inventory.Reservation.objects.filter(key=key).prefetch_related("movements").first()
+    if reservation is None:
+        return
+    held: dict[str, int] = {}
+    signs = {inventory.Kind.RESERVED: 1, inventory.Kind.RELEASED: -1, inventory.Kind.SHIPPED: -1}
+    movements = list(reservation.movements.all())
+    for movement in movements:
+        sign = signs.get(inventory.Kind(movement.kind), 0)
+        held[movement.product_id] = held.get(movement.product_id, 0) + sign * movement.quantity
+    units = sum(held.values())
+    shipped = reservation.status == inventory.Status.SHIPPED
+    yield panels.Panel(
+        title=_("Stock"),
+        net=_("%(units)s units reserved") % {"units": units}
+        if units
+        else (_("Nothing reserved: shipped") if shipped else _("Nothing reserved")),
+        tone="good" if units or shipped else "undone",
+        url=reverse("admin:inventory_reservation_change", args=[reservation.pk]),
+        facts=_facts((_("status"), reservation.get_status_display())),
+        heads=(_("When"), _("What"), _("Product"), _("Units")),
+        lines=[(console.moment(m.at), m.get_kind_display(), m.product_id, m.quantity) for m in movements],
+    )
+
+
+def _invoice(key: str) -> Iterable[panels.Panel]:
+    invoices = list(invoicing.Invoice.objects.filter(key__in=[key, f"{key}.return"]).order_by("id"))
+    if not invoices:
+        return
+    sale = invoices[0]
+    undone = sale.status in invoicing.UNDONE
+    valid = sale.status == invoicing.Status.AUTHORIZED
+    yield panels.Panel(
+        title=_("Invoice"),
+        net=_("Valid") if valid else sale.get_status_display(),
+        tone="good" if valid else ("undone" if undone else "warning"),
+        url=reverse("admin:invoicing_invoice_change", args=[sale.pk]),
+        facts=_facts(
+            (_("series, number"), f"{sale.series_id} / {sale.number}" if sale.number else ""),
+            (_("access key"), sale.access_key),
+            (_("protocol"), sale.protocol),
+            (_("authorised"), console.moment(sale.authorized_at) if sale.authorized_at else ""),
+            (_("goods left"), console.moment(sale.goods_left_at) if sale.goods_left_at else ""),
+            (_("refusal"), sale.refusal),
+        ),
+        heads=(_("Document"), _("Number"), _("Status")),
+        lines=[
+            (i.get_kind_display(), f"{i.series_id} / {i.number}", i.get_status_display()) for i in invoices
+        ],
+    )
+
+
+def _delivery(key: str) -> Iterable[panels.Panel]:
+    shipment = shipping.Shipment.objects.filter(key=key).prefetch_related("tracking_events").first()
+    if shipment is None:
+        return
+    undone = shipment.status in shipping.UNDONE
+    bad = shipment.status in (shipping.Status.FAILED, shipping.Status.REFUSED)
+    yield panels.Panel(
+        title=_("Delivery"),
+        net=shipment.get_status_display(),
+        tone="undone" if undone else ("warning" if bad else "good"),
+        url=reverse("admin:shipping_shipment_change", args=[shipment.pk]),
+        facts=_facts(
+            (_("tracking"), shipment.tracking),
+            (_("parcels"), shipment.parcels),
+            (_("refusal"), shipment.refusal),
+        ),
+        heads=(_("When"), _("Where it was"), _("How we know")),
+        lines=[
+            (console.moment(event.occurred_at), event.get_status_display(), event.source)
+            for event in shipment.tracking_events.all()
+        ],
+    )

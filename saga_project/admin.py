@@ -1,0 +1,81 @@
+"""The admin's site: the engine's health on its first page, and each viewer's language and zone."""
+
+import zoneinfo
+from typing import Any
+
+from django import http
+from django.conf import settings
+from django.contrib import admin
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
+from django.utils import timezone, translation
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+ZONE_COOKIE = "zone"
+"""Holds the name of the viewer's time zone; the browser writes it, or the viewer chooses one."""
+
+A_YEAR_S = 365 * 24 * 3600
+
+
+class Site(admin.AdminSite):
+    """Django's admin, with a first page that says how the sagas fare."""
+
+    site_header = gettext_lazy("Saga console")
+    site_title = gettext_lazy("Saga console")
+    index_title = gettext_lazy("How the sagas fare")
+    site_url = None  # type: ignore[assignment]
+    enable_nav_sidebar = False
+    """The way through the rooms is one line under the head; the width is the tables'."""
+    index_template = "admin/console_index.html"
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """With a page for language and time zone."""
+        urls: list[URLPattern | URLResolver] = [
+            path("viewer/", self.admin_view(self.viewer_view), name="viewer"),
+        ]
+        return urls + super().get_urls()
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """With what the header needs."""
+        return super().each_context(request) | {
+            "zone": timezone.get_current_timezone_name(),
+            "flower_url": settings.FLOWER_URL.rstrip("/"),
+        }
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """The first page: health for those who may see sagas, and the list of what there is."""
+        from sagas.admin import dashboard
+
+        context = dict(extra_context or {})
+        if request.user.has_perm("sagas.view_sagainstance"):
+            context |= dashboard.context(request)
+        return super().index(request, context)  # type: ignore[return-value]
+
+    def viewer_view(self, request: HttpRequest) -> http.HttpResponse:
+        """Choose a language and a time zone; works without JavaScript."""
+        goal = request.POST.get("next") or request.GET.get("next") or ""
+        if not url_has_allowed_host_and_scheme(goal, {request.get_host()}, request.is_secure()):
+            goal = "../"
+        if request.method != "POST":
+            context = {
+                **self.each_context(request),
+                "title": _("Language and time zone"),
+                "zones": sorted(zoneinfo.available_timezones()),
+                "languages": settings.LANGUAGES,
+                "next": goal,
+            }
+            return TemplateResponse(request, "admin/viewer.html", context)
+        response = http.HttpResponseRedirect(goal)
+        language, zone = request.POST.get("language", ""), request.POST.get("zone", "")
+        secure = request.is_secure()
+        if translation.check_for_language(language):
+            response.set_cookie(
+                settings.LANGUAGE_COOKIE_NAME, language, A_YEAR_S, samesite="Lax", secure=secure
+            )
+        if zone in zoneinfo.available_timezones():
+            # Marked as chosen, so that the browser's own zone does not take its place.
+            response.set_cookie(ZONE_COOKIE, f"{zone}!", A_YEAR_S, samesite="Lax", secure=secure)
+        return response

@@ -1,0 +1,27 @@
+// Tells the server the browser's time zone, once, and puts the first page's times into it meanwhile.
+
+const COOKIE = "zone";
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const told = document.cookie
+  .split("; ")
+  .find((pair) => pair.startsWith(`${COOKIE}=`))
+  ?.slice(COOKIE.length + 1);
+
+// A zone that was chosen by hand ends in "!", and is left alone.
+const chosen = told && decodeURIComponent(told).replaceAll('"', "").endsWith("!");
+
+if (zone && !chosen && decodeURIComponent(told ?? "") !== zone) {
+  const secure = location.protocol === "https:" ? "; Secure" : "";
+  document.cookie = `${COOKIE}=${encodeURIComponent(zone)}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
+  const day = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short" });
+  const clock = new Intl.DateTimeFormat("sv-SE", {
+    hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,
+  });
+  for (const time of document.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    const inner = time.querySelector(".clock");
+    if (!inner || Number.isNaN(at.getTime())) continue;
+    time.firstChild.textContent = `${day.format(at)} `;
+    inner.textContent = clock.format(at).replace(",", ".");
+  }
+}

@@ -1,0 +1,129 @@
+"""Words and marks for the console's templates: badges, moments to the millisecond, durations."""
+
+import datetime
+import json
+from typing import Any
+
+from django import template
+from django.utils import html, timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from sagas import story
+from sagas.states import SagaState, StepState
+
+register = template.Library()
+
+GLYPHS = {
+    "running": "▶", "compensating": "◀", "needs_attention": "!", "completed": "✓", "compensated": "↺",
+    "pending": "○", "waiting": "…", "done": "✓", "failed": "✕", "unknown": "?", "undoing": "◀",
+    "undone": "↺", "undo_failed": "!", "skipped": "⤼", "held": "‖", "closed": "■", "none": "–", "due": "○",
+    "asked": "…", "stopped": "!", "finished": "✓", "sent": "▶", "helped": "✓", "refused": "–", "begun": "▶",
+    "retry": "↻", "lost": "?", "approved": "✓", "void": "–",
+}  # fmt: skip
+"""A mark for each state, so that its colour is never the only sign of it."""
+
+assert set(GLYPHS) >= {*SagaState, *StepState}, "a state without its mark"
+
+
+def words() -> dict[str, str]:
+    """Every state in the viewer's language."""
+    return {
+        "running": _("Running"), "compensating": _("Compensating"), "needs_attention": _("Needs attention"),
+        "completed": _("Completed"), "compensated": _("Compensated"), "pending": _("Pending"),
+        "waiting": _("Waiting"), "done": _("Done"), "failed": _("Failed"), "unknown": _("Unknown"),
+        "undoing": _("Undoing"), "undone": _("Undone"), "undo_failed": _("Undo failed"),
+        "skipped": _("Skipped"), "held": _("Held"), "closed": _("Put aside"), "none": _("Nothing to undo"),
+        "due": _("Undo is due"), "asked": _("Waits for a second person"), "stopped": _("Stopped"),
+        "finished": _("Finished"), "sent": _("Under way"), "helped": _("Helped"),
+        "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),
+        "lost": _("Lost its worker"), "approved": _("Approved"), "void": _("Void"),
+    }  # fmt: skip
+
+
+@register.simple_tag
+def badge(state: str, words_instead: str = "") -> SafeString:
+    """A state's mark, colour and name."""
+    state = str(state)
+    text = words_instead or words().get(state, state)
+    return html.format_html(
+        '<span class="state state-{}"><span class="glyph" aria-hidden="true">{}</span>{}</span>',
+        state,
+        GLYPHS.get(state, "·"),
+        text,
+    )
+
+
+@register.filter
+def moment(at: datetime.datetime | None) -> str | SafeString:
+    """A moment in the viewer's zone, to the millisecond; the browser puts it in the browser's own."""
+    if at is None:
+        return "–"
+    local = timezone.localtime(at)
+    return html.format_html(
+        '<time datetime="{}" title="{}">{} <span class="clock">{}</span></time>',
+        at.isoformat(),
+        f"{at.astimezone(datetime.UTC).isoformat(sep=' ', timespec='milliseconds')} UTC",
+        local.strftime("%Y-%m-%d"),
+        local.strftime("%H:%M:%S.") + f"{local.microsecond // 1000:03}",
+    )
+
+
+@register.filter
+def iso_moment(text: str | None) -> str | SafeString:
+    """The same for a moment that is written down as text."""
+    return moment(datetime.datetime.fromisoformat(text)) if text else "–"
+
+
+@register.filter
+def duration(time: datetime.timedelta | None) -> str:
+    """A duration as people read it."""
+    return story.length(time) or "–"
+
+
+@register.filter
+def since(at: datetime.datetime | None, now: datetime.datetime) -> str:
+    """How long ago it was."""
+    return story.length(now - at) if at is not None else "–"
+
+
+@register.filter
+def pretty(value: Any) -> str:
+    """JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+
+
+@register.filter
+def percent(share: float) -> str:
+    """A share in percent, to one digit where it is small."""
+    return f"{share * 100:.1f} %" if 0 < share < 0.1 else f"{share * 100:.0f} %"
+
+
+@register.filter
+def rule(error: dict[str, Any] | None) -> str:
+    """Which rule chose what became of the error."""
+    return story.rule(error) if error else ""
+
+
+@register.filter
+def state_word(state: str) -> str:
+    """A state's name."""
+    return words().get(str(state), str(state))
+
+
+@register.filter
+def veil(value: Any) -> Any:
+    """The same, with what is personal or secret struck out."""
+    return story.veiled(value)
+
+
+@register.filter
+def unlocalized(number: float) -> str:
+    """A number as SVG wants it, whatever the language does to decimal points."""
+    return f"{number:g}"
+
+
+@register.filter
+def plus_half(start: float, width: float) -> str:
+    """The middle of a stretch, as SVG wants it."""
+    return f"{start + width / 2:g}"
