@@ -39,10 +39,10 @@ running -> compensating: A step failed, the deadline ran out, or a person cancel
 running -> needs_attention: A step is not done, and the saga is past the point where it could be undone.
 compensating -> compensated: Everything begun is undone. `compensated` is called in the same transaction.
 compensating -> needs_attention: An undo was refused or spent its budget, or the time for undoing ran out.
-needs_attention -> running: Forwards again: an operator retries, settles or skips the step, or `resume_every`
-    has passed where trying again may help.
-needs_attention -> compensating: Backwards again, for the same reasons; or backwards at last, because it is
-    now known that the pivot did not happen.
+needs_attention -> running: Forwards again: an operator retries, settles or skips the step, a callback settles
+    it, or `resume_every` has passed where trying again may help.
+needs_attention -> compensating: Backwards again, for reasons of the same kind; or backwards at last, because
+    it is now known that the pivot did not happen.
 """)
 
 FORWARD = _read("""
@@ -63,10 +63,10 @@ waiting -> unknown: A pivot's limit is over, with nobody to ask: it may have hap
 unknown -> running: It is asked about with the same key, before anything else.
 unknown -> pending: A local verb whose worker had vanished was tried again, and failed for a while.
 unknown -> waiting: A local verb whose worker had vanished was tried again, and began what a callback ends.
-unknown -> done: An operator says with evidence that it happened; or a local verb was tried again.
+unknown -> done: An operator says with evidence that it happened, or a callback does.
 unknown -> failed: An operator says with evidence that it did not happen; or a local verb was refused.
 failed -> pending: Past the pivot there is only forwards: it is tried again.
-failed -> done: An operator says with evidence that it happened after all.
+failed -> done: An operator says with evidence that it happened after all, or a callback does.
 failed -> skipped: An operator left out a step that is declared optional.
 """)
 

@@ -85,6 +85,12 @@ def test_every_dependency_has_its_reason(heading: str, file: str) -> None:
     assert {name.strip("`") for name, _ in explained} == required
 
 
+def test_every_table_of_the_engine_is_explained() -> None:
+    explained = [row[0].strip("`") for row in table(ROOT / "docs/architecture.md", "What is stored")]
+
+    assert explained == [model._meta.db_table for model in apps.get_app_config("sagas").get_models()]
+
+
 def test_the_changelog_begins_with_this_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
