@@ -100,9 +100,15 @@ def _exchange(
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     link = _connect(parts.hostname or "", port)
-    # Shutting the socket down is what ends a read that never ends by itself. Late binding is meant: once
-    # TLS has taken the socket over, the old one would do nothing.
-    alarm = threading.Timer(TIMEOUT_S, lambda: _shut(link))
+    rang = threading.Event()
+
+    def cut_off() -> None:
+        # Shutting the socket down is what ends a read that never ends by itself. Late binding is meant:
+        # once TLS has taken the socket over, the old one would do nothing.
+        rang.set()
+        _shut(link)
+
+    alarm = threading.Timer(TIMEOUT_S, cut_off)
     alarm.start()
     try:
         link.settimeout(TIMEOUT_S)
@@ -117,7 +123,10 @@ def _exchange(
         response = connection.getresponse()
         retry_after = response.getheader("Retry-After", "")
         wait = int(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
-        return response.status, response.read(READ), wait
+        answer = response.status, response.read(READ), wait
+        if rang.is_set():
+            raise TimeoutError  # What was cut off may look like an end.
+        return answer
     finally:
         alarm.cancel()
         link.close()

@@ -340,7 +340,8 @@ def _why_to_disable(endpoint: models.WebhookEndpoint, reply: posting.Reply) -> s
     tired = models.WebhookEndpoint.objects.filter(
         pk=endpoint.pk, failing_since__lte=functions.Now() - patience
     )
-    return f"Every attempt of the last {patience} failed." if tired.exists() else ""
+    since = tired.values_list("failing_since", flat=True).first()
+    return f"Every attempt since {since:%Y-%m-%d %H:%M} UTC failed." if since else ""
 
 
 def _tell_of_disabling(endpoint: models.WebhookEndpoint, reason: str) -> None:

@@ -99,7 +99,7 @@ class Test(MerchantView):
         if row.disabled_at is not None:
             raise problems.Problem(problems.ENDPOINT_DISABLED, "The endpoint is disabled; enable it first.")
         delivery = webhooks.send_test(endpoint=row)
-        return Response(present.delivery(delivery), status=202)
+        return Response(present.delivery(log(row).get(pk=delivery.pk)), status=202)
 
 
 class Deliveries(MerchantView):

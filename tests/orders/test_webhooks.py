@@ -1,0 +1,628 @@
+"""Telling merchants: signed, retried, logged, in order, once disabled silent, and nowhere private."""
+
+import collections.abc
+import concurrent.futures
+import contextlib
+import datetime
+import http.server
+import json
+import socket
+import threading
+import time
+import uuid
+from typing import Any
+
+import pytest
+import standardwebhooks
+from django.core import mail
+from django.db import connection, transaction
+
+from orders import models, posting, webhooks
+from orders.models import DeliveryState
+from sagas import transport
+from sagas.testing import post
+from tests.orders.conftest import Api, member, order
+from tests.orders.test_cancelling import _delivered
+from tests.sandbox import Sandbox
+
+
+class Receiver:
+    """A merchant's server: what it heard, and what it answers."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[dict[str, str], bytes]] = []
+        self.answers: list[int] = []
+        """To be given one after the other; 204 when there are none left."""
+        self.headers: dict[str, str] = {}
+        self.url = ""
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for _, body in self.heard]
+
+    @property
+    def types(self) -> list[str]:
+        return [message["type"] for message in self.told]
+
+
+@pytest.fixture
+def receiver(settings: Any) -> collections.abc.Iterator[Receiver]:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    with receiving() as one:
+        yield one
+
+
+@contextlib.contextmanager
+def receiving() -> collections.abc.Iterator[Receiver]:
+    receiver = Receiver()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            receiver.heard.append((dict(self.headers), body))
+            self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
+            for name, value in receiver.headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(b"thank you")
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        receiver.url = f"http://127.0.0.1:{server.server_port}/hooks?shop=7"
+        yield receiver
+        server.shutdown()
+
+
+@pytest.fixture
+def office() -> Any:
+    """Messages in memory, carried out when the test says so."""
+    kept = post.Post()
+    with transport.use(kept):
+        yield kept
+    assert not kept.bugs
+
+
+@pytest.fixture
+def mia(catalogue: None) -> Api:
+    return member("mia", models.Scope.MERCHANT, email="mia@shop.example")
+
+
+def endpoint(mia: Api, receiver: Receiver, *types: str) -> dict[str, Any]:
+    answer = mia.post("/webhook-endpoints", {"url": receiver.url, "types": list(types or ("order.*",))})
+    assert answer.status_code == 201, answer.content
+    return dict(answer.json())
+
+
+# --- What is told --------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_fulfilled_order_is_told_and_an_independent_library_believes_it(
+    mia: Api, receiver: Receiver, sandbox: Sandbox, office: post.Post
+) -> None:
+    secret = endpoint(mia, receiver)["secret"]
+    shown = mia.order().json()
+    office.deliver_all()
+    _delivered(mia, shown)
+    webhooks.run()
+
+    assert receiver.types == ["order.fulfilled"]
+    (headers, body) = receiver.heard[0]
+    assert standardwebhooks.Webhook(secret).verify(body, headers) == json.loads(body)
+    told = receiver.told[0]["data"]["order"]
+    assert told["id"] == shown["id"]
+    assert told["number"] == shown["number"]
+    assert told["reference"] == "cart-7"
+    assert told["status"] == "fulfilled"
+    assert told["total"] == shown["total"]
+    for secretive in ("Ana Souza", "ana@example.com", "52998224725", "tok_ok", "Flores"):
+        assert secretive not in body.decode()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_each_step_is_told_in_order_to_who_wants_it(
+    mia: Api, receiver: Receiver, sandbox: Sandbox, office: post.Post
+) -> None:
+    endpoint(mia, receiver, "order.*", "saga.step.*")
+    mia.order(order(payment={"method": "card", "token": "tok_declined"}))
+    office.deliver_all()
+    webhooks.run()
+
+    told = [(message["type"], message["data"].get("step", {}).get("name")) for message in receiver.told]
+    assert told == [
+        ("saga.step.running", "take-payment"),
+        ("saga.step.failed", "take-payment"),
+        ("order.cancelling", None),
+        ("saga.step.undoing", "take-payment"),
+        ("saga.step.undone", "take-payment"),
+        ("order.cancelled", None),
+    ]
+    sequence = [message["sequence"] for message in receiver.told]
+    assert sequence == sorted(set(sequence))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_that_needs_attention_is_told(
+    mia: Api, receiver: Receiver, sandbox: Sandbox, office: post.Post
+) -> None:
+    endpoint(mia, receiver, "order.needs_attention")
+    body = order(payment={"method": "card", "token": "tok_refund_refused"})
+    body["customer"]["tax_id"] = "00000000191"
+    mia.order(body)
+    office.deliver_all()
+    webhooks.run()
+
+    assert receiver.types == ["order.needs_attention"]
+    assert receiver.told[0]["data"]["order"]["status"] == "attention"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_rolled_back_is_not_told(mia: Api, receiver: Receiver, office: post.Post) -> None:
+    from sagas import engine
+
+    endpoint(mia, receiver)
+    shown = mia.order().json()
+    with transaction.atomic():
+        engine.cancel(shown["saga"]["id"], actor="mia", reason="so")
+        assert models.Outbox.objects.exists()
+        transaction.set_rollback(True)
+    webhooks.run()
+
+    assert receiver.heard == []
+    assert not models.Outbox.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_only_who_placed_the_order_is_told(mia: Api, bob: Api, receiver: Receiver, office: post.Post) -> None:
+    endpoint(mia, receiver)
+    bobs = bob.order().json()
+    bob.post(f"/orders/{bobs['id']}/cancel", {"reason": "so"})
+    webhooks.run()
+
+    assert receiver.heard == []
+
+
+# --- Trying again --------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failure_is_tried_again_with_the_same_id_and_the_same_bytes(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    shop = endpoint(mia, receiver)
+    receiver.answers = [500, 503]
+    _cancelled(mia)
+    webhooks.run()
+    assert len(receiver.heard) == 1
+    for _ in range(3):
+        _let_pause_pass()
+        webhooks.run()
+
+    assert [headers["webhook-id"] for headers, _ in receiver.heard[:3]] == [
+        receiver.heard[0][0]["webhook-id"]
+    ] * 3
+    assert receiver.heard[0][1] == receiver.heard[1][1] == receiver.heard[2][1]
+    deliveries = mia.get(f"/webhook-endpoints/{shop['id']}/deliveries").json()["results"]
+    first = deliveries[-1]
+    assert first["state"] == "delivered"
+    assert [attempt["status"] for attempt in first["log"]] == [500, 503, 204]
+    assert first["log"][0]["error"] == "answered 500"
+    assert first["log"][0]["response"] == "thank you"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_later_message_of_an_order_waits_for_the_earlier(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    endpoint(mia, receiver)
+    receiver.answers = [500]
+    _cancelled(mia, "first")
+    webhooks.run()
+    # Another order's are not held up.
+    _cancelled(mia, "second")
+    webhooks.run()
+    orders = [message["data"]["order"]["id"] for message in receiver.told]
+    assert len(orders) == 3
+    assert orders[0] != orders[1] == orders[2]
+
+    _let_pause_pass()
+    webhooks.run()
+    of_first = [message["type"] for message in receiver.told if message["data"]["order"]["id"] == orders[0]]
+    assert of_first == ["order.cancelling", "order.cancelling", "order.cancelled"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_pauses_grow_and_end_and_then_it_is_given_up(
+    mia: Api, receiver: Receiver, settings: Any, office: post.Post
+) -> None:
+    settings.WEBHOOKS_DISABLE_AFTER = datetime.timedelta(days=365)
+    shop = endpoint(mia, receiver, "order.cancelled")
+    receiver.answers = [500] * 20
+    _cancelled(mia)
+    webhooks.run()
+    pauses = []
+    while (row := models.WebhookDelivery.objects.get()).state == DeliveryState.PENDING:
+        assert row.next_at is not None
+        pauses.append((row.next_at - _now()).total_seconds())
+        _let_pause_pass()
+        webhooks.run()
+
+    assert len(receiver.heard) == len(webhooks.PAUSES) + 1
+    for pause, planned in zip(pauses, webhooks.PAUSES, strict=True):
+        assert 0.7 * planned.total_seconds() < pause <= 1.2 * planned.total_seconds()
+
+    # By hand it can be sent again.
+    receiver.answers = []
+    path = f"/webhook-endpoints/{shop['id']}/deliveries"
+    (given_up,) = mia.get(f"{path}?state=given_up").json()["results"]
+    assert mia.post(f"{path}/{given_up['id']}/replay").status_code == 202
+    webhooks.run()
+    assert mia.get(path).json()["results"][0]["state"] == "delivered"
+    assert receiver.heard[-1][0]["webhook-id"] == receiver.heard[0][0]["webhook-id"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_receiver_that_asks_for_patience_gets_it(mia: Api, receiver: Receiver, office: post.Post) -> None:
+    endpoint(mia, receiver)
+    receiver.answers, receiver.headers = [429], {"Retry-After": "3600"}
+    _cancelled(mia)
+    webhooks.run()
+
+    row = models.WebhookDelivery.objects.get(attempts=1)
+    assert row.next_at is not None
+    assert 3500 < (row.next_at - _now()).total_seconds() <= 3600
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_sender_that_dies_is_replaced(mia: Api, receiver: Receiver, office: post.Post) -> None:
+    endpoint(mia, receiver, "order.cancelled")
+    _cancelled(mia)
+    webhooks.compose()
+    (claimed,) = webhooks._claim()
+    assert webhooks._claim() == [], "it is being sent"
+
+    _let_pause_pass()
+    webhooks.run()
+    assert len(receiver.heard) == 1
+
+    # The dead one turns out to be alive after all, and is not believed.
+    webhooks._record(claimed, posting.Reply(duration_ms=1, error="late"))
+    assert models.WebhookDelivery.objects.get().state == DeliveryState.DELIVERED
+
+
+@pytest.mark.django_db(transaction=True)
+def test_senders_at_the_same_time_send_each_message_once(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    endpoint(mia, receiver, "order.cancelled")
+    for n in range(20):
+        _cancelled(mia, f"key-{n}")
+
+    def run(_: int) -> None:
+        try:
+            webhooks.run()
+        finally:
+            connection.close()
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        list(pool.map(run, range(6)))
+
+    ids = [headers["webhook-id"] for headers, _ in receiver.heard]
+    assert len(ids) == len(set(ids)) == 20
+
+
+# --- Disabling -----------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_endpoint_that_only_fails_is_disabled_and_its_owner_told(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    shop = endpoint(mia, receiver)
+    with receiving() as other:
+        endpoint(mia, other, "endpoint.disabled")
+        receiver.answers = [500] * 20
+        _cancelled(mia)
+        webhooks.run()
+        _fail_for(datetime.timedelta(days=4))
+        _let_pause_pass()
+        webhooks.run()
+
+        assert other.types == ["endpoint.disabled"]
+        assert other.told[0]["data"]["endpoint"]["id"] == shop["id"]
+    now = mia.get(f"/webhook-endpoints/{shop['id']}").json()
+    assert now["enabled"] is False
+    assert now["disabled_reason"].startswith("Every attempt since")
+    assert [letter.to for letter in mail.outbox] == [["mia@shop.example"]]
+    assert not models.WebhookDelivery.objects.filter(state=DeliveryState.PENDING).exists()
+
+    # It is told of nothing any more, until it is enabled again.
+    heard = len(receiver.heard)
+    _cancelled(mia, "while-disabled")
+    webhooks.run()
+    assert len(receiver.heard) == heard
+    receiver.answers = []
+    mia.patch(f"/webhook-endpoints/{shop['id']}", {"enabled": True})
+    _cancelled(mia, "afterwards")
+    webhooks.run()
+    assert receiver.types[heard:] == ["order.cancelling", "order.cancelled"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_is_gone_is_disabled_at_once(mia: Api, receiver: Receiver, office: post.Post) -> None:
+    shop = endpoint(mia, receiver)
+    receiver.answers = [410]
+    _cancelled(mia)
+    webhooks.run()
+
+    assert mia.get(f"/webhook-endpoints/{shop['id']}").json()["enabled"] is False
+    assert len(receiver.heard) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_success_forgives(mia: Api, receiver: Receiver, office: post.Post) -> None:
+    shop = endpoint(mia, receiver)
+    receiver.answers = [500]
+    _cancelled(mia)
+    webhooks.run()
+    assert mia.get(f"/webhook-endpoints/{shop['id']}").json()["failing_since"]
+    _let_pause_pass()
+    webhooks.run()
+
+    assert mia.get(f"/webhook-endpoints/{shop['id']}").json()["failing_since"] is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_secret_is_changed_without_a_gap(mia: Api, receiver: Receiver, office: post.Post) -> None:
+    shop = endpoint(mia, receiver)
+    new = mia.post(f"/webhook-endpoints/{shop['id']}/secret").json()["secret"]
+    mia.post(f"/webhook-endpoints/{shop['id']}/test")
+    webhooks.run()
+
+    headers, body = receiver.heard[0]
+    for secret in (shop["secret"], new):
+        standardwebhooks.Webhook(secret).verify(body, headers)
+    models.WebhookEndpoint.objects.update(old_secret_until=_now() - datetime.timedelta(seconds=1))
+    mia.post(f"/webhook-endpoints/{shop['id']}/test")
+    webhooks.run()
+    headers, body = receiver.heard[1]
+    standardwebhooks.Webhook(new).verify(body, headers)
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        standardwebhooks.Webhook(shop["secret"]).verify(body, headers)
+
+
+# --- Where to -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://example.com/",
+        "ftp://example.com/",
+        "https://",
+        "https://user:pass@example.com/",
+        "https://example.com/#part",
+        "https://example.com:0/",
+        "https://example.com:99999/",
+        "https://exämple.com/",
+        "https://example.com/ a",
+        "https://" + "a" * 500,
+        "https://127.0.0.1/",
+        "https://10.1.2.3/",
+        "https://192.168.0.1/",
+        "https://169.254.169.254/latest/meta-data",
+        "https://100.64.0.1/",
+        "https://0.0.0.0/",
+        "https://[::1]/",
+        "https://[::ffff:127.0.0.1]/",
+        "https://[64:ff9b::7f00:1]/",
+        "https://[2002:7f00:1::]/",
+        "https://[fe80::1]/",
+        "https://[fd00::1]/",
+        "https://224.0.0.1/",
+        "javascript:alert(1)",
+        "nonsense",
+    ],
+)
+@pytest.mark.django_db
+def test_an_address_that_messages_must_not_go_to_is_refused(mia: Api, url: str) -> None:
+    answer = mia.post("/webhook-endpoints", {"url": url, "types": ["order.*"]})
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/url"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://8.8.8.8/", "https://example.com:8443/hooks?a=b", "https://[2606:4700::1]/"]
+)
+@pytest.mark.django_db
+def test_a_public_one_is_taken(mia: Api, url: str) -> None:
+    assert mia.post("/webhook-endpoints", {"url": url, "types": ["order.*"]}).status_code == 201
+
+
+def test_a_name_that_stands_for_a_private_address_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    connected: list[Any] = []
+    monkeypatch.setattr(socket.socket, "connect", lambda self, place: connected.append(place))
+
+    reply = posting.post("https://localhost/", body=b"{}", headers={})
+
+    assert not reply.ok
+    assert "private" in reply.error
+    assert connected == []
+
+
+def test_a_redirect_is_not_followed(receiver: Receiver) -> None:
+    receiver.answers, receiver.headers = [302], {"Location": receiver.url}
+
+    reply = posting.post(receiver.url, body=b"{}", headers={})
+
+    assert reply.status == 302
+    assert not reply.ok
+    assert len(receiver.heard) == 1
+
+
+def test_an_answer_that_never_ends_is_cut_off(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    monkeypatch.setattr(posting, "TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            link, _ = server.accept()
+            with link, contextlib.suppress(OSError):
+                link.recv(65536)
+                link.sendall(b"HTTP/1.1 200 OK\r\n")
+                while True:
+                    link.sendall(b"X-Drip: drop\r\n")
+                    time.sleep(0.1)  # The drip itself: slower, and there would be no harm to show.
+
+        threading.Thread(target=drip, daemon=True).start()
+        started = time.monotonic()
+        reply = posting.post(f"http://127.0.0.1:{server.getsockname()[1]}/", body=b"{}", headers={})
+
+    assert not reply.ok
+    assert "no answer within" in reply.error
+    assert time.monotonic() - started < 5
+
+
+def test_nobody_at_the_address_is_an_answer_too(settings: Any) -> None:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+    reply = posting.post(f"http://127.0.0.1:{port}/", body=b"{}", headers={})
+
+    assert reply.status is None
+    assert "Refused" in reply.error
+
+
+# --- Endpoints ------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_an_endpoint_s_secret_is_shown_when_it_is_made_and_no_more(mia: Api, receiver: Receiver) -> None:
+    made = endpoint(mia, receiver)
+
+    assert made["secret"].startswith("whsec_")
+    assert "secret" not in mia.get(f"/webhook-endpoints/{made['id']}").json()
+    assert made["secret"] not in mia.get("/webhook-endpoints").content.decode()
+
+
+@pytest.mark.django_db
+def test_another_s_endpoint_is_not_there(mia: Api, receiver: Receiver) -> None:
+    path = f"/webhook-endpoints/{endpoint(mia, receiver)['id']}"
+    eve = member("eve", models.Scope.MERCHANT)
+
+    for answer in (
+        eve.get(path),
+        eve.patch(path, {"enabled": False}),
+        eve.delete(path),
+        eve.post(f"{path}/secret"),
+        eve.post(f"{path}/test"),
+        eve.get(f"{path}/deliveries"),
+        eve.post(f"{path}/deliveries/1/replay"),
+    ):
+        assert answer.status_code == 404, answer.content
+    assert mia.get(path).json()["enabled"] is True
+    assert eve.get("/webhook-endpoints").json() == {"results": []}
+
+
+@pytest.mark.django_db
+def test_a_customer_has_no_endpoints(ana: Api) -> None:
+    assert ana.get("/webhook-endpoints").status_code == 403
+
+
+@pytest.mark.django_db
+def test_there_are_only_so_many(mia: Api, receiver: Receiver) -> None:
+    for _ in range(webhooks.MOST_ENDPOINTS):
+        endpoint(mia, receiver)
+
+    answer = mia.post("/webhook-endpoints", {"url": receiver.url, "types": ["order.*"]})
+
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "/api/problems/too-many"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"types": ["order.*"]}, "/url"),
+        ({"url": "https://example.com/"}, "/types"),
+        ({"url": "https://example.com/", "types": []}, "/types"),
+        ({"url": "https://example.com/", "types": ["order.exploded"]}, "/types/0"),
+        ({"url": "https://example.com/", "types": "order.*"}, "/types"),
+        ({"url": "https://example.com/", "types": ["order.*"], "secret": "mine"}, "/secret"),
+    ],
+)
+def test_a_senseless_endpoint_is_refused(mia: Api, body: dict[str, Any], pointer: str) -> None:
+    answer = mia.post("/webhook-endpoints", body)
+
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.django_db
+def test_a_deleted_endpoint_is_gone_with_its_log(mia: Api, receiver: Receiver) -> None:
+    path = f"/webhook-endpoints/{endpoint(mia, receiver)['id']}"
+    mia.post(f"{path}/test")
+
+    assert mia.delete(path).status_code == 204
+    assert mia.get(path).status_code == 404
+    assert not models.WebhookDelivery.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_disabled_one_takes_no_test_and_no_replay(mia: Api, receiver: Receiver) -> None:
+    path = f"/webhook-endpoints/{endpoint(mia, receiver)['id']}"
+    sent = mia.post(f"{path}/test").json()
+    mia.patch(path, {"enabled": False})
+
+    for answer in (mia.post(f"{path}/test"), mia.post(f"{path}/deliveries/{sent['id']}/replay")):
+        assert answer.status_code == 409
+        assert answer.json()["type"] == "/api/problems/endpoint-disabled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_old_messages_are_forgotten_and_pending_ones_are_not(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    endpoint(mia, receiver, "order.cancelled")
+    _cancelled(mia, "told")
+    webhooks.run()
+    _cancelled(mia, "untold")
+    webhooks.compose()
+    models.WebhookMessage.objects.update(created_at=_now() - datetime.timedelta(days=31))
+
+    webhooks.purge(older_than=datetime.timedelta(days=30))
+
+    assert models.WebhookMessage.objects.count() == 1
+    assert models.WebhookDelivery.objects.get().state == DeliveryState.PENDING
+
+
+def _cancelled(mia: Api, key: str = "key-1") -> None:
+    """An order that came and went."""
+    placed = mia.order(order(reference=str(uuid.uuid4())), key=key).json()
+    assert mia.post(f"/orders/{placed['id']}/cancel", {"reason": "so"}).status_code == 202
+
+
+def _let_pause_pass() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE orders_webhookdelivery SET next_at = now() - interval '1 s' WHERE state = 'pending'"
+        )
+
+
+def _fail_for(time: datetime.timedelta) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE orders_webhookendpoint SET failing_since = failing_since - %s", [time])
+
+
+def _now() -> datetime.datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        row = cursor.fetchone()
+    assert row
+    return datetime.datetime.fromisoformat(str(row[0]))
