@@ -65,9 +65,9 @@ check: $(DEVELOPMENT) ## Migrations complete, Django's and the engine's system c
 	@$(THROWAWAY) $(BIN)/python manage.py check --fail-level WARNING
 
 .PHONY: pytest
-pytest: $(DEVELOPMENT) ## Only the tests; ARGS="tests/sagas -x" chooses
+pytest: $(DEVELOPMENT) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
 	@echo "== pytest"
-	@$(THROWAWAY) $(BIN)/python -m pytest $(ARGS)
+	@$(THROWAWAY) $(BIN)/python -m pytest -n 2 $(ARGS)
 
 # --- Maintaining --------------------------------------------------------------------------------
 
