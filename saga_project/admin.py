@@ -26,7 +26,7 @@ class Site(admin.AdminSite):
     site_header = gettext_lazy("Saga console")
     site_title = gettext_lazy("Saga console")
     index_title = gettext_lazy("How the sagas fare")
-    site_url = None  # type: ignore[assignment]
+    site_url = None
     enable_nav_sidebar = False
     """The way through the rooms is one line under the head; the width is the tables'."""
     index_template = "admin/console_index.html"
@@ -52,7 +52,7 @@ class Site(admin.AdminSite):
         context = dict(extra_context or {})
         if request.user.has_perm("sagas.view_sagainstance"):
             context |= dashboard.context(request)
-        return super().index(request, context)  # type: ignore[return-value]
+        return super().index(request, context)
 
     def viewer_view(self, request: HttpRequest) -> http.HttpResponse:
         """Choose a language and a time zone; works without JavaScript."""

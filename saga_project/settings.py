@@ -188,6 +188,15 @@ SAGAS_GRACE = env.duration("SAGAS_GRACE", "5s")
 SAGAS_CELERY_APP = "saga_project.celery.app"
 """The Celery application whose workers carry the engine's messages."""
 
+SAGAS_ROLES_SEE = [
+    "orders.order", "orders.orderline",
+    "payments.payment", "payments.operation",
+    "inventory.product", "inventory.reservation", "inventory.movement",
+    "invoicing.invoice", "invoicing.series", "invoicing.cancellationwindow",
+    "shipping.shipment", "shipping.trackingevent",
+]  # fmt: skip
+"""What operators' roles may look at beside the sagas, when they are first made. No keys, no tokens."""
+
 SAGAS_FOUR_EYES = env.boolean("SAGAS_FOUR_EYES", False)
 """Whether operators' moves that move money wait until a second person agrees."""
 

@@ -11,9 +11,12 @@ class SagasConfig(apps.AppConfig):
     verbose_name = "Sagas"
 
     def ready(self) -> None:
-        """Find the declarations and register the checks on them."""
-        from sagas import checks, registry
+        """Find the declarations, register the checks on them, and have operators' roles made."""
+        from django.db.models import signals
+
+        from sagas import checks, registry, roles
 
         registry.discover()
         django_checks.register(checks.check_declarations, "sagas")
         django_checks.register(checks.check_live_versions, django_checks.Tags.database)
+        signals.post_migrate.connect(roles.make, sender=self, dispatch_uid="sagas.roles")

@@ -29,6 +29,9 @@ class Move:
     label: Any
     """What its button says; translated when shown."""
 
+    backward_label: Any = ""
+    """What it says on the way back, where that differs: what is in doubt then is the undo."""
+
     permission: str
     """Of `sagas`: operate_saga, compensate_saga or resolve_saga."""
 
@@ -49,6 +52,10 @@ class Move:
 
     evidence: bool = False
     """Whether the reason is evidence for a statement."""
+
+    def title(self, told: "story.Story") -> str:
+        """What its button says, for this saga."""
+        return str(self.backward_label if told.backward and self.backward_label else self.label)
 
 
 # --- What each needs ------------------------------------------------------------------------------
@@ -334,12 +341,14 @@ MOVES: dict[str, Move] = {
             refusal=_not_ask, preview=_will_ask, make=_plain(engine.ask),
         ),
         Move(
-            name="happened", label=gettext_lazy("It happened"), permission="resolve_saga",
+            name="happened", label=gettext_lazy("It happened"),
+            backward_label=gettext_lazy("The undo happened"), permission="resolve_saga",
             refusal=_not_resolve, preview=_will_say_happened, make=_say(True),
             moves_money=True, fields=("facts",), evidence=True,
         ),
         Move(
-            name="did-not-happen", label=gettext_lazy("It did not happen"), permission="resolve_saga",
+            name="did-not-happen", label=gettext_lazy("It did not happen"),
+            backward_label=gettext_lazy("The undo did not happen"), permission="resolve_saga",
             refusal=_not_resolve, preview=_will_say_not, make=_say(False),
             moves_money=True, evidence=True,
         ),

@@ -104,7 +104,7 @@ class MoveForm(forms.Form):
 class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """The attention queue first, then the newest."""
 
-    list_display = ("saga", "badge", "stands", "about", "amount", "begun", "took", "definition_")
+    list_display = ("saga", "badge", "stands", "about", "amount", "begun", "took")
     list_display_links = ("saga",)
     list_filter = (
         filters.State, filters.Step, filters.Error, filters.Age, filters.Amount, filters.Definition,
@@ -203,11 +203,6 @@ class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def took(self, saga: SagaInstance) -> str:
         """How long it took."""
         return story.length(saga.finished_at - saga.created_at) if saga.finished_at else ""
-
-    @admin.display(description=gettext_lazy("definition"))
-    def definition_(self, saga: SagaInstance) -> str:
-        """What it runs."""
-        return f"{saga.name} v{saga.version}"
 
     @admin.action(description=gettext_lazy("Resume, in waves of 1, 5, 25, …"), permissions=["operate"])
     def bulk_resume(
@@ -377,7 +372,7 @@ class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             except steering.NeedsApproval:
                 self.log_change(request, told.saga, f"asked for {move.name}: {reason}")
                 messages.warning(
-                    request, _("“%(move)s” waits for a second person now.") % {"move": move.label}
+                    request, _("“%(move)s” waits for a second person now.") % {"move": move.title(told)}
                 )
                 return page
             except errors.SagaError as error:
@@ -386,12 +381,14 @@ class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
                 told = self._told(request, saga_id)
             else:
                 self.log_change(request, told.saga, f"{move.name}: {reason}")
-                messages.success(request, _("“%(move)s” is done; see the events.") % {"move": move.label})
+                messages.success(
+                    request, _("“%(move)s” is done; see the events.") % {"move": move.title(told)}
+                )
                 return page
         subject = panels.describe([told.saga]).get(saga_id)
         context = {
             **self.admin_site.each_context(request),
-            "title": move.label,
+            "title": move.title(told),
             "opts": self.opts,
             "saga": told.saga,
             "subject": subject,
@@ -427,12 +424,12 @@ class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             else:
                 self.log_change(request, told.saga, f"{decided.state} {move.name}: {reason}")
                 level = messages.WARNING if decided.state == Approval.State.VOID else messages.SUCCESS
-                text = f"“{move.label}”: {decided.get_state_display()}. {decided.decision}"
+                text = f"“{move.title(told)}”: {decided.get_state_display()}. {decided.decision}"
                 messages.add_message(request, level, text)
                 return redirect("admin:sagas_sagainstance_change", saga_id)
         context = {
             **self.admin_site.each_context(request),
-            "title": _("A second person's word: %(move)s") % {"move": move.label},
+            "title": _("A second person's word: %(move)s") % {"move": move.title(told)},
             "opts": self.opts,
             "saga": told.saga,
             "subject": panels.describe([told.saga]).get(saga_id),
@@ -520,7 +517,9 @@ def _offer(request: http.HttpRequest, told: story.Story) -> list[dict[str, Any]]
         refusal = refusal or move.refusal(told)
         if not refusal and move.name in asked:
             refusal = _("It was asked for already, and waits for a second person.")
-        offered.append({"move": move, "refusal": refusal, "two": steering.needs_two(move)})
+        offered.append(
+            {"move": move, "title": move.title(told), "refusal": refusal, "two": steering.needs_two(move)}
+        )
     return offered
 
 

@@ -5,14 +5,13 @@ const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const told = document.cookie
   .split("; ")
   .find((pair) => pair.startsWith(`${COOKIE}=`))
-  ?.slice(COOKIE.length + 1);
+  ?.slice(COOKIE.length + 1)
+  .replaceAll('"', "");
 
 // A zone that was chosen by hand ends in "!", and is left alone.
-const chosen = told && decodeURIComponent(told).replaceAll('"', "").endsWith("!");
-
-if (zone && !chosen && decodeURIComponent(told ?? "") !== zone) {
+if (zone && !told?.endsWith("!") && told !== zone) {
   const secure = location.protocol === "https:" ? "; Secure" : "";
-  document.cookie = `${COOKIE}=${encodeURIComponent(zone)}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
+  document.cookie = `${COOKIE}=${zone}; Path=/; Max-Age=31536000; SameSite=Lax${secure}`;
   const day = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short" });
   const clock = new Intl.DateTimeFormat("sv-SE", {
     hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3,

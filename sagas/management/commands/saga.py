@@ -1,0 +1,246 @@
+"""`manage.py saga`: what the admin shows and does, at the shell."""
+
+import argparse
+import getpass
+import json
+import sys
+import uuid
+from typing import Any
+
+from django.core.management import base
+
+from sagas import errors, models, steering, story
+from sagas.states import LIVE, SagaState
+
+WIDTH = 48
+"""Characters of the timeline."""
+
+BARS = {"done": "█", "begun": "█", "retry": "▒", "failed": "▓", "unknown": "?", "lost": "?", "running": ">"}
+
+
+class Command(base.BaseCommand):
+    """List sagas, tell the story of one, and move it; every move needs a reason and is recorded."""
+
+    help = "List sagas, tell the story of one, and move it. Every move needs a reason and is recorded."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """One verb each, as on the admin's page."""
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+        listing = verbs.add_parser("list", help="sagas, newest first")
+        listing.add_argument(
+            "--state", choices=[*SagaState.values, "live", "held"], help="only in this state"
+        )
+        listing.add_argument("--name", help="only of this declaration")
+        listing.add_argument("--step", help="only those that first failed at this step")
+        listing.add_argument("--key", help="only with this business key")
+        listing.add_argument("--limit", type=_count, default=20, help="at most so many (20)")
+        listing.add_argument("--json", action="store_true", help="as JSON, one saga a line")
+        showing = verbs.add_parser("show", help="the story of one, with its timeline")
+        showing.add_argument("saga", help="its id, or its business key")
+        showing.add_argument("--json", action="store_true", help="as JSON, events included")
+        showing.add_argument("--events", action="store_true", help="with every event")
+        for name, move in steering.MOVES.items():
+            if name not in ("happened", "did-not-happen", "resume"):
+                self._move(verbs, name, str(move.label))
+        resolving = self._move(verbs, "resolve", "say whether the step in doubt happened")
+        said = resolving.add_mutually_exclusive_group(required=True)
+        said.add_argument("--happened", action="store_true", help="it did")
+        said.add_argument("--did-not-happen", action="store_true", help="it did not")
+        resolving.add_argument("--step", help="the step that is meant; by default the one at hand")
+        resolving.add_argument(
+            "--facts", type=_facts, default={}, help="what it would have answered, as JSON"
+        )
+
+    def _move(self, verbs: Any, name: str, label: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = verbs.add_parser(name, help=label.lower())
+        parser.add_argument("saga", help="its id, or the business key of a live one")
+        parser.add_argument("--reason", required=True, help="why, or how you know; kept in its events")
+        parser.add_argument("--actor", default=getpass.getuser(), help="who you are (your login)")
+        parser.add_argument("--dry-run", action="store_true", help="only say what it would do")
+        parser.add_argument("--json", action="store_true", help="tell the saga afterwards as JSON")
+        if name == "extend":
+            parser.add_argument("--hours", type=float, required=True, help="by how much")
+        return parser
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what the verb says; a move that does not apply is an error."""
+        verb = options["verb"]
+        try:
+            if verb == "list":
+                self._list(options)
+            elif verb == "show":
+                self._show(story.read(_find(options["saga"])), options)
+            else:
+                self._make(verb, options)
+        except errors.SagaError as error:
+            raise base.CommandError(str(error)) from error
+
+    def _list(self, options: dict[str, Any]) -> None:
+        sagas = models.SagaInstance.objects.order_by("-created_at")
+        state = options["state"]
+        if state == "live":
+            sagas = sagas.filter(state__in=LIVE, closed_at=None)
+        elif state == "held":
+            sagas = sagas.filter(state__in=LIVE, held_at__isnull=False)
+        elif state:
+            sagas = sagas.filter(state=state)
+        if options["name"]:
+            sagas = sagas.filter(name=options["name"])
+        if options["key"]:
+            sagas = sagas.filter(key=options["key"])
+        if options["step"]:
+            sagas = sagas.filter(failure__isnull=False, failure__step=options["step"])
+        for saga in sagas[: options["limit"]]:
+            if options["json"]:
+                self.stdout.write(json.dumps(_brief(saga)))
+            else:
+                why = (saga.attention or {}).get("why") or story.cause(saga)
+                state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
+                self.stdout.write(f"{saga.pk}  {state:16} {saga.name:20} {saga.key}  {why}"[:220].rstrip())
+
+    def _show(self, told: story.Story, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(story.as_data(told), indent=2, ensure_ascii=False))
+            return
+        saga, verdict = told.saga, story.verdict(told)
+        write = self.stdout.write
+        arrow = "<-" if told.backward else "->"
+        write(f"{saga.name} v{saga.version}  {saga.key}")
+        write(f"{saga.pk}  {SagaState(saga.state).label}  {arrow}  {story.length(told.age)}")
+        write("")
+        write(verdict.what)
+        write(f"Next: {verdict.next}")
+        write(f"Who must act: {verdict.who} {verdict.advice}".rstrip())
+        for banner in story.banners(told):
+            write(f"! {banner.text}")
+        write("")
+        for line in timeline(told):
+            write(line)
+        possible = [name for name, move in steering.MOVES.items() if not move.refusal(told)]
+        if possible:
+            write("")
+            write(f"Possible now: {', '.join(possible)}")
+        if options.get("events"):
+            write("")
+            for event in told.events:
+                change = f"{event.from_state} -> {event.to_state}" if event.to_state else ""
+                by = "" if event.actor == "engine" else f"by {event.actor}: {event.reason}"
+                at = story.moment(event.at)
+                write(f"{at}  {event.kind:20} {event.subject:16} {change:28} {by}".rstrip())
+
+    def _make(self, verb: str, options: dict[str, Any]) -> None:
+        saga_id = _find(options["saga"])
+        told = story.read(saga_id)
+        name = verb
+        if verb == "resolve":
+            name = "happened" if options["happened"] else "did-not-happen"
+        elif verb == "retry" and told.saga.state == SagaState.NEEDS_ATTENTION:
+            name = "resume"
+        move = steering.MOVES[name]
+        given: dict[str, Any] = {}
+        if verb == "resolve":
+            given = {"facts": options["facts"], "step": options["step"] or told.step.name}
+        if verb == "extend":
+            given = {"hours": options["hours"]}
+        if why := move.refusal(told):
+            raise errors.NotAllowed(why)
+        if options["dry_run"]:
+            for line in move.preview(told):
+                self.stdout.write(line)
+            return
+        try:
+            steering.make(saga_id, move, actor=options["actor"][:150], reason=options["reason"], given=given)
+        except steering.NeedsApproval as waits:
+            self.stderr.write(str(waits))
+            sys.exit(3)
+        self._show(story.read(saga_id), options)
+
+
+def timeline(told: story.Story) -> list[str]:
+    """The steps with their attempts as bars, in text."""
+    attempts = story.attempts(told)
+    began = told.saga.created_at
+    ended = max([told.saga.finished_at or told.now, *(a.ended_at for a in attempts if a.ended_at)])
+    whole = max((ended - began).total_seconds(), 0.001)
+    lines = []
+    for rung in story.ladder(told):
+        pairs = [(False, rung.forward), (True, rung.backward)]
+        for undo, lane in pairs:
+            mine = [a for a in attempts if a.step == rung.row.name and a.undo == undo]
+            if lane is None or (undo and not mine):
+                continue
+            bar = [" "] * WIDTH
+            for attempt in mine:
+                start = (attempt.started_at - began).total_seconds() / whole * WIDTH
+                end = ((attempt.ended_at or ended) - began).total_seconds() / whole * WIDTH
+                first = min(max(int(start), 0), WIDTH - 1)
+                last = min(max(int(end), first), WIDTH - 1)
+                mark = "." if attempt.waits else BARS.get(attempt.outcome, "#")
+                bar[first : last + 1] = mark * (last + 1 - first)
+            name = ("  undo " if undo else "") + rung.row.name
+            count = f"{lane.attempts}/{lane.budget or '?'}" if lane.attempts else ""
+            lines.append(
+                f"{name:24} {lane.state:12} {count:>6} |{''.join(bar)}| {story.length(lane.took)}".rstrip()
+            )
+            if lane.error and lane.state != "done":
+                kind = lane.error.get("error") or lane.error.get("kind")
+                lines.append(f"{'':24} {kind}: {lane.error.get('message', '')}"[:160])
+    lines.append(f"{'':45}|{story.moment(began)[11:]:{WIDTH // 2}}{story.moment(ended)[11:]:>{WIDTH // 2}}|")
+    return lines
+
+
+def _find(text: str) -> uuid.UUID:
+    """A saga by its id, or by the business key of the live, or else the latest one.
+
+    Raises:
+        NotFound: there is none.
+    """
+    try:
+        return uuid.UUID(text.partition(".")[0]) if _is_saga(text) else _by_key(text)
+    except ValueError:
+        return _by_key(text)
+
+
+def _is_saga(text: str) -> bool:
+    return models.SagaInstance.objects.filter(pk=uuid.UUID(text.partition(".")[0])).exists()
+
+
+def _by_key(text: str) -> uuid.UUID:
+    found = models.SagaInstance.objects.filter(key=text).order_by("-created_at")
+    saga = found.filter(finished_at=None).first() or found.first()
+    if saga is None:
+        raise errors.NotFound(f"There is no saga with the id or key {text!r}.")
+    return saga.pk
+
+
+def _brief(saga: models.SagaInstance) -> dict[str, Any]:
+    return {
+        "id": str(saga.pk),
+        "name": saga.name,
+        "version": saga.version,
+        "key": saga.key,
+        "state": saga.state,
+        "held": saga.held_at is not None,
+        "closed": saga.closed_at is not None,
+        "created_at": saga.created_at.isoformat(),
+        "finished_at": saga.finished_at.isoformat() if saga.finished_at else None,
+        "failure": saga.failure,
+        "attention": saga.attention,
+    }
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= 10_000:
+        raise argparse.ArgumentTypeError("between 1 and 10000")
+    return count
+
+
+def _facts(text: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+    if not isinstance(facts, dict):
+        raise argparse.ArgumentTypeError('a JSON object, such as {"number": 7}')
+    return facts
