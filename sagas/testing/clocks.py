@@ -17,14 +17,15 @@ A_MOMENT = datetime.timedelta(milliseconds=1)
 def pass_time(by: datetime.timedelta, saga_id: uuid.UUID | str | None = None) -> None:
     """Let so much time pass, for everything or for one saga."""
     if saga_id is not None:
-        _set_back(SagaInstance, by, pk=saga_id)
-        _set_back(StepInstance, by, saga_id=saga_id)
+        parts = [
+            _set_back(SagaInstance, "id = %(saga_id)s"),
+            _set_back(StepInstance, "saga_id = %(saga_id)s"),
+        ]
     else:
-        _set_back(SagaInstance, by)
-        _set_back(StepInstance, by)
-        _set_back(Signal, by)
-        _set_back(Queue, by)
-        _set_back(Circuit, by)
+        parts = [_set_back(model) for model in (SagaInstance, StepInstance, Signal, Queue, Circuit)]
+    updates = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(parts))
+    with connection.cursor() as cursor:
+        cursor.execute(f"WITH {updates} SELECT 1", {"by": by, "saga_id": saga_id})
 
 
 def until_due() -> datetime.timedelta | None:
@@ -47,7 +48,9 @@ def skip() -> bool:
     return left is not None
 
 
-def _set_back(model: type[models.Model], by: datetime.timedelta, **which: object) -> None:
-    moments = [field for field in model._meta.concrete_fields if isinstance(field, models.DateTimeField)]
-    earlier = {field.name: models.F(field.name) - by for field in moments}
-    model._default_manager.filter(**which).update(**earlier)
+def _set_back(model: type[models.Model], which: str = "true") -> str:
+    moments = [
+        field.column for field in model._meta.concrete_fields if isinstance(field, models.DateTimeField)
+    ]
+    earlier = ", ".join(f"{column} = {column} - %(by)s" for column in moments)
+    return f"UPDATE {model._meta.db_table} SET {earlier} WHERE {which}"

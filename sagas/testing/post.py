@@ -12,6 +12,7 @@ import uuid
 from django.db import Error
 
 from sagas import engine, errors, transport
+from sagas.testing import crashes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ class Post:
         lose: the share of messages that never arrive.
         double: the share that arrive twice.
         shuffle: whether any message may come next, and not the oldest.
+        redeliver: whether the message of a worker that died comes again, as with late acknowledgement.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class Post:
         lose: float = 0,
         double: float = 0,
         shuffle: bool = False,
+        redeliver: bool = False,
     ) -> None:
         self.chance = chance or random.Random(0)  # noqa: S311 - no secret
-        self.lose, self.double, self.shuffle = lose, double, shuffle
+        self.lose, self.double = lose, double
+        self.shuffle, self.redeliver = shuffle, redeliver
         self.waiting: list[Message] = []
         self.sent: list[Message] = []
         """Everything ever sent: from here a message may come again, an hour late."""
@@ -98,7 +102,13 @@ class Post:
         """Deliver a message; False when there is none."""
         if not self.waiting:
             return False
-        self.carry_out(self.waiting.pop(self.chance.randrange(len(self.waiting)) if self.shuffle else 0))
+        message = self.waiting.pop(self.chance.randrange(len(self.waiting)) if self.shuffle else 0)
+        try:
+            self.carry_out(message)
+        except crashes.Crash:
+            if self.redeliver:
+                self.waiting.append(message)
+            raise
         return True
 
     def deliver_all(self) -> None:

@@ -10,7 +10,6 @@ import time
 import uuid
 
 from django.db import connection
-from django.db.models import F
 
 from sagas import engine
 from sagas.testing import scripts
@@ -83,7 +82,8 @@ class Scripted:
     def ask(self, key):
         answer = self._answer("ask", key)
         self._react(answer)
-        return None if answer == "miss" else {"settled": answer == "well"}
+        made = models.Toy.objects.filter(key=key, made=1).exists()
+        return {"settled": answer == "well"} if made and answer != "miss" else None
 
     def _answer(self, verb, key):
         saga_id, step = key.split(".")
@@ -99,8 +99,11 @@ class Scripted:
     def _make(self, key, local):
         if local:
             # Not idempotent on purpose: whoever does it twice is found out.
-            toy, _ = models.Toy.objects.get_or_create(key=key)
-            models.Toy.objects.filter(pk=toy.pk).update(made=F("made") + 1)
+            local_execute(
+                "INSERT INTO toybox_toy AS toy (key, made, unmade, closed) VALUES (%s, 1, 0, false)"
+                " ON CONFLICT (key) DO UPDATE SET made = toy.made + 1",
+                [key],
+            )
         else:
             witness.execute(
                 "INSERT INTO toybox_toy (key, made, unmade, closed) VALUES (%s, 1, 0, false)"

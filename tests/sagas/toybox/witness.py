@@ -30,12 +30,12 @@ def answer(saga_id, verb, step):
     """The script's answer to this call, which is the n-th of its kind."""
     call = f"{verb} {step}"
     row = execute(
-        "SELECT answers -> %s, (SELECT count(*) FROM toybox_line WHERE saga_id = s.saga_id AND call = %s)"
+        "SELECT answers -> %s -> ("
+        " SELECT count(*) FROM toybox_line WHERE saga_id = s.saga_id AND call = %s)::int"
         " FROM toybox_script s WHERE saga_id = %s",
         [call, call, saga_id],
     ).fetchone()
-    answers, number = row if row else (None, 0)
-    return tuple(answers[number]) if answers and number < len(answers) else ("well", "")
+    return tuple(row[0]) if row and row[0] else ("well", "")
 
 
 def note(saga_id, text, call=""):
