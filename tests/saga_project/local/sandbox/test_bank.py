@@ -239,19 +239,19 @@ def test_a_pix_expires_by_itself(world, key):
     assert world.client.post(f"/bank/charges/{key}/refund").json()["status"] == "expired"
 
 
-def test_only_what_is_still_pending_expires(world, key):
+def test_only_what_is_still_pending_expires(data, key):
     paid, cancelled, last = f"{key}.paid", f"{key}.cancelled", f"{key}.last"
-    for one in (paid, cancelled):
-        world.client.put(f"/bank/charges/{one}", json=examples.pix(expires_in_s=1))
-    world.client.post(f"/pix/{paid}/pay")
-    world.client.post(f"/bank/charges/{cancelled}/refund")
-    world.client.put(f"/bank/charges/{last}", json=examples.pix(expires_in_s=1))
+    with process.running(data) as world:
+        for one in (paid, cancelled, last):
+            world.client.put(f"/bank/charges/{one}", json=examples.pix())
+        world.client.post(f"/pix/{paid}/pay")
+        world.client.post(f"/bank/charges/{cancelled}/refund")
 
-    # It was asked for last, so when it expires the time of the others is over as well.
-    process.eventually(lambda: world.written("charges", last)["status"] == "expired")
+        world.hurry()
+        process.eventually(lambda: world.written("charges", last)["status"] == "expired")
 
-    assert world.written("charges", paid)["status"] == "captured"
-    assert world.written("charges", cancelled)["status"] == "cancelled"
+        assert world.written("charges", paid)["status"] == "captured"
+        assert world.written("charges", cancelled)["status"] == "cancelled"
 
 
 @pytest.mark.parametrize("gave_up", ["cancelled", "expired"])
@@ -274,17 +274,20 @@ def test_money_that_comes_too_late_is_taken_and_can_be_given_back(world, key, ga
 
 
 def test_a_pix_pays_itself_where_the_world_is_set_up_so(data, key):
+    cancelled = f"{key}.cancelled"
     with process.running(data, PIX_AUTOPAY_AFTER_S="0.05") as world:
         assert world.client.put(f"/bank/charges/{key}", json=examples.pix()).json()["status"] == "pending"
-        cancelled = f"{key}.cancelled"
-        world.client.put(f"/bank/charges/{cancelled}", json=examples.pix())
-        world.client.post(f"/bank/charges/{cancelled}/refund")
-
         process.eventually(lambda: world.written("charges", key)["captured"] == 18290)
-        # It was asked for later, so by the time of a third one its own time has come and gone.
-        third = f"{key}.third"
-        world.client.put(f"/bank/charges/{third}", json=examples.pix())
-        process.eventually(lambda: world.written("charges", third)["captured"])
+
+        world.stop()
+        world.environment["PIX_AUTOPAY_AFTER_S"] = "3600"
+        world.start()
+        last = f"{key}.last"
+        for one in (cancelled, last):
+            world.client.put(f"/bank/charges/{one}", json=examples.pix())
+        world.client.post(f"/bank/charges/{cancelled}/refund")
+        world.hurry("pix.pay")
+        process.eventually(lambda: world.written("charges", last)["captured"] == 18290)
         assert world.written("charges", cancelled).items() >= {"status": "cancelled", "captured": 0}.items()
 
 

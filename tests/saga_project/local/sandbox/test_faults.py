@@ -79,6 +79,12 @@ def test_the_same_seed_makes_the_same_weather(stormy):
     assert storm(None) == storm(7)
 
 
+def test_the_weather_changes_from_one_attempt_to_the_next(stormy, key):
+    stormy.faults(error_rate=0.5)
+
+    assert {stormy.client.get(f"/bank/charges/{key}").status_code for _ in range(30)} == {503, 404}
+
+
 def test_weather_that_is_not_named_is_fair(stormy):
     stormy.faults(error_rate=1, drop_webhook_rate=0.5)
     stormy.faults(latency_ms=[0, 1])

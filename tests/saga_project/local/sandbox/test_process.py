@@ -1,10 +1,12 @@
 """The process: its books outlive it, and a crowd does not confuse it."""
 
 import concurrent.futures
+import contextlib
 import http.client
 import json
 import os
 import pathlib
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -43,18 +45,17 @@ def test_the_books_outlive_the_process(data, key, end):
 
 
 def test_what_was_due_while_it_was_dead_happens_afterwards(data, key):
-    with process.running(data, CARRIER_PACE_S="1", PIX_AUTOPAY_AFTER_S="1") as world:
-        began = time.monotonic()
+    with process.running(data, CARRIER_PACE_S="3600", PIX_AUTOPAY_AFTER_S="3600") as world:
         world.client.put(f"/carrier/shipments/{key}", json=examples.shipment())
         world.client.put(f"/bank/charges/{key}", json=examples.pix())
+
+        world.hurry("shipment.move")
+        process.eventually(lambda: world.written("shipments", key)["status"] == "handed_over")
         assert world.written("charges", key)["status"] == "pending"
 
-        world.kill()
-        process.eventually(lambda: time.monotonic() > began + 1.5)
-        world.start()
-
-        process.eventually(lambda: world.written("shipments", key)["status"] == "delivered")
+        world.hurry("pix.pay")
         process.eventually(lambda: world.written("charges", key)["status"] == "captured")
+        assert world.written("shipments", key)["status"] == "handed_over"
 
 
 def test_two_hundred_equal_requests_at_once_are_one_charge(data, key):
@@ -173,12 +174,28 @@ def test_reset_begins_anew(data, key):
     with process.running(data) as world:
         world.client.put(f"/bank/charges/{key}", json=examples.card())
         world.client.post(f"/bank/charges/{key}.buried/refund")
+        flaky, card = f"/bank/charges/{key}.flaky", examples.card("tok_flaky")
+        assert [world.client.put(flaky, json=card).status_code for _ in range(3)] == [503, 503, 201]
         world.faults(error_rate=1)
 
         assert world.client.post("/reset").status_code == 200
 
         assert not any(world.books().values())
         assert world.client.put(f"/bank/charges/{key}", json=examples.card()).status_code == 201
+        assert world.client.put(flaky, json=card).status_code == 503
+
+
+def test_a_world_whose_clock_broke_does_not_go_on(data):
+    with process.running(data) as world:
+        world.stop()
+        with contextlib.closing(sqlite3.connect(data / "books.sqlite3")) as books:
+            books.execute("INSERT INTO agenda (at, what, key) VALUES (0, 'nobody knows', 'this')")
+            books.commit()
+
+    broken = start(data)
+
+    assert broken.returncode == 1
+    assert "nobody knows" in broken.stderr
 
 
 def test_it_stops_at_once_though_clients_are_connected(data):

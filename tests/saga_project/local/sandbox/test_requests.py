@@ -168,6 +168,7 @@ def test_a_wrong_path_or_method_is_said_so(world, method, path, status, code):
         b"PUT /bank/charges/raw HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
         b"PUT /bank/charges/raw HTTP/1.1\r\nContent-Length: x\r\n\r\n",
         b"PUT /bank/charges/raw HTTP/1.1\r\nContent-Length: 999999\r\n\r\n",
+        b"PUT /a HTTP/1.1\r\nContent-Length: 99999\r\n\r\nPOST /bank/charges/raw/refund HTTP/1.1\r\n\r\n",
         b"PUT /bank/charges/raw HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /bank/charges/raw/refund HTTP/1.1\r\nContent-Length: 2\r\n\r\n",
         b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",

@@ -96,6 +96,7 @@ def test_a_callback_is_signed_and_says_what_happened(told, receiver, key):
     [(path, headers, _)] = receiver.calls
     assert path == "/api/v1/webhooks/payments"
     assert headers["webhook-id"] == event["id"]
+    assert headers["content-type"] == "application/json"
     assert "tok_ok" not in json.dumps(event)
 
 
