@@ -35,6 +35,8 @@ __all__ = [
     "refund",
 ]
 
+DEED = "charge"
+
 
 def charge(
     *, key: str, customer: Mapping[str, str], payment: Mapping[str, str], total: Mapping[str, Any]
@@ -58,7 +60,7 @@ def charge(
         except Refused as refusal:
             _decline(key=key, code=refusal.code)
             raise
-        row = _record(key=key, charge=answer, source="charge")
+        row = _record(key=key, charge=answer, source=DEED)
         if row.undo_requested_at:
             refund(key=key)
     return _stands(row)
@@ -204,8 +206,12 @@ def _record(*, key: str, charge: gateway.Charge, source: str) -> models.Payment:
             row.status = charge.status
             row.captured, row.refunded = charge.captured, charge.refunded
             row.undone_at = None
-        if row.undo_requested_at and charge.is_at_rest and row.captured == row.refunded:
-            row.undone_at = row.undone_at or functions.Now()
+        if row.undo_requested_at:
+            if charge.is_at_rest and row.captured == row.refunded:
+                row.undone_at = row.undone_at or functions.Now()
+            elif source == DEED:
+                # It may have come after its undo had found nothing: that undo does not count (E3).
+                row.undone_at = None
         row.method = row.method or charge.method
         row.amount = row.amount or charge.amount
         row.provider_ref = row.provider_ref or charge.ref
@@ -217,10 +223,10 @@ def _record(*, key: str, charge: gateway.Charge, source: str) -> models.Payment:
 
 
 def _is_news(row: models.Payment, charge: gateway.Charge) -> bool:
-    """Whether the bank said this after what we know: money only ever adds up."""
+    """Whether the bank said this after what we know: what was captured and refunded only ever grows."""
     known = (row.captured, row.refunded, models.NEWNESS[Status(row.status)])
     said = (charge.captured, charge.refunded, models.NEWNESS[charge.status])
-    return said[0] >= known[0] and said[1] >= known[1] and said > known
+    return said > known
 
 
 def _differences(row: models.Payment, charge: gateway.Charge, source: str) -> Iterable[models.Operation]:

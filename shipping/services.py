@@ -34,6 +34,8 @@ __all__ = [
     "record_callback",
 ]
 
+DEED = "dispatch"
+
 
 def dispatch(
     *, key: str, address: Mapping[str, str], lines: Iterable[Mapping[str, Any]], access_key: str
@@ -59,7 +61,7 @@ def dispatch(
         except Refused as refusal:
             _refuse(key=key, code=refusal.code)
             raise
-        row = _record(key=key, parcel=parcel, source="dispatch")
+        row = _record(key=key, parcel=parcel, source=DEED)
         if row.undo_requested_at:
             recall(key=key)
     return _stands(row)
@@ -203,8 +205,12 @@ def _record(
         if models.NEWNESS[parcel.status] > models.NEWNESS[Status(row.status)]:
             row.status = parcel.status
         row.tracking = row.tracking or parcel.tracking
-        if row.undo_requested_at and row.status in models.UNDONE:
-            row.undone_at = row.undone_at or functions.Now()
+        if row.undo_requested_at:
+            if parcel.status in models.UNDONE:
+                row.undone_at = row.undone_at or functions.Now()
+            elif source == DEED:
+                # It may have come after its undo had found nothing: that undo does not count (E3).
+                row.undone_at = None
         row.updated_at = functions.Now()
         row.save()
     return row

@@ -166,6 +166,27 @@ def test_a_request_that_was_under_way_when_we_asked_is_cancelled_all_the_same(sa
     assert agree(sandbox)
 
 
+class Forgetful(gateway.HttpGateway):
+    """An authority that forgets which numbers are void, and an undo between our intent and our call."""
+
+    def issue(self, *, key: str, document: gateway.Document) -> gateway.Verdict:
+        services.cancel(key=key)
+        return super().issue(key=key, document=document)
+
+    def void_number(self, *, series: int, number: int, reason: str) -> None:
+        """Said, and forgotten."""
+
+
+def test_one_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settings):
+    settings.INVOICING_GATEWAY = "tests.invoicing.test_cancelling.Forgetful"
+    with pytest.raises(services.Refused):
+        buyers.issue(KEY)
+
+    # E3: nobody had to call the undo again.
+    assert status() == sandbox.invoice(KEY)["status"] == "cancelled"
+    assert agree(sandbox)
+
+
 @verbs.every_script
 @pytest.mark.parametrize("fate", ["authorized", "rejected", "returned"])
 def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, fate):

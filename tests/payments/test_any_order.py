@@ -59,6 +59,10 @@ class Forgetful(gateway.HttpGateway):
         services.refund(key=key)
         return super().charge_card(key=key, **given)
 
+    def charge_pix(self, *, key: str, **given: Any) -> gateway.Charge:
+        services.refund(key=key)
+        return super().charge_pix(key=key, **given)
+
     def refund(self, *, key: str, operation: str) -> gateway.Charge:
         if self.ask(key=key):
             return super().refund(key=key, operation=operation)
@@ -67,13 +71,14 @@ class Forgetful(gateway.HttpGateway):
         )
 
 
-def test_a_charge_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settings):
+@pytest.mark.parametrize(("fate", "status"), [("card", "refunded"), ("pix", "cancelled")])
+def test_a_charge_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settings, fate, status):
     settings.PAYMENTS_GATEWAY = "tests.payments.test_any_order.Forgetful"
     with pytest.raises(services.Refused):
-        payers.charge("a.take-payment")
+        payers.charge("a.take-payment", FATES[fate])
 
     # E3: nobody had to call the undo again.
-    assert sandbox.charge("a.take-payment")["refunded"] == 18290
+    assert sandbox.charge("a.take-payment")["status"] == status
     nothing_is_left(sandbox, "a.take-payment")
 
 

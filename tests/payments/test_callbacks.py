@@ -2,13 +2,15 @@
 
 import datetime
 import json
+from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from payments import models, services
+from payments import gateway, models, services
 from tests import sandbox as sandboxes
 from tests import webhooks
 from tests.payments import payers
@@ -63,6 +65,24 @@ def test_an_old_report_does_not_undo_a_newer_one(sandbox):
         services.record_callback(callback=old)
 
     assert models.Payment.objects.get().status == models.Status.CAPTURED
+
+
+def test_a_reply_that_comes_after_the_expiry_does_not_bring_it_back(sandbox, settings):
+    settings.PAYMENTS_GATEWAY = "tests.payments.test_callbacks.Slow"
+    with pytest.raises(services.Refused):
+        payers.charge(KEY, payers.PIX)
+
+    assert models.Payment.objects.get().status == models.Status.EXPIRED
+
+
+class Slow(gateway.HttpGateway):
+    """The charge expires while the reply is on its way to us."""
+
+    def charge_pix(self, *, key: str, **given: Any) -> gateway.Charge:
+        reply = super().charge_pix(key=key, **given)
+        bank = sandboxes.Sandbox(settings.PAYMENTS_URL.removesuffix("/bank"))
+        services.record_callback(callback=payers.callback(bank, key, "pix.expired", status="expired"))
+        return reply
 
 
 def test_an_expiry_is_a_refusal(sandbox):

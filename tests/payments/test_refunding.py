@@ -49,6 +49,18 @@ def test_what_was_never_charged_never_will_be(sandbox):
     assert ledger() == []
 
 
+def test_an_undo_that_has_only_begun_forbids_the_deed(sandbox, settings):
+    there, settings.PAYMENTS_URL = settings.PAYMENTS_URL, "http://127.0.0.1:9"
+    with pytest.raises(services.Unavailable):
+        services.refund(key=KEY)
+    settings.PAYMENTS_URL = there
+
+    with pytest.raises(services.Refused):
+        payers.charge(KEY)
+
+    assert sandbox.books()["charges"] == []
+
+
 def test_a_charge_that_was_declined_leaves_nothing_to_undo(sandbox):
     with pytest.raises(services.Refused):
         payers.charge(KEY, payers.card("tok_declined"))

@@ -1,10 +1,11 @@
 """Dispatch and recall in every order, any number of times, dying at every point: nothing is left (E1-E5)."""
 
 import itertools
+from typing import Any
 
 import pytest
 
-from shipping import audit, models, services
+from shipping import audit, gateway, models, services
 from tests import crashes, verbs
 from tests.shipping import senders
 
@@ -37,6 +38,29 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
         nothing_is_left(sandbox, key)
         if point and not met:
             break
+
+
+class Forgetful(gateway.HttpGateway):
+    """A carrier without tombstones, and an undo that comes between our intent and our call."""
+
+    def book(self, *, key: str, **given: Any) -> gateway.Parcel:
+        services.recall(key=key)
+        return super().book(key=key, **given)
+
+    def recall(self, *, key: str) -> gateway.Parcel:
+        if self.ask(key=key):
+            return super().recall(key=key)
+        return gateway.Parcel(status=models.Status.RECALLED, tracking="")
+
+
+def test_a_booking_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settings):
+    settings.SHIPPING_GATEWAY = "tests.shipping.test_any_order.Forgetful"
+    with pytest.raises(services.Refused):
+        senders.dispatch("a.deliver-order")
+
+    # E3: nobody had to call the undo again.
+    assert sandbox.shipment("a.deliver-order")["status"] == "recalled"
+    nothing_is_left(sandbox, "a.deliver-order")
 
 
 @pytest.mark.django_db(transaction=True)
