@@ -57,11 +57,10 @@ PATIENCE_S = {"fates": 60, "crowd": 110}
 """What a slow machine may need; here it takes a third of that."""
 
 MARKS = {
-    "done": "[green]✓ done[/]",
-    "undone": "[yellow]↶ undone[/]",
-    "failed": "[red]✗ failed[/]",
-    "stuck": "[magenta]! refused[/]",
-    "-": "",
+    "done": ("green", "✓", "done"),
+    "undone": ("yellow", "↶", "undone"),
+    "failed": ("red", "✗", "failed"),
+    "stuck": ("magenta", "!", "refused"),
 }
 
 Json = dict[str, Any]
@@ -241,18 +240,20 @@ class Demo:
         table = rich.table.Table(
             box=rich.box.SIMPLE_HEAD,
             pad_edge=False,
+            collapse_padding=True,
             caption="✓ done   ↶ done, then undone   ✗ failed, nothing to undo   ! done, its undo was refused",
             caption_justify="left",
         )
         for title in ("Order", "Fate", *fates.STEPS, "Ended"):
-            table.add_column(title.capitalize(), no_wrap=True)
+            table.add_column(title.capitalize(), no_wrap=title != "Fate")
+        is_wide = self.console.width >= 100
         table.add_column("Time", justify="right", no_wrap=True)
         for id_ in ids:
             order = self.orders[id_]
             table.add_row(
                 order["number"],
                 self.placed[id_].name,
-                *(MARKS.get(word, word) for word in fates.became(order)),
+                *(_mark(word, is_wide) for word in fates.became(order)),
                 _coloured(order["status"]),
                 f"{_took_s(order):.1f} s",
             )
@@ -399,7 +400,8 @@ def _audit(demo: Demo) -> None:
         capture_output=True,
         text=True,
     )
-    demo.console.print(f"{done.stdout}{done.stderr}".rstrip(), highlight=False, markup=False)
+    told = done.stdout + (done.stderr if done.returncode else "")
+    demo.console.print(told.rstrip(), highlight=False, markup=False)
     demo.expect(done.returncode == 0, f"manage.py audit ended with {done.returncode}")
 
 
@@ -460,6 +462,13 @@ def _instant(text: str) -> datetime.datetime:
     return datetime.datetime.fromisoformat(text)
 
 
+def _mark(word: str, is_wide: bool) -> str:
+    if word == "-":
+        return ""
+    colour, sign, text = MARKS.get(word, ("red", "?", word))
+    return f"[{colour}]{sign} {text}[/]" if is_wide else f"[{colour}]{sign}[/]"
+
+
 def _coloured(status: str) -> str:
     colour = {"fulfilled": "green", "cancelled": "yellow", "attention": "magenta"}.get(status, "red")
     return f"[{colour}]{status}[/]"
@@ -468,6 +477,6 @@ def _coloured(status: str) -> str:
 if __name__ == "__main__":
     try:
         # A file has no width; a log of eighty columns would break every line of the tables.
-        sys.exit(run(rich.console.Console(width=None if sys.stdout.isatty() else 110)))
+        sys.exit(run(rich.console.Console(width=None if sys.stdout.isatty() else 120)))
     except KeyboardInterrupt:
         sys.exit(130)
