@@ -128,6 +128,29 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["orders.api.rendering.JSON"],
     "EXCEPTION_HANDLER": "orders.api.problems.handle",
     "UNAUTHENTICATED_USER": None,
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Orders",
+    "VERSION": "1.0.0",
+    "DESCRIPTION": "Place an order, follow it, cancel it; and never pay twice. See docs/api.md.",
+    "OAS_VERSION": "3.1.0",
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    # The documentation page is served by ourselves, scripts, styles and all.
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "/static/orders/icon.svg",
+    "COMPONENT_SPLIT_PATCH": False,
+    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "POSTPROCESSING_HOOKS": ["orders.api.schema.finish"],
+    "WEBHOOKS": ["orders.api.schema.told"],
+    "TAGS": [
+        {"name": "orders", "description": "What customers and merchants do."},
+        {"name": "products", "description": "What may be ordered."},
+        {"name": "webhooks", "description": "How merchants are told."},
+        {"name": "sagas", "description": "What the staff sees and does."},
+        {"name": "providers", "description": "What the bank and the carrier report."},
+    ],
 }
 
 IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")

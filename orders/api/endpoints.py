@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orders import models, webhooks
-from orders.api import auth, fields, pagination, present, problems, serializers
+from orders.api import auth, fields, pagination, present, problems, samples, schema, serializers, shapes
 
 
 class MerchantView(views.APIView):
@@ -28,12 +28,21 @@ class MerchantView(views.APIView):
 class Endpoints(MerchantView):
     """The caller's endpoints."""
 
+    @schema.operation(
+        id="listWebhookEndpoints", tag="webhooks", summary="List where you are told",
+        answers={200: shapes.Endpoints}, problems_=[problems.INVALID_QUERY],
+    )  # fmt: skip
     def get(self, request: Request) -> Response:
         """All of them: there are only so many."""
-        fields.read_query(fields.Strict, request)
+        fields.read_query(fields.Nothing, request)
         own = models.WebhookEndpoint.objects.filter(owner=auth.caller(request)).order_by("-id")
         return Response({"results": [present.endpoint(row) for row in own]})
 
+    @schema.operation(
+        id="createWebhookEndpoint", tag="webhooks", summary="Be told of your orders",
+        request=schema.example(serializers.NewEndpoint, samples.NEW_ENDPOINT),
+        answers={201: shapes.NewEndpointWithSecret}, problems_=[problems.TOO_MANY],
+    )  # fmt: skip
     def post(self, request: Request) -> Response:
         """A new one. Its secret is in this answer and in no other."""
         form = fields.read(serializers.NewEndpoint, request.data)
@@ -53,10 +62,20 @@ class Endpoints(MerchantView):
 class Endpoint(MerchantView):
     """One endpoint."""
 
+    @schema.operation(
+        id="getWebhookEndpoint", tag="webhooks", summary="Read an endpoint",
+        answers={200: shapes.Endpoint}, problems_=[problems.NOT_FOUND, problems.INVALID_QUERY],
+    )  # fmt: skip
     def get(self, request: Request, endpoint_id: UUID) -> Response:
         """It, as it stands."""
+        fields.read_query(fields.Nothing, request)
         return Response(present.endpoint(self.endpoint(request, endpoint_id)))
 
+    @schema.operation(
+        id="updateWebhookEndpoint", tag="webhooks", summary="Change an endpoint, disable or enable it",
+        request=schema.example(serializers.ChangedEndpoint, {"enabled": True}),
+        answers={200: shapes.Endpoint}, problems_=[problems.NOT_FOUND],
+    )  # fmt: skip
     def patch(self, request: Request, endpoint_id: UUID) -> Response:
         """Change it, or switch it off or on."""
         changes = fields.read(serializers.ChangedEndpoint, request.data).validated_data
@@ -73,6 +92,10 @@ class Endpoint(MerchantView):
             row.refresh_from_db()
         return Response(present.endpoint(row))
 
+    @schema.operation(
+        id="deleteWebhookEndpoint", tag="webhooks", summary="Delete an endpoint and its log",
+        answers={204: None}, problems_=[problems.NOT_FOUND],
+    )  # fmt: skip
     def delete(self, request: Request, endpoint_id: UUID) -> Response:
         """Forget it, and its log."""
         self.endpoint(request, endpoint_id).delete()
@@ -82,9 +105,14 @@ class Endpoint(MerchantView):
 class Secret(MerchantView):
     """An endpoint's secret."""
 
+    @schema.operation(
+        id="rotateWebhookSecret", tag="webhooks", summary="Change an endpoint's secret",
+        description="For a day messages are signed with the old one too.",
+        request=fields.Nothing, answers={200: shapes.Secret}, problems_=[problems.NOT_FOUND],
+    )  # fmt: skip
     def post(self, request: Request, endpoint_id: UUID) -> Response:
         """A new one; for a day messages are signed with the old one too."""
-        fields.read(fields.Strict, request.data)
+        fields.read(fields.Nothing, request.data)
         secret = webhooks.rotate(endpoint=self.endpoint(request, endpoint_id))
         return Response({"secret": secret})
 
@@ -92,9 +120,14 @@ class Secret(MerchantView):
 class Test(MerchantView):
     """A message that means nothing."""
 
+    @schema.operation(
+        id="testWebhookEndpoint", tag="webhooks", summary="Have a test message sent",
+        request=fields.Nothing, answers={202: shapes.Delivery},
+        problems_=[problems.NOT_FOUND, problems.ENDPOINT_DISABLED],
+    )  # fmt: skip
     def post(self, request: Request, endpoint_id: UUID) -> Response:
         """Have one sent."""
-        fields.read(fields.Strict, request.data)
+        fields.read(fields.Nothing, request.data)
         row = self.endpoint(request, endpoint_id)
         if row.disabled_at is not None:
             raise problems.Problem(problems.ENDPOINT_DISABLED, "The endpoint is disabled; enable it first.")
@@ -105,6 +138,11 @@ class Test(MerchantView):
 class Deliveries(MerchantView):
     """What an endpoint was told, and how it went."""
 
+    @schema.operation(
+        id="listWebhookDeliveries", tag="webhooks", summary="Read what an endpoint was told, newest first",
+        query=serializers.DeliveryQuery, answers={200: shapes.page(shapes.Delivery)},
+        problems_=[problems.NOT_FOUND],
+    )  # fmt: skip
     def get(self, request: Request, endpoint_id: UUID) -> Response:
         """A page of it, newest first."""
         wanted = fields.read_query(serializers.DeliveryQuery, request)
@@ -129,9 +167,14 @@ class DeliveryPages(pagination.ByCursor):
 class Replay(MerchantView):
     """A message sent once more."""
 
+    @schema.operation(
+        id="replayWebhookDelivery", tag="webhooks", summary="Send a message again",
+        request=fields.Nothing, answers={202: shapes.Delivery},
+        problems_=[problems.NOT_FOUND, problems.ENDPOINT_DISABLED],
+    )  # fmt: skip
     def post(self, request: Request, endpoint_id: UUID, delivery_id: int) -> Response:
         """Send it again, whatever became of it before; its id stays, so that a receiver knows it again."""
-        fields.read(fields.Strict, request.data)
+        fields.read(fields.Nothing, request.data)
         endpoint = self.endpoint(request, endpoint_id)
         if endpoint.disabled_at is not None:
             raise problems.Problem(problems.ENDPOINT_DISABLED, "The endpoint is disabled; enable it first.")

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from typing import Any, ClassVar, TypeVar
 
+from drf_spectacular import utils
 from rest_framework import serializers
 from rest_framework.request import Request
 
@@ -41,6 +42,10 @@ class Strict(serializers.Serializer[Any]):
         if unknown:
             raise serializers.ValidationError(unknown)
         return value
+
+
+class Nothing(Strict):
+    """An object without members; no body at all will do too."""
 
 
 Form = TypeVar("Form", bound=Strict)
@@ -119,6 +124,9 @@ class Number(Whole):
         return super().to_internal_value(int(data))
 
 
+@utils.extend_schema_field(
+    {"type": "string", "format": "instant", "examples": ["2026-01-31T12:00:00Z", "2026-01-31"]}
+)
 class Instant(serializers.DateTimeField):
     """A time, or a day, in a query."""
 
@@ -137,6 +145,7 @@ class Instant(serializers.DateTimeField):
         return at
 
 
+@utils.extend_schema_field({"type": "string", "pattern": "^[0-9]{1,6}[smhd]$", "examples": ["15m"]})
 class Age(serializers.Field[datetime.timedelta, str, str, Any]):
     """A length of time in a query."""
 
@@ -170,6 +179,9 @@ class Choice(serializers.ChoiceField):
         return super().to_internal_value(data)
 
 
+@utils.extend_schema_field(
+    {"type": "string", "format": "email", "maxLength": 254, "examples": ["ana@example.com"]}
+)
 class Email(serializers.EmailField):
     """An e-mail address."""
 
@@ -185,6 +197,9 @@ class Email(serializers.EmailField):
         return super().to_internal_value(data)
 
 
+@utils.extend_schema_field(
+    {"type": "string", "format": "tax-id", "maxLength": 20, "examples": ["529.982.247-25"]}
+)
 class TaxId(Text):
     """A CPF or CNPJ, with or without its punctuation; kept without."""
 
@@ -200,6 +215,7 @@ class TaxId(Text):
         return bare
 
 
+@utils.extend_schema_field({"type": "string", "pattern": "^[0-9]{5}-?[0-9]{3}$", "examples": ["01310-100"]})
 class PostalCode(Text):
     """A CEP; kept as NNNNN-NNN."""
 
@@ -229,6 +245,7 @@ class Flag(serializers.BooleanField):
         return data
 
 
+@utils.extend_schema_field({"type": "object", "additionalProperties": True})
 class Facts(serializers.DictField):
     """An object of facts, of no great size."""
 
@@ -241,6 +258,9 @@ class Facts(serializers.DictField):
         return data
 
 
+@utils.extend_schema_field(
+    {"type": "string", "format": "public-url", "maxLength": 500, "examples": ["https://example.com/hooks"]}
+)
 class Address(Text):
     """A URL that messages may be sent to."""
 

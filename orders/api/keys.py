@@ -11,6 +11,7 @@ from rest_framework.request import Request
 from orders import errors, idempotency
 from orders.api import auth, problems
 
+BARE = re.compile(r"^[\x21\x23-\x7e]+$")
 KEY = re.compile(r'"(?P<quoted>(?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"|(?P<bare>[\x21\x23-\x7e]+)')
 """A structured-field string, as the draft says, or the same without quotes, as everybody sends it."""
 

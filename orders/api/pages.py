@@ -1,10 +1,40 @@
-"""The API's own pages: what each problem means, and the documentation."""
+"""The API's own pages: its description, for machines and for people, and what each problem means."""
 
+import functools
+
+import yaml
 from django import http
 from django.shortcuts import render
+from django.utils import cache
 from django.views.decorators import http as methods
 
-from orders.api import problems
+from orders import wire
+from orders.api import etags, problems
+
+
+@methods.require_safe
+def schema(request: http.HttpRequest) -> http.HttpResponse:
+    """The description as JSON, or as YAML for who asks for that."""
+    in_yaml = request.GET.get("format") == "yaml" or "yaml" in request.headers.get("Accept", "")
+    body, kind = _described(in_yaml)
+    answer = http.HttpResponse(body, content_type=kind, headers={"ETag": etags.of(body)})
+    return cache.get_conditional_response(request, etag=etags.of(body), response=answer) or answer
+
+
+@functools.cache
+def _described(in_yaml: bool) -> tuple[bytes, str]:
+    # Imported late: it reads every view, and no other request needs it.
+    from orders.api import schema as description
+
+    if in_yaml:
+        return yaml.safe_dump(description.document(), sort_keys=False).encode(), "application/yaml"
+    return wire.dumps(description.document()), "application/json"
+
+
+@methods.require_safe
+def docs(request: http.HttpRequest) -> http.HttpResponse:
+    """The description for people: Swagger UI, with nothing inline and nothing from elsewhere."""
+    return render(request, "orders/docs.html")
 
 
 @methods.require_safe

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orders import models
-from orders.api import auth, etags, fields, pagination, present, problems, serializers
+from orders.api import auth, etags, fields, pagination, present, problems, schema, serializers, shapes
 from sagas import engine, steering, story
 from sagas import errors as saga_errors
 from sagas import models as saga_models
@@ -37,6 +37,10 @@ class StaffView(views.APIView):
 class Sagas(StaffView):
     """Everybody's sagas."""
 
+    @schema.operation(
+        id="listSagas", tag="sagas", summary="List everybody's sagas, newest first",
+        query=serializers.SagaQuery, answers={200: shapes.page(shapes.Saga)},
+    )  # fmt: skip
     def get(self, request: Request) -> Response:
         """A page of them, newest first."""
         wanted = fields.read_query(serializers.SagaQuery, request)
@@ -48,14 +52,23 @@ class Sagas(StaffView):
 class Saga(StaffView):
     """One saga."""
 
+    @schema.operation(
+        id="getSaga", tag="sagas", summary="Read a saga", headers=[schema.IF_NONE_MATCH],
+        answers={200: shapes.Saga, 304: None}, problems_=[problems.NOT_FOUND, problems.INVALID_QUERY],
+    )  # fmt: skip
     def get(self, request: Request, saga_id: UUID) -> http.HttpResponse:
         """It, with its steps."""
+        fields.read_query(fields.Nothing, request)
         return etags.answer(request, present.operated(get_object_or_404(sagas(), pk=saga_id)))
 
 
 class SagaEvents(StaffView):
     """What happened to a saga."""
 
+    @schema.operation(
+        id="listSagaEvents", tag="sagas", summary="Read what happened to a saga, from the beginning on",
+        query=serializers.Page, answers={200: shapes.page(shapes.SagaEvent)}, problems_=[problems.NOT_FOUND],
+    )  # fmt: skip
     def get(self, request: Request, saga_id: UUID) -> Response:
         """A page of it, from the beginning on."""
         fields.read_query(serializers.Page, request)
@@ -106,6 +119,7 @@ class Move(StaffView):
         raise NotImplementedError
 
 
+@schema.move(id="retrySaga", summary="Try again now", request=serializers.Reason)
 class Retry(Move):
     """Try again now."""
 
@@ -116,6 +130,7 @@ class Retry(Move):
         engine.retry(saga_id, actor=actor, reason=reason)
 
 
+@schema.move(id="compensateSaga", summary="Have a saga undone", request=serializers.Reason)
 class Compensate(Move):
     """Have it undone."""
 
@@ -129,6 +144,7 @@ class Compensate(Move):
         engine.compensate(saga_id, actor=actor, reason=reason)
 
 
+@schema.move(id="resolveSaga", summary="Say whether a step took effect", request=serializers.Resolution)
 class Resolve(Move):
     """Say what happened."""
 

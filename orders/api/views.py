@@ -24,7 +24,10 @@ from orders.api import (
     present,
     problems,
     rendering,
+    samples,
+    schema,
     serializers,
+    shapes,
     staff,
     streams,
     throttles,
@@ -40,6 +43,10 @@ class Orders(views.APIView):
 
     scopes = auth.ANY_SCOPE
 
+    @schema.operation(
+        id="listOrders", tag="orders", summary="List your orders, newest first",
+        query=serializers.OrderQuery, answers={200: shapes.page(shapes.Order)},
+    )  # fmt: skip
     def get(self, request: Request) -> Response:
         """A page of them, newest first."""
         wanted = fields.read_query(serializers.OrderQuery, request)
@@ -47,6 +54,17 @@ class Orders(views.APIView):
         page = pages.paginate_queryset(selectors.chosen(visible(request), wanted), request)
         return pages.get_paginated_response([present.order(row) for row in page])
 
+    @schema.operation(
+        id="createOrder", tag="orders", summary="Place an order",
+        description=(
+            "Answered as soon as the order is written down; follow it with `getOrder` or `followOrder`."
+            " Send it again with the same `Idempotency-Key` as often as you like: it is placed once, and you"
+            " get the first answer to the byte, with `Idempotency-Replayed: true`."
+        ),
+        request=schema.example(serializers.NewOrder, samples.NEW_ORDER), headers=[schema.IDEMPOTENCY_KEY],
+        answers={202: shapes.Order},
+        problems_=[problems.KEY_MISSING, problems.KEY_INVALID, problems.KEY_REUSED, problems.IN_PROGRESS],
+    )  # fmt: skip
     def post(self, request: Request) -> http.HttpResponse:
         """Place one. It is answered as soon as it is written down; the work goes on behind it."""
         keys.read(request)
@@ -84,6 +102,12 @@ class Order(views.APIView):
 
     scopes = auth.ANY_SCOPE
 
+    @schema.operation(
+        id="getOrder", tag="orders", summary="Read an order",
+        description="With `wait`, as soon as the order has ended, or when the time is up.",
+        query=serializers.Wait, headers=[schema.IF_NONE_MATCH],
+        answers={200: shapes.Order, 304: None}, problems_=[problems.NOT_FOUND],
+    )  # fmt: skip
     def get(self, request: Request, order_id: UUID) -> http.HttpResponse:
         """It, as it stands, or as it will stand when it has ended, if that is not too long."""
         wanted = fields.read_query(serializers.Wait, request)
@@ -100,9 +124,19 @@ class OrderEvents(views.APIView):
     scopes = auth.ANY_SCOPE
     renderer_classes = (streams.EventStream, rendering.JSON)
 
+    @schema.operation(
+        id="followOrder", tag="orders", summary="Follow an order as server-sent events",
+        description=(
+            "One message per transition, from the one after `Last-Event-ID` on. The stream ends with the"
+            " order, and 204 tells a client that comes back then not to come again. It may end earlier: come"
+            " back with the last `id`, and nothing is missed and nothing comes twice."
+        ),
+        headers=[schema.LAST_EVENT_ID], answers={200: schema.STREAM, 204: None},
+        problems_=[problems.NOT_FOUND, problems.INVALID_QUERY],
+    )  # fmt: skip
     def get(self, request: Request, order_id: UUID) -> http.HttpResponseBase:
         """What happened, and what happens while the caller listens."""
-        fields.read_query(fields.Strict, request)
+        fields.read_query(fields.Nothing, request)
         return streams.answer(request, get_object_or_404(visible(request), pk=order_id))
 
 
@@ -111,6 +145,12 @@ class Cancellation(views.APIView):
 
     scopes = auth.ANY_SCOPE
 
+    @schema.operation(
+        id="cancelOrder", tag="orders", summary="Cancel an order",
+        description="What was done is undone, last deed first. Asking twice is asking once.",
+        request=schema.example(serializers.Cancellation, {"reason": "Changed my mind"}),
+        answers={202: shapes.CancelledOrder}, problems_=[problems.NOT_FOUND, problems.TOO_LATE],
+    )  # fmt: skip
     def post(self, request: Request, order_id: UUID) -> Response:
         """Ask for it: what was done is undone, unless the order has ended or cannot be turned round."""
         form = fields.read(serializers.Cancellation, request.data)
@@ -137,6 +177,10 @@ class Products(views.APIView):
 
     scopes = auth.ANY_SCOPE
 
+    @schema.operation(
+        id="listProducts", tag="products", summary="List what may be ordered, by SKU",
+        query=serializers.Page, answers={200: shapes.page(shapes.Product)},
+    )  # fmt: skip
     def get(self, request: Request) -> Response:
         """A page of the catalogue."""
         fields.read_query(serializers.Page, request)
@@ -196,6 +240,7 @@ class Callback(views.APIView):
         """What other services need to know of it."""
 
 
+@schema.callback(id="bankReports", summary="The bank reports what became of a charge")
 class PaymentsCallback(Callback):
     """From the bank."""
 
@@ -203,6 +248,7 @@ class PaymentsCallback(Callback):
     service = payments
 
 
+@schema.callback(id="carrierReports", summary="The carrier reports where a parcel is")
 class CarrierCallback(Callback):
     """From the carrier."""
 
