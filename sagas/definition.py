@@ -56,8 +56,10 @@ class Retry:
 
     def pause(self, *, attempt: int, chance: float) -> datetime.timedelta:
         """How long to wait after the attempt with that number (from 1), for a chance in [0, 1)."""
-        whole = min(self.first * self.factor ** min(attempt - 1, 60), self.cap)
-        return whole * (1 - self.jitter * chance)
+        # In seconds: a timedelta of so many doublings would be too long for its type.
+        longest_s = self.first.total_seconds() * self.factor ** min(attempt - 1, 60)
+        whole_s = min(longest_s, self.cap.total_seconds())
+        return datetime.timedelta(seconds=whole_s * (1 - self.jitter * chance))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,7 @@ class Step:
 
     def __post_init__(self) -> None:
         if not self.queue:
-            module = getattr(self.do, "__module__", None) or "sagas"
+            module = getattr(_named(self.do), "__module__", None) or "sagas"
             object.__setattr__(self, "queue", module.partition(".")[0])
 
 
@@ -314,9 +316,11 @@ def _supplies(saga: Saga) -> Iterator[Problem]:
             yield Problem(
                 id="sagas.E004",
                 message=f"{step.name} is given {name!r}, which nobody provides.",
-                hint="Name it in the saga's `given`, or in the `gives` of an earlier step; none forgets it.",
+                hint="Name it in the saga's `given`, or in the `gives` of an earlier step; one that is not"
+                " optional, and none that forgets it.",
             )
-        known.update(step.gives)
+        if not step.optional:
+            known.update(step.gives)
         known.difference_update(step.forgets)
 
 
@@ -368,6 +372,10 @@ def _waits(saga: Saga) -> Iterator[Problem]:
             )
         if step.wait and step.wait.limit <= datetime.timedelta(0):
             yield Problem(id="sagas.E007", message=f"{step.name} waits for no time.", hint="Raise its limit.")
+        if step.wait and step.wait.poll is not None and step.wait.poll <= datetime.timedelta(0):
+            yield Problem(
+                id="sagas.E007", message=f"{step.name} polls without a pause.", hint="Raise `poll`."
+            )
         if step.ask is not None and not step.remote:
             yield Problem(
                 id="sagas.E007",
@@ -393,13 +401,18 @@ def _clocks(saga: Saga) -> Iterator[Problem]:
     for step in saga.steps:
         if step.timeout <= datetime.timedelta(0):
             yield Problem(id="sagas.E008", message=f"{step.name} has no time.", hint="Raise its timeout.")
+        if step.budget is not None and step.budget <= datetime.timedelta(0):
+            yield Problem(id="sagas.E008", message=f"{step.name} has no budget.", hint="Raise it.")
     if saga.deadline <= datetime.timedelta(0) or saga.undo_deadline <= datetime.timedelta(0):
         yield Problem(id="sagas.E008", message="A deadline is not positive.", hint="Raise it.")
+    if saga.resume_every <= datetime.timedelta(0):
+        yield Problem(id="sagas.E008", message="It is resumed without a pause.", hint="Raise `resume_every`.")
 
 
 def _errors(saga: Saga) -> Iterator[Problem]:
-    named = [*saga.refused, *saga.unknown, *saga.retry.on]
-    for error in _repeated(named):
+    own = [policy for step in saga.steps for policy in (step.retry, step.undo_retry)]
+    worth_it = {error for policy in [saga.retry, saga.undo_retry, *own] if policy for error in policy.on}
+    for error in _repeated([*saga.refused, *saga.unknown, *worth_it]):
         yield Problem(
             id="sagas.E009",
             message=f"{error.__qualname__} is named for two outcomes.",
@@ -409,6 +422,8 @@ def _errors(saga: Saga) -> Iterator[Problem]:
 
 def _misfit(verb: Verb, given: Sequence[str]) -> str | None:
     """What is wrong with calling the verb with `key` and those names; None if nothing is."""
+    if not callable(verb):
+        return f"{verb!r} is no verb: it cannot be called."
     parameters = inspect.signature(verb).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
@@ -430,4 +445,12 @@ def _repeated(items: Iterable[Any]) -> list[Any]:
 
 
 def _path(verb: Verb | None) -> str | None:
-    return f"{verb.__module__}.{verb.__qualname__}" if verb is not None else None
+    if verb is None:
+        return None
+    named = _named(verb)
+    return f"{named.__module__}.{getattr(named, '__qualname__', named)}"
+
+
+def _named(verb: Verb) -> Verb:
+    """The function behind a verb that has its arguments filled in by functools.partial."""
+    return verb.func if isinstance(verb, functools.partial) else verb

@@ -1,0 +1,212 @@
+"""What a declaration may not say: each refusal has an id and a hint, and is made at import."""
+
+import datetime
+import functools
+import subprocess
+import sys
+
+import pytest
+
+from sagas import BadDeclaration, Retry, Saga, Step, Wait, registry
+
+
+class Refused(Exception):
+    pass
+
+
+class Unavailable(Exception):
+    pass
+
+
+def do(*, key):
+    return {}
+
+
+def undo(*, key):
+    pass
+
+
+def ask(*, key):
+    return None
+
+
+def charge(*, key, total):
+    return {"receipt": 1}
+
+
+def positional(key):
+    return {}
+
+
+def keyless(*, total):
+    return {}
+
+
+def anything(**given):
+    return {}
+
+
+RETRY = Retry(on=[Unavailable])
+NO_TIME = datetime.timedelta(0)
+SECOND = datetime.timedelta(seconds=1)
+
+
+def saga(*steps, **rest):
+    return Saga(**{"name": "trip", "steps": steps, "retry": RETRY, **rest})
+
+
+def pivot(name):
+    return Step(name, do, kind="pivot")
+
+
+def step(name="book", do=do, **rest):
+    return Step(name, do, **{"undo": undo, **rest})
+
+
+REFUSED = {
+    "no steps": ("E001", lambda: saga()),
+    "a name that is no name": ("E001", lambda: saga(step(), name="Trip to Rio")),
+    "a step's name that is too long": ("E001", lambda: saga(step("b" * 51))),
+    "a version before the first": ("E001", lambda: saga(step(), version=0)),
+    "two steps of one name": ("E002", lambda: saga(step("book"), step("book"))),
+    "a fact from two sources": ("E002", lambda: saga(step(gives=["total"]), given=["total"])),
+    "a verb without a key": ("E003", lambda: saga(step(do=keyless, given=["total"]), given=["total"])),
+    "a verb that wants more than it is given": ("E003", lambda: saga(step(do=charge))),
+    "a verb that is given more than it takes": ("E003", lambda: saga(step(given=["total"]), given=["total"])),
+    "an undo that wants facts": ("E003", lambda: saga(step(undo=charge))),
+    "an ask that wants facts": ("E003", lambda: saga(step(ask=charge, remote=True))),
+    "a hook that wants facts": ("E003", lambda: saga(step(), completed=charge)),
+    "a verb that cannot be called": ("E003", lambda: saga(step(undo="undo"))),
+    "a fact that nobody provides": ("E004", lambda: saga(step(do=charge, given=["total"]))),
+    "a fact that only a later step gives": (
+        "E004",
+        lambda: saga(step(do=charge, given=["total"]), step("price", gives=["total"])),
+    ),
+    "a fact that an earlier step forgot": (
+        "E004",
+        lambda: saga(
+            step("pay", do=charge, given=["total"], forgets=["total"]),
+            step("book", do=charge, given=["total"]),
+            given=["total"],
+        ),
+    ),
+    "a fact that may be skipped with its step": (
+        "E004",
+        lambda: saga(step("price", gives=["total"], optional=True), step(do=charge, given=["total"])),
+    ),
+    "a step without an undo": ("E005", lambda: saga(step(undo=None))),
+    "a pivot with an undo": ("E005", lambda: saga(step(kind="pivot"))),
+    "an unknown kind": ("E006", lambda: saga(step(kind="magic"))),
+    "two pivots": ("E006", lambda: saga(pivot("a"), pivot("b"))),
+    "a step to be undone after the pivot": ("E006", lambda: saga(pivot("a"), step("b"))),
+    "a pivot after what only goes on": (
+        "E006",
+        lambda: saga(step("a", kind="retriable", undo=None), pivot("b")),
+    ),
+    "a poll with nobody to ask": (
+        "E007",
+        lambda: saga(step(wait=Wait(until="paid", limit=SECOND, poll=SECOND), remote=True)),
+    ),
+    "a poll without a pause": (
+        "E007",
+        lambda: saga(step(wait=Wait(until="paid", limit=SECOND, poll=NO_TIME), remote=True, ask=ask)),
+    ),
+    "a wait for no time": ("E007", lambda: saga(step(wait=Wait(until="paid", limit=NO_TIME)))),
+    "a local step with an ask": ("E007", lambda: saga(step(ask=ask))),
+    "no attempts": ("E008", lambda: saga(step(), retry=Retry(on=[Unavailable], attempts=0))),
+    "pauses that shrink": ("E008", lambda: saga(step(retry=Retry(on=[Unavailable], factor=0.5)))),
+    "more chance than there is": ("E008", lambda: saga(step(), undo_retry=Retry(on=[Unavailable], jitter=2))),
+    "a pause before time began": ("E008", lambda: saga(step(), retry=Retry(on=[Unavailable], first=-SECOND))),
+    "an attempt of no time": ("E008", lambda: saga(step(timeout=NO_TIME))),
+    "a budget of no time": ("E008", lambda: saga(step(budget=NO_TIME))),
+    "a deadline before it begins": ("E008", lambda: saga(step(), deadline=NO_TIME)),
+    "an undo's deadline before it begins": ("E008", lambda: saga(step(), undo_deadline=NO_TIME)),
+    "resumed without a pause": ("E008", lambda: saga(step(), resume_every=NO_TIME)),
+    "an error of two minds": ("E009", lambda: saga(step(), refused=[Unavailable])),
+    "a step's error of two minds": (
+        "E009",
+        lambda: saga(step(retry=Retry(on=[Refused])), refused=[Refused]),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_senseless_declaration_is_refused_with_a_hint(what):
+    id_, declare = REFUSED[what]
+
+    with pytest.raises(BadDeclaration) as refused:
+        declare()
+
+    problems = [problem for problem in refused.value.problems if problem.id == f"sagas.{id_}"]
+    assert problems, refused.value
+    assert all(problem.hint.endswith(".") for problem in problems)
+    assert problems[0].message in str(refused.value)
+    assert problems[0].hint in str(refused.value)
+
+
+def test_everything_that_is_wrong_is_said_at_once():
+    with pytest.raises(BadDeclaration) as refused:
+        saga(step("a", undo=None, given=["nothing"]), step("a"), name="No Name")
+
+    assert {problem.id for problem in refused.value.problems} >= {
+        "sagas.E001", "sagas.E002", "sagas.E003", "sagas.E004", "sagas.E005",
+    }  # fmt: skip
+
+
+def test_a_verb_may_be_anything_that_takes_its_arguments_by_name():
+    declared = saga(
+        step("a", do=positional),
+        step("b", do=anything, given=["total"]),
+        step("c", do=functools.partial(charge, total=1)),
+        given=["total"],
+    )
+
+    assert len(declared.fingerprint) == 16
+    assert declared.step("c").queue == "tests"
+
+
+def test_one_name_and_version_is_one_declaration():
+    first = registry.add(saga(step(), name="trip-twice"))
+
+    assert registry.add(saga(step(), name="trip-twice")) == first
+
+    with pytest.raises(BadDeclaration, match=r"sagas\.E010"):
+        registry.add(saga(step("ride"), name="trip-twice"))
+
+
+def test_the_fingerprint_changes_with_the_steps_and_with_nothing_else():
+    plain = saga(step("a"), step("b"))
+
+    assert plain.fingerprint == saga(step("a"), step("b"), deadline=SECOND, retry=Retry(on=[])).fingerprint
+    others = [
+        saga(step("b"), step("a")),
+        saga(step("a"), step("c")),
+        saga(step("a"), step("b", remote=True)),
+        saga(step("a"), step("b", undo=None, kind="pivot")),
+        saga(step("a"), step("b", do=anything)),
+        saga(step("a"), step("b"), version=2),
+    ]
+    assert len({plain.fingerprint, *(other.fingerprint for other in others)}) == 7
+
+
+def test_pauses_grow_to_a_cap_and_are_left_to_chance():
+    retry = Retry(on=[Unavailable], first=SECOND, factor=2, cap=10 * SECOND, jitter=0.5)
+
+    assert [retry.pause(attempt=n, chance=0) / SECOND for n in (1, 2, 3, 4, 5, 99)] == [1, 2, 4, 8, 10, 10]
+    assert retry.pause(attempt=1, chance=0.999).total_seconds() == pytest.approx(0.5, abs=0.01)
+
+
+def test_an_undo_is_tried_far_longer_than_a_deed():
+    declared = saga(step())
+
+    assert declared.retry_of(declared.steps[0], undo=False).attempts == 5
+    assert declared.retry_of(declared.steps[0], undo=True).attempts == 50
+
+
+def test_the_declaration_needs_neither_django_nor_celery():
+    code = (
+        "import sys; from sagas import Saga, testing; testing.rehearse;"
+        "assert not {'django', 'celery', 'kombu'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
