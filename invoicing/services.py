@@ -185,7 +185,7 @@ def _record(*, key: str, verdict: gateway.Verdict) -> models.Invoice:
         if verdict.status == "cancelled":
             _undone(row, Status.CANCELLED)
         elif row.status not in (Status.AUTHORIZED, Status.CANCELLED, Status.RETURNED):
-            row.status = Status.AUTHORIZED
+            row.status = Status.AUTHORIZED.value
             row.protocol = verdict.protocol
             row.authorized_at = row.updated_at = functions.Now()
             row.undone_at = None
@@ -194,7 +194,7 @@ def _record(*, key: str, verdict: gateway.Verdict) -> models.Invoice:
 
 
 def _undone(row: models.Invoice, status: Status) -> None:
-    row.status = status
+    row.status = status.value
     row.undone_at = functions.Now() if row.undo_requested_at else None
     row.updated_at = functions.Now()
     row.save(update_fields=["status", "undone_at", "updated_at"])

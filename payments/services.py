@@ -203,7 +203,7 @@ def _record(*, key: str, charge: gateway.Charge, source: str) -> models.Payment:
         row = _locked(key=key, method=charge.method, amount=charge.amount, currency=charge.currency)
         if _is_news(row, charge):
             models.Operation.objects.bulk_create(_differences(row, charge, source))
-            row.status = charge.status
+            row.status = charge.status.value
             row.captured, row.refunded = charge.captured, charge.refunded
             row.undone_at = None
         if row.undo_requested_at:

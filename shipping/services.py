@@ -203,7 +203,7 @@ def _record(
             event.occurred_at = occurred_at
         models.TrackingEvent.objects.bulk_create([event], ignore_conflicts=True)
         if models.NEWNESS[parcel.status] > models.NEWNESS[Status(row.status)]:
-            row.status = parcel.status
+            row.status = parcel.status.value
         row.tracking = row.tracking or parcel.tracking
         if row.undo_requested_at:
             if parcel.status in models.UNDONE:
