@@ -1,0 +1,202 @@
+"""The lists put what waits for a person first, find what people look for, and never count to the end."""
+
+import pytest
+from django.db import connection
+from django.test import utils
+from django.urls import reverse
+
+from sagas import engine, groups, models
+from sagas.admin import paging
+from tests.sagas import desk
+from tests.sagas.toybox import saga as toys
+
+pytestmark = pytest.mark.usefixtures("rows")
+
+LIST = "/admin/sagas/sagainstance/"
+
+
+def shown(response):
+    return [saga.pk for saga in response.context["cl"].result_list]
+
+
+def test_what_waits_for_a_person_stands_above_the_list_the_oldest_first():
+    older, newer = desk.attention(), desk.stuck()
+    desk.play(toys.ONE, "do a, completed")
+    engine.close(desk.attention().pk, actor="olga", reason="Settled by hand")
+
+    response = desk.viewer().get(LIST)
+
+    assert [saga.pk for saga in response.context["attention"]] == [older.pk, newer.pk]
+    assert len(shown(response)) == 4
+
+
+def test_each_filter_narrows_the_list_to_what_it_says():
+    attention, waiting = desk.attention(), desk.waiting()
+    held = engine.hold(desk.waiting().pk, actor="olga", reason="wait")
+    closed = engine.close(desk.stuck().pk, actor="olga", reason="Settled")
+    done = desk.play(toys.ONE, "do a, completed")
+    viewer = desk.viewer()
+
+    for query, expected in {
+        "state=needs_attention": {attention.pk},
+        "state=running": {waiting.pk, held.pk},
+        "state=held": {held.pk},
+        "state=closed": {closed.pk},
+        "state=live": {attention.pk, waiting.pk, held.pk},
+        "state=completed": {done.pk},
+        "step=c": {attention.pk},
+        "error=refused": {attention.pk},
+        "definition=toy-one.1": {done.pk},
+        "begun=1h": {attention.pk, waiting.pk, held.pk, closed.pk, done.pk},
+        "begun=older-1h": set(),
+        "amount=0-10000": set(),
+        "state=nonsense": {attention.pk, waiting.pk, held.pk, closed.pk, done.pk},
+    }.items():
+        assert set(shown(viewer.get(f"{LIST}?{query}", follow=True))) == expected, query
+
+
+def test_a_saga_is_found_by_its_id_its_key_and_the_key_of_a_step():
+    saga, _other = desk.waiting(), desk.waiting()
+    viewer = desk.viewer()
+
+    for term in (str(saga.pk), saga.key, f"{saga.pk}.w"):
+        assert shown(viewer.get(LIST, {"q": term})) == [saga.pk]
+    assert shown(viewer.get(LIST, {"q": "nothing like it"})) == []
+
+
+def test_the_list_is_counted_no_further_than_it_can_be_paged(monkeypatch):
+    monkeypatch.setattr(paging, "AT_MOST", 3)
+    for _ in range(5):
+        desk.play(toys.ONE, "do a, completed")
+
+    with utils.CaptureQueriesContext(connection) as captured:
+        response = desk.viewer().get(LIST)
+
+    assert response.context["cl"].result_count == 3
+    assert "The newest 3 are shown" in desk.text(response)
+    counts = [query["sql"] for query in captured if "COUNT(" in query["sql"] and "sagas_saga" in query["sql"]]
+    assert counts
+    assert all("LIMIT 3" in sql for sql in counts)
+
+
+def test_the_list_costs_the_same_for_two_sagas_as_for_twenty():
+    viewer = desk.viewer()
+    counts = []
+    for more in (2, 18):
+        for _ in range(more):
+            desk.play(toys.ONE, "do a, completed")
+        viewer.get(LIST)
+        with utils.CaptureQueriesContext(connection) as captured:
+            viewer.get(LIST)
+        counts.append(len(captured))
+
+    assert counts[0] == counts[1]
+    assert counts[1] <= 10
+
+
+def test_failures_that_are_the_same_failure_are_one_group():
+    first, second, other = desk.attention(), desk.attention(), desk.stuck()
+
+    found = groups.groups(groups.ATTENTION)
+
+    assert [(group.step, group.error, group.count) for group in found] == [
+        ("b", "Refused", 2),
+        ("p", "Unavailable", 1),
+    ]
+    assert set(groups.members(found[0].signature, groups.ATTENTION)) == {first.pk, second.pk}
+    listed = desk.viewer().get(f"{LIST}?group=attention:{found[1].signature}")
+    assert shown(listed) == [other.pk]
+
+
+def test_what_differs_from_case_to_case_makes_no_group_of_its_own():
+    sagas = [desk.attention() for _ in range(2)]
+    for number, saga in enumerate(sagas):
+        row = saga.steps.get(name="b")
+        row.error = {**row.error, "message": f"charge {number}7 of {saga.pk} is unknown"}
+        row.save()
+
+    (group,) = groups.groups(groups.ATTENTION)
+
+    assert (group.count, group.shape) == (2, "charge # of # is unknown")
+
+
+def test_whatever_failed_lately_is_grouped_by_its_first_failure():
+    desk.play(toys.LOCAL, "do a, fail b, undo b, undo a, compensated")
+    desk.play(toys.ONE, "do a, completed")
+
+    (group,) = groups.groups(groups.FAILED)
+
+    assert (group.name, group.step, group.error, group.count) == ("toy-local", "b", "Refused", 1)
+
+
+def test_a_group_keeps_a_note_with_who_wrote_it():
+    desk.attention()
+    (group,) = groups.groups(groups.ATTENTION)
+    operator, page = desk.operator(), reverse("admin:sagas_groups")
+
+    operator.post(page, {"signature": group.signature, "text": "Known: ticket 12."})
+    assert "Known: ticket 12." in desk.text(desk.viewer().get(page))
+    assert groups.groups(groups.ATTENTION)[0].note_by == "operator"
+
+    operator.post(page, {"signature": group.signature, "text": ""})
+    assert not models.FailureNote.objects.exists()
+
+
+def test_who_only_looks_writes_no_notes():
+    desk.attention()
+    (group,) = groups.groups(groups.ATTENTION)
+
+    refused = desk.viewer().post(reverse("admin:sagas_groups"), {"signature": group.signature, "text": "x"})
+
+    assert refused.status_code == 403
+    assert not models.FailureNote.objects.exists()
+
+
+def test_the_first_page_tells_how_the_sagas_fare():
+    attention = desk.attention()
+    desk.play(toys.ONE, "do a, completed")
+    desk.play(toys.LOCAL, "do a, fail b, undo b, undo a, compensated")
+
+    response = desk.viewer().get("/admin/")
+
+    figures = response.context["figures"]
+    assert figures.live == {"needs_attention": 1}
+    assert (figures.begun, figures.totals["completed"], figures.totals["compensated"]) == (3, 1, 1)
+    assert figures.failure_rate == pytest.approx(2 / 3)
+    assert figures.oldest.pk == attention.pk
+    of_b = next(step for step in figures.steps if (step.saga, step.step) == ("toy-local", "b"))
+    assert (of_b.count, of_b.failed) == (2, 1)
+    assert {queue.name for queue in figures.queues} >= {"toys", "world", "sagas"}
+    assert all(queue.silent for queue in figures.queues), "nobody has answered a probe"
+    assert desk.page(attention) in response.content.decode()
+
+
+@pytest.mark.parametrize("window", ["1h", "24h", "7d", "nonsense"])
+def test_the_first_page_shows_as_much_time_as_is_wanted(window):
+    desk.play(toys.ONE, "do a, completed")
+
+    response = desk.viewer().get("/admin/", {"window": window})
+
+    assert response.context["window"] == (window if window != "nonsense" else "24h")
+    assert response.context["figures"].begun == 1
+
+
+def test_the_first_page_costs_a_bounded_number_of_statements():
+    for _ in range(4):
+        desk.attention()
+    viewer = desk.viewer()
+    viewer.get("/admin/")
+
+    with utils.CaptureQueriesContext(connection) as captured:
+        viewer.get("/admin/")
+
+    assert len(captured) <= 20
+
+
+def test_who_may_not_see_sagas_sees_no_figures():
+    desk.attention()
+
+    response = desk.client(desk.NOBODY).get("/admin/")
+
+    assert response.status_code == 200
+    assert "figures" not in response.context

@@ -1,0 +1,247 @@
+"""The page of a saga tells what happened, what comes next and who must act, whatever its state."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from django.db import connection
+from django.test import utils
+from django.urls import reverse
+
+from sagas import engine, models, states, story
+from sagas.models import SagaInstance
+from sagas.testing import clocks
+from tests.sagas import desk, scripts
+from tests.sagas.toybox import saga as toys
+
+pytestmark = pytest.mark.usefixtures("rows")
+
+
+def test_whatever_happened_to_a_saga_its_page_tells_it():
+    viewer = desk.viewer()
+    seen = set()
+    for saga, script in scripts.ALL:
+        instance = desk.play(saga, script)
+
+        response = viewer.get(desk.page(instance))
+
+        assert response.status_code == 200, script
+        told = response.context["verdict"]
+        assert told.what, script
+        assert told.next, script
+        assert told.who, script
+        body = response.content.decode()
+        assert not re.search(r"<style|\sstyle=|<script(?![^>]*\ssrc=)|\son[a-z]+=", body), (
+            "inline, in " + script
+        )
+        seen.add(instance.state)
+        seen |= {step.state for step in response.context["told"].steps}
+    assert seen >= {"completed", "compensated", "done", "undone"}
+
+
+def running():
+    return desk.under_way(toys.LONG, "", 3)
+
+
+def compensating():
+    return desk.under_way(toys.LOCAL, "do a, fail b", 3)
+
+
+def retrying():
+    return desk.under_way(toys.REMOTE, "do a, flake b", 2)
+
+
+def unknown():
+    return desk.under_way(toys.MIXED, "do a, lose b", 2)
+
+
+def held():
+    return engine.hold(desk.waiting().pk, actor="olga", reason="The customer called.")
+
+
+def closed():
+    return engine.close(desk.attention().pk, actor="olga", reason="Settled by hand")
+
+
+VERDICTS = [
+    (running, "Running", "3 of 8 steps are done", "Nobody has to act"),
+    (compensating, "Compensating", "b was refused: no.", "Nobody has to act"),
+    (retrying, "Running", "b failed attempt 1 of 3: later. Tried again", "Nobody has to act"),
+    (unknown, "Running", "Whether b happened is unknown; the provider is asked", "Nobody has to act"),
+    (desk.waiting, "Running", "w has begun, and waits for a word from outside", "Whoever it waits for"),
+    (held, "Held", "olga holds it since", "An operator must release it"),
+    (desk.attention, "Needs attention", "b could not be undone, after 1 attempt: no.", "An operator."),
+    (desk.stuck, "Needs attention", "Nobody knows whether p happened", "An operator."),
+    (closed, "Put aside", "olga put it aside for good: Settled by hand.", "Nobody has to act"),
+]
+
+
+@pytest.mark.parametrize(
+    ("make", "badge", "what", "who"), VERDICTS, ids=[row[0].__name__ for row in VERDICTS]
+)
+def test_the_verdict_says_what_happened_and_who_must_act(make, badge, what, who):
+    said = desk.text(desk.viewer().get(desk.page(make())))
+
+    assert badge in said
+    assert what in said
+    assert who in said
+
+
+def test_every_state_has_its_mark_and_its_word():
+    from sagas.templatetags import console
+
+    for state in [*states.SagaState, *states.StepState]:
+        assert console.words()[state]
+        assert console.GLYPHS[state]
+
+
+def test_attempts_are_told_with_their_errors_and_the_rule_that_decided():
+    saga = desk.play(toys.REMOTE, "do a, 3x flake b, undo b, undo a, compensated")
+
+    response = desk.viewer().get(desk.page(saga))
+
+    of_b = [a for a in response.context["attempts"] if a.step == "b" and not a.undo]
+    assert [(a.number, a.outcome) for a in of_b] == [(1, "retry"), (2, "retry"), (3, "failed")]
+    assert all(a.error["error"] == "Unavailable" and a.error["message"] == "later" for a in of_b)
+    assert "Named in `retry.on`" in desk.text(response)
+    assert [a.step for a in response.context["attempts"] if a.undo] == ["b", "a"]
+
+
+def test_a_wait_is_told_as_a_wait_and_ends_with_its_callback():
+    saga = desk.play(toys.WAIT, "do a, begin w, tell w, do c, completed")
+
+    attempts = story.attempts(story.read(saga.pk))
+
+    assert [(a.step, a.waits, a.outcome) for a in attempts] == [
+        ("a", False, "done"),
+        ("w", False, "begun"),
+        ("w", True, "done"),
+        ("c", False, "done"),
+    ]
+
+
+def test_the_pivot_is_drawn_and_beyond_it_there_is_no_undo():
+    response = desk.viewer().get(desk.page(desk.play(toys.PIVOTAL, "do a, do p, do r, do s, completed")))
+
+    assert [rung.pivot_above for rung in response.context["rungs"]] == [False, True, False, False]
+    assert [rung.backward is None for rung in response.context["rungs"]] == [False, True, True, True]
+    assert "point of no return" in desk.text(response)
+
+
+def test_a_late_callback_is_announced_with_its_remedy():
+    saga = desk.play(toys.BLIND_WAIT, "do a, begin w, cancel, undo w, undo a, compensated, tell w, undo w")
+
+    said = desk.text(desk.viewer().get(desk.page(saga)))
+
+    assert "came too late" in said
+    assert "was undone by itself" in said
+
+
+def test_banners_tell_of_what_it_depends_upon():
+    saga = desk.waiting()
+    now = models.database_now()
+    models.Queue.objects.create(name="world", probed_at=now)
+    clocks.pass_time(clocks.A_MOMENT * 60_000)
+    models.Circuit.objects.create(name="world", opened_at=now, open_until=now + clocks.A_MOMENT * 90_000)
+
+    kinds = {banner.kind for banner in desk.viewer().get(desk.page(saga)).context["banners"]}
+
+    assert kinds == {"queue", "circuit"}
+
+
+def test_a_declaration_that_is_gone_is_said_and_the_page_still_tells_the_rest():
+    saga = desk.waiting()
+    SagaInstance.objects.filter(pk=saga.pk).update(version=99)
+
+    response = desk.supervisor().get(desk.page(saga))
+
+    assert response.status_code == 200
+    assert [banner.kind for banner in response.context["banners"]] == ["undeclared"]
+    assert not [offer for offer in response.context["moves"] if not offer["refusal"]]
+
+
+def test_a_page_costs_a_bounded_number_of_statements_however_long_the_saga_is():
+    viewer = desk.viewer()
+    counts = {}
+    for saga in (
+        desk.play(toys.ONE, "do a, completed"),
+        desk.play(toys.LONG, "do a, do b, do c, do d, do e, do f, do g, fail h,"
+                  " undo h, undo g, undo f, undo e, undo d, undo c, undo b, undo a, compensated"),
+    ):  # fmt: skip
+        viewer.get(desk.page(saga))
+        with utils.CaptureQueriesContext(
+            connection,
+        ) as captured:
+            viewer.get(desk.page(saga))
+        counts[saga.name] = len(captured)
+
+    assert counts["toy-one"] == counts["toy-long"]
+    # Session, user, permissions (2), and the story's seven.
+    assert counts["toy-long"] <= 12
+
+
+def test_events_can_be_filtered_and_taken_away_as_json_and_csv():
+    saga = engine.hold(desk.waiting().pk, actor="olga", reason="=1+1")
+    viewer = desk.viewer()
+
+    response = viewer.get(desk.page(saga), {"actor": "olga"})
+    assert [event.kind for event in response.context["events"]] == ["operator.hold"]
+    assert f"{reverse('admin:sagas_saga_csv', args=[saga.pk])}?actor=olga" in response.content.decode()
+
+    told = viewer.get(reverse("admin:sagas_saga_json", args=[saga.pk]))
+    assert json.loads(told.content)["verdict"]["who"]
+    assert len(json.loads(told.content)["events"]) == saga.events.count()
+    assert "attachment" in told["Content-Disposition"]
+
+    table = viewer.get(reverse("admin:sagas_saga_csv", args=[saga.pk]), {"kind": "operator.hold"})
+    lines = list(csv.DictReader(io.StringIO(table.content.decode())))
+    # A reason that looks like a formula is none.
+    assert [(line["actor"], line["reason"]) for line in lines] == [("olga", "'=1+1")]
+
+
+def test_what_is_personal_or_secret_is_shown_to_nobody():
+    facts = {"payment": {"method": "card", "token": "tok_1"}, "customer": {"tax_id": "529", "name": "Ana"}}
+
+    assert story.veiled(facts) == {
+        "payment": {"method": "card", "token": "•••"},
+        "customer": {"tax_id": "•••", "name": "•••"},
+    }
+
+
+def test_the_live_part_is_sent_only_when_something_changed():
+    saga = desk.play(toys.ONE, "do a, completed")
+    viewer, live = desk.viewer(), reverse("admin:sagas_saga_live", args=[saga.pk])
+
+    first = viewer.get(live)
+    again = viewer.get(live, headers={"If-None-Match": first["ETag"]})
+
+    assert (first.status_code, first["X-Saga-Live"]) == (200, "0")
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_live_part_of_a_moving_saga_is_sent_anew_when_it_moves():
+    saga = desk.waiting()
+    viewer, live = desk.viewer(), reverse("admin:sagas_saga_live", args=[saga.pk])
+    first = viewer.get(live)
+
+    engine.hold(saga.pk, actor="olga", reason="wait")
+    again = viewer.get(live, headers={"If-None-Match": first["ETag"]})
+
+    assert again.status_code == 200
+    assert "olga holds it" in desk.text(again)
+
+
+def test_a_saga_that_is_not_there_is_not_found():
+    absent = reverse("admin:sagas_sagainstance_change", args=["01980000-0000-7000-8000-000000000000"])
+
+    assert desk.viewer().get(absent).status_code == 404
+
+
+def test_attempts_link_to_their_tasks_in_flower(settings):
+    settings.FLOWER_URL = "http://127.0.0.1:5555/"
+
+    body = desk.viewer().get(desk.page(desk.waiting())).content.decode()
+
+    assert re.search(r'href="http://127\.0\.0\.1:5555/task/task-\d+"', body)
