@@ -96,8 +96,12 @@ class Kind(models.TextChoices):
 class Movement(models.Model):
     """A line of a product's stock book. Append-only: the database refuses to change or delete one."""
 
-    product = models.ForeignKey(Product, models.PROTECT, related_name="movements", to_field="sku")
-    reservation = models.ForeignKey(Reservation, models.PROTECT, related_name="movements", null=True)
+    product = models.ForeignKey(
+        Product, models.PROTECT, related_name="movements", to_field="sku", db_index=False
+    )
+    reservation = models.ForeignKey(
+        Reservation, models.PROTECT, related_name="movements", null=True, db_index=False
+    )
     """Empty for goods received, which are nobody's yet."""
     kind = models.CharField(max_length=8, choices=Kind)
     quantity = models.BigIntegerField()
@@ -105,6 +109,9 @@ class Movement(models.Model):
 
     class Meta:
         ordering: ClassVar = ["id"]
+        # Instead of Django's own for foreign keys, of which a text one has two: each costs every order.
+        # The unique constraint below finds a reservation's movements.
+        indexes: ClassVar = [models.Index(fields=["product", "id"], name="inventory_movement_product")]
         constraints: ClassVar = [
             models.CheckConstraint(condition=models.Q(kind__in=Kind.values), name="inventory_movement_kind"),
             models.CheckConstraint(
