@@ -135,6 +135,34 @@ def fail(
     return False
 
 
+def fail_undo(change: Change, step: models.StepInstance, failure: dict[str, Any]) -> None:
+    """The undo was refused, met a bug, or spent its budget: a person is called, and nothing is dropped."""
+    change.set_step(step, error=failure)
+    change.move_step(step, StepState.UNDO_FAILED, "undo.failed", attempt=step.undo_attempts, data=failure)
+    attend(
+        change,
+        step=step,
+        why=f"{step.name} cannot be undone: {failure['message']}",
+        advice="Settle it with the provider, then retry; or say with evidence that it is undone.",
+        resume=failure["kind"] != "refused",
+    )
+
+
+def budget_spent(change: Change, step: models.StepInstance) -> bool:
+    """Whether the step's attempts in this direction, or their time, are used up (R1)."""
+    declared = change.saga.definition
+    of_step = declared.steps[step.position]
+    if change.saga.direction == BACKWARD:
+        return step.undo_attempts >= declared.retry_of(of_step, undo=True).attempts
+    return step.attempts >= declared.retry_of(of_step, undo=False).attempts or out_of_time(change, step)
+
+
+def out_of_time(change: Change, step: models.StepInstance) -> bool:
+    """Whether the budget of time for all attempts at the deed is used up."""
+    budget = change.saga.definition.steps[step.position].budget
+    return budget is not None and step.started_at is not None and change.now - step.started_at >= budget
+
+
 def finish(change: Change, state: SagaState, **said: Any) -> None:
     """End the saga, and tell its owner in the same transaction (I1)."""
     declared = change.saga.definition

@@ -422,10 +422,10 @@ def _record_failure(change: Change, row: models.StepInstance, attempt: Attempt, 
             return _wait(change, row, step.wait)
         failure["clock"] = "wait"
     elif outcome.kind in ("transient", "unknown"):
-        spent = step.budget is not None and row.started_at is not None and now - row.started_at >= step.budget
-        if row.attempts < retry.attempts and not spent:
+        if not moves.budget_spent(change, row):
             return _again(change, row, retry, outcome, failure)
-        failure["clock"] = "budget" if spent else failure["clock"]
+        if moves.out_of_time(change, row):
+            failure["clock"] = "budget"
     happened = outcome.kind == "unknown" or (outcome.kind == "bug" and step.remote)
     return _failed(change, row, failure, unknown=outcome.kind == "unknown", provable=not happened)
 
@@ -464,20 +464,12 @@ def _record_undo(change: Change, row: models.StepInstance, attempt: Attempt, out
     change.set_step(row, error=failure)
     if row.state != StepState.UNDOING:
         change.move_step(row, StepState.UNDOING, "undo.started", attempt=row.undo_attempts)
-    if outcome.kind in ("transient", "unknown") and row.undo_attempts < retry.attempts:
+    if outcome.kind in ("transient", "unknown") and not moves.budget_spent(change, row):
         pause = retry.pause(attempt=row.undo_attempts, chance=random.random())  # noqa: S311 - no secret
         change.note("undo.retry", subject=row.name, attempt=row.undo_attempts, data=failure)
         moves.wake_after(change, pause)
         return STOP
-    change.move_step(row, StepState.UNDO_FAILED, "undo.failed", attempt=row.undo_attempts, data=failure)
-    refused = outcome.kind == "refused"
-    moves.attend(
-        change,
-        step=row,
-        why=f"{row.name} cannot be undone: {failure['message']}",
-        advice="Settle it with the provider, then retry; or say with evidence that it is undone.",
-        resume=not refused,
-    )
+    moves.fail_undo(change, row, failure)
     return STOP
 
 

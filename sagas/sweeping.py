@@ -54,7 +54,8 @@ def take_up(saga_id: uuid.UUID | str, epoch: int) -> None:
 
     1. An older epoch: somebody has sent the saga on already.
     2. Compensating, and its undo chain not sent yet: send it.
-    3. Still running, and nobody at it: the worker died, or could not publish. Send it on.
+    3. Still running, and nobody at it: the worker died, or could not publish. Send it on, but only
+       once: what fails again and again goes through the sweep, which lets time pass in between.
     """
     with transaction.atomic():
         locked = journal.lock(saga_id)
@@ -62,7 +63,7 @@ def take_up(saga_id: uuid.UUID | str, epoch: int) -> None:
         if saga.epoch != epoch or saga.held_at is not None:
             return
         turned = saga.state == SagaState.COMPENSATING and saga.dispatched_at is None and saga.dispatches == 0
-        broken = saga.state == SagaState.RUNNING and saga.dispatched_at is not None
+        broken = saga.state == SagaState.RUNNING and saga.dispatched_at is not None and saga.dispatches == 1
         if turned or (broken and moves.may_turn(saga, step, locked.now)):
             change = Change(saga, locked.now)
             moves.dispatch(change)
@@ -169,15 +170,32 @@ def _deadline(change: Change, step: models.StepInstance) -> None:
 
 
 def _lease_over(change: Change, step: models.StepInstance) -> None:
-    """A worker vanished with the step: what it did is unknown, and another is sent (D4, U1)."""
-    change.set_step(step, lease_until=None)
-    if step.state == StepState.RUNNING:
-        change.move_step(
-            step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data={"clock": "lease"}
-        )
+    """A worker vanished with the step: another is sent, until the budget for that is spent too (D4).
+
+    What a remote step did is unknown (U1); a local one was rolled back. An attempt was counted when it
+    was claimed, so that a step that kills its worker every time comes to an end like any other.
+    """
+    saga, remote = change.saga, change.saga.definition.steps[step.position].remote
+    forward = saga.direction == Direction.FORWARD
+    # Who vanished while asking how a wait goes has spoilt nothing: its limit decides.
+    waits = step.wait_until is not None and step.wait_until > change.now
+    kind = "unknown" if remote else "transient"
+    failure = moves.failure(step, kind, now=change.now, clock="lease", message="Its worker vanished.")
+    change.set_step(step, lease_until=None, error=failure)
+    if not forward:
+        failure["attempt"] = step.undo_attempts
+        if moves.budget_spent(change, step):
+            moves.fail_undo(change, step, failure)
+            return
+        change.note("undo.retry", subject=step.name, attempt=step.undo_attempts, data=failure)
+    elif moves.budget_spent(change, step) and not waits:
+        if not moves.fail(change, step, failure, unknown=remote, provable=not remote):
+            return
+    elif remote:
+        change.move_step(step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data=failure)
     else:
-        change.note("undo.retry", subject=step.name, attempt=step.undo_attempts, data={"clock": "lease"})
-    moves.dispatch(change)
+        change.move_step(step, StepState.PENDING, "step.retry", attempt=step.attempts, data=failure)
+    _dispatch_if_live(change)
 
 
 def _dispatch_if_live(change: Change) -> None:

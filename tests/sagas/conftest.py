@@ -3,7 +3,9 @@
 import pytest
 from django.db import connection
 
-from tests.sagas.toybox import witness
+from sagas import transport
+from sagas.testing import crashes, post
+from tests.sagas.toybox import verbs, witness
 
 ROWS = [
     "sagas_approval", "sagas_bulk_item", "sagas_bulk_run", "sagas_circuit", "sagas_event", "sagas_queue",
@@ -30,3 +32,21 @@ def transactional_db(django_db_setup, django_db_blocker):
 @pytest.fixture
 def rows(transactional_db):
     """The database, with real commits."""
+
+
+@pytest.fixture
+def office(rows):
+    """The post office of a test that delivers by hand."""
+    office = post.Post()
+    with transport.use(office):
+        yield office
+
+
+@pytest.fixture
+def mortal(monkeypatch):
+    """Whoever dies in a verb dies alone: the test's process plays the worker."""
+
+    def die():
+        raise crashes.Crash
+
+    monkeypatch.setattr(verbs, "die", die)

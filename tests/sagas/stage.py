@@ -5,6 +5,7 @@
 - `RealWorker`: the engine, a broker, and a worker in another process.
 """
 
+import contextlib
 import datetime
 import time
 import uuid
@@ -12,9 +13,9 @@ import uuid
 from django.db import transaction
 
 from sagas import engine, errors, models, registry, states, testing, transport
-from sagas.testing import clocks, post, scripts
+from sagas.testing import clocks, crashes, post, scripts
 from tests.sagas.toybox import models as toys
-from tests.sagas.toybox import witness
+from tests.sagas.toybox import verbs, witness
 
 
 def begin(saga, script="", *, key=None):
@@ -172,3 +173,46 @@ def books(saga):
         toy.key: (toy.made, toy.unmade) for toy in toys.Toy.objects.filter(key__startswith=f"{saga.pk}.")
     }
     return {step.name: found.get(f"{saga.pk}.{step.name}", (0, 0)) for step in saga.definition.steps}
+
+
+def drive(office, *sagas, rounds=200):
+    """Deliver, let time pass and sweep until those sagas have come to rest."""
+    for _ in range(rounds):
+        for saga in sagas:
+            saga.refresh_from_db()
+        if not office.waiting and all(saga.finished_at or saga.state == "needs_attention" for saga in sagas):
+            return
+        with contextlib.suppress(crashes.Crash):
+            if not office.deliver():
+                clocks.skip()
+                engine.sweep()
+    raise AssertionError([(saga.state, witness.lines(saga.pk)[-9:]) for saga in sagas])
+
+
+def kinds(saga, *about):
+    """The kinds of a saga's events, of those about a step if one is named."""
+    events = saga.events.filter(subject__in=about) if about else saga.events.all()
+    return [event.kind for event in events.order_by("id")]
+
+
+def suppress_death():
+    """Where a worker dies, the test goes on."""
+    return contextlib.suppress(crashes.Crash)
+
+
+class Slow(verbs.Scripted):
+    """A world whose first answer takes longer than the lease, while everybody else goes on."""
+
+    def __init__(self, office, saga, lease):
+        self.office, self.saga, self.lease = office, saga, lease
+        self.meanwhile = None
+
+    def do(self, key, **rest):
+        facts = super().do(key, **rest)
+        if self.meanwhile is None:
+            self.meanwhile = ""
+            clocks.pass_time(self.lease)
+            engine.sweep()
+            drive(self.office, self.saga)
+            self.meanwhile = self.saga.state
+        return facts

@@ -68,14 +68,14 @@ class Scripted:
         toy = models.Toy.objects.filter(key=key, closed=True).first()
         if toy is not None:
             raise Refused(f"{key} was closed before it began")
-        if answer in ("well", "begin", "lose", "die late"):
+        if answer in ("well", "begin", "lose", "perish"):
             self._make(key, local)
         self._react(answer)
         return {"settled": answer == "well"}
 
     def undo(self, key, *, local=False):
         answer = self._answer("undo", key)
-        if answer in ("well", "lose", "die late"):
+        if answer in ("well", "lose", "perish"):
             self._unmake(key, local)
         self._react(answer)
 
@@ -131,8 +131,8 @@ class Scripted:
             raise ZeroDivisionError("a bug")
         if answer == "starve":
             raise MemoryError
-        if answer in ("die", "die late"):
-            os.kill(os.getpid(), signal.SIGKILL)
+        if answer in ("die", "perish"):
+            die()
         if answer == "stall":
             time.sleep(30)  # Until the soft limit says that it is enough.
         if answer == "hang":
@@ -142,6 +142,11 @@ class Scripted:
                     time.sleep(60)
                 except Exception:  # Deaf to the soft limit: only the hard one ends it.
                     continue
+
+
+def die():
+    """As a worker dies whose memory was wanted elsewhere."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def local_execute(sql, parameters):
