@@ -201,9 +201,9 @@ class Demo:
         self._meddled.add(id_)
 
     def _customers_busy(self) -> bool:
-        """Whether a customer still means to do something."""
+        """Whether a customer still means to do something to an order that has ended."""
         return any(
-            fate.meddle not in ("", "send twice") and id_ not in self._meddled
+            fate.meddle == "cancel, then pay" and id_ not in self._meddled
             for id_, fate in self.placed.items()
         )
 
@@ -211,9 +211,10 @@ class Demo:
         """Each of the orders so far came to exactly the end that was foretold."""
         for id_, fate in self.placed.items():
             order = self.orders[id_]
-            saw = (order["status"], *fates.became(order))
+            became = fates.became(order)
             self.expect(
-                saw == (fate.ends, *fate.steps), f"{fate.name}: {saw}, not {(fate.ends, *fate.steps)}"
+                order["status"] in fate.ends and became == fate.steps,
+                f"{fate.name}: {order['status']} with {became}, not {fate.ends} with {fate.steps}",
             )
 
     def check_crowd(self, crowd: list[str]) -> None:
@@ -221,19 +222,32 @@ class Demo:
         for id_ in crowd:
             order, fate = self.orders[id_], self.placed[id_]
             self.expect(
-                order["status"] == fate.ends,
-                f"{order['number']} ({fate.name}): {order['status']}, not {fate.ends}",
+                order["status"] in fate.ends,
+                f"{order['number']} ({fate.name}): {order['status']}, not {' or '.join(fate.ends)}",
             )
 
     def check_money(self) -> None:
-        """The bank's own books: the total of what was fulfilled, nothing of what was cancelled (M1)."""
+        """The bank's own books: the total of what was fulfilled, nothing of what was cancelled (M1).
+
+        A payment that came too late is on its way back when its order has long ended (M3), so the books
+        get a little time.
+        """
+        patience = time.monotonic() + 20
+        while (faults := self._money_faults()) and time.monotonic() < patience:
+            time.sleep(0.5)
+        self.wrong += faults
+
+    def _money_faults(self) -> list[str]:
         charges = {charge["key"]: charge for charge in self.shop.books()["charges"]}
+        faults = []
         for id_ in self.placed:
             order = self.orders[id_]
             charge = charges.get(order["payment"]["key"], {"captured": 0, "refunded": 0})
             kept, total = charge["captured"] - charge["refunded"], order["total"]["amount"]
             due = {"fulfilled": total, "cancelled": 0}.get(order["status"], kept)
-            self.expect(kept == due, f"{order['number']}: the bank holds {kept}, it should hold {due} (M1)")
+            if kept != due:
+                faults.append(f"{order['number']}: the bank holds {kept}, it should hold {due} (M1)")
+        return faults
 
     def fate_table(self, ids: list[str]) -> rich.table.Table:
         """One line per order: what was done and undone, how it ended, and how long that took."""
