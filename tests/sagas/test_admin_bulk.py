@@ -1,0 +1,247 @@
+"""Bulk runs: in waves that grow while it goes well, and stop by themselves when it does not."""
+
+import pytest
+from django.urls import reverse
+
+from sagas import bulk, errors, models, transport
+from sagas.models import BulkItem, BulkRun
+from sagas.testing import clocks, post
+from tests.sagas import desk, stage
+from tests.sagas.toybox import saga as toys
+
+pytestmark = pytest.mark.usefixtures("rows")
+
+GETS_BETTER = "fail a, fail undo a, needs attention, undo a"
+STAYS_BAD = "fail a, 9x fail undo a"
+
+
+def standing(script):
+    """A saga that stands before a person; resumed, it goes as the script says."""
+    posted = post.Post()
+    with transport.use(posted):
+        saga = stage.begin(toys.ONE, script)
+        posted.deliver_all()
+    saga.refresh_from_db()
+    if saga.state != "needs_attention":
+        desk.finish(saga)
+    assert saga.state == "needs_attention"
+    return saga
+
+
+def drive(run, rounds=30):
+    """Sweep after sweep, as the beat would."""
+    posted = post.Post()
+    waves = []
+    with transport.use(posted):
+        for _ in range(rounds):
+            bulk.drive()
+            run.refresh_from_db()
+            sent = run.items.filter(state=BulkItem.State.SENT).count()
+            if sent:
+                waves.append(sent)
+            posted.deliver_all()
+            if run.state != BulkRun.State.RUNNING:
+                return waves
+    raise AssertionError(f"the run does not come to rest: {run.state}, wave {run.wave}")
+
+
+def begin(sagas, move="resume", actor="olga"):
+    return bulk.begin(saga_ids=[saga.pk for saga in sagas], move=move, actor=actor, reason="Ticket 12")
+
+
+def states(run):
+    return [item.state for item in run.items.order_by("number")]
+
+
+def test_waves_grow_while_it_helps():
+    sagas = [standing(GETS_BETTER) for _ in range(8)]
+
+    run = begin(sagas)
+    waves = drive(run)
+
+    assert waves == [1, 5, 2]
+    assert run.state == BulkRun.State.FINISHED
+    assert states(run) == ["helped"] * 8
+    for saga in sagas:
+        saga.refresh_from_db()
+        assert saga.state == "compensated"
+        assert saga.events.get(kind="operator.retry").reason == "Ticket 12"
+
+
+def test_the_first_that_fails_again_stops_the_run_and_the_rest_is_left_alone():
+    sagas = [standing(STAYS_BAD), *(standing(GETS_BETTER) for _ in range(6))]
+
+    run = begin(sagas)
+    waves = drive(run)
+
+    assert waves == [1]
+    assert run.state == BulkRun.State.STOPPED
+    assert "1 of 1" in run.stopped_why
+    assert states(run) == ["failed"] + ["pending"] * 6
+    assert not sagas[3].events.filter(kind="operator.retry").exists()
+
+
+def test_a_stopped_run_goes_on_with_small_waves():
+    sagas = [standing(STAYS_BAD), *(standing(GETS_BETTER) for _ in range(6))]
+    run = begin(sagas)
+    drive(run)
+
+    bulk.go_on(run.pk, actor="olga")
+    run.refresh_from_db()
+    waves = drive(run)
+
+    assert waves == [1, 5]
+    assert (run.state, states(run)[1:]) == (BulkRun.State.FINISHED, ["helped"] * 6)
+
+
+def test_a_later_wave_that_fails_too_often_stops_the_run():
+    sagas = [
+        standing(GETS_BETTER),
+        *(standing(STAYS_BAD) for _ in range(2)),
+        *(standing(GETS_BETTER) for _ in range(10)),
+    ]
+
+    run = begin(sagas)
+    drive(run)
+
+    assert run.state == BulkRun.State.STOPPED
+    assert (run.wave, states(run).count("failed"), states(run).count("pending")) == (2, 2, 7)
+
+
+def test_a_saga_to_which_it_does_not_apply_is_left_alone_and_shown():
+    done = desk.play(toys.ONE, "do a, completed")
+
+    run = begin([done, standing(GETS_BETTER)])
+    drive(run)
+
+    assert run.state == BulkRun.State.FINISHED
+    assert states(run) == ["refused", "helped"]
+    assert (
+        "goes on by itself" in run.items.get(number=1).message or "ended" in run.items.get(number=1).message
+    )
+
+
+def test_sagas_are_compensated_in_bulk():
+    waiting = [desk.waiting() for _ in range(3)]
+
+    run = begin(waiting, move="compensate")
+    drive(run)
+
+    assert states(run) == ["helped"] * 3
+    for saga in waiting:
+        saga.refresh_from_db()
+        assert saga.state == "compensated"
+
+
+def test_what_nothing_is_seen_of_in_time_counts_as_failed():
+    saga = standing(GETS_BETTER)
+    run = begin([saga, standing(GETS_BETTER)])
+    bulk.drive()  # Makes the wave.
+    bulk.drive()  # Sends it; nobody carries the message.
+    assert states(run) == ["sent", "pending"]
+
+    BulkItem.objects.filter(run=run, number=1).update(
+        sent_at=models.database_now() - bulk.PATIENCE - clocks.A_MOMENT
+    )
+    bulk.drive()
+
+    run.refresh_from_db()
+    assert (run.state, states(run)) == (BulkRun.State.STOPPED, ["failed", "pending"])
+
+
+def test_a_run_needs_sagas_and_a_move_that_is_one_for_bulk():
+    for ids, move in (([], "resume"), ([desk.waiting().pk], "close"), ([desk.waiting().pk], "nonsense")):
+        with pytest.raises(errors.NotAllowed):
+            bulk.begin(saga_ids=ids, move=move, actor="olga", reason="x")
+
+
+def test_the_whole_way_through_the_pages():
+    sagas = [standing(GETS_BETTER) for _ in range(3)]
+    operator = desk.operator()
+
+    chosen = operator.post(
+        "/admin/sagas/sagainstance/",
+        {"action": "bulk_resume", "_selected_action": [str(saga.pk) for saga in sagas]},
+    )
+    assert chosen["Location"] == reverse("admin:sagas_bulkrun_begin")
+    preview = operator.get(chosen["Location"])
+    assert "is done to 3 sagas, in waves" in desk.text(preview)
+
+    begun = operator.post(chosen["Location"], {"reason": "Ticket 12"})
+    run = BulkRun.objects.get()
+    assert begun["Location"] == reverse("admin:sagas_bulkrun_change", args=[run.pk])
+    assert operator.get(reverse("admin:sagas_bulkrun_live", args=[run.pk]))["X-Saga-Live"] == "1"
+    drive(run)
+
+    page = desk.text(desk.viewer().get(begun["Location"]))
+    assert "3 of 3 sagas are settled" in page
+    assert page.count("Helped") >= 3
+
+
+def test_a_whole_failure_group_is_resumed_from_its_page():
+    from sagas import groups
+
+    sagas = {standing(GETS_BETTER).pk for _ in range(2)}
+    (group,) = groups.groups(groups.ATTENTION)
+    operator = desk.operator()
+
+    operator.post(reverse("admin:sagas_groups"), {"signature": group.signature, "move": "resume"})
+    operator.post(reverse("admin:sagas_bulkrun_begin"), {"reason": "The bank is back"})
+
+    assert {item.saga_id for item in BulkRun.objects.get().items.all()} == sagas
+
+
+def test_a_run_is_stopped_by_hand():
+    run = begin([standing(GETS_BETTER) for _ in range(2)])
+
+    desk.operator().post(
+        reverse("admin:sagas_bulkrun_change", args=[run.pk]), {"act": "stop", "reason": "lunch"}
+    )
+    bulk.drive()
+
+    run.refresh_from_db()
+    assert (run.state, run.stopped_why) == (BulkRun.State.STOPPED, "operator stopped it: lunch")
+    assert states(run) == ["pending", "pending"]
+
+
+def test_who_may_not_compensate_begins_no_run_that_does():
+    saga, operator = desk.waiting(), desk.operator()
+    operator.post(
+        "/admin/sagas/sagainstance/", {"action": "bulk_compensate", "_selected_action": [str(saga.pk)]}
+    )
+    session = operator.session
+    session["sagas-bulk"] = {"move": "compensate", "ids": [str(saga.pk)]}
+    session.save()
+
+    assert operator.post(reverse("admin:sagas_bulkrun_begin"), {"reason": "x"}).status_code == 403
+    assert not BulkRun.objects.exists()
+
+
+def test_a_run_that_moves_money_begins_when_a_second_person_agrees(settings):
+    settings.SAGAS_FOUR_EYES = True
+    supervisor, waiting = desk.supervisor(), desk.waiting()
+    run = begin([waiting], move="compensate", actor="supervisor")
+    bulk.drive()
+    assert states(run) == ["pending"]
+    page = reverse("admin:sagas_bulkrun_change", args=[run.pk])
+
+    supervisor.post(page, {"act": "agree"})
+    run.refresh_from_db()
+    assert run.state == BulkRun.State.ASKED
+
+    desk.supervisor("second").post(page, {"act": "agree"})
+    run.refresh_from_db()
+    drive(run)
+    assert (run.state, run.approved_by, states(run)) == (BulkRun.State.FINISHED, "second", ["helped"])
+
+
+def test_the_sweep_drives_the_runs():
+    from sagas import tasks
+
+    run = begin([standing(GETS_BETTER)])
+    with transport.use(post.Post()):
+        tasks.sweep()
+        tasks.sweep()
+
+    run.refresh_from_db()
+    assert run.wave == 1

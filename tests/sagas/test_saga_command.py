@@ -1,0 +1,132 @@
+"""`manage.py saga` says and does what the admin does."""
+
+import io
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from sagas import engine, models
+from tests.sagas import desk
+from tests.sagas.toybox import saga as toys
+
+pytestmark = pytest.mark.usefixtures("rows")
+
+
+def saga(*arguments):
+    out = io.StringIO()
+    call_command("saga", *arguments, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def test_it_lists_the_newest_first_and_narrows_down():
+    attention, waiting = desk.attention(), desk.waiting()
+    held = engine.hold(desk.waiting().pk, actor="olga", reason="wait")
+
+    everything = [line.split()[0] for line in saga("list").splitlines()]
+    assert everything == [str(one.pk) for one in (held, waiting, attention)]
+    assert saga("list", "--state", "needs_attention").split()[:2] == [str(attention.pk), "needs_attention"]
+    assert saga("list", "--state", "held").split()[0] == str(held.pk)
+    assert saga("list", "--step", "c").split()[0] == str(attention.pk)
+    assert saga("list", "--key", waiting.key).split()[0] == str(waiting.pk)
+    assert saga("list", "--name", "toy-none") == ""
+    assert len(saga("list", "--limit", "2").splitlines()) == 2
+    told = [json.loads(line) for line in saga("list", "--json").splitlines()]
+    assert (told[0]["id"], told[0]["held"]) == (str(held.pk), True)
+
+
+def test_it_shows_the_verdict_and_a_timeline():
+    attention = desk.attention()
+
+    said = saga("show", str(attention.pk), "--events")
+
+    assert "b could not be undone, after 1 attempt: no." in said
+    assert "Who must act: An operator." in said
+    assert [line.split()[:2] for line in said.splitlines() if "|" in line][:4] == [
+        ["a", "done"],
+        ["b", "done"],
+        ["undo", "b"],
+        ["c", "failed"],
+    ]
+    assert "Possible now: resume, happened, did-not-happen" in said
+    assert "saga.attention" in said
+
+
+def test_it_shows_a_saga_by_its_key_and_as_json():
+    waiting = desk.waiting()
+
+    told = json.loads(saga("show", waiting.key, "--json"))
+
+    assert (told["id"], told["state"]) == (str(waiting.pk), "running")
+    assert [step["state"] for step in told["steps"]] == ["done", "waiting", "pending"]
+    assert told["events"][0]["kind"] == "saga.begun"
+
+
+def test_each_move_is_made_with_a_reason_and_an_actor():
+    for verb, make, more, kind in [
+        ("retry", desk.attention, [], "operator.retry"),
+        ("compensate", desk.waiting, [], "operator.compensate"),
+        ("resolve", desk.attention, ["--happened"], "operator.resolve"),
+        ("resolve", desk.stuck, ["--did-not-happen"], "operator.resolve"),
+        ("ask", desk.waiting, [], "operator.ask"),
+        ("hold", desk.waiting, [], "operator.hold"),
+        ("extend", desk.waiting, ["--hours", "2"], "operator.extend"),
+        ("close", desk.attention, [], "operator.close"),
+    ]:
+        one = make()
+        saga(verb, str(one.pk), "--reason", "Ticket 12", "--actor", "olga", *more)
+
+        event = models.Event.objects.get(saga_id=one.pk, kind=kind)
+        assert (event.actor, event.reason) == ("olga", "Ticket 12"), verb
+
+
+def test_held_sagas_are_released():
+    one = engine.hold(desk.waiting().pk, actor="olga", reason="wait")
+
+    saga("release", str(one.pk), "--reason", "go on")
+
+    one.refresh_from_db()
+    assert one.held_at is None
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing():
+    waiting = desk.waiting()
+
+    said = saga("compensate", str(waiting.pk), "--reason", "x", "--dry-run")
+
+    assert "These steps are undone, in this order: w, a." in said
+    waiting.refresh_from_db()
+    assert waiting.direction == 1
+
+
+def test_a_move_that_does_not_apply_is_an_error_that_says_why():
+    done = desk.play(toys.ONE, "do a, completed")
+
+    for verb in ("retry", "compensate", "hold", "release", "skip", "close", "ask"):
+        with pytest.raises(CommandError) as refused:
+            saga(verb, str(done.pk), "--reason", "x")
+        assert str(refused.value)
+
+
+def test_a_move_without_a_reason_is_refused():
+    with pytest.raises(CommandError, match="--reason"):
+        saga("retry", str(desk.attention().pk))
+
+
+def test_what_is_not_there_is_not_found():
+    for absent in ("01980000-0000-7000-8000-000000000000", "no-such-key"):
+        with pytest.raises(CommandError, match="There is no saga"):
+            saga("show", absent)
+
+
+def test_a_move_that_needs_a_second_person_waits_for_one(settings):
+    settings.SAGAS_FOUR_EYES = True
+    waiting = desk.waiting()
+
+    with pytest.raises(SystemExit) as ended:
+        saga("compensate", str(waiting.pk), "--reason", "Ticket 12", "--actor", "olga")
+
+    assert ended.value.code == 3
+    waiting.refresh_from_db()
+    assert waiting.direction == 1
+    assert models.Approval.objects.get(saga=waiting).actor == "olga"
