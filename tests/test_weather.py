@@ -1,0 +1,68 @@
+"""Services and providers in bad weather: errors and lost replies. At the end the books must agree."""
+
+import os
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from invoicing import audit as invoices
+from invoicing import services as invoicing
+from payments import audit as charges
+from payments import services as payments
+from shipping import audit as shipments
+from shipping import services as shipping
+from tests import verbs
+from tests.invoicing import buyers
+from tests.payments import payers
+from tests.shipping import senders
+
+pytestmark = pytest.mark.django_db
+
+ROUNDS = 15
+SEED = int(os.environ.get("SEED", "20260314"))
+WEATHER = {"error_rate": 0.25, "lost_reply_rate": 0.15, "latency_ms": [0, 5], "seed": SEED}
+
+ROOMS: dict[str, tuple[Any, Any, str, Callable[[str], dict[str, Any]]]] = {
+    "payments": (payments, charges, "charges", lambda key: payers.verbs(key, payers.card())),
+    "payments-pix": (payments, charges, "charges", lambda key: payers.verbs(key, payers.PIX)),
+    "invoicing": (invoicing, invoices, "invoices", buyers.verbs),
+    "shipping": (shipping, shipments, "shipments", senders.verbs),
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_after_the_storm_the_books_agree(sandbox, room):
+    services, audit, book, verbs_of = ROOMS[room]
+    dice = random.Random(f"{room} {SEED}")
+    sandbox.post("/faults", WEATHER)
+    stands = {}
+    for number in range(ROUNDS):
+        key = verbs.key(number, room)
+        words = {**verbs_of(key), "ask": lambda key=key: services.ask(key=key)}
+        for word in dice.choices(["do", "ask", "undo"], weights=[4, 2, 1], k=dice.randint(1, 5)):
+            verbs.attempt(words[word], services)
+        # As the engine would: forward until it is done, or back until nothing is left.
+        stands[key] = dice.random() < 0.5 and _done(words, services)
+        if not stands[key]:
+            verbs.settle(words["undo"], services)
+
+    positions = audit.positions(keys=stands)
+    assert {key: position["in_effect"] for key, position in positions.items()} == stands, f"SEED={SEED}"
+    assert list(audit.within()) == []
+    assert list(audit.against(sandbox.books()[book], keys=stands)) == []
+    assert set(stands.values()) == {True, False}, "the dice showed one side only"
+
+
+def _done(words: dict[str, Any], services: Any) -> bool:
+    """Whether it can be done, however often that must be tried; not after its undo (E5)."""
+    for _ in range(verbs.PATIENCE):
+        try:
+            words["do"]()
+        except services.Refused:
+            return False
+        except (services.Unavailable, services.Unknown):
+            continue
+        return True
+    raise AssertionError("it never went well")
