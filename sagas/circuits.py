@@ -42,19 +42,28 @@ def closed_for(queue: str, *, probe: datetime.timedelta) -> datetime.timedelta |
         return None if cursor.rowcount else datetime.timedelta(seconds=1)
 
 
-def failed(queue: str, saga_id: uuid.UUID) -> None:
-    """Count that a saga found the service unavailable, and open its circuit if it is one too many."""
+def failed(queue: str, saga_id: uuid.UUID, *, begun_at: datetime.datetime) -> None:
+    """Count that a saga found the service unavailable, and open its circuit if it is one too many.
+
+    An attempt that began after the circuit had opened is the one that was let through: the pause
+    doubles. One that was under way when it opened tells nothing new.
+    """
     circuit, _ = models.Circuit.objects.select_for_update().get_or_create(name=queue)
     failing = [*(known for known in circuit.failing if known != str(saga_id)), str(saga_id)][-THRESHOLD:]
     circuit.failing = failing
-    if len(failing) >= THRESHOLD or circuit.open_until is not None:
-        now = models.database_now()
-        pause = min(FIRST_PAUSE_S * 2 ** min(circuit.trips, 10), LONGEST_PAUSE_S)
-        if circuit.open_until is None or circuit.open_until <= now or circuit.trips == 0:
-            circuit.trips += 1
-        circuit.opened_at = circuit.opened_at or now
-        circuit.open_until = now + datetime.timedelta(seconds=pause)
+    now = models.database_now()
+    if circuit.opened_at is None and len(failing) >= THRESHOLD:
+        circuit.opened_at = now
+        _open(circuit, now)
+    elif circuit.opened_at is not None and begun_at > circuit.opened_at:
+        _open(circuit, now)
     circuit.save()
+
+
+def _open(circuit: models.Circuit, now: datetime.datetime) -> None:
+    pause_s = min(FIRST_PAUSE_S * 2 ** min(circuit.trips, 10), LONGEST_PAUSE_S)
+    circuit.trips += 1
+    circuit.open_until = now + datetime.timedelta(seconds=pause_s)
 
 
 def worked(queue: str) -> None:

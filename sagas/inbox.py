@@ -73,7 +73,7 @@ def remedy(signal_id: int) -> None:
     with transaction.atomic():
         signal = Signal.objects.select_for_update().get(pk=signal_id)
         now = models.database_now()
-        if signal.remedied_at or signal.wake_at is None or signal.wake_at > now + LEASE:
+        if signal.remedied_at or signal.wake_at is None:
             return
         signal.remedy_attempts += 1
         signal.wake_at = now + LEASE
@@ -95,11 +95,22 @@ def remedy(signal_id: int) -> None:
         return
     with transaction.atomic():
         locked = journal.lock(saga_id, name)
-        signal.remedied_at, signal.wake_at, signal.remedy_error = locked.now, None, ""
-        signal.save(update_fields=["remedied_at", "wake_at", "remedy_error"])
+        done = Signal.objects.filter(pk=signal.pk, remedied_at=None)
+        if not done.update(remedied_at=locked.now, wake_at=None, remedy_error=""):
+            return  # Another worker was first; undos are idempotent.
         change = Change(locked.saga, locked.now)
         change.note("signal.remedied", subject=name, actor=signal.source, data={"event_id": signal.event_id})
         change.write()
+
+
+def queue_of(signal: Signal) -> str:
+    """Where the remedy of a late callback is carried out: at the service that it is about.
+
+    Raises:
+        UnknownSaga: that version is no longer declared.
+    """
+    saga_id, name = _parse(signal.step_key)
+    return models.SagaInstance.objects.get(pk=saga_id).definition.step(name).queue
 
 
 LEASE = datetime.timedelta(seconds=60)

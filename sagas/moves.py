@@ -7,11 +7,11 @@ import datetime
 import functools
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.db.models import functions
 
 from sagas import models, transport
@@ -255,12 +255,23 @@ def attend(
     if saga.alerted_at is None:
         change.set(alerted_at=NOW)
         if declared.attention is not None:
-            declared.attention(key=saga.key)
+            _tell(declared.attention, saga.key)
         transaction.on_commit(
             functools.partial(
                 logger.error, "saga %s (%s) needs attention: %s %s", saga.pk, saga.name, why, advice
             )
         )
+
+
+def _tell(hook: Callable[..., object], key: str) -> None:
+    """Call a hook whose failure changes nothing: that a person is needed is recorded all the same."""
+    try:
+        with transaction.atomic():
+            hook(key=key)
+    except OperationalError:
+        raise
+    except Exception:
+        logger.exception("the hook that tells of a saga's need for attention met a bug")
 
 
 def resume(change: Change, step: models.StepInstance, **said: Any) -> None:
@@ -350,7 +361,8 @@ def deadline_over(step: models.StepInstance, now: datetime.datetime) -> dict[str
 
 def _speak(error: BaseException, step: models.StepInstance | None, kind: str) -> str:
     """The error's words. Those of a bug are nobody's choice: what the saga was given is struck out (A3)."""
-    text = str(error)[:500] or type(error).__name__
+    # What PostgreSQL cannot store is no reason not to record that it failed.
+    text = str(error)[:500].replace("\0", "").encode(errors="replace").decode() or type(error).__name__
     if kind != "bug":
         return text
     for secret in sorted(set(_leaves(step.saga.facts if step else {})), key=len, reverse=True):

@@ -8,17 +8,20 @@ open, and its outcome is committed after, by whoever still holds the fence (D6).
 between them is known, or is *unknown* and is asked about (U1, U2).
 """
 
+import contextlib
 import dataclasses
 import datetime
 import enum
+import json
 import logging
 import random
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 
-from sagas import circuits, definition, inbox, journal, models, moves, transport
+from sagas import circuits, definition, errors, inbox, journal, models, moves, transport
 from sagas.journal import NOW, After, Change
 from sagas.states import Direction, SagaState, StepState
 
@@ -87,6 +90,8 @@ class Attempt:
     row: models.StepInstance
     direction: Direction
     fence: int
+    begun_at: datetime.datetime
+    """By the database's clock."""
     claimed: bool = True
     """Whether the intent was written; a local step needs none, its deed and record being one."""
     doubtful: bool = False
@@ -181,7 +186,9 @@ def _claim(
     if waiting and step.ask is None:
         return _wait_over(change, row)
     if not step.remote and saga.dispatches < CRASH_SUSPICION:
-        return Attempt(step=step, row=row, direction=direction, fence=row.fence, claimed=False)
+        return Attempt(
+            step=step, row=row, direction=direction, fence=row.fence, begun_at=change.now, claimed=False
+        )
     if step.remote and (pause := circuits.closed_for(step.queue, probe=step.timeout + LEASE_MARGIN)):
         moves.wake_after(change, pause * (1 + 0.2 * random.random()))  # noqa: S311 - no secret
         change.write()
@@ -223,6 +230,7 @@ def _claim(
         row=row,
         direction=direction,
         fence=row.fence,
+        begun_at=change.now,
         doubtful=step.remote and unknown,
         only_asks=waiting,
     )
@@ -235,7 +243,8 @@ def _perform_here(locked: journal.Locked, attempt: Attempt, bearer: Bearer) -> R
         raise _Thrown(outcome)
     change = Change(locked.saga, locked.now)
     _count(change, locked.step, attempt.direction, bearer)
-    return _record(change, locked.step, attempt, outcome)
+    with _hooks_bugs_thrown():
+        return _record(change, locked.step, attempt, outcome)
 
 
 def _record_thrown(
@@ -270,7 +279,22 @@ def _record_claimed(
                 raise _Thrown(outcome)
         change = Change(locked.saga, locked.now)
         change.set_step(row, lease_until=None)
-        return _record(change, row, attempt, outcome)
+        if outcome.kind != "done":
+            return _record(change, row, attempt, outcome)
+        with _hooks_bugs_thrown():
+            return _record(change, row, attempt, outcome)
+
+
+@contextlib.contextmanager
+def _hooks_bugs_thrown() -> Iterator[None]:
+    """The saga's end is not recorded if its owner's hook fails: its last step has met a bug."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, errors.SagaError):
+        raise
+    except Exception as bug:
+        logger.error("a saga's hook met a bug: %s", type(bug).__name__, exc_info=bug)
+        raise _Thrown(Outcome(kind="bug", error=bug)) from bug
 
 
 def _count(change: Change, row: models.StepInstance, direction: Direction, bearer: Bearer) -> None:
@@ -295,15 +319,12 @@ def _call(attempt: Attempt, bearer: Bearer) -> Outcome:
         if step.ask is not None and (attempt.doubtful or attempt.only_asks):
             facts = step.ask(key=row.key)
             if facts is not None:
-                return Outcome(kind="done", facts=facts)
+                return Outcome(kind="done", facts=_facts(facts, step, row))
             if attempt.only_asks:
                 return Outcome(kind="refused", error=_NeverHappened(), clock="wait")
             doubtful = False
         facts = step.do(key=row.key, **{name: saga.facts[name] for name in step.given})
-        missing = [name for name in step.gives if name not in (facts or {})]
-        if missing:
-            return Outcome(kind="bug", error=KeyError(f"{step.name} gave no {', '.join(missing)}"))
-        return Outcome(kind="done", facts=facts)
+        return Outcome(kind="done", facts=_facts(facts, step, row))
     except bearer.interrupts as interrupted:
         return Outcome(kind=_lost(step), error=interrupted, clock="attempt")
     except Exception as error:
@@ -314,17 +335,42 @@ def _call(attempt: Attempt, bearer: Bearer) -> Outcome:
         return outcome
 
 
+def _facts(answer: Any, step: definition.Step, row: models.StepInstance) -> dict[str, Any]:
+    """A verb's answer as the row can keep it, with all that it was to give.
+
+    Raises:
+        TypeError, ValueError: it is not JSON, or not what PostgreSQL takes for it.
+        KeyError: a fact is missing that later steps ask for.
+    """
+    facts = {} if answer is None else dict(answer)
+    text = json.dumps(facts, allow_nan=False, ensure_ascii=False)
+    if "\\u0000" in text or not _is_unicode(text):
+        raise ValueError(f"{step.name} answered with characters that cannot be stored.")
+    missing = [name for name in step.gives if name not in {**(row.facts or {}), **facts}]
+    if missing:
+        raise KeyError(f"{step.name} gave no {', '.join(missing)}")
+    return facts
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _classify(
     declared: definition.Saga, step: definition.Step, attempt: Attempt, error: Exception
 ) -> Outcome:
     """Errors decide: what the declaration names, then what the database says, then it is a bug."""
     retry = declared.retry_of(step, undo=attempt.direction == Direction.BACKWARD)
-    for kind, errors in (
+    for kind, named in (
         ("refused", declared.refused),
         ("unknown", declared.unknown),
         ("transient", retry.on),
     ):
-        if isinstance(error, tuple(errors)):
+        if isinstance(error, tuple(named)):
             # A local verb was rolled back with its transaction: nothing about it is unknown.
             return Outcome(kind=kind if kind != "unknown" or step.remote else "transient", error=error)
     if isinstance(error, OperationalError | InterfaceError | MemoryError):
@@ -489,7 +535,7 @@ def _tell_circuit(saga: models.SagaInstance, attempt: Attempt, outcome: Outcome)
     if outcome.kind in ("done", "refused"):
         circuits.worked(attempt.step.queue)
     elif outcome.kind in ("transient", "unknown"):
-        circuits.failed(attempt.step.queue, saga.pk)
+        circuits.failed(attempt.step.queue, saga.pk, begun_at=attempt.begun_at)
 
 
 def _of(bearer: Bearer) -> dict[str, Any]:

@@ -8,9 +8,10 @@ import datetime
 import logging
 import uuid
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models import functions
 
-from sagas import errors, journal, models, moves, registry, transport
+from sagas import errors, inbox, journal, models, moves, registry, transport
 from sagas.journal import After, Change
 from sagas.models import SagaInstance, Signal
 from sagas.states import Direction, SagaState, StepState
@@ -84,7 +85,7 @@ def _sweep_sagas(limit: int) -> int:
     with transaction.atomic():
         due = list(
             SagaInstance.objects.select_for_update(skip_locked=True)
-            .filter(wake_at__lte=models.ClockTimestamp(), held_at=None, closed_at=None)
+            .filter(wake_at__lte=functions.Now(), held_at=None, closed_at=None)
             .order_by("wake_at")[:limit]
         )
         if not due:
@@ -96,7 +97,15 @@ def _sweep_sagas(limit: int) -> int:
         }
         echoed = dict(models.Queue.objects.values_list("name", "echoed_sent_at"))
         for saga in due:
-            _wake(saga, steps, now, echoed)
+            try:
+                with transaction.atomic():
+                    _wake(saga, steps, now, echoed)
+            except (OperationalError, InterfaceError):
+                raise
+            except Exception:
+                # One that cannot be moved, because its owner's hook fails, say, stops no other.
+                logger.exception("saga %s could not be woken; the sweep will try again", saga.pk)
+                SagaInstance.objects.filter(pk=saga.pk).update(wake_at=functions.Now() + moves.LONGEST_GRACE)
         return len(due)
 
 
@@ -215,16 +224,20 @@ def _lost(
 
 
 def _sweep_signals(limit: int) -> None:
-    due = (
-        Signal.objects.filter(wake_at__lte=models.ClockTimestamp())
-        .order_by("wake_at")
-        .values_list("pk", "step_key")[:limit]
-    )
-    for pk, step_key in due:
-        saga_id, _, name = step_key.partition(".")
-        saga = SagaInstance.objects.filter(pk=saga_id).first()
-        if saga is not None:
-            transport.send_remedy(pk, saga.definition.step(name).queue)
+    """Have the remedies tried that are due: each is sent again only after a while, and ever more seldom."""
+    sent: list[tuple[int, str]] = []
+    with transaction.atomic():
+        due = Signal.objects.select_for_update(skip_locked=True).filter(wake_at__lte=functions.Now())
+        for signal in due.order_by("wake_at")[:limit]:
+            now = models.database_now()
+            signal.wake_at = now + max(inbox.LEASE, (now - signal.received_at) / 2)
+            signal.save(update_fields=["wake_at"])
+            try:
+                sent.append((signal.pk, inbox.queue_of(signal)))
+            except errors.UnknownSaga:
+                logger.exception("callback %s cannot be remedied", signal.pk)
+    for pk, queue in sent:
+        transport.send_remedy(pk, queue)
 
 
 def _probe_queues() -> None:

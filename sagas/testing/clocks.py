@@ -25,7 +25,7 @@ def pass_time(by: datetime.timedelta, saga_id: uuid.UUID | str | None = None) ->
         parts = [_set_back(model) for model in (SagaInstance, StepInstance, Signal, Queue, Circuit)]
     updates = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(parts))
     with connection.cursor() as cursor:
-        cursor.execute(f"WITH {updates} SELECT 1", {"by": by, "saga_id": saga_id})
+        cursor.execute(f"WITH {updates} SELECT 1", {"by_s": by.total_seconds(), "saga_id": saga_id})
 
 
 def until_due() -> datetime.timedelta | None:
@@ -52,5 +52,5 @@ def _set_back(model: type[models.Model], which: str = "true") -> str:
     moments = [
         field.column for field in model._meta.concrete_fields if isinstance(field, models.DateTimeField)
     ]
-    earlier = ", ".join(f"{column} = {column} - %(by)s" for column in moments)
+    earlier = ", ".join(f"{column} = {column} - %(by_s)s * interval '1 second'" for column in moments)
     return f"UPDATE {model._meta.db_table} SET {earlier} WHERE {which}"

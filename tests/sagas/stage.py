@@ -18,11 +18,11 @@ from tests.sagas.toybox import models as toys
 from tests.sagas.toybox import verbs, witness
 
 
-def begin(saga, script="", *, key=None):
+def begin(saga, script="", *, key=None, given=None):
     """Begin a saga in the world of that script."""
     registry.add(saga)
     with transaction.atomic():
-        instance = engine.begin(saga, key=key or str(uuid.uuid4()), given={}, actor="test")
+        instance = engine.begin(saga, key=key or str(uuid.uuid4()), given=given or {}, actor="test")
         witness.direct(instance.pk, testing.answers(script))
     return instance
 

@@ -11,11 +11,11 @@ HOUR = datetime.timedelta(hours=1)
 
 
 def local(name, **rest):
-    return Step(name, verbs.make, **{"undo": verbs.unmake, "queue": "toys", **rest})
+    return Step(name, **{"do": verbs.make, "undo": verbs.unmake, "queue": "toys", **rest})
 
 
 def remote(name, **rest):
-    return Step(name, verbs.book, **{"undo": verbs.cancel, "queue": "world", "remote": True, **rest})
+    return Step(name, **{"do": verbs.book, "undo": verbs.cancel, "queue": "world", "remote": True, **rest})
 
 
 def waits(name, **rest):

@@ -1,0 +1,170 @@
+"""What verbs and hooks may answer and raise: what cannot be recorded is a bug, and a bug is shown as one."""
+
+import datetime
+
+import pytest
+
+from sagas import registry
+from tests.sagas import rules, stage
+from tests.sagas.toybox import saga as toys
+from tests.sagas.toybox import verbs
+
+ANSWERS = {
+    "a moment": {"at": datetime.datetime.now(datetime.UTC)},
+    "a number that is none": {"price": float("nan")},
+    "a character that PostgreSQL refuses": {"name": "a\0b"},
+    "half a character": {"name": "\ud800"},
+    "a list": ["no", "names"],
+    "a number": 7,
+}
+
+answers = {}
+
+
+def answer(*, key):
+    return answers[key.split(".")[0]]
+
+
+def raise_it(*, key):
+    raise answers[key.split(".")[0]]
+
+
+LOCAL = toys.saga("verb-local", toys.local("a"), toys.local("x", do=answer, undo=verbs.unmake))
+REMOTE = toys.saga("verb-remote", toys.local("a"), toys.remote("x", do=answer, undo=verbs.cancel))
+ASKED = toys.saga("verb-asked", toys.local("a"), toys.remote("x", ask=answer))
+GIVES = toys.saga("verb-gives", toys.local("a", gives=["mark"]))
+RAISES = toys.saga("verb-raises", toys.local("a"), toys.remote("x", do=raise_it))
+LOCAL_RAISES = toys.saga("verb-local-raises", toys.local("a"), toys.local("x", do=raise_it))
+
+
+def run(office, declared, script, **answer):
+    saga = stage.begin(declared, script)
+    answers[str(saga.pk)] = answer.get("answer")
+    stage.drive(office, saga)
+    assert office.bugs == []
+    return saga
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+@pytest.mark.parametrize("declared", [LOCAL, REMOTE], ids=str)
+def test_an_answer_that_cannot_be_kept_is_a_bug_of_the_verb(office, declared, what):
+    saga = run(office, declared, "", answer=ANSWERS[what])
+
+    assert (saga.state, saga.failure["kind"], saga.failure["step"]) == ("compensated", "bug", "x")
+    assert saga.steps.get(name="x").attempts == 1, "R3: a bug is not tried again"
+    rules.check(saga)
+
+
+def test_so_is_one_that_an_ask_gave(office):
+    saga = run(office, ASKED, "lose x", answer={"at": object()})
+
+    assert (saga.state, saga.failure["kind"]) == ("compensated", "bug")
+    rules.check(saga)
+
+
+def test_so_is_one_that_lacks_what_it_was_to_give(office):
+    saga = run(office, GIVES, "")
+
+    assert (saga.state, saga.failure["kind"]) == ("compensated", "bug")
+    assert "mark" in saga.failure["message"]
+
+
+ERRORS = {
+    "no more memory": (MemoryError(), "unknown", "transient"),
+    "words that PostgreSQL refuses": (RuntimeError("a\0b \ud800"), "bug", "bug"),
+    "no words": (RuntimeError(), "bug", "bug"),
+    "too many words": (RuntimeError("x" * 100_000), "bug", "bug"),
+}
+
+
+@pytest.mark.parametrize("what", ERRORS)
+def test_whatever_a_verb_raises_is_recorded(office, what):
+    error, remotely, locally = ERRORS[what]
+
+    remote = run(office, RAISES, "", answer=error)
+    local = run(office, LOCAL_RAISES, "", answer=error)
+
+    assert (remote.state, remote.failure["kind"]) == ("compensated", remotely)
+    assert (local.state, local.failure["kind"]) == ("compensated", locally)
+    assert 0 < len(remote.failure["message"]) < 600
+    assert "\0" not in remote.failure["message"]
+    for saga in (remote, local):
+        rules.check(saga)
+
+
+def test_no_fact_that_the_saga_was_given_is_told_by_a_bug(office):
+    declared = registry.add(
+        toys.saga("verb-secret", toys.remote("x", do=tell_all, given=["token"]), given=["token"])
+    )
+    saga = stage.begin(declared, given={"token": "tok_4242"})
+    stage.drive(office, saga)
+
+    told = str([saga.failure, *saga.events.values_list("data", "reason"), *saga.steps.values_list("error")])
+    assert "[given]" in told
+    assert "tok_4242" not in told, "A3"
+
+
+def tell_all(*, key, token):
+    raise KeyError(token)
+
+
+# --- Hooks ----------------------------------------------------------------------------------------
+
+
+def fall(*, key):
+    raise LookupError("no such order")
+
+
+def test_a_saga_whose_owner_cannot_complete_it_is_undone(office):
+    declared = toys.saga("hook-completed", toys.local("a"), toys.remote("b"), completed=fall)
+    saga = run(office, declared, "")
+
+    assert saga.state == "compensated"
+    assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "LookupError")
+    assert stage.books(saga) == {"a": (1, 1), "b": (1, 1)}
+
+
+def test_a_saga_whose_owner_cannot_take_it_back_needs_a_person(office):
+    declared = toys.saga("hook-compensated", toys.local("a"), toys.local("b"), compensated=fall)
+    saga = run(office, declared, "do a, fail b")
+
+    assert saga.state == "needs_attention"
+    assert "no such order" in saga.attention["why"]
+    assert stage.kinds(saga)[-2:] == ["undo.failed", "saga.attention"]
+
+
+def test_a_saga_needs_a_person_though_the_hook_that_says_so_fails(office, caplog):
+    declared = toys.saga("hook-attention", toys.remote("a"), attention=fall)
+    saga = run(office, declared, "fail a, fail undo a")
+
+    assert saga.state == "needs_attention"
+    assert "no such order" in caplog.text
+
+
+def test_a_hook_that_fails_stops_no_other_saga(office):
+    declared = toys.saga("hook-stuck", toys.local("a"), compensated=fall)
+    stuck, other = stage.begin(declared, ""), stage.begin(toys.ONE, "")
+    office.waiting.clear()
+
+    # Nothing of either was begun when their deadlines pass, and the sweep is to end them both.
+    stage.clocks.pass_time(declared.deadline)
+    sent = len(office.sent)
+    for _ in range(20):
+        stage.engine.sweep()
+        office.deliver_all()
+    stuck.refresh_from_db()
+    other.refresh_from_db()
+
+    assert (stuck.state, other.state) == ("running", "compensated")
+    assert stuck.wake_at > stage.models.database_now()
+    assert len(office.sent) - sent <= 4 + len(registry.queues()), "no storm: only probes were sent"
+
+
+def test_a_message_that_always_fails_makes_no_storm(office):
+    saga = stage.begin(toys.saga("hook-storm", toys.local("a"), compensated=fall), "")
+    stage.clocks.pass_time(saga.deadline_at - stage.models.database_now(), saga.pk)
+
+    for _ in range(50):
+        office.deliver()
+
+    assert len(office.bugs) == 2, "it was tried, sent on once by the error callback, and left to the sweep"
