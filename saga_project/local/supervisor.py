@@ -77,7 +77,10 @@ class Supervisor:
         self._run = run
         self._logs = _Logs(run / "log", verbose=verbose)
         self._groups: list[list[_Running]] = []
-        self._stop_asked = threading.Event()
+        # Plain flags: a signal's handler that sets a threading.Event while the same thread is about to
+        # wait for it never returns.
+        self._stop_asked = False
+        self._stop_asked_at = 0.0
         self._hurry = False
         run.mkdir(parents=True, exist_ok=True)
         self._lock = (run / "supervisor.pid").open("a+")
@@ -98,9 +101,11 @@ class Supervisor:
         self._logs.say("stack", text)
 
     def ask_to_stop(self, *_: object) -> None:
-        """As a signal handler too: stop; and if asked twice, do not wait for anybody."""
-        self._hurry = self._stop_asked.is_set()
-        self._stop_asked.set()
+        """As a signal handler too: stop; and if asked again, do not wait for anybody."""
+        now = time.monotonic()
+        # Two signals at once are one wish: make passes on what the whole process group gets as well.
+        self._hurry = self._stop_asked and now > self._stop_asked_at + 1
+        self._stop_asked, self._stop_asked_at = True, self._stop_asked_at or now
 
     def start(self, *programs: Program) -> None:
         """Launch them side by side, and come back when every one is ready."""
@@ -128,7 +133,7 @@ class Supervisor:
             reader = threading.Thread(target=output.extend, args=[process.stdout], daemon=True)
             reader.start()
             while process.poll() is None:
-                if self._stop_asked.wait(0.05):
+                if self._asked_within(0.05):
                     _stop(process, GENTLY, 5)
                     raise Stopped
             reader.join()
@@ -142,7 +147,7 @@ class Supervisor:
         A program that keeps ending is started less and less often, so that a broken one does not take
         the machine from the others.
         """
-        while not self._stop_asked.wait(0.2):
+        while not self._asked_within(0.2):
             now = time.monotonic()
             for running in [running for group in self._groups for running in group]:
                 if running.due_at is None and running.process.poll() is not None:
@@ -162,23 +167,15 @@ class Supervisor:
 
     def stop(self) -> None:
         """Stop everything, the last started first, each group side by side."""
-        self._stop_asked.set()
+        self._stop_asked = True
         for group in reversed(self._groups):
-            threads = [
-                threading.Thread(target=self._stop_one, args=[running])
-                for running in group
-                if running.process
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            _side_by_side(self._stop_one, group)
         self._groups.clear()
         self._record()
         self._logs.close()
 
     def _launch(self, program: Program) -> _Running:
-        if self._stop_asked.is_set():
+        if self._stop_asked:
             raise Stopped
         with self._logs.open(program.name, hush=program.hush) as log:
             log_start = log.tell()
@@ -198,8 +195,13 @@ class Supervisor:
                 raise Failed(
                     f"{name} was not ready within {running.program.patience_s:g} s.{self._logs.tail(name)}"
                 )
-            if self._stop_asked.wait(0.05):
+            if self._asked_within(0.05):
                 raise Stopped
+
+    def _asked_within(self, seconds: float) -> bool:
+        """Wait so long, and tell whether somebody has asked to stop."""
+        time.sleep(0 if self._stop_asked else seconds)
+        return self._stop_asked
 
     def _stop_one(self, running: _Running) -> None:
         _stop(running.process, running.program.stop, 20, hurried=lambda: self._hurry)

@@ -103,10 +103,13 @@ def test_the_last_started_stops_first(keeper, tmp_path):
 def test_who_is_deaf_to_the_first_signal_hears_the_last(keeper, tmp_path):
     keeper.start(program("deaf", "trap '' TERM; echo ready; while :; do sleep 0.05; done"))
     pid = supervisor.processes(tmp_path)["deaf"]
+    stopping = threading.Thread(target=keeper.stop)
     keeper.ask_to_stop()
-    keeper.ask_to_stop()  # Ctrl-C twice: in a hurry.
+    stopping.start()
 
-    keeper.stop()
+    while stopping.is_alive():  # Ctrl-C again and again: in a hurry.
+        keeper.ask_to_stop()
+        stopping.join(0.1)
 
     assert supervisor.start_of(pid) is None
 
