@@ -78,6 +78,7 @@ def test_a_stack_from_its_first_start_to_its_end(place):
     assert httpx.get(f"{env['WEB_URL']}/readyz").json()["status"] == "ok"
     assert httpx.get(f"{env['FLOWER_URL']}/workers").status_code == 200
     assert httpx.get(f"{env['WEB_URL']}/admin/login/").status_code == 200
+    assert httpx.get(f"{env['WEB_URL']}/static/admin/css/base.css").status_code == 200
 
     # Flower is for looking: what may be done is done in the admin.
     refused = httpx.post(f"{env['FLOWER_URL']}/api/worker/shutdown/payments@{stack.HOST}")
@@ -138,6 +139,24 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(place):
 
     assert refused.returncode == 1
     assert f"FLOWER_PORT={port + 1} make up" in refused.stdout
+    assert supervisor.processes(run) == {}
+
+
+def test_a_stack_that_hangs_on_a_pipe_stops_when_its_owner_is_gone(place):
+    # Even while it is still starting.
+    run, surroundings = place
+    hanging = subprocess.Popen(
+        [sys.executable, "-m", "saga_project.local.stack", "up", "--while-open"],
+        env=surroundings,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    started = eventually(lambda: supervisor.processes(run))
+
+    hanging.stdin.close()
+
+    assert hanging.wait(60) == 0
+    assert not any(supervisor.start_of(pid) for pid in started.values())
     assert supervisor.processes(run) == {}
 
 
