@@ -52,4 +52,4 @@ def access_key(step_key: str) -> str | None:
 
 def _earliest_key(at: datetime.datetime) -> uuid.UUID:
     """Lower than every key of version 7 that was made at that time or later."""
-    return uuid.UUID(int=int(at.timestamp() * 1000) << 80)
+    return uuid.UUID(int=max(0, int(at.timestamp() * 1000)) << 80)

@@ -96,6 +96,8 @@ class Text(serializers.CharField):
             self.fail("invalid")
         if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in data):
             self.fail("control")
+        if len(data) > (self.max_length or 0):
+            self.fail("max_length")  # Spaces around it count too, so that the schema can say so.
         return super().to_internal_value(data)
 
 

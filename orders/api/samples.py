@@ -80,12 +80,13 @@ ORDER: dict[str, Any] = {
     "updated_at": AT,
 }
 
-STREAM = (
-    "retry: 2000\n\n"
-    'id: 811\nevent: step\ndata: {"at":"2026-11-23T12:00:00.000000Z","step":"take-payment",'
-    '"from":"running","to":"done","attempt":1}\n\n'
-    'id: 830\nevent: order\ndata: {"at":"2026-11-23T12:00:09.000000Z","status":"fulfilled"}\n\n'
-)
+STREAM = {
+    "id": "811",
+    "event": "step",
+    "data": (
+        '{"at":"2026-11-23T12:00:00.000000Z","step":"take-payment","from":"running","to":"done","attempt":1}'
+    ),
+}
 
 ANSWERS: dict[str, Any] = {
     "Order": ORDER,

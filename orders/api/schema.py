@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from drf_spectacular import extensions, generators, utils
-from drf_spectacular.types import OpenApiTypes
 
 from orders import webhooks
-from orders.api import keys, problems, samples, shapes
+from orders.api import fields, keys, problems, samples, shapes
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -42,6 +41,21 @@ class TokenScheme(extensions.OpenApiAuthenticationExtension):  # type: ignore[no
             "name": "Authorization",
             "description": "`Token ` and the secret of a token, such as `Token ord_...`.",
         }
+
+
+class TextPattern(extensions.OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-call]
+    """What `fields.Text` takes, to the letter."""
+
+    target_class = "orders.api.fields.Text"
+
+    def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
+        """A string with something to see in it, if it must have something, and no control characters."""
+        field: fields.Text = self.target
+        any_sign = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]"
+        seen = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029\s]"
+        pattern = f"^{any_sign}*$" if field.allow_blank else f"^{any_sign}*{seen}{any_sign}*$"
+        least = {} if field.allow_blank else {"minLength": 1}
+        return {"type": "string", **least, "maxLength": field.max_length, "pattern": pattern}
 
 
 def operation(
@@ -162,12 +176,10 @@ STREAM = object()
 def answer_of(answer: Any, status: int) -> Any:
     """The answer with its example, if it has one."""
     if answer is STREAM:
-        example = utils.OpenApiExample("Transitions", value=samples.STREAM, media_type="text/event-stream")
-        return utils.OpenApiResponse(
-            OpenApiTypes.STR,
-            "One message per transition: `id`, `event` (`step` or `order`), `data`.",
-            [example],
+        example = utils.OpenApiExample(
+            "Transition", value=samples.STREAM, media_type="text/event-stream", response_only=True
         )
+        return utils.OpenApiResponse(shapes.StreamMessage, "One message per transition.", [example])
     if answer is None:
         return utils.OpenApiResponse(description=NOTHING[status])
     name = answer.__name__
@@ -205,6 +217,7 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
         # A problem may say more than its common members, and so may what others send us.
         if schema.get("type") == "object" and name not in OPEN and "additionalProperties" not in schema:
             schema["additionalProperties"] = False
+    schemas["Payment"] |= PAYMENT
     result["components"] |= {"headers": HEADERS, "examples": {}}
     for path, methods in result["paths"].items():
         for method, described in methods.items():
@@ -233,6 +246,17 @@ def _tidy(part: Any, examples: dict[str, Any]) -> None:
         for item in part.values():
             _tidy(item, examples)
 
+
+PAYMENT = {
+    "oneOf": [
+        {
+            "required": ["method", "token"],
+            "properties": {"method": {"const": "card"}, "token": {"type": "string"}},
+        },
+        {"required": ["method"], "properties": {"method": {"const": "pix"}, "token": False}},
+    ]
+}
+"""A card is paid with its token; a PIX has none."""
 
 OPEN = {"Problem", "CallbackBody"}
 
@@ -299,6 +323,8 @@ LINKS = {
         | _link("listSagaEvents", "saga_id", "$response.body#/saga/id")
         | _link("compensateSaga", "saga_id", "$response.body#/saga/id")
         | _link("retrySaga", "saga_id", "$response.body#/saga/id")
+        | _link("resolveSaga", "saga_id", "$response.body#/saga/id")
+        | _link("followOrder", "order_id", "$response.body#/id")
     },
     "createWebhookEndpoint": {
         "201": _link("getWebhookEndpoint", "endpoint_id", "$response.body#/id")

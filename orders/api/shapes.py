@@ -145,6 +145,21 @@ class CancelledOrder(Order):
     )
 
 
+class StreamMessage(Shape):
+    """One transition of an order's saga, as a server-sent event."""
+
+    id = serializers.CharField(help_text="To be sent as `Last-Event-ID` when coming back.")
+    event = serializers.ChoiceField(["step", "order"], help_text="What moved.")
+    more: ClassVar = {
+        "data": serializers.CharField(
+            help_text=(
+                "JSON: `at`, and of a step `step`, `from`, `to`, `attempt`, of the order its `status`; with"
+                " `error` (`kind`, `message`) where something went wrong."
+            )
+        )
+    }
+
+
 class Product(Shape):
     """What may be ordered."""
 

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 from django import http
+from django.conf import settings
 from django.db import connection
 from rest_framework.request import Request
 
@@ -17,10 +18,6 @@ from sagas import states
 
 RETRY_MS = 2000
 """What a client that was cut off waits before it comes back."""
-
-LONGEST_S = 10 * 60
-"""A stream ends after this; its client comes back with `Last-Event-ID` and misses nothing. So a process
-that is to be replaced is not kept waiting for ever, and a client that is long gone is noticed."""
 
 LONGEST_WAIT_S = 30
 READ = 200
@@ -77,7 +74,7 @@ def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
 
 def wait_for_end(saga_id: uuid.UUID, seconds: int) -> None:
     """Return when the saga has ended, or the time is up, or nobody else may wait here."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + min(seconds, settings.FOLLOWERS_STAY.total_seconds())
     live = saga_models.SagaInstance.objects.filter(pk=saga_id, finished_at=None)
     with contextlib.suppress(following.Full), following.hub.watch(saga_id) as watch:
         while live.exists() and (left := until - time.monotonic()) > 0:
@@ -91,7 +88,7 @@ def _chunks(saga_id: uuid.UUID, watch: following.Watch, after: int) -> Generator
     and "all that are higher than the last one sent" misses none and repeats none (D7).
     """
     yield f"retry: {RETRY_MS}\n\n".encode()
-    until = time.monotonic() + LONGEST_S
+    until = time.monotonic() + settings.FOLLOWERS_STAY.total_seconds()
     while time.monotonic() < until:
         while events := _read(saga_id, after):
             for event in events:
@@ -99,7 +96,7 @@ def _chunks(saga_id: uuid.UUID, watch: following.Watch, after: int) -> Generator
                 yield _message(event)
                 if not event.subject and event.to_state in states.FINAL:
                     return
-        if not watch.wait():
+        if not watch.wait(until - time.monotonic()):
             following.hub.renew(saga_id)
             # Nothing happens here: the connection to the database is of more use to others.
             connection.close()

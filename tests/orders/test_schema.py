@@ -1,0 +1,132 @@
+"""The description of the API is complete, true and committed."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import yaml
+from django.core import management
+from django.test import Client
+
+from inventory import services as inventory
+from orders import models
+from orders.api import problems, schema
+from tests.orders import fuzz_hooks, live
+from tests.orders.conftest import Api, member
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = pathlib.Path(__file__).parent
+
+
+def test_the_committed_description_is_the_one_that_is_served(tmp_path: pathlib.Path) -> None:
+    fresh = tmp_path / "openapi.yaml"
+    management.call_command("spectacular", file=str(fresh), fail_on_warn=True, validate=True)
+
+    committed = (ROOT / "docs" / "openapi.yaml").read_text()
+    assert committed == fresh.read_text(), "run: make openapi"
+    assert yaml.safe_load(committed) == yaml.safe_load(Client().get("/api/schema?format=yaml").content)
+
+
+def test_it_is_served_as_json_and_need_not_be_sent_twice() -> None:
+    first = Client().get("/api/schema")
+
+    assert first["Content-Type"] == "application/json"
+    assert first.json()["openapi"].startswith("3.1")
+    again = Client().get("/api/schema", headers={"If-None-Match": first["ETag"]})
+    assert again.status_code == 304
+
+
+def test_every_address_of_the_api_is_described() -> None:
+    from orders.api import urls
+
+    described = set(schema.document()["paths"])
+    there = {
+        "/api/v1/" + re.sub(r"<\w+:(\w+)>", r"{\1}", str(pattern.pattern)) for pattern in urls.urlpatterns
+    }
+    assert there == described
+
+
+def test_every_operation_names_its_errors_with_an_example_each() -> None:
+    for path, methods in schema.document()["paths"].items():
+        for method, described in methods.items():
+            failures = {status for status in described["responses"] if status >= "400"}
+            assert {"400", "406", "500", "503"} <= failures, (method, path)
+            for status in failures:
+                (media,) = described["responses"][status]["content"].items()
+                assert media[0] == problems.MEDIA_TYPE
+                assert media[1]["examples"]
+
+
+@pytest.mark.django_db
+def test_examples_are_what_they_are_examples_of(ana: Api) -> None:
+    import jsonschema
+
+    document = schema.document()
+    for methods in document["paths"].values():
+        for described in methods.values():
+            contents = [answer.get("content", {}) for answer in described["responses"].values()]
+            contents.append(described.get("requestBody", {}).get("content", {}))
+            for content in contents:
+                for media in content.values():
+                    for example in media.get("examples", {}).values():
+                        name = example["$ref"].rpartition("/")[2]
+                        value = document["components"]["examples"][name]["value"]
+                        jsonschema.validate(value, {**media["schema"], "components": document["components"]})
+
+
+@pytest.fixture
+def olga(db: None) -> Api:
+    """Somebody who may do everything, and a full catalogue."""
+    for sku in fuzz_hooks.SKUS:
+        inventory.introduce(sku=sku, name=sku, price={"amount": 100, "currency": "BRL"}, quantity=10**6)
+    return member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.django_db(transaction=True)
+def test_a_live_server_does_what_the_description_says(environment: dict[str, str], olga: Api) -> None:
+    """Every operation, with every check: `make fuzz` does the same for longer."""
+    brisk = {
+        "API_RATE": "1000000",
+        "STRANGERS_RATE": "1000000",
+        "FOLLOWERS_STAY": "500ms",
+        "WEBHOOKS_TO_PRIVATE_ADDRESSES": "0",
+    }
+    with live.web(environment, **brisk) as web:
+        answer = fuzz(web.url, olga.secret)
+
+    assert answer.returncode == 0, answer.stdout[-20_000:]
+
+
+def fuzz(url: str, secret: str) -> subprocess.CompletedProcess[str]:
+    """Let schemathesis loose on the server."""
+    more: dict[str, Any] = {"SCHEMATHESIS_HOOKS": "tests.orders.fuzz_hooks"}
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "--config-file",
+            str(HERE / "schemathesis.toml"),
+            "run",
+            str(ROOT / "docs" / "openapi.yaml"),
+            f"--url={url}",
+            f"--header=Authorization: Token {secret}",
+            "--checks=all",
+            f"--max-examples={os.environ.get('FUZZ_EXAMPLES', '8')}",
+            f"--seed={os.environ.get('FUZZ_SEED', '1')}",
+            "--no-color",
+            "--continue-on-failure",
+            "--workers=1",
+            "--no-shrink",
+        ],
+        cwd=ROOT,
+        env={**os.environ, **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
