@@ -9,3 +9,4 @@ INSTALLED_APPS = [
     "benchmarks.shop",
 ]
 ROOT_URLCONF = "benchmarks.urls"
+SAGAS_ROLES_SEE: list[str] = []
