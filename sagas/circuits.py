@@ -2,7 +2,8 @@
 
 A service's circuit opens when several sagas in a row, all of them different, found it unavailable
 and none found it working. While it is open its remote steps are put off without counting an
-attempt. When its time is over one attempt is let through; that one decides.
+attempt. When its time is over one attempt is let through; that one decides. What it costs is not
+held against its saga's budget: only deadlines end what waits for a provider that is out.
 """
 
 import datetime
@@ -40,6 +41,11 @@ def closed_for(queue: str, *, probe: datetime.timedelta) -> datetime.timedelta |
             [probe.total_seconds(), queue],
         )
         return None if cursor.rowcount else datetime.timedelta(seconds=1)
+
+
+def is_open(queue: str) -> bool:
+    """Whether there is an outage: then it is no saga's own failure to find the service unavailable."""
+    return models.Circuit.objects.filter(name=queue, opened_at__isnull=False).exists()
 
 
 def failed(queue: str, saga_id: uuid.UUID, *, begun_at: datetime.datetime) -> None:

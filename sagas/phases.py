@@ -468,12 +468,18 @@ def _record_failure(change: Change, row: models.StepInstance, attempt: Attempt, 
             return _wait(change, row, step.wait)
         failure["clock"] = "wait"
     elif outcome.kind in ("transient", "unknown"):
-        if not moves.budget_spent(change, row):
+        if not moves.budget_spent(change, row) or _outage(change, row, step):
             return _again(change, row, retry, outcome, failure)
         if moves.out_of_time(change, row):
             failure["clock"] = "budget"
     happened = outcome.kind == "unknown" or (outcome.kind == "bug" and step.remote)
     return _failed(change, row, failure, unknown=outcome.kind == "unknown", provable=not happened)
+
+
+def _outage(change: Change, row: models.StepInstance, step: definition.Step) -> bool:
+    """Whether everybody finds the provider unavailable, so that this saga's budget is not to blame (R4)."""
+    forward = change.saga.direction == Direction.FORWARD
+    return step.remote and circuits.is_open(step.queue) and not (forward and moves.out_of_time(change, row))
 
 
 def _again(
@@ -510,7 +516,8 @@ def _record_undo(change: Change, row: models.StepInstance, attempt: Attempt, out
     change.set_step(row, error=failure)
     if row.state != StepState.UNDOING:
         change.move_step(row, StepState.UNDOING, "undo.started", attempt=row.undo_attempts)
-    if outcome.kind in ("transient", "unknown") and not moves.budget_spent(change, row):
+    passing = outcome.kind in ("transient", "unknown")
+    if passing and (not moves.budget_spent(change, row) or _outage(change, row, step)):
         pause = retry.pause(attempt=row.undo_attempts, chance=random.random())  # noqa: S311 - no secret
         change.note("undo.retry", subject=row.name, attempt=row.undo_attempts, data=failure)
         moves.wake_after(change, pause)
