@@ -229,9 +229,12 @@ def _is_news(row: models.Payment, charge: gateway.Charge) -> bool:
     return said > known
 
 
+_WITHDRAWN = (Status.CANCELLED, Status.EXPIRED)
+
+
 def _differences(row: models.Payment, charge: gateway.Charge, source: str) -> Iterable[models.Operation]:
     accepted = row.status == Status.REQUESTED and charge.status not in (Status.DECLINED, Status.VOIDED)
-    withdrawn = charge.status in (Status.CANCELLED, Status.EXPIRED) and row.status != charge.status
+    withdrawn = charge.status in _WITHDRAWN and row.status not in _WITHDRAWN
     amounts = {
         Kind.CHARGE: charge.amount if accepted else 0,
         Kind.CAPTURE: charge.captured - row.captured,

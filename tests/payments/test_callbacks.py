@@ -96,6 +96,15 @@ def test_an_expiry_is_a_refusal(sandbox):
     assert models.Payment.objects.get().status == models.Status.EXPIRED
 
 
+def test_what_expired_is_withdrawn_once_though_the_bank_cancels_it_too(sandbox):
+    payers.charge(KEY, payers.PIX)
+    for status in ("expired", "cancelled"):
+        services.record_callback(callback=payers.callback(sandbox, KEY, "pix.expired", status=status))
+
+    assert models.Payment.objects.get().status == models.Status.CANCELLED
+    assert models.Operation.objects.filter(kind=models.Kind.CANCEL).count() == 1
+
+
 def test_money_of_which_we_know_nothing_is_written_down(sandbox):
     payers.charge("theirs.take-payment")
     models_before = models.Payment.objects.get()
