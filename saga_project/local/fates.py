@@ -42,6 +42,9 @@ class Fate:
     meddle: str = ""
     """What the customer does meanwhile: pays late, cancels ..."""
 
+    takes_long: bool = False
+    """Nobody waits for its end before the crowd comes."""
+
 
 ALL_UNDONE = ("undone", "undone", "undone", "undone")
 
@@ -92,7 +95,13 @@ FATES = [
         ends=("cancelled",),
     ),
     Fate(name="delivery fails", postal_code="99999-002", steps=ALL_UNDONE, ends=("cancelled",)),
-    Fate(name="carrier never reports", postal_code="99999-003", steps=ALL_UNDONE, ends=("cancelled",)),
+    Fate(
+        name="carrier never reports",
+        postal_code="99999-003",
+        steps=ALL_UNDONE,
+        ends=("cancelled",),
+        takes_long=True,
+    ),
     Fate(
         name="customer cancels in flight",
         postal_code="99999-003",

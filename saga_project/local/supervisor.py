@@ -57,7 +57,8 @@ class Program:
     hush: str | None = None
     """Lines that this expression finds something in stay in the log; the terminal is spared them."""
 
-    patience_s: float = 60
+    patience_s: float = 120
+    """Long, for a slow machine: whoever fails does so long before, by ending."""
 
 
 @dataclasses.dataclass
