@@ -1,6 +1,7 @@
 """What the documentation says is so: its links lead somewhere, its code runs, its tables are the code's."""
 
 import ast
+import itertools
 import pathlib
 import re
 import shlex
@@ -17,6 +18,7 @@ from django.core import management
 from django.db import connection
 
 from orders import tokens
+from saga_project.local import fates
 from sagas import circuits, definition, lifecycle, models, moves, phases, registry, sweeping, transport
 from sagas.states import SagaState
 from sagas.testing import post
@@ -97,6 +99,18 @@ def test_the_changelog_begins_with_this_version() -> None:
 
     assert newest is not None
     assert newest[1] == project["version"]
+
+
+def test_the_demo_holds_each_fate_to_what_the_readme_shows() -> None:
+    (shown,) = blocks(README, "text")
+    head, *rows = shown.splitlines()
+    places = [head.index(word) for word in head.split()]
+    told = {fate.name: [*fate.steps, *fate.ends] for fate in fates.FATES}
+    words = {"✓ done": "done", "↶ undone": "undone", "✗ failed": "failed", "! refused": "stuck", "": "-"}
+
+    for row in rows:
+        name, *cells = [row[a:b].strip() for a, b in itertools.pairwise([*places, None])]
+        assert [words.get(cell, cell) for cell in cells] == told[name]
 
 
 def test_every_guarantee_names_a_test_that_exists() -> None:
@@ -236,7 +250,7 @@ def test_the_readmes_requests_are_answered_as_it_says(live_server: Any) -> None:
 
 def curl(line: str) -> httpx.Response:
     """What curl would get: the test must run where there is none."""
-    words = iter(shlex.split(line.replace("\\\n", " "))[1:])
+    words = iter(shlex.split(line.partition(" | ")[0].replace("\\\n", " "))[1:])
     url, headers, body = "", {}, None
     for word in words:
         match word:
