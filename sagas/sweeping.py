@@ -25,7 +25,8 @@ PROBE_EVERY = datetime.timedelta(seconds=5)
 LONGEST_PROBE_PAUSE = datetime.timedelta(seconds=60)
 
 PATIENCE = datetime.timedelta(minutes=15)
-"""After this long a message counts as lost even if no probe says so: probes may be lost too."""
+"""After this long a message counts as lost even if no probe says so: probes may be lost too. Twice as
+long after each time that it was sent again in vain: nobody may be there to take it."""
 
 ENGINE_QUEUE = "sagas"
 """Where the engine's own tasks go."""
@@ -220,7 +221,8 @@ def _lost(
 ) -> bool:
     """Whether the message that should be under way is gone, and not merely queued."""
     echo = echoed.get(moves.queue_of(saga))
-    return (echo is not None and echo > dispatched_at) or now - dispatched_at > PATIENCE
+    patience = PATIENCE * 2 ** min(max(saga.dispatches - 1, 0), 6)
+    return (echo is not None and echo > dispatched_at) or now - dispatched_at > patience
 
 
 def _sweep_signals(limit: int) -> None:
@@ -263,6 +265,8 @@ def _probe_queues() -> None:
 def _probe_due(queue: models.Queue, now: datetime.datetime) -> bool:
     if queue.probed_at is None:
         return True
-    silent = now - (queue.echoed_at or queue.probed_at)
-    pause = min(max(PROBE_EVERY, silent / 2), LONGEST_PROBE_PAUSE)
+    if queue.echoed_at is None:
+        pause = LONGEST_PROBE_PAUSE  # Nobody has ever answered: no worker may have been started yet.
+    else:
+        pause = min(max(PROBE_EVERY, (now - queue.echoed_at) / 2), LONGEST_PROBE_PAUSE)
     return now - queue.probed_at >= pause

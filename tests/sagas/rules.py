@@ -122,3 +122,13 @@ def effects_balance(saga, steps, books):
         assert not left, f"T5: {left} was never undone"
         begun = {step.state for step in steps if step.attempts and saga.definition.steps[step.position].undo}
         assert begun <= {"undone"}, f"T5: {begun}"
+
+
+def snapshot(saga):
+    """Everything that is written of a saga, to see whether something changed."""
+    saga.refresh_from_db()
+    return (
+        models.SagaInstance.objects.filter(pk=saga.pk).values().get(),
+        list(models.StepInstance.objects.filter(saga=saga).order_by("position").values()),
+        list(saga.events.order_by("id").values()),
+    )

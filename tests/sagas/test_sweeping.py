@@ -1,0 +1,247 @@
+"""The sweep: what is lost is sent again, what merely waits its turn is not, and nothing is sent too often."""
+
+import datetime
+
+import pytest
+
+from sagas import engine, models, moves
+from sagas.testing import clocks, post
+from tests.sagas import rules, stage
+from tests.sagas.toybox import saga as toys
+from tests.sagas.toybox import witness
+
+SECOND = datetime.timedelta(seconds=1)
+MINUTE = datetime.timedelta(minutes=1)
+HOUR = datetime.timedelta(hours=1)
+
+
+def legs(office, saga):
+    """The messages ever sent for a saga's steps."""
+    return [m for m in office.sent if isinstance(m, post.Leg) and m.errand.saga_id == saga.pk]
+
+
+def sweep_for(span, every):
+    for _ in range(round(span / every)):
+        clocks.pass_time(every)
+        engine.sweep()
+
+
+def test_a_backlog_is_no_loss(office):
+    """The workers are away for an hour, far longer than any lease and any grace."""
+    sagas = [stage.begin(toys.MIXED) for _ in range(5)]
+
+    sweep_for(HOUR, every=30 * SECOND)
+    sent_meanwhile = [len(legs(office, saga)) for saga in sagas]
+    stage.drive(office, *sagas, rounds=2000)
+
+    assert max(sent_meanwhile) <= 5, "no message storm"
+    for saga in sagas:
+        assert saga.state == "completed"
+        assert witness.lines(saga.pk) == ["do a", "do b", "do c", "do d"], "each step is performed once"
+        assert len(legs(office, saga)) <= 5 + 8
+        rules.check(saga)
+
+
+def test_a_long_backlog_is_sent_ever_more_seldom(office):
+    saga = stage.begin(toys.LOCAL)
+
+    sweep_for(24 * HOUR, every=15 * MINUTE)
+
+    assert 3 <= len(legs(office, saga)) <= 9, "doubling, not every quarter of an hour"
+
+
+def test_a_lost_message_is_sent_again_once_a_probe_has_overtaken_it(office):
+    saga = stage.begin(toys.LOCAL)
+    office.waiting.clear()
+
+    sweep_for(MINUTE, every=5 * SECOND)
+    assert legs(office, saga)[1:] == [], "nobody has shown that it is lost"
+
+    for _ in range(6):
+        office.deliver_all()
+        sweep_for(5 * SECOND, every=5 * SECOND)
+    saga.refresh_from_db()
+
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+def test_a_broker_that_forgot_everything_costs_only_time(office):
+    sagas = [stage.begin(toys.MIXED, script) for script in ["", "fail c", "lose b", "lose d"]]
+    for _ in range(7):
+        office.deliver()
+
+    office.waiting.clear()
+    stage.drive(office, *sagas)
+
+    assert [saga.state for saga in sagas] == ["completed", "compensated", "completed", "completed"]
+    for saga in sagas:
+        rules.check(saga)
+
+
+def test_a_chain_that_is_under_way_is_left_alone(office):
+    saga = stage.begin(toys.LOCAL)
+    office.deliver()
+
+    for _ in range(10):
+        engine.sweep()
+
+    assert [m.errand.epoch for m in legs(office, saga)] == [1, 1]
+    stage.drive(office, saga)
+    assert saga.epoch == 1
+
+
+def test_each_sending_in_vain_waits_longer_than_the_one_before():
+    assert [moves.grace(n) / moves.grace() for n in (1, 2, 3, 4)] == [1, 2, 4, 8]
+    assert moves.grace(10_000) == moves.LONGEST_GRACE
+
+
+def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(office):
+    sagas = [stage.begin(toys.ONE) for _ in range(5)]
+    office.waiting.clear()
+    models.SagaInstance.objects.update(dispatched_at=None)
+    clocks.pass_time(MINUTE)
+
+    assert engine.sweep(limit=3) == 3
+    assert engine.sweep(limit=3) == 2
+    assert engine.sweep(limit=3) == 0
+    assert [m.errand.saga_id for m in legs_of_all(office)[5:]] == [saga.pk for saga in sagas]
+
+
+def legs_of_all(office):
+    return [m for m in office.sent if isinstance(m, post.Leg)]
+
+
+def test_a_sweep_leaves_alone_what_is_held_or_closed_or_has_ended(office):
+    held, closed, over = (
+        stage.begin(toys.ONE),
+        stage.begin(toys.REMOTE, "fail a, fail undo a"),
+        stage.begin(toys.ONE),
+    )
+    engine.hold(held.pk, actor="operator", reason="let me see")
+    for _ in range(9):
+        office.deliver()
+    engine.close(closed.pk, actor="operator", reason="settled by hand")
+    office.waiting.clear()
+
+    clocks.pass_time(HOUR)
+    before = [rules.snapshot(saga) for saga in (held, closed, over)]
+    engine.sweep()
+
+    assert [rules.snapshot(saga) for saga in (held, closed, over)] == before
+    assert over.state == "completed"
+
+
+def test_a_version_that_is_gone_stops_no_other(office):
+    gone, other = stage.begin(toys.LOCAL), stage.begin(toys.LOCAL)
+    models.SagaInstance.objects.filter(pk=gone.pk).update(version=99)
+    office.waiting.clear()
+    models.SagaInstance.objects.update(dispatched_at=None)
+    clocks.pass_time(MINUTE)
+
+    stage.drive(office, other)
+
+    gone.refresh_from_db()
+    assert (gone.state, other.state) == ("running", "completed")
+    assert gone.wake_at > models.database_now()
+
+
+# --- Probes ---------------------------------------------------------------------------------------
+
+
+def probes(office):
+    return [m for m in office.sent if isinstance(m, post.Probe) and m.queue == "toys"]
+
+
+def test_probes_come_ever_more_seldom_while_nobody_answers(office):
+    sweep_for(10 * MINUTE, every=5 * SECOND)
+    before_any_answer = len(probes(office))
+    office.deliver_all()
+    sweep_for(10 * MINUTE, every=5 * SECOND)
+
+    assert before_any_answer == 10
+    assert 10 <= len(probes(office)) - before_any_answer <= 20, "once a minute in the end"
+
+
+def test_a_late_probe_does_not_undo_what_a_newer_one_said(office):
+    engine.sweep()
+    queue = models.Queue.objects.get(name="toys")
+    engine.echo("toys", queue.probed_at)
+    engine.echo("toys", queue.probed_at - HOUR)
+
+    assert models.Queue.objects.get(name="toys").echoed_sent_at == queue.probed_at
+    assert models.Queue.objects.get(name="toys").lag(models.database_now()) == datetime.timedelta(0)
+
+
+# --- Time -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("script", ["do a, 2x flake b", "do a, lose b, flake b"])
+def test_a_budget_of_time_ends_a_step_as_a_budget_of_attempts_does(office, script):
+    pauses = toys.Retry(on=[toys.verbs.Unavailable], attempts=99, first=MINUTE, factor=1, jitter=0)
+    declared = toys.saga("toy-budget", toys.remote("a"), toys.remote("b", budget=90 * SECOND), retry=pauses)
+    saga = stage.begin(declared, script + ", 99x flake b")
+
+    stage.drive(office, saga)
+
+    assert saga.state == "compensated"
+    assert saga.failure["clock"] == "budget"
+    assert saga.steps.get(name="b").attempts == 3
+    rules.check(saga)
+
+
+def test_a_wait_that_ran_out_says_so_whoever_was_asked(office):
+    waited = stage.begin(toys.BLIND_WAIT, "begin w")
+    asked = stage.begin(toys.WAIT, "begin w, 999x flake ask w")
+    office.deliver_all()
+
+    clocks.pass_time(HOUR)
+    stage.drive(office, waited, asked)
+
+    assert (waited.failure["clock"], asked.failure["clock"]) == ("wait", "wait")
+
+
+def test_a_retry_pauses_as_its_policy_says(office):
+    pauses = toys.Retry(on=[toys.verbs.Unavailable], attempts=4, first=MINUTE, cap=HOUR, jitter=0)
+    saga = stage.begin(toys.saga("toy-pauses", toys.remote("a"), retry=pauses), "3x flake a")
+
+    paused = []
+    for _ in range(3):
+        office.deliver_all()
+        paused.append(round(clocks.until_due() / MINUTE))
+        clocks.skip()
+        engine.sweep()
+    stage.drive(office, saga)
+
+    assert paused == [1, 2, 4]
+    assert saga.state == "completed"
+
+
+def test_a_stray_message_does_not_shorten_a_pause(office):
+    pauses = toys.Retry(on=[toys.verbs.Unavailable], attempts=4, first=MINUTE)
+    saga = stage.begin(toys.saga("toy-stray", toys.remote("a"), retry=pauses), "flake a")
+    message = office.waiting[0]
+    office.deliver_all()
+
+    office.carry_out(message)
+    office.carry_out(post.TakeUp(saga_id=saga.pk, epoch=1))
+    office.deliver_all()
+
+    assert witness.lines(saga.pk) == ["flake a"]
+
+
+def test_what_needs_a_person_is_tried_again_by_itself_where_that_may_help(office):
+    refused = stage.begin(toys.REMOTE, "fail a, fail undo a")
+    flaky = stage.begin(toys.REMOTE, "fail a, 4x flake undo a")
+    stage.drive(office, refused, flaky)
+    assert (refused.state, flaky.state) == ("needs_attention", "needs_attention")
+
+    clocks.pass_time(toys.REMOTE.resume_every)
+    engine.sweep()
+    office.deliver_all()
+
+    refused.refresh_from_db()
+    flaky.refresh_from_db()
+    assert (refused.state, flaky.state) == ("needs_attention", "compensated")
+    assert refused.wake_at is None, "a refusal does not change by itself"
+    rules.check(flaky)
