@@ -1,0 +1,243 @@
+"""Callbacks: stored first, matched once, kept whatever becomes of them; a late one is remedied (M3)."""
+
+import datetime
+
+import pytest
+
+from sagas import engine, models
+from sagas.testing import clocks, post
+from tests.sagas import rules, stage
+from tests.sagas.toybox import saga as toys
+from tests.sagas.toybox import witness
+
+PAID = {"settled": True}
+HOUR = datetime.timedelta(hours=1)
+
+
+def tell(saga, event_id="1", **what):
+    key = what.pop("key", f"{saga.pk}.w")
+    return engine.receive(
+        source="world", event_id=event_id, key=key, kind="paid", **(what or {"facts": PAID})
+    )
+
+
+def waiting(office, script="begin w", declared=toys.BLIND_WAIT):
+    saga = stage.begin(declared, script)
+    office.deliver_all()
+    return saga
+
+
+def given_up(office, script="begin w"):
+    saga = waiting(office, script)
+    engine.cancel(saga.pk, actor="customer", reason="too slow")
+    stage.drive(office, saga)
+    assert saga.state == "compensated"
+    return saga
+
+
+def test_a_callback_ends_the_wait_and_says_who_said_so(office):
+    saga = waiting(office)
+
+    signal = tell(saga, facts={"settled": True, "receipt": 7})
+    stage.drive(office, saga)
+
+    assert (signal.fate, saga.state) == ("applied", "completed")
+    assert saga.steps.get(name="w").facts == {"settled": True, "receipt": 7}
+    assert saga.events.get(kind="signal.applied").actor == "world"
+    rules.check(saga)
+
+
+def test_the_same_callback_a_second_time_changes_nothing(office):
+    saga = waiting(office)
+
+    first = tell(saga)
+    before = rules.snapshot(saga)
+    second = tell(saga)
+
+    assert first.pk == second.pk
+    assert rules.snapshot(saga) == before
+
+
+def test_one_that_tells_of_no_end_is_kept_and_the_wait_goes_on(office):
+    saga = waiting(office)
+
+    signal = tell(saga, facts={"settled": False, "status": "in transit"})
+    saga.refresh_from_db()
+
+    step = saga.steps.get(name="w")
+    assert (signal.fate, step.state, step.facts["status"]) == ("applied", "waiting", "in transit")
+
+
+@pytest.mark.parametrize(
+    "key", ["", "nothing", "0199c2e0-0000-7000-8000-000000000000.w", "not-a-uuid.w", "x" * 500]
+)
+def test_one_that_is_about_nothing_of_ours_is_kept_too(rows, key):
+    signal = engine.receive(source="world", event_id="1", key=key, facts=PAID)
+
+    assert signal.fate == "unmatched"
+    assert models.Signal.objects.get().step_key == key[:100]
+
+
+def test_one_for_a_step_that_this_saga_lacks_is_unmatched(office):
+    saga = waiting(office)
+
+    assert tell(saga, key=f"{saga.pk}.z").fate == "unmatched"
+
+
+def test_one_that_comes_early_is_taken_up_when_its_step_waits(office):
+    saga = stage.begin(toys.BLIND_WAIT, "begin w")
+
+    early = tell(saga)
+    stage.drive(office, saga)
+
+    early.refresh_from_db()
+    assert (early.fate, saga.state) == ("applied", "completed")
+    rules.check(saga)
+
+
+def test_one_that_was_never_needed_is_noted_in_the_end(office):
+    saga = stage.begin(toys.BLIND_WAIT, "do w")
+
+    early = tell(saga)
+    stage.drive(office, saga)
+
+    early.refresh_from_db()
+    assert early.fate == "noted"
+    assert early.matched_at is not None
+
+
+def test_one_that_comes_while_a_person_is_wanted_settles_it(office):
+    saga = stage.begin(toys.LATE_WAIT, "begin r, 9x begin ask r")
+    office.deliver_all()
+    clocks.pass_time(HOUR)
+    stage.drive(office, saga)
+    assert saga.state == "needs_attention"
+
+    tell(saga, key=f"{saga.pk}.r")
+    saga.refresh_from_db()
+
+    assert (saga.state, saga.attention) == ("completed", None)
+    rules.check(saga)
+
+
+# --- Too late -------------------------------------------------------------------------------------
+
+
+def test_one_that_comes_too_late_is_undone_once_more(office):
+    saga = given_up(office)
+    undone = witness.lines(saga.pk)
+
+    late = tell(saga)
+    engine.sweep()
+    office.deliver_all()
+
+    late.refresh_from_db()
+    assert late.fate == "late"
+    assert late.remedied_at is not None
+    assert witness.lines(saga.pk) == [*undone, "undo w"]
+    assert stage.kinds(saga, "w")[-2:] == ["signal.late", "signal.remedied"]
+    rules.check(saga)
+
+
+def test_a_refusal_that_comes_too_late_needs_no_remedy(office):
+    saga = given_up(office)
+
+    late = tell(saga, refused="expired")
+    engine.sweep()
+    office.deliver_all()
+
+    assert (late.fate, late.wake_at) == ("noted", None)
+
+
+def test_a_remedy_is_tried_until_it_succeeds(office):
+    saga = given_up(office, "begin w, undo w, 3x flake undo w")
+
+    late = tell(saga)
+    for _ in range(5):
+        engine.sweep()
+        office.deliver_all()
+        clocks.skip()
+
+    late.refresh_from_db()
+    assert (late.remedy_attempts, late.remedied_at is not None, late.remedy_error) == (4, True, "")
+    assert stage.kinds(saga, "w").count("signal.remedy_retry") == 3
+
+
+def test_a_remedy_that_is_refused_is_for_a_person(office, caplog):
+    saga = given_up(office, "begin w, undo w, 9x fail undo w")
+
+    late = tell(saga)
+    for _ in range(3):
+        engine.sweep()
+        office.deliver_all()
+
+    late.refresh_from_db()
+    assert (late.remedied_at, late.wake_at, late.remedy_attempts) == (None, None, 1)
+    assert "by hand" in caplog.text
+    assert stage.kinds(saga, "w")[-1] == "signal.remedy_failed"
+
+
+def test_a_remedy_whose_worker_dies_is_tried_again(office, mortal):
+    saga = given_up(office, "begin w, undo w, die undo w")
+
+    late = tell(saga)
+    for _ in range(3):
+        engine.sweep()
+        with stage.suppress_death():
+            office.deliver_all()
+        clocks.skip()
+
+    late.refresh_from_db()
+    assert late.remedied_at is not None
+
+
+def test_a_remedy_is_told_once_however_often_its_message_comes(office):
+    saga = given_up(office)
+
+    late = tell(saga)
+    for _ in range(3):
+        office.carry_out(post.Remedy(signal_id=late.pk))
+
+    assert stage.kinds(saga, "w").count("signal.remedied") == 1
+
+
+def test_remedies_make_no_storm_while_nobody_carries_them_out(office):
+    saga = given_up(office)
+    tell(saga)
+
+    for _ in range(120):
+        clocks.pass_time(datetime.timedelta(seconds=30))
+        engine.sweep()
+
+    assert len([m for m in office.sent if isinstance(m, post.Remedy)]) <= 12
+
+
+def test_a_broker_that_is_down_stops_neither_remedies_nor_probes(office, monkeypatch):
+    saga = given_up(office)
+    late = tell(saga)
+    down = {"send": fail, "remedy": fail, "probe": fail}
+    for name, method in down.items():
+        monkeypatch.setattr(office, name, method)
+
+    engine.sweep()
+
+    late.refresh_from_db()
+    assert late.wake_at is not None
+    assert late.wake_at > models.database_now()
+
+
+def fail(*_):
+    raise ConnectionError("the broker is gone")
+
+
+def test_a_local_remedy_is_one_transaction(office):
+    saga = waiting(office, "begin w", declared=toys.LOCAL_WAIT)
+    engine.cancel(saga.pk, actor="customer", reason="too slow")
+    stage.drive(office, saga)
+
+    late = tell(saga)
+    engine.sweep()
+    office.deliver_all()
+
+    late.refresh_from_db()
+    assert late.remedied_at is not None
