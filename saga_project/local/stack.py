@@ -88,8 +88,8 @@ class Stack:
 
     def down(self) -> int:
         """Stop the stack of this directory, or what a killed one left behind."""
-        if not supervisor.stop_supervisor(self.run, say=print):
-            supervisor.stop_leftovers(self.run, say=print)
+        supervisor.stop_supervisor(self.run, say=print)
+        supervisor.stop_leftovers(self.run, say=print)
         (self.run / "env").unlink(missing_ok=True)
         return 0
 
