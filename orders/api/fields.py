@@ -102,7 +102,7 @@ class Text(serializers.CharField):
 
 
 class Whole(serializers.IntegerField):
-    """A whole number between two others; neither 3.0 nor "3" nor true is one."""
+    """A whole number between two others: 3, and 3.0, which is the same in JSON; but no "3", and no true."""
 
     def __init__(self, *, min_value: int, max_value: int, **kwargs: Any) -> None:
         allowed = f"This must be a whole number from {min_value} to {max_value}."
@@ -111,6 +111,8 @@ class Whole(serializers.IntegerField):
 
     def to_internal_value(self, data: Any) -> int:
         """The number."""
+        if isinstance(data, float) and data.is_integer():
+            return int(data)
         if not isinstance(data, int) or isinstance(data, bool):
             self.fail("invalid")
         return data

@@ -11,9 +11,11 @@ from rest_framework.request import Request
 from orders import errors, idempotency
 from orders.api import auth, problems
 
-BARE = re.compile(r"^[\x21\x23-\x7e]+$")
 KEY = re.compile(r'"(?P<quoted>(?:[\x20-\x21\x23-\x5b\x5d-\x7e]|\\["\\])+)"|(?P<bare>[\x21\x23-\x7e]+)')
 """A structured-field string, as the draft says, or the same without quotes, as everybody sends it."""
+
+PATTERN = "^(?:" + re.sub(r"\?P<\w+>", "?:", KEY.pattern) + ")$"
+"""The same, for the schema."""
 
 LONGEST = 200
 
@@ -24,13 +26,12 @@ def read(request: Request) -> str:
     if header is None:
         raise problems.Problem(problems.KEY_MISSING, "The header Idempotency-Key is missing.")
     match = KEY.fullmatch(header.strip())
-    key = (match["bare"] or re.sub(r'\\(["\\])', r"\1", match["quoted"])) if match else ""
-    if not 1 <= len(key) <= LONGEST:
+    if match is None or len(match[0]) > LONGEST:
         raise problems.Problem(
             problems.KEY_INVALID,
             f"The header Idempotency-Key must have 1 to {LONGEST} visible ASCII characters.",
         )
-    return key
+    return match["bare"] or re.sub(r'\\(["\\])', r"\1", match["quoted"])
 
 
 def once(request: Request, endpoint: str, work: Callable[[], idempotency.Answer]) -> http.HttpResponse:

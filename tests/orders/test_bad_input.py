@@ -56,7 +56,7 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("lines/0/quantity", -1, "/lines/0/quantity", "1 to 999"),
     ("lines/0/quantity", 1000, "/lines/0/quantity", "1 to 999"),
     ("lines/0/quantity", 10**30, "/lines/0/quantity", "1 to 999"),
-    ("lines/0/quantity", 1.0, "/lines/0/quantity", "whole"),
+    ("lines/0/quantity", 1.5, "/lines/0/quantity", "whole"),
     ("lines/0/quantity", "2", "/lines/0/quantity", "whole"),
     ("lines/0/quantity", True, "/lines/0/quantity", "whole"),
     ("lines/0/quantity", None, "/lines/0/quantity", "whole"),
@@ -143,6 +143,13 @@ def test_what_is_no_object_is_refused(ana: Api, body: str) -> None:
     assert answer.json()["errors"] == [
         {"pointer": "", "detail": "This must be an object.", "code": "invalid"}
     ]
+
+
+def test_a_whole_number_may_be_written_with_a_point(ana: Api) -> None:
+    answer = ana.order(_with("lines/0/quantity", 2.0))
+
+    assert answer.status_code == 202
+    assert b'"quantity":2,' in answer.content
 
 
 def test_no_body_is_an_empty_one(ana: Api) -> None:

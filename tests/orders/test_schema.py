@@ -117,6 +117,7 @@ def fuzz(url: str, secret: str) -> subprocess.CompletedProcess[str]:
             f"--url={url}",
             f"--header=Authorization: Token {secret}",
             "--checks=all",
+            f"--phases={os.environ.get('FUZZ_PHASES', 'examples,fuzzing,stateful')}",
             f"--max-examples={os.environ.get('FUZZ_EXAMPLES', '8')}",
             f"--seed={os.environ.get('FUZZ_SEED', '1')}",
             "--no-color",
