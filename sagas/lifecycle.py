@@ -81,6 +81,8 @@ failed -> undoing: The failed step is undone too: what it began must not stay.
 failed -> undone: The same, where the undo is local.
 pending -> undoing: It was begun, and would have been tried again. One that was never begun stays pending.
 pending -> undone: The same, where the undo is local.
+skipped -> undoing: It was tried before it was left out, and may have begun something.
+skipped -> undone: The same, where the undo is local.
 undoing -> undone: The undo succeeded; it is content to find nothing.
 undoing -> undo_failed: The undo was refused or spent its budget: a person is called.
 undo_failed -> undoing: It is tried again, by an operator or by itself.

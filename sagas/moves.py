@@ -292,6 +292,14 @@ def may_turn(saga: models.SagaInstance, step: models.StepInstance, now: datetime
     return step.lease_until is None or step.lease_until <= now or step.state not in AT_WORK
 
 
+def in_doubt(saga: models.SagaInstance, step: models.StepInstance) -> bool:
+    """Whether a person may say what became of the step: of its deed, or on the way back of its undo."""
+    if saga.direction == FORWARD:
+        begun = step.state in (StepState.UNKNOWN, StepState.FAILED, StepState.WAITING)
+        return begun or (step.state == StepState.PENDING and bool(step.error))
+    return step.state == StepState.UNDO_FAILED or (step.state == StepState.UNDOING and bool(step.error))
+
+
 AT_WORK = {StepState.RUNNING, StepState.UNDOING}
 
 

@@ -118,14 +118,7 @@ def resolve(
     """
     with _moving(saga_id) as (locked, change):
         saga, row = locked.saga, locked.step
-        doubtful = row.state in (
-            StepState.UNKNOWN,
-            StepState.FAILED,
-            StepState.UNDO_FAILED,
-            StepState.WAITING,
-        )
-        retrying = row.state in (StepState.UNDOING, StepState.PENDING) and bool(row.error)
-        if row.name != step or _ended(saga) or not (doubtful or retrying):
+        if row.name != step or _ended(saga) or not moves.in_doubt(saga, row):
             raise errors.NotAllowed(
                 _state(saga, f"has no doubt about {step} to be settled"), state=saga.state
             )

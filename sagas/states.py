@@ -119,7 +119,7 @@ STEP_MOVES: dict[StepState, set[StepState]] = {
     StepState.UNDOING: {StepState.UNDONE, StepState.UNDO_FAILED},
     StepState.UNDO_FAILED: {StepState.UNDOING, StepState.UNDONE},
     StepState.UNDONE: set(),
-    StepState.SKIPPED: set(),
+    StepState.SKIPPED: {StepState.UNDOING, StepState.UNDONE},
 }
 
 FINAL = frozenset(state for state, targets in SAGA_MOVES.items() if not targets)

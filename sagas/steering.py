@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import engine, errors, journal, models, story
+from sagas import engine, errors, journal, models, moves, story
 from sagas.states import SagaState, StepState
 
 Given = Mapping[str, Any]
@@ -112,13 +112,7 @@ def _not_resolve(told: story.Story) -> str:
     if why := _over(told):
         return why
     row = told.step
-    doubtful = row.state in (
-        StepState.UNKNOWN,
-        StepState.FAILED,
-        StepState.UNDO_FAILED,
-        StepState.WAITING,
-    )
-    if not doubtful and not (row.state in (StepState.UNDOING, StepState.PENDING) and row.error):
+    if not moves.in_doubt(told.saga, row):
         return _("No outcome is in doubt.")
     return _busy(told)
 

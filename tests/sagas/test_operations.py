@@ -1,0 +1,271 @@
+"""What people may do, and when: a table of states and moves, and what each move leaves behind (I3)."""
+
+import datetime
+import uuid
+
+import pytest
+
+from sagas import engine, errors, models, registry
+from sagas.testing import clocks
+from tests.sagas import rules, stage
+from tests.sagas.toybox import saga as toys
+from tests.sagas.toybox import witness
+
+HOUR = datetime.timedelta(hours=1)
+WHO = {"actor": "operator", "reason": "I looked into it"}
+
+OPTIONAL = toys.saga("toy-optional", toys.local("a"), toys.remote("x", optional=True), toys.local("c"))
+
+MOVES = {
+    "cancel": lambda saga, step: engine.cancel(saga.pk, **WHO),
+    "compensate": lambda saga, step: engine.compensate(saga.pk, **WHO),
+    "retry": lambda saga, step: engine.retry(saga.pk, **WHO),
+    "ask": lambda saga, step: engine.ask(saga.pk, **WHO),
+    "resolve yes": lambda saga, step: engine.resolve(saga.pk, step=step, happened=True, **WHO),
+    "resolve no": lambda saga, step: engine.resolve(saga.pk, step=step, happened=False, **WHO),
+    "hold": lambda saga, step: engine.hold(saga.pk, **WHO),
+    "release": lambda saga, step: engine.release(saga.pk, **WHO),
+    "extend": lambda saga, step: engine.extend(saga.pk, by=HOUR, **WHO),
+    "skip": lambda saga, step: engine.skip(saga.pk, step=step, **WHO),
+    "close": lambda saga, step: engine.close(saga.pk, **WHO),
+}
+
+ALWAYS = "retry hold extend"
+FORWARD = f"cancel compensate {ALWAYS}"
+DOUBT = "resolve yes,resolve no"
+
+# Where it stands, the step at hand, and the moves that apply there.
+STANDS = {
+    "begun": (toys.REMOTE, "", 0, "a", FORWARD),
+    "between two steps": (toys.REMOTE, "do a", 1, "b", FORWARD),
+    "between two attempts": (toys.REMOTE, "flake a", 1, "a", f"{FORWARD},{DOUBT}"),
+    "in doubt": (toys.REMOTE, "lose a", 1, "a", f"{FORWARD},{DOUBT}"),
+    "in doubt, with somebody to ask": (toys.MIXED, "do a, lose b", 2, "b", f"{FORWARD} ask,{DOUBT}"),
+    "waiting": (toys.BLIND_WAIT, "do a, begin w", 2, "w", f"{FORWARD},{DOUBT}"),
+    "waiting, with somebody to ask": (toys.WAIT, "do a, begin w", 2, "w", f"{FORWARD} ask,{DOUBT}"),
+    "before an optional step": (OPTIONAL, "do a", 1, "x", f"{FORWARD} skip"),
+    "held": (toys.REMOTE, "hold", 0, "a", "cancel compensate retry extend release"),
+    "the pivot in doubt": (toys.PIVOTAL, "do a, lose p", 2, "p", f"{ALWAYS} ask,{DOUBT}"),
+    "past the pivot": (toys.PIVOTAL, "do a, do p", 2, "r", ALWAYS),
+    "past the pivot, needs attention": (toys.PIVOTAL, "fail r", 99, "r", f"{ALWAYS} close,{DOUBT}"),
+    "being undone": (toys.REMOTE, "fail a", 1, "a", f"cancel {ALWAYS}"),
+    "between two undos": (toys.REMOTE, "fail a, flake undo a", 3, "a", f"cancel {ALWAYS},{DOUBT}"),
+    "not to be undone": (toys.REMOTE, "fail a, fail undo a", 99, "a", f"cancel {ALWAYS} close,{DOUBT}"),
+    "put aside": (toys.REMOTE, "fail a, fail undo a, close", 99, "a", ""),
+    "completed": (toys.ONE, "", 99, "a", ""),
+    "compensated": (toys.ONE, "fail a", 99, "a", ""),
+}
+
+
+def words(moves):
+    """The moves in a line: words, and after the first comma phrases."""
+    first, *phrases = moves.split(",")
+    return {*first.split(), *phrases}
+
+
+def bring(office, where):
+    declared, script, messages, step, moves = STANDS[where]
+    act = next((word for word in ("hold", "close") if word in script.split(", ")), None)
+    saga = stage.begin(
+        declared, ", ".join(line for line in script.split(", ") if line not in ("hold", "close"))
+    )
+    if messages == 99:
+        stage.drive(office, saga)
+    else:
+        for _ in range(messages):
+            assert office.deliver()
+    if act:
+        MOVES[act](saga, step)
+    saga.refresh_from_db()
+    return saga, step, words(moves)
+
+
+@pytest.mark.parametrize("where", STANDS)
+def test_each_move_applies_in_some_states_and_loses_cleanly_in_the_others(office, where):
+    saga, step, allowed = bring(office, where)
+
+    for name, move in MOVES.items():
+        before = rules.snapshot(saga)
+        with stage.transaction.atomic():
+            refusal = attempt(move, saga, step)
+            changed = rules.snapshot(saga) != before
+            stage.transaction.set_rollback(True)
+        assert (refusal is None) == (name in allowed), f"{name}: {refusal or 'was possible'}"
+        if refusal is None:
+            assert changed or name == "cancel", f"{name} left no trace"
+        else:
+            assert not changed
+            assert saga.get_state_display().lower() in str(refusal).lower() or name == "ask"
+
+
+def attempt(move, saga, step):
+    """Make the move; the refusal if it is refused."""
+    try:
+        with stage.transaction.atomic():
+            move(saga, step)
+    except (errors.NotAllowed, errors.TooLate) as refusal:
+        return refusal
+    return None
+
+
+@pytest.mark.parametrize("name", set(MOVES) - {"skip"})
+def test_a_saga_that_does_not_exist_is_not_found(rows, name):
+    with pytest.raises(errors.NotFound):
+        MOVES[name](models.SagaInstance(pk=uuid.uuid4()), "a")
+
+
+@pytest.mark.parametrize("name", ["compensate", "retry", "hold", "extend"])
+def test_each_move_says_who_and_why(office, name):
+    saga = stage.begin(toys.REMOTE)
+
+    MOVES[name](saga, "a")
+
+    event = saga.events.get(kind=f"operator.{name}")
+    assert (event.actor, event.reason) == ("operator", "I looked into it")
+
+
+# --- What follows ---------------------------------------------------------------------------------
+
+
+def test_a_held_saga_begins_nothing_until_it_is_released(office):
+    saga = stage.begin(toys.LOCAL)
+    office.deliver()
+    engine.hold(saga.pk, **WHO)
+
+    office.deliver_all()
+    clocks.pass_time(HOUR)
+    engine.sweep()
+    office.deliver_all()
+    assert witness.lines(saga.pk) == ["do a"]
+
+    engine.release(saga.pk, **WHO)
+    stage.drive(office, saga)
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+def test_a_saga_held_while_it_waits_goes_on_waiting_when_released(office):
+    saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
+    office.deliver_all()
+    engine.hold(saga.pk, **WHO)
+    engine.release(saga.pk, **WHO)
+    office.deliver_all()
+
+    saga.refresh_from_db()
+    assert (saga.steps.get(name="w").state, saga.wake_at > models.database_now()) == ("waiting", True)
+    engine.receive(source="world", event_id="1", key=f"{saga.pk}.w", facts={"settled": True})
+    stage.drive(office, saga)
+    assert saga.state == "completed"
+
+
+def test_an_optional_step_may_be_left_out(office):
+    saga = stage.begin(OPTIONAL, "do a")
+    office.deliver()
+
+    engine.skip(saga.pk, step="x", **WHO)
+    stage.drive(office, saga)
+
+    assert witness.lines(saga.pk) == ["do a", "do c"]
+    assert (saga.state, saga.steps.get(name="x").state) == ("completed", "skipped")
+    rules.check(saga)
+
+
+def test_an_optional_step_that_was_tried_before_it_was_left_out_is_undone_too(office):
+    saga = stage.begin(OPTIONAL, "do a, flake x, 9x fail c")
+    office.deliver()
+    office.deliver()
+
+    engine.skip(saga.pk, step="x", **WHO)
+    stage.drive(office, saga)
+
+    assert witness.lines(saga.pk) == ["do a", "flake x", "fail c", "undo c", "undo x", "undo a"]
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def test_more_time_is_more_time(office):
+    saga = stage.begin(toys.LOCAL)
+    office.waiting.clear()
+
+    engine.extend(saga.pk, by=HOUR, **WHO)
+    clocks.pass_time(toys.LOCAL.deadline)
+    stage.drive(office, saga)
+
+    assert saga.state == "completed"
+
+
+def test_time_that_is_given_must_be_some(office):
+    saga = stage.begin(toys.LOCAL)
+
+    with pytest.raises(errors.NotAllowed):
+        engine.extend(saga.pk, by=-HOUR, **WHO)
+
+
+def test_what_is_said_to_have_happened_needs_the_facts_it_gives(office):
+    gives = toys.saga("toy-gives", toys.remote("x", gives=["mark"]), toys.local("c"))
+    saga = stage.begin(gives, "lose x")
+    office.deliver()
+
+    with pytest.raises(errors.NotAllowed, match="mark"):
+        engine.resolve(saga.pk, step="x", happened=True, **WHO)
+    engine.resolve(saga.pk, step="x", happened=True, facts={"mark": 7}, **WHO)
+    stage.drive(office, saga)
+
+    assert (saga.state, saga.facts) == ("completed", {"mark": 7})
+
+
+def test_a_step_that_is_not_at_hand_cannot_be_resolved(office):
+    saga = stage.begin(toys.REMOTE, "do a, lose b")
+    office.deliver()
+    office.deliver()
+
+    for step in ("a", "c", "z"):
+        with pytest.raises(errors.NotAllowed):
+            engine.resolve(saga.pk, step=step, happened=True, **WHO)
+
+
+def test_a_saga_put_aside_makes_room_for_another_of_its_key(office):
+    first = stage.begin(toys.REMOTE, "fail a, fail undo a", key="order-1")
+    stage.drive(office, first)
+    with pytest.raises(errors.AlreadyLive):
+        stage.begin(toys.REMOTE, key="order-1")
+
+    engine.close(first.pk, **WHO)
+    second = stage.begin(toys.REMOTE, key="order-1")
+    stage.drive(office, second)
+
+    assert second.state == "completed"
+
+
+# --- Begin ----------------------------------------------------------------------------------------
+
+
+def test_a_saga_begins_with_its_business_rows_or_not_at_all(office):
+    with pytest.raises(errors.NotInTransaction):
+        engine.begin(toys.ONE, key="order-2", given={})
+
+    with stage.transaction.atomic():
+        engine.begin(toys.ONE, key="order-2", given={})
+        stage.transaction.set_rollback(True)
+
+    assert not models.SagaInstance.objects.filter(key="order-2").exists()
+    assert office.sent == [], "D1: nothing was sent for what never was"
+
+
+def test_it_must_be_given_exactly_what_it_asks_for(office):
+    declared = registry.add(toys.saga("toy-given", toys.local("a"), given=["total"]))
+
+    for given in ({}, {"total": 1, "tip": 2}, {"tip": 2}):
+        with pytest.raises(errors.MissingFacts, match="total"), stage.transaction.atomic():
+            engine.begin(declared, key="order-3", given=given)
+
+
+def test_one_key_has_one_live_saga_and_the_transaction_survives_the_refusal(office):
+    with stage.transaction.atomic():
+        engine.begin(toys.ONE, key="order-4", given={})
+        with pytest.raises(errors.AlreadyLive):
+            engine.begin(toys.ONE, key="order-4", given={})
+
+    assert models.SagaInstance.objects.filter(key="order-4").count() == 1
+    office.deliver_all()
+    assert stage.begin(toys.ONE, key="order-4").state == "running", "the first has ended"
