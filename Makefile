@@ -69,6 +69,13 @@ pytest: $(DEVELOPMENT) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-
 	@echo "== pytest"
 	@$(THROWAWAY) $(BIN)/python -m pytest -n 2 $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, FUZZ_SEED=7 repeats a run
+	@export FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_TIMEOUT=14400; \
+		export FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-200} FUZZ_SEED=$${FUZZ_SEED:-$$(date +%s)}; \
+		echo "== fuzz, FUZZ_SEED=$$FUZZ_SEED"; \
+		exec $(THROWAWAY) $(BIN)/python -m pytest tests/orders/test_schema.py -k live_server
+
 # --- Maintaining --------------------------------------------------------------------------------
 
 .PHONY: setup
@@ -82,6 +89,7 @@ format: $(DEVELOPMENT) ## Let ruff write what it would otherwise complain about
 .PHONY: docs
 docs: $(RUNTIME) ## Draw anew what the documentation takes from the code
 	@$(BIN)/python -m sagas.lifecycle docs/lifecycle.md
+	@$(THROWAWAY) $(BIN)/python manage.py api_docs
 
 .PHONY: lock
 lock: $(DEVELOPMENT) ## Resolve requirements*.in anew into requirements*.txt, with hashes
