@@ -76,6 +76,14 @@ fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, 
 		echo "== fuzz, FUZZ_SEED=$$FUZZ_SEED"; \
 		exec $(THROWAWAY) $(BIN)/python -m pytest tests/orders/test_schema.py -k live_server
 
+.PHONY: browser
+browser:
+	@.ci/browser
+
+.PHONY: screenshots
+screenshots: $(DEVELOPMENT) browser ## Pictures of the console for the README, into docs/images
+	@exec $(THROWAWAY) $(BIN)/python -m pytest tests/acceptance/test_admin_browser.py -k screenshots --screenshots docs/images
+
 # --- Maintaining --------------------------------------------------------------------------------
 
 .PHONY: setup

@@ -32,3 +32,7 @@ def sandbox(_session_sandbox: sandboxes.Sandbox, settings: Any) -> sandboxes.San
     _session_sandbox.post("/reset")
     _session_sandbox.point(settings)
     return _session_sandbox
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", help="Where pictures of the console go; `make screenshots` says.")

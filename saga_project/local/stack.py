@@ -223,6 +223,8 @@ class Stack:
                 "flower",
                 f"--address={HOST}",
                 f"--port={self.flower_port}",
+                # Adds the address of a saga's page to its tasks.
+                f"--conf={runfile.ROOT / 'saga_project' / 'flowerconfig.py'}",
                 # To look, not to touch: what may be done to a saga is done in the admin, with a reason.
                 "--read_only=True",
                 # Flower keeps its tasks in memory; 100,000, its default, is half a gigabyte.

@@ -24,3 +24,8 @@ if (zone && !told?.endsWith("!") && told !== zone) {
     inner.textContent = clock.format(at).replace(",", ".");
   }
 }
+
+// What scrolls sideways on a narrow screen can be reached, and scrolled, with the keyboard.
+for (const region of document.querySelectorAll(".inline-group, .inline-group .tabular, #changelist .results")) {
+  if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
+}

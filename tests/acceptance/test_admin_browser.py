@@ -1,0 +1,436 @@
+"""The console in a real browser, under the production policy: wide and narrow, light and dark."""
+
+import os
+import pathlib
+import re
+import zoneinfo
+
+import pytest
+from django.conf import settings as django_settings
+from django.contrib.auth import models as auth
+from django.contrib.sessions.backends import db as sessions
+from django.db import connection
+from pytest_django import live_server_helper
+
+from orders.models import Order
+from payments.models import Payment
+from sagas import bulk, engine, groups, models, roles, steering, transport
+from sagas.testing import clocks, post
+from tests import browser, gallery, sandbox
+
+SCHEMES = ("light", "dark")
+
+# Some thirty pages, each loaded and looked at by axe, on a machine that does other things meanwhile.
+pytestmark = pytest.mark.timeout(400)
+
+
+# --- The exhibition -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    books = tmp_path_factory.mktemp("sandbox")
+    with sandbox.run(books, CARRIER_PACE_S="0.1") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(django_db_setup, django_db_blocker, world):
+    """A server with one saga of every kind, and people of every role; committed, and cleared at the end."""
+    # Playwright's loop runs in this thread, which Django would take for asynchronous code.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    override = pytest.MonkeyPatch()
+    for name, path in (("PAYMENTS_URL", "bank"), ("INVOICING_URL", "fiscal"), ("SHIPPING_URL", "carrier")):
+        override.setattr(django_settings, name, f"{world.url}/{path}")
+    override.setattr(django_settings, "ALLOWED_HOSTS", ["localhost", "127.0.0.1"])
+    with django_db_blocker.unblock():
+        roles.make()
+        server = live_server_helper.LiveServer("127.0.0.1")
+        try:
+            yield Site(server.url, gallery.Gallery(world))
+        finally:
+            server.stop()
+            override.undo()
+            _clear()
+            del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+@pytest.fixture(autouse=True)
+def transactional_db(site):
+    """In place of pytest-django's, which would clear the exhibition after each test."""
+
+
+class Site:
+    def __init__(self, url, exhibition):
+        self.url = url
+        self.gallery = exhibition
+        self.sagas = {name: getattr(exhibition, name)() for name in gallery.EXHIBITS}
+
+    def session(self, role):
+        """Somebody with that role, already logged in."""
+        user, _ = auth.User.objects.get_or_create(username=role.split()[-1], defaults={"is_staff": True})
+        user.groups.set([auth.Group.objects.get(name=role)])
+        store = sessions.SessionStore()
+        store["_auth_user_id"] = str(user.pk)
+        store["_auth_user_backend"] = "django.contrib.auth.backends.ModelBackend"
+        store["_auth_user_hash"] = user.get_session_auth_hash()
+        store.save()
+        return store.session_key
+
+    def page(self, name):
+        return f"/admin/sagas/sagainstance/{self.sagas[name].pk}/change/"
+
+
+def _clear():
+    keep = {"django_migrations", "django_content_type", "auth_permission", "auth_group",
+            "auth_group_permissions", "invoicing_cancellationwindow"}  # fmt: skip
+    tables = [name for name in connection.introspection.table_names() if name not in keep]
+    series = "invoicing_series"
+    tables = [name for name in tables if name != series]
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
+    connection.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser.launched() as launched:
+        yield launched
+
+
+@pytest.fixture
+def visit(site, chromium):
+    """A tab of somebody with a role; whatever it complains of fails the test."""
+    visits = []
+
+    def begin(role=roles.SUPERVISOR, **context):
+        context = {"viewport": browser.WIDE, **context}
+        one = browser.Visit(chromium, site.url, session=site.session(role) if role else "", **context)
+        visits.append(one)
+        return one
+
+    yield begin
+    for one in visits:
+        one.context.close()
+    assert [complaint for one in visits for complaint in one.complaints] == []
+
+
+def addresses(site):
+    """Every kind of page that the console has."""
+    attention = site.sagas["attention"]
+    order = Order.objects.get(saga=attention)
+    payment = Payment.objects.get(key=f"{attention.pk}.take-payment")
+    signature = groups.groups(groups.ATTENTION)[0].signature
+    return [
+        "/admin/",
+        "/admin/?window=1h",
+        "/admin/sagas/sagainstance/",
+        "/admin/sagas/sagainstance/?state=needs_attention",
+        f"/admin/sagas/sagainstance/?group=attention:{signature}",
+        f"/admin/sagas/sagainstance/?q={order.number}",
+        "/admin/sagas/sagainstance/groups/",
+        "/admin/sagas/sagainstance/groups/?scope=failed",
+        *(site.page(name) for name in gallery.EXHIBITS),
+        *(
+            f"/admin/sagas/sagainstance/{attention.pk}/move/{name}/"
+            for name in ("resume", "happened", "skip")
+        ),
+        "/admin/sagas/bulkrun/",
+        "/admin/sagas/event/",
+        "/admin/sagas/queue/",
+        "/admin/orders/order/",
+        f"/admin/orders/order/{order.pk}/change/",
+        f"/admin/payments/payment/{payment.pk}/change/",
+        "/admin/inventory/product/",
+        "/admin/shipping/shipment/",
+        "/admin/invoicing/invoice/",
+        "/admin/viewer/",
+    ]
+
+
+# --- Every page -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, scheme):
+    tab = visit(color_scheme=scheme)
+    barriers = {}
+    for path in addresses(site):
+        response = tab.open(path)
+
+        assert response.headers["content-security-policy"].startswith("default-src 'self'"), path
+        assert "unsafe" not in response.headers["content-security-policy"], path
+        assert tab.fits(), f"{path} is wider than the window"
+        if found := tab.barriers():
+            barriers[path] = found
+    assert barriers == {}
+
+
+def test_every_page_fits_a_telephone(site, visit):
+    tab = visit(viewport=browser.NARROW, is_mobile=True, has_touch=True)
+    barriers = {}
+    for path in addresses(site):
+        tab.open(path)
+
+        assert tab.fits(), f"{path} is wider than a telephone"
+        if found := tab.barriers():
+            barriers[path] = found
+    assert barriers == {}
+
+
+def test_who_is_not_logged_in_gets_a_login_page_that_works(visit):
+    tab = visit(role=None)
+
+    tab.open("/admin/")
+
+    assert tab.page.locator("#id_username").is_visible()
+    assert tab.barriers() == []
+
+
+# --- Acting ---------------------------------------------------------------------------------------
+
+
+def fresh(site, name):
+    """One more saga of a kind, to be acted upon."""
+    return getattr(site.gallery, name)()
+
+
+ACTS = {
+    "resume": ("attention", "operator.retry"),
+    "retry": ("retrying", "operator.retry"),
+    "ask": ("waiting", "operator.ask"),
+    "happened": ("attention", "operator.resolve"),
+    "did-not-happen": ("attention", "operator.resolve"),
+    "compensate": ("waiting", "operator.compensate"),
+    "hold": ("waiting", "operator.hold"),
+    "release": ("held", "operator.release"),
+    "extend": ("waiting", "operator.extend"),
+    "close": ("attention", "operator.close"),
+}
+# No step of the order is optional: skipping is tried in tests/sagas/test_admin_moves.py.
+assert set(ACTS) == set(steering.MOVES) - {"skip"}
+
+
+@pytest.mark.parametrize("name", ACTS)
+def test_each_move_is_made_by_clicking_through_it(site, visit, name):
+    exhibit, kind = ACTS[name]
+    saga = fresh(site, exhibit)
+    tab = visit()
+    page = tab.page
+    with transport.use(post.Post()):
+        tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
+        page.locator(f"#part-moves a.move-{name}").click()
+        assert page.locator(".preview li").count() >= 1
+        page.get_by_label(re.compile("Reason|Evidence")).fill("Ticket 12")
+        page.locator("button.button-strong").click()
+        page.wait_for_url(f"**/{saga.pk}/change/")
+
+    assert "is done" in page.locator(".messagelist").inner_text()
+    event = models.Event.objects.get(saga_id=saga.pk, kind=kind, actor="supervisor")
+    assert event.reason == "Ticket 12"
+    assert page.locator(f"#event-{event.pk}").count() == 1
+
+
+def test_a_move_is_made_with_the_keyboard_alone(site, visit):
+    saga = fresh(site, "waiting")
+    tab = visit()
+    tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
+    page = tab.page
+
+    assert _tab_to(page, "a.move-hold"), "the button is reached with Tab"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/move/hold/")
+    assert _tab_to(page, "#id_reason")
+    page.keyboard.type("Ticket 12")
+    assert _tab_to(page, "button.button-strong")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{saga.pk}/change/")
+
+    saga.refresh_from_db()
+    assert saga.held_at is not None
+
+
+def _tab_to(page, selector, most=120):
+    for _ in range(most):
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return True
+        page.keyboard.press("Tab")
+    return False
+
+
+def test_what_is_not_possible_is_disabled_and_says_why(site, visit):
+    tab = visit(role=roles.VIEWER)
+    tab.open(site.page("waiting"))
+    page = tab.page
+
+    page.locator("#moves-refused summary").click()
+
+    assert page.locator("#part-moves a.button-link").count() == 0
+    disabled = page.locator(".refused button:disabled")
+    assert disabled.count() == len(steering.MOVES)
+    for number in range(disabled.count()):
+        why = disabled.nth(number).get_attribute("aria-describedby")
+        assert page.locator(f"#{why}").inner_text().strip()
+
+
+def test_everything_but_the_live_refresh_works_without_javascript(site, visit):
+    saga = fresh(site, "waiting")
+    tab = visit(java_script_enabled=False)
+    page = tab.page
+    tab.open("/admin/")
+    page.locator("nav.rooms a", has_text="Sagas").click()
+    page.locator("#searchbar").fill(gallery.number(saga))
+    page.locator("#changelist-search [type=submit]").click()
+    page.locator("#result_list tbody th a").first.click()
+    assert page.locator("svg.timeline .bar").count() >= 4
+    page.locator("a.move-hold").click()
+    page.get_by_label("Reason").fill("Ticket 12")
+    page.locator("button.button-strong").click()
+
+    assert "Held" in page.locator("#part-verdict").inner_text()
+    page.locator("select[name=actor]").select_option("supervisor")
+    page.locator(".filters button").click()
+    assert page.locator(".events tbody tr").count() == 1
+
+
+def test_a_page_follows_its_saga_without_losing_the_readers_place(site, visit):
+    saga = fresh(site, "waiting")
+    tab = visit()
+    tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
+    page = tab.page
+    page.locator("#facts-take-payment summary").click()
+    page.locator("#facts-take-payment summary").focus()
+    page.locator("#part-attempts").scroll_into_view_if_needed()
+    top = page.locator("#part-attempts").bounding_box()["y"]
+
+    engine.hold(saga.pk, actor="olga", reason="The customer called")
+    page.locator("#part-verdict", has_text="olga holds it").wait_for()
+
+    assert page.locator("#facts-take-payment").evaluate("item => item.open")
+    assert page.evaluate("document.activeElement.parentElement.id") == "facts-take-payment"
+    assert page.locator("#part-attempts").bounding_box()["y"] == pytest.approx(top, abs=3)
+    assert "olga holds it" in page.locator("#live-says").inner_text()
+    assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
+
+
+def test_a_filter_that_was_chosen_survives_the_refresh(site, visit):
+    saga = fresh(site, "waiting")
+    tab = visit()
+    tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/?kind=step.done")
+    before = tab.page.locator(".events tbody tr").count()
+
+    engine.hold(saga.pk, actor="olga", reason="wait")
+    tab.page.locator("#part-verdict", has_text="olga holds it").wait_for()
+
+    assert tab.page.locator(".events tbody tr").count() == before
+
+
+def test_a_bulk_run_is_begun_from_a_group_and_followed_to_its_end(site, visit):
+    for _ in range(2):
+        fresh(site, "attention")
+    tab = visit()
+    page = tab.page
+    tab.open("/admin/sagas/sagainstance/groups/")
+    page.locator(".group button[value=resume]").first.click()
+    page.get_by_label("Reason").fill("The bank is back")
+    page.locator("button.button-strong").click()
+    page.wait_for_url("**/bulkrun/*/change/")
+
+    posted = post.Post()
+    with transport.use(posted):
+        for _ in range(6):
+            bulk.drive()
+            posted.deliver_all()
+    page.locator("#part-run", has_text="Stopped").wait_for()
+
+    # The bank refuses for good: the first one showed it, and the rest was left alone.
+    assert page.locator("#part-items .state-failed").count() == 1
+    assert page.locator("#part-items .state-pending").count() >= 1
+    assert tab.barriers() == []
+
+
+# --- Whose language, whose clock, whose eyes --------------------------------------------------------
+
+
+def test_times_are_in_the_viewers_zone_to_the_millisecond(site, visit):
+    tab = visit()
+    saga = site.sagas["completed"]
+    tab.open("/admin/")  # The browser tells its zone here.
+
+    tab.open(site.page("completed"))
+
+    local = saga.created_at.astimezone(zoneinfo.ZoneInfo("America/Sao_Paulo"))
+    shown = tab.page.locator("#part-verdict time").first.inner_text()
+    assert shown == local.strftime("%Y-%m-%d %H:%M:%S.") + f"{local.microsecond // 1000:03}"
+    assert "America/Sao_Paulo" in tab.page.locator("#user-tools").inner_text()
+
+
+def test_language_and_zone_are_chosen_and_kept(site, visit):
+    tab = visit()
+    page = tab.page
+    tab.open("/admin/viewer/?next=/admin/sagas/sagainstance/")
+    page.locator("#language").select_option("pt-br")
+    page.locator("#zone").select_option("Asia/Tokyo")
+    page.locator("button.button-strong").click()
+    page.wait_for_url("**/sagainstance/")
+
+    assert page.locator("html").get_attribute("lang") == "pt-br"
+    assert "Asia/Tokyo" in page.locator("#user-tools").inner_text()
+    tab.open(site.page("attention"))
+    said = page.locator("#part-verdict").inner_text()
+    assert "Quem deve agir" in said
+    assert "Asia/Tokyo" in page.locator("#user-tools").inner_text(), "the browser's own zone does not win"
+
+
+def test_the_theme_is_toggled(site, visit):
+    tab = visit(color_scheme="light")
+    tab.open(site.page("completed"))
+    light = _background(tab.page)
+
+    for _ in range(3):
+        tab.page.locator("#user-tools .theme-toggle").click()
+        if tab.page.locator("html").get_attribute("data-theme") == "dark":
+            break
+
+    assert _background(tab.page) != light
+
+
+def _background(page):
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+# --- Pictures -------------------------------------------------------------------------------------
+
+
+def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
+    wanted = request.config.getoption("--screenshots", default=None)
+    folder = pathlib.Path(wanted) if wanted else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    signature = groups.groups(groups.ATTENTION)[0].signature
+    models.FailureNote.objects.update_or_create(
+        signature=signature,
+        defaults={"text": "The bank refuses refunds after a chargeback; see the runbook.", "actor": "olga"},
+    )
+    for queue in models.Queue.objects.all():
+        queue.probed_at = queue.echoed_at = queue.echoed_sent_at = models.database_now()
+        queue.worker = f"{queue.name}@127.0.0.1"
+        queue.save()
+    clocks.pass_time(clocks.A_MOMENT)
+    pictures = {
+        "console-overview": ("/admin/", browser.WIDE, "light"),
+        "console-sagas": ("/admin/sagas/sagainstance/", browser.WIDE, "light"),
+        "saga-attention": (site.page("attention"), browser.WIDE, "light"),
+        "saga-attention-dark": (site.page("attention"), browser.WIDE, "dark"),
+        "saga-telephone": (site.page("attention"), browser.NARROW, "light"),
+        "failure-groups": ("/admin/sagas/sagainstance/groups/", browser.WIDE, "light"),
+        "move-preview": (
+            f"/admin/sagas/sagainstance/{site.sagas['waiting'].pk}/move/compensate/", browser.WIDE, "light"
+        ),
+    }  # fmt: skip
+    for name, (path, viewport, scheme) in pictures.items():
+        tab = visit(viewport=viewport, color_scheme=scheme)
+        tab.open("/admin/viewer/")
+        tab.open(path)
+        tab.page.screenshot(path=folder / f"{name}.png", full_page=name != "saga-telephone")
+
+    assert all((folder / f"{name}.png").stat().st_size > 10_000 for name in pictures)
