@@ -69,10 +69,9 @@ def run(*, rounds: int, orders: int, write: bool) -> None:
             for workload, failing in (("all succeed", 0.0), ("20 % fail", 0.2)):
                 # Who goes first changes, so that neither always runs on the warmer machine.
                 for system in (floor, ours) if number % 2 == 0 else (ours, floor):
-                    measured.append(_measure(system, workload, orders, failing=failing, processes=processes))
-                    print(
-                        f"  round {number + 1} {workload:12} {system.name:6} {measured[-1].orders_per_s:6.0f}/s"
-                    )
+                    one = _measure(system, workload, orders, failing=failing, processes=processes)
+                    measured.append(one)
+                    print(f"  round {number + 1} {workload:12} {system.name:6} {one.orders_per_s:6.0f}/s")
         latencies = _latencies([floor, ours], orders=max(orders // 6, 20))
         answer = _answer(measured, latencies, rounds, orders)
     print(_table(answer))
@@ -188,8 +187,9 @@ def _table(answer: dict[str, Any]) -> str:
     lines += [
         f"| one at a time, p50 / p95 ms | {_quantiles(idle['floor'])} | {_quantiles(idle['ours'])} | | |",
         "",
-        f"Throughput, ours to floor, median of {answer['rounds']} pairs: **{ok['throughput_ratio']:.2f}** all"
-        f" succeed ({_list(ok)}), **{failing['throughput_ratio']:.2f}** with 20 % failing ({_list(failing)}).",
+        f"Throughput, ours to floor, median of {answer['rounds']} pairs: "
+        f"**{ok['throughput_ratio']:.2f}** all succeed ({_list(ok)}), "
+        f"**{failing['throughput_ratio']:.2f}** with 20 % failing ({_list(failing)}).",
         "",
         f"{answer['machine']}; {answer['workers']}; {answer['orders']} orders a run; "
         + ", ".join(f"{name} {version}" for name, version in answer["versions"].items())

@@ -70,16 +70,14 @@ def begin(saga: models.SagaInstance, *, grace: datetime.timedelta, actor: str) -
     """
     declared = saga.definition
     names = [step.name for step in declared.steps]
+    parameters: list[Any] = [
+        grace, declared.deadline,
+        saga.pk, saga.name, saga.version, saga.fingerprint, saga.key, saga.state, saga.direction,
+        psycopg_json.Jsonb(saga.facts),
+        states.StepState.PENDING, list(range(len(names))), names, actor,
+    ]  # fmt: skip
     with connection.cursor() as cursor:
-        cursor.execute(
-            _BEGIN,
-            [
-                grace, declared.deadline,
-                saga.pk, saga.name, saga.version, saga.fingerprint, saga.key, saga.state, saga.direction,
-                psycopg_json.Jsonb(saga.facts),
-                states.StepState.PENDING, list(range(len(names))), names, actor,
-            ],
-        )  # fmt: skip
+        cursor.execute(_BEGIN, parameters)
         row = cursor.fetchone()
     if row is None:
         raise errors.AlreadyLive(f"A live saga {saga.name} has the key {saga.key!r}.")

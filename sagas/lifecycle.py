@@ -14,6 +14,7 @@ import re
 import string
 import sys
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from django.db import models
 
@@ -90,7 +91,7 @@ undo_failed -> undone: An operator says with evidence that it is undone.
 """)
 
 
-def _declared(table: Mapping[models.TextChoices, Iterable[models.TextChoices]]) -> set[tuple[str, str]]:
+def _declared(table: Mapping[Any, Iterable[models.TextChoices]]) -> set[tuple[str, str]]:
     return {(source, target) for source, targets in table.items() for target in targets}
 
 
