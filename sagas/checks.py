@@ -37,7 +37,7 @@ def check_live_versions(databases: Sequence[str] | None = None, **_: Any) -> lis
     declared = {(saga.name, saga.version): saga.fingerprint for saga in registry.everything()}
     live = (
         models.SagaInstance.objects.using(databases[0])
-        .filter(state__in=states.LIVE)
+        .filter(state__in=states.LIVE, closed_at=None)
         .values_list("name", "version", "fingerprint")
         .distinct()
     )

@@ -10,7 +10,7 @@ SUCCESS = [
     (toys.LOCAL, "do a, do b, do c, completed"),
     (toys.REMOTE, "do a, do b, do c, completed"),
     (toys.MIXED, "do a, do b, do c, do d, completed"),
-    (toys.LONG, "do a, do b, do c, do d, do e, do f, do g, do h, completed"),
+    (toys.LONG, "do a, do b, do c, do d, do e, do f, do g, do h, do i, do j, completed"),
     (toys.PIVOTAL, "do a, do p, do r, do s, completed"),
     (toys.LOCAL_PIVOT, "do a, do p, do r, completed"),
 ]
@@ -24,7 +24,7 @@ REFUSED_AT_EVERY_STEP = [
     (toys.REMOTE, "do a, fail b, undo b, undo a, compensated"),
     (toys.REMOTE, "do a, do b, fail c, undo c, undo b, undo a, compensated"),
     (toys.MIXED, "do a, do b, do c, fail d, undo d, undo c, undo b, undo a, compensated"),
-    (toys.LONG, "do a, do b, do c, do d, do e, do f, do g, fail h,"
+    (toys.LONG, "do a, do b, do c, do d, do e, do f, do g, do h, do i, fail j, undo j, undo i,"
                 " undo h, undo g, undo f, undo e, undo d, undo c, undo b, undo a, compensated"),
 ]  # fmt: skip
 

@@ -1,0 +1,176 @@
+"""What a saga costs: statements, transactions, bytes on the wire, and what the sweep has to read."""
+
+import contextlib
+import json
+import os
+import uuid
+
+import pytest
+import redis
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from sagas import engine, moves, registry, tasks, transport
+from sagas.states import Direction
+from sagas.testing import clocks
+from tests.sagas import stage
+from tests.sagas.toybox import saga as toys
+
+ENGINES = ("sagas_",)
+
+
+@contextlib.contextmanager
+def counted():
+    """The engine's statements, and the transactions, of this thread's connection."""
+    with CaptureQueriesContext(connection) as captured:
+        bill = {}
+        yield bill
+    statements = [query["sql"] for query in captured.captured_queries]
+    bill["transactions"] = sum(sql.startswith("BEGIN") for sql in statements)
+    bill["statements"] = sum(any(table in sql for table in ENGINES) for sql in statements)
+
+
+def costs(office):
+    with counted() as bill:
+        assert office.deliver()
+    return bill["transactions"], bill["statements"]
+
+
+def test_a_local_step_is_one_transaction_and_two_statements(office):
+    stage.begin(toys.LOCAL)
+
+    assert [costs(office) for _ in range(3)] == [(1, 2)] * 3
+
+
+def test_a_local_undo_costs_one_more_to_find_what_is_left(office):
+    stage.begin(toys.LOCAL, "do a, do b, fail c")
+    for _ in range(4):
+        office.deliver()
+
+    assert [costs(office) for _ in range(3)] == [(1, 3)] * 3
+
+
+def test_a_remote_step_is_two_transactions(office):
+    stage.begin(toys.REMOTE)
+
+    # Lock, look at the circuit, claim; lock, record, tell the circuit.
+    assert [costs(office) for _ in range(3)] == [(2, 6)] * 3
+
+
+def test_to_begin_is_one_statement(office):
+    with counted() as bill:
+        stage.begin(toys.LOCAL)
+
+    assert bill["statements"] == 1
+
+
+def test_a_message_that_is_void_costs_one_read(office):
+    saga = stage.begin(toys.LOCAL)
+    message = office.waiting[0]
+    stage.drive(office, saga)
+
+    with counted() as bill:
+        office.carry_out(message)
+
+    assert (bill["transactions"], bill["statements"]) == (1, 1)
+
+
+# --- On the wire ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queues():
+    """The real broker's queues, empty before and after."""
+    with redis.Redis.from_url(os.environ["BROKER_URL"]) as client:
+        client.flushdb()
+        yield client
+        client.flushdb()
+
+
+def longest_errand(saga, direction):
+    """A whole window of the saga's steps with the longest names."""
+    steps = [step for step in saga.steps if direction == Direction.FORWARD or step.undo]
+    steps = sorted(steps, key=lambda step: len(step.name + step.queue))[-moves.WINDOW :]
+    return transport.Errand(
+        saga_id=uuid.uuid4(),
+        epoch=4_000_000_000,
+        name=saga.name,
+        direction=direction,
+        legs=tuple(transport.Leg(step=step.name, queue=step.queue) for step in steps),
+    )
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_a_message_of_the_orders_saga_is_under_two_kilobytes(queues, direction):
+    saga = registry.get("order-fulfilment", 1)
+    errand = longest_errand(saga, direction)
+
+    tasks.CeleryTransport().send(errand)
+
+    (message,) = queues.lrange(errand.legs[0].queue, 0, -1)
+    assert len(message) < 2048, f"{len(message)} bytes: {json.loads(message)['headers']}"
+
+
+def test_a_message_does_not_grow_with_the_saga(office):
+    sent = [stage.begin(saga) and len(office.sent[-1].errand.legs) for saga in (toys.ONE, toys.LONG)]
+
+    assert sent == [1, moves.WINDOW]
+    assert len(toys.LONG.steps) > moves.WINDOW, "else nothing was shown"
+
+
+# --- The sweep ------------------------------------------------------------------------------------
+
+
+def test_the_sweep_reads_only_what_is_due(office):
+    """Ten thousand that have ended and a thousand that sleep are none of its business."""
+    fill(ended=10_000, asleep=1_000, due=10)
+
+    with CaptureQueriesContext(connection) as captured:
+        engine.sweep()
+    query = next(
+        q["sql"] for q in captured.captured_queries if '"sagas_saga"' in q["sql"] and "SKIP" in q["sql"]
+    )
+    fill(ended=0, asleep=0, due=10)
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {query}")
+        (plan,) = cursor.fetchone()[0]
+
+    scan = plan["Plan"]
+    while "Plans" in scan:
+        (scan,) = scan["Plans"]
+    assert (scan["Node Type"], scan["Index Name"]) == ("Index Scan", "saga_due")
+    assert "wake_at" in scan["Index Cond"], "its time is a bound of the scan, not a filter on it"
+    assert scan["Actual Rows"] == 10
+    assert scan.get("Rows Removed by Filter", 0) == 0
+
+
+def fill(*, ended, asleep, due):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO sagas_saga (id, name, version, fingerprint, key, state, direction, position, epoch,"
+            " facts, dispatches, cancel_reason, cancel_actor, wake_at, finished_at)"
+            " SELECT gen_random_uuid(), 'toy-one', 1, 'f', gen_random_uuid()::text,"
+            " CASE WHEN n <= %(ended)s THEN 'completed' ELSE 'running' END, 1, 0, 1, '{}', 1, '', '',"
+            " CASE WHEN n > %(ended)s + %(asleep)s THEN now() - interval '1 s'"
+            "      WHEN n > %(ended)s THEN now() + interval '1 h' END,"
+            " CASE WHEN n <= %(ended)s THEN now() END"
+            " FROM generate_series(1, %(all)s) AS n",
+            {"ended": ended, "asleep": asleep, "all": ended + asleep + due},
+        )
+        cursor.execute(
+            "INSERT INTO sagas_step (saga_id, position, name, state, attempts, undo_attempts, fence, task_id,"
+            " worker) SELECT id, 0, 'a', 'pending', 0, 0, 0, '', '' FROM sagas_saga WHERE wake_at < now()"
+            " AND NOT EXISTS (SELECT 1 FROM sagas_step s WHERE s.saga_id = sagas_saga.id)"
+        )
+        cursor.execute("ANALYZE sagas_saga")
+
+
+def test_an_idle_sweep_costs_as_much_however_many_sagas_have_ended(office):
+    with counted() as before:
+        engine.sweep()
+    fill(ended=1_000, asleep=100, due=0)
+    with counted() as after:
+        engine.sweep()
+
+    assert after["statements"] <= before["statements"]
+    assert clocks.until_due() is not None
