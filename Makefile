@@ -65,7 +65,7 @@ check: $(DEVELOPMENT) ## Migrations complete, Django's and the engine's system c
 	@$(THROWAWAY) $(BIN)/python manage.py check --fail-level WARNING
 
 .PHONY: pytest
-pytest: $(DEVELOPMENT) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
+pytest: $(DEVELOPMENT) browser ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
 	@echo "== pytest"
 	@$(THROWAWAY) $(BIN)/python -m pytest -n 2 $(ARGS)
 

@@ -40,7 +40,9 @@ def catalogue(room):
         compiled = gettext.GNUTranslations(file)._catalog
     # Of a plural the first form stands for all.
     singular = {key: text for key, text in compiled.items() if not isinstance(key, tuple)}
-    return singular | {key[0]: text for key, text in compiled.items() if isinstance(key, tuple) and not key[1]}
+    return singular | {
+        key[0]: text for key, text in compiled.items() if isinstance(key, tuple) and not key[1]
+    }
 
 
 def written(room):
