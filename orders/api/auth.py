@@ -55,5 +55,6 @@ def caller(request: Request) -> User:
 
 
 def sees_everything(request: Request) -> bool:
-    """Whether the caller's token shows everybody's orders."""
-    return isinstance(request.auth, models.Token) and request.auth.scope == models.Scope.STAFF
+    """Whether the caller may see everybody's orders: with a staff token, and still of the staff."""
+    is_staff_token = isinstance(request.auth, models.Token) and request.auth.scope == models.Scope.STAFF
+    return is_staff_token and caller(request).is_staff

@@ -33,9 +33,10 @@ def text() -> str:
     parts = [
         "# Problems",
         "",
-        "Every error of the API is an `application/problem+json` document (RFC 9457). `type` is one of these,",
-        "and leads to the same words on the running server; it is a path, so it is the same everywhere and may",
-        "be compared. `request_id` is in the logs and in `X-Request-Id`. Written by `make docs`.",
+        "Every error of the API is an `application/problem+json` document (RFC 9457). `type` is one of",
+        "these, and leads to the same words on the running server; it is a path, so it is the same",
+        "everywhere and may be compared. `request_id` is in the logs and in `X-Request-Id`. Written by",
+        "`make docs`.",
     ]
     for kind in problems.KINDS.values():
         parts += ["", f"## {kind.title}", "", f"`{kind.type}` · {kind.status}", "", kind.advice]

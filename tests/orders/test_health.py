@@ -1,0 +1,57 @@
+"""Whether a process lives, and whether it can do its work."""
+
+import socket
+from typing import Any
+
+import pytest
+from django.db.migrations import recorder
+from django.test import Client
+
+from saga_project import health
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_process_that_answers_lives() -> None:
+    answer = Client().get("/livez")
+
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ok"}
+    assert "no-store" in answer["Cache-Control"]
+
+
+def test_with_database_schema_and_broker_it_is_ready() -> None:
+    answer = Client().get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "status": "ok",
+        "checks": {"database": "ok", "migrations": "ok", "broker": "ok"},
+    }
+
+
+def test_without_a_broker_it_still_takes_orders(settings: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    settings.CELERY_BROKER_URL = f"redis://127.0.0.1:{port}/0"
+
+    answer = Client().get("/readyz")
+
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "degraded"
+    assert answer.json()["checks"]["broker"] == "unreachable"
+
+
+def test_with_a_migration_missing_it_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_migrated", False)
+    recorder.MigrationRecorder.Migration.objects.filter(app="orders", name="0002_events_are_told").delete()
+
+    answer = Client().get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["migrations"] == "pending"
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_there_is_nothing_to_be_posted(path: str) -> None:
+    assert Client().post(path).status_code == 405

@@ -1,0 +1,287 @@
+"""Sagas over HTTP: who may look, who may act, and what the losers of a race are told (I3)."""
+
+import concurrent.futures
+import datetime
+from typing import Any
+
+import pytest
+from django.contrib.auth import models as auth
+from django.db import connection
+
+from orders import models
+from sagas import models as saga_models
+from sagas import transport
+from sagas.testing import clocks, post
+from tests.orders.conftest import Api, member, order
+from tests.sandbox import Sandbox
+
+WHY = {"reason": "the bank called"}
+NOBODY = "0190a0a0-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def office() -> Any:
+    """Messages in memory, carried out when the test says so."""
+    kept = post.Post()
+    with transport.use(kept):
+        yield kept
+    assert not kept.bugs
+
+
+@pytest.fixture
+def olga(catalogue: None) -> Api:
+    """Of the staff, with every permission."""
+    return member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+
+
+def stuck(ana: Api, office: post.Post) -> dict[str, Any]:
+    """An order whose money the bank will not give back."""
+    body = order(payment={"method": "card", "token": "tok_refund_refused"})
+    body["customer"]["tax_id"] = "00000000191"
+    placed: dict[str, Any] = ana.order(body).json()
+    office.deliver_all()
+    return placed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_saga_is_shown_with_why_it_needs_a_person_and_without_what_is_personal(
+    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = stuck(ana, office)
+
+    answer = olga.get(f"/sagas/{placed['saga']['id']}")
+    shown = answer.json()
+
+    assert shown["state"] == "needs_attention"
+    assert shown["direction"] == "backward"
+    assert shown["step"] == "take-payment"
+    assert shown["order"] == {"id": placed["id"], "number": placed["number"]}
+    assert shown["failure"]["step"] == "issue-invoice"
+    assert shown["attention"]["why"]
+    assert shown["attention"]["advice"]
+    assert [step["state"] for step in shown["steps"]] == ["undo_failed", "undone", "undone", "pending"]
+    for personal in ("Ana Souza", "ana@example.com", "00000000191", "tok_refund_refused", "Flores"):
+        assert personal not in answer.content.decode()
+    assert olga.get(f"/sagas/{placed['saga']['id']}", **{"If-None-Match": answer["ETag"]}).status_code == 304
+
+
+@pytest.mark.django_db(transaction=True)
+def test_its_events_are_its_history_page_by_page(
+    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = stuck(ana, office)
+    path = f"/sagas/{placed['saga']['id']}/events"
+
+    whole = olga.get(path).json()["results"]
+    assert whole[0]["kind"] == "saga.begun"
+    assert whole[0]["actor"] == "ana"
+    assert whole[-1]["to"] == "needs_attention"
+    assert [event["id"] for event in whole] == sorted(event["id"] for event in whole)
+
+    pages = [olga.get(f"{path}?limit=4").json()]
+    while link := pages[-1]["next"]:
+        pages.append(olga.client.get(link.removeprefix("http://testserver")).json())
+    assert [event for page in pages for event in page["results"]] == whole
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sagas_are_found_by_state_step_error_age_and_key(
+    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    hurt = stuck(ana, office)
+    fine = ana.order(key="key-2").json()
+    hurt_id, fine_id = hurt["saga"]["id"], fine["saga"]["id"]
+
+    def found(query: str) -> list[str]:
+        answer = olga.get(f"/sagas?{query}")
+        assert answer.status_code == 200, answer.content
+        return [row["id"] for row in answer.json()["results"]]
+
+    assert found("") == [fine_id, hurt_id]
+    assert found("state=needs_attention") == [hurt_id]
+    assert found("state=completed") == []
+    assert found("step=take-payment") == [fine_id, hurt_id]
+    assert found("step=issue-invoice") == []
+    assert found("error=Refused") == [hurt_id]
+    assert found(f"key={fine['id']}") == [fine_id]
+    assert found(f"key={hurt['number'].lower()}") == [hurt_id]
+    assert found("younger_than=1h") == [fine_id, hurt_id]
+    assert found("older_than=1h") == []
+    clocks.pass_time(datetime.timedelta(hours=2), hurt_id)
+    assert found("older_than=1h") == [hurt_id]
+    assert found("younger_than=90m&state=running") == [fine_id]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "query", ["state=lost", "older_than=soon", "older_than=1y", "step=", "colour=blue", "limit=501"]
+)
+def test_a_senseless_query_is_refused(olga: Api, query: str) -> None:
+    answer = olga.get(f"/sagas?{query}")
+
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["parameter"] == query.partition("=")[0]
+
+
+# --- Acting --------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_saga_is_tried_again(ana: Api, olga: Api, sandbox: Sandbox, office: post.Post) -> None:
+    saga_id = stuck(ana, office)["saga"]["id"]
+
+    answer = olga.post(f"/sagas/{saga_id}/retry", WHY)
+
+    assert answer.status_code == 202
+    assert answer.json()["state"] == "compensating"
+    event = saga_models.Event.objects.get(saga_id=saga_id, kind="operator.retry")
+    assert (event.actor, event.reason) == ("olga", "the bank called")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_doubt_is_settled(ana: Api, olga: Api, sandbox: Sandbox, office: post.Post) -> None:
+    placed = stuck(ana, office)
+    body = WHY | {"step": "take-payment", "happened": True}
+
+    answer = olga.post(f"/sagas/{placed['saga']['id']}/resolve", body)
+    office.deliver_all()
+
+    assert answer.status_code == 202
+    assert ana.get(f"/orders/{placed['id']}").json()["status"] == "cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_saga_is_undone_by_an_operator(ana: Api, olga: Api, sandbox: Sandbox, office: post.Post) -> None:
+    placed = ana.order().json()
+    office.deliver_all()
+
+    answer = olga.post(f"/sagas/{placed['saga']['id']}/compensate", WHY)
+    office.deliver_all()
+
+    assert answer.status_code == 202
+    assert answer.json()["waits_for_approval"] is False
+    assert ana.get(f"/orders/{placed['id']}").json()["status"] == "cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_two_must_agree_one_only_asks(
+    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post, settings: Any
+) -> None:
+    settings.SAGAS_FOUR_EYES = True
+    placed = stuck(ana, office)
+    fine = ana.order(key="key-2").json()
+    office.deliver_all()
+
+    asked = olga.post(f"/sagas/{fine['saga']['id']}/compensate", WHY)
+    assert asked.status_code == 202
+    assert asked.json()["waits_for_approval"] is True
+    assert asked.json()["state"] == "running"
+
+    body = WHY | {"step": "take-payment", "happened": True}
+    assert olga.post(f"/sagas/{placed['saga']['id']}/resolve", body).json()["waits_for_approval"] is True
+    # Trying again moves no money that was not to be moved, and needs nobody else.
+    assert olga.post(f"/sagas/{placed['saga']['id']}/retry", WHY).json()["waits_for_approval"] is False
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("move", ["retry", "compensate", "resolve"])
+def test_what_does_not_apply_is_refused_with_the_state(
+    ana: Api, olga: Api, office: post.Post, move: str
+) -> None:
+    placed = ana.order().json()
+    ana.post(f"/orders/{placed['id']}/cancel", {"reason": "so"})
+    more = {"step": "take-payment", "happened": True} if move == "resolve" else {}
+
+    answer = olga.post(f"/sagas/{placed['saga']['id']}/{move}", WHY | more)
+
+    assert answer.status_code == 409
+    assert answer.json()["type"] == "/api/problems/move-not-allowed"
+    assert answer.json()["saga"] == {"id": placed["saga"]["id"], "state": "compensated"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_operators_at_the_same_time_one_wins(
+    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    saga_id = stuck(ana, office)["saga"]["id"]
+    body = WHY | {"step": "take-payment", "happened": True}
+
+    def settle(_: int) -> int:
+        try:
+            return int(olga.post(f"/sagas/{saga_id}/resolve", body).status_code)
+        finally:
+            connection.close()
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        statuses = sorted(pool.map(settle, range(6)))
+
+    assert statuses == [202] + [409] * 5
+    assert saga_models.Event.objects.filter(kind="operator.resolve").count() == 1
+
+
+# --- Who may -------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("move", "permission"),
+    [("retry", "operate_saga"), ("compensate", "compensate_saga"), ("resolve", "resolve_saga")],
+)
+def test_each_move_needs_its_permission(ana: Api, move: str, permission: str) -> None:
+    path = f"/sagas/{ana.order().json()['saga']['id']}/{move}"
+    clerk = member("clerk", models.Scope.STAFF, is_staff=True)
+    body = WHY | ({"step": "take-payment", "happened": False} if move == "resolve" else {})
+
+    refused = clerk.post(path, body)
+    assert refused.status_code == 403
+    assert permission in refused.json()["detail"]
+
+    clerk.user.user_permissions.add(auth.Permission.objects.get(codename=permission))
+    assert clerk.post(path, body).status_code in (202, 409)
+
+
+@pytest.mark.django_db
+def test_a_staff_token_of_somebody_who_has_left_the_staff_shows_nothing(ana: Api) -> None:
+    clerk = member("clerk", models.Scope.STAFF, is_staff=True)
+    assert clerk.get("/sagas").status_code == 200
+
+    auth.User.objects.filter(pk=clerk.user.pk).update(is_staff=False)
+    assert clerk.get("/sagas").status_code == 403
+    # Nor everybody's orders.
+    path = f"/orders/{ana.order().json()['id']}"
+    assert clerk.get(path).status_code == 404
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("path", ["", f"/{NOBODY}", f"/{NOBODY}/events"])
+def test_customers_see_no_sagas(ana: Api, path: str) -> None:
+    assert ana.get(f"/sagas{path}").status_code == 403
+
+
+@pytest.mark.django_db
+def test_a_saga_that_there_is_not_is_not_there(olga: Api) -> None:
+    assert olga.get(f"/sagas/{NOBODY}").status_code == 404
+    assert olga.get(f"/sagas/{NOBODY}/events").status_code == 404
+    for move in ("retry", "compensate"):
+        assert olga.post(f"/sagas/{NOBODY}/{move}", WHY).status_code == 404
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"step": "take-payment", "happened": True}, "/reason"),
+        (WHY | {"happened": True}, "/step"),
+        (WHY | {"step": "take-payment"}, "/happened"),
+        (WHY | {"step": "take-payment", "happened": "yes"}, "/happened"),
+        (WHY | {"step": "take-payment", "happened": 1}, "/happened"),
+        (WHY | {"step": "take-payment", "happened": True, "facts": []}, "/facts"),
+        (WHY | {"step": "take-payment", "happened": True, "facts": {"a": "x" * 5000}}, "/facts"),
+        (WHY | {"step": "take-payment", "happened": True, "facts": {"a": "\u0000"}}, "/facts"),
+    ],
+)
+def test_a_senseless_resolution_is_refused(ana: Api, olga: Api, body: dict[str, Any], pointer: str) -> None:
+    answer = olga.post(f"/sagas/{ana.order().json()['saga']['id']}/resolve", body)
+
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
