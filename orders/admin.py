@@ -1,13 +1,19 @@
-"""Orders, to look at; what may be done to one is done on the page of its saga, with a reason."""
+"""Orders, to look at; what may be done to one is done on the page of its saga, with a reason.
 
-from django.contrib import admin
+And the keys of the API: tokens, which are made and revoked here, and what merchants were told.
+"""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-from orders import console, models, saga
+from orders import console, models, saga, tokens, webhooks
 from sagas.admin import panels
 from sagas.templatetags import console as marks
 
@@ -78,3 +84,113 @@ class OrderAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         """The page that tells what happened to it."""
         url = reverse("admin:sagas_sagainstance_change", args=[order.saga_id])
         return html.format_html('<a href="{}">{}</a>', url, str(order.saga_id)[-12:])
+
+
+@admin.register(models.Token)
+class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Made here, shown once, and from then on to be revoked but neither changed nor deleted."""
+
+    list_display = ("hint", "name", "user", "scope", "created_at", "expires_at", "used_at", "revoked_at")
+    list_filter = ("scope",)
+    list_select_related = ("user",)
+    search_fields = ("=hint", "name", "user__username")
+    ordering = ("-id",)
+    show_full_result_count = False
+    autocomplete_fields = ("user",)
+    actions = ("revoke",)
+
+    def get_fields(self, request: HttpRequest, obj: models.Token | None = None) -> tuple[str, ...]:
+        """What is chosen when it is made, or what there is to be seen."""
+        chosen = ("user", "name", "scope", "expires_at")
+        return chosen if obj is None else (*chosen, "hint", "created_at", "used_at", "revoked_at")
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Token | None = None) -> bool:
+        """Nobody changes one: a new one is made, and the old one revoked."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Token | None = None) -> bool:
+        """Nobody deletes one: it is asked about when something went wrong."""
+        return False
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Whoever may make one may revoke one."""
+        return self.has_add_permission(request)
+
+    def save_model(self, request: HttpRequest, obj: models.Token, form: Any, change: bool) -> None:
+        """Make it, and show its secret this once."""
+        secret = tokens.fill(obj)
+        super().save_model(request, obj, form, change)
+        told = html.format_html("{} <code>{}</code>", _("Copy it now, it is not shown again:"), secret)
+        self.message_user(request, told, messages.WARNING)
+
+    @admin.action(description=_("Revoke"), permissions=["revoke"])
+    def revoke(self, request: HttpRequest, queryset: QuerySet[models.Token]) -> None:
+        """From now on they open nothing."""
+        for token in queryset:
+            tokens.revoke(token=token)
+            self.log_change(request, token, "Revoked.")
+        self.message_user(request, _("They open nothing any more."))
+
+
+@admin.register(models.WebhookEndpoint)
+class WebhookEndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Where merchants are told, and how that fares."""
+
+    list_display = ("url", "owner", "created_at", "failing_since", "disabled_at", "disabled_reason")
+    list_filter = (("disabled_at", admin.EmptyFieldListFilter),)
+    list_select_related = ("owner",)
+    search_fields = ("url", "owner__username", "=id")
+    ordering = ("-id",)
+    show_full_result_count = False
+    exclude = ("secret", "old_secret")
+
+
+class AttemptInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+    """What was tried, and what came back."""
+
+    model = models.WebhookAttempt
+    fields = ("at", "duration_ms", "status", "error", "response")
+    readonly_fields = fields
+
+
+@admin.register(models.WebhookDelivery)
+class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """What merchants were told."""
+
+    list_display = ("__str__", "type", "order", "state", "attempts", "next_at", "delivered_at")
+    list_filter = ("state",)
+    list_select_related = ("message", "endpoint", "order")
+    search_fields = ("=message__id", "=endpoint__id", "=order__number")
+    ordering = ("-id",)
+    show_full_result_count = False
+    inlines = (AttemptInline,)
+    actions = ("replay",)
+
+    @admin.display(description=_("type"))
+    def type(self, delivery: models.WebhookDelivery) -> str:
+        """What it tells."""
+        return delivery.message.type
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        """Those who may change deliveries, of which this is the only way."""
+        return request.user.has_perm("orders.change_webhookdelivery")
+
+    @admin.action(description=_("Send again"), permissions=["replay"])
+    def replay(self, request: HttpRequest, queryset: QuerySet[models.WebhookDelivery]) -> None:
+        """With the same id, so that a receiver knows it again."""
+        for delivery in queryset:
+            webhooks.replay(delivery=delivery)
+            self.log_change(request, delivery, "Sent again.")
+        self.message_user(request, _("They are sent again."))
+
+
+@admin.register(models.IdempotencyKey)
+class IdempotencyKeyAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Requests that were answered, for who asks why a client got an old answer."""
+
+    list_display = ("key", "owner", "endpoint", "status", "created_at", "expires_at")
+    list_select_related = ("owner",)
+    search_fields = ("=key", "owner__username")
+    ordering = ("-id",)
+    show_full_result_count = False
+    exclude = ("body",)

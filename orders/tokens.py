@@ -25,16 +25,20 @@ def create(
     lifetime: datetime.timedelta | None = None,
 ) -> tuple[models.Token, str]:
     """A new token and its secret, which is not to be had again."""
-    secret = PREFIX + secrets.token_urlsafe(32)
-    token = models.Token.objects.create(
-        user=user,
-        name=name,
-        scope=scope,
-        digest=digest(secret),
-        hint=secret[: len(PREFIX) + 4],
-        expires_at=None if lifetime is None else functions.Now() + lifetime,
-    )
+    token = models.Token(user=user, name=name, scope=scope)
+    if lifetime is not None:
+        token.expires_at = functions.Now() + lifetime
+    secret = fill(token)
+    token.save(force_insert=True)
+    token.refresh_from_db()
     return token, secret
+
+
+def fill(token: models.Token) -> str:
+    """Give a token that is not saved yet a secret, which is returned and not to be had again."""
+    secret = PREFIX + secrets.token_urlsafe(32)
+    token.digest, token.hint = digest(secret), secret[: len(PREFIX) + 4]
+    return secret
 
 
 def find(secret: str) -> models.Token | None:

@@ -2,14 +2,16 @@
 
 import datetime
 import io
+import re
 
 import pytest
 from django.contrib.auth import models as auth
 from django.core import management
 from django.core.management import base
 from django.db.models import functions
+from django.test import Client
 
-from orders import models, tokens
+from orders import models, tokens, webhooks
 from tests.orders.conftest import Api, member
 
 pytestmark = pytest.mark.django_db
@@ -118,3 +120,71 @@ def test_the_command_lists_without_secrets_and_revokes(ana: auth.User) -> None:
 def test_the_command_refuses_a_senseless_lifetime(ana: auth.User, lifetime: str) -> None:
     with pytest.raises(base.CommandError, match="number with a unit"):
         command("create", "ana", f"--expires-in={lifetime}")
+
+
+# --- In the admin --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chief(client: Client) -> Client:
+    client.force_login(auth.User.objects.create_superuser("chief"))
+    return client
+
+
+def test_the_admin_makes_a_token_and_shows_it_once(chief: Client, ana: auth.User) -> None:
+    page = chief.post(
+        "/admin/orders/token/add/",
+        {"user": ana.pk, "name": "web shop", "scope": "customer", "expires_at_0": "", "expires_at_1": ""},
+        follow=True,
+    )
+
+    shown = re.search(r"<code>(ord_[\w-]+)</code>", page.content.decode())
+    assert shown is not None
+    assert Api(ana, shown[1]).get("/orders").status_code == 200
+    again = chief.get(f"/admin/orders/token/{models.Token.objects.get().pk}/change/")
+    assert shown[1] not in again.content.decode()
+
+
+def test_the_admin_revokes_it(chief: Client, ana: auth.User) -> None:
+    token, secret = tokens.create(user=ana, name="web shop")
+
+    chief.post("/admin/orders/token/", {"action": "revoke", "_selected_action": [token.pk]})
+
+    assert Api(ana, secret).get("/orders").status_code == 401
+
+
+def test_the_admin_neither_changes_nor_deletes_one(chief: Client, ana: auth.User) -> None:
+    token, _ = tokens.create(user=ana, name="web shop")
+
+    assert chief.post(f"/admin/orders/token/{token.pk}/change/", {"scope": "staff"}).status_code == 403
+    assert chief.post(f"/admin/orders/token/{token.pk}/delete/", {"post": "yes"}).status_code == 403
+
+
+@pytest.mark.parametrize("model", ["token", "webhookendpoint", "webhookdelivery", "idempotencykey"])
+def test_the_admin_s_lists_show_no_secret(chief: Client, ana: auth.User, model: str) -> None:
+    token, _ = tokens.create(user=ana, name="web shop")
+    endpoint = models.WebhookEndpoint.objects.create(
+        owner=ana, url="https://example.com/", types=["order.*"], secret=webhooks.new_secret()
+    )
+    webhooks.send_test(endpoint=endpoint)
+
+    listed = chief.get(f"/admin/orders/{model}/")
+    detail = chief.get(f"/admin/orders/webhookendpoint/{endpoint.pk}/change/")
+
+    for page in (listed, detail):
+        assert page.status_code == 200
+        assert endpoint.secret not in page.content.decode()
+        assert token.digest not in page.content.decode()
+
+
+def test_the_admin_sends_a_message_again(chief: Client, ana: auth.User) -> None:
+    endpoint = models.WebhookEndpoint.objects.create(
+        owner=ana, url="https://example.com/", types=["order.*"], secret=webhooks.new_secret()
+    )
+    delivery = webhooks.send_test(endpoint=endpoint)
+    models.WebhookDelivery.objects.update(state="given_up", next_at=None, attempts=10)
+
+    chief.post("/admin/orders/webhookdelivery/", {"action": "replay", "_selected_action": [delivery.pk]})
+
+    delivery.refresh_from_db()
+    assert (delivery.state, delivery.attempts) == ("pending", 0)
