@@ -179,6 +179,16 @@ WEBHOOKS_DISABLE_AFTER = env.duration("WEBHOOKS_DISABLE_AFTER", "3d")
 WEBHOOKS_LOG_LIVES = env.duration("WEBHOOKS_LOG_LIVES", "30d")
 """How long one can look up what was sent, and send it again."""
 
+EMAIL_HOST = env.text("EMAIL_HOST", "")
+EMAIL_PORT = env.integer("EMAIL_PORT", 587)
+EMAIL_USE_TLS = env.boolean("EMAIL_USE_TLS", True)
+EMAIL_HOST_USER = env.text("EMAIL_HOST_USER", "")
+EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD", "")
+DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "orders@localhost")
+EMAIL_TIMEOUT = 10
+# Without a server, letters are written to the log of whoever sends them.
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
+
 # --- The order's saga -----------------------------------------------------------------------------
 
 ORDER_DEADLINE = env.duration("ORDER_DEADLINE", "15d")
