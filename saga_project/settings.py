@@ -162,6 +162,10 @@ FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 16)
 FOLLOWERS_HEARTBEAT = env.duration("FOLLOWERS_HEARTBEAT", "15s")
 """How often a stream on which nothing happens says so, and looks whether it missed something."""
 
+FOLLOWERS_STAY = env.duration("FOLLOWERS_STAY", "10m")
+"""A stream ends after this; its client comes back with `Last-Event-ID` and misses nothing. So a process
+that is to be replaced is not kept for ever, and a client that is long gone is noticed."""
+
 API_RATE = env.integer("API_RATE", 50)
 API_BURST = env.integer("API_BURST", 1000)
 """Requests per second that a token may send all the time, and at once after a rest."""
