@@ -51,6 +51,10 @@ def lock(saga_id: uuid.UUID | str, step: str | None = None) -> Locked:
         NotFound: there is no such instance or step.
     """
     with connection.cursor() as cursor:
+        if step is None:
+            # Which step is at its position can only be asked once nobody moves it any more: a join
+            # that had to wait for the lock would look for the step that was at its old one.
+            cursor.execute("SELECT 1 FROM sagas_saga WHERE id = %s FOR UPDATE", [saga_id])
         cursor.execute(_lock_sql(step is not None), [step, saga_id] if step is not None else [saga_id])
         row = cursor.fetchone()
     if row is None:

@@ -168,7 +168,7 @@ def finish(change: Change, state: SagaState, **said: Any) -> None:
     declared = change.saga.definition
     hook = declared.completed if state == SagaState.COMPLETED else declared.compensated
     change.move(state, f"saga.{state.value}", **said)
-    change.set(finished_at=NOW, wake_at=None, dispatched_at=None, deadline_at=None)
+    change.set(finished_at=NOW, wake_at=None, dispatched_at=None, deadline_at=None, held_at=None)
     secrets = [name for step in declared.steps for name in step.forgets]
     if any(name in change.saga.facts for name in secrets):
         change.set(facts=_without(change.saga.facts, secrets))
@@ -329,6 +329,10 @@ def next_to_undo(
     `current` is the step as this transaction is about to write it.
     """
     declared = saga.definition
+    if not declared.has_optional_steps and (current is None or current.position == saga.position):
+        # Nothing was left out on the way, so every step before this one was begun: no need to look.
+        top = below - 1 if current is None else current.position - (not current.begun)
+        return next((position for position in range(top, -1, -1) if declared.steps[position].undo), None)
     steps = models.StepInstance.objects.filter(saga_id=saga.pk, position__lt=below)
     for step in steps.order_by("-position"):
         row = current if current is not None and current.pk == step.pk else step

@@ -157,7 +157,7 @@ def release(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstanc
     """
     with _moving(saga_id) as (locked, change):
         saga = locked.saga
-        if saga.held_at is None:
+        if _ended(saga) or saga.held_at is None:
             raise errors.NotAllowed(_state(saga, "is not held"), state=saga.state)
         change.note("operator.release", actor=actor, reason=reason)
         change.set(held_at=None)

@@ -200,19 +200,27 @@ def suppress_death():
     return contextlib.suppress(crashes.Crash)
 
 
-class Slow(verbs.Scripted):
+class Meanwhile(verbs.Scripted):
+    """A world in which something happens once, during the first call of a remote verb."""
+
+    def __init__(self, happen):
+        self.happen = happen
+
+    def do(self, key, **rest):
+        happen, self.happen = self.happen, lambda: None
+        happen()
+        return super().do(key, **rest)
+
+
+class Slow(Meanwhile):
     """A world whose first answer takes longer than the lease, while everybody else goes on."""
 
     def __init__(self, office, saga, lease):
-        self.office, self.saga, self.lease = office, saga, lease
+        super().__init__(lambda: self._go_on(office, saga, lease))
         self.meanwhile = None
 
-    def do(self, key, **rest):
-        facts = super().do(key, **rest)
-        if self.meanwhile is None:
-            self.meanwhile = ""
-            clocks.pass_time(self.lease)
-            engine.sweep()
-            drive(self.office, self.saga)
-            self.meanwhile = self.saga.state
-        return facts
+    def _go_on(self, office, saga, lease):
+        clocks.pass_time(lease)
+        engine.sweep()
+        drive(office, saga)
+        self.meanwhile = saga.state

@@ -108,7 +108,7 @@ def attempt(move, saga, step):
     return None
 
 
-@pytest.mark.parametrize("name", set(MOVES) - {"skip"})
+@pytest.mark.parametrize("name", sorted(set(MOVES) - {"skip"}))
 def test_a_saga_that_does_not_exist_is_not_found(rows, name):
     with pytest.raises(errors.NotFound):
         MOVES[name](models.SagaInstance(pk=uuid.uuid4()), "a")
@@ -156,6 +156,19 @@ def test_a_saga_held_while_it_waits_goes_on_waiting_when_released(office):
     engine.receive(source="world", event_id="1", key=f"{saga.pk}.w", facts={"settled": True})
     stage.drive(office, saga)
     assert saga.state == "completed"
+
+
+def test_a_saga_that_ends_although_it_is_held_is_held_no_longer(office, monkeypatch):
+    saga = stage.begin(toys.saga("toy-held", toys.remote("a")))
+    world = stage.Meanwhile(lambda: engine.hold(saga.pk, **WHO))
+    monkeypatch.setattr("tests.sagas.toybox.verbs.WORLD", world)
+
+    office.deliver_all()
+
+    saga.refresh_from_db()
+    assert (saga.state, saga.held_at) == ("completed", None)
+    with pytest.raises(errors.NotAllowed):
+        engine.release(saga.pk, **WHO)
 
 
 def test_an_optional_step_may_be_left_out(office):

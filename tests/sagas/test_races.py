@@ -1,0 +1,346 @@
+"""Two at once, on real connections: exactly one wins, the loser is told, and the rows make sense (I3, D7)."""
+
+import concurrent.futures
+import contextlib
+import datetime
+import functools
+import random
+import threading
+import time
+
+import pytest
+from django.db import connection
+
+from sagas import engine, errors, models
+from sagas.states import Direction
+from sagas.testing import clocks, post
+from tests.sagas import rules, stage
+from tests.sagas.toybox import saga as toys
+from tests.sagas.toybox import verbs, witness
+
+ROUNDS = 5
+"""How often each race is run: either may win."""
+
+WHO = {"actor": "somebody", "reason": "a race"}
+MINUTE = datetime.timedelta(minutes=1)
+
+
+def at_once(*calls):
+    """Make the calls at the same moment, each on a connection of its own; what each gave or raised."""
+    start = threading.Barrier(len(calls))
+
+    def run(call):
+        try:
+            start.wait(10)
+            return call()
+        except errors.SagaError as refusal:
+            return refusal
+        finally:
+            connection.close()
+
+    with concurrent.futures.ThreadPoolExecutor(len(calls)) as pool:
+        return [done.result(60) for done in [pool.submit(run, call) for call in calls]]
+
+
+def perform(message):
+    """What a worker does with a step's message."""
+    errand = message.errand
+    step = errand.legs[message.number].step
+    return engine.perform(errand.saga_id, epoch=errand.epoch, step=step, direction=errand.direction)
+
+
+def take_step(office):
+    """Take the step's message that was sent last out of the office."""
+    message = next(m for m in reversed(office.waiting) if isinstance(m, post.Leg))
+    office.waiting.remove(message)
+    return message
+
+
+def refused(*results):
+    return [result for result in results if isinstance(result, errors.SagaError)]
+
+
+class Interrupted(verbs.Scripted):
+    """A world that holds a verb until somebody else has come and waits for the lock."""
+
+    def __init__(self, intruder):
+        self.intruder = intruder
+        self.result = None
+        self.thread = None
+
+    def do(self, key, **rest):
+        if self.thread is None:
+            self.thread = threading.Thread(target=self._intrude)
+            self.thread.start()
+            wait_until(somebody_waits_for_a_lock)
+        return super().do(key, **rest)
+
+    def _intrude(self):
+        try:
+            self.result = self.intruder()
+        except errors.SagaError as error:
+            self.result = error
+        finally:
+            connection.close()
+
+
+def somebody_waits_for_a_lock():
+    sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+    return witness.execute(sql, [connection.settings_dict["NAME"]]).fetchone()[0]
+
+
+def wait_until(come, timeout_s=20):
+    patience = time.monotonic() + timeout_s
+    while not come():
+        assert time.monotonic() < patience, "it never came"
+        time.sleep(0.005)
+
+
+# --- Who waits for the lock reads what is then there ----------------------------------------------
+
+
+def test_a_cancel_that_waited_for_the_last_step_finds_the_saga_completed(office, monkeypatch):
+    saga = stage.begin(toys.ONE)
+    world = Interrupted(lambda: engine.cancel(saga.pk, **WHO))
+    monkeypatch.setattr(verbs, "WORLD", world)
+
+    office.deliver_all()
+    world.thread.join(20)
+
+    assert isinstance(world.result, errors.TooLate), "D7"
+    assert world.result.context["state"] == "completed"
+    stage.drive(office, saga)
+    rules.check(saga)
+
+
+def test_a_cancel_that_waited_for_another_step_turns_the_saga_round(office, monkeypatch):
+    saga = stage.begin(toys.LOCAL)
+    world = Interrupted(lambda: engine.cancel(saga.pk, **WHO))
+    monkeypatch.setattr(verbs, "WORLD", world)
+
+    office.deliver()
+    world.thread.join(20)
+    stage.drive(office, saga)
+
+    assert witness.lines(saga.pk) == ["do a", "undo a"]
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def test_a_second_copy_of_a_local_step_that_waited_finds_it_done(office, monkeypatch):
+    saga = stage.begin(toys.LOCAL)
+    message = office.waiting[0]
+    world = Interrupted(lambda: perform(message))
+    monkeypatch.setattr(verbs, "WORLD", world)
+
+    office.deliver()
+    world.thread.join(20)
+
+    assert world.result.verdict is engine.Verdict.GO_ON, "the chain may go on: the next step asks for itself"
+    assert witness.lines(saga.pk) == ["do a"], "E1"
+    stage.drive(office, saga)
+    rules.check(saga)
+
+
+# --- Either may win -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("declared", [toys.LOCAL, toys.REMOTE], ids=str)
+def test_two_workers_with_the_same_message(office, declared):
+    for _ in range(ROUNDS):
+        saga = stage.begin(declared)
+        message = take_step(office)
+
+        at_once(*[lambda message=message: perform(message)] * 3)
+
+        assert witness.lines(saga.pk) == ["do a"], "E1"
+        stage.drive(office, saga)
+        assert saga.state == "completed"
+        rules.check(saga)
+
+
+def test_cancel_against_completion(office):
+    for _ in range(2 * ROUNDS):
+        saga = stage.begin(toys.ONE)
+        message = take_step(office)
+
+        _, cancelled = at_once(lambda m=message: perform(m), lambda pk=saga.pk: engine.cancel(pk, **WHO))
+        stage.drive(office, saga)
+
+        too_late = isinstance(cancelled, errors.TooLate)
+        assert saga.state == ("completed" if too_late else "compensated")
+        rules.check(saga)
+
+
+def test_two_sweepers(office):
+    sagas = [stage.begin(toys.LOCAL) for _ in range(30)]
+    office.waiting.clear()
+    models.SagaInstance.objects.update(dispatched_at=None)
+    clocks.pass_time(MINUTE)
+
+    counts = at_once(engine.sweep, engine.sweep, engine.sweep)
+
+    assert sum(counts) == len(sagas)
+    assert set(models.SagaInstance.objects.values_list("epoch", flat=True)) == {2}, "each was sent on once"
+
+
+def test_a_callback_against_the_limit_of_its_wait(office):
+    for number in range(2 * ROUNDS):
+        saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
+        office.deliver_all()
+        saga.refresh_from_db()
+        clocks.pass_time(saga.steps.get(name="w").wait_until - models.database_now(), saga.pk)
+        engine.sweep()
+        message = take_step(office)
+
+        signal, _ = at_once(lambda pk=saga.pk, number=number: tell(pk, number), lambda m=message: perform(m))
+        stage.drive(office, saga)
+
+        assert (saga.state, signal.fate) in {("completed", "applied"), ("compensated", "late")}
+        rules.check(saga)
+
+
+def test_a_callback_against_the_deadline(office):
+    for number in range(2 * ROUNDS):
+        saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
+        office.deliver_all()
+        saga.refresh_from_db()
+        clocks.pass_time(saga.deadline_at - models.database_now(), saga.pk)
+
+        signal, _ = at_once(lambda pk=saga.pk, number=number: tell(pk, number), engine.sweep)
+        stage.drive(office, saga)
+
+        assert saga.state == "compensated", "c is no longer begun after the deadline"
+        assert signal.fate in ("applied", "noted")
+        rules.check(saga)
+
+
+def tell(pk, number):
+    facts = {"settled": True}
+    return engine.receive(source="world", event_id=str(number), key=f"{pk}.w", facts=facts)
+
+
+def test_the_same_callback_from_three_connections(office):
+    for number in range(ROUNDS):
+        saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
+        office.deliver_all()
+
+        signals = at_once(*[lambda pk=saga.pk, number=number: tell(pk, number)] * 3)
+        stage.drive(office, saga)
+
+        assert len({signal.pk for signal in signals}) == 1
+        assert stage.kinds(saga).count("signal.applied") == 1
+        rules.check(saga)
+
+
+def test_three_copies_of_an_error_callback(office):
+    for _ in range(ROUNDS):
+        saga = stage.begin(toys.LOCAL, "do a, fail b")
+        office.deliver()
+        office.deliver()
+        office.waiting.clear()
+
+        at_once(*[lambda pk=saga.pk: engine.take_up(pk, 1)] * 3)
+
+        saga.refresh_from_db()
+        assert saga.epoch == 2, "it was sent on once"
+        stage.drive(office, saga)
+        assert witness.lines(saga.pk) == ["do a", "fail b", "undo b", "undo a"]
+        rules.check(saga)
+
+
+OPERATORS = {
+    "resolve yes": lambda pk: engine.resolve(pk, step="b", happened=True, **WHO),
+    "resolve no": lambda pk: engine.resolve(pk, step="b", happened=False, **WHO),
+    "retry": lambda pk: engine.retry(pk, **WHO),
+    "compensate": lambda pk: engine.compensate(pk, **WHO),
+    "cancel": lambda pk: engine.cancel(pk, **WHO),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_against_the_engine(office, name):
+    for _ in range(ROUNDS):
+        saga = stage.begin(toys.REMOTE, "do a, lose b")
+        office.deliver()
+        office.deliver()
+        clocks.skip()
+        engine.sweep()
+        message = take_step(office)
+
+        at_once(lambda m=message: perform(m), lambda pk=saga.pk: OPERATORS[name](pk))
+        stage.drive(office, saga)
+
+        assert saga.state == ("completed" if name in ("retry", "resolve yes") else saga.state)
+        assert saga.state in ("completed", "compensated")
+        rules.check(saga)
+
+
+def test_two_operators_who_disagree(office):
+    for _ in range(2 * ROUNDS):
+        saga = stage.begin(toys.REMOTE, "do a, lose b")
+        office.deliver()
+        office.deliver()
+
+        lost = refused(*at_once(*[lambda move=move, pk=saga.pk: move(pk) for move in DISAGREE]))
+        stage.drive(office, saga)
+
+        assert len(lost) == 1, "exactly one wins"
+        assert lost[0].context["state"] in ("running", "compensating", "compensated", "completed")
+        rules.check(saga)
+
+
+DISAGREE = [OPERATORS["resolve yes"], OPERATORS["resolve no"]]
+
+
+def test_two_who_begin_with_one_key(office):
+    for number in range(ROUNDS):
+        key = f"order-{number}"
+
+        results = at_once(*[lambda key=key: stage.begin(toys.ONE, key=key)] * 4)
+
+        assert [type(error) for error in refused(*results)] == [errors.AlreadyLive] * 3
+        assert models.SagaInstance.objects.filter(key=key).count() == 1
+
+
+def test_everybody_at_everything_without_a_deadlock(office):
+    """Every move takes the saga's row first (I4); no two of them ever wait for each other in a ring."""
+    chance = random.Random(7)
+    sagas = [stage.begin(declared, "9x begin w") for declared in [toys.WAIT, toys.MIXED, toys.LOCAL]]
+    moves = [*OPERATORS.values(), engine_hold, engine_release, false_alarm, stray_step]
+
+    def busy(seed):
+        mine = random.Random(seed)
+        for _ in range(25):
+            saga = mine.choice(sagas)
+            with contextlib.suppress(errors.SagaError):
+                mine.choice([*moves, lambda pk: engine.sweep(), lambda pk: tell(pk, mine.random())])(saga.pk)
+
+    at_once(*[functools.partial(busy, chance.random()) for _ in range(5)])
+
+    for saga in sagas:
+        with contextlib.suppress(errors.NotAllowed):
+            engine.release(saga.pk, **WHO)
+    for number, saga in enumerate(sagas):
+        tell(saga.pk, f"last {number}")
+    stage.drive(office, *sagas, rounds=1000)
+    for saga in sagas:
+        rules.check(saga)
+
+
+def engine_hold(pk):
+    engine.hold(pk, **WHO)
+
+
+def engine_release(pk):
+    engine.release(pk, **WHO)
+
+
+def false_alarm(pk):
+    engine.take_up(pk, models.SagaInstance.objects.get(pk=pk).epoch)
+
+
+def stray_step(pk):
+    saga = models.SagaInstance.objects.get(pk=pk)
+    for direction in Direction:
+        engine.perform(pk, epoch=saga.epoch, step="a", direction=direction)
