@@ -44,7 +44,7 @@ class Orders:
     def search(self, term: str) -> Iterable[uuid.UUID]:
         """By order number, customer, tax id, reference, and what the providers call it: all by index."""
         digits = re.sub(r"\D", "", term)
-        wanted = Q(number=term.upper()) | Q(customer_name__istartswith=term) | Q(customer_email=term.lower())
+        wanted = Q(number=term.upper()) | Q(customer_name__istartswith=term) | Q(customer_email__iexact=term)
         if len(digits) in (11, 14):
             wanted |= Q(customer_tax_id=digits)
         orders = models.Order.objects.filter(wanted).order_by("-id").values_list("saga_id", flat=True)

@@ -6,6 +6,7 @@ from typing import Any
 from django import http
 from django.conf import settings
 from django.contrib import admin
+from django.core import paginator
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
@@ -33,6 +34,12 @@ class Site(admin.AdminSite):
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """With a page for language and time zone."""
+        from sagas.admin import paging
+
+        for model_admin in self._registry.values():
+            # No list counts its table to the end, whatever the room that registered it thinks of that.
+            if model_admin.paginator is paginator.Paginator:
+                model_admin.paginator = paging.Bounded
         urls: list[URLPattern | URLResolver] = [
             path("viewer/", self.admin_view(self.viewer_view), name="viewer"),
         ]

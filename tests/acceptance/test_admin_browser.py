@@ -1,5 +1,6 @@
 """The console in a real browser, under the production policy: wide and narrow, light and dark."""
 
+import datetime
 import os
 import pathlib
 import re
@@ -65,6 +66,7 @@ class Site:
         self.url = url
         self.gallery = exhibition
         self.sagas = {name: getattr(exhibition, name)() for name in gallery.EXHIBITS}
+        gallery.staff()
 
     def session(self, role):
         """Somebody with that role, already logged in."""
@@ -83,11 +85,14 @@ class Site:
 
 def _clear():
     keep = {"django_migrations", "django_content_type", "auth_permission", "auth_group",
-            "auth_group_permissions", "invoicing_cancellationwindow"}  # fmt: skip
+            "auth_group_permissions", "invoicing_cancellationwindow", "invoicing_series"}  # fmt: skip
     tables = [name for name in connection.introspection.table_names() if name not in keep]
-    series = "invoicing_series"
-    tables = [name for name in tables if name != series]
     with connection.cursor() as cursor:
+        # The server's threads are gone, their connections are not.
+        cursor.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
         cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
     connection.close()
 
@@ -406,6 +411,8 @@ def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
     wanted = request.config.getoption("--screenshots", default=None)
     folder = pathlib.Path(wanted) if wanted else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
+    if wanted:
+        _furnish(site.gallery)
     signature = groups.groups(groups.ATTENTION)[0].signature
     models.FailureNote.objects.update_or_create(
         signature=signature,
@@ -431,6 +438,21 @@ def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
         tab = visit(viewport=viewport, color_scheme=scheme)
         tab.open("/admin/viewer/")
         tab.open(path)
-        tab.page.screenshot(path=folder / f"{name}.png", full_page=name != "saga-telephone")
+        tall = {"x": 0, "y": 0, "width": viewport["width"], "height": 2080}
+        how = {"full_page": True, "clip": tall} if name.startswith("saga-attention") else {}
+        tab.page.screenshot(path=folder / f"{name}.png", **how)
 
     assert all((folder / f"{name}.png").stat().st_size > 10_000 for name in pictures)
+
+
+def _furnish(exhibition):
+    """A day's orders, as a shop has them: most go well."""
+    for hour in range(23, 0, -1):
+        names = ["completed", "completed", "compensated" if hour % 3 else "cancelled"]
+        if hour in (5, 17):
+            names.append("attention")
+        for name in names:
+            saga = getattr(exhibition, name)()
+            by = datetime.timedelta(hours=hour)
+            clocks.pass_time(by, saga.pk)
+            gallery.set_back(saga, by)

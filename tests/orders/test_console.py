@@ -1,0 +1,141 @@
+"""What the console shows of an order, and how its saga is found: on real parts, through the services."""
+
+import pytest
+from django.contrib.auth import models as auth
+from django.test import Client
+
+from orders.models import Order
+from sagas import roles, transport
+from tests import gallery
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/sagas/sagainstance/"
+
+
+@pytest.fixture
+def exhibition(sandbox, monkeypatch):
+    # This test's transaction never commits: what would be sent after it is sent at once.
+    monkeypatch.setattr(transport, "after_commit", transport.send)
+    return gallery.Gallery(sandbox)
+
+
+@pytest.fixture
+def viewer(db):
+    roles.make()
+    user = auth.User.objects.create_user("vera", is_staff=True)
+    user.groups.add(auth.Group.objects.get(name=roles.VIEWER))
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+def page(viewer, saga):
+    response = viewer.get(f"{LIST}{saga.pk}/change/")
+    assert response.status_code == 200
+    return response
+
+
+def nets(response):
+    return {panel.title: panel.net for panel in response.context["panels"]}
+
+
+def test_the_panels_of_a_waiting_order_say_what_is_held(exhibition, viewer):
+    told = nets(page(viewer, exhibition.waiting()))
+
+    assert told == {
+        "Money": "R$ 274.70 held",
+        "Stock": "3 units reserved",
+        "Invoice": "Valid",
+        "Delivery": "Booked",
+    }
+
+
+def test_the_panels_of_a_compensated_order_say_that_nothing_is_left(exhibition, viewer):
+    told = nets(page(viewer, exhibition.compensated()))
+
+    assert told["Money"] == "Nothing held: R$ 274.70 returned"
+    assert told["Stock"] == "Nothing reserved"
+    assert told["Invoice"] == "Number voided"
+    assert "Delivery" not in told
+
+
+def test_a_payment_that_waits_for_its_payer_holds_nothing_yet(exhibition, viewer):
+    assert nets(page(viewer, exhibition.waiting_for_pix()))["Money"] == "Nothing yet: R$ 274.70 asked for"
+
+
+def test_amounts_are_written_as_in_the_viewers_language(exhibition, viewer):
+    saga = exhibition.waiting()
+
+    response = viewer.get(f"{LIST}{saga.pk}/change/", headers={"Accept-Language": "pt-BR"})
+
+    assert nets(response)["Dinheiro"] == "R$ 274,70 retidos"
+
+
+def test_a_saga_is_found_by_whatever_people_know_of_it(exhibition, viewer):
+    saga, _other = exhibition.waiting(), exhibition.compensated()
+    order = Order.objects.get(saga=saga)
+    payment, invoice, parcel = (
+        saga.steps.get(name=name).facts for name in ("take-payment", "issue-invoice", "deliver-order")
+    )
+
+    for term in (
+        order.number,
+        order.number.lower(),
+        str(order.pk),
+        "ana so",
+        "ANA@example.com",
+        "529.982.247-25",
+        "52998224725",
+        payment["provider_ref"],
+        invoice["access_key"],
+        parcel["tracking"],
+    ):
+        response = viewer.get(LIST, {"q": term})
+        assert [found.pk for found in response.context["cl"].result_list] == [saga.pk], term
+    for term in ("nobody", "000.000.000-00", "%"):
+        assert not viewer.get(LIST, {"q": term}).context["cl"].result_list, term
+
+
+def test_sagas_are_narrowed_down_by_amount(exhibition, viewer):
+    small = exhibition.rest(exhibition.place(skus={"MUG-BLUE": 1}))
+    large = exhibition.rest(exhibition.place(skus={"LAMP-DESK": 9}))
+
+    def found(amount):
+        return {saga.pk for saga in viewer.get(LIST, {"amount": amount}).context["cl"].result_list}
+
+    assert found("0-10000") == {small.pk}
+    assert found("100000-1000000") == {large.pk}
+    assert found("10000-100000") == set()
+
+
+def test_the_list_says_whom_each_saga_is_about_in_one_statement_for_all(
+    exhibition, viewer, django_assert_max_num_queries
+):
+    for _ in range(3):
+        exhibition.place()
+    viewer.get(LIST)
+
+    with django_assert_max_num_queries(12):
+        body = viewer.get(LIST).content.decode()
+
+    assert body.count("Ana Souza") == 3
+
+
+def test_an_order_leads_to_its_saga_and_back(exhibition, viewer):
+    saga = exhibition.place()
+    order = Order.objects.get(saga=saga)
+
+    orders_page = viewer.get(f"/admin/orders/order/{order.pk}/change/").content.decode()
+
+    assert f"{LIST}{saga.pk}/change/" in orders_page
+    assert f"/admin/orders/order/{order.pk}/change/" in page(viewer, saga).content.decode()
+
+
+def test_no_card_token_is_shown_anywhere(exhibition, viewer):
+    saga = exhibition.waiting()
+
+    for path in (f"{LIST}{saga.pk}/change/", f"{LIST}{saga.pk}/story.json", f"{LIST}{saga.pk}/events.csv"):
+        body = viewer.get(path).content.decode()
+        assert "tok_ok" not in body, path
+        assert "52998224725" not in body, path
