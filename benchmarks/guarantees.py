@@ -31,7 +31,7 @@ PATIENCE_S = 120
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """One run of one system: so many orders of one workload, from the first submitted to the last ended."""
+    """One run of one system: a backlog of so many orders, from the first taken up to the last ended."""
 
     system: str
     workload: str
@@ -88,12 +88,14 @@ def _measure(
     prefix = f"{system.name}-{workload.replace(' ', '')}-{time.time_ns()}-"
     every = round(1 / failing) if failing else 0
     before = systems.counters()
-    cpu_before = _cpu_s(processes)
-    began = time.perf_counter()
-    for number in range(orders):
-        refused = "-refused" if every and number % every == 0 else ""
-        system.submit(f"{prefix}{number}{refused}")
-    submitted = time.perf_counter() - began
+    with _paused(processes):
+        began = time.perf_counter()
+        for number in range(orders):
+            refused = "-refused" if every and number % every == 0 else ""
+            system.submit(f"{prefix}{number}{refused}")
+        submitted = time.perf_counter() - began
+        cpu_before = _cpu_s(processes)
+        began = time.perf_counter()
     _await(lambda: system.ended(prefix) >= orders, f"{system.name} did not end its orders")
     took = time.perf_counter() - began
     cpu = _cpu_s(processes) - cpu_before
@@ -106,6 +108,19 @@ def _measure(
         submit_ms=submitted * 1000 / orders,
         **spent,
     )
+
+
+@contextlib.contextmanager
+def _paused(processes: list[psutil.Process]) -> Iterator[None]:
+    """Stop the workers meanwhile, so that they find a backlog, and submitting competes with nobody."""
+    workers = [process for process in processes if "celery" in " ".join(process.cmdline())]
+    for process in workers:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in workers:
+            process.resume()
 
 
 def _latencies(systems: list[Any], orders: int) -> dict[str, list[float]]:

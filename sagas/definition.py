@@ -225,6 +225,11 @@ class Saga:
         kinds = [step.kind for step in self.steps]
         return next((n for n, kind in enumerate(kinds) if kind != "compensatable"), len(kinds))
 
+    @functools.cached_property
+    def has_optional_steps(self) -> bool:
+        """Whether an operator may leave a step out."""
+        return any(step.optional for step in self.steps)
+
     def step(self, name: str) -> Step:
         """The step with that name.
 

@@ -131,7 +131,12 @@ def _task(name: str, run: Any, soft_limit_s: float) -> None:
     soft = math.ceil(soft_limit_s)
     hard = soft + HARD_LIMIT_MARGIN_S
 
-    @app.task(name=name, bind=True, ignore_result=True, soft_time_limit=soft, time_limit=hard)
+    # That a saga turns round is business: it is logged as one line, without a traceback.
+    expected = (errors.StepFailed,)
+
+    @app.task(
+        name=name, bind=True, ignore_result=True, soft_time_limit=soft, time_limit=hard, throws=expected
+    )
     def step(self: Any, *, saga_id: str, epoch: int) -> None:
         run(self, saga_id=saga_id, epoch=epoch)
 
