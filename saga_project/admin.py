@@ -39,7 +39,7 @@ class Site(admin.AdminSite):
         for model_admin in self._registry.values():
             # No list counts its table to the end, whatever the room that registered it thinks of that.
             if model_admin.paginator is paginator.Paginator:
-                model_admin.paginator = paging.Bounded
+                model_admin.paginator = paging.Bounded  # type: ignore[misc]
         urls: list[URLPattern | URLResolver] = [
             path("viewer/", self.admin_view(self.viewer_view), name="viewer"),
         ]

@@ -448,11 +448,12 @@ def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
 def _furnish(exhibition):
     """A day's orders, as a shop has them: most go well."""
     for hour in range(23, 0, -1):
-        names = ["completed", "completed", "compensated" if hour % 3 else "cancelled"]
-        if hour in (5, 17):
-            names.append("attention")
-        for name in names:
+        failed = "compensated" if hour % 3 else "cancelled"
+        extra = {5: ["attention"], 11: ["compensated"], 17: ["attention", "compensated"]}.get(hour, [])
+        for name in ["completed", "completed", failed, *extra]:
             saga = getattr(exhibition, name)()
-            by = datetime.timedelta(hours=hour)
+            # A delivery took half an hour already; all of them began at the same time.
+            by = datetime.timedelta(hours=hour, minutes=0 if name in ("completed", "attention") else 30)
             clocks.pass_time(by, saga.pk)
             gallery.set_back(saga, by)
+    gallery.staff()
