@@ -1,0 +1,203 @@
+"""The whole stack, as `make up` starts it, and docs/api.md against it, line by line."""
+
+import collections.abc
+import concurrent.futures
+import contextlib
+import json
+import os
+import pathlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import uuid
+from typing import Any
+
+import httpx
+import pytest
+import standardwebhooks
+
+from saga_project.local import runfile
+from tests import browser
+from tests.orders import live
+from tests.orders.conftest import order
+from tests.orders.test_streams import _messages
+from tests.orders.test_webhooks import receiving
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "api.md").read_text()
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def stack() -> collections.abc.Iterator[dict[str, str]]:
+    """Everything, on ports and in a directory of its own; what is yielded is its environment."""
+    run = pathlib.Path(tempfile.mkdtemp(prefix="saga-stack-"))
+    run.chmod(0o711)  # PostgreSQL of root runs as another user, and must pass through.
+    ports = {name: str(_free_port()) for name in ("WEB_PORT", "FLOWER_PORT", "SANDBOX_PORT")}
+    known = {"PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH"}
+    environment = {name: value for name, value in os.environ.items() if name in known}
+    environment |= ports | {"RUN_DIR": str(run), "CARRIER_PACE_S": "0.2"}
+    with (run / "output").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "saga_project.local.stack", "up"],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        live.until(
+            lambda: process.poll() is not None or (run / "env").exists(),
+            "the stack is up",
+            seconds=120,
+        )
+        assert process.poll() is None, (run / "output").read_text()[-4000:]
+        yield environment | runfile.read(run / "env")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(60)
+        if process.poll() is None:
+            process.kill()
+        subprocess.run(
+            [sys.executable, "-m", "saga_project.local.stack", "discard"],
+            cwd=ROOT,
+            env=environment,
+            check=False,
+        )
+
+
+def blocks(language: str, heading: str) -> list[str]:
+    """The code of that language under that heading."""
+    section = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+    (text,) = [part for part in section if part.startswith(heading)]
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def run(command: list[str], stack: dict[str, str], code: str) -> str:
+    """What the code prints, run where the stack is."""
+    done = subprocess.run(
+        command, input=code, cwd=ROOT, env=stack, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_curl_quickstart_runs(stack: dict[str, str]) -> None:
+    (code,) = blocks("sh", "In five lines of curl")
+    code = code.replace(". .run/env", f". {stack['RUN_DIR']}/env")
+
+    printed = run(["bash", "-eu", "-o", "pipefail"], stack, code)
+
+    assert '"sku":' in printed
+    assert "idempotency-replayed: true" in printed.lower()
+    assert 'data: {"at":' in printed
+    assert '"status":"fulfilled"' in printed.splitlines()[-1]
+
+
+def test_the_python_quickstart_runs(stack: dict[str, str]) -> None:
+    (code,) = blocks("python", "In Python")
+
+    printed = run([sys.executable, "-"], stack, code).splitlines()
+
+    assert re.fullmatch(r"ORD-[0-9A-Z]{8} pending", printed[0])
+    assert re.fullmatch(r"fulfilled \d{44} \S+", printed[1])
+
+
+def test_merchants_are_told_by_the_stack_and_the_page_s_check_believes_it(stack: dict[str, str]) -> None:
+    (code,) = blocks("sh", "Being told")
+    (check,) = blocks("python", "Being told")
+    with receiving() as shop:
+        code = (
+            code.replace(". .run/env", f". {stack['RUN_DIR']}/env")
+            .replace("http://127.0.0.1:9911/hooks", shop.url)
+            .replace(".venv/bin/python", sys.executable)
+        )
+        printed = run(["bash", "-eu"], stack, code + '\necho\necho "$TOKEN"')
+        made, token = (line for line in printed.splitlines() if line)
+        with client(stack, token) as api:
+            placed = api.post(
+                "/orders", json=sold(api), headers={"Idempotency-Key": str(uuid.uuid4())}
+            ).json()
+            live.until(lambda: "order.fulfilled" in shop.types, "the merchant is told", seconds=60)
+
+    secret = json.loads(made)["secret"]
+    headers, body = shop.heard[-1]
+    assert json.loads(body)["data"]["order"]["id"] == placed["id"]
+    assert standardwebhooks.Webhook(secret).verify(body, headers)
+    names: dict[str, Any] = {}
+    exec(compile(check, "docs/api.md", "exec"), names)
+    assert names["is_genuine"](secret, headers, body)
+    assert not names["is_genuine"](secret, headers, body + b" ")
+
+
+def test_a_real_order_is_streamed_to_its_end(stack: dict[str, str]) -> None:
+    with client(stack, stack["API_TOKEN"]) as api:
+        placed = api.post("/orders", json=sold(api), headers={"Idempotency-Key": str(uuid.uuid4())}).json()
+        with api.stream("GET", f"/orders/{placed['id']}/events") as answer:
+            seen = list(_messages(answer.iter_lines()))
+
+    assert seen[-1]["data"]["status"] == "fulfilled"
+    steps = [message["data"]["step"] for message in seen if message["data"].get("to") == "done"]
+    assert steps == ["take-payment", "reserve-stock", "issue-invoice", "deliver-order"]
+
+
+def test_a_crowd_with_one_key_is_one_order_and_one_charge(stack: dict[str, str]) -> None:
+    with client(stack, stack["API_TOKEN"]) as api:
+        body, key = sold(api), str(uuid.uuid4())
+
+        def place(_: int) -> httpx.Response:
+            return api.post("/orders", json=body, headers={"Idempotency-Key": key})
+
+        with concurrent.futures.ThreadPoolExecutor(50) as crowd:
+            answers = list(crowd.map(place, range(50)))
+        placed = {answer.json()["id"] for answer in answers if answer.status_code == 202}
+        assert {answer.status_code for answer in answers} <= {202, 409}
+        assert len(placed) == 1
+
+        done = api.get(f"/orders/{placed.pop()}?wait=30").json()
+    assert done["status"] == "fulfilled"
+    books = httpx.get(f"{stack['SANDBOX_URL']}/books").json()
+    (charge,) = [charge for charge in books["charges"] if charge["key"] == done["payment"]["key"]]
+    assert charge["captured"] == done["total"]["amount"]
+
+
+@pytest.mark.parametrize("size", [browser.WIDE, browser.NARROW], ids=["wide", "narrow"])
+def test_the_documentation_page_is_ours_alone_and_complains_of_nothing(
+    stack: dict[str, str], size: dict[str, int]
+) -> None:
+    with browser.launched() as chromium, browser.Visit(chromium, stack["WEB_URL"], viewport=size) as visit:
+        visit.open("/api/docs")
+        visit.page.wait_for_selector(".opblock")
+        assert visit.page.locator(".opblock").count() >= 23
+        visit.page.locator("#operations-orders-createOrder .opblock-summary").first.click()
+        visit.page.wait_for_selector("#operations-orders-createOrder .responses-table")
+
+        visit.open("/api/problems")
+        assert visit.fits()
+        assert visit.barriers() == []
+        visit.page.get_by_role("link", name="The body is not acceptable").click()
+        assert visit.page.url.endswith("/api/problems/invalid-body")
+        assert visit.complaints == []
+
+
+def client(stack: dict[str, str], token: str) -> httpx.Client:
+    return httpx.Client(
+        base_url=f"{stack['WEB_URL']}/api/v1", headers={"Authorization": f"Token {token}"}, timeout=60
+    )
+
+
+def sold(api: httpx.Client) -> dict[str, Any]:
+    """An order of what this shop sells."""
+    product = api.get("/products?limit=1").json()["results"][0]
+    return order(lines=[{"sku": product["sku"], "quantity": 1}])
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
