@@ -17,6 +17,10 @@ class UnknownProduct(OrderError):
         self.positions = positions
 
 
+class NumberTaken(OrderError):
+    """By chance another order has the number that this one was given. Place it again."""
+
+
 class KeyReused(OrderError):
     """This Idempotency-Key was used for another request. Use a new key for a new request."""
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth import models as auth
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from inventory import services as inventory
 from orders import errors, models, saga
@@ -72,6 +72,7 @@ def place(
 
     Raises:
         UnknownProduct: a line names a product that there is not.
+        NumberTaken: chance gave it another order's number; the transaction is lost, begin again.
     """
     order = models.Order(owner=owner, reference=reference, payment_method=payment.method)
     lines = _priced(order, wishes)
@@ -90,7 +91,12 @@ def place(
         },
         actor=owner.get_username(),
     )
-    order.save(force_insert=True)
+    try:
+        order.save(force_insert=True)
+    except IntegrityError as error:
+        if "orders_order_number" in str(error):
+            raise errors.NumberTaken from error
+        raise
     models.OrderLine.objects.bulk_create(lines)
     return order
 

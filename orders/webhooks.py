@@ -173,11 +173,12 @@ def run(*, seconds: float = 20) -> int:
     return count
 
 
-def purge(*, older_than: datetime.timedelta) -> int:
-    """Forget messages, with their log, that are older and no longer pending."""
+def purge(*, older_than: datetime.timedelta, limit: int = 2_000) -> int:
+    """Forget messages, with their log, that are older and no longer pending; so many at a time."""
     old = models.WebhookMessage.objects.filter(created_at__lt=functions.Now() - older_than)
     pending = models.WebhookDelivery.objects.filter(state=DeliveryState.PENDING).values("message")
-    count, _ = old.exclude(pk__in=pending).delete()
+    ids = list(old.exclude(pk__in=pending).values_list("pk", flat=True)[:limit])
+    count, _ = models.WebhookMessage.objects.filter(pk__in=ids).delete()
     return count
 
 

@@ -38,6 +38,20 @@ class RequestId:
         return response
 
 
+class PrivateApi:
+    """What the API answers is one caller's own, unless the answer says otherwise."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+
+    def __call__(self, request: http.HttpRequest) -> http.HttpResponseBase:
+        """Keep it out of everybody's caches."""
+        response = self.handler(request)
+        if request.path.startswith("/api/v1/"):
+            response.headers.setdefault("Cache-Control", "private, no-store")
+        return response
+
+
 class RequestIdFilter(logging.Filter):
     """Puts the id of the request at hand into each log record, as `request_id`."""
 

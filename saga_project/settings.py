@@ -41,6 +41,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "saga_project.middleware.RequestId",
     "saga_project.middleware.ContentSecurityPolicy",
+    "saga_project.middleware.PrivateApi",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -128,6 +129,8 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["orders.api.rendering.JSON"],
     "EXCEPTION_HANDLER": "orders.api.problems.handle",
     "UNAUTHENTICATED_USER": None,
+    # OPTIONS would tell more than /api/schema does, and differently.
+    "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
 

@@ -240,26 +240,33 @@ def handle(error: Exception, context: dict[str, Any]) -> response.Response | Non
     return answer
 
 
+ASK_FOR_TOKEN = {"WWW-Authenticate": "Token"}
+
+
 def of(error: Exception) -> Problem | None:
-    """The problem that an exception stands for; None for a bug, which is Django's to report."""
+    """The problem that an exception stands for; None for a bug, which is Django's to report.
+
+    The framework's own words are left out where they would come in the caller's language: ours do not.
+    """
     match error:
         case Problem():
             return error
         case http.Http404() | exceptions.NotFound():
             return Problem(NOT_FOUND, "There is nothing at this address that you may see.")
-        case exceptions.NotAuthenticated() | exceptions.AuthenticationFailed():
-            headers = {"WWW-Authenticate": getattr(error, "auth_header", None) or "Token"}
-            return Problem(NOT_AUTHENTICATED, str(error.detail), headers=headers)
+        case exceptions.NotAuthenticated():
+            return Problem(NOT_AUTHENTICATED, "No token was shown.", headers=ASK_FOR_TOKEN)
+        case exceptions.AuthenticationFailed():
+            return Problem(NOT_AUTHENTICATED, str(error.detail), headers=ASK_FOR_TOKEN)
         case exceptions.PermissionDenied():
             return Problem(NOT_PERMITTED, str(error.detail))
         case django_exceptions.PermissionDenied():
             return Problem(NOT_PERMITTED, "You may not do that.")
         case exceptions.MethodNotAllowed():
-            return Problem(METHOD_NOT_ALLOWED, str(error.detail))
+            return Problem(METHOD_NOT_ALLOWED, "The method is not one that this address takes.")
         case exceptions.NotAcceptable():
-            return Problem(NOT_ACCEPTABLE, str(error.detail))
+            return Problem(NOT_ACCEPTABLE, "The answer cannot be had in a form that you accept.")
         case exceptions.UnsupportedMediaType():
-            return Problem(UNSUPPORTED_MEDIA_TYPE, str(error.detail))
+            return Problem(UNSUPPORTED_MEDIA_TYPE, "The body must be application/json.")
         case exceptions.Throttled():
             wait = str(math.ceil(getattr(error, "wait", None) or 1))
             return Problem(THROTTLED, f"Come back in {wait} s.", headers={"Retry-After": wait})

@@ -55,6 +55,8 @@ def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
     if states.SagaState(order.saga.state) in states.FINAL and not _read(order.saga_id, after):
         # There is nothing to come: 204 tells an EventSource not to come back.
         return http.HttpResponse(status=204)
+    if request.method == "HEAD":
+        return http.HttpResponse(content_type="text/event-stream")
     with contextlib.ExitStack() as stack:
         try:
             watch = stack.enter_context(following.hub.watch(order.saga_id))

@@ -81,7 +81,10 @@ class Orders(views.APIView):
             return idempotency.Answer(status=202, headers=headers, body=body)
 
         try:
-            return keys.once(request, "POST /orders", work)
+            try:
+                return keys.once(request, "POST /orders", work)
+            except errors.NumberTaken:
+                return keys.once(request, "POST /orders", work)  # Another chance, of a million million.
         except errors.UnknownProduct as error:
             raise problems.Problem(
                 problems.INVALID_BODY,

@@ -54,3 +54,28 @@ def test_an_order_needs_a_key(ana: Api) -> None:
     assert answer["Content-Type"] == "application/problem+json"
     assert answer.json()["type"] == "/api/problems/idempotency-key-missing"
     assert not models.Order.objects.exists()
+
+
+def test_a_number_that_is_taken_is_not_given_twice(ana: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ana.order().json()
+    field = models.Order._meta.get_field("number")
+    given = iter([first["number"], "ORD-00000001"])
+    monkeypatch.setattr(field, "_get_default", lambda: next(given))
+
+    second = ana.order(key="key-2")
+
+    assert second.status_code == 202
+    assert second.json()["number"] == "ORD-00000001"
+
+
+def test_what_is_answered_is_kept_out_of_everybody_s_caches(ana: Api) -> None:
+    for answer in (ana.order(), ana.get("/orders"), ana.get("/products"), ana.get("/nowhere")):
+        assert "store" in answer["Cache-Control"]
+
+
+def test_a_head_or_options_request_costs_nobody_a_thread(ana: Api) -> None:
+    path = f"/api/v1/orders/{ana.order().json()['id']}"
+
+    assert ana.client.head(f"{path}/events").content == b""
+    assert ana.client.head(path).status_code == 200
+    assert ana.client.options(path).status_code == 405
