@@ -192,6 +192,20 @@ def test_who_is_not_logged_in_gets_a_login_page_that_works(visit):
     assert tab.barriers() == []
 
 
+def test_what_is_refused_or_absent_is_told_in_a_page_of_the_same_kind(site, visit):
+    tab = visit(role=roles.VIEWER)
+    for path, status, words in (
+        (f"/admin/sagas/sagainstance/{site.sagas['waiting'].pk}/move/hold/", 403, "You may not do that"),
+        ("/admin/sagas/sagainstance/01980000-0000-7000-8000-000000000000/change/", 404, "nothing here"),
+    ):
+        tab.open(path, status)
+        assert words in tab.page.locator("h1").inner_text()
+        assert tab.fits()
+        assert tab.barriers() == []
+    # The browser itself remarks that the pages were not there; nothing else may be wrong with them.
+    tab.complaints[:] = [one for one in tab.complaints if "status of 40" not in one]
+
+
 # --- Acting ---------------------------------------------------------------------------------------
 
 
