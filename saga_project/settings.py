@@ -82,6 +82,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("pt-br", "Português (Brasil)")]
+FORMAT_MODULE_PATH = ["saga_project.formats"]
 LOCALE_PATHS = [BASE_DIR / "saga_project" / "locale"]
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import uuid
 from typing import Any
 
 from django import template
@@ -127,3 +128,16 @@ def unlocalized(number: float) -> str:
 def plus_half(start: float, width: float) -> str:
     """The middle of a stretch, as SVG wants it."""
     return f"{start + width / 2:g}"
+
+
+@register.simple_tag
+def saga_of(row: Any) -> uuid.UUID | None:
+    """The saga on whose behalf a service's row exists, if its key names one."""
+    key = getattr(row, "key", None) or getattr(row, "step_key", None)
+    owner = getattr(row, "saga_id", None)
+    if isinstance(owner, uuid.UUID):
+        return owner
+    try:
+        return uuid.UUID(str(key).partition(".")[0]) if key and "." in str(key) else None
+    except ValueError:
+        return None

@@ -1,5 +1,7 @@
 """What the console shows of an order, and how its saga is found: on real parts, through the services."""
 
+import re
+
 import pytest
 from django.contrib.auth import models as auth
 from django.test import Client
@@ -130,6 +132,16 @@ def test_an_order_leads_to_its_saga_and_back(exhibition, viewer):
 
     assert f"{LIST}{saga.pk}/change/" in orders_page
     assert f"/admin/orders/order/{order.pk}/change/" in page(viewer, saga).content.decode()
+
+
+def test_each_services_rows_lead_to_their_saga_and_tell_the_time_exactly(exhibition, viewer):
+    saga = exhibition.waiting()
+
+    for panel in page(viewer, saga).context["panels"]:
+        row = viewer.get(panel.url).content.decode()
+
+        assert f"{LIST}{saga.pk}/change/" in row, panel.title
+        assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", row), panel.title
 
 
 def test_no_card_token_is_shown_anywhere(exhibition, viewer):

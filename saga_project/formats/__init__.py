@@ -1,0 +1,1 @@
+"""How the console writes moments, in every language: to the microsecond, the year first."""

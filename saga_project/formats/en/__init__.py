@@ -1,0 +1,1 @@
+"""As in every language of the console."""
