@@ -15,11 +15,14 @@ class Migration(migrations.Migration):
             CREATE FUNCTION orders_event_written() RETURNS trigger LANGUAGE plpgsql AS $$
             BEGIN
                 -- Only for those who are followed: transactions that notify commit one after the other.
-                PERFORM pg_notify('orders', saga.id::text)
-                FROM (SELECT DISTINCT saga_id AS id FROM written) saga
-                WHERE EXISTS (
-                    SELECT FROM orders_follower f WHERE f.saga_id = saga.id AND f.until > clock_timestamp()
-                );
+                IF EXISTS (SELECT FROM orders_follower) THEN
+                    PERFORM pg_notify('orders', saga.id::text)
+                    FROM (SELECT DISTINCT saga_id AS id FROM written) saga
+                    WHERE EXISTS (
+                        SELECT FROM orders_follower f
+                        WHERE f.saga_id = saga.id AND f.until > clock_timestamp()
+                    );
+                END IF;
                 -- In the event's own transaction: told if and only if it happened.
                 IF EXISTS (SELECT FROM orders_webhookendpoint WHERE disabled_at IS NULL) THEN
                     INSERT INTO orders_outbox (event_id)
