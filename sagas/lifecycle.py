@@ -60,9 +60,9 @@ running -> unknown: The reply was lost, or the lease ran out with its worker: it
 waiting -> running: The provider is asked how it stands: at every `Wait.poll`, and when the limit is over.
 waiting -> done: A callback said that it is done.
 waiting -> failed: A callback said that it will not be done; or the limit is over, with nobody to ask.
-waiting -> unknown: A pivot's limit is over, with nobody to ask: it may have happened.
+waiting -> unknown: Its limit is over and nobody knows, at the pivot or past it: it may have happened.
 unknown -> running: It is asked about with the same key, before anything else.
-unknown -> pending: A local verb whose worker had vanished was tried again, and failed for a while.
+unknown -> pending: It is known that it did not happen, and past the pivot there is only forwards.
 unknown -> waiting: A local verb whose worker had vanished was tried again, and began what a callback ends.
 unknown -> done: An operator says with evidence that it happened, or a callback does.
 unknown -> failed: An operator says with evidence that it did not happen; or a local verb was refused.

@@ -116,8 +116,10 @@ def fail(
         Whether the saga turned round.
     """
     kind = change.saga.definition.steps[step.position].kind
-    # A pivot that is not proven to have failed may have happened: nobody turns back from it (P1).
-    to = StepState.UNKNOWN if unknown or (kind == "pivot" and not provable) else StepState.FAILED
+    # What cannot be undone, and is not proven to have failed, may have happened: nobody turns back
+    # from it (P1), and it is asked about before it is tried again (U2).
+    doubtful = unknown or (kind != "compensatable" and not provable)
+    to = StepState.UNKNOWN if doubtful else StepState.FAILED
     change.set_step(step, error=failure, wait_until=None, finished_at=NOW)
     change.move_step(step, to, "step.failed", attempt=step.attempts, data=failure, **said)
     if kind == "compensatable" or (kind == "pivot" and provable):

@@ -258,6 +258,8 @@ def _resolve_deed(
         moves.advance(change, row)
         _dispatch_if_live(change)
     elif declared.kind == "retriable":
+        if row.state == StepState.UNKNOWN:
+            change.move_step(row, StepState.PENDING, "step.reopened", **said)
         _go_on(change, row, **said)
     else:
         failure = row.error or moves.failure(row, "operator", now=change.now, message=said["reason"])

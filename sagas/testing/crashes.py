@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 
-from django.db import OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 
 
 class Crash(BaseException):
@@ -40,7 +40,8 @@ class Plan:
 def crash_at(commit: int, *, before: bool = False, dead: bool = True) -> Iterator[Plan]:
     """Die at that commit of this thread's connection, counted from here."""
     plan = Plan(at=commit, before=before, dead=dead)
-    real = connection.commit
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    real, patched = wrapper.commit, "commit" in vars(wrapper)
 
     def commit_or_die() -> None:
         plan.commits += 1
@@ -55,11 +56,14 @@ def crash_at(commit: int, *, before: bool = False, dead: bool = True) -> Iterato
         raise OperationalError("server closed the connection unexpectedly, said the test")
 
     # On the instance, in front of the class: other threads' connections are other processes'.
-    connection.commit = commit_or_die  # type: ignore[method-assign]
+    wrapper.commit = commit_or_die  # type: ignore[method-assign]
     try:
         yield plan
     finally:
-        del connection.commit
+        if patched:
+            wrapper.commit = real  # type: ignore[method-assign]
+        else:
+            del wrapper.commit
 
 
 def _break_off() -> None:

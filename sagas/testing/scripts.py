@@ -191,7 +191,7 @@ class _Rehearsal:
 
     def _failed(self, *, provable: bool) -> None:
         """Round, or to a person where that is no longer possible (P1)."""
-        self.waiting = False
+        self.waiting, self.doubt = False, not provable
         kind = self._step.kind
         if kind == "compensatable" or (kind == "pivot" and provable):
             self._turn()
@@ -305,6 +305,8 @@ class _Rehearsal:
             self._done()
         elif self._step.kind != "retriable":
             self._turn()
+        else:
+            self.doubt = False
 
 
 def differences(expected: Sequence[str], played: Sequence[str]) -> Iterator[str]:

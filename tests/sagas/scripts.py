@@ -114,6 +114,7 @@ THE_PIVOT = [
                    " retry, ask p, do r, do s, completed"),
     (toys.PIVOTAL, "do a, lose p, 2x flake ask p, needs attention, resolve p no, undo a, compensated"),
     (toys.PIVOTAL, "do a, break p, needs attention, cancel, too late, resolve p yes, do r, do s, completed"),
+    (toys.PIVOTAL, "do a, break p, needs attention, retry, miss ask p, do p, do r, do s, completed"),
     (toys.BLIND_PIVOT, "do a, lose p, 2x flake p, needs attention, resolve p yes, do r, completed"),
     (toys.BLIND_PIVOT, "do a, lose p, flake p, cancel, too late, do p, do r, completed"),
     (toys.LOCAL_PIVOT, "do a, break p, undo a, compensated"),
