@@ -45,13 +45,13 @@ def rows_are_the_fold_of_events(saga, steps, events):
 
 def first_failure_is_kept(saga, events):
     """A2: what first turned it, or stopped it, is what the row says for ever."""
-    first = next((e for e in events if e.kind in ("step.failed", "saga.compensating")), None)
-    undoing = next((e for e in events if e.kind == "saga.compensating"), None)
-    if undoing is not None:
-        assert saga.failure is not None, "A2: it turned round and nobody knows why"
-    if first is not None and first.kind == "saga.compensating":
-        assert saga.failure == first.data, "A2"
-    if first is not None and first.kind == "step.failed":
+    decisive = ("step.failed", "saga.compensating", "saga.attention")
+    first = next((event for event in events if event.kind in decisive), None)
+    if first is None:
+        assert saga.failure is None, "A2: it went well, and the row says otherwise"
+    elif first.kind == "saga.attention":
+        assert saga.failure["clock"] == "deadline", "A2"
+    else:
         assert saga.failure == first.data, "A2"
 
 

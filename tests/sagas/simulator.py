@@ -1,0 +1,474 @@
+"""A small world gone wrong, by a seed: messages lost, doubled and shuffled, crashes, cancels, callbacks.
+
+Sagas of random shapes run on the real database. A remote verb is a conversation with a provider that
+has books of its own; in the middle of it anything else may happen, its lease's end included. When the
+seed has had its way everything heals, and every rule must hold (tests/sagas/rules.py).
+"""
+
+import collections
+import contextlib
+import dataclasses
+import datetime
+import random
+
+from django.db import DatabaseError, connection, transaction
+
+from sagas import Retry, Saga, Step, Wait, engine, errors, models, moves, registry, transport
+from sagas.testing import clocks, crashes, post
+from tests.sagas import rules
+from tests.sagas.toybox import models as toys
+from tests.sagas.toybox import verbs
+
+SECOND = datetime.timedelta(seconds=1)
+HOUR = datetime.timedelta(hours=1)
+WHO = {"actor": "chance", "reason": "the seed wants it"}
+
+
+class Violation(BaseException):
+    """A rule is broken inside a verb, where the engine would take an Exception for the verb's own bug."""
+
+
+@dataclasses.dataclass
+class Account:
+    """What the provider knows of a key."""
+
+    made: int = 0
+    unmade: int = 0
+    closed: bool = False
+    """The tombstone: no later deed takes effect."""
+
+    begun: bool = False
+    """It will take effect when somebody settles it."""
+
+    doubt: bool = False
+    """Whether the last deed may have happened, as far as the caller can know (U2)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A deed that is being done at this moment."""
+
+    saga_id: str
+    until: datetime.datetime
+    """The end of its lease, on the simulator's own clock."""
+
+
+class Simulation:
+    """One run of a seed."""
+
+    def __init__(self, seed, *, sagas=3, actions=110):
+        self.chance = random.Random(seed)
+        random.seed(seed)  # The engine's own chance: jitter.
+        self.seed, self.actions = seed, actions
+        self.office = post.Post(
+            chance=self.chance,
+            lose=self.chance.choice([0, 0.02, 0.15]),
+            double=self.chance.choice([0, 0.05, 0.2]),
+            shuffle=self.chance.random() < 0.7,
+            redeliver=self.chance.random() < 0.5,
+        )
+        self.provider = collections.defaultdict(Account)
+        self.inflight = []
+        """Requests whose sender gave up: they arrive all the same, some day."""
+        self.callbacks = []
+        self.calls = []
+        self.depth = 0
+        self.shifted = datetime.timedelta(0)
+        self.unruly = True
+        self.trace = []
+        self.declared = [registry.add(self._shape(number)) for number in range(sagas)]
+        self.sagas = []
+        self.failures = {}
+
+    def run(self):
+        """Let the seed have its way; then heal, and check the rules."""
+        before, verbs.WORLD = verbs.WORLD, self
+        window, moves.WINDOW = moves.WINDOW, self.chance.randint(1, 4)
+        try:
+            with transport.use(self.office):
+                for _ in range(self.actions):
+                    self._act()
+                self._heal()
+                self._check()
+        finally:
+            verbs.WORLD, moves.WINDOW = before, window
+
+    # --- Shapes -------------------------------------------------------------------------------
+
+    def _shape(self, number):
+        chance = self.chance
+        undoable, pivots, only_on = chance.randint(0, 3), chance.randint(0, 1), chance.randint(0, 2)
+        kinds = ["compensatable"] * undoable + ["pivot"] * pivots + ["retriable"] * only_on
+        steps = [self._step("abcdefgh"[n], kind) for n, kind in enumerate(kinds or ["compensatable"])]
+        return Saga(
+            name=f"sim-{self.seed}-{number}",
+            steps=steps,
+            retry=self._retry(chance.randint(2, 4)),
+            undo_retry=self._retry(chance.randint(4, 6)),
+            refused=[verbs.Refused],
+            unknown=[verbs.Unknown],
+            deadline=chance.choice([HOUR, 24 * HOUR]),
+            completed=verbs.completed,
+            compensated=verbs.compensated,
+            attention=verbs.attention,
+        )
+
+    def _step(self, name, kind):
+        chance = self.chance
+        remote = chance.random() < 0.6
+        ask = verbs.look_up if remote and chance.random() < 0.5 else None
+        poll = 10 * SECOND if ask and chance.random() < 0.5 else None
+        waits = remote and chance.random() < 0.3
+        undo = verbs.cancel if remote else verbs.unmake
+        return Step(
+            name,
+            verbs.book if remote else verbs.make,
+            undo=undo if kind == "compensatable" else None,
+            ask=ask,
+            kind=kind,
+            remote=remote,
+            queue="world" if remote else "toys",
+            timeout=5 * SECOND,
+            wait=Wait(until="settled", limit=600 * SECOND, poll=poll) if waits else None,
+        )
+
+    def _retry(self, attempts):
+        first = self.chance.choice([0, 1, 5]) * SECOND
+        return Retry(on=[verbs.Unavailable], attempts=attempts, first=first)
+
+    # --- What may happen ----------------------------------------------------------------------
+
+    def _act(self):
+        acts = {
+            self._deliver: 50,
+            self._sweep: 10,
+            self._wait_a_little: 8,
+            self._wait_long: 2,
+            self._replay: 4,
+            self._false_alarm: 2,
+            self._cancel: 1.5,
+            self._operate: 2,
+            self._settle: 5,
+            self._tell: 6,
+            self._arrive: 4,
+            self._crash: 5,
+            self._begin: 12,
+        }
+        act = self.chance.choices(list(acts), list(acts.values()))[0]
+        self._say(act.__name__.strip("_"))
+        with contextlib.suppress(crashes.Crash, DatabaseError, errors.SagaError):
+            act()
+
+    def _say(self, *words):
+        self.trace.append("  " * self.depth + " ".join(str(word) for word in words))
+
+    def _deliver(self):
+        if not self.office.deliver():
+            left = clocks.until_due()
+            if left is not None and left < 60 * SECOND:
+                self._pass(left + clocks.A_MOMENT)
+                engine.sweep()
+
+    def _sweep(self):
+        engine.sweep()
+
+    def _wait_a_little(self):
+        self._pass(self.chance.choice([0.5, 3, 10, 30]) * SECOND)
+
+    def _wait_long(self):
+        self._pass(self.chance.choice([120 * SECOND, 900 * SECOND, 2 * HOUR, 30 * HOUR]))
+
+    def _pass(self, span):
+        self._say("passes", span)
+        clocks.pass_time(span)
+        self.shifted += span
+
+    def _replay(self):
+        """A message comes once more, an hour late."""
+        if self.office.sent:
+            self.office.carry_out(self.chance.choice(self.office.sent))
+
+    def _false_alarm(self):
+        if saga := self._some():
+            engine.take_up(saga.pk, saga.epoch - self.chance.randint(0, 1))
+
+    def _cancel(self):
+        if saga := self._some():
+            engine.cancel(saga.pk, **WHO)
+
+    def _operate(self):
+        if not (saga := self._some()):
+            return
+        move = self.chance.choice(["retry", "hold", "release", "compensate", "extend", "ask", "resolve"])
+        self._say(move)
+        if move == "extend":
+            engine.extend(saga.pk, by=HOUR, **WHO)
+        elif move == "resolve":
+            self._resolve(saga)
+        else:
+            getattr(engine, move)(saga.pk, **WHO)
+
+    def _resolve(self, saga):
+        """An operator never lies: he looks into the provider's books, and has them put in order first."""
+        with transaction.atomic():
+            step = saga.steps.filter(position=saga.position).first()
+            if step is None or not saga.definition.steps[step.position].remote:
+                return
+            account = self.provider[step.key]
+            if saga.direction == -1:
+                happened = account.closed and account.made == account.unmade
+            else:
+                happened = bool(account.made)
+                if not happened:
+                    account.closed = True  # "See to it that it never happens."
+            engine.resolve(saga.pk, step=step.name, happened=happened, **WHO)
+
+    def _settle(self):
+        """What was begun takes effect, even if nobody wants it any more."""
+        begun = [key for key, account in self.provider.items() if account.begun]
+        if begun:
+            self._settle_one(self.chance.choice(begun))
+
+    def _settle_one(self, key):
+        account = self.provider[key]
+        account.begun, account.made = False, 1
+        # Polls find what no callback tells of; what comes too late, only a callback can tell.
+        if not self.unruly or account.closed or self.chance.random() < 0.8:
+            self.callbacks.append((key, {"facts": {"settled": True}}))
+
+    def _tell(self):
+        if self.callbacks:
+            callback = self.chance.choice(self.callbacks)
+            if self.chance.random() < 0.8:
+                self.callbacks.remove(callback)
+            self._receive(*callback)
+
+    def _receive(self, key, what):
+        engine.receive(source="world", event_id=f"settled {key}", key=key, **what)
+
+    def _arrive(self):
+        if self.inflight:
+            self._effect(self.inflight.pop(self.chance.randrange(len(self.inflight))))
+
+    def _crash(self):
+        """Whoever commits next dies, or the one after: before or after it is true."""
+        at, before, dead = self.chance.randint(1, 3), self.chance.random() < 0.5, self.chance.random() < 0.7
+        self._say("at commit", at, "before" if before else "after", "dies" if dead else "loses the database")
+        with crashes.crash_at(at, before=before, dead=dead):
+            for _ in range(3):
+                self.chance.choice([self._deliver, self._deliver, self._deliver, self._sweep, self._tell])()
+
+    def _begin(self):
+        if len(self.sagas) < len(self.declared) and not connection.in_atomic_block:
+            declared = self.declared[len(self.sagas)]
+            try:
+                with transaction.atomic():
+                    engine.begin(declared, key=declared.name, given={}, actor="chance")
+            finally:
+                # Whoever dies after the commit has begun it all the same.
+                self.sagas += models.SagaInstance.objects.filter(key=declared.name)
+
+    def _some(self):
+        if not self.sagas:
+            return None
+        saga = self.chance.choice(self.sagas)
+        saga.refresh_from_db()
+        return saga
+
+    # --- The verbs ----------------------------------------------------------------------------
+
+    def do(self, key, *, local=False):
+        self._nobody_else_is_at_it(key)
+        answer = self._roll(well=6, flake=2, fail=0.7, lose=1, drop=1, bug=0.3, die=0.5)
+        self._say("do", key[-9:], "" if local else "remotely", answer)
+        if local:
+            return self._do_here(key, answer)
+        return self._do_there(key, answer)
+
+    def _do_here(self, key, answer):
+        if toys.Toy.objects.filter(key=key, closed=True).exists():
+            raise verbs.Refused("E5")
+        if answer in ("well", "lose", "die"):
+            verbs.Scripted()._make(key, local=True)
+        self._react(answer)
+
+    def _do_there(self, key, answer):
+        _require(not connection.in_atomic_block, "a remote verb was called inside a transaction")
+        step = self._declared(key)
+        account = self.provider[key]
+        _require(not (account.doubt and step.ask), f"U2: {key} may have happened, and nobody asked")
+        doubt_before, account.doubt = account.doubt, True
+        lease = models.StepInstance.objects.get(saga_id=key[:36], name=step.name).lease_until
+        with self._calling(key, lease):
+            self._meanwhile()
+            if account.closed and not account.made:
+                raise verbs.Refused("E5")
+            if answer in ("well", "lose", "die"):
+                self._effect(key)
+            elif answer == "drop" and self.chance.random() < 0.5:
+                self.inflight.append(key)
+            self._meanwhile()
+        if answer == "fail" and (account.made or account.begun or key in self.inflight):
+            answer = "flake"  # A provider does not refuse what it has done.
+        if answer in ("flake", "fail"):
+            account.doubt = doubt_before
+        self._react(answer)
+        return {"settled": bool(account.made)}
+
+    def undo(self, key, *, local=False):
+        self._nobody_else_is_at_it(key)
+        answer = self._roll(well=6, flake=1.5, fail=0.2, lose=1, drop=1, bug=0.2, die=0.5)
+        self._say("undo", key[-9:], "" if local else "remotely", answer)
+        if answer in ("well", "lose", "die"):
+            if local:
+                verbs.Scripted()._unmake(key, local=True)
+            else:
+                self._take_back(key)
+        if not local:
+            self._meanwhile()
+        self._react(answer)
+
+    def ask(self, key):
+        answer = self._roll(well=6, flake=1, lose=1, bug=0.2, die=0.5)
+        self._say("ask", key[-9:], answer)
+        self._meanwhile()
+        self._react(answer)
+        account = self.provider[key]
+        if account.made or account.begun:
+            return {"settled": bool(account.made)}
+        account.doubt = False
+        return None
+
+    def _roll(self, **weights):
+        if not self.unruly:
+            return "well"
+        return self.chance.choices(list(weights), list(weights.values()))[0]
+
+    def _react(self, answer):
+        if answer == "flake":
+            raise verbs.Unavailable("later")
+        if answer == "fail":
+            raise verbs.Refused("no")
+        if answer in ("lose", "drop"):
+            raise verbs.Unknown("nobody knows")
+        if answer == "bug":
+            raise ZeroDivisionError("a bug")
+        if answer == "die":
+            raise crashes.Crash
+
+    def _effect(self, key):
+        """The provider does it: once for a key, and never after its tombstone (E1, E5)."""
+        account = self.provider[key]
+        if account.closed or account.made:
+            return
+        if self._declared(key).wait and not account.begun and self.chance.random() < 0.7:
+            account.begun = True
+        elif not account.begun:
+            account.made = 1
+
+    def _take_back(self, key):
+        """Content to find nothing, or to come too early (E4); what was begun may yet be settled, late."""
+        account = self.provider[key]
+        account.closed = True
+        account.unmade = account.made
+        if account.begun and self.chance.random() < 0.7:
+            account.begun = False
+
+    def _meanwhile(self):
+        """While a verb talks to the world, the world goes on: other messages, sweeps, the lease's end."""
+        if not self.unruly or self.depth >= 2 or self.chance.random() < 0.75:
+            return
+        self.depth += 1
+        for _ in range(self.chance.randint(1, 4)):
+            self._act()
+        self.depth -= 1
+
+    # --- What must hold at every moment ---------------------------------------------------------
+
+    def _now(self):
+        return models.database_now() + self.shifted
+
+    @contextlib.contextmanager
+    def _calling(self, key, lease):
+        call = Call(key[:36], lease + self.shifted)
+        self.calls.append(call)
+        try:
+            yield
+        finally:
+            self.calls.remove(call)
+
+    def _nobody_else_is_at_it(self, key):
+        """O2: no verb of a saga is called while an attempt at a deed of it may still hold a valid fence."""
+        for call in self.calls:
+            if call.saga_id == key[:36]:
+                _require(call.until <= self._now(), f"O2: {key} was called during another call")
+
+    def _declared(self, key):
+        saga = next(saga for saga in self.sagas if key.startswith(str(saga.pk)))
+        return saga.definition.step(key.split(".")[1])
+
+    # --- The end --------------------------------------------------------------------------------
+
+    def _heal(self):
+        """Every provider works, the broker keeps its word, and operators do what is asked of them."""
+        self._say("all heals")
+        self.unruly = False
+        self.office.lose = self.office.double = 0
+        while self.inflight:
+            self._arrive()
+        for _ in range(400):
+            while self.office.deliver():
+                pass
+            for key in [key for key, account in self.provider.items() if account.begun]:
+                self._settle_one(key)
+            while self.callbacks:
+                self._receive(*self.callbacks.pop())
+            if self._at_rest():
+                return
+            self._help()
+            if not self.office.waiting:
+                left = clocks.until_due()
+                if left is not None:
+                    self._pass(left + clocks.A_MOMENT)
+                engine.sweep()
+        raise AssertionError(f"T2: it never came to rest: {[saga.state for saga in self.sagas]}")
+
+    def _at_rest(self):
+        for saga in self.sagas:
+            saga.refresh_from_db()
+        remedies = models.Signal.objects.filter(wake_at__isnull=False)
+        return all(saga.finished_at for saga in self.sagas) and not (remedies.exists() or self.office.waiting)
+
+    def _help(self):
+        """Operators see to what needs attention, and let go of what is held."""
+        for saga in self.sagas:
+            with contextlib.suppress(errors.NotAllowed):
+                if saga.held_at is not None:
+                    engine.release(saga.pk, **WHO)
+                elif saga.state == "needs_attention":
+                    engine.retry(saga.pk, **WHO)
+
+    def _check(self):
+        assert self.office.bugs == [], self.office.bugs
+        before = [rules.snapshot(saga) for saga in self.sagas]
+        for saga in self.sagas:
+            rules.check(saga, self._books(saga))
+        for message in self.chance.sample(self.office.sent, min(25, len(self.office.sent))):
+            self.office.carry_out(message)
+        for saga in self.sagas:
+            engine.take_up(saga.pk, saga.epoch)
+        assert [rules.snapshot(saga) for saga in self.sagas] == before, "T3"
+
+    def _books(self, saga):
+        local = {toy.key: (toy.made, toy.unmade) for toy in toys.Toy.objects.all()}
+        books = {}
+        for step in saga.definition.steps:
+            key = f"{saga.pk}.{step.name}"
+            account = self.provider[key]
+            books[step.name] = (account.made, account.unmade) if step.remote else local.get(key, (0, 0))
+        return books
+
+
+def _require(holds, what):
+    if not holds:
+        raise Violation(what)

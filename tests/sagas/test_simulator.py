@@ -1,0 +1,25 @@
+"""Many small worlds gone wrong, each by its seed. `SIMULATOR_SEEDS=1000-1999` soaks, `=17` has one again."""
+
+import os
+
+import pytest
+
+from tests.sagas import simulator
+
+REPLAY = 'SIMULATOR_SEEDS={seed} make pytest ARGS="tests/sagas/test_simulator.py -x"'
+
+
+def seeds():
+    first, _, last = os.environ.get("SIMULATOR_SEEDS", "1-30").partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+@pytest.mark.parametrize("seed", seeds())
+def test_whatever_goes_wrong_every_rule_holds(rows, seed):
+    simulation = simulator.Simulation(seed)
+    try:
+        simulation.run()
+    except BaseException:
+        print("\n".join(simulation.trace[-80:]))
+        print(f"\nseed {seed} went wrong; to have it again:\n  {REPLAY.format(seed=seed)}")
+        raise
