@@ -1,7 +1,7 @@
 """Those who order, and what they may order."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -84,14 +84,19 @@ def bob(catalogue: None) -> Api:
     return member("bob")
 
 
+@pytest.fixture(scope="session")
+def _shared_web(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
+    from tests.orders import live
+
+    with django_db_blocker.unblock():
+        environment = live.test_database()
+    # A client that left is noticed at the next heartbeat, so there is room for those of earlier tests.
+    slow = {"FOLLOWERS_HEARTBEAT": f"{live.PATIENCE_S}s", "FOLLOWERS_PER_PROCESS": "60"}
+    with live.web(environment | slow) as running:
+        yield running
+
+
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The errands that the engine sends, kept instead of published."""
-    from sagas import transport
-
-    errands: list[Any] = []
-    monkeypatch.setattr(transport, "send", errands.append)
-    return errands
-
-
-Order = Callable[..., dict[str, Any]]
+def web(_shared_web: Any, transactional_db: None) -> Any:
+    """A real server, on this test's database."""
+    return _shared_web

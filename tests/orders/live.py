@@ -12,10 +12,14 @@ import time
 from typing import IO, TypeVar
 
 import httpx
+from django.db import connection
 
 from tests.orders.conftest import Api
 
 T = TypeVar("T")
+
+PATIENCE_S = 60
+"""Between two heartbeats of the shared server: whatever comes sooner was brought by a notification."""
 
 
 class Web:
@@ -37,6 +41,14 @@ class Web:
         self.process.wait(10)
 
 
+def test_database() -> dict[str, str]:
+    """The environment of a process that uses this test run's database."""
+    settings = connection.settings_dict
+    place = str(settings["HOST"]).replace("/", "%2F")
+    url = f"postgresql://{settings['USER']}@{place}:{settings['PORT']}/{settings['NAME']}"
+    return {**os.environ, "DATABASE_URL": url}
+
+
 @contextlib.contextmanager
 def web(environment: dict[str, str], **more: str) -> collections.abc.Iterator[Web]:
     """A server on a free port, stopped at the end."""
@@ -49,7 +61,7 @@ def web(environment: dict[str, str], **more: str) -> collections.abc.Iterator[We
             "--bind=127.0.0.1:0",
             "--workers=2",
             "--worker-class=gthread",
-            "--threads=32",
+            "--threads=64",
             "--graceful-timeout=1",
             "--no-control-socket",
         ],

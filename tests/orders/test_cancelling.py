@@ -116,10 +116,10 @@ def test_staff_cancel_another_s_order_only_with_the_permission(ana: Api) -> None
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("rival", ["delivery", "deadline", "operator", "customer"])
 def test_of_a_cancellation_and_its_rival_one_wins(
-    environment: dict[str, str], sandbox: Sandbox, office: post.Post, rival: str, catalogue: None
+    web: live.Web, sandbox: Sandbox, office: post.Post, rival: str, catalogue: None
 ) -> None:
     ana = member("ana")
-    with live.web(environment) as web, web.client(ana) as client:
+    with web.client(ana) as client:
         for attempt in range(5):
             shown = ana.order(order(reference=f"{rival}-{attempt}"), key=f"{rival}-{attempt}").json()
             office.deliver_all()

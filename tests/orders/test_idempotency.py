@@ -116,9 +116,9 @@ def test_expired_keys_are_purged_and_others_are_not(ana: Api) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_fifty_identical_requests_at_once_are_one_order(environment: dict[str, str], catalogue: None) -> None:
+def test_fifty_identical_requests_at_once_are_one_order(web: live.Web, catalogue: None) -> None:
     ana = member("ana")
-    with live.web(environment) as web, web.client(ana) as client:
+    with web.client(ana) as client:
 
         def place(_: int) -> httpx.Response:
             return client.post("/orders", json=order(), headers={"Idempotency-Key": "one"})

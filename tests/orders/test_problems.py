@@ -149,11 +149,10 @@ def test_the_request_s_id_is_in_the_answer_and_may_be_the_caller_s_own(ana: Api)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_request_s_id_is_in_the_logs_of_a_real_server(environment: dict[str, str]) -> None:
-    with live.web(environment) as web:
-        httpx.get(f"{web.url}/api/v1/nowhere", headers={"X-Request-Id": "checkout-42.retry-1"})
+def test_the_request_s_id_is_in_the_logs_of_a_real_server(web: live.Web) -> None:
+    httpx.get(f"{web.url}/api/v1/nowhere", headers={"X-Request-Id": "checkout-42.retry-1"})
 
-        live.until(lambda: any("[checkout-42.retry-1]" in line for line in list(web.log)), "it is logged")
+    live.until(lambda: any("[checkout-42.retry-1]" in line for line in list(web.log)), "it is logged")
 
 
 @pytest.mark.django_db(transaction=True)
