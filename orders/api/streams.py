@@ -1,13 +1,16 @@
 """An order's progress while it happens: server-sent events, and waiting for the end."""
 
+import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from concurrent import futures
 from typing import Any
 
 from django import http
 from django.conf import settings
+from django.core.handlers import asgi
 from django.db import connection
 from rest_framework.request import Request
 
@@ -65,13 +68,29 @@ def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
                 problems.UNAVAILABLE, "Too many streams are open here.", headers={"Retry-After": "2"}
             ) from None
         held = stack.pop_all()
+    stream = Stream(_chunks(order.saga_id, watch, after), held)
+    by_asgi = isinstance(request._request, asgi.ASGIRequest)
     response = http.StreamingHttpResponse(
-        Stream(_chunks(order.saga_id, watch, after), held), content_type="text/event-stream"
+        _unhurried(stream, watch) if by_asgi else stream, content_type="text/event-stream"
     )
     response["Cache-Control"] = "no-store"
     # For proxies that would collect a buffer full first.
     response["X-Accel-Buffering"] = "no"
     return response
+
+
+async def _unhurried(stream: Stream, watch: following.Watch) -> AsyncIterator[bytes]:
+    """The same for an ASGI server, whose loop must not wait: a thread does, one for each stream."""
+    loop = asyncio.get_running_loop()
+    thread = futures.ThreadPoolExecutor(1)
+    try:
+        while chunk := await loop.run_in_executor(thread, next, stream, b""):
+            yield chunk
+    finally:
+        # The client may be gone while the thread waits for news: wake it, so that it closes and ends.
+        watch.tell()
+        thread.submit(stream.close)
+        thread.shutdown(wait=False)
 
 
 def wait_for_end(saga_id: uuid.UUID, seconds: int) -> None:

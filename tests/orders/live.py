@@ -49,19 +49,21 @@ def test_database() -> dict[str, str]:
     return {**os.environ, "DATABASE_URL": url}
 
 
+WSGI = ["saga_project.wsgi", "--worker-class=gthread", "--threads=64"]
+ASGI = ["saga_project.asgi", "--worker-class=asgi"]
+
+
 @contextlib.contextmanager
-def web(environment: dict[str, str], **more: str) -> collections.abc.Iterator[Web]:
+def web(environment: dict[str, str], kind: list[str] = WSGI, **more: str) -> collections.abc.Iterator[Web]:
     """A server on a free port, stopped at the end."""
     process = subprocess.Popen(
         [
             sys.executable,
             "-m",
             "gunicorn",
-            "saga_project.wsgi",
+            *kind,
             "--bind=127.0.0.1:0",
             "--workers=2",
-            "--worker-class=gthread",
-            "--threads=64",
             "--graceful-timeout=1",
             "--no-control-socket",
         ],

@@ -71,6 +71,27 @@ def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
         assert over.status_code == 204
 
 
+def test_an_asgi_server_streams_too(
+    environment: dict[str, str], ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    shown = ana.order().json()
+    followers = models.Follower.objects.filter(saga_id=shown["saga"]["id"])
+    with live.web(environment | BRISK, live.ASGI) as web, web.client(ana) as client:
+        with stream(client, shown) as told:
+            next(told)
+        live.until(lambda: not followers.exists(), "who left is forgotten")
+
+        with stream(client, shown) as told:
+            assert _line(next(told)) == "pending"
+            office.deliver_all()
+            _delivered(ana, shown)
+            seen = [_line(message) for message in told]
+
+        assert client.get(f"/orders/{shown['id']}").json()["status"] == "fulfilled"
+    assert len(seen) == 9
+    assert seen[-1] == "fulfilled"
+
+
 def test_a_client_cut_off_after_every_event_misses_none_and_gets_none_twice(
     web: live.Web, ana: Api, sandbox: Sandbox, office: post.Post
 ) -> None:
