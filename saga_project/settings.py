@@ -76,6 +76,9 @@ TEMPLATES = [
 DATABASES = {
     "default": {
         **dj_database_url.parse(env.text("DATABASE_URL"), conn_max_age=None, conn_health_checks=True),
+        # The same few statements come again and again: PostgreSQL parses and plans each once per
+        # connection. Behind a pooler that shares connections between transactions, leave both out.
+        "OPTIONS": {"server_side_binding": True, "prepare_threshold": 3},
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
