@@ -1,12 +1,16 @@
 """An order from its placing to its end, as its client sees it; with real providers' callbacks."""
 
+import base64
+import hmac
 from typing import Any
 
 import httpx
 import pytest
+import standardwebhooks
+from django.conf import settings
 from django.utils import timezone
 
-from sagas import engine, transport
+from sagas import engine, models, transport
 from sagas.testing import clocks, post
 from tests import webhooks
 from tests.orders.conftest import Api, order
@@ -159,6 +163,51 @@ def test_a_callback_that_comes_twice_is_one(ana: Api, sandbox: Sandbox, office: 
     assert ana.get(path).json()["status"] == "fulfilled"
 
 
+def test_a_callback_that_comes_before_its_step_waits_is_kept_for_it(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = ana.order().json()
+    key = placed["payment"]["key"].replace("take-payment", "deliver-order")
+    assert send(ana, "carrier", "shipment.delivered", key, {"tracking": "BR1"}).status_code == 202
+
+    office.deliver_all()
+
+    assert ana.get(f"/orders/{placed['id']}").json()["status"] == "fulfilled"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"nonsense", b"[]", b"{}", b'{"id":"evt_1"}', b"\xff", b'{"id":1,"type":2,"key":3,"data":[]}'],
+)
+@pytest.mark.parametrize("where", ["payments", "carrier"])
+def test_a_callback_without_sense_is_refused_though_its_signature_is_right(
+    ana: Api, where: str, body: bytes
+) -> None:
+    now = timezone.now()
+    signer = standardwebhooks.Webhook(settings.WEBHOOK_SECRET)
+    headers = {"webhook-id": "evt_1", "webhook-timestamp": str(int(now.timestamp()))}
+    signed = base64.b64encode(
+        hmac.new(
+            base64.b64decode(settings.WEBHOOK_SECRET.removeprefix("whsec_")),
+            f"evt_1.{int(now.timestamp())}.".encode() + body,
+            "sha256",
+        ).digest()
+    ).decode()
+    if body.isascii():
+        assert signer.sign("evt_1", now, body.decode()) == f"v1,{signed}"
+
+    answer = ana.client.post(
+        f"/api/v1/webhooks/{where}",
+        body,
+        "application/json",
+        headers=headers | {"webhook-signature": f"v1,{signed}"},
+    )
+
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "/api/problems/bad-signature"
+    assert not models.Signal.objects.exists()
+
+
 def test_a_payment_that_lands_after_the_cancellation_is_returned(
     ana: Api, sandbox: Sandbox, office: post.Post
 ) -> None:
@@ -180,8 +229,6 @@ def test_a_payment_that_lands_after_the_cancellation_is_returned(
 
 
 def test_a_callback_about_nothing_of_ours_is_kept_and_answered(ana: Api) -> None:
-    from sagas import models
-
     answer = send(ana, "carrier", "shipment.delivered", "no-such-key", {"tracking": "BR1"})
 
     assert answer.status_code == 202
@@ -231,6 +278,4 @@ def send(ana: Api, where: str, kind: str, key: str, data: dict[str, Any], id_: s
 
 
 def _signal_id() -> int:
-    from sagas import models
-
     return models.Signal.objects.get().pk
