@@ -154,7 +154,7 @@ class RealWorker:
         self.patience_s = patience_s
 
     def play(self, scripts_):
-        players = [Player(saga, script) for saga, script in scripts_]
+        self.players = players = [Player(saga, script) for saga, script in scripts_]
         patience = time.monotonic() + self.patience_s
         under_way = list(players)
         while under_way and time.monotonic() < patience:

@@ -117,3 +117,25 @@ def test_who_lost_the_lease_cannot_commit(office, monkeypatch):
     assert world.meanwhile == "completed"
     assert stage.kinds(saga, "a") == ["step.started", "step.unknown", "step.started", "step.done"], "D6"
     rules.check(saga)
+
+
+def test_who_lost_the_lease_cannot_commit_though_its_successor_died(office, mortal, monkeypatch):
+    saga = stage.begin(toys.ONE_REMOTE, "die a, do a, do a")
+    world = stage.Meanwhile(lambda: lose_the_lease_and_the_successor(office))
+    monkeypatch.setattr("tests.sagas.toybox.verbs.WORLD", world)
+
+    office.deliver()
+
+    saga.refresh_from_db()
+    step = saga.steps.get()
+    assert (step.state, step.fence, saga.state) == ("running", 2, "running"), "D6"
+    stage.drive(office, saga)
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+def lose_the_lease_and_the_successor(office):
+    clocks.pass_time(LEASE)
+    engine.sweep()
+    with stage.suppress_death():
+        office.deliver_all()

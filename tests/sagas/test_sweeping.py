@@ -245,3 +245,47 @@ def test_what_needs_a_person_is_tried_again_by_itself_where_that_may_help(office
     assert (refused.state, flaky.state) == ("needs_attention", "compensated")
     assert refused.wake_at is None, "a refusal does not change by itself"
     rules.check(flaky)
+
+
+# --- Messages that come too late --------------------------------------------------------------------
+
+
+def test_a_message_of_an_older_dispatch_is_void(office):
+    saga = stage.begin(toys.LOCAL)
+    old = office.waiting.pop()
+    engine.retry(saga.pk, actor="operator", reason="it takes so long")
+
+    office.carry_out(old)
+    office.carry_out(post.TakeUp(saga_id=saga.pk, epoch=1))
+
+    assert witness.lines(saga.pk) == []
+    assert len(legs(office, saga)) == 2
+    stage.drive(office, saga)
+    assert saga.state == "completed"
+
+
+def test_what_was_sent_before_it_turned_round_is_void_too(office):
+    saga = stage.begin(toys.LOCAL)
+    office.deliver()
+    forward = office.waiting.pop()
+    engine.cancel(saga.pk, actor="customer", reason="changed my mind")
+
+    office.carry_out(forward)
+    stage.drive(office, saga)
+    office.carry_out(forward)
+
+    assert witness.lines(saga.pk) == ["do a", "undo a"]
+    rules.check(saga)
+
+
+def test_past_the_pivot_a_deadline_stops_nobody_who_is_on_the_way(office):
+    saga = stage.begin(toys.PIVOTAL)
+    office.deliver()
+    office.deliver()
+    clocks.pass_time(toys.PIVOTAL.deadline)
+
+    office.deliver_all()
+
+    saga.refresh_from_db()
+    assert saga.state == "completed", "P1"
+    rules.check(saga)
