@@ -265,7 +265,7 @@ class WebhookEndpoint(models.Model):
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="webhook_endpoints")
-    url = models.URLField("URL", max_length=500)
+    url = models.CharField("URL", max_length=500)
     description = models.CharField(max_length=120, blank=True)
     types = models.JSONField(default=list)
     """The types of events that it wants; one that ends in `.*` stands for all that begin so."""

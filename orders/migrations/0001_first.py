@@ -134,7 +134,7 @@ class Migration(migrations.Migration):
             name='WebhookEndpoint',
             fields=[
                 ('id', models.UUIDField(default=sagas.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('url', models.URLField(max_length=500, verbose_name='URL')),
+                ('url', models.CharField(max_length=500, verbose_name='URL')),
                 ('description', models.CharField(blank=True, max_length=120)),
                 ('types', models.JSONField(default=list)),
                 ('secret', models.CharField(editable=False, max_length=80)),
