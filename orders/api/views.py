@@ -23,7 +23,6 @@ from orders.api import (
     parsing,
     present,
     problems,
-    rendering,
     samples,
     schema,
     serializers,
@@ -125,7 +124,7 @@ class OrderEvents(views.APIView):
     """One order's progress."""
 
     scopes = auth.ANY_SCOPE
-    renderer_classes = (streams.EventStream, rendering.JSON)
+    renderer_classes = (streams.EventStream,)
 
     @schema.operation(
         id="followOrder", tag="orders", summary="Follow an order as server-sent events",

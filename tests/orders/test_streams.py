@@ -308,3 +308,12 @@ def _url() -> str:
     settings = connection.settings_dict
     place = str(settings["HOST"]).replace("/", "%2F")
     return f"postgresql://{settings['USER']}@{place}:{settings['PORT']}/{settings['NAME']}"
+
+
+def test_a_stream_is_no_json(ana: Api) -> None:
+    shown = ana.order().json()
+
+    answer = ana.get(f"/orders/{shown['id']}/events", Accept="application/json")
+
+    assert answer.status_code == 406
+    assert answer["Content-Type"] == "application/problem+json"
