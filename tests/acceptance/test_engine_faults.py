@@ -1,0 +1,211 @@
+"""What kills, loses, doubles or floods: real workers, a real broker, and the books are right at the end."""
+
+import contextlib
+import datetime
+import os
+import pathlib
+import signal
+import time
+
+import pytest
+import redis
+from django.conf import settings
+from django.db import OperationalError
+
+from saga_project import celery
+from saga_project.local import servers
+from sagas import engine, models, tasks, transport
+from sagas.states import Direction
+from sagas.testing import clocks
+from tests.acceptance import processes
+from tests.sagas import rules, stage
+from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
+from tests.sagas.toybox import saga as toys
+
+pytestmark = [pytest.mark.usefixtures("rows"), pytest.mark.timeout(300)]
+
+DONE_ONCE = (1, 0)
+
+
+def ended(*sagas):
+    def all_of_them():
+        pks = [saga.pk for saga in sagas]
+        left = models.SagaInstance.objects.filter(pk__in=pks, finished_at=None)
+        return not left.exclude(state="needs_attention").exists()
+
+    return all_of_them
+
+
+def hurry(*sagas):
+    """Leases are long, for real workers are slow to be given up: what waits for one waits no longer."""
+    running = models.StepInstance.objects.filter(saga__in=sagas, lease_until__isnull=False)
+    for step in running:
+        # The engine may be at this very row; then its turn comes with the next look.
+        with contextlib.suppress(OperationalError):
+            clocks.pass_time(step.lease_until - models.database_now(), step.saga_id)
+
+
+def test_whoever_dies_or_starves_in_a_step_is_counted_and_the_saga_ends(tmp_path):
+    """A child is killed in a local step, in a remote one, again and again; or its memory is gone."""
+    sagas = {
+        "a child dies in a local step, once": (stage.begin(toys.LOCAL, "do a, die b, do b"), "completed"),
+        "a child dies in a remote step, its deed done": (
+            stage.begin(toys.REMOTE, "do a, perish b, do b"),
+            "completed",
+        ),
+        "a child dies each time": (stage.begin(toys.LOCAL, "do a, 9x die b"), "compensated"),
+        "no memory": (stage.begin(toys.LOCAL, "do a, starve b, do b"), "completed"),
+    }
+    everyone = [saga for saga, _ in sagas.values()]
+    with processes.worker(tmp_path):
+
+        def over():
+            # Not before somebody holds a lease and is dead: a living worker's lease is its own.
+            hurry(*[saga for saga in everyone if "SIGKILL" in (tmp_path / "worker.log").read_text()])
+            return ended(*everyone)()
+
+        processes.wait_for(over, "all have ended", 120)
+
+    for what, (saga, ends) in sagas.items():
+        saga.refresh_from_db()
+        assert (what, saga.state) == (what, ends)
+        rules.check(saga)
+        if ends == "completed":
+            assert set(stage.books(saga).values()) == {DONE_ONCE}, what
+        else:
+            assert all(made == unmade for made, unmade in stage.books(saga).values()), what
+
+
+def test_a_broker_that_forgets_everything_delays_and_loses_nothing(tmp_path):
+    sagas = [stage.begin(toys.MIXED) for _ in range(30)]
+    forget()
+
+    with processes.worker(tmp_path):
+        processes.wait_for(
+            lambda: any(saga.events.filter(kind="step.done").exists() for saga in sagas), "begun"
+        )
+        forget()
+        processes.wait_for(ended(*sagas), "all have ended")
+
+    for saga in sagas:
+        saga.refresh_from_db()
+        assert saga.state == "completed"
+        assert set(stage.books(saga).values()) == {DONE_ONCE}
+
+
+def test_a_whole_worker_killed_in_the_middle_costs_time_only(tmp_path):
+    sagas = [stage.begin(toys.REMOTE) for _ in range(40)]
+    with processes.worker(tmp_path) as victim:
+        processes.wait_for(
+            lambda: models.Event.objects.filter(saga__in=sagas, kind="step.done").count() > 20, "half-way"
+        )
+        os.killpg(victim.pid, signal.SIGKILL)
+        victim.wait()
+    with processes.worker(tmp_path):
+
+        def over():
+            hurry(*sagas)
+            return ended(*sagas)()
+
+        processes.wait_for(over, "all have ended", 120)
+
+    for saga in sagas:
+        saga.refresh_from_db()
+        assert saga.state == "completed"
+        assert set(stage.books(saga).values()) == {DONE_ONCE}
+        rules.check(saga)
+
+
+def test_a_backlog_is_no_loss(tmp_path):
+    """Nobody works for many graces while a crowd waits; then each step is performed once."""
+    sagas = [stage.begin(toys.LOCAL) for _ in range(60)]
+    for _ in range(14):
+        clocks.pass_time(datetime.timedelta(minutes=1))
+        engine.sweep()
+    waiting = sum(broker().llen(queue) for queue in ("toys", "world", "sagas"))
+    assert waiting < 2 * len(sagas), "what merely queues is not sent again"
+
+    with processes.worker(tmp_path):
+        processes.wait_for(ended(*sagas), "all have ended")
+
+    for saga in sagas:
+        assert set(stage.books(saga).values()) == {DONE_ONCE}
+        done = saga.events.filter(kind="step.done")
+        assert done.count() == 3, "each step was performed once"
+
+
+def test_the_same_message_twice_and_false_alarms_change_nothing(tmp_path):
+    saga = stage.begin(toys.MIXED)
+    steps = tuple(transport.Leg(step=step.name, queue=step.queue) for step in toys.MIXED.steps)
+    errand = transport.Errand(
+        saga_id=saga.pk, epoch=saga.epoch, name=saga.name, direction=Direction.FORWARD, legs=steps
+    )
+    for _ in range(3):
+        tasks.CeleryTransport().send(errand)
+        who = {"saga_id": str(saga.pk), "epoch": saga.epoch}
+        celery.app.send_task("sagas.take-up", kwargs=who, queue="sagas")
+
+    with processes.worker(tmp_path):
+        processes.wait_for(ended(saga), "it has ended")
+        processes.wait_for(lambda: not broker().llen("toys") + broker().llen("world"), "all were delivered")
+
+    saga.refresh_from_db()
+    assert saga.state == "completed"
+    assert set(stage.books(saga).values()) == {DONE_ONCE}
+    rules.check(saga)
+
+
+def test_what_begins_while_the_broker_is_down_is_done_when_it_is_back(tmp_path):
+    """The caller is answered at once and the rows are there; the sweep publishes when it can."""
+    valkey = servers.Valkey(tmp_path / "valkey", durable=False)
+    with open_log(tmp_path / "valkey.log") as log:
+        valkey.start(log)
+        url = valkey.url
+        valkey.stop()
+        with down(url):
+            begun = time.monotonic()
+            saga = stage.begin(toys.LOCAL)
+            assert time.monotonic() - begun < processes.PATIENCE_S, "it does not wait for the broker"
+            assert saga.state == "running"
+        valkey.start(log)
+        try:
+            with processes.worker(tmp_path, BROKER_URL=url):
+                processes.wait_for(ended(saga), "the saga is done")
+        finally:
+            valkey.stop()
+            valkey.discard()
+
+    saga.refresh_from_db()
+    assert saga.state == "completed"
+    assert set(stage.books(saga).values()) == {DONE_ONCE}
+
+
+@contextlib.contextmanager
+def down(url):
+    """This process's messages go to that broker, which is not there."""
+    conf = celery.app.conf
+    before = conf.broker_url
+    celery.app.pool.force_close_all()
+    celery.app.amqp.producer_pool.force_close_all() if celery.app.amqp._producer_pool else None
+    celery.app._pool = None
+    celery.app.amqp._producer_pool = None
+    conf.broker_url = url
+    try:
+        yield
+    finally:
+        conf.broker_url = before
+        celery.app._pool = None
+        celery.app.amqp._producer_pool = None
+
+
+def open_log(path: pathlib.Path):
+    return path.open("ab")
+
+
+def broker():
+    return redis.Redis.from_url(settings.CELERY_BROKER_URL)
+
+
+def forget():
+    """All of this test's own numbered database: what FLUSHALL is to a broker of one's own."""
+    broker().flushdb()

@@ -1,0 +1,43 @@
+"""The third stage: the same scripts, all at once, on a real worker over a real broker.
+
+Of those in which somebody acts, the ones where the saga then stands or waits: a worker that is at work
+does not wait for the line.
+"""
+
+import itertools
+
+import pytest
+
+from sagas import testing
+from sagas.testing import scripts as reading
+from tests.acceptance import processes
+from tests.sagas import rules, scripts, stage
+from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
+
+
+def can_be_played(script):
+    lines = testing.lines(script)
+    return all(
+        before in reading.STANDS or before.startswith("begin ")
+        for before, line in itertools.pairwise(lines)
+        if reading.is_act(line)
+    )
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.timeout(300)
+def test_a_real_worker_does_so(tmp_path):
+    playable = [(saga, script) for saga, script in scripts.ALL if can_be_played(script)]
+    players = stage.RealWorker(patience_s=120)
+    with processes.worker(tmp_path):
+        played = players.play(playable)
+
+    wrong = {
+        f"{saga.name}: {script}": lines
+        for (saga, script), lines in zip(playable, played, strict=True)
+        if lines != testing.lines(script)
+    }
+    assert len(playable) > 0.7 * len(scripts.ALL), "most scripts can be played by real workers"
+    assert wrong == {}
+    for player in players.players:
+        rules.check(player.saga)

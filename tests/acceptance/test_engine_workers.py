@@ -1,0 +1,231 @@
+"""What may happen to a real worker in the middle of a step: all of it at once, on one worker.
+
+Plain Celery loses the chain in most of these, and says nothing in some; here time is all that is lost.
+"""
+
+import concurrent.futures
+import time
+
+import pytest
+from django.db import connection
+
+from saga_project import celery
+from sagas import engine, moves, tasks, testing, transport
+from sagas.testing import clocks
+from tests.acceptance import processes
+from tests.sagas import conftest, rules, stage
+from tests.sagas.toybox import saga as toys
+from tests.sagas.toybox import witness
+
+LEASE = toys.MIXED.steps[1].timeout * 2.5
+"""The toys' longest timeout and the margin: no lease is longer."""
+
+FAULTS = {
+    "killed in a remote step": (
+        toys.MIXED, "do a, die b",
+        "do a, die b, ask b, do b, do c, do d, completed",
+    ),
+    "killed when a remote step is done": (
+        toys.MIXED, "do a, perish b",
+        "do a, perish b, ask b, do c, do d, completed",
+    ),
+    "killed in a local step": (
+        toys.LOCAL, "do a, die b",
+        "do a, die b, do b, do c, completed",
+    ),
+    "killed in an undo": (
+        toys.REMOTE, "do a, fail b, perish undo b",
+        "do a, fail b, perish undo b, undo b, undo a, compensated",
+    ),
+    "killed every time in a remote step": (
+        toys.REMOTE, "do a, 9x die b",
+        "do a, 3x die b, undo b, undo a, compensated",
+    ),
+    "killed every time in a local step": (
+        toys.LOCAL, "do a, 9x die b",
+        "do a, 4x die b, undo b, undo a, compensated",
+    ),
+    "killed every time in an undo": (
+        toys.REMOTE, "fail a, 9x die undo a",
+        "fail a, 4x die undo a, needs attention",
+    ),
+    "deaf to the soft limit in a remote step": (
+        toys.HASTY, "do a, hang b",
+        "do a, hang b, ask b, do b, do c, completed",
+    ),
+    "deaf to the soft limit in a local step": (
+        toys.HASTY, "hang a",
+        "hang a, do a, do b, do c, completed",
+    ),
+    "too slow in a remote step": (
+        toys.HASTY, "do a, stall b",
+        "do a, stall b, ask b, do b, do c, completed",
+    ),
+    "too slow in a local step": (
+        toys.HASTY, "stall a",
+        "stall a, do a, do b, do c, completed",
+    ),
+    "too slow inside the database": (
+        toys.HASTY, "block a",
+        "block a, do a, do b, do c, completed",
+    ),
+    "out of memory in a remote step": (
+        toys.MIXED, "do a, starve b",
+        "do a, starve b, ask b, do b, do c, do d, completed",
+    ),
+    "out of memory in a local step": (
+        toys.LOCAL, "do a, starve b",
+        "do a, starve b, do b, do c, completed",
+    ),
+}  # fmt: skip
+"""Which saga, what its world does, and all that is to be seen of it."""
+
+
+@pytest.fixture(scope="module")
+def worker(django_db_setup, django_db_blocker, tmp_path_factory):
+    with django_db_blocker.unblock():
+        with processes.worker(tmp_path_factory.mktemp("worker"), children=3) as process:
+            yield process
+        conftest.clear()
+
+
+@pytest.fixture
+def transactional_db(worker, django_db_blocker):
+    """The rows are cleared when the worker is gone, and not under its feet."""
+    with django_db_blocker.unblock():
+        yield
+        connection.close()
+        witness.close()
+
+
+@pytest.fixture(scope="module")
+def faulted(worker):
+    """Every fault at once: most of what they do is to wait."""
+
+    def run(declared, script, _):
+        try:
+            saga = stage.begin(declared, script)
+            see_to_its_end(saga)
+            return saga
+        finally:
+            connection.close()
+
+    with concurrent.futures.ThreadPoolExecutor(len(FAULTS)) as pool:
+        return {what: pool.submit(run, *fault) for what, fault in FAULTS.items()}
+
+
+def see_to_its_end(saga, patience_s=90):
+    """Wait for its end. What only waits for the lease of a dead worker waits no longer."""
+    end = time.monotonic() + patience_s
+    while True:
+        saga.refresh_from_db()
+        if saga.finished_at or saga.state == "needs_attention":
+            return saga.state
+        assert time.monotonic() < end, (saga.state, witness.lines(saga.pk))
+        leased = saga.steps.filter(lease_until__isnull=False, state__in=["running", "undoing"]).first()
+        if leased is not None and began(saga, leased) and not is_at_it(leased):
+            clocks.pass_time(LEASE, saga.pk)
+        time.sleep(0.1)
+
+
+def began(saga, step):
+    """Whether the attempt has come as far as the verb, and not only to its claim."""
+    lines = [line.split() for line in witness.lines(saga.pk)]
+    undoing = step.state == "undoing"
+    calls = [words for words in lines if words[-1] == step.name and ("undo" in words) == undoing]
+    return len(calls) >= (step.undo_attempts if undoing else step.attempts)
+
+
+def is_at_it(step):
+    """Whether the worker still has the step's task in its hands."""
+    active = celery.app.control.inspect([step.worker], timeout=5, limit=1).active()
+    # A worker that does not answer is not proven to be idle.
+    return active is None or any(task["id"] == step.task_id for task in active[step.worker])
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("what", FAULTS)
+def test_what_happens_to_a_worker_costs_nothing_but_time(transactional_db, faulted, what):
+    saga = faulted[what].result()
+
+    assert [*witness.lines(saga.pk), saga.get_state_display().lower()] == testing.lines(FAULTS[what][-1])
+    rules.check(saga)
+
+
+def test_none_of_it_ends_the_worker_itself(transactional_db, faulted, worker):
+    assert worker.poll() is None
+
+
+# --- Messages -------------------------------------------------------------------------------------
+
+
+def test_the_same_message_to_three_workers_at_once_is_one_deed(transactional_db):
+    saga = stage.begin(toys.MIXED, "stay a, stay b")
+    legs = tuple(transport.Leg(step=step.name, queue=step.queue) for step in toys.MIXED.steps)
+    errand = transport.Errand(saga_id=saga.pk, epoch=1, name=saga.name, direction=1, legs=legs)
+    for _ in range(3):
+        tasks.CeleryTransport().send(errand)
+
+    assert see_to_its_end(saga) == "completed"
+    assert witness.lines(saga.pk) == ["stay a", "stay b", "do c", "do d"]
+    rules.check(saga)
+
+
+def test_error_callbacks_that_nobody_called_change_nothing(transactional_db):
+    saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
+    who = {"saga_id": str(saga.pk), "epoch": 1}
+    celery.app.send_task("sagas.take-up", kwargs=who, queue="sagas")
+    processes.wait_for(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
+    for _ in range(3):
+        celery.app.send_task("sagas.take-up", kwargs=who, queue="sagas")
+    tell(saga)
+
+    assert see_to_its_end(saga) == "completed"
+    assert witness.lines(saga.pk) == ["do a", "begin w", "do c"]
+    rules.check(saga)
+
+
+def test_a_step_whose_task_is_terminated_is_asked_about(transactional_db):
+    saga = stage.begin(toys.MIXED, "do a, stall b")
+    step = processes.wait_for(lambda: saga.steps.filter(name="b", state="running").first(), "b is begun")
+    processes.wait_for(lambda: is_at_it(step), "a worker is at it")
+
+    celery.app.control.revoke(step.task_id, terminate=True, signal="SIGKILL")
+
+    assert see_to_its_end(saga) == "completed"
+    assert witness.lines(saga.pk) == ["do a", "stall b", "ask b", "do b", "do c", "do d"]
+    rules.check(saga)
+
+
+def test_a_saga_whose_message_is_revoked_before_it_is_there_is_sent_again(transactional_db):
+    """Celery drops such a message and tells nobody: no result, no error callback."""
+    saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
+    processes.wait_for(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
+    with transport.use(Revoked()):
+        tell(saga)
+
+    def sent_again():
+        clocks.pass_time(moves.grace(), saga.pk)
+        saga.refresh_from_db()
+        return saga.finished_at
+
+    processes.wait_for(sent_again, "the sweep sends it again")
+    assert saga.state == "completed"
+    assert witness.lines(saga.pk) == ["do a", "begin w", "do c"]
+    rules.check(saga)
+
+
+def tell(saga):
+    engine.receive(source="world", event_id=str(saga.pk), key=f"{saga.pk}.w", facts={"settled": True})
+
+
+class Revoked(tasks.CeleryTransport):
+    """Publishes only what is revoked already."""
+
+    def send(self, errand):
+        (leg,) = errand.legs
+        task_id = f"revoked-{errand.saga_id}"
+        celery.app.control.revoke(task_id, reply=True)
+        who = {"saga_id": str(errand.saga_id), "epoch": errand.epoch}
+        name = tasks.task_name(errand.name, leg.step, undo=False)
+        celery.app.send_task(name, kwargs=who, queue=leg.queue, task_id=task_id)
