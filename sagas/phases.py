@@ -19,7 +19,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
+from psycopg import pq
 
 from sagas import circuits, definition, errors, inbox, journal, models, moves, transport
 from sagas.journal import NOW, After, Change
@@ -29,6 +30,9 @@ logger = logging.getLogger("sagas")
 
 LEASE_MARGIN = datetime.timedelta(seconds=15)
 """On top of the attempt's timeout: time for the hard limit, and for recording the outcome."""
+
+CANCEL_TIMEOUT_S = 2
+"""How long the database may take to hear that a statement is to end: less than up to the hard limit."""
 
 CRASH_SUSPICION = 2
 """Dispatches without progress after which a local step is claimed in a transaction of its own, so
@@ -326,6 +330,7 @@ def _call(attempt: Attempt, bearer: Bearer) -> Outcome:
         facts = step.do(key=row.key, **{name: saga.facts[name] for name in step.given})
         return Outcome(kind="done", facts=_facts(facts, step, row))
     except bearer.interrupts as interrupted:
+        _cancel_statement()
         return Outcome(kind=_lost(step), error=interrupted, clock="attempt")
     except Exception as error:
         outcome = _classify(saga.definition, step, attempt, error)
@@ -333,6 +338,17 @@ def _call(attempt: Attempt, bearer: Bearer) -> Outcome:
             # That this attempt did not happen says nothing about the one before.
             return dataclasses.replace(outcome, kind="unknown")
         return outcome
+
+
+def _cancel_statement() -> None:
+    """End the statement that the verb was interrupted in.
+
+    The database would go on with it though nobody waits for it any more, and hold all locks, this
+    saga's among them, until it is done.
+    """
+    raw = connection.connection
+    if raw is not None and raw.info.transaction_status == pq.TransactionStatus.ACTIVE:
+        raw.cancel_safe(timeout=CANCEL_TIMEOUT_S)
 
 
 def _facts(answer: Any, step: definition.Step, row: models.StepInstance) -> dict[str, Any]:

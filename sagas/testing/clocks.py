@@ -7,7 +7,7 @@ back by an hour is the same as an hour that passed, and takes none.
 import datetime
 import uuid
 
-from django.db import connection, models
+from django.db import connection, models, transaction
 
 from sagas.models import Circuit, Queue, SagaInstance, Signal, StepInstance
 
@@ -24,8 +24,12 @@ def pass_time(by: datetime.timedelta, saga_id: uuid.UUID | str | None = None) ->
     else:
         parts = [_set_back(model) for model in (SagaInstance, StepInstance, Signal, Queue, Circuit)]
     updates = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(parts))
-    with connection.cursor() as cursor:
-        cursor.execute(f"WITH {updates} SELECT 1", {"by_s": by.total_seconds(), "saga_id": saga_id})
+    which = "id = %(saga_id)s" if saga_id is not None else "true"
+    given = {"by_s": by.total_seconds(), "saga_id": saga_id}
+    with transaction.atomic(), connection.cursor() as cursor:
+        # As everybody does, the saga's row first (I4): there may be workers about.
+        cursor.execute(f"SELECT 1 FROM sagas_saga WHERE {which} ORDER BY id FOR UPDATE", given)
+        cursor.execute(f"WITH {updates} SELECT 1", given)
 
 
 def until_due() -> datetime.timedelta | None:

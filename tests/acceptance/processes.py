@@ -34,6 +34,8 @@ def worker(place, *, queues="toys,world,sagas", children=2, **more):
         sys.executable, "-m", "celery", "--app=saga_project", "--no-color", "worker", "--beat",
         f"--schedule={place}/beat", f"--queues={queues}", f"--concurrency={children}", "--loglevel=INFO",
         "--without-gossip", "--without-mingle", f"--hostname=toys-{os.getpid()}-{time.time_ns()}@test",
+        # How long a result of a dead child may still be under way: ten seconds in production.
+        "--", "worker.lost_wait=0.5",
     ]  # fmt: skip
     with (place / "worker.log").open("ab") as log:
         process = subprocess.Popen(

@@ -84,7 +84,7 @@ FAULTS = {
 @pytest.fixture(scope="module")
 def worker(django_db_setup, django_db_blocker, tmp_path_factory):
     with django_db_blocker.unblock():
-        with processes.worker(tmp_path_factory.mktemp("worker"), children=3) as process:
+        with processes.worker(tmp_path_factory.mktemp("worker"), children=6) as process:
             yield process
         conftest.clear()
 
@@ -150,6 +150,13 @@ def test_what_happens_to_a_worker_costs_nothing_but_time(transactional_db, fault
 
     assert [*witness.lines(saga.pk), saga.get_state_display().lower()] == testing.lines(FAULTS[what][-1])
     rules.check(saga)
+
+
+@pytest.mark.parametrize("what", [what for what in FAULTS if what.startswith("too slow")])
+def test_a_step_that_is_too_slow_is_interrupted_and_says_so(transactional_db, faulted, what):
+    interrupted = faulted[what].result().events.filter(kind__in=["step.retry", "step.unknown"])
+
+    assert [event.data["clock"] for event in interrupted] == ["attempt"]
 
 
 def test_none_of_it_ends_the_worker_itself(transactional_db, faulted, worker):

@@ -22,11 +22,16 @@ def transactional_db(django_db_setup, django_db_blocker):
     """
     with django_db_blocker.unblock():
         yield
-        connection.close()
-        with connection.cursor() as cursor:
-            cursor.execute(f"TRUNCATE {', '.join(ROWS)} CASCADE")
-        connection.close()
-        witness.close()
+        clear()
+
+
+def clear():
+    """Delete what the engine's tests left behind."""
+    connection.close()
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {', '.join(ROWS)} CASCADE")
+    connection.close()
+    witness.close()
 
 
 @pytest.fixture

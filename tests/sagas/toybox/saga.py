@@ -43,6 +43,8 @@ LOCAL = saga("toy-local", local("a"), local("b"), local("c"))
 REMOTE = saga("toy-remote", remote("a"), remote("b"), remote("c"))
 MIXED = saga("toy-mixed", local("a"), remote("b", **ASK), local("c"), remote("d"))
 ONE = saga("toy-one", local("a"))
+SHORT = SECOND / 2
+HASTY = saga("toy-hasty", local("a", timeout=SHORT), remote("b", timeout=SHORT, **ASK), local("c"))
 ONE_REMOTE = saga("toy-one-remote", remote("a"))
 LONG = saga("toy-long", *(local(name) for name in "abcdefghij"))
 BLIND_WAIT = saga("toy-blind-wait", local("a"), waits("w"), local("c"))

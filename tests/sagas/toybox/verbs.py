@@ -68,7 +68,7 @@ class Scripted:
         toy = models.Toy.objects.filter(key=key, closed=True).first()
         if toy is not None:
             raise Refused(f"{key} was closed before it began")
-        if answer in ("well", "begin", "lose", "perish"):
+        if answer in ("well", "begin", "lose", "perish", "stay"):
             self._make(key, local)
         self._react(answer)
         return {"settled": answer == "well"}
@@ -133,8 +133,12 @@ class Scripted:
             raise MemoryError
         if answer in ("die", "perish"):
             die()
+        if answer == "stay":
+            time.sleep(0.3)  # Long enough for somebody else to come by.
         if answer == "stall":
             time.sleep(30)  # Until the soft limit says that it is enough.
+        if answer == "block":
+            local_execute("SELECT pg_sleep(30)", [])  # The same, inside the database.
         if answer == "hang":
             until = time.monotonic() + 60
             while time.monotonic() < until:
