@@ -1,0 +1,70 @@
+"""A broker that goes away, and one that hangs, under a worker that stays: nobody who begins a saga is kept."""
+
+import contextlib
+import os
+import signal
+
+import pytest
+
+from saga_project import celery
+from saga_project.local import servers
+from tests.acceptance import processes
+from tests.sagas import rules, stage
+from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
+from tests.sagas.toybox import saga as toys
+from tests.sagas.toybox import witness
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.timeout(180)
+def test_what_begins_while_the_broker_is_gone_or_hangs_is_done_when_it_is_back(tmp_path):
+    with a_broker(tmp_path) as broker, processes.worker(tmp_path, BROKER_URL=broker.url) as worker:
+        saga = stage.begin(toys.MIXED)
+        to_its_end(saga)
+        assert saga.epoch == 1, "its message came through this broker, and was not sent again"
+
+        broker.stop()
+        begun_without = stage.begin(toys.MIXED)
+        broker.start()
+        to_its_end(begun_without)
+        assert begun_without.epoch > 1, "nobody could have taken its first message"
+
+        os.kill(broker.process.pid, signal.SIGSTOP)
+        begun_in_silence = stage.begin(toys.MIXED)
+        os.kill(broker.process.pid, signal.SIGCONT)
+        to_its_end(begun_in_silence)
+
+        assert worker.poll() is None, "it is the worker that was there all the time"
+        for saga in (begun_without, begun_in_silence):
+            assert witness.lines(saga.pk) == ["do a", "do b", "do c", "do d"]
+            rules.check(saga)
+
+
+def to_its_end(saga):
+    def ended():
+        saga.refresh_from_db()
+        return saga.finished_at
+
+    processes.wait_for(ended, "it ends")
+    assert saga.state == "completed"
+
+
+@contextlib.contextmanager
+def a_broker(place):
+    """A broker of this test's own; this process publishes to it."""
+    broker = servers.Valkey(place / "valkey", durable=False)
+    broker.start()
+    before = celery.app.conf.broker_url
+    try:
+        publish_to(broker.url)
+        yield broker
+    finally:
+        publish_to(before)
+        broker.stop()
+        broker.discard()
+
+
+def publish_to(url):
+    celery.app.pool.force_close_all()
+    celery.app._pool = celery.app.amqp._producer_pool = None
+    celery.app.conf.broker_url = url
