@@ -3,9 +3,7 @@
 import contextlib
 import datetime
 import os
-import pathlib
 import signal
-import time
 
 import pytest
 import redis
@@ -13,7 +11,6 @@ from django.conf import settings
 from django.db import OperationalError
 
 from saga_project import celery
-from saga_project.local import servers
 from sagas import engine, models, tasks, transport
 from sagas.states import Direction
 from sagas.testing import clocks
@@ -153,53 +150,6 @@ def test_the_same_message_twice_and_false_alarms_change_nothing(tmp_path):
     assert saga.state == "completed"
     assert set(stage.books(saga).values()) == {DONE_ONCE}
     rules.check(saga)
-
-
-def test_what_begins_while_the_broker_is_down_is_done_when_it_is_back(tmp_path):
-    """The caller is answered at once and the rows are there; the sweep publishes when it can."""
-    valkey = servers.Valkey(tmp_path / "valkey", durable=False)
-    with open_log(tmp_path / "valkey.log") as log:
-        valkey.start(log)
-        url = valkey.url
-        valkey.stop()
-        with down(url):
-            begun = time.monotonic()
-            saga = stage.begin(toys.LOCAL)
-            assert time.monotonic() - begun < processes.PATIENCE_S, "it does not wait for the broker"
-            assert saga.state == "running"
-        valkey.start(log)
-        try:
-            with processes.worker(tmp_path, BROKER_URL=url):
-                processes.wait_for(ended(saga), "the saga is done")
-        finally:
-            valkey.stop()
-            valkey.discard()
-
-    saga.refresh_from_db()
-    assert saga.state == "completed"
-    assert set(stage.books(saga).values()) == {DONE_ONCE}
-
-
-@contextlib.contextmanager
-def down(url):
-    """This process's messages go to that broker, which is not there."""
-    conf = celery.app.conf
-    before = conf.broker_url
-    celery.app.pool.force_close_all()
-    celery.app.amqp.producer_pool.force_close_all() if celery.app.amqp._producer_pool else None
-    celery.app._pool = None
-    celery.app.amqp._producer_pool = None
-    conf.broker_url = url
-    try:
-        yield
-    finally:
-        conf.broker_url = before
-        celery.app._pool = None
-        celery.app.amqp._producer_pool = None
-
-
-def open_log(path: pathlib.Path):
-    return path.open("ab")
 
 
 def broker():

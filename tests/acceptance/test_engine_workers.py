@@ -49,10 +49,6 @@ FAULTS = {
         toys.REMOTE, "fail a, 9x die undo a",
         "fail a, 4x die undo a, needs attention",
     ),
-    "deaf to the soft limit in a remote step": (
-        toys.HASTY, "do a, hang b",
-        "do a, hang b, ask b, do b, do c, completed",
-    ),
     "deaf to the soft limit in a local step": (
         toys.HASTY, "hang a",
         "hang a, do a, do b, do c, completed",
