@@ -1,4 +1,4 @@
-"""A broker that goes away, or hangs, under a worker that stays: nobody who begins a saga is kept."""
+"""A broker that goes away, and one that hangs, under a worker that stays: who begins a saga is not kept."""
 
 import contextlib
 import os

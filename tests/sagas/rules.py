@@ -39,8 +39,12 @@ def rows_are_the_fold_of_events(saga, steps, events):
     assert state.pop("") == saga.state, "A1: the saga"
     assert state == {step.name: step.state for step in steps}, "A1: its steps"
     for step in steps:
-        told = [event.attempt or 0 for event in events if event.subject == step.name]
-        assert max([0, *told]) == max(step.attempts, step.undo_attempts), f"A1: attempts at {step.name}"
+        for attempts, kind in ((step.attempts, "step."), (step.undo_attempts, "undo.")):
+            about = [e for e in events if e.subject == step.name and e.kind.startswith(kind)]
+            told = max([0, *(event.attempt or 0 for event in about)])
+            assert told == attempts, (
+                f"A1: attempts at {step.name}: {told} in the events, {attempts} in the row"
+            )
 
 
 def first_failure_is_kept(saga, events):
