@@ -488,7 +488,9 @@ def _record_failure(change: Change, row: models.StepInstance, attempt: Attempt, 
             return _again(change, row, retry, outcome, failure)
         if moves.out_of_time(change, row):
             failure["clock"] = "budget"
-    happened = outcome.kind == "unknown" or (outcome.kind == "bug" and step.remote)
+    # It may have happened: the answer was lost, or the verb broke off, or it was begun and nobody knows more.
+    begun = attempt.only_asks and outcome.kind != "refused"
+    happened = outcome.kind == "unknown" or (outcome.kind == "bug" and step.remote) or begun
     return _failed(change, row, failure, unknown=outcome.kind == "unknown", provable=not happened)
 
 

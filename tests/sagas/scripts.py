@@ -124,6 +124,9 @@ THE_PIVOT = [
     (toys.PIVOT_WAIT, "do a, begin p, outwait p, needs attention, cancel, too late, resolve p yes,"
                       " do r, completed"),
     (toys.PIVOT_WAIT, "do a, begin p, outwait p, needs attention, resolve p no, undo a, compensated"),
+    (toys.ASKED_PIVOT_WAIT, "do a, begin p, outwait p, flake ask p, needs attention, cancel, too late,"
+                            " retry, ask p, do r, completed"),
+    (toys.ASKED_PIVOT_WAIT, "do a, begin p, outwait p, miss ask p, undo a, compensated"),
 ]  # fmt: skip
 
 WHAT_ONLY_GOES_ON = [

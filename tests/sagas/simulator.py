@@ -212,16 +212,16 @@ class Simulation:
         """An operator never lies: he looks into the provider's books, and has them put in order first."""
         with transaction.atomic():
             step = saga.steps.filter(position=saga.position).first()
-            if step is None or not saga.definition.steps[step.position].remote:
+            if step is None or not (declared := saga.definition.steps[step.position]).remote:
                 return
             account = self.provider[step.key]
             if saga.direction == -1:
                 happened = account.closed and account.made == account.unmade
             else:
                 happened = bool(account.made)
-                if not happened:
-                    account.closed = True  # "See to it that it never happens."
             engine.resolve(saga.pk, step=step.name, happened=happened, **WHO)
+            if not happened and declared.kind != "retriable":
+                account.closed = True  # The provider was told to see to it that it never happens.
 
     def _settle(self):
         """What was begun takes effect, even if nobody wants it any more."""

@@ -62,6 +62,9 @@ PIVOTAL = saga(
 )
 BLIND_PIVOT = saga("toy-blind-pivot", remote("a"), remote("p", **PIVOT), remote("r", **RETRIABLE))
 LOCAL_PIVOT = saga("toy-local-pivot", local("a"), local("p", **PIVOT), local("r", **RETRIABLE))
+ASKED_PIVOT_WAIT = saga(
+    "toy-asked-pivot-wait", local("a"), waits("p", **ASK, **PIVOT), local("r", **RETRIABLE)
+)
 PIVOT_WAIT = saga("toy-pivot-wait", local("a"), waits("p", **PIVOT), local("r", **RETRIABLE))
 FORWARD_ONLY = saga("toy-forward-only", local("a"), local("r", **RETRIABLE), local("s", **RETRIABLE))
 LATE_WAIT = saga("toy-late-wait", local("a"), remote("p", **PIVOT), waits("r", **ASK, **RETRIABLE))

@@ -82,8 +82,10 @@ class Scripted:
     def ask(self, key):
         answer = self._answer("ask", key)
         self._react(answer)
+        if answer == "miss":
+            models.Toy.objects.filter(key=key, unmade=0).update(made=0)  # What was begun came to nothing.
         made = models.Toy.objects.filter(key=key, made=1).exists()
-        return {"settled": answer == "well"} if made and answer != "miss" else None
+        return {"settled": answer == "well"} if made else None
 
     def _answer(self, verb, key):
         saga_id, step = key.split(".")
