@@ -7,7 +7,7 @@ back by an hour is the same as an hour that passed, and takes none.
 import datetime
 import uuid
 
-from django.db import connection, models, transaction
+from django.db import connection, models
 
 from sagas.models import Circuit, Queue, SagaInstance, Signal, StepInstance
 
@@ -16,20 +16,18 @@ A_MOMENT = datetime.timedelta(milliseconds=1)
 
 def pass_time(by: datetime.timedelta, saga_id: uuid.UUID | str | None = None) -> None:
     """Let so much time pass, for everything or for one saga."""
-    if saga_id is not None:
-        parts = [
-            _set_back(SagaInstance, "id = %(saga_id)s"),
-            _set_back(StepInstance, "saga_id = %(saga_id)s"),
-        ]
-    else:
-        parts = [_set_back(model) for model in (SagaInstance, StepInstance, Signal, Queue, Circuit)]
-    updates = ", ".join(f"part{number} AS ({part})" for number, part in enumerate(parts))
-    which = "id = %(saga_id)s" if saga_id is not None else "true"
-    given = {"by_s": by.total_seconds(), "saga_id": saga_id}
-    with transaction.atomic(), connection.cursor() as cursor:
+    one = saga_id is not None
+    parts = [
         # As everybody does, the saga's row first (I4): there may be workers about.
-        cursor.execute(f"SELECT 1 FROM sagas_saga WHERE {which} ORDER BY id FOR UPDATE", given)
-        cursor.execute(f"WITH {updates} SELECT 1", given)
+        f"locked AS (SELECT id FROM sagas_saga WHERE {'id = %(saga_id)s' if one else 'true'} FOR UPDATE)",
+        f"sagas AS ({_set_back(SagaInstance, 'id IN (SELECT id FROM locked)')})",
+        f"steps AS ({_set_back(StepInstance, 'saga_id IN (SELECT id FROM locked)')})",
+    ]
+    if not one:
+        parts += [f"{model._meta.model_name}s AS ({_set_back(model)})" for model in (Signal, Queue, Circuit)]
+    with connection.cursor() as cursor:
+        # One statement, and no transaction around it: time passes even where a commit is lost.
+        cursor.execute(f"WITH {', '.join(parts)} SELECT 1", {"by_s": by.total_seconds(), "saga_id": saga_id})
 
 
 def until_due() -> datetime.timedelta | None:
