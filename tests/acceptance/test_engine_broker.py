@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from kombu import pools
 
 from saga_project import celery
 from saga_project.local import servers
@@ -65,6 +66,8 @@ def a_broker(place):
 
 
 def publish_to(url):
-    celery.app.pool.force_close_all()
+    # Kombu keeps its pools by address, closed ones too: all of them are forgotten, so that a broker
+    # that is come back to is not met with a closed one.
+    pools.reset()
     celery.app._pool = celery.app.amqp._producer_pool = None
     celery.app.conf.broker_url = url
