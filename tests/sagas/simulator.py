@@ -215,13 +215,17 @@ class Simulation:
             if step is None or not (declared := saga.definition.steps[step.position]).remote:
                 return
             account = self.provider[step.key]
+            if account.begun or step.key in self.inflight:
+                return  # Nobody can know yet.
             if saga.direction == -1:
                 happened = account.closed and account.made == account.unmade
             else:
                 happened = bool(account.made)
             engine.resolve(saga.pk, step=step.name, happened=happened, **WHO)
-            if not happened and declared.kind != "retriable":
-                account.closed = True  # The provider was told to see to it that it never happens.
+            if not happened:
+                account.doubt = False
+                # The provider was told to see to it that it never happens, where it is not to be tried again.
+                account.closed = account.closed or declared.kind != "retriable"
 
     def _settle(self):
         """What was begun takes effect, even if nobody wants it any more."""
