@@ -122,9 +122,11 @@ def _remedy_failed(signal: Signal, error: Exception, *, final: bool, retry: Any)
     pause = retry.pause(attempt=signal.remedy_attempts, chance=random.random())  # noqa: S311 - no secret
     with transaction.atomic():
         locked = journal.lock(saga_id, name)
-        signal.remedy_error = f"{type(error).__name__}: {error}"[:500]
-        signal.wake_at = None if final else locked.now + pause
-        signal.save(update_fields=["remedy_error", "wake_at"])
+        signal.remedy_error = f"{type(error).__name__}: {moves.words_of(error)}"
+        wake_at = None if final else locked.now + pause
+        open_ = Signal.objects.filter(pk=signal.pk, remedied_at=None)
+        if not open_.update(remedy_error=signal.remedy_error, wake_at=wake_at):
+            return  # Another worker had more luck meanwhile.
         change = Change(locked.saga, locked.now)
         kind = "signal.remedy_failed" if final else "signal.remedy_retry"
         change.note(kind, subject=name, attempt=signal.remedy_attempts, data={"error": signal.remedy_error})

@@ -375,14 +375,18 @@ def deadline_over(step: models.StepInstance, now: datetime.datetime) -> dict[str
 
 def _speak(error: BaseException, step: models.StepInstance | None, kind: str) -> str:
     """The error's words. Those of a bug are nobody's choice: what the saga was given is struck out (A3)."""
-    # What PostgreSQL cannot store is no reason not to record that it failed.
-    text = str(error)[:500].replace("\0", "").encode(errors="replace").decode() or type(error).__name__
+    text = words_of(error)
     if kind != "bug":
         return text
     for secret in sorted(set(_leaves(step.saga.facts if step else {})), key=len, reverse=True):
         text = text.replace(secret, "[given]")
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} (in {frames[-1].name})" if frames else text
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says, as PostgreSQL can store it: that it failed is recorded whatever it says."""
+    return str(error)[:500].replace("\0", "").encode(errors="replace").decode() or type(error).__name__
 
 
 def _without(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

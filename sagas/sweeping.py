@@ -28,6 +28,9 @@ PATIENCE = datetime.timedelta(minutes=15)
 """After this long a message counts as lost even if no probe says so: probes may be lost too. Twice as
 long after each time that it was sent again in vain: nobody may be there to take it."""
 
+LONGEST_REMEDY_PAUSE = datetime.timedelta(hours=1)
+"""However long a late callback's remedy was sent in vain, it is sent again after this long."""
+
 ENGINE_QUEUE = "sagas"
 """Where the engine's own tasks go."""
 
@@ -232,7 +235,7 @@ def _sweep_signals(limit: int) -> None:
         due = Signal.objects.select_for_update(skip_locked=True).filter(wake_at__lte=functions.Now())
         for signal in due.order_by("wake_at")[:limit]:
             now = models.database_now()
-            signal.wake_at = now + max(inbox.LEASE, (now - signal.received_at) / 2)
+            signal.wake_at = now + max(inbox.LEASE, min((now - signal.received_at) / 2, LONGEST_REMEDY_PAUSE))
             signal.save(update_fields=["wake_at"])
             try:
                 sent.append((signal.pk, inbox.queue_of(signal)))

@@ -8,7 +8,7 @@ from sagas import engine, models
 from sagas.testing import clocks, post
 from tests.sagas import rules, stage
 from tests.sagas.toybox import saga as toys
-from tests.sagas.toybox import witness
+from tests.sagas.toybox import verbs, witness
 
 PAID = {"settled": True}
 HOUR = datetime.timedelta(hours=1)
@@ -199,6 +199,26 @@ def test_a_remedy_is_told_once_however_often_its_message_comes(office):
         office.carry_out(post.Remedy(signal_id=late.pk))
 
     assert stage.kinds(saga, "w").count("signal.remedied") == 1
+
+
+def test_a_remedy_that_fails_after_another_has_succeeded_changes_nothing(office, monkeypatch):
+    saga = given_up(office, "begin w")
+    late = tell(saga)
+
+    class Doubled(verbs.Scripted):
+        """While this attempt is on its way to fail, the same message comes to another worker."""
+
+        def undo(self, key, **rest):
+            self.undo = super().undo
+            engine.remedy(late.pk)
+            raise verbs.Unavailable("later")
+
+    monkeypatch.setattr(verbs, "WORLD", Doubled())
+    engine.remedy(late.pk)
+
+    late.refresh_from_db()
+    assert late.remedied_at is not None
+    assert (late.wake_at, late.remedy_error) == (None, "")
 
 
 def test_remedies_make_no_storm_while_nobody_carries_them_out(office):
