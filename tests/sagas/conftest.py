@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from sagas import transport
+from sagas import registry, transport
 from sagas.testing import crashes, post
 from tests.sagas.toybox import verbs, witness
 
@@ -32,6 +32,12 @@ def clear():
         cursor.execute(f"TRUNCATE {', '.join(ROWS)} CASCADE")
     connection.close()
     witness.close()
+
+
+@pytest.fixture(autouse=True)
+def declarations(monkeypatch):
+    """What a test declares is forgotten after it."""
+    monkeypatch.setattr(registry, "_sagas", dict(registry._sagas))
 
 
 @pytest.fixture
