@@ -31,6 +31,11 @@ long after each time that it was sent again in vain: nobody may be there to take
 LONGEST_REMEDY_PAUSE = datetime.timedelta(hours=1)
 """However long a late callback's remedy was sent in vain, it is sent again after this long."""
 
+LONGEST_LOOK_PAUSE = datetime.timedelta(minutes=1)
+"""However long a message has been waiting in a queue, somebody asks whether it was lost after this long."""
+
+WORKING = (SagaState.RUNNING, SagaState.COMPENSATING)
+
 ENGINE_QUEUE = "sagas"
 """Where the engine's own tasks go."""
 
@@ -95,15 +100,14 @@ def _sweep_sagas(limit: int) -> int:
         if not due:
             return 0
         now = models.database_now()
-        steps = {
-            (step.saga_id, step.position): step
-            for step in models.StepInstance.objects.filter(saga__in=due).select_for_update()
-        }
+        steps = _steps_at(due)
         echoed = dict(models.Queue.objects.values_list("name", "echoed_sent_at"))
-        for saga in due:
+        queued = {saga.pk for saga in due if _only_queues(saga, steps[saga.pk], now, echoed)}
+        _look_again(queued)
+        for saga in (saga for saga in due if saga.pk not in queued):
             try:
                 with transaction.atomic():
-                    _wake(saga, steps, now, echoed)
+                    _wake(saga, steps[saga.pk], now)
             except (OperationalError, InterfaceError):
                 raise
             except Exception:
@@ -113,44 +117,78 @@ def _sweep_sagas(limit: int) -> int:
         return len(due)
 
 
-def _wake(
+def _steps_at(sagas: list[SagaInstance]) -> dict[uuid.UUID, models.StepInstance]:
+    """The step that each is at, locked (the last one when all are done)."""
+    at: dict[uuid.UUID, models.StepInstance] = {}
+    by_id = {saga.pk: saga for saga in sagas}
+    rows = models.StepInstance.objects.filter(saga__in=sagas).order_by("saga_id", "position")
+    for step in rows.select_for_update():
+        if step.position <= by_id[step.saga_id].position:
+            step.saga = by_id[step.saga_id]
+            at[step.saga_id] = step
+    return at
+
+
+def _only_queues(
     saga: SagaInstance,
-    steps: dict[tuple[uuid.UUID, int], models.StepInstance],
+    step: models.StepInstance,
     now: datetime.datetime,
     echoed: dict[str, datetime.datetime | None],
-) -> None:
+) -> bool:
+    """Whether nothing is due but a look after its message, and that merely waits its turn.
+
+    A backlog is not a loss: to send the message again would only make the queue longer.
+    """
+    try:
+        turns = saga.cancel_requested_at is not None and not moves.past_pivot(saga, step)
+        return (
+            saga.state in WORKING
+            and saga.dispatched_at is not None
+            and not (step.state in moves.AT_WORK and step.lease_until is not None)
+            and (saga.deadline_at is None or saga.deadline_at > now)
+            and not (turns and saga.state == SagaState.RUNNING)
+            and not _lost(saga, saga.dispatched_at, now, echoed)
+        )
+    except errors.UnknownSaga:
+        return False
+
+
+def _look_again(queued: set[uuid.UUID]) -> None:
+    """Put off, in one statement, those whose messages wait their turn: the longer they have, the longer."""
+    if not queued:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE sagas_saga SET wake_at = LEAST(deadline_at,"
+            " clock_timestamp() + LEAST(GREATEST((clock_timestamp() - dispatched_at) / 4, %s), %s))"
+            " WHERE id = ANY(%s)",
+            [moves.grace(), LONGEST_LOOK_PAUSE, list(queued)],
+        )
+
+
+def _wake(saga: SagaInstance, step: models.StepInstance, now: datetime.datetime) -> None:
     """Decide what a due row is due for, in the order in which the reasons win."""
     change = Change(saga, now)
     try:
-        declared = saga.definition
+        past_pivot = moves.past_pivot(saga, step)
     except errors.UnknownSaga:
         # Its version is gone from the code (sagas.E011). Other processes may still have it.
         logger.exception("saga %s cannot go on", saga.pk)
         change.set(wake_at=After(moves.LONGEST_GRACE))
         change.write()
         return
-    step = steps[saga.pk, min(saga.position, len(declared.steps) - 1)]
-    step.saga = saga
-    free = moves.may_turn(saga, step, now)
     if saga.state == SagaState.NEEDS_ATTENTION:
         moves.resume(change, step, reason="trying again may help by now")
         moves.dispatch(change)
-    elif not free:
+    elif not moves.may_turn(saga, step, now):
         change.set(wake_at=step.lease_until)
     elif saga.deadline_at is not None and saga.deadline_at <= now:
         _deadline(change, step)
-    elif (
-        saga.state == SagaState.RUNNING
-        and saga.cancel_requested_at is not None
-        and not moves.past_pivot(saga, step)
-    ):
+    elif saga.state == SagaState.RUNNING and saga.cancel_requested_at is not None and not past_pivot:
         moves.turn_if_cancelled(change, step)
         _dispatch_if_live(change)
     elif step.state in moves.AT_WORK and step.lease_until is not None:
         _lease_over(change, step)
-    elif saga.dispatched_at is not None and not _lost(saga, saga.dispatched_at, now, echoed):
-        # A backlog is not a loss: to send it again would only make the queue longer.
-        change.set(wake_at=After(moves.grace()))
     else:
         moves.dispatch(change)
     change.write()

@@ -10,13 +10,16 @@ import redis
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from sagas import engine, moves, registry, tasks, transport
+from sagas import engine, models, moves, registry, sweeping, tasks, transport
 from sagas.states import Direction
 from sagas.testing import clocks
 from tests.sagas import stage
 from tests.sagas.toybox import saga as toys
 
 ENGINES = ("sagas_",)
+
+LOOK = moves.grace() * 1.1
+"""After this long a message is asked after."""
 
 
 @contextlib.contextmanager
@@ -163,6 +166,33 @@ def fill(*, ended, asleep, due):
             " AND NOT EXISTS (SELECT 1 FROM sagas_step s WHERE s.saga_id = sagas_saga.id)"
         )
         cursor.execute("ANALYZE sagas_saga")
+
+
+def test_a_backlog_costs_a_sweep_as_much_however_long_it_is(office):
+    bills = []
+    engine.sweep()  # Which makes the queues known.
+    for more in (1, 19):
+        for _ in range(more):
+            stage.begin(toys.LOCAL)
+        clocks.pass_time(LOOK)
+        with counted() as bill:
+            engine.sweep()
+        bills.append(bill["statements"])
+
+    assert bills[0] == bills[1], "those that merely wait are put off together"
+    assert not models.SagaInstance.objects.filter(epoch__gt=1).exists(), "and none is sent again"
+
+
+def test_whoever_waits_long_is_looked_after_more_seldom(office):
+    saga = stage.begin(toys.LOCAL)
+    pauses = []
+    for waited in (10 * LOOK, 100 * LOOK):
+        clocks.pass_time(waited)
+        engine.sweep()
+        pauses.append(clocks.until_due())
+    saga.refresh_from_db()
+
+    assert moves.grace() < pauses[0] < pauses[1] <= sweeping.LONGEST_LOOK_PAUSE
 
 
 def test_an_idle_sweep_costs_as_much_however_many_sagas_have_ended(office):
