@@ -58,12 +58,8 @@ def dispatch(change: Change) -> None:
     """Raise the epoch, so that every message of before is void, and send the rest after the commit."""
     saga = change.saga
     dispatches = saga.dispatches + 1
-    change.set(
-        epoch=saga.epoch + 1,
-        dispatches=dispatches,
-        dispatched_at=NOW,
-        wake_at=_no_later_than_deadline(change, grace(dispatches)),
-    )
+    change.set(epoch=saga.epoch + 1, dispatches=dispatches, dispatched_at=NOW)
+    look_within(change, grace(dispatches))
     transport.after_commit(errand(saga))
 
 
@@ -79,12 +75,8 @@ def advance(change: Change, step: models.StepInstance) -> None:
         change.set(position=position)
         finish(change, SagaState.COMPLETED)
     else:
-        change.set(
-            position=position,
-            dispatched_at=NOW,
-            dispatches=1,
-            wake_at=_no_later_than_deadline(change, grace()),
-        )
+        change.set(position=position, dispatched_at=NOW, dispatches=1)
+        look_within(change, grace())
 
 
 def finish_step(change: Change, step: models.StepInstance, facts: dict[str, Any]) -> None:
@@ -407,6 +399,17 @@ def _no_later_than_deadline(change: Change, delay: datetime.timedelta) -> After:
     if deadline is None:
         return After(delay)
     return After(max(min(delay, deadline - change.now), datetime.timedelta(0)))
+
+
+def look_within(change: Change, delay: datetime.timedelta) -> None:
+    """Somebody looks again after so long at the latest.
+
+    Where somebody will sooner anyway that stays: the sweep knows what has gone on meanwhile, and a row
+    whose `wake_at` stays is written without touching an index (HOT).
+    """
+    wake_at = change.saga.wake_at
+    if wake_at is None or not change.now < wake_at <= change.now + delay:
+        change.set(wake_at=_no_later_than_deadline(change, delay))
 
 
 def wake_after(change: Change, delay: datetime.timedelta) -> None:

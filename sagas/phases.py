@@ -227,7 +227,7 @@ def _claim(
     change.set_step(
         row, fence=row.fence + 1, lease_until=After(lease), task_id=bearer.task_id, worker=bearer.worker
     )
-    change.set(wake_at=After(lease))
+    moves.look_within(change, lease)
     change.write()
     return Attempt(
         step=step,

@@ -7,6 +7,7 @@ sends them on their way again. Any number of sweepers may run: each takes rows t
 import datetime
 import logging
 import uuid
+from collections.abc import Collection
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import functions
@@ -102,8 +103,8 @@ def _sweep_sagas(limit: int) -> int:
         now = models.database_now()
         steps = _steps_at(due)
         echoed = dict(models.Queue.objects.values_list("name", "echoed_sent_at"))
-        queued = {saga.pk for saga in due if _only_queues(saga, steps[saga.pk], now, echoed)}
-        _look_again(queued)
+        queued = {saga.pk: saga for saga in due if _only_queues(saga, steps[saga.pk], now, echoed)}
+        _look_again(queued.values(), now)
         for saga in (saga for saga in due if saga.pk not in queued):
             try:
                 with transaction.atomic():
@@ -153,17 +154,22 @@ def _only_queues(
         return False
 
 
-def _look_again(queued: set[uuid.UUID]) -> None:
+def _look_again(queued: Collection[SagaInstance], now: datetime.datetime) -> None:
     """Put off, in one statement, those whose messages wait their turn: the longer they have, the longer."""
-    if not queued:
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE sagas_saga SET wake_at = LEAST(deadline_at,"
-            " clock_timestamp() + LEAST(GREATEST((clock_timestamp() - dispatched_at) / 4, %s), %s))"
-            " WHERE id = ANY(%s)",
-            [moves.grace(), LONGEST_LOOK_PAUSE, list(queued)],
-        )
+    pauses = [_pause(now - saga.dispatched_at) for saga in queued if saga.dispatched_at is not None]
+    if pauses:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "UPDATE sagas_saga SET wake_at = LEAST(deadline_at, clock_timestamp() + look.pause)"
+                " FROM unnest(%s::uuid[], %s::interval[]) AS look (id, pause) WHERE sagas_saga.id = look.id",
+                [[saga.pk for saga in queued], pauses],
+            )
+
+
+def _pause(waited: datetime.timedelta) -> datetime.timedelta:
+    """How long until somebody asks after a message that has been under way for so long."""
+    grace = moves.grace()
+    return grace - waited if waited < grace else min(max(waited / 4, grace), LONGEST_LOOK_PAUSE)
 
 
 def _wake(saga: SagaInstance, step: models.StepInstance, now: datetime.datetime) -> None:
@@ -260,7 +266,9 @@ def _lost(
     now: datetime.datetime,
     echoed: dict[str, datetime.datetime | None],
 ) -> bool:
-    """Whether the message that should be under way is gone, and not merely queued."""
+    """Whether the message that should be under way is gone, and not merely queued, or being carried out."""
+    if now - dispatched_at < moves.grace(saga.dispatches):
+        return False
     echo = echoed.get(moves.queue_of(saga))
     patience = PATIENCE * 2 ** min(max(saga.dispatches - 1, 0), 6)
     return (echo is not None and echo > dispatched_at) or now - dispatched_at > patience
