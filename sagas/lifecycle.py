@@ -78,12 +78,10 @@ waiting -> undoing: What was waited for is not wanted any more: its undo is clai
 waiting -> undone: The same, where the undo is local.
 unknown -> undoing: It may have happened, so it is undone as if it had.
 unknown -> undone: The same, where the undo is local.
-failed -> undoing: The failed step is undone too: what it began must not stay.
-failed -> undone: The same, where the undo is local.
-pending -> undoing: It was begun, and would have been tried again. One that was never begun stays pending.
-pending -> undone: The same, where the undo is local.
-skipped -> undoing: It was tried before it was left out, and may have begun something.
-skipped -> undone: The same, where the undo is local.
+failed -> undoing: A remote step that failed is undone too: what it began must not stay.
+failed -> undone: A local step had begun what it waited for. One whose deed failed has nothing to undo.
+pending -> undoing: A remote step was begun, and would have been tried again. One never begun stays pending.
+skipped -> undoing: A remote step was tried before it was left out, and may have begun something.
 undoing -> undone: The undo succeeded; it is content to find nothing.
 undoing -> undo_failed: The undo was refused or spent its budget: a person is called.
 undo_failed -> undoing: It is tried again, by an operator or by itself.

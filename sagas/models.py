@@ -209,8 +209,21 @@ class StepInstance(models.Model):
 
     @property
     def begun(self) -> bool:
-        """Whether it ran or may have run, and so is to be undone when the saga turns round (T5)."""
-        return self.attempts > 0 or self.state not in (StepState.PENDING, StepState.SKIPPED)
+        """Whether it took effect or may have, and so is to be undone when the saga turns round (T5).
+
+        A local deed commits together with its facts: without them it never happened, however often it
+        was tried, and there is nothing to undo (E2).
+
+        Raises:
+            UnknownSaga: that version is no longer declared.
+        """
+        if self.facts is not None or self.state not in (
+            StepState.PENDING,
+            StepState.FAILED,
+            StepState.SKIPPED,
+        ):
+            return True
+        return self.attempts > 0 and self.saga.definition.steps[self.position].remote
 
 
 class Event(models.Model):

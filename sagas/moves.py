@@ -327,8 +327,7 @@ def next_to_undo(
         # Nothing was left out on the way, so every step before this one was begun: no need to look.
         top = below - 1 if current is None else current.position - (not current.begun)
         return next((position for position in range(top, -1, -1) if declared.steps[position].undo), None)
-    steps = models.StepInstance.objects.filter(saga_id=saga.pk, position__lt=below)
-    for step in steps.order_by("-position"):
+    for step in saga.steps.filter(position__lt=below).order_by("-position"):
         row = current if current is not None and current.pk == step.pk else step
         if row.begun and row.state != StepState.UNDONE and declared.steps[row.position].undo:
             return row.position

@@ -41,7 +41,7 @@ class StepState(models.TextChoices):
     """It happened, and its facts are recorded."""
 
     FAILED = "failed", "Failed"
-    """It was refused, ran out of attempts or time, or met a bug."""
+    """It was refused, ran out of attempts or time, or met a bug. A local one never happened."""
 
     UNKNOWN = "unknown", "Unknown"
     """It may have happened: it will be asked about, or undone as if it had."""
@@ -81,7 +81,6 @@ STEP_MOVES: dict[StepState, set[StepState]] = {
         StepState.DONE,
         StepState.FAILED,
         StepState.UNDOING,
-        StepState.UNDONE,
         StepState.SKIPPED,
     },
     StepState.RUNNING: {
@@ -119,7 +118,7 @@ STEP_MOVES: dict[StepState, set[StepState]] = {
     StepState.UNDOING: {StepState.UNDONE, StepState.UNDO_FAILED},
     StepState.UNDO_FAILED: {StepState.UNDOING, StepState.UNDONE},
     StepState.UNDONE: set(),
-    StepState.SKIPPED: {StepState.UNDOING, StepState.UNDONE},
+    StepState.SKIPPED: {StepState.UNDOING},
 }
 
 FINAL = frozenset(state for state, targets in SAGA_MOVES.items() if not targets)

@@ -119,6 +119,7 @@ class _Rehearsal:
         self.attempts: collections.Counter[tuple[str, str]] = collections.Counter()
         self.doubt = self.waiting = self.cancelled = False
         self.told: dict[str, bool] = {}
+        self.happened: set[str] = set()
         self.undone: set[str] = set()
 
     def play(self) -> list[str]:
@@ -170,6 +171,7 @@ class _Rehearsal:
     def _went(self, answer: str) -> None:
         """It is done, or begun: a wait that somebody has already ended is none."""
         self.doubt = False
+        self.happened.add(self._step.name)
         if answer == "well":
             self._done()
             return
@@ -199,7 +201,7 @@ class _Rehearsal:
             self._stand("needs attention")
 
     def _turn(self) -> None:
-        """Everything begun is undone, the last begun first (O1)."""
+        """Everything that happened or may have is undone, the last begun first (O1)."""
         self.backward, self.waiting, self.stands = True, False, ""
         self.position = len(self.saga.steps)
         self._back()
@@ -207,7 +209,10 @@ class _Rehearsal:
     def _back(self) -> None:
         while self.position:
             self.position -= 1
-            if self.attempts["do", self._step.name] and self._step.undo:
+            step = self._step
+            # A local deed that did not go well never happened: its transaction was rolled back.
+            may_have = self.attempts["do", step.name] if step.remote else step.name in self.happened
+            if may_have and step.undo:
                 return
         self._stand("compensated")
 

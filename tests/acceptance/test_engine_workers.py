@@ -43,7 +43,7 @@ FAULTS = {
     ),
     "killed every time in a local step": (
         toys.LOCAL, "do a, 9x die b",
-        "do a, 4x die b, undo b, undo a, compensated",
+        "do a, 4x die b, undo a, compensated",
     ),
     "killed every time in an undo": (
         toys.REMOTE, "fail a, 9x die undo a",

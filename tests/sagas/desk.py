@@ -72,7 +72,7 @@ def finish(saga):
 
 def attention():
     """Its undo was refused."""
-    return play(toys.LOCAL, "do a, do b, fail c, undo c, fail undo b, needs attention")
+    return play(toys.LOCAL, "do a, do b, fail c, fail undo b, needs attention")
 
 
 def stuck():

@@ -124,7 +124,7 @@ def effects_balance(saga, steps, books):
     if saga.state == "compensated":
         left = {name for name, (made, unmade) in books.items() if made != unmade}
         assert not left, f"T5: {left} was never undone"
-        begun = {step.state for step in steps if step.attempts and saga.definition.steps[step.position].undo}
+        begun = {step.state for step in steps if step.begun and saga.definition.steps[step.position].undo}
         assert begun <= {"undone"}, f"T5: {begun}"
 
 

@@ -19,7 +19,7 @@ def standing(script):
     """A saga that stands before a person; resumed, it goes as the script says."""
     posted = post.Post()
     with transport.use(posted):
-        saga = stage.begin(toys.ONE, script)
+        saga = stage.begin(toys.REMOTE, script)
         posted.deliver_all()
     saga.refresh_from_db()
     if saga.state != "needs_attention":
