@@ -156,8 +156,7 @@ def _match(signal: Signal) -> None:
         if saga.state in (SagaState.RUNNING, SagaState.COMPENSATING) and step.state != StepState.WAITING:
             moves.dispatch(change)
     elif _settles(saga, step, signal):
-        change.move(SagaState.RUNNING, "saga.resumed", actor=signal.source, reason="A callback settles it.")
-        change.set(attention=None)
+        moves.revive(change, actor=signal.source, reason="A callback settles it.")
         if _apply(change, step, signal) and not saga.is_final:
             moves.dispatch(change)
     elif saga.state in (SagaState.RUNNING, SagaState.NEEDS_ATTENTION) and _may_yet_wait(step):

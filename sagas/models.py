@@ -49,7 +49,8 @@ class SagaInstance(models.Model):
     """Dispatches since the last progress; each redispatch waits twice as long as the one before."""
 
     deadline_at = models.DateTimeField(null=True)
-    """For the direction it now goes in; null once it has run out and been acted upon."""
+    """For the direction it now goes in; null once it has run out and been acted upon. Begins anew when a
+    saga that needs attention goes on after it."""
 
     failure = models.JSONField(null=True)
     """The first failure, kept for ever (A2): step, kind, error, message, attempt, clock, at."""

@@ -273,12 +273,25 @@ def resume(change: Change, step: models.StepInstance, **said: Any) -> None:
 
     Its budget stays spent: each time it is resumed buys one more attempt.
     """
-    saga = change.saga
-    if saga.direction == FORWARD and step.state == StepState.FAILED:
+    if change.saga.direction == FORWARD and step.state == StepState.FAILED:
         change.move_step(step, StepState.PENDING, "step.reopened", **said)
-    to = SagaState.RUNNING if saga.direction == FORWARD else SagaState.COMPENSATING
-    change.move(to, "saga.resumed", **said)
-    change.set(attention=None, dispatches=0, dispatched_at=None, wake_at=NOW)
+    revive(change, **said)
+    change.set(dispatches=0, dispatched_at=None, wake_at=NOW)
+
+
+def revive(change: Change, **said: Any) -> None:
+    """A saga that needs attention goes its way again, and a clock that had run out begins anew.
+
+    With the old one it would be stopped before it had tried anything; without any, a provider that is
+    still out would keep it for ever where nobody looks (T2).
+    """
+    saga = change.saga
+    declared = saga.definition
+    forward = saga.direction == FORWARD
+    change.move(SagaState.RUNNING if forward else SagaState.COMPENSATING, "saga.resumed", **said)
+    change.set(attention=None)
+    if saga.deadline_at is None or saga.deadline_at <= change.now:
+        change.set(deadline_at=After(declared.deadline if forward else declared.undo_deadline))
 
 
 def may_turn(saga: models.SagaInstance, step: models.StepInstance, now: datetime.datetime) -> bool:

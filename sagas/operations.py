@@ -195,8 +195,7 @@ def skip(saga_id: uuid.UUID | str, *, step: str, actor: str, reason: str) -> Sag
         if not (optional and forward and row.state in (StepState.PENDING, StepState.FAILED)):
             raise errors.NotAllowed(_state(saga, f"cannot skip {step}"), state=saga.state)
         if saga.state == SagaState.NEEDS_ATTENTION:
-            change.move(SagaState.RUNNING, "saga.resumed", actor=actor, reason=reason)
-            change.set(attention=None)
+            moves.revive(change, actor=actor, reason=reason)
         change.move_step(row, StepState.SKIPPED, "operator.skip", actor=actor, reason=reason)
         change.set_step(row, finished_at=NOW)
         moves.advance(change, row)
@@ -252,8 +251,7 @@ def _resolve_deed(
         if missing:
             raise errors.NotAllowed(f"{row.name} gives {missing}; state these facts.", state=saga.state)
         if saga.state == SagaState.NEEDS_ATTENTION:
-            change.move(SagaState.RUNNING, "saga.resumed", **said)
-            change.set(attention=None)
+            moves.revive(change, **said)
         moves.finish_step(change, row, {**(row.facts or {}), **facts})
         moves.advance(change, row)
         _dispatch_if_live(change)
@@ -276,8 +274,7 @@ def _resolve_undo(change: Change, row: models.StepInstance, happened: bool, said
         _go_on(change, row, **said)
         return
     if change.saga.state == SagaState.NEEDS_ATTENTION:
-        change.move(SagaState.COMPENSATING, "saga.resumed", **said)
-        change.set(attention=None)
+        moves.revive(change, **said)
     change.move_step(row, StepState.UNDONE, "undo.done", attempt=row.undo_attempts, **said)
     change.set_step(row, undone_at=NOW)
     moves.advance(change, row)

@@ -209,6 +209,7 @@ def _deadline(change: Change, step: models.StepInstance) -> None:
         _dispatch_if_live(change)
         return
     clock = "undo-deadline" if backward else "deadline"
+    _fence_off(change, step)
     if step.state == StepState.RUNNING:
         change.move_step(
             step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data={"clock": "lease"}
@@ -238,7 +239,8 @@ def _lease_over(change: Change, step: models.StepInstance) -> None:
     waits = step.wait_until is not None and step.wait_until > change.now
     kind = "unknown" if remote else "transient"
     failure = moves.failure(step, kind, now=change.now, clock="lease", message="Its worker vanished.")
-    change.set_step(step, lease_until=None, error=failure)
+    _fence_off(change, step)
+    change.set_step(step, error=failure)
     if not forward:
         failure["attempt"] = step.undo_attempts
         if moves.budget_spent(change, step):
@@ -253,6 +255,12 @@ def _lease_over(change: Change, step: models.StepInstance) -> None:
     else:
         change.move_step(step, StepState.PENDING, "step.retry", attempt=step.attempts, data=failure)
     _dispatch_if_live(change)
+
+
+def _fence_off(change: Change, step: models.StepInstance) -> None:
+    """Whoever may still be at the step lost it with the lease, and cannot commit any more (D6)."""
+    if step.lease_until is not None:
+        change.set_step(step, fence=step.fence + 1, lease_until=None)
 
 
 def _dispatch_if_live(change: Change) -> None:

@@ -212,6 +212,18 @@ class Meanwhile(verbs.Scripted):
         return super().do(key, **rest)
 
 
+class MeanwhileUndoing(verbs.Scripted):
+    """The same, during the first undo."""
+
+    def __init__(self, happen):
+        self.happen = happen
+
+    def undo(self, key, **rest):
+        happen, self.happen = self.happen, lambda: None
+        happen()
+        return super().undo(key, **rest)
+
+
 class Slow(Meanwhile):
     """A world whose first answer takes longer than the lease, while everybody else goes on."""
 

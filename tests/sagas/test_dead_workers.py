@@ -128,7 +128,7 @@ def test_who_lost_the_lease_cannot_commit_though_its_successor_died(office, mort
 
     saga.refresh_from_db()
     step = saga.steps.get()
-    assert (step.state, step.fence, saga.state) == ("running", 2, "running"), "D6"
+    assert (step.state, step.fence, saga.state) == ("running", 3, "running"), "D6"
     stage.drive(office, saga)
     assert saga.state == "completed"
     rules.check(saga)
@@ -139,3 +139,49 @@ def lose_the_lease_and_the_successor(office):
     engine.sweep()
     with stage.suppress_death():
         office.deliver_all()
+
+
+def test_who_lost_the_lease_of_an_undo_cannot_commit(office, monkeypatch):
+    saga = stage.begin(toys.ONE_REMOTE, "fail a")
+    world = stage.MeanwhileUndoing(lambda: lose_the_lease_and_the_message(office))
+    monkeypatch.setattr("tests.sagas.toybox.verbs.WORLD", world)
+
+    deliver(office, 3)
+
+    saga.refresh_from_db()
+    assert (saga.state, saga.steps.get().state) == ("compensating", "undoing"), "D6"
+    stage.drive(office, saga)
+    assert (saga.state, saga.steps.get().undo_attempts) == ("compensated", 2)
+    rules.check(saga)
+
+
+def lose_the_lease_and_the_message(office):
+    clocks.pass_time(LEASE)
+    engine.sweep()
+    office.waiting.clear()
+
+
+def test_nor_who_is_undoing_when_a_person_is_called(office, monkeypatch):
+    saga = stage.begin(toys.REMOTE, "do a, fail b")
+    world = stage.MeanwhileUndoing(lambda: outlast(toys.REMOTE.undo_deadline))
+    monkeypatch.setattr("tests.sagas.toybox.verbs.WORLD", world)
+
+    deliver(office, 5)
+
+    saga.refresh_from_db()
+    assert (saga.state, saga.position, saga.attention["step"]) == ("needs_attention", 1, "b")
+    assert stage.kinds(saga)[-1] == "saga.attention", "nothing happens to what a person looks at"
+    engine.retry(saga.pk, actor="operator", reason="the provider is back")
+    stage.drive(office, saga)
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def outlast(span):
+    clocks.pass_time(span)
+    engine.sweep()
+
+
+def deliver(office, messages):
+    for _ in range(messages):
+        office.deliver()

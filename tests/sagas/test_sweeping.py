@@ -119,7 +119,7 @@ def test_a_sweep_leaves_alone_what_is_held_or_closed_or_has_ended(office):
         stage.begin(toys.ONE),
     )
     engine.hold(held.pk, actor="operator", reason="let me see")
-    for _ in range(9):
+    for _ in range(15):
         office.deliver()
     engine.close(closed.pk, actor="operator", reason="settled by hand")
     office.waiting.clear()
@@ -289,3 +289,58 @@ def test_past_the_pivot_a_deadline_stops_nobody_who_is_on_the_way(office):
     saga.refresh_from_db()
     assert saga.state == "completed", "P1"
     rules.check(saga)
+
+
+# --- What a person sent on again has time again -----------------------------------------------------
+
+AGAIN = {
+    "resumed": ("fail c, fail undo c", lambda pk: engine.retry(pk, **WHO)),
+    "settled": ("fail c, fail undo c", lambda pk: engine.resolve(pk, step="c", happened=True, **WHO)),
+    "by itself": ("fail c, 4x flake undo c", lambda pk: clocks.pass_time(toys.REMOTE.resume_every, pk)),
+}
+WHO = {"actor": "operator", "reason": "the provider is back"}
+
+
+@pytest.mark.parametrize("how", AGAIN)
+def test_what_goes_on_after_its_time_was_over_has_time_again(office, how):
+    script, act = AGAIN[how]
+    saga = stage.begin(toys.REMOTE, f"do a, do b, {script}")
+    stage.drive(office, saga)
+    clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)
+
+    act(saga.pk)
+    for _ in range(15):
+        engine.sweep()  # Faster than any worker.
+        office.deliver()
+
+    saga.refresh_from_db()
+    assert saga.state == "compensated"
+    assert stage.kinds(saga).count("saga.attention") == 1
+    rules.check(saga)
+
+
+def test_but_no_more_than_the_first_time(office):
+    saga = stage.begin(toys.REMOTE, "fail a, fail undo a")
+    stage.drive(office, saga)
+    clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)
+    engine.retry(saga.pk, **WHO)
+
+    clocks.pass_time(toys.REMOTE.undo_deadline, saga.pk)
+    engine.sweep()
+
+    saga.refresh_from_db()
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "a"), "T2"
+
+
+def test_what_was_settled_past_the_pivot_after_its_time_goes_on_too(office):
+    saga = stage.begin(toys.PIVOTAL, "do a, do p, fail r")
+    stage.drive(office, saga)
+    clocks.pass_time(3 * toys.PIVOTAL.deadline, saga.pk)
+
+    engine.resolve(saga.pk, step="r", happened=True, **WHO)
+    for _ in range(15):
+        engine.sweep()
+        office.deliver()
+
+    saga.refresh_from_db()
+    assert saga.state == "completed"
