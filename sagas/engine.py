@@ -57,6 +57,7 @@ def begin(
     Raises:
         NotInTransaction: it was called outside transaction.atomic().
         MissingFacts: `given` does not name exactly what the declaration asks for.
+        BadFacts: `given` is not JSON that can be kept.
         AlreadyLive: a live saga of that name has the key.
     """
     if not connection.in_atomic_block:
@@ -64,7 +65,11 @@ def begin(
     if set(given) != set(saga.given):
         raise errors.MissingFacts(f"{saga} is given {sorted(saga.given)}, not {sorted(given)}.")
     instance = models.SagaInstance(
-        name=saga.name, version=saga.version, fingerprint=saga.fingerprint, key=key, facts=given
+        name=saga.name,
+        version=saga.version,
+        fingerprint=saga.fingerprint,
+        key=key,
+        facts=journal.storable(given),
     )
     journal.begin(instance, grace=moves.grace(), actor=actor)
     transport.after_commit(moves.errand(instance))

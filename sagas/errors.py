@@ -32,6 +32,10 @@ class MissingFacts(SagaError):
     """`given` must name exactly the facts that the saga's declaration asks for."""
 
 
+class BadFacts(SagaError):
+    """Facts are an object in JSON, without NUL, NaN and halves of characters; state them so."""
+
+
 class TooLate(SagaError):
     """The saga is past its point of no return, or has ended; read its state and act on that."""
 

@@ -10,7 +10,7 @@ import random
 import uuid
 from typing import Any, Literal
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from sagas import errors, journal, models, moves
 from sagas.journal import Change
@@ -46,7 +46,12 @@ def receive(
 
     Returns:
         The stored callback, with its fate.
+
+    Raises:
+        BadFacts: the facts are not JSON that can be kept.
     """
+    if facts is not None:
+        facts = journal.storable(facts)
     with transaction.atomic():
         signal, created = Signal.objects.get_or_create(
             source=source,
@@ -149,6 +154,41 @@ def _match(signal: Signal) -> None:
         _set_fate(signal, Signal.Fate.UNMATCHED)
         logger.warning("callback %s of %s is about no saga of ours", signal.event_id, signal.source)
         return
+    try:
+        with transaction.atomic():
+            _act(locked, signal)
+    except (OperationalError, InterfaceError):
+        raise
+    except errors.UnknownSaga:
+        logger.exception("callback %s of %s is kept: nobody can act upon it", signal.event_id, signal.source)
+        _keep(locked, signal)
+    except Exception as bug:
+        # Whoever sent it has done nothing wrong, and it must not be lost: the saga's last step met a bug.
+        logger.error("a saga's hook met a bug: %s", moves.traced(bug, {}))
+        _met_a_bug(journal.lock(saga_id, name), signal, bug)
+
+
+def _keep(locked: journal.Locked, signal: Signal) -> None:
+    change = Change(locked.saga, locked.now)
+    _note(change, locked.step, signal, Signal.Fate.STORED)
+    change.write()
+
+
+def _met_a_bug(locked: journal.Locked, signal: Signal, bug: Exception) -> None:
+    """The callback ended a wait, and the saga's owner could not take its end: as after a verb's answer."""
+    if locked.saga.state != SagaState.RUNNING or locked.step.state != StepState.WAITING:
+        _keep(locked, signal)
+        return
+    change = Change(locked.saga, locked.now)
+    _note(change, locked.step, signal, Signal.Fate.APPLIED)
+    failure = moves.failure(locked.step, "bug", now=locked.now, error=bug)
+    if moves.fail(change, locked.step, failure, actor=signal.source):
+        moves.dispatch(change)
+    change.write()
+
+
+def _act(locked: journal.Locked, signal: Signal) -> None:
+    """Do what the callback says, as the saga and the step stand."""
     saga, step = locked.saga, locked.step
     change = Change(saga, locked.now)
     if saga.state == SagaState.RUNNING and step.state == StepState.WAITING:
@@ -184,7 +224,9 @@ def _settles(saga: models.SagaInstance, step: models.StepInstance, signal: Signa
     at_hand = saga.direction == Direction.FORWARD and saga.position == step.position
     called = saga.state == SagaState.NEEDS_ATTENTION and saga.closed_at is None
     in_doubt = step.state in (StepState.WAITING, StepState.UNKNOWN, StepState.FAILED)
-    return at_hand and called and in_doubt and _tells_of_end(saga, step, signal)
+    if not (at_hand and called and in_doubt and _tells_of_end(saga, step, signal)):
+        return False
+    return not moves.missing_facts(saga.definition.step(step.name), step, signal.facts or {})
 
 
 def _tells_of_end(saga: models.SagaInstance, step: models.StepInstance, signal: Signal) -> bool:

@@ -233,6 +233,23 @@ _INSERT_EVENTS = (
 )
 
 
+def storable(facts: Any) -> dict[str, Any]:
+    """The facts as a row can keep them.
+
+    Raises:
+        BadFacts: they are not JSON, or not what PostgreSQL takes for it.
+    """
+    try:
+        kept = {} if facts is None else dict(facts)
+        text = json.dumps(kept, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise errors.BadFacts(f"These facts cannot be kept: {error}") from error
+    if "\\u0000" in text:
+        raise errors.BadFacts("These facts cannot be kept: there is a NUL in them.")
+    return kept
+
+
 @functools.cache
 def _columns(model: type[django_models.Model]) -> list[str]:
     return [str(field.column) for field in model._meta.concrete_fields]

@@ -7,14 +7,14 @@ import datetime
 import functools
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.db import OperationalError, transaction
 from django.db.models import functions
 
-from sagas import models, transport
+from sagas import definition, models, transport
 from sagas.journal import NOW, After, Change
 from sagas.states import Direction, SagaState, StepState
 
@@ -87,6 +87,13 @@ def finish_step(change: Change, step: models.StepInstance, facts: dict[str, Any]
     if declared.gives or declared.forgets:
         kept = _without(change.saga.facts, declared.forgets)
         change.set(facts={**kept, **{name: facts.get(name) for name in declared.gives}})
+
+
+def missing_facts(
+    declared: definition.Step, step: models.StepInstance, facts: Mapping[str, Any]
+) -> list[str]:
+    """What the step gives to later ones that neither its row has nor these facts."""
+    return [name for name in declared.gives if name not in {**(step.facts or {}), **facts}]
 
 
 def fail(
@@ -379,18 +386,28 @@ def deadline_over(step: models.StepInstance, now: datetime.datetime) -> dict[str
 
 def _speak(error: BaseException, step: models.StepInstance | None, kind: str) -> str:
     """The error's words. Those of a bug are nobody's choice: what the saga was given is struck out (A3)."""
-    text = words_of(error)
     if kind != "bug":
-        return text
-    for secret in sorted(set(_leaves(step.saga.facts if step else {})), key=len, reverse=True):
-        text = text.replace(secret, "[given]")
+        return words_of(error)
+    text = words_of(error, without=step.saga.facts if step else {})
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} (in {frames[-1].name})" if frames else text
 
 
-def words_of(error: BaseException) -> str:
+def traced(error: BaseException, facts: dict[str, Any]) -> str:
+    """A bug's traceback for the log, without what the saga was given (A3)."""
+    return _without_given("".join(traceback.format_exception(error)).rstrip(), facts)
+
+
+def _without_given(text: str, facts: dict[str, Any]) -> str:
+    for given in sorted(set(_leaves(facts)), key=len, reverse=True):
+        text = text.replace(given, "[given]")
+    return text
+
+
+def words_of(error: BaseException, *, without: dict[str, Any] | None = None) -> str:
     """What an error says, as PostgreSQL can store it: that it failed is recorded whatever it says."""
-    return str(error)[:500].replace("\0", "").encode(errors="replace").decode() or type(error).__name__
+    said = _without_given(str(error), without or {})[:500]
+    return said.replace("\0", "").encode(errors="replace").decode() or type(error).__name__
 
 
 def _without(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -115,7 +115,9 @@ def resolve(
 
     Raises:
         NotAllowed: the saga is not at that step, nobody doubts its outcome, or facts are missing.
+        BadFacts: the facts are not JSON that can be kept.
     """
+    facts = journal.storable(facts)
     with _moving(saga_id) as (locked, change):
         saga, row = locked.saga, locked.step
         if row.name != step or _ended(saga) or not moves.in_doubt(saga, row):
@@ -124,13 +126,13 @@ def resolve(
             )
         if not moves.may_turn(saga, row, locked.now):
             raise errors.NotAllowed(_state(saga, "has an attempt under way"), state=saga.state)
-        data = {"happened": happened, "facts": facts or {}}
+        data = {"happened": happened, "facts": facts}
         change.note("operator.resolve", subject=step, actor=actor, reason=reason, data=data)
         said = {"actor": actor, "reason": reason}
         if saga.direction == Direction.BACKWARD:
             _resolve_undo(change, row, happened, said)
         else:
-            _resolve_deed(change, row, happened, facts or {}, said)
+            _resolve_deed(change, row, happened, facts, said)
     return saga
 
 
@@ -247,8 +249,7 @@ def _resolve_deed(
     saga = change.saga
     declared = saga.definition.steps[row.position]
     if happened:
-        missing = [name for name in declared.gives if name not in {**(row.facts or {}), **facts}]
-        if missing:
+        if missing := moves.missing_facts(declared, row, facts):
             raise errors.NotAllowed(f"{row.name} gives {missing}; state these facts.", state=saga.state)
         if saga.state == SagaState.NEEDS_ATTENTION:
             moves.revive(change, **said)

@@ -12,14 +12,13 @@ import contextlib
 import dataclasses
 import datetime
 import enum
-import json
 import logging
 import random
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from psycopg import pq
 
 from sagas import circuits, definition, errors, inbox, journal, models, moves, transport
@@ -140,11 +139,15 @@ def perform(
     except _Thrown as thrown:
         # The verb's transaction is rolled back: it did not happen. Say so in one of its own.
         return _record_thrown(saga_id, epoch, step, direction, thrown.outcome, bearer)
+    except IntegrityError as error:
+        return _record_thrown(saga_id, epoch, step, direction, _broken_at_commit(error), bearer)
     outcome = None if not attempt.step.remote else _call(attempt, bearer)
     try:
         return _record_claimed(saga_id, attempt, outcome, bearer)
     except _Thrown as thrown:
         return _record_claimed(saga_id, attempt, thrown.outcome, bearer)
+    except IntegrityError as error:
+        return _record_claimed(saga_id, attempt, _broken_at_commit(error), bearer)
 
 
 def _admit(locked: journal.Locked, epoch: int, direction: Direction, bearer: Bearer) -> Result | Attempt:
@@ -289,15 +292,21 @@ def _record_claimed(
             return _record(change, row, attempt, outcome)
 
 
+def _broken_at_commit(error: IntegrityError) -> Outcome:
+    """A deferred constraint refused the rows of the verb, or of a hook, when all was to be committed."""
+    logger.error("a saga's rows were refused at their commit: %s", type(error).__name__)
+    return Outcome(kind="bug", error=error)
+
+
 @contextlib.contextmanager
 def _hooks_bugs_thrown() -> Iterator[None]:
     """The saga's end is not recorded if its owner's hook fails: its last step has met a bug."""
     try:
         yield
-    except (OperationalError, InterfaceError, errors.SagaError):
+    except (OperationalError, InterfaceError, errors.LostRace):
         raise
     except Exception as bug:
-        logger.error("a saga's hook met a bug: %s", type(bug).__name__, exc_info=bug)
+        logger.error("a saga's hook met a bug: %s", moves.traced(bug, {}))
         raise _Thrown(Outcome(kind="bug", error=bug)) from bug
 
 
@@ -355,25 +364,13 @@ def _facts(answer: Any, step: definition.Step, row: models.StepInstance) -> dict
     """A verb's answer as the row can keep it, with all that it was to give.
 
     Raises:
-        TypeError, ValueError: it is not JSON, or not what PostgreSQL takes for it.
+        BadFacts: it is not JSON, or not what PostgreSQL takes for it.
         KeyError: a fact is missing that later steps ask for.
     """
-    facts = {} if answer is None else dict(answer)
-    text = json.dumps(facts, allow_nan=False, ensure_ascii=False)
-    if "\\u0000" in text or not _is_unicode(text):
-        raise ValueError(f"{step.name} answered with characters that cannot be stored.")
-    missing = [name for name in step.gives if name not in {**(row.facts or {}), **facts}]
-    if missing:
+    facts = journal.storable(answer)
+    if missing := moves.missing_facts(step, row, facts):
         raise KeyError(f"{step.name} gave no {', '.join(missing)}")
     return facts
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _classify(
@@ -391,7 +388,7 @@ def _classify(
             return Outcome(kind=kind if kind != "unknown" or step.remote else "transient", error=error)
     if isinstance(error, OperationalError | InterfaceError | MemoryError):
         return Outcome(kind=_lost(step), error=error)
-    logger.error("saga step %s met a bug: %s", step.name, type(error).__name__, exc_info=error)
+    logger.error("saga step %s met a bug: %s", step.name, moves.traced(error, attempt.row.saga.facts))
     return Outcome(kind="bug", error=error)
 
 
@@ -455,12 +452,14 @@ def _failed(change: Change, row: models.StepInstance, failure: dict[str, Any], *
 
 
 def _wait_over(change: Change, row: models.StepInstance) -> Result:
-    """A waiting step that nobody can be asked about: its limit decides."""
-    if row.wait_until is not None and row.wait_until > change.now:
+    """A waiting step that nobody can be asked about: what lies in the inbox decides, or its limit."""
+    if ended := inbox.take_stored(change, row):
+        result = TURNED if ended == "turned" else _with_errand(change, GO_ON)
+    elif row.wait_until is not None and row.wait_until > change.now:
         moves.wake_after(change, row.wait_until - change.now)
-        change.write()
-        return STOP
-    result = _failed(change, row, _over(row, change.now))
+        result = STOP
+    else:
+        result = _failed(change, row, _over(row, change.now))
     change.write()
     return result
 

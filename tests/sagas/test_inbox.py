@@ -4,7 +4,7 @@ import datetime
 
 import pytest
 
-from sagas import engine, models
+from sagas import engine, errors, models
 from sagas.testing import clocks, post
 from tests.sagas import rules, stage
 from tests.sagas.toybox import saga as toys
@@ -118,6 +118,97 @@ def test_one_that_comes_while_a_person_is_wanted_settles_it(office):
 
     assert (saga.state, saga.attention) == ("completed", None)
     rules.check(saga)
+
+
+def test_but_not_where_it_lacks_what_later_steps_ask_for(office):
+    declared = toys.saga(
+        "inbox-gives",
+        toys.remote("p", **toys.PIVOT),
+        toys.waits("w", **toys.RETRIABLE, gives=["mark"]),
+        toys.local("s", **toys.RETRIABLE),
+    )
+    saga = stage.begin(declared, "do p, 3x lose w")
+    stage.drive(office, saga)
+
+    lacking, complete = tell(saga, "1"), tell(saga, "2", facts={"settled": True, "mark": 7})
+    stage.drive(office, saga)
+
+    assert (lacking.fate, complete.fate) == ("stored", "applied")
+    assert (saga.state, saga.facts) == ("completed", {"mark": 7})
+
+
+def test_a_refusal_that_came_while_a_person_was_wanted_ends_the_wait_when_it_goes_on(office):
+    saga = waiting(office, "do a, begin p", declared=toys.PIVOT_WAIT)
+    clocks.pass_time(saga.deadline_at - models.database_now(), saga.pk)
+    models.StepInstance.objects.filter(saga=saga).update(wait_until=models.database_now() + HOUR)
+    engine.sweep()
+    saga.refresh_from_db()
+    assert saga.state == "needs_attention"
+
+    tell(saga, key=f"{saga.pk}.p", refused="expired")
+    engine.retry(saga.pk, actor="operator", reason="it has come to nothing")
+    stage.drive(office, saga)
+
+    assert (saga.state, saga.failure["clock"]) == ("compensated", "deadline")
+    assert saga.steps.get(name="p").error["message"] == "expired"
+
+
+# --- Nothing that is told is lost -----------------------------------------------------------------
+
+
+def fall(*, key):
+    raise LookupError("no such order")
+
+
+@pytest.mark.parametrize(
+    ("last", "state"),
+    [(toys.waits("w"), "compensated"), (toys.waits("w", **toys.RETRIABLE), "needs_attention")],
+    ids=["turned round", "past the pivot"],
+)
+def test_one_that_ends_a_saga_whose_owner_fails_is_kept_and_a_bug_of_the_last_step(office, last, state):
+    saga = waiting(office, declared=toys.saga("inbox-hook", toys.local("a"), last, completed=fall))
+
+    signal = tell(saga)
+    stage.drive(office, saga)
+
+    assert models.Signal.objects.get() == signal
+    assert (signal.fate, saga.state) == ("applied", state)
+    assert (saga.failure["step"], saga.failure["kind"], saga.failure["error"]) == ("w", "bug", "LookupError")
+
+
+def test_one_for_a_version_that_is_gone_is_kept_until_it_is_there_again(office):
+    saga = waiting(office)
+    models.SagaInstance.objects.filter(pk=saga.pk).update(version=9)
+
+    signal = tell(saga)
+    assert signal.fate == "stored"
+
+    models.SagaInstance.objects.filter(pk=saga.pk).update(version=1)
+    clocks.pass_time(HOUR)
+    stage.drive(office, saga)
+    assert saga.state == "completed", "though its time to wait was over: it was told in time"
+    rules.check(saga)
+
+
+@pytest.mark.parametrize(
+    "facts", [{"at": object()}, {"n": float("nan")}, {"s": "a\0b"}, {"s": "\ud800"}, [1]]
+)
+def test_facts_that_cannot_be_kept_are_refused_and_the_transaction_goes_on(office, facts):
+    saga = waiting(office)
+
+    with stage.transaction.atomic():
+        with pytest.raises(errors.BadFacts, match="cannot be kept"):
+            tell(saga, facts=facts)
+        with pytest.raises(errors.BadFacts, match="cannot be kept"):
+            engine.resolve(saga.pk, step="w", happened=True, actor="me", reason="I saw it", facts=facts)
+        with pytest.raises(errors.BadFacts, match="cannot be kept"):
+            engine.begin(GIVEN, key="order-1", given={"what": object()}, actor="me")
+        tell(saga)
+
+    assert models.Signal.objects.get().fate == "applied"
+
+
+GIVEN = toys.saga("inbox-given", toys.local("a"), given=["what"])
 
 
 # --- Too late -------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 import datetime
 import logging
+import uuid
 
 import pytest
 
-from sagas import registry
+from sagas import engine, models, registry
 from tests.sagas import rules, stage
 from tests.sagas.toybox import saga as toys
 from tests.sagas.toybox import verbs
@@ -95,20 +96,60 @@ def test_whatever_a_verb_raises_is_recorded(office, what, caplog):
         rules.check(saga)
 
 
-def test_no_fact_that_the_saga_was_given_is_told_by_a_bug(office):
+@pytest.mark.parametrize("long", [0, 493])
+def test_no_fact_that_the_saga_was_given_is_told_by_a_bug(office, caplog, long):
     declared = registry.add(
-        toys.saga("verb-secret", toys.remote("x", do=tell_all, given=["token"]), given=["token"])
+        toys.saga(
+            "verb-secret", toys.remote("x", do=tell_all, given=["token", "long"]), given=["token", "long"]
+        )
     )
-    saga = stage.begin(declared, given={"token": "tok_4242"})
+    saga = stage.begin(declared, given={"token": "tok_4242", "long": long})
     stage.drive(office, saga)
 
     told = str([saga.failure, *saga.events.values_list("data", "reason"), *saga.steps.values_list("error")])
-    assert "[given]" in told
-    assert "tok_4242" not in told, "A3"
+    assert "[give" in told
+    assert "tok_" not in told, "A3"
+    assert "tell_all" in caplog.text, "the log says where"
+    assert "tok_" not in caplog.text, "A3"
 
 
-def tell_all(*, key, token):
-    raise KeyError(token)
+def tell_all(*, key, token, long):
+    raise LookupError(long * "x" + token)
+
+
+# --- Rows that are refused at the commit -----------------------------------------------------------
+
+
+def leave_a_hole(*, key):
+    """A row about a saga that there is not: PostgreSQL sees to foreign keys at the end."""
+    models.Approval.objects.create(saga_id=uuid.uuid4(), move="retry", actor="nobody", reason="none")
+
+
+@pytest.mark.parametrize("script", ["", "die x"], ids=["at once", "after a worker died with it"])
+def test_a_local_verb_whose_rows_are_refused_at_the_commit_has_met_a_bug(office, mortal, script):
+    declared = toys.saga("verb-hole", toys.local("a"), toys.local("x", do=first_dies_then(leave_a_hole)))
+    saga = run(office, declared, script)
+
+    assert saga.state == "compensated"
+    assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "IntegrityError")
+    rules.check(saga)
+
+
+def first_dies_then(verb):
+    def do(*, key):
+        verbs.WORLD.do(key, local=True)
+        verb(key=key)
+
+    return do
+
+
+def test_so_has_the_last_step_where_the_rows_are_those_of_the_owner(office):
+    declared = toys.saga("hook-hole", toys.local("a"), toys.remote("b"), completed=leave_a_hole)
+    saga = run(office, declared, "")
+
+    assert saga.state == "compensated"
+    assert (saga.failure["step"], saga.failure["error"]) == ("b", "IntegrityError")
+    assert stage.books(saga) == {"a": (1, 1), "b": (1, 1)}
 
 
 # --- Hooks ----------------------------------------------------------------------------------------
@@ -125,6 +166,20 @@ def test_a_saga_whose_owner_cannot_complete_it_is_undone(office):
     assert saga.state == "compensated"
     assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "LookupError")
     assert stage.books(saga) == {"a": (1, 1), "b": (1, 1)}
+
+
+def follow_itself(*, key):
+    engine.begin(FOLLOWED, key=key, given={}, actor="owner")
+
+
+FOLLOWED = toys.saga("hook-followed", toys.local("a"), toys.remote("b"), completed=follow_itself)
+
+
+def test_an_owner_that_the_engine_refuses_is_met_with_as_any_other_that_fails(office):
+    saga = run(office, FOLLOWED, "")
+
+    assert saga.state == "compensated"
+    assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "AlreadyLive")
 
 
 def test_a_saga_whose_owner_cannot_take_it_back_needs_a_person(office):
