@@ -9,6 +9,7 @@ import datetime
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -309,6 +310,12 @@ def _signatures(saga: Saga) -> Iterator[Problem]:
                     message=f"{step.name}: {problem}",
                     hint="A verb takes keyword-only arguments: `key`, and what the step is `given`.",
                 )
+        if "key" in step.given:
+            yield Problem(
+                id="sagas.E003",
+                message=f"{step.name} is given a fact named 'key'.",
+                hint="Every verb is called with the engine's `key`: give the fact another name.",
+            )
     for hook in (saga.completed, saga.compensated, saga.attention):
         if hook is not None and (problem := _misfit(hook, [])):
             yield Problem(id="sagas.E003", message=problem, hint="A hook takes `key`, keyword-only.")
@@ -396,7 +403,7 @@ def _clocks(saga: Saga) -> Iterator[Problem]:
             retry.attempts < 1
             or retry.factor < 1
             or not 0 <= retry.jitter <= 1
-            or retry.first.total_seconds() < 0
+            or min(retry.first, retry.cap) < datetime.timedelta(0)
         ):
             yield Problem(
                 id="sagas.E008",
@@ -417,25 +424,46 @@ def _clocks(saga: Saga) -> Iterator[Problem]:
 def _errors(saga: Saga) -> Iterator[Problem]:
     own = [policy for step in saga.steps for policy in (step.retry, step.undo_retry)]
     worth_it = {error for policy in [saga.retry, saga.undo_retry, *own] if policy for error in policy.on}
-    for error in _repeated([*saga.refused, *saga.unknown, *worth_it]):
+    named = [*saga.refused, *saga.unknown, *sorted(worth_it, key=str)]
+    for error in named:
+        if not (isinstance(error, type) and issubclass(error, Exception)):
+            yield Problem(
+                id="sagas.E009",
+                message=f"{error!r} is no error.",
+                hint="Name classes of exceptions; nothing else can be raised.",
+            )
+            return
+    for error in _repeated(named):
         yield Problem(
             id="sagas.E009",
             message=f"{error.__qualname__} is named for two outcomes.",
             hint="An error is a refusal, or unknown, or worth a retry: decide.",
         )
+    for first, names in ((saga.refused, (*saga.unknown, *worth_it)), (saga.unknown, worth_it)):
+        for base, error in itertools.product(first, names):
+            if error is not base and issubclass(error, base):
+                yield Problem(
+                    id="sagas.E009",
+                    message=f"{error.__qualname__} would never mean what it is named for: it is a"
+                    f" {base.__qualname__}.",
+                    hint="Refusals are recognised first, then what is unknown: name the other kinds of"
+                    f" {base.__qualname__} one by one.",
+                )
 
 
 def _misfit(verb: Verb, given: Sequence[str]) -> str | None:
     """What is wrong with calling the verb with `key` and those names; None if nothing is."""
     if not callable(verb):
         return f"{verb!r} is no verb: it cannot be called."
-    parameters = inspect.signature(verb).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    keyword = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    required = {p.name for p in parameters if p.default is p.empty}
     name = getattr(verb, "__name__", str(verb))
-    if not required <= {"key", *given} <= keyword:
+    if inspect.iscoroutinefunction(_named(verb)):
+        return f"{name} is a coroutine, which nobody would await."
+    parameters = inspect.signature(verb).parameters.values()
+    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    keyword = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+    required = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
+    called_with = {"key", *given}
+    if not required <= called_with or not (anything or called_with <= keyword):
         takes = sorted(keyword - {"key"}) if "key" in keyword else f"no `key` but {sorted(keyword)}"
         return f"{name} takes {takes}, given {sorted(given)}."
     return None

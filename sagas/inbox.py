@@ -196,7 +196,7 @@ def _act(locked: journal.Locked, signal: Signal) -> None:
         if saga.state in (SagaState.RUNNING, SagaState.COMPENSATING) and step.state != StepState.WAITING:
             moves.dispatch(change)
     elif _settles(saga, step, signal):
-        moves.revive(change, actor=signal.source, reason="A callback settles it.")
+        moves.revive(change, step, actor=signal.source, reason="A callback settles it.")
         if _apply(change, step, signal) and not saga.is_final:
             moves.dispatch(change)
     elif saga.state in (SagaState.RUNNING, SagaState.NEEDS_ATTENTION) and _may_yet_wait(step):

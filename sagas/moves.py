@@ -282,22 +282,23 @@ def resume(change: Change, step: models.StepInstance, **said: Any) -> None:
     """
     if change.saga.direction == FORWARD and step.state == StepState.FAILED:
         change.move_step(step, StepState.PENDING, "step.reopened", **said)
-    revive(change, **said)
+    revive(change, step, **said)
     change.set(dispatches=0, dispatched_at=None, wake_at=NOW)
 
 
-def revive(change: Change, **said: Any) -> None:
+def revive(change: Change, step: models.StepInstance, **said: Any) -> None:
     """A saga that needs attention goes its way again, and a clock that had run out begins anew.
 
     With the old one it would be stopped before it had tried anything; without any, a provider that is
-    still out would keep it for ever where nobody looks (T2).
+    still out would keep it for ever where nobody looks (T2). One that can still turn round does so.
     """
     saga = change.saga
     declared = saga.definition
     forward = saga.direction == FORWARD
     change.move(SagaState.RUNNING if forward else SagaState.COMPENSATING, "saga.resumed", **said)
     change.set(attention=None)
-    if saga.deadline_at is None or saga.deadline_at <= change.now:
+    over = saga.deadline_at is None or saga.deadline_at <= change.now
+    if over and (not forward or past_pivot(saga, step)):
         change.set(deadline_at=After(declared.deadline if forward else declared.undo_deadline))
 
 

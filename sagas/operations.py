@@ -197,7 +197,7 @@ def skip(saga_id: uuid.UUID | str, *, step: str, actor: str, reason: str) -> Sag
         if not (optional and forward and row.state in (StepState.PENDING, StepState.FAILED)):
             raise errors.NotAllowed(_state(saga, f"cannot skip {step}"), state=saga.state)
         if saga.state == SagaState.NEEDS_ATTENTION:
-            moves.revive(change, actor=actor, reason=reason)
+            moves.revive(change, row, actor=actor, reason=reason)
         change.move_step(row, StepState.SKIPPED, "operator.skip", actor=actor, reason=reason)
         change.set_step(row, finished_at=NOW)
         moves.advance(change, row)
@@ -252,7 +252,7 @@ def _resolve_deed(
         if missing := moves.missing_facts(declared, row, facts):
             raise errors.NotAllowed(f"{row.name} gives {missing}; state these facts.", state=saga.state)
         if saga.state == SagaState.NEEDS_ATTENTION:
-            moves.revive(change, **said)
+            moves.revive(change, row, **said)
         moves.finish_step(change, row, {**(row.facts or {}), **facts})
         moves.advance(change, row)
         _dispatch_if_live(change)
@@ -275,7 +275,7 @@ def _resolve_undo(change: Change, row: models.StepInstance, happened: bool, said
         _go_on(change, row, **said)
         return
     if change.saga.state == SagaState.NEEDS_ATTENTION:
-        moves.revive(change, **said)
+        moves.revive(change, row, **said)
     change.move_step(row, StepState.UNDONE, "undo.done", attempt=row.undo_attempts, **said)
     change.set_step(row, undone_at=NOW)
     moves.advance(change, row)

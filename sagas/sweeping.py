@@ -111,11 +111,35 @@ def _sweep_sagas(limit: int) -> int:
                     _wake(saga, steps[saga.pk], now)
             except (OperationalError, InterfaceError):
                 raise
-            except Exception:
+            except Exception as bug:
                 # One that cannot be moved, because its owner's hook fails, say, stops no other.
-                logger.exception("saga %s could not be woken; the sweep will try again", saga.pk)
-                SagaInstance.objects.filter(pk=saga.pk).update(wake_at=functions.Now() + moves.LONGEST_GRACE)
+                logger.error("saga %s could not be woken: %s", saga.pk, moves.traced(bug, saga.facts))
+                _call_for_help(saga.pk, bug)
         return len(due)
+
+
+def _call_for_help(saga_id: uuid.UUID, bug: Exception) -> None:
+    """A person is called for a saga that cannot be moved; if that is not possible either, it is put off."""
+    try:
+        with transaction.atomic():
+            locked = journal.lock(saga_id)
+            change = Change(locked.saga, locked.now)
+            failure = moves.failure(locked.step, "bug", now=locked.now, error=bug)
+            if locked.saga.failure is None:
+                change.set(failure=failure)
+            moves.attend(
+                change,
+                step=locked.step,
+                why=f"It cannot be moved: {failure['error']}: {failure['message']}",
+                advice="See to the cause, a hook of its owner perhaps; then retry.",
+                resume=True,
+            )
+            change.write()
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        logger.exception("nobody could be called for saga %s; the sweep will try again", saga_id)
+        SagaInstance.objects.filter(pk=saga_id).update(wake_at=functions.Now() + moves.LONGEST_GRACE)
 
 
 def _steps_at(sagas: list[SagaInstance]) -> dict[uuid.UUID, models.StepInstance]:

@@ -14,6 +14,10 @@ class Refused(Exception):
     pass
 
 
+class RefusedForNow(Refused):
+    pass
+
+
 class Unavailable(Exception):
     pass
 
@@ -43,6 +47,14 @@ def keyless(*, total):
 
 
 def anything(**given):
+    return {}
+
+
+def greedy(*, key, total, **rest):
+    return {}
+
+
+async def awaited(*, key):
     return {}
 
 
@@ -77,6 +89,9 @@ REFUSED = {
     "an ask that wants facts": ("E003", lambda: saga(step(ask=charge, remote=True))),
     "a hook that wants facts": ("E003", lambda: saga(step(), completed=charge)),
     "a verb that cannot be called": ("E003", lambda: saga(step(undo="undo"))),
+    "a verb that wants more than it is given, and takes anything": ("E003", lambda: saga(step(do=greedy))),
+    "a verb that nobody would await": ("E003", lambda: saga(step(do=awaited))),
+    "a fact of the engine's own name": ("E003", lambda: saga(step(given=["key"]), given=["key"])),
     "a fact that nobody provides": ("E004", lambda: saga(step(do=charge, given=["total"]))),
     "a fact that only a later step gives": (
         "E004",
@@ -116,6 +131,7 @@ REFUSED = {
     "no attempts": ("E008", lambda: saga(step(), retry=Retry(on=[Unavailable], attempts=0))),
     "pauses that shrink": ("E008", lambda: saga(step(retry=Retry(on=[Unavailable], factor=0.5)))),
     "more chance than there is": ("E008", lambda: saga(step(), undo_retry=Retry(on=[Unavailable], jitter=2))),
+    "a cap before time began": ("E008", lambda: saga(step(), retry=Retry(on=[Unavailable], cap=-SECOND))),
     "a pause before time began": ("E008", lambda: saga(step(), retry=Retry(on=[Unavailable], first=-SECOND))),
     "an attempt of no time": ("E008", lambda: saga(step(timeout=NO_TIME))),
     "a budget of no time": ("E008", lambda: saga(step(budget=NO_TIME))),
@@ -126,6 +142,15 @@ REFUSED = {
     "a step's error of two minds": (
         "E009",
         lambda: saga(step(retry=Retry(on=[Refused])), refused=[Refused]),
+    ),
+    "an error's name instead of the error": ("E009", lambda: saga(step(), refused=["Refused"])),
+    "an error that would be taken for another": (
+        "E009",
+        lambda: saga(step(), refused=[Refused], unknown=[RefusedForNow]),
+    ),
+    "a retry of what was refused": (
+        "E009",
+        lambda: saga(step(retry=Retry(on=[RefusedForNow])), refused=[Refused]),
     ),
 }  # fmt: skip
 

@@ -213,9 +213,33 @@ def test_a_hook_that_fails_stops_no_other_saga(office):
     stuck.refresh_from_db()
     other.refresh_from_db()
 
-    assert (stuck.state, other.state) == ("running", "compensated")
+    assert (stuck.state, other.state) == ("needs_attention", "compensated"), "T2"
+    assert "no such order" in stuck.attention["why"]
     assert stuck.wake_at > stage.models.database_now()
     assert len(office.sent) - sent <= 4 + len(registry.queues()), "no storm: only probes were sent"
+
+
+def test_a_saga_whose_owner_failed_to_take_it_back_ends_when_that_is_mended(office, monkeypatch):
+    trouble = [LookupError("no such order")]
+
+    def fail_once(*, key):
+        if trouble:
+            raise trouble.pop()
+        verbs.compensated(key=key)
+
+    saga = stage.begin(toys.saga("hook-mended", toys.local("a"), compensated=fail_once), "")
+    stage.clocks.pass_time(saga.deadline_at - stage.models.database_now(), saga.pk)
+    stage.engine.sweep()
+    saga.refresh_from_db()
+    assert saga.state == "needs_attention"
+
+    engine.retry(saga.pk, actor="operator", reason="mended")
+    for _ in range(3):
+        stage.engine.sweep()
+
+    saga.refresh_from_db()
+    assert saga.state == "compensated", "its deadline was over: it does not go forward after all"
+    rules.check(saga, {"a": (0, 0)})
 
 
 def test_a_message_that_always_fails_makes_no_storm(office):
