@@ -394,7 +394,8 @@ class Simulation:
 
     @contextlib.contextmanager
     def _calling(self, key, lease):
-        call = Call(key[:36], lease + self.shifted)
+        # Without a lease it is the call of one who lost it: nobody waits for him any more.
+        call = Call(key[:36], lease + self.shifted if lease else self._now())
         self.calls.append(call)
         try:
             yield
