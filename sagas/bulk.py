@@ -10,10 +10,10 @@ import logging
 import uuid
 from collections.abc import Iterable
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
-from sagas import errors, models, steering, story
+from sagas import errors, models, moves, steering, story
 from sagas.models import BulkItem, BulkRun
 from sagas.states import SagaState, StepState
 
@@ -181,6 +181,12 @@ def _send(run: BulkRun, item: BulkItem, now: datetime.datetime) -> None:
             move.make(told, actor=run.actor, reason=run.reason, given={})
     except errors.SagaError as error:
         item.state, item.message, item.settled_at = BulkItem.State.REFUSED, str(error), now
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as bug:
+        # A hook of its owner failed, say: that is one saga's trouble, and not the end of the run.
+        logger.error("saga %s could not be moved: %s", item.saga_id, moves.traced(bug, item.saga.facts))
+        item.state, item.message, item.settled_at = BulkItem.State.FAILED, moves.words_of(bug), now
     else:
         item.state, item.sent_at = BulkItem.State.SENT, models.database_now()
     item.save()

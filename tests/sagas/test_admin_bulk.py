@@ -245,3 +245,18 @@ def test_the_sweep_drives_the_runs():
 
     run.refresh_from_db()
     assert run.wave == 1
+
+
+def test_a_saga_whose_owner_fails_stops_no_other():
+    def fall(*, key):
+        raise LookupError("no such order")
+
+    stuck, other = toys.saga("bulk-stuck", toys.local("a"), compensated=fall), toys.ONE
+    with transport.use(post.Post()):
+        sagas = [*(stage.begin(other) for _ in range(5)), stage.begin(stuck)]
+
+    run = begin(sagas, move="compensate")
+    drive(run)
+
+    assert states(run) == ["helped"] * 5 + ["failed"]
+    assert "no such order" in run.items.get(number=6).message
