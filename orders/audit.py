@@ -5,14 +5,17 @@ moment. Whatever may still change is read in an order that cannot make a differe
 first which orders have ended, then the providers' books, then our own.
 """
 
+import collections
 import dataclasses
-from collections.abc import Iterator, Mapping
+import datetime
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import httpx
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Q
+from django.db.models import Q, Sum
 
 from inventory import audit as inventory
 from invoicing import audit as invoicing
@@ -35,6 +38,11 @@ BOOKS = {"charges": payments, "invoices": invoicing, "shipments": shipping}
 
 UNATTENDED_S = 120
 """A live saga whose time came so long ago has no sweeper that looks after it."""
+
+
+BATCH = 1000
+"""How many orders are held against the books at once: a statement has room for 65535 keys, and a shop of
+some age has more."""
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -72,16 +80,17 @@ def run(books: Mapping[str, Any] | None = None) -> Report:
     Raises:
         httpx.HTTPError: SANDBOX_URL is set, and the books cannot be read there.
     """
+    begun_at = sagas.database_now()
     ended = _ended()
     live = models.Order.objects.filter(saga__finished_at=None).count()
     theirs = books if books is not None else read_books()
-    numbers = {f"{saga_id}": number for saga_id, (number, _) in ended.items()}
+    compared = {*_ends(ended), *(_against(theirs, ended) if theirs is not None else ())}
+    remedied = _remedied(since=begun_at)
     found = {
         *_sagas(),
         *_orders(),
-        *_within(numbers),
-        *_ends(ended),
-        *(_against(theirs, numbers) if theirs is not None else ()),
+        *_within(ended),
+        *(finding for finding in compared if finding.about not in remedied),
     }
     return Report(ended=len(ended), live=live, books=theirs is not None, discrepancies=sorted(found))
 
@@ -96,61 +105,121 @@ def read_books() -> Mapping[str, Any] | None:
     return books
 
 
-def _ended() -> dict[str, tuple[str, models.Order]]:
-    """Orders whose saga has ended, by its id; without those of which a late callback is being remedied."""
-    remedies = sagas.Signal.objects.filter(wake_at__isnull=False).values_list("step_key", flat=True)
-    remedied = {key.partition(".")[0] for key in remedies}
-    orders = models.Order.objects.filter(saga__finished_at__isnull=False).select_related("saga")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Ended:
+    """Of an order that has ended, no more than is compared: there may be very many."""
+
+    number: str
+    fulfilled: bool
+    total: int
+    currency: str
+    units: int
+
+
+def _ended() -> dict[str, _Ended]:
+    """Orders whose saga has ended, by its id."""
+    orders = models.Order.objects.filter(saga__finished_at__isnull=False)
+    rows = orders.annotate(units=Sum("lines__quantity", default=0)).values_list(
+        "saga_id", "number", "saga__state", "total_amount", "currency", "units"
+    )
     return {
-        str(order.saga_id): (order.number, order) for order in orders if str(order.saga_id) not in remedied
+        str(saga_id): _Ended(
+            number=number,
+            fulfilled=state == states.SagaState.COMPLETED,
+            total=total,
+            currency=currency,
+            units=units,
+        )
+        for saga_id, number, state, total, currency, units in rows.iterator()
     }
 
 
-def _ends(ended: Mapping[str, tuple[str, models.Order]]) -> Iterator[Discrepancy]:
+def _remedied(*, since: datetime.datetime) -> set[str]:
+    """Orders of which a late callback is being remedied, or was while we looked: they were not at rest."""
+    late = Q(wake_at__isnull=False) | Q(remedied_at__gte=since)
+    keys = sagas.Signal.objects.filter(late).values_list("step_key", flat=True)
+    return {_order_of(key) for key in keys}
+
+
+def _ends(ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
     """What an ended order must come to: everything in effect, or nothing (T5, M1)."""
     for step, room in ROOMS.items():
-        positions = room.positions(keys=[f"{saga_id}.{step}" for saga_id in ended])
-        for saga_id, (number, order) in ended.items():
-            position = positions.get(f"{saga_id}.{step}")
-            fulfilled = order.status == models.Status.FULFILLED
-            in_effect = position is not None and position["in_effect"]
-            name = room.__name__.partition(".")[0]
-            if fulfilled and not in_effect:
-                yield Discrepancy(number, name, "The order is fulfilled, and this is not in effect.")
-            if not fulfilled and in_effect:
-                assert position is not None
-                yield Discrepancy(number, name, f"The order is cancelled, and this is {position['status']}.")
-            if room is payments and fulfilled and position is not None:
-                kept = position["captured"] - position["refunded"]
-                if kept != order.total_amount or position["currency"] != order.currency:
-                    yield Discrepancy(
-                        number, name, f"It comes to {kept}, and the order to {order.total_amount}."
-                    )
-            if room is inventory and fulfilled and position is not None and position["status"] != "shipped":
-                yield Discrepancy(
-                    number, name, f"The order is fulfilled, and its goods are {position['status']}."
-                )
+        for batch in _batches(ended):
+            positions = room.positions(keys=[f"{saga_id}.{step}" for saga_id in batch])
+            for saga_id in batch:
+                order, position = ended[saga_id], positions.get(f"{saga_id}.{step}")
+                for finding in _comes_to(order, room, position):
+                    yield Discrepancy(order.number, _name(room), finding)
 
 
-def _within(numbers: Mapping[str, str]) -> Iterator[Discrepancy]:
+def _comes_to(order: _Ended, room: Any, position: Mapping[str, Any] | None) -> Iterator[str]:
+    in_effect = position is not None and position["in_effect"]
+    if order.fulfilled and not in_effect:
+        yield "The order is fulfilled, and this is not in effect."
+    if position is None:
+        return
+    if in_effect and not order.fulfilled:
+        yield f"The order is cancelled, and this is {position['status']}."
+    if order.fulfilled:
+        yield from _fulfils(order, room, position)
+
+
+def _fulfils(order: _Ended, room: Any, position: Mapping[str, Any]) -> Iterator[str]:
+    """Whether what is in effect is what was ordered."""
+    if room is payments:
+        kept = position["captured"] - position["refunded"]
+        if (kept, position["currency"]) != (order.total, order.currency):
+            yield f"It comes to {kept}, and the order to {order.total}."
+    if room is invoicing and (position["amount"], position["currency"]) != (order.total, order.currency):
+        yield f"It is made out for {position['amount']}, and the order comes to {order.total}."
+    if room is inventory and position["status"] != "shipped":
+        yield f"The order is fulfilled, and its goods are {position['status']}."
+    if room is inventory and position["units"] != order.units:
+        yield f"Its goods are {position['units']}, and {order.units} were ordered."
+
+
+def _within(ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
     """Where a room contradicts itself."""
     for room in ROOMS.values():
         for about, finding in room.within():
-            yield _discrepancy(room, about, finding, numbers)
+            yield _discrepancy(room, about, finding, ended)
 
 
-def _against(books: Mapping[str, Any], numbers: Mapping[str, str]) -> Iterator[Discrepancy]:
-    """Where a room contradicts its provider."""
+def _against(books: Mapping[str, Any], ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
+    """Where a room contradicts its provider; all that a saga has there is looked at together."""
     steps = {room: step for step, room in ROOMS.items()}
     for name, room in BOOKS.items():
-        keys = {f"{saga_id}.{steps[room]}" for saga_id in numbers}
-        for about, finding in room.against(books[name], keys=keys):
-            yield _discrepancy(room, about, finding, numbers)
+        theirs = collections.defaultdict(list)
+        for row in books[name]:
+            theirs[_saga_of(row["key"])].append(row)
+        for batch in _batches({*ended, *theirs}):
+            rows = [row for saga_id in batch for row in theirs.get(saga_id, ())]
+            keys = {f"{saga_id}.{steps[room]}" for saga_id in batch if saga_id in ended}
+            for about, finding in room.against(rows, keys=keys):
+                yield _discrepancy(room, about, finding, ended)
 
 
-def _discrepancy(room: Any, about: str, finding: str, numbers: Mapping[str, str]) -> Discrepancy:
-    order = numbers.get(about.partition(".")[0], about)
-    return Discrepancy(order, room.__name__.partition(".")[0], finding)
+def _batches(saga_ids: Iterable[str]) -> Iterator[list[str]]:
+    rest = sorted(saga_ids)
+    return (rest[start : start + BATCH] for start in range(0, len(rest), BATCH))
+
+
+def _discrepancy(room: Any, about: str, finding: str, ended: Mapping[str, _Ended]) -> Discrepancy:
+    order = ended.get(_saga_of(about))
+    return Discrepancy(order.number if order else _order_of(about), _name(room), finding)
+
+
+def _saga_of(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _order_of(key: str) -> str:
+    """The number of the order whose step has this key; the key itself, where there is none."""
+    return _number(key, saga_id=_saga_of(key))
+
+
+def _name(room: Any) -> str:
+    return str(room.__name__).partition(".")[0]
 
 
 def _orders() -> Iterator[Discrepancy]:
@@ -168,22 +237,31 @@ def _orders() -> Iterator[Discrepancy]:
 
 def _sagas() -> Iterator[Discrepancy]:
     """Sagas that are not what their events say (A1), end half done (T5), or are looked after by nobody."""
+    for key, finding in _of_sagas():
+        yield Discrepancy(_number(key, pk=key), "sagas", finding)
+
+
+def _of_sagas() -> Iterator[tuple[str, str]]:
     with connection.cursor() as cursor:
         cursor.execute(_FOLD)
         for key, subject, state, folded in cursor.fetchall():
-            what = subject or "the saga"
-            yield Discrepancy(_number(key), "sagas", f"{what} is {state}, and its events say {folded}.")
+            yield key, f"{subject or 'the saga'} is {state}, and its events say {folded}."
         cursor.execute(_HALF_DONE, [saga.ORDER_FULFILMENT.name])
         for key, name, state, saga_state in cursor.fetchall():
-            yield Discrepancy(_number(key), "sagas", f"It is {saga_state}, and its step {name} is {state}.")
+            yield key, f"It is {saga_state}, and its step {name} is {state}."
         cursor.execute(_UNATTENDED, [UNATTENDED_S])
         for (key,) in cursor.fetchall():
-            yield Discrepancy(_number(key), "sagas", "Its time came long ago, and no sweep has looked at it.")
+            yield key, "Its time came long ago, and no sweep has looked at it."
 
 
-def _number(saga_key: str) -> str:
-    order = models.Order.objects.filter(pk=saga_key).values_list(F("number"), flat=True).first()
-    return order or saga_key
+def _number(otherwise: str, **of: str) -> str:
+    """The number of the order with that id, its own or its saga's."""
+    try:
+        wanted = {name: uuid.UUID(value) for name, value in of.items()}
+    except ValueError:
+        return otherwise  # A key of another saga's, a SKU, an invoice's number.
+    number: str | None = models.Order.objects.filter(**wanted).values_list("number", flat=True).first()
+    return number or otherwise
 
 
 # One statement each, hence one moment each: an event is written with what it tells of.

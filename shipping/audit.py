@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+from django.db.models import Case, F, Max, When
+
 from shipping import models
 from shipping.models import Status
 
@@ -28,10 +30,11 @@ def positions(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def within() -> Iterator[Finding]:
     """Where the books contradict themselves; at no time, not even while all are at work, may they."""
-    for row in models.Shipment.objects.prefetch_related("tracking_events").order_by("id").iterator(1000):
-        reported = [models.NEWNESS[Status(event.status)] for event in row.tracking_events.all()]
-        if reported and models.NEWNESS[Status(row.status)] != max(reported):
-            yield row.key, f"It is {row.status}, and its tracking says otherwise."
+    reported = Max(_newness("tracking_events__status"))
+    # One statement, hence one moment: a callback may come at any time.
+    shipments = models.Shipment.objects.annotate(told=_newness("status"), reported=reported)
+    for row in shipments.exclude(reported=None).exclude(told=F("reported")).order_by("id"):
+        yield row.key, f"It is {row.status}, and its tracking says otherwise."
 
 
 def against(shipments: Iterable[Mapping[str, Any]], *, keys: Collection[str]) -> Iterator[Finding]:
@@ -44,3 +47,7 @@ def against(shipments: Iterable[Mapping[str, Any]], *, keys: Collection[str]) ->
         known, said = ours[key]["status"], theirs.get(key)
         if known != said and not (said is None and known in NOT_AT_THE_CARRIER):
             yield key, f"It is {known} here, and {said or 'not there'} at the carrier."
+
+
+def _newness(field: str) -> Case:
+    return Case(*(When(**{field: status}, then=newness) for status, newness in models.NEWNESS.items()))

@@ -46,6 +46,11 @@ def test_a_parcel_that_the_carrier_has_and_we_have_not_is_found(books):
     assert list(audit.against(books(), keys=["refused", "recalled"])) == []
 
 
+def test_books_that_are_being_written_are_read_at_one_moment(books, django_assert_num_queries):
+    with django_assert_num_queries(1):
+        assert list(audit.within()) == []
+
+
 def test_a_parcel_that_is_missing_at_the_carrier_is_found(books):
     theirs = [row for row in books() if row["key"] != "booked"]
 
