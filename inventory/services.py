@@ -148,7 +148,9 @@ def _still_held(key: str) -> dict[str, Any]:
 
 def _lines(key: str) -> list[tuple[str, int]]:
     lines = models.Movement.objects.filter(reservation_id=key, kind=Kind.RESERVED)
-    return [(line.product_id, line.quantity) for line in lines.order_by("product_id")]
+    # Sorted here, as reserve() does: a database sorts text by its own collation, and of two orders one
+    # would go the other way round (I4).
+    return sorted(lines.values_list("product_id", "quantity"))
 
 
 def _units(lines: Iterable[tuple[str, int]]) -> int:

@@ -42,6 +42,27 @@ def test_what_is_shipped_is_gone():
     assert shelves.levels("mug") == (7, 0, 3)
 
 
+def test_all_verbs_lock_products_in_one_order_and_leave_it_to_nobodys_alphabet():
+    # Bytes put the hyphen before the letters; many a language leaves it out, and begins with MUGS.
+    shelves.stock(**{"MUGS": 10, "MUG-STONEWARE": 10})
+    wanted = {"MUGS": 1, "MUG-STONEWARE": 1}
+
+    with CaptureQueriesContext(connection) as asked:
+        shelves.reserve(KEY, **wanted)
+        services.release(key=KEY)
+        shelves.reserve("b", **wanted)
+        services.ship(key="b")
+
+    statements = [query["sql"] for query in asked]
+    locked = [
+        "MUGS" if "'MUGS'" in sql else "MUG-STONEWARE"
+        for sql in statements
+        if sql.startswith('UPDATE "inventory_product"')
+    ]
+    assert locked == ["MUG-STONEWARE", "MUGS"] * 4
+    assert not any('"product_id" ASC' in sql for sql in statements), "it sorts by its own collation"
+
+
 @pytest.mark.parametrize("wanted", [{"mug": 2, "poster": 6}, {"mug": 11}, {"mug": 1, "unheard-of": 1}])
 def test_too_little_of_one_thing_reserves_nothing(wanted):
     shelves.stock(mug=10, poster=5)
