@@ -150,7 +150,7 @@ def _lines(key: str) -> list[tuple[str, int]]:
     lines = models.Movement.objects.filter(reservation_id=key, kind=Kind.RESERVED)
     # Sorted here, as reserve() does: a database sorts text by its own collation, and of two orders one
     # would go the other way round (I4).
-    return sorted(lines.values_list("product_id", "quantity"))
+    return sorted((line.product_id, line.quantity) for line in lines)
 
 
 def _units(lines: Iterable[tuple[str, int]]) -> int:

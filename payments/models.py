@@ -79,6 +79,8 @@ class Payment(models.Model):
     """The tombstone: once set, no charge is begun under this key (E5), and what lands goes back (M3)."""
     undone_at = models.DateTimeField(null=True, blank=True)
     """When the bank confirmed that nothing is left; empty again as soon as money lands after all."""
+    asked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    """When a PIX charge that was given up unpaid was last asked about: see `services.abandoned`."""
     created_at = models.DateTimeField(db_default=functions.Now(), editable=False)
     updated_at = models.DateTimeField(db_default=functions.Now(), editable=False)
 
@@ -110,11 +112,11 @@ class Payment(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["-created_at", "-id"], name="payments_payment_newest"),
             models.Index(fields=["provider_ref"], name="payments_payment_provider_ref"),
-            # `owed`: the few from whom money was taken that must go back.
+            # `abandoned`: the few that somebody may pay though nobody waits for it any more.
             models.Index(
-                fields=["id"],
-                condition=models.Q(undo_requested_at__isnull=False, captured__gt=models.F("refunded")),
-                name="payments_payment_owed",
+                fields=["undone_at"],
+                condition=models.Q(method=Method.PIX, captured=0, undone_at__isnull=False),
+                name="payments_payment_abandoned",
             ),
         ]
 

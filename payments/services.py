@@ -13,7 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, functions
+from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Value, functions
 
 from payments import gateway, models
 from payments.errors import BadCallback, Refused, Unavailable, Unknown
@@ -26,16 +26,19 @@ __all__ = [
     "Refused",
     "Unavailable",
     "Unknown",
+    "abandoned",
     "ask",
     "charge",
+    "inquire",
     "look_up",
-    "owed",
     "read_callback",
     "record_callback",
     "refund",
 ]
 
 DEED = "charge"
+
+_DURATION, _MOMENT = DurationField(), DateTimeField()
 
 
 def charge(
@@ -128,15 +131,7 @@ def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.date
         charge = gateway.read(event.data)
     except ValueError as error:
         raise BadCallback("The data must be a charge.") from error
-    at_rest = charge.status in models.AT_REST
-    return Callback(
-        event_id=event.id,
-        kind=event.kind,
-        key=event.key,
-        facts={"paid": charge.status == Status.CAPTURED, "method": charge.method, "provider_ref": charge.ref},
-        refused=f"The payment is {charge.status}." if at_rest else None,
-        charge=charge,
-    )
+    return _callback(event_id=event.id, kind=event.kind, key=event.key, charge=charge)
 
 
 def record_callback(*, callback: Callback) -> None:
@@ -147,15 +142,64 @@ def record_callback(*, callback: Callback) -> None:
     _record(key=callback.key, charge=callback.charge, source=f"callback {callback.event_id}")
 
 
-def owed() -> list[str]:
-    """Keys of payments that were undone and yet hold money: `refund` gives it back (M3)."""
-    rows = models.Payment.objects.filter(undo_requested_at__isnull=False, captured__gt=F("refunded"))
-    return list(rows.order_by("id").values_list("key", flat=True))
+def abandoned() -> str | None:
+    """The key of a PIX charge that was given up unpaid and is due to be asked about; None if none is.
+
+    Somebody may pay it all the same, and the bank's callback be lost (M3). Its turn comes after PIX_POLL,
+    then whenever as much time has passed as before, for PIX_LOOK_BACK. Who gets a key has taken that turn.
+    """
+    last = functions.Coalesce("asked_at", "undone_at")
+    pause = functions.Greatest(Value(settings.PIX_POLL), ExpressionWrapper(last - F("undone_at"), _DURATION))
+    due = models.Payment.objects.filter(
+        method=Method.PIX,
+        captured=0,
+        undone_at__gt=functions.Now() - settings.PIX_LOOK_BACK,
+        status__in=_WITHDRAWN,
+    ).annotate(due_at=ExpressionWrapper(last + pause, _MOMENT))
+    with transaction.atomic():
+        row = (
+            due.filter(due_at__lte=functions.Now())
+            .order_by("due_at")
+            .select_for_update(skip_locked=True)
+            .only("key")
+            .first()
+        )
+        if row:
+            models.Payment.objects.filter(pk=row.pk).update(asked_at=functions.Now())
+    return row.key if row else None
+
+
+def inquire(*, key: str) -> Callback | None:
+    """What the bank's callback would say of the charge, had it come; None if the bank has no such charge.
+
+    Raises:
+        Unavailable: the bank could not be asked.
+        Unknown: it did not answer.
+    """
+    found = gateway.chosen().ask(key=key)
+    if found is None:
+        return None
+    row = models.Payment.objects.only("pk").get(key=key)
+    # The same news has the same id, however often it is asked for.
+    id_ = f"asked.{row.pk}.{found.captured}.{found.refunded}"
+    return _callback(event_id=id_, kind="charge.found", key=key, charge=found)
 
 
 def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The facts as they are known here, by key, without asking the bank."""
     return {row.key: _facts(row) for row in models.Payment.objects.filter(key__in=list(keys))}
+
+
+def _callback(*, event_id: str, kind: str, key: str, charge: gateway.Charge) -> Callback:
+    at_rest = charge.status in models.AT_REST
+    return Callback(
+        event_id=event_id,
+        kind=kind,
+        key=key,
+        facts={"paid": charge.status == Status.CAPTURED, "method": charge.method, "provider_ref": charge.ref},
+        refused=f"The payment is {charge.status}." if at_rest else None,
+        charge=charge,
+    )
 
 
 def _begin(*, key: str, method: Method, total: Mapping[str, Any]) -> models.Payment:

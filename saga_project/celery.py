@@ -62,6 +62,12 @@ app.conf.update(
             # A queue of its own: a merchant's slow server holds up other merchants at worst.
             "options": {"queue": "webhooks", "expires": 10},
         },
+        "look-back": {
+            "task": "orders.look-back",
+            "schedule": settings.PIX_POLL,
+            # It asks the bank, so a bank that is slow holds up its own queue and no other.
+            "options": {"queue": "payments", "expires": settings.PIX_POLL.total_seconds()},
+        },
         "clear-up": {
             "task": "orders.clear-up",
             "schedule": datetime.timedelta(minutes=10),
@@ -103,6 +109,14 @@ def deliver_webhooks() -> None:
     from orders import webhooks
 
     webhooks.run()
+
+
+@app.task(name="orders.look-back", ignore_result=True, soft_time_limit=300, time_limit=310)
+def look_back() -> None:
+    """Ask the bank whether somebody paid after all."""
+    from orders import latecomers
+
+    latecomers.run()
 
 
 @app.task(name="orders.clear-up", ignore_result=True, soft_time_limit=300, time_limit=310)

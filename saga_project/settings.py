@@ -213,6 +213,10 @@ PIX_LIMIT = env.duration("PIX_LIMIT", "30m")
 PIX_POLL = env.duration("PIX_POLL", "1m")
 """How often the bank is asked about a PIX meanwhile, in case its callback was lost."""
 
+PIX_LOOK_BACK = env.duration("PIX_LOOK_BACK", "3d")
+"""How long after it was given up the bank is asked about a PIX, ever more seldom: money that lands then
+goes back even if its callback was lost. In three days that is a dozen questions."""
+
 DELIVERY_LIMIT = env.duration("DELIVERY_LIMIT", "14d")
 """How long the carrier may take; then the order is turned back."""
 

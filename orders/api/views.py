@@ -13,7 +13,7 @@ from rest_framework.response import Response
 
 from inventory import services as inventory
 from invoicing import services as invoicing
-from orders import errors, idempotency, models, selectors, services, wire
+from orders import callbacks, errors, idempotency, models, selectors, services, wire
 from orders.api import (
     auth,
     etags,
@@ -32,7 +32,6 @@ from orders.api import (
     throttles,
 )
 from payments import services as payments
-from sagas import engine
 from sagas import errors as saga_errors
 from shipping import services as shipping
 
@@ -228,14 +227,7 @@ class Callback(views.APIView):
         with transaction.atomic():
             self.service.record_callback(callback=callback)
             self.learn(callback)
-            engine.receive(
-                source=self.source,
-                event_id=callback.event_id,
-                key=callback.key,
-                facts=callback.facts,
-                refused=callback.refused,
-                kind=callback.kind,
-            )
+            callbacks.pass_on(callback, source=self.source)
         return Response(status=202)
 
     def learn(self, callback: Any) -> None:

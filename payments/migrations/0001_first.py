@@ -30,11 +30,12 @@ class Migration(migrations.Migration):
                 ('pix_expires_at', models.DateTimeField(blank=True, null=True, verbose_name='PIX code expires')),
                 ('undo_requested_at', models.DateTimeField(blank=True, null=True)),
                 ('undone_at', models.DateTimeField(blank=True, null=True)),
+                ('asked_at', models.DateTimeField(blank=True, editable=False, null=True)),
                 ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
                 ('updated_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
             ],
             options={
-                'indexes': [models.Index(fields=['-created_at', '-id'], name='payments_payment_newest'), models.Index(fields=['provider_ref'], name='payments_payment_provider_ref'), models.Index(condition=models.Q(('captured__gt', models.F('refunded')), ('undo_requested_at__isnull', False)), fields=['id'], name='payments_payment_owed')],
+                'indexes': [models.Index(fields=['-created_at', '-id'], name='payments_payment_newest'), models.Index(fields=['provider_ref'], name='payments_payment_provider_ref'), models.Index(condition=models.Q(('captured', 0), ('method', 'pix'), ('undone_at__isnull', False)), fields=['undone_at'], name='payments_payment_abandoned')],
                 'constraints': [models.UniqueConstraint(fields=('key',), name='payments_payment_key'), models.CheckConstraint(condition=models.Q(('status__in', ['requested', 'pending', 'declined', 'expired', 'cancelled', 'voided', 'captured', 'refunded'])), name='payments_payment_status'), models.CheckConstraint(condition=models.Q(('method__in', ['card', 'pix', ''])), name='payments_payment_method'), models.CheckConstraint(condition=models.Q(('amount__gte', 0), ('captured__gte', 0), ('refunded__gte', 0)), name='payments_payment_no_negative_money'), models.CheckConstraint(condition=models.Q(('refunded__lte', models.F('captured'))), name='payments_payment_refunds_within_captures'), models.CheckConstraint(condition=models.Q(('undone_at', None), models.Q(('refunded', models.F('captured')), ('undo_requested_at__isnull', False)), _connector='OR'), name='payments_payment_undone_holds_nothing')],
             },
         ),

@@ -1,6 +1,7 @@
 """An order from its placing to its end, as its client sees it; with real providers' callbacks."""
 
 import base64
+import datetime
 import hmac
 from typing import Any
 
@@ -8,8 +9,11 @@ import httpx
 import pytest
 import standardwebhooks
 from django.conf import settings
+from django.db.models import F
 from django.utils import timezone
 
+from orders import audit, latecomers
+from payments import models as payments
 from sagas import engine, models, transport
 from sagas.testing import clocks, post
 from tests import webhooks
@@ -226,6 +230,60 @@ def test_a_payment_that_lands_after_the_cancellation_is_returned(
     assert charge is not None
     assert charge["captured"] == charge["refunded"] > 0
     assert ana.get(f"/orders/{placed['id']}").json()["status"] == "cancelled"
+
+
+def test_a_payment_of_which_nobody_tells_us_is_returned_as_well(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = ana.order(order(payment={"method": "pix"})).json()
+    key = placed["payment"]["key"]
+    office.deliver_all()
+    ana.post(f"/orders/{placed['id']}/cancel", {"reason": "changed my mind"})
+    office.deliver_all()
+    latecomers.run()
+    assert not models.Signal.objects.exists(), "nobody has paid, and it is not yet time to ask"
+
+    sandbox.post(f"/pix/{key}/pay")
+    an_hour_passes_for_the_bank()
+    latecomers.run()
+    engine.sweep()
+    office.deliver_all()
+
+    charge = sandbox.charge(key)
+    assert charge is not None
+    assert charge["captured"] == charge["refunded"] == placed["total"]["amount"]
+    assert audit.run(sandbox.books()).discrepancies == []
+
+    # The callback comes after all.
+    assert bank(ana, sandbox, placed, "pix.paid").status_code == 202
+    engine.sweep()
+    office.deliver_all()
+    assert sandbox.charge(key) == charge
+
+
+def an_hour_passes_for_the_bank() -> None:
+    hour = datetime.timedelta(hours=1)
+    payments.Payment.objects.update(undone_at=F("undone_at") - hour, asked_at=F("asked_at") - hour)
+
+
+def test_a_bank_that_is_gone_is_asked_again_when_it_is_back(
+    ana: Api, sandbox: Sandbox, office: post.Post, settings: Any
+) -> None:
+    placed = ana.order(order(payment={"method": "pix"})).json()
+    office.deliver_all()
+    ana.post(f"/orders/{placed['id']}/cancel", {"reason": "changed my mind"})
+    office.deliver_all()
+    sandbox.post(f"/pix/{placed['payment']['key']}/pay")
+
+    an_hour_passes_for_the_bank()
+    settings.PAYMENTS_URL = "http://127.0.0.1:9/bank"
+    latecomers.run()
+    sandbox.point(settings)
+    for _ in range(2):
+        an_hour_passes_for_the_bank()
+    latecomers.run()
+
+    assert models.Signal.objects.get().fate == "late"
 
 
 def test_a_callback_about_nothing_of_ours_is_kept_and_answered(ana: Api) -> None:
