@@ -30,6 +30,9 @@ WORKERS = {"payments": 4, "inventory": 2, "invoicing": 2, "shipping": 2, "sagas"
 """Queue by queue, how many steps at once. Every queue has a worker of its own, so that a provider that is
 slow holds up its own queue and no other. Payments has the most, since its provider is the slowest."""
 
+TICKS = r"Task (sagas\.(sweep|echo)|orders\.(deliver-webhooks|look-back|clear-up))\[.*\] (received|succeeded)"
+"""What comes by the clock and went well: worth a look in the log, not on the terminal."""
+
 PORTS = {"WEB_PORT": 8000, "FLOWER_PORT": 5555, "SANDBOX_PORT": 8899}
 
 CONTRACT = (
@@ -203,8 +206,7 @@ class Stack:
             ],
             env,
             ready=lambda log: " ready." in log,
-            # Every second, or every few: worth a look in the log, not on the terminal.
-            hush=r"Task sagas\.(sweep|echo)\[",
+            hush=TICKS,
         )
 
     def _beat(self, env: dict[str, str]) -> supervisor.Program:

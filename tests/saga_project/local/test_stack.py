@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import signal
 import socket
 import stat
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from saga_project import celery
 from saga_project.local import fates, runfile, servers, stack, supervisor
 
 EVERYONE = {"postgres", "valkey", "sandbox", "web", "beat", "flower", *stack.WORKERS}
@@ -64,6 +66,17 @@ def ends(client: httpx.Client, order_id: str) -> str:
     return eventually(
         lambda: (status := client.get(f"/orders/{order_id}").json()["status"]) in final and status
     )
+
+
+def test_what_the_clock_sends_does_not_bury_what_happens():
+    scheduled = [entry["task"] for entry in celery.app.conf.beat_schedule.values()]
+
+    for task in [*scheduled, "sagas.echo"]:
+        assert re.search(stack.TICKS, f"INFO celery.worker.strategy [-] Task {task}[5e0c] received")
+        assert not re.search(
+            stack.TICKS, f"ERROR celery.app.trace [-] Task {task}[5e0c] raised unexpected: ..."
+        )
+    assert not re.search(stack.TICKS, "Task order-fulfilment.take-payment[5e0c] received")
 
 
 @pytest.mark.timeout(300)
