@@ -8,23 +8,33 @@ check and the call gains nothing. Redirects are not followed, and no proxy is as
 import dataclasses
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib import parse
 
 from django.conf import settings
 
+Place = tuple[socket.AddressFamily, Any]
+"""An address as sockets take it, and the family that it is of."""
+
 CONNECT_TIMEOUT_S = 5
 TIMEOUT_S = 15
-"""For the whole call: a receiver that sends a byte now and then does not keep us longer."""
+"""For the whole call once the name is looked up: neither a name that stands for a hundred silent addresses
+nor a receiver that sends a byte now and then keeps us longer."""
 
 READ = 4096
 """How much of an answer is read; nobody needs more of it than the beginning."""
 
 LONGEST_URL = 500
+
+
+SECONDS = re.compile("[0-9]{1,9}")
+"""A Retry-After that is heeded; who asks for more than thirty years, or for a date, is not."""
 
 
 class Refused(Exception):
@@ -58,6 +68,7 @@ def check(url: str) -> None:
     try:
         parts = parse.urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError:
         raise Refused("This must be a URL.") from None
     schemes = ["https", "http"] if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES else ["https"]
@@ -81,15 +92,16 @@ def post(url: str, *, body: bytes, headers: Mapping[str, str]) -> Reply:
         status, said, retry_after = _exchange(parse.urlsplit(url), body, headers)
     except Refused as error:
         return Reply(duration_ms=_since(started), error=str(error))
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        # ValueError is what the library has for names that are none and for answers it cannot count with.
         timeout = isinstance(error, TimeoutError) or time.monotonic() - started >= TIMEOUT_S
         words = f"no answer within {TIMEOUT_S} s" if timeout else f"{type(error).__name__}: {error}"
-        return Reply(duration_ms=_since(started), error=words[:200])
+        return Reply(duration_ms=_since(started), error=_printable(words)[:200])
     return Reply(
         duration_ms=_since(started),
         status=status,
         error="" if 200 <= status < 300 else f"answered {status}",
-        response=_printable(said),
+        response=_printable(said.decode("utf-8", "replace"))[:500],
         retry_after_s=retry_after,
     )
 
@@ -99,7 +111,9 @@ def _exchange(
 ) -> tuple[int, bytes, int | None]:
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
-    link = _connect(parts.hostname or "", port)
+    places = _look_up(parts.hostname or "", port)
+    until = time.monotonic() + TIMEOUT_S
+    link = _connect(places, until)
     rang = threading.Event()
 
     def cut_off() -> None:
@@ -108,7 +122,7 @@ def _exchange(
         rang.set()
         _shut(link)
 
-    alarm = threading.Timer(TIMEOUT_S, cut_off)
+    alarm = threading.Timer(until - time.monotonic(), cut_off)
     alarm.start()
     try:
         link.settimeout(TIMEOUT_S)
@@ -122,7 +136,7 @@ def _exchange(
         connection.request("POST", target, body, {"Host": parts.netloc, "Connection": "close", **headers})
         response = connection.getresponse()
         retry_after = response.getheader("Retry-After", "")
-        wait = int(retry_after) if retry_after.isascii() and retry_after.isdigit() else None
+        wait = int(retry_after) if SECONDS.fullmatch(retry_after) else None
         answer = response.status, response.read(READ), wait
         if rang.is_set():
             raise TimeoutError  # What was cut off may look like an end.
@@ -132,14 +146,23 @@ def _exchange(
         link.close()
 
 
-def _connect(host: str, port: int) -> socket.socket:
+def _look_up(host: str, port: int) -> list[Place]:
+    """Every address that the name stands for; they must all be public."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     if not all(_is_allowed(ipaddress.ip_address(place[0])) for *_, place in found):
         raise Refused("The host is at a private address.")
+    return [(family, place) for family, *_, place in found]
+
+
+def _connect(places: Sequence[Place], until: float) -> socket.socket:
+    """A connection to the first of them that answers in time."""
     error: OSError = ConnectionError("the host has no address")
-    for family, kind, protocol, _, place in found:
-        link = socket.socket(family, kind, protocol)
-        link.settimeout(CONNECT_TIMEOUT_S)
+    for family, place in places:
+        left = until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        link = socket.socket(family, socket.SOCK_STREAM)
+        link.settimeout(min(CONNECT_TIMEOUT_S, left))
         try:
             link.connect(place)
         except OSError as failed:
@@ -155,21 +178,29 @@ def _is_allowed(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES:
         return True
     if isinstance(address, ipaddress.IPv6Address):
-        disguised = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
         if address in NAT64:
-            disguised.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+            return _is_allowed(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+        if address.ipv4_mapped:
+            return _is_allowed(address.ipv4_mapped)
+        if address not in UNICAST or address in DOCUMENTATION:
+            return False
+        disguised = [address.sixtofour, *(address.teredo or ())]
         if not all(_is_allowed(inner) for inner in disguised if inner is not None):
             return False
-        if address.ipv4_mapped or address in NAT64:
-            return True
     return address.is_global and not address.is_multicast
 
 
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+UNICAST = ipaddress.IPv6Network("2000::/3")
+"""All that has been given to anybody. Outside lie older and local disguises of IPv4 addresses, such as
+`::127.0.0.1` and `64:ff9b:1::/48`, and site-local ones, which `ipaddress` takes for global."""
+
+DOCUMENTATION = ipaddress.IPv6Network("3fff::/20")
+"""Nobody's; older versions of `ipaddress` do not know it."""
 
 
-def _printable(said: bytes) -> str:
-    text = said.decode("utf-8", "replace")[:500]
+def _printable(text: str) -> str:
+    """What a receiver says ends up in a database and on a page: no NUL, and nothing for terminals only."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 

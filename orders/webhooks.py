@@ -16,6 +16,7 @@ import logging
 import random
 import secrets
 import time
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -112,11 +113,25 @@ def send_test(*, endpoint: models.WebhookEndpoint) -> models.WebhookDelivery:
         return _message_to([endpoint], TEST, {"endpoint": {"id": str(endpoint.pk)}})[0]
 
 
-def replay(*, delivery: models.WebhookDelivery) -> None:
-    """Send a message once more, with a schedule of its own; of its order it goes first if it is older."""
-    models.WebhookDelivery.objects.filter(pk=delivery.pk).update(
-        state=DeliveryState.PENDING, attempts=0, next_at=functions.Now()
-    )
+def replay(*, delivery: models.WebhookDelivery) -> bool:
+    """Send a message once more, with a schedule of its own; of its order it goes first if it is older.
+
+    Whether it will be: an endpoint that is disabled is told of nothing.
+    """
+    with transaction.atomic():
+        if not _locked(delivery.endpoint_id, disabled_at=None):
+            return False
+        models.WebhookDelivery.objects.filter(pk=delivery.pk).update(
+            state=DeliveryState.PENDING, attempts=0, next_at=functions.Now()
+        )
+    return True
+
+
+def delete(*, endpoint: models.WebhookEndpoint) -> None:
+    """Forget it, and its log."""
+    with transaction.atomic():
+        _locked(endpoint.pk)
+        endpoint.delete()
 
 
 def compose(*, limit: int = 500) -> int:
@@ -142,13 +157,18 @@ def deliver() -> int:
     1. Claim them: the attempt is counted, and made again by another if it is not heard of in time.
     2. Send them, several at a time, with no transaction open.
     3. Write down what came of each, unless another has claimed it meanwhile.
+
+    What goes wrong with one is no other's trouble: it is made again when its attempt is thought dead.
     """
     claimed = _claim()
     if claimed:
         with concurrent.futures.ThreadPoolExecutor(SENDERS) as pool:
             sent = {pool.submit(_send, delivery): delivery for delivery in claimed}
             for done in concurrent.futures.as_completed(sent):
-                _record(sent[done], done.result())
+                try:
+                    _record(sent[done], done.result())
+                except Exception:
+                    logger.exception("webhook delivery %s could not be made", sent[done].pk)
     return len(claimed)
 
 
@@ -192,7 +212,9 @@ def sign(*, id_: str, sent_at: int, body: bytes, secret: str) -> str:
 def _compose(ids: list[int]) -> None:
     events = saga_models.Event.objects.filter(pk__in=ids).select_related("saga__order").order_by("pk")
     owners = {event.saga.order.owner_id for event in events}
+    # Locked, so that one which is being disabled is either not there or has these given up too.
     endpoints = models.WebhookEndpoint.objects.filter(owner__in=owners, disabled_at=None)
+    endpoints = endpoints.order_by("pk").select_for_update(no_key=True)
     for event in events:
         order = event.saga.order
         type_ = _type_of(event)
@@ -298,6 +320,8 @@ def _record(delivery: models.WebhookDelivery, reply: posting.Reply) -> None:
     """Log the attempt, and decide what becomes of the delivery and of its endpoint."""
     endpoint = delivery.endpoint
     with transaction.atomic():
+        if not _locked(endpoint.pk):
+            return  # Its owner deleted it meanwhile, and its log with it.
         models.WebhookAttempt.objects.create(
             delivery=delivery,
             duration_ms=reply.duration_ms,
@@ -365,6 +389,12 @@ def _tell_of_disabling(endpoint: models.WebhookEndpoint, reason: str) -> None:
             ),
             robust=True,
         )
+
+
+def _locked(endpoint_id: uuid.UUID, **like: Any) -> bool:
+    """Whether there is such an endpoint, which is now ours to change: first it, then its deliveries (I4)."""
+    rows = models.WebhookEndpoint.objects.filter(pk=endpoint_id, **like)
+    return rows.select_for_update(no_key=True).first() is not None
 
 
 def _try_lock(name: str, *, xact: bool = False) -> bool:

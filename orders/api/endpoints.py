@@ -98,7 +98,7 @@ class Endpoint(MerchantView):
     )  # fmt: skip
     def delete(self, request: Request, endpoint_id: UUID) -> Response:
         """Forget it, and its log."""
-        self.endpoint(request, endpoint_id).delete()
+        webhooks.delete(endpoint=self.endpoint(request, endpoint_id))
         return Response(status=204)
 
 
@@ -176,11 +176,10 @@ class Replay(MerchantView):
         """Send it again, whatever became of it before; its id stays, so that a receiver knows it again."""
         fields.read(fields.Nothing, request.data)
         endpoint = self.endpoint(request, endpoint_id)
-        if endpoint.disabled_at is not None:
-            raise problems.Problem(problems.ENDPOINT_DISABLED, "The endpoint is disabled; enable it first.")
         if delivery_id >= 2**63:
             raise http.Http404
-        webhooks.replay(delivery=get_object_or_404(endpoint.deliveries, pk=delivery_id))
+        if not webhooks.replay(delivery=get_object_or_404(endpoint.deliveries, pk=delivery_id)):
+            raise problems.Problem(problems.ENDPOINT_DISABLED, "The endpoint is disabled; enable it first.")
         return Response(present.delivery(log(endpoint).get(pk=delivery_id)), status=202)
 
 

@@ -12,6 +12,7 @@ import time
 import uuid
 from typing import Any
 
+import psycopg
 import pytest
 import standardwebhooks
 from django.core import mail
@@ -21,6 +22,7 @@ from orders import models, posting, webhooks
 from orders.models import DeliveryState
 from sagas import transport
 from sagas.testing import post
+from tests.orders import live
 from tests.orders.conftest import Api, member, order
 from tests.orders.test_cancelling import _delivered
 from tests.sandbox import Sandbox
@@ -314,6 +316,39 @@ def test_senders_at_the_same_time_send_each_message_once(
     assert len(ids) == len(set(ids)) == 20
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_goes_wrong_with_one_merchant_s_messages_holds_up_nobody_else_s(
+    mia: Api, receiver: Receiver, office: post.Post, caplog: pytest.LogCaptureFixture
+) -> None:
+    eve = member("eve", models.Scope.MERCHANT)
+    with receiving() as hers:
+        broken = endpoint(eve, hers, "order.cancelled")
+        endpoint(mia, receiver, "order.cancelled")
+        # No bytes are written so: her messages cannot be signed.
+        models.WebhookEndpoint.objects.filter(pk=broken["id"]).update(secret="whsec_a")
+        _cancelled(eve)
+        _cancelled(mia)
+        webhooks.run()
+
+    assert receiver.types == ["order.cancelled"]
+    states = dict(models.WebhookDelivery.objects.values_list("endpoint__owner__username", "state"))
+    assert states == {"mia": "delivered", "eve": "pending"}
+    assert "could not be made" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_endpoint_may_be_deleted_while_it_is_told(mia: Api, receiver: Receiver, office: post.Post) -> None:
+    shop = endpoint(mia, receiver, "order.cancelled")
+    _cancelled(mia)
+    webhooks.compose()
+    (claimed,) = webhooks._claim()
+    mia.delete(f"/webhook-endpoints/{shop['id']}")
+
+    webhooks._record(claimed, posting.Reply(duration_ms=1, status=204))
+
+    assert not models.WebhookAttempt.objects.exists()
+
+
 # --- Disabling -----------------------------------------------------------------------------------
 
 
@@ -349,6 +384,51 @@ def test_an_endpoint_that_only_fails_is_disabled_and_its_owner_told(
     _cancelled(mia, "afterwards")
     webhooks.run()
     assert receiver.types[heard:] == ["order.cancelling", "order.cancelled"]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("what", ["compose", "replay"])
+def test_what_comes_while_it_is_being_disabled_is_not_told(
+    mia: Api, receiver: Receiver, office: post.Post, environment: dict[str, str], what: str
+) -> None:
+    shop = endpoint(mia, receiver, "order.cancelled")
+    _cancelled(mia)
+    if what == "replay":
+        webhooks.run()
+    with (
+        psycopg.connect(environment["DATABASE_URL"]) as other,
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+    ):
+        other.execute("UPDATE orders_webhookendpoint SET disabled_at = now() WHERE id = %s", [shop["id"]])
+        work = pool.submit(_then_close, lambda: _compose_or_replay(what))
+        live.until(_somebody_waits, "it waits for the endpoint")
+        other.commit()
+        work.result()
+
+    assert not models.WebhookDelivery.objects.filter(state=DeliveryState.PENDING).exists()
+
+
+def _compose_or_replay(what: str) -> None:
+    if what == "compose":
+        webhooks.compose()
+    else:
+        assert not webhooks.replay(delivery=models.WebhookDelivery.objects.get())
+
+
+def _then_close(work: collections.abc.Callable[[], None]) -> None:
+    try:
+        work()
+    finally:
+        connection.close()
+
+
+def _somebody_waits() -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid')"
+        )
+        row = cursor.fetchone()
+    return bool(row and row[0])
 
 
 @pytest.mark.django_db(transaction=True)
@@ -422,6 +502,14 @@ def test_a_secret_is_changed_without_a_gap(mia: Api, receiver: Receiver, office:
         "https://[2002:7f00:1::]/",
         "https://[fe80::1]/",
         "https://[fd00::1]/",
+        "https://[fec0::1]/",
+        "https://[::127.0.0.1]/",
+        "https://[::ffff:0:127.0.0.1]/",
+        "https://[64:ff9b:1::7f00:1]/",
+        "https://[3fff::1]/",
+        "https://a..example/",
+        "https://.example.com/",
+        "https://" + "a" * 64 + ".example/",
         "https://224.0.0.1/",
         "javascript:alert(1)",
         "nonsense",
@@ -436,7 +524,14 @@ def test_an_address_that_messages_must_not_go_to_is_refused(mia: Api, url: str) 
 
 
 @pytest.mark.parametrize(
-    "url", ["https://8.8.8.8/", "https://example.com:8443/hooks?a=b", "https://[2606:4700::1]/"]
+    "url",
+    [
+        "https://8.8.8.8/",
+        "https://example.com:8443/hooks?a=b",
+        "https://[2606:4700::1]/",
+        "https://[::ffff:8.8.8.8]/",
+        "https://[64:ff9b::808:808]/",
+    ],
 )
 @pytest.mark.django_db
 def test_a_public_one_is_taken(mia: Api, url: str) -> None:
@@ -485,6 +580,75 @@ def test_an_answer_that_never_ends_is_cut_off(settings: Any, monkeypatch: pytest
     assert not reply.ok
     assert "no answer within" in reply.error
     assert time.monotonic() - started < 5
+
+
+def test_a_name_with_a_hundred_silent_addresses_is_given_up_in_time(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    monkeypatch.setattr(posting, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(posting, "CONNECT_TIMEOUT_S", 0.2)
+    with socket.socket() as server, contextlib.ExitStack() as queue:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        place = server.getsockname()
+        # Nobody accepts: whoever comes once these stand in the queue hears nothing.
+        for _ in range(4):
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(place)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place)] * 100
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        started = time.monotonic()
+        reply = posting.post("http://slow.example/", body=b"{}", headers={})
+
+    assert "no answer within" in reply.error
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"garb\0age\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+        b"HTTP/9.9 200 OK\r\n\r\n",
+    ],
+)
+def test_an_answer_that_is_none_is_a_failure_in_words_that_can_be_kept(settings: Any, said: bytes) -> None:
+    with _saying(said, settings) as url:
+        reply = posting.post(url, body=b"{}", headers={})
+
+    assert reply.status is None
+    assert reply.error
+    assert reply.error.isprintable()
+
+
+@pytest.mark.parametrize("after", ["9" * 5000, "-1", "soon", "Wed, 21 Oct 2026 07:28:00 GMT", "٣"])
+def test_a_patience_that_makes_no_sense_is_not_asked_for(settings: Any, after: str) -> None:
+    said = f"HTTP/1.1 503 Busy\r\nRetry-After: {after}\r\nContent-Length: 0\r\n\r\n".encode()
+    with _saying(said, settings) as url:
+        reply = posting.post(url, body=b"{}", headers={})
+
+    assert reply.status == 503
+    assert reply.retry_after_s is None
+
+
+@contextlib.contextmanager
+def _saying(said: bytes, settings: Any) -> collections.abc.Iterator[str]:
+    """A server that answers with these bytes, once."""
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            link, _ = server.accept()
+            with link, contextlib.suppress(OSError):
+                link.recv(65536)
+                link.sendall(said)
+
+        threading.Thread(target=answer, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
 
 
 def test_nobody_at_the_address_is_an_answer_too(settings: Any) -> None:
