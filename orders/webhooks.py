@@ -26,7 +26,7 @@ from django.core import mail
 from django.db import connection, transaction
 from django.db.models import functions
 
-from orders import models, posting, wire
+from orders import models, posting, wire, wording
 from orders.models import DeliveryState
 from sagas import models as saga_models
 from sagas import states
@@ -62,6 +62,7 @@ ORDER_TYPES = {
     states.SagaState.COMPENSATED: "order.cancelled",
     states.SagaState.NEEDS_ATTENTION: "order.needs_attention",
 }
+TURNED = {states.SagaState.COMPENSATING, states.SagaState.COMPENSATED}
 STEP_TYPES = {state: f"saga.step.{state.value}" for state in states.StepState}
 DISABLED = "endpoint.disabled"
 TEST = "endpoint.test"
@@ -230,7 +231,7 @@ def _type_of(event: saga_models.Event) -> str:
 
 
 def _data_of(event: saga_models.Event, order: models.Order) -> dict[str, Any]:
-    """What a message says: taken from the event alone, so that it tells what was so then."""
+    """What a message says: taken from what does not change any more, so that it tells what was so then."""
     data: dict[str, Any] = {
         "order": {
             "id": str(order.pk),
@@ -242,8 +243,13 @@ def _data_of(event: saga_models.Event, order: models.Order) -> dict[str, Any]:
     if event.subject:
         names = {"name": event.subject, "from": event.from_state or None, "status": event.to_state}
         data["step"] = names | {"attempt": event.attempt}
+        if error := wording.of_event(event):
+            data["step"]["error"] = error
     else:
         data["order"]["status"] = models.STATUS_OF[states.SagaState(event.to_state)]
+        if event.to_state in TURNED:
+            # The first failure stays what it is, so it is what it was then (A2).
+            data["order"]["failure"] = wording.failure(event.saga.failure)
     return data
 
 

@@ -3,7 +3,7 @@
 import datetime
 from typing import Any
 
-from orders import models
+from orders import models, wording
 from orders.wire import instant
 from sagas import models as saga_models
 from sagas import states
@@ -63,6 +63,7 @@ def order(row: models.Order) -> dict[str, Any]:
         "invoice": invoice(row, steps["issue-invoice"]),
         "shipment": shipment(steps["deliver-order"]),
         "saga": saga(row.saga, list(steps.values())),
+        "failure": wording.failure(row.saga.failure),
         "reference": row.reference,
         "next": upcoming(row, steps),
         "created_at": instant(row.created_at),
@@ -159,9 +160,7 @@ def saga(row: saga_models.SagaInstance, steps: list[Step]) -> dict[str, Any]:
 
 def error(step: Step) -> dict[str, str] | None:
     """What went wrong with a step last, in plain language."""
-    if not step.error:
-        return None
-    return {"kind": step.error["kind"], "message": step.error["message"]}
+    return wording.error(step.error, step.name, step.state) if step.error else None
 
 
 def money(amount: int, currency: str) -> dict[str, Any]:
@@ -183,7 +182,6 @@ def upcoming(row: models.Order, steps: dict[str, Step]) -> dict[str, Any]:
 def _upcoming(row: models.Order, steps: list[Step]) -> tuple[str, datetime.datetime | None]:
     instance = row.saga
     step = steps[min(instance.position, len(steps) - 1)]
-    doing, undoing = WORDS[step.name]
     match row.status:
         case models.Status.FULFILLED:
             return "Nothing: the order is paid, invoiced and delivered.", None
@@ -192,22 +190,19 @@ def _upcoming(row: models.Order, steps: list[Step]) -> tuple[str, datetime.datet
         case models.Status.ATTENTION:
             return "The shop sees to it; nothing is lost.", None
         case models.Status.CANCELLING:
-            return f"We {undoing}.", None if step.state == StepState.UNDOING else instance.wake_at
+            return (
+                f"We {wording.UNDOING[step.name]}.",
+                None if step.state == StepState.UNDOING else instance.wake_at,
+            )
     if instance.cancel_requested_at:
         return "The order is cancelled as soon as the step at hand has ended.", None
     if step.state == StepState.WAITING:
         return WAITING[step.name], step.wait_until
     if step.error and step.state == StepState.PENDING:
-        return f"We try again to {doing}.", instance.wake_at
-    return f"We {doing}.", None
+        return f"We try again to {wording.DOING[step.name]}.", instance.wake_at
+    return f"We {wording.DOING[step.name]}.", None
 
 
-WORDS = {
-    "take-payment": ("take the payment", "return the payment"),
-    "reserve-stock": ("reserve the goods", "release the goods"),
-    "issue-invoice": ("issue the invoice", "cancel the invoice"),
-    "deliver-order": ("hand the goods to the carrier", "call the goods back"),
-}
 WAITING = {
     "take-payment": "You pay the PIX; without payment by then the order is cancelled.",
     "deliver-order": "The carrier delivers; a parcel that has not arrived by then is called back.",

@@ -74,6 +74,7 @@ ORDER: dict[str, Any] = {
             _step("deliver-order", "pending"),
         ],
     },
+    "failure": None,
     "reference": "cart-7",
     "next": {"message": "You pay the PIX; without payment by then the order is cancelled.", "at": AT},
     "created_at": AT,
@@ -93,6 +94,11 @@ ANSWERS: dict[str, Any] = {
     "CancelledOrder": ORDER
     | {
         "status": "cancelling",
+        "failure": {
+            "step": "take-payment",
+            "kind": "cancelled",
+            "message": "The order was cancelled on request.",
+        },
         "next": {"message": "We return the payment.", "at": None},
         "undoing": ["take-payment"],
     },

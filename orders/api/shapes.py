@@ -83,12 +83,21 @@ class OrderShipment(Shape):
     status = serializers.ChoiceField(sorted(set(present.SHIPMENT_STATUS.values())))
 
 
+KINDS = ["refused", "transient", "unknown", "bug", "timeout", "cancelled", "operator"]
+
+
 class StepError(Shape):
     """What went wrong with a step last, in plain language."""
 
-    kind = serializers.CharField(
-        help_text="refused, transient, unknown, bug, timeout, cancelled or operator."
-    )
+    kind = serializers.ChoiceField(KINDS)
+    message = serializers.CharField()
+
+
+class OrderFailure(Shape):
+    """Why an order was turned back."""
+
+    step = serializers.CharField(allow_null=True, help_text="The step at which it was.")
+    kind = serializers.ChoiceField(KINDS)
     message = serializers.CharField()
 
 
@@ -131,6 +140,7 @@ class Order(Shape):
     invoice = OrderInvoice()
     shipment = OrderShipment()
     saga = OrderSaga()
+    failure = OrderFailure(allow_null=True, help_text="null unless it was turned back.")
     reference = serializers.CharField(allow_blank=True)
     next = Next()
     created_at = serializers.DateTimeField()
@@ -366,6 +376,7 @@ class ToldOrder(Shape):
     reference = serializers.CharField(allow_blank=True)
     total = Money()
     status = serializers.ChoiceField(models.Status.values, required=False)
+    failure = OrderFailure(required=False, allow_null=True)
 
 
 class ToldStep(Shape):
@@ -374,6 +385,7 @@ class ToldStep(Shape):
     name = serializers.CharField()
     status = serializers.ChoiceField(states.StepState.values)
     attempt = serializers.IntegerField(allow_null=True)
+    error = StepError(required=False)
     more: ClassVar = {"from": serializers.CharField(allow_null=True)}
 
 

@@ -14,7 +14,7 @@ from django.core.handlers import asgi
 from django.db import connection
 from rest_framework.request import Request
 
-from orders import following, models, wire
+from orders import following, models, wire, wording
 from orders.api import problems, rendering
 from sagas import models as saga_models
 from sagas import states
@@ -146,8 +146,8 @@ def transition(event: saga_models.Event) -> dict[str, Any]:
         }
     else:
         told |= {"status": models.STATUS_OF[states.SagaState(event.to_state)]}
-    if {"kind", "message"} <= event.data.keys():
-        told["error"] = {"kind": event.data["kind"], "message": event.data["message"]}
+    if error := wording.of_event(event):
+        told["error"] = error
     return told
 
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import F
 from django.utils import timezone
 
-from orders import audit, latecomers
+from orders import audit, latecomers, saga, wording
 from payments import models as payments
 from sagas import engine, models, transport
 from sagas.testing import clocks, post
@@ -88,10 +88,80 @@ def test_a_refusal_is_told_in_plain_words_and_everything_is_undone(
     assert told["payment"]["status"] == "refunded"
     assert told["invoice"]["status"] == "rejected"
     assert told["shipment"]["status"] == "pending"
-    error = told["saga"]["steps"][2]["error"]
-    assert error["kind"] == "refused"
-    assert error["message"]
+    error = {"kind": "refused", "message": "The fiscal authority rejected the invoice."}
+    assert told["saga"]["steps"][2]["error"] == error
+    assert told["failure"] == {"step": "issue-invoice", **error}
     assert "00000000191" not in str(told)
+
+
+def test_what_is_not_turned_back_has_no_failure(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+    office.deliver_all()
+
+    assert ana.get(path).json()["failure"] is None
+
+
+def test_what_an_operator_noted_is_not_the_customer_s_to_read(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    shown = ana.order().json()
+    office.deliver_all()
+    engine.compensate(shown["saga"]["id"], actor="olga", reason="looks like fraud")
+    office.deliver_all()
+
+    told = ana.get(f"/orders/{shown['id']}")
+    assert told.json()["failure"]["kind"] == "operator"
+    assert told.json()["failure"]["message"] == "The shop turned the order back."
+    stream = b"".join(ana.get(f"/orders/{shown['id']}/events").streaming_content)
+    assert b'"kind":"operator"' in stream
+    assert b"fraud" not in told.content + stream
+    assert b"olga" not in told.content + stream
+
+
+def test_what_a_bug_says_is_not_told(ana: Api, sandbox: Sandbox, office: post.Post, settings: Any) -> None:
+    settings.PAYMENTS_GATEWAY = "payments.gateway.Misspelt"
+    path = f"/orders/{ana.order().json()['id']}"
+    office.deliver_all()
+
+    told = ana.get(path)
+    assert told.json()["failure"]["kind"] == "bug"
+    assert told.json()["failure"]["message"] == "Something went wrong on our side."
+    assert b"Misspelt" not in told.content
+
+
+def _failure(**kept: Any) -> dict[str, Any]:
+    return {"step": "take-payment", "kind": "refused", "message": "PUT charges: 402", "clock": None} | kept
+
+
+@pytest.mark.parametrize(
+    ("kept", "state", "sentence"),
+    [
+        ({}, "failed", "The payment was declined."),
+        ({}, "undo_failed", "We could not return the payment."),
+        ({"clock": "wait"}, "failed", "Nobody paid in time."),
+        ({"step": "reserve-stock"}, "failed", "There are not enough of the goods in stock."),
+        (
+            {"step": "deliver-order", "kind": "timeout", "clock": "wait"},
+            "",
+            "The parcel did not arrive in time.",
+        ),
+        ({"step": "deliver-order", "kind": "timeout", "clock": "deadline"}, "", "The order's time ran out."),
+        ({"kind": "transient"}, "pending", "The bank could not be reached."),
+        ({"kind": "unknown", "clock": "attempt"}, "unknown", "The bank did not answer in time."),
+        ({"step": None, "kind": "timeout", "clock": "deadline"}, "", "The order's time ran out."),
+        ({"kind": "cancelled"}, "", "The order was cancelled on request."),
+    ],
+)
+def test_a_failure_is_a_sentence(kept: dict[str, Any], state: str, sentence: str) -> None:
+    failure = _failure(**kept)
+
+    assert wording.error(failure, failure["step"], state)["message"] == sentence
+
+
+def test_there_are_words_for_every_step() -> None:
+    steps = {step.name for step in saga.ORDER_FULFILMENT.steps}
+    assert set(wording.DOING) == steps
+    assert set(wording.WAITED) == {step.name for step in saga.ORDER_FULFILMENT.steps if step.wait}
 
 
 def test_a_declined_card_is_told_as_declined(ana: Api, sandbox: Sandbox, office: post.Post) -> None:

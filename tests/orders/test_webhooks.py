@@ -145,6 +145,10 @@ def test_each_step_is_told_in_order_to_who_wants_it(
     sequence = [message["sequence"] for message in receiver.told]
     assert sequence == sorted(set(sequence))
 
+    why = {"kind": "refused", "message": "The payment was declined."}
+    assert receiver.told[1]["data"]["step"]["error"] == why
+    assert receiver.told[-1]["data"]["order"]["failure"] == {"step": "take-payment", **why}
+
 
 @pytest.mark.django_db(transaction=True)
 def test_an_order_that_needs_attention_is_told(
