@@ -12,14 +12,22 @@ from prometheus_client import core, registry
 from rest_framework import views
 from rest_framework.request import Request
 
-from orders.api import auth
+from orders.api import auth, rendering
 from sagas import health, states
+
+
+class Text(rendering.JSON):
+    """So that `Accept: text/plain` finds something; its errors are JSON all the same."""
+
+    media_type = "text/plain"
+    format = "text"
 
 
 class Metrics(views.APIView):
     """What the engine's health says, in the format of Prometheus."""
 
     scopes = auth.STAFF
+    renderer_classes = (Text,)
     schema = None
 
     def get(self, request: Request) -> http.HttpResponse:

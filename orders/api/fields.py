@@ -29,9 +29,9 @@ class Strict(serializers.Serializer[Any]):
             raise serializers.ValidationError(
                 {"non_field_errors": [self.error_messages["invalid"]]}, code="invalid"
             )
-        allowed = ", ".join(self.fields)
+        allowed = ", ".join(self.fields) or "nothing"
         unknown = {
-            name: [serializers.ErrorDetail(f"There is no such member; there are: {allowed}.", "unknown")]
+            name: [serializers.ErrorDetail(f"This is not known here. Known: {allowed}.", "unknown")]
             for name in data
             if name not in self.fields
         }

@@ -1,18 +1,32 @@
 """The API's own pages: its description, for machines and for people, and what each problem means."""
 
 import functools
+from collections.abc import Callable
 
 import yaml
 from django import http
 from django.shortcuts import render
 from django.utils import cache
-from django.views.decorators import http as methods
+from django.views.decorators import csrf
 
 from orders import wire
 from orders.api import etags, problems
 
 
-@methods.require_safe
+def only_read(view: Callable[..., http.HttpResponse]) -> Callable[..., http.HttpResponse]:
+    """A page to be looked at; any other method is a problem, and none of a missing cookie."""
+
+    @csrf.csrf_exempt
+    @functools.wraps(view)
+    def checked(request: http.HttpRequest, **words: str) -> http.HttpResponse:
+        if request.method in ("GET", "HEAD"):
+            return view(request, **words)
+        return problems.page(request, problems.method_not_allowed({"Allow": "GET, HEAD"}))
+
+    return checked
+
+
+@only_read
 def schema(request: http.HttpRequest) -> http.HttpResponse:
     """The description as JSON, or as YAML for who asks for that."""
     in_yaml = request.GET.get("format") == "yaml" or "yaml" in request.headers.get("Accept", "")
@@ -31,19 +45,19 @@ def _described(in_yaml: bool) -> tuple[bytes, str]:
     return wire.dumps(description.document()), "application/json"
 
 
-@methods.require_safe
+@only_read
 def docs(request: http.HttpRequest) -> http.HttpResponse:
     """The description for people: Swagger UI, with nothing inline and nothing from elsewhere."""
     return render(request, "orders/docs.html")
 
 
-@methods.require_safe
+@only_read
 def kinds(request: http.HttpRequest) -> http.HttpResponse:
     """Every kind of problem."""
     return render(request, "orders/problems.html", {"kinds": problems.KINDS.values()})
 
 
-@methods.require_safe
+@only_read
 def kind(request: http.HttpRequest, slug: str) -> http.HttpResponse:
     """One kind of problem: where its `type` leads."""
     if slug not in problems.KINDS:

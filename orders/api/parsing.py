@@ -18,6 +18,9 @@ class Readable(Protocol):
         """At most so many bytes."""
 
 
+DEEPEST = 32
+"""An order is four deep. What is read can also be written again, which takes more of the stack."""
+
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 DRAIN = 16 * 1024 * 1024
 """How much of a body that is refused is still read, so that the sender lives to read the answer."""
@@ -56,14 +59,28 @@ def loads(body: bytes) -> Any:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse, object_pairs_hook=_object)
         if LONE_SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False).encode()
+        if _is_deeper(value, DEEPEST):
+            raise RecursionError
     except UnicodeError:
         raise exceptions.ParseError("The body is not UTF-8 throughout.") from None
     except RecursionError:
-        raise exceptions.ParseError("The body is nested too deeply.") from None
+        raise exceptions.ParseError(f"The body is nested more than {DEEPEST} deep.") from None
     except ValueError as error:
         # A JSONDecodeError says where; the others (a doubled name, NaN, a huge number) say what.
         raise exceptions.ParseError(f"The body is not JSON: {_first_line(error)}.") from None
     return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+    return any(isinstance(one, dict | list) for one in level)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

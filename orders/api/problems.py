@@ -254,7 +254,11 @@ def of(error: Exception) -> Problem | None:
         case http.Http404() | exceptions.NotFound():
             return Problem(NOT_FOUND, "There is nothing at this address that you may see.")
         case exceptions.NotAuthenticated():
-            return Problem(NOT_AUTHENTICATED, "No token was shown.", headers=ASK_FOR_TOKEN)
+            return Problem(
+                NOT_AUTHENTICATED,
+                "No token was shown: send the header `Authorization: Token ...`.",
+                headers=ASK_FOR_TOKEN,
+            )
         case exceptions.AuthenticationFailed():
             return Problem(NOT_AUTHENTICATED, str(error.detail), headers=ASK_FOR_TOKEN)
         case exceptions.PermissionDenied():
@@ -262,7 +266,7 @@ def of(error: Exception) -> Problem | None:
         case django_exceptions.PermissionDenied():
             return Problem(NOT_PERMITTED, "You may not do that.")
         case exceptions.MethodNotAllowed():
-            return Problem(METHOD_NOT_ALLOWED, "The method is not one that this address takes.")
+            return method_not_allowed()
         case exceptions.NotAcceptable():
             return Problem(NOT_ACCEPTABLE, "The answer cannot be had in a form that you accept.")
         case exceptions.UnsupportedMediaType():
@@ -283,6 +287,13 @@ def of(error: Exception) -> Problem | None:
             logger.warning("The database could not be used: %s", type(error).__name__, exc_info=error)
             return Problem(UNAVAILABLE, "The database cannot be reached.", headers={"Retry-After": "2"})
     return None
+
+
+def method_not_allowed(headers: Mapping[str, str] | None = None) -> Problem:
+    """405; Django REST framework adds the `Allow` header by itself."""
+    return Problem(
+        METHOD_NOT_ALLOWED, "The method is not one that this address takes; see `Allow`.", headers=headers
+    )
 
 
 def page(request: http.HttpRequest, problem: Problem) -> http.HttpResponse:

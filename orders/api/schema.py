@@ -154,9 +154,9 @@ IF_NONE_MATCH = utils.OpenApiParameter(
 )
 LAST_EVENT_ID = utils.OpenApiParameter(
     "Last-Event-ID",
-    {"type": "string", "pattern": "^[0-9]{1,18}$"},
+    {"type": "string", "pattern": "^[0-9]{0,18}$"},
     utils.OpenApiParameter.HEADER,
-    description="The `id` of the last event that was received: the stream goes on after it.",
+    description="The `id` of the last event that was received: the stream goes on after it; empty for all.",
 )
 SIGNATURE = [
     utils.OpenApiParameter(

@@ -123,6 +123,8 @@ def test_all_faults_are_named_at_once(ana: Api) -> None:
         b'"\xff"',
         b"\xef\xbb\xbf{}",
         b"[" * 100_000,
+        b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"a": ' * 33 + b"1" + b"}" * 33,
         b'{"a": ' + b"9" * 5000 + b"}",
         "{}".encode("utf-16"),
     ],
@@ -223,6 +225,16 @@ def test_the_parser_reads_what_json_writes(value: Any) -> None:
             parsing.loads(text)
     else:
         assert parsing.loads(text) == value
+
+
+@pytest.mark.parametrize(("deep", "read"), [(parsing.DEEPEST, True), (parsing.DEEPEST + 1, False)])
+def test_the_parser_reads_no_deeper_than_it_says(deep: int, read: bool) -> None:
+    body = b"[" * deep + b"]" * deep
+    if read:
+        assert parsing.loads(body) is not None
+    else:
+        with pytest.raises(Exception, match="more than 32 deep"):
+            parsing.loads(body)
 
 
 @given(st.binary(max_size=60))

@@ -58,6 +58,16 @@ def test_a_method_that_is_not_taken_comes_with_those_that_are(ana: Api) -> None:
     assert {"GET", "POST"} <= set(answer["Allow"].split(", "))
 
 
+@pytest.mark.parametrize("path", ["schema", "docs", "problems", "problems/not-found"])
+@pytest.mark.parametrize("method", ["post", "put", "patch", "delete", "options"])
+def test_a_page_is_only_looked_at(path: str, method: str) -> None:
+    answer = getattr(Client(enforce_csrf_checks=True), method)(f"/api/{path}")
+
+    _is_problem(answer, 405, "method-not-allowed")
+    assert answer["Allow"] == "GET, HEAD"
+    assert Client().head(f"/api/{path}").status_code == 200
+
+
 def test_an_answer_in_another_form_is_not_to_be_had(ana: Api) -> None:
     _is_problem(ana.get("/orders", Accept="application/xml"), 406, "not-acceptable")
 

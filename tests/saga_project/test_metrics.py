@@ -25,6 +25,11 @@ def test_metrics_are_for_staff_and_read_from_the_rows(client: Client) -> None:
     }
     assert families["sagas_overdue"].samples[0].value == 0
 
+    # Whatever form it is asked for in.
+    for accepted in ("text/plain", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5", "*/*"):
+        headers = {"Authorization": f"Token {staff}", "Accept": accepted}
+        assert client.get("/metrics", headers=headers).status_code == 200
+
     # Nobody else reads it.
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": f"Token {customer}"}).status_code == 403
