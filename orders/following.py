@@ -34,11 +34,16 @@ class Full(Exception):
     """This process follows as many sagas at once as it can."""
 
 
+class Greedy(Full):
+    """One caller follows as many at once as leaves room for others."""
+
+
 class Watch:
     """One who follows one saga."""
 
-    def __init__(self, saga_id: uuid.UUID) -> None:
+    def __init__(self, saga_id: uuid.UUID, caller_id: int) -> None:
         self.saga_id = saga_id
+        self.caller_id = caller_id
         self._news = threading.Event()
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -67,8 +72,8 @@ class Hub:
         self._listening = threading.Event()
 
     @contextlib.contextmanager
-    def watch(self, saga_id: uuid.UUID) -> Iterator[Watch]:
-        """Follow a saga for as long as the block lasts.
+    def watch(self, saga_id: uuid.UUID, *, caller_id: int) -> Iterator[Watch]:
+        """Follow a saga, for that user, for as long as the block lasts.
 
         1. The listener is there, and the row that asks for notifications is committed, before the block
            reads anything: whatever is written after that read is notified.
@@ -77,11 +82,15 @@ class Hub:
 
         Raises:
             Full: too many follow already.
+            Greedy: too many of them are the caller's.
         """
-        watch = Watch(saga_id)
+        watch = Watch(saga_id, caller_id)
         with self._lock:
-            if sum(map(len, self._watches.values())) >= settings.FOLLOWERS_PER_PROCESS:
+            here = self._all()
+            if len(here) >= settings.FOLLOWERS_PER_PROCESS:
                 raise Full
+            if [one.caller_id for one in here].count(caller_id) >= settings.FOLLOWERS_PER_CALLER:
+                raise Greedy
             self._watches.setdefault(saga_id, set()).add(watch)
             self._start()
         try:
@@ -153,9 +162,12 @@ class Hub:
 
     def _tell_all(self) -> None:
         with self._lock:
-            watches = [watch for group in self._watches.values() for watch in group]
+            watches = self._all()
         for watch in watches:
             watch.tell()
+
+    def _all(self) -> list[Watch]:
+        return [watch for group in self._watches.values() for watch in group]
 
 
 hub = Hub()

@@ -5,7 +5,7 @@ import hashlib
 import secrets
 
 from django.contrib.auth import models as auth
-from django.db.models import Q, functions
+from django.db.models import Q, QuerySet, functions
 from django.utils import timezone
 
 from orders import models
@@ -43,12 +43,12 @@ def fill(token: models.Token) -> str:
 
 def find(secret: str) -> models.Token | None:
     """The live token with this secret, of a user who may still log in."""
-    return (
-        models.Token.objects.select_related("user")
-        .filter(digest=digest(secret), revoked_at=None, user__is_active=True)
-        .filter(Q(expires_at=None) | Q(expires_at__gt=functions.Now()))
-        .first()
-    )
+    return _live().select_related("user").filter(digest=digest(secret)).first()
+
+
+def is_live(token: models.Token) -> bool:
+    """Whether it still opens anything: what goes on for long asks now and then."""
+    return _live().filter(pk=token.pk).exists()
 
 
 def note_use(token: models.Token) -> None:
@@ -65,3 +65,8 @@ def revoke(*, token: models.Token) -> None:
 def digest(secret: str) -> str:
     """What is kept of a secret. It holds 256 random bits, so it needs neither salt nor slowness."""
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _live() -> QuerySet[models.Token]:
+    unexpired = Q(expires_at=None) | Q(expires_at__gt=functions.Now())
+    return models.Token.objects.filter(unexpired, revoked_at=None, user__is_active=True)

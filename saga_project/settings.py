@@ -168,6 +168,9 @@ IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")
 FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 16)
 """Streams and long polls that one web process serves at once. Each takes a thread of its server."""
 
+FOLLOWERS_PER_CALLER = env.integer("FOLLOWERS_PER_CALLER", 8)
+"""How many of them may be one user's: half, so that one who follows everything leaves room for others."""
+
 FOLLOWERS_HEARTBEAT = env.duration("FOLLOWERS_HEARTBEAT", "15s")
 """How often a stream on which nothing happens says so, and looks whether it missed something."""
 

@@ -305,6 +305,8 @@ def _headers(answer: dict[str, Any], path: str, method: str, status: int) -> Non
         names["Location"] = "Location"
     if method == "get" and path in ETAGGED and status in (200, 304):
         names["ETag"] = "ETag"
+    if method == "get" and path == "/api/v1/orders/{order_id}" and status in (200, 304):
+        names["Retry-After"] = "RetryAfter"
     answer["headers"] = {name: {"$ref": f"#/components/headers/{ref}"} for name, ref in names.items()}
 
 

@@ -14,8 +14,8 @@ from django.core.handlers import asgi
 from django.db import connection
 from rest_framework.request import Request
 
-from orders import following, models, wire, wording
-from orders.api import problems, rendering
+from orders import following, models, tokens, wire, wording
+from orders.api import auth, problems, rendering
 from sagas import models as saga_models
 from sagas import states
 
@@ -62,13 +62,20 @@ def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
         return http.HttpResponse(content_type="text/event-stream")
     with contextlib.ExitStack() as stack:
         try:
-            watch = stack.enter_context(following.hub.watch(order.saga_id))
+            watch = stack.enter_context(following.hub.watch(order.saga_id, caller_id=auth.caller(request).pk))
+        except following.Greedy:
+            raise problems.Problem(
+                problems.THROTTLED,
+                "You follow as many orders at once as you may: end a stream first, or be told by webhooks.",
+                headers={"Retry-After": "2"},
+            ) from None
         except following.Full:
             raise problems.Problem(
                 problems.UNAVAILABLE, "Too many streams are open here.", headers={"Retry-After": "2"}
             ) from None
         held = stack.pop_all()
-    stream = Stream(_chunks(order.saga_id, watch, after), held)
+    token: Any = request.auth  # Ours, which the framework's stubs do not know.
+    stream = Stream(_chunks(watch, after, token=token), held)
     by_asgi = isinstance(request._request, asgi.ASGIRequest)
     response = http.StreamingHttpResponse(
         _unhurried(stream, watch) if by_asgi else stream, content_type="text/event-stream"
@@ -93,24 +100,29 @@ async def _unhurried(stream: Stream, watch: following.Watch) -> AsyncIterator[by
         thread.shutdown(wait=False)
 
 
-def wait_for_end(saga_id: uuid.UUID, seconds: int) -> None:
-    """Return when the saga has ended, or the time is up, or nobody else may wait here."""
+def wait_for_end(saga_id: uuid.UUID, seconds: int, *, caller_id: int) -> bool:
+    """Return when the saga has ended or the time is up; at once, with False, if nobody else may wait here."""
     until = time.monotonic() + min(seconds, settings.FOLLOWERS_STAY.total_seconds())
     live = saga_models.SagaInstance.objects.filter(pk=saga_id, finished_at=None)
-    with contextlib.suppress(following.Full), following.hub.watch(saga_id) as watch:
-        while live.exists() and (left := until - time.monotonic()) > 0:
-            watch.wait(left)
+    try:
+        with following.hub.watch(saga_id, caller_id=caller_id) as watch:
+            while live.exists() and (left := until - time.monotonic()) > 0:
+                watch.wait(left)
+    except following.Full:
+        return False
+    return True
 
 
-def _chunks(saga_id: uuid.UUID, watch: following.Watch, after: int) -> Generator[bytes, None, None]:
-    """What is there, then what comes.
+def _chunks(watch: following.Watch, after: int, *, token: models.Token) -> Generator[bytes, None, None]:
+    """What is there, then what comes, for as long as the token opens it.
 
     Every event of a saga is written under the lock of its row, so they commit in the order of their ids,
     and "all that are higher than the last one sent" misses none and repeats none (D7).
     """
+    saga_id = watch.saga_id
     yield f"retry: {RETRY_MS}\n\n".encode()
     until = time.monotonic() + settings.FOLLOWERS_STAY.total_seconds()
-    while time.monotonic() < until:
+    while time.monotonic() < until and tokens.is_live(token):
         while events := _read(saga_id, after):
             for event in events:
                 after = event.pk

@@ -105,18 +105,25 @@ class Order(views.APIView):
 
     @schema.operation(
         id="getOrder", tag="orders", summary="Read an order",
-        description="With `wait`, as soon as the order has ended, or when the time is up.",
+        description=(
+            "With `wait`, as soon as the order has ended, or when the time is up; where too many wait"
+            " already, at once, and `Retry-After` says when to ask again."
+        ),
         query=serializers.Wait, headers=[schema.IF_NONE_MATCH],
         answers={200: shapes.Order, 304: None}, problems_=[problems.NOT_FOUND],
     )  # fmt: skip
     def get(self, request: Request, order_id: UUID) -> http.HttpResponse:
         """It, as it stands, or as it will stand when it has ended, if that is not too long."""
-        wanted = fields.read_query(serializers.Wait, request)
-        if wanted.get("wait"):
-            row = get_object_or_404(visible(request), pk=order_id)
-            streams.wait_for_end(row.saga_id, wanted["wait"])
+        seconds = fields.read_query(serializers.Wait, request).get("wait", 0)
         row = get_object_or_404(visible(request), pk=order_id)
-        return etags.answer(request, present.order(row))
+        waited = True
+        if seconds and row.status not in models.FINAL:
+            waited = streams.wait_for_end(row.saga_id, seconds, caller_id=auth.caller(request).pk)
+            row = get_object_or_404(visible(request), pk=order_id)
+        answer = etags.answer(request, present.order(row))
+        if not waited:
+            answer["Retry-After"] = "1"
+        return answer
 
 
 class OrderEvents(views.APIView):

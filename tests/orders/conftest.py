@@ -91,8 +91,8 @@ def _shared_web(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
     with django_db_blocker.unblock():
         environment = live.test_database()
     # A client that left is noticed at the next heartbeat, so there is room for those of earlier tests.
-    slow = {"FOLLOWERS_HEARTBEAT": f"{live.PATIENCE_S}s", "FOLLOWERS_PER_PROCESS": "60"}
-    with live.web(environment | slow) as running:
+    room = {"FOLLOWERS_PER_PROCESS": "60", "FOLLOWERS_PER_CALLER": "60"}
+    with live.web(environment | room | {"FOLLOWERS_HEARTBEAT": f"{live.PATIENCE_S}s"}) as running:
         yield running
 
 

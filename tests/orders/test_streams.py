@@ -11,7 +11,7 @@ import httpx
 import pytest
 from django.db import connection
 
-from orders import models
+from orders import models, tokens
 from sagas import transport
 from sagas.testing import post
 from tests.orders import live
@@ -185,6 +185,39 @@ def test_streams_are_bounded(environment: dict[str, str], ana: Api) -> None:
         assert json.loads(refused[0].read())["type"] == "/api/problems/unavailable"
 
 
+def test_one_who_follows_everything_leaves_room_for_others(
+    environment: dict[str, str], ana: Api, bob: Api
+) -> None:
+    hers, his = ana.order().json(), bob.order().json()
+    with (
+        live.web(environment | {"FOLLOWERS_HEARTBEAT": "60s", "FOLLOWERS_PER_CALLER": "1"}) as web,
+        web.client(ana) as greedy,
+        web.client(bob) as other,
+        contextlib.ExitStack() as stack,
+    ):
+        path = f"/orders/{hers['id']}"
+        answers = [stack.enter_context(greedy.stream("GET", f"{path}/events")) for _ in range(20)]
+        refused = [answer for answer in answers if answer.status_code != 200]
+        assert 1 <= 20 - len(refused) <= 2, "two processes serve"
+        assert {answer.status_code for answer in refused} == {429}
+        assert refused[0].headers["Retry-After"] == "2"
+        assert json.loads(refused[0].read())["type"] == "/api/problems/throttled"
+
+        with stream(other, his) as told:
+            assert _line(next(told)) == "pending"
+
+
+def test_a_stream_ends_with_its_token(environment: dict[str, str], ana: Api) -> None:
+    shown = ana.order().json()
+    with live.web(environment | BRISK) as web, web.client(ana) as client:
+        with stream(client, shown) as told:
+            next(told)
+            tokens.revoke(token=models.Token.objects.get())
+
+            assert list(told) == []
+        assert client.get(f"/orders/{shown['id']}").status_code == 401
+
+
 def test_no_stream_costs_a_notification_when_nobody_follows(ana: Api, office: post.Post) -> None:
     import psycopg
 
@@ -242,6 +275,20 @@ def test_waiting_has_an_end_of_its_own(web: live.Web, ana: Api) -> None:
 
     assert answer.json()["status"] == "pending"
     assert 0.9 < time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("bound", ["FOLLOWERS_PER_PROCESS", "FOLLOWERS_PER_CALLER"])
+def test_where_too_many_wait_the_answer_comes_at_once_and_says_when_to_ask_again(
+    ana: Api, settings: Any, bound: str
+) -> None:
+    path = f"/orders/{ana.order().json()['id']}"
+    setattr(settings, bound, 0)
+
+    answer = ana.get(f"{path}?wait=30")
+
+    assert answer.json()["status"] == "pending"
+    assert answer["Retry-After"] == "1"
+    assert "Retry-After" not in ana.get(path)
 
 
 @pytest.mark.parametrize("wait", ["31", "-1", "soon", ""])
