@@ -149,6 +149,7 @@ SPECTACULAR_SETTINGS = {
     # The documentation page is served by ourselves, scripts, styles and all.
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "/static/orders/icon.svg",
+    "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "COMPONENT_SPLIT_PATCH": False,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "POSTPROCESSING_HOOKS": ["orders.api.schema.finish"],

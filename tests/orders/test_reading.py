@@ -110,6 +110,12 @@ def test_orders_are_found_by_status_reference_number_and_day(ana: Api) -> None:
     assert ids(ana.get("/orders?created_from=1905-01-01&status=cancelled")) == [cancelled["id"]]
 
 
+def test_an_order_s_id_may_be_written_in_capitals(ana: Api) -> None:
+    placed = place(ana, 1)[0]
+
+    assert ana.get(f"/orders/{placed['id'].upper()}").json()["id"] == placed["id"]
+
+
 # --- ETags ---------------------------------------------------------------------------------------
 
 
