@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django import http
-from django.db.models import F, Q, QuerySet, functions
+from django.db.models import F, QuerySet, functions
 from django.shortcuts import get_object_or_404
 from rest_framework import exceptions, permissions, views
 from rest_framework.request import Request
@@ -177,8 +177,10 @@ def chosen(wanted: dict[str, Any]) -> QuerySet[saga_models.SagaInstance]:
     if "error" in wanted:
         rows = rows.filter(failure__error=wanted["error"])
     if "key" in wanted:
-        numbered = models.Order.objects.filter(number=wanted["key"].upper())
-        rows = rows.filter(Q(key=wanted["key"]) | Q(pk__in=numbered.values("saga_id")))
+        # A union, for each of the two has an index, and "one or the other" has none.
+        keyed = saga_models.SagaInstance.objects.filter(key=wanted["key"]).values("pk")
+        numbered = models.Order.objects.filter(number=wanted["key"].upper()).values("saga_id")
+        rows = rows.filter(pk__in=keyed.union(numbered))
     if "older_than" in wanted:
         rows = rows.filter(created_at__lt=functions.Now() - wanted["older_than"])
     if "younger_than" in wanted:

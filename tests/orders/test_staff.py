@@ -9,6 +9,7 @@ from django.contrib.auth import models as auth
 from django.db import connection
 
 from orders import models
+from orders.api import staff
 from sagas import models as saga_models
 from sagas import transport
 from sagas.testing import clocks, post
@@ -124,6 +125,18 @@ def test_a_senseless_query_is_refused(olga: Api, query: str) -> None:
 
 
 # --- Acting --------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_a_saga_is_found_by_its_key_without_reading_the_others(ana: Api) -> None:
+    rows = staff.chosen({"key": "ORD-7K3QX9ZD"}).order_by("-id")[:21]
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    plan = rows.explain()
+
+    assert "saga_by_key" in plan
+    assert "orders_order_number" in plan
+    assert "Filter: " not in plan
 
 
 @pytest.mark.django_db(transaction=True)
