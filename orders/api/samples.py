@@ -89,6 +89,165 @@ STREAM = {
     ),
 }
 
+PRODUCT = {
+    "sku": "MUG-BLUE",
+    "name": "Blue mug",
+    "price": {"amount": 9145, "currency": "BRL"},
+    "available": 120,
+}
+
+REASON = {"reason": "The bank says that it was refunded by hand"}
+RESOLUTION = {**REASON, "step": "take-payment", "happened": True}
+
+FAILURE = {
+    "step": "issue-invoice",
+    "kind": "refused",
+    "error": "Refused",
+    "message": "PUT invoices: 422 rejected",
+    "attempt": 1,
+    "clock": None,
+    "at": AT,
+}
+
+
+def _rung(name: str, state: str, **more: Any) -> dict[str, Any]:
+    begun = state != "pending"
+    return {
+        "name": name,
+        "state": state,
+        "key": f"{SAGA}.{name}",
+        "attempts": int(begun),
+        "undo_attempts": int(state.startswith("und")),
+        "error": None,
+        "started_at": AT if begun else None,
+        "finished_at": AT if begun else None,
+        "undo_started_at": AT if state.startswith("und") else None,
+        "undone_at": AT if state == "undone" else None,
+        "lease_until": None,
+        "wait_until": None,
+        "worker": "payments@10.0.0.7" if begun else None,
+        "task_id": "3f6d1c9a-2b44-4c1e-9d1e-7a10cc398c4d" if begun else None,
+    } | more
+
+
+REFUND_REFUSED = FAILURE | {"step": "take-payment", "message": "POST refunds: 409 refund_refused"}
+
+OPERATED: dict[str, Any] = {
+    "id": SAGA,
+    "name": "order-fulfilment",
+    "version": 1,
+    "key": ID,
+    "order": {"id": ID, "number": "ORD-7K3QX9ZD"},
+    "state": "needs_attention",
+    "direction": "backward",
+    "step": "take-payment",
+    "failure": FAILURE,
+    "attention": {
+        "step": "take-payment",
+        "why": "take-payment cannot be undone: POST refunds: 409 refund_refused",
+        "advice": "Settle it with the provider, then retry; or say with evidence that it is undone.",
+        "since": AT,
+    },
+    "cancel": None,
+    "held_at": None,
+    "closed_at": None,
+    "wake_at": None,
+    "deadline_at": AT,
+    "created_at": AT,
+    "updated_at": AT,
+    "finished_at": None,
+    "steps": [
+        _rung("take-payment", "undo_failed", error=REFUND_REFUSED),
+        _rung("reserve-stock", "undone"),
+        _rung("issue-invoice", "undone", error=FAILURE),
+        _rung("deliver-order", "pending"),
+    ],
+}
+
+EVENT = {
+    "id": 811,
+    "at": AT,
+    "kind": "operator.retry",
+    "step": "take-payment",
+    "from": None,
+    "to": None,
+    "attempt": None,
+    "actor": "olga",
+    "reason": "The bank is back",
+    "data": {},
+}
+
+ENDPOINT = {
+    "id": "0199c2e0-7a13-7b51-9c02-6b1a9f0f4c11",
+    **NEW_ENDPOINT,
+    "enabled": True,
+    "disabled_at": None,
+    "disabled_reason": "",
+    "failing_since": None,
+    "created_at": AT,
+}
+SECRET = {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
+
+DELIVERY = {
+    "id": 42,
+    "message_id": "0199c2e0-7a14-7e3f-8d55-0d7c5b8e2a90",
+    "type": "order.fulfilled",
+    "order_id": ID,
+    "state": "pending",
+    "attempts": 1,
+    "next_at": AT,
+    "delivered_at": None,
+    "created_at": AT,
+    "log": [
+        {
+            "at": AT,
+            "duration_ms": 212,
+            "status": 503,
+            "error": "answered 503",
+            "response": "Back in a minute",
+        }
+    ],
+}
+
+MESSAGE: dict[str, Any] = {
+    "type": "order.cancelled",
+    "timestamp": AT,
+    "sequence": 830,
+    "data": {
+        "order": {
+            "id": ID,
+            "number": "ORD-7K3QX9ZD",
+            "reference": "cart-7",
+            "total": MONEY,
+            "status": "cancelled",
+            "failure": {"step": "take-payment", "kind": "refused", "message": "The payment was declined."},
+        }
+    },
+}
+
+CAPTURED = {
+    "id": "evt_7f3a",
+    "type": "charge.captured",
+    "key": f"{SAGA}.take-payment",
+    "occurred_at": AT,
+    "data": {
+        "id": "ch_81",
+        "method": "card",
+        "status": "captured",
+        "amount": 18290,
+        "currency": "BRL",
+        "captured": 18290,
+        "refunded": 0,
+    },
+}
+DELIVERED = {
+    "id": "evt_9b1c",
+    "type": "shipment.delivered",
+    "key": f"{SAGA}.deliver-order",
+    "occurred_at": AT,
+    "data": {"tracking": "SB000000001BR"},
+}
+
 ANSWERS: dict[str, Any] = {
     "Order": ORDER,
     "CancelledOrder": ORDER
@@ -102,7 +261,15 @@ ANSWERS: dict[str, Any] = {
         "next": {"message": "We return the payment.", "at": None},
         "undoing": ["take-payment"],
     },
-    "Secret": {"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"},
+    "Product": PRODUCT,
+    "Saga": OPERATED,
+    "MovedSaga": OPERATED | {"waits_for_approval": False},
+    "SagaEvent": EVENT,
+    "Endpoint": ENDPOINT,
+    "Endpoints": {"results": [ENDPOINT]},
+    "NewEndpointWithSecret": ENDPOINT | SECRET,
+    "Delivery": DELIVERY,
+    "Secret": SECRET,
 }
 
 DETAILS: dict[str, dict[str, Any]] = {

@@ -96,14 +96,14 @@ def operation(
     )
 
 
-def callback(*, id: str, summary: str) -> Callable[[View], View]:
+def callback(*, id: str, summary: str, sample: Any) -> Callable[[View], View]:
     """Describe a view that takes what a provider reports."""
     described = operation(
         id=id,
         tag="providers",
         summary=summary,
         description="Signed by the Standard Webhooks scheme; taken once, however often it is sent.",
-        request=shapes.CallbackBody,
+        request=example(shapes.CallbackBody, sample, name=id),
         headers=SIGNATURE,
         answers={202: None},
         problems_=[problems.BAD_SIGNATURE, problems.THROTTLED],
@@ -112,24 +112,24 @@ def callback(*, id: str, summary: str) -> Callable[[View], View]:
     return utils.extend_schema_view(post=described)
 
 
-def move(*, id: str, summary: str, request: Any) -> Callable[[View], View]:
+def move(*, id: str, summary: str, request: Any, sample: Any = samples.REASON) -> Callable[[View], View]:
     """Describe a view by which an operator moves a saga."""
     described = operation(
         id=id,
         tag="sagas",
         summary=summary,
         description="Needs the permission; the reason is kept with the saga's events.",
-        request=request,
+        request=example(request, sample),
         answers={202: shapes.MovedSaga},
         problems_=[problems.NOT_FOUND, problems.MOVE_NOT_ALLOWED],
     )
     return utils.extend_schema_view(post=described)
 
 
-def example(form: Any, value: Any) -> Any:
+def example(form: Any, value: Any, name: str = "") -> Any:
     """A request with an example."""
     return utils.OpenApiRequest(
-        form, examples=[utils.OpenApiExample(form.__name__, value=value, request_only=True)]
+        form, examples=[utils.OpenApiExample(name or form.__name__, value=value, request_only=True)]
     )
 
 
@@ -210,8 +210,10 @@ def _problem(kinds: Sequence[problems.Kind]) -> utils.OpenApiResponse:
     )
 
 
-def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
+def finish(result: dict[str, Any], generator: Any, **_: Any) -> dict[str, Any]:
     """What drf-spectacular has no words for: exact objects, headers of answers, and links between them."""
+    # It collects the components before it has read the webhooks, whose own would be missing.
+    result["components"] = generator.registry.build({})
     schemas = result["components"]["schemas"]
     for name, schema in schemas.items():
         # A problem may say more than its common members, and so may what others send us.
@@ -226,7 +228,7 @@ def finish(result: dict[str, Any], **_: Any) -> dict[str, Any]:
             for status, links in LINKS.get(described["operationId"], {}).items():
                 described["responses"][status]["links"] = links
     result["paths"] = dict(sorted(result["paths"].items()))
-    _tidy(result["paths"], result["components"]["examples"])
+    _tidy([result["paths"], result["webhooks"]], result["components"]["examples"])
     _tidy(schemas, {})
     return result
 
@@ -359,7 +361,9 @@ told = utils.OpenApiWebhook(
             + "."
         ),
         tags=["webhooks"],
-        request={"application/json": shapes.Message},
+        request=utils.OpenApiRequest(
+            shapes.Message, examples=[utils.OpenApiExample("Message", value=samples.MESSAGE)]
+        ),
         responses={
             "2XX": utils.OpenApiResponse(description="It was accepted; anything else is tried again.")
         },

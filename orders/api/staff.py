@@ -11,7 +11,18 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orders import models
-from orders.api import auth, etags, fields, pagination, present, problems, schema, serializers, shapes
+from orders.api import (
+    auth,
+    etags,
+    fields,
+    pagination,
+    present,
+    problems,
+    samples,
+    schema,
+    serializers,
+    shapes,
+)
 from sagas import engine, steering, story
 from sagas import errors as saga_errors
 from sagas import models as saga_models
@@ -144,7 +155,10 @@ class Compensate(Move):
         engine.compensate(saga_id, actor=actor, reason=reason)
 
 
-@schema.move(id="resolveSaga", summary="Say whether a step took effect", request=serializers.Resolution)
+@schema.move(
+    id="resolveSaga", summary="Say whether a step took effect",
+    request=serializers.Resolution, sample=samples.RESOLUTION,
+)  # fmt: skip
 class Resolve(Move):
     """Say what happened."""
 

@@ -241,7 +241,9 @@ class Callback(views.APIView):
         """What other services need to know of it."""
 
 
-@schema.callback(id="bankReports", summary="The bank reports what became of a charge")
+@schema.callback(
+    id="bankReports", summary="The bank reports what became of a charge", sample=samples.CAPTURED
+)
 class PaymentsCallback(Callback):
     """From the bank."""
 
@@ -249,7 +251,9 @@ class PaymentsCallback(Callback):
     service = payments
 
 
-@schema.callback(id="carrierReports", summary="The carrier reports where a parcel is")
+@schema.callback(
+    id="carrierReports", summary="The carrier reports where a parcel is", sample=samples.DELIVERED
+)
 class CarrierCallback(Callback):
     """From the carrier."""
 

@@ -1,5 +1,6 @@
 """The description of the API is complete, true and committed."""
 
+import collections.abc
 import os
 import pathlib
 import re
@@ -11,10 +12,12 @@ import pytest
 import yaml
 from django.core import management
 from django.test import Client
+from django.utils import timezone
 
 from inventory import services as inventory
 from orders import models
-from orders.api import problems, schema
+from orders.api import problems, samples, schema
+from tests import webhooks
 from tests.orders import fuzz_hooks, live
 from tests.orders.conftest import Api, member
 
@@ -41,6 +44,26 @@ def test_it_is_served_as_json_and_need_not_be_sent_twice() -> None:
     assert again.status_code == 304
 
 
+def test_every_reference_leads_somewhere() -> None:
+    document = schema.document()
+
+    targets = set(references(document))
+    assert "#/components/schemas/Message" in targets
+    for target in targets:
+        place: Any = document
+        for name in target.removeprefix("#/").split("/"):
+            assert name in place, target
+            place = place[name]
+
+
+def references(part: Any) -> collections.abc.Iterator[str]:
+    if isinstance(part, dict):
+        yield from [part["$ref"]] if isinstance(part.get("$ref"), str) else []
+        part = list(part.values())
+    for inner in part if isinstance(part, list) else []:
+        yield from references(inner)
+
+
 def test_every_address_of_the_api_is_described() -> None:
     from orders.api import urls
 
@@ -62,21 +85,39 @@ def test_every_operation_names_its_errors_with_an_example_each() -> None:
                 assert media[1]["examples"]
 
 
-@pytest.mark.django_db
-def test_examples_are_what_they_are_examples_of(ana: Api) -> None:
+def test_every_body_has_examples_and_they_are_what_they_are_examples_of() -> None:
     import jsonschema
 
+    components = schema.document()["components"]
+    for operation, media in bodies():
+        assert media.get("examples"), operation
+        for example in media["examples"].values():
+            name = example["$ref"].rpartition("/")[2]
+            value = components["examples"][name]["value"]
+            jsonschema.validate(value, {**media["schema"], "components": components})
+
+
+def bodies() -> collections.abc.Iterator[tuple[str, dict[str, Any]]]:
+    """What is sent, both ways: of each operation, and to merchants."""
     document = schema.document()
-    for methods in document["paths"].values():
+    for methods in [*document["paths"].values(), *document["webhooks"].values()]:
         for described in methods.values():
             contents = [answer.get("content", {}) for answer in described["responses"].values()]
             contents.append(described.get("requestBody", {}).get("content", {}))
             for content in contents:
                 for media in content.values():
-                    for example in media.get("examples", {}).values():
-                        name = example["$ref"].rpartition("/")[2]
-                        value = document["components"]["examples"][name]["value"]
-                        jsonschema.validate(value, {**media["schema"], "components": document["components"]})
+                    yield described.get("operationId", "message"), media
+
+
+@pytest.mark.django_db
+def test_the_examples_of_callbacks_are_ones_that_are_taken(client: Client) -> None:
+    now = timezone.now()
+    for service, sample in (("payments", samples.CAPTURED), ("carrier", samples.DELIVERED)):
+        headers, body = webhooks.signed(
+            kind=sample["type"], key=sample["key"], data=sample["data"], id_=sample["id"], at=now, sent_at=now
+        )
+        answer = client.post(f"/api/v1/webhooks/{service}", body, "application/json", headers=headers)
+        assert answer.status_code == 202, answer.content
 
 
 @pytest.fixture
