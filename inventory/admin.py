@@ -2,7 +2,9 @@
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
+import money
 from inventory import models
 
 
@@ -26,7 +28,7 @@ class MovementInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """What the reservation moved, in its order."""
 
     model = models.Movement
-    fields = ("at", "kind", "product_id", "quantity")
+    fields = ("at", "kind", "product", "quantity")
     readonly_fields = fields
 
 
@@ -36,9 +38,11 @@ class ReservationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ("key", "status", "created_at", "updated_at")
     list_filter = ("status",)
-    search_fields = ("key",)
+    search_fields = ("key__exact",)
+    search_help_text = _("Key")
     ordering = ("-created_at", "key")
     show_full_result_count = False
+    readonly_fields = ("created_at", "updated_at")
     inlines = (MovementInline,)
 
 
@@ -46,10 +50,17 @@ class ReservationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 class ProductAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """The catalogue."""
 
-    list_display = ("sku", "name", "price_amount", "currency", "available", "reserved", "shipped")
+    list_display = ("sku", "name", "price", "available", "reserved", "shipped")
     search_fields = ("sku", "name")
     ordering = ("sku",)
     show_full_result_count = False
+    fields = ("sku", "name", "price", "available", "reserved", "shipped", "created_at")
+    readonly_fields = fields
+
+    @admin.display(description=_("price"), ordering="price_amount")
+    def price(self, product: models.Product) -> str:
+        """Of one."""
+        return money.written(product.price_amount, product.currency)
 
 
 @admin.register(models.Movement)
@@ -58,6 +69,7 @@ class MovementAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ("at", "kind", "product_id", "quantity", "reservation_id")
     list_filter = ("kind",)
-    search_fields = ("=product__sku", "=reservation__key")
+    search_fields = ("product__sku__exact", "reservation__key__exact")
+    search_help_text = _("SKU, or the key of a reservation")
     ordering = ("-id",)
     show_full_result_count = False

@@ -1,12 +1,15 @@
 """Invoices with their return notes, to look at: what is wrong is put right by an undo, not by an edit."""
 
-from typing import ClassVar
-
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+import money
 from invoicing import models
+
+LONGEST_NUMBER = 9
+"""Digits of an invoice's number, by the law's layout; an access key has 44."""
 
 
 class ReadOnly:
@@ -39,14 +42,39 @@ class ReturnNoteInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 class InvoiceAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first. Whom an invoice is made out to is for the document, not for the screen (A3)."""
 
-    list_display = ("key", "kind", "series", "number", "status", "amount", "currency", "created_at")
+    list_display = ("key", "kind", "full_number", "status", "total", "created_at")
     list_filter = ("status", "kind")
     list_select_related = ("series",)
-    search_fields = ("key", "access_key", "=number")
+    search_fields = ("key__exact", "access_key__exact")
+    search_help_text = _("Key, access key, or number")
     ordering = ("-created_at", "-id")
     show_full_result_count = False
-    exclude: ClassVar = ["tax_id"]
+    readonly_fields = ("full_number", "total", "created_at", "updated_at")
+    fieldsets = (
+        (None, {"fields": ("kind", "full_number", "status", "total", "references")}),
+        (_("The authority"), {"fields": ("access_key", "protocol", "refusal", "authorized_at")}),
+        (_("Record"), {"fields": ("key", "lines", "created_at", "updated_at", "goods_left_at",
+                                  "undo_requested_at", "undone_at")}),
+    )  # fmt: skip
     inlines = (ReturnNoteInline,)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[models.Invoice], search_term: str
+    ) -> tuple[QuerySet[models.Invoice], bool]:
+        """A short number is an invoice's own; compared as a number, for which there is an index."""
+        if search_term.isdecimal() and len(search_term) <= LONGEST_NUMBER:
+            return queryset.filter(number=int(search_term)), False
+        return super().get_search_results(request, queryset, search_term)
+
+    @admin.display(description=_("series and number"), ordering="number")
+    def full_number(self, invoice: models.Invoice) -> str:
+        """As it stands on the paper."""
+        return "" if invoice.number is None else f"{invoice.series_id} / {invoice.number}"
+
+    @admin.display(description=_("total"), ordering="amount")
+    def total(self, invoice: models.Invoice) -> str:
+        """What it is made out over."""
+        return money.written(invoice.amount, invoice.currency)
 
 
 @admin.register(models.Series)

@@ -3,6 +3,7 @@
 And the keys of the API: tokens, which are made and revoked here, and what merchants were told.
 """
 
+import uuid
 from typing import Any
 
 from django.contrib import admin, messages
@@ -13,11 +14,14 @@ from django.utils import html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
+import money
 from orders import console, models, saga, tokens, webhooks
+from sagas import words
 from sagas.admin import panels
 from sagas.templatetags import console as marks
 
 panels.add(saga.ORDER_FULFILMENT.name, console.Orders())
+words.learn(console.meaning)
 
 
 class ReadOnly:
@@ -40,8 +44,27 @@ class LineInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """What was ordered, at the price and under the name of then."""
 
     model = models.OrderLine
-    fields = ("position", "sku", "name", "quantity", "unit_amount", "currency")
+    verbose_name_plural = _("lines")
+    fields = ("position", "sku", "name", "quantity", "unit_price", "line_total")
     readonly_fields = fields
+
+    @admin.display(description=_("unit price"))
+    def unit_price(self, line: models.OrderLine) -> str:
+        """Of one."""
+        return money.written(line.unit_amount, line.currency)
+
+    @admin.display(description=_("total"))
+    def line_total(self, line: models.OrderLine) -> str:
+        """Of all of it."""
+        return money.written(line.unit_amount * line.quantity, line.currency)
+
+
+class SagaState(admin.ChoicesFieldListFilter):
+    """By what has become of it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = _("state")
 
 
 @admin.register(models.Order)
@@ -49,7 +72,7 @@ class OrderAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first."""
 
     list_display = ("number", "badge", "customer_name", "total", "payment_method", "placed", "its_saga")
-    list_filter = ("payment_method", "state")
+    list_filter = (("saga__state", SagaState), "payment_method")
     list_select_related = ("saga",)
     # Each by an index: see the migration that makes them.
     search_fields = (
@@ -61,7 +84,14 @@ class OrderAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     search_help_text = _("Order number, customer, e-mail, tax id")
     ordering = ("-id",)
     show_full_result_count = False
-    readonly_fields = ("badge", "its_saga", "total")
+    readonly_fields = ("number", "badge", "its_saga", "total", "placed", "fulfilled_at", "cancelled_at")
+    fieldsets = (
+        (None, {"fields": ("number", "badge", "its_saga", "total", "payment_method", "reference", "owner")}),
+        (_("Customer"), {"fields": ("customer_name", "customer_email", "customer_tax_id")}),
+        (_("Goes to"), {"fields": ("recipient", "street", "street_number", "complement", "district", "city",
+                                   "state", "postal_code", "country")}),
+        (_("Record"), {"fields": ("placed", "fulfilled_at", "cancelled_at", "cancel_reason")}),
+    )  # fmt: skip
     inlines = (LineInline,)
 
     @admin.display(description=_("state"))
@@ -72,7 +102,7 @@ class OrderAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=_("total"))
     def total(self, order: models.Order) -> str:
         """What it costs."""
-        return console.money(order.total_amount, order.currency)
+        return money.written(order.total_amount, order.currency)
 
     @admin.display(description=_("placed"), ordering="id")
     def placed(self, order: models.Order) -> str | SafeString:
@@ -160,11 +190,23 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg
     list_display = ("__str__", "type", "order", "state", "attempts", "next_at", "delivered_at")
     list_filter = ("state",)
     list_select_related = ("message", "endpoint", "order")
-    search_fields = ("=message__id", "=endpoint__id", "=order__number")
+    search_fields = ("order__number__exact",)
+    search_help_text = _("Id of the message, or order number")
     ordering = ("-id",)
     show_full_result_count = False
     inlines = (AttemptInline,)
     actions = ("replay",)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[models.WebhookDelivery], search_term: str
+    ) -> tuple[QuerySet[models.WebhookDelivery], bool]:
+        """By the message, or by the order that it tells of; both by index."""
+        try:
+            return queryset.filter(message=uuid.UUID(search_term)), False
+        except ValueError:
+            return queryset.filter(
+                message__order__number=search_term.upper()
+            ) if search_term else queryset, False
 
     @admin.display(description=_("type"))
     def type(self, delivery: models.WebhookDelivery) -> str:
@@ -190,7 +232,7 @@ class IdempotencyKeyAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ("key", "owner", "endpoint", "status", "created_at", "expires_at")
     list_select_related = ("owner",)
-    search_fields = ("=key", "owner__username")
+    search_fields = ("key__exact", "owner__username__exact")
     ordering = ("-id",)
     show_full_result_count = False
     exclude = ("body",)

@@ -7,9 +7,10 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.urls import reverse
-from django.utils import translation
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
+import money
 from inventory import models as inventory
 from invoicing import models as invoicing
 from orders import models
@@ -21,6 +22,34 @@ from shipping import models as shipping
 
 FOUND_AT_MOST = 200
 """By customer, the newest; a wholesaler's thousandth order is found by its number."""
+
+
+_PROVIDERS_CODE = re.compile(r"[A-Z]+ (\w+): [\d#]+ (\w+)")
+"""What `providers.client` makes of a provider's no: what was asked for, and the code that came back."""
+
+_MEANINGS = {
+    "card_declined": gettext_lazy("The bank declined the card."),
+    "unknown_token": gettext_lazy("The bank does not know the card."),
+    "refund_refused": gettext_lazy("The bank refused to give the money back."),
+    "refund_exceeds_capture": gettext_lazy("More was to be given back than was taken."),
+    "rejected": gettext_lazy("The fiscal authority rejected the invoice."),
+    "duplicate_number": gettext_lazy("The invoice's number was used already."),
+    "number_voided": gettext_lazy("The invoice's number was declared void."),
+    "window_closed": gettext_lazy("It is too late to cancel the invoice."),
+    "goods_in_circulation": gettext_lazy("The goods have left, so the invoice cannot be cancelled."),
+    "booking_refused": gettext_lazy("The carrier does not deliver there."),
+    "delivered": gettext_lazy("The parcel was delivered already."),
+    "voided": gettext_lazy("It was undone before it was done."),
+    "unavailable": gettext_lazy("The provider is not available."),
+}
+
+
+def meaning(message: str) -> str:
+    """A provider's message in words, with what it was behind them; empty where nobody knows it."""
+    found = _PROVIDERS_CODE.fullmatch(message)
+    if found is None or found[2] not in _MEANINGS:
+        return ""
+    return f"{str(_MEANINGS[found[2]]).removesuffix('.')} ({message})."
 
 
 class Orders:
@@ -36,7 +65,7 @@ class Orders:
                 text=_("Order %(number)s") % {"number": order.number},
                 url=reverse("admin:orders_order_change", args=[order.pk]),
                 who=order.customer_name,
-                amount=money(order.total_amount, order.currency),
+                amount=money.written(order.total_amount, order.currency),
             )
             for order in orders
         }
@@ -72,14 +101,6 @@ class Orders:
         yield from _delivery(f"{saga.pk}.deliver-order")
 
 
-def money(amount: int, currency: str = "BRL") -> str:
-    """An amount as it is written where the viewer lives."""
-    text = f"{amount / 100:,.2f}"
-    if (translation.get_language() or "").startswith("pt"):
-        text = text.translate(str.maketrans(",.", ".,"))
-    return f"R$ {text}" if currency == "BRL" else f"{currency} {text}"
-
-
 def _is_ours(key: str) -> bool:
     try:
         uuid.UUID(key.partition(".")[0])
@@ -108,9 +129,9 @@ def _money(key: str) -> Iterable[panels.Panel]:
     else:
         words, tone = _("Nothing held"), "plain"
     amounts = {
-        "amount": money(net, payment.currency),
-        "refunded": money(payment.refunded, payment.currency),
-        "asked": money(payment.amount, payment.currency),
+        "amount": money.written(net, payment.currency),
+        "refunded": money.written(payment.refunded, payment.currency),
+        "asked": money.written(payment.amount, payment.currency),
     }
     yield panels.Panel(
         title=_("Money"),
@@ -120,7 +141,7 @@ def _money(key: str) -> Iterable[panels.Panel]:
         facts=_facts(
             (_("status"), payment.get_status_display()),
             (_("asked"), amounts["asked"]),
-            (_("captured"), money(payment.captured, payment.currency)),
+            (_("captured"), money.written(payment.captured, payment.currency)),
             (_("refunded"), amounts["refunded"]),
             (_("method"), payment.get_method_display()),
             (_("reference"), payment.provider_ref),
@@ -128,7 +149,7 @@ def _money(key: str) -> Iterable[panels.Panel]:
         ),
         heads=(_("When"), _("What"), _("Amount"), _("How we know")),
         lines=[
-            (console.moment(line.at), line.get_kind_display(), money(line.amount, payment.currency),
+            (console.moment(line.at), line.get_kind_display(), money.written(line.amount, payment.currency),
              line.source)
             for line in payment.operations.all()
         ],

@@ -353,6 +353,7 @@ class WebhookDelivery(models.Model):
     delivered_at = models.DateTimeField(null=True)
 
     class Meta:
+        verbose_name_plural = "webhook deliveries"
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["message", "endpoint"], name="orders_webhookdelivery_once"),
             models.CheckConstraint(

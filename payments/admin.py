@@ -2,7 +2,9 @@
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
+import money
 from payments import models
 
 
@@ -26,17 +28,50 @@ class OperationInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     """The ledger, in its order."""
 
     model = models.Operation
-    fields = ("at", "kind", "amount", "source")
+    verbose_name_plural = _("ledger")
+    fields = ("at", "kind", "moved", "source")
     readonly_fields = fields
+
+    @admin.display(description=_("amount"))
+    def moved(self, operation: models.Operation) -> str:
+        """How much."""
+        return money.written(operation.amount, operation.payment.currency)
 
 
 @admin.register(models.Payment)
 class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first."""
 
-    list_display = ("key", "method", "status", "amount", "captured", "refunded", "currency", "created_at")
+    list_display = ("key", "status", "method", "asked", "held", "created_at")
     list_filter = ("status", "method")
-    search_fields = ("key", "provider_ref")
+    search_fields = ("key__exact", "provider_ref__exact")
+    search_help_text = _("Key, or the provider's reference")
     ordering = ("-created_at", "-id")
     show_full_result_count = False
+    readonly_fields = ("asked", "taken", "returned", "held", "created_at", "updated_at")
+    fieldsets = (
+        (None, {"fields": ("status", "method", "asked", "taken", "returned", "held")}),
+        (_("The bank"), {"fields": ("provider_ref", "refusal", "pix_copy_paste", "pix_expires_at")}),
+        (_("Record"), {"fields": ("key", "created_at", "updated_at", "undo_requested_at", "undone_at")}),
+    )
     inlines = (OperationInline,)
+
+    @admin.display(description=_("asked for"), ordering="amount")
+    def asked(self, payment: models.Payment) -> str:
+        """What the payer is to pay."""
+        return money.written(payment.amount, payment.currency)
+
+    @admin.display(description=_("captured"))
+    def taken(self, payment: models.Payment) -> str:
+        """What the bank took."""
+        return money.written(payment.captured, payment.currency)
+
+    @admin.display(description=_("refunded"))
+    def returned(self, payment: models.Payment) -> str:
+        """What the bank gave back."""
+        return money.written(payment.refunded, payment.currency)
+
+    @admin.display(description=_("held"))
+    def held(self, payment: models.Payment) -> str:
+        """What is ours: taken and not given back."""
+        return money.written(payment.captured - payment.refunded, payment.currency)

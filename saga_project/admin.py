@@ -28,6 +28,7 @@ class Site(admin.AdminSite):
     site_title = gettext_lazy("Saga console")
     index_title = gettext_lazy("How the sagas fare")
     site_url = None
+    empty_value_display = "–"
     enable_nav_sidebar = False
     """The way through the rooms is one line under the head; the width is the tables'."""
     index_template = "admin/console_index.html"
@@ -37,6 +38,7 @@ class Site(admin.AdminSite):
         from sagas.admin import paging
 
         for model_admin in self._registry.values():
+            model_admin.show_facets = admin.ShowFacets.NEVER  # type: ignore[misc]
             # No list counts its table to the end, whatever the room that registered it thinks of that.
             if model_admin.paginator is paginator.Paginator:
                 model_admin.paginator = paging.Bounded  # type: ignore[misc]

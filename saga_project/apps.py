@@ -1,9 +1,35 @@
-"""The admin's configuration: its site is ours."""
+"""The admin's configuration: its site is ours, and it speaks the viewer's language."""
 
+import pathlib
+from typing import Any
+
+from django import apps as django_apps
 from django.contrib.admin import apps
+from django.utils.translation import gettext_lazy
+
+HERE = pathlib.Path(__file__).resolve().parent.parent
 
 
 class AdminConfig(apps.AdminConfig):
     """Django's own, with our site."""
 
     default_site = "saga_project.admin.Site"
+
+    def ready(self) -> None:
+        """Besides: every row's and column's plain name is looked up in the viewer's language."""
+        for room in django_apps.apps.get_app_configs():
+            if pathlib.Path(room.path).parent != HERE:
+                continue
+            room.verbose_name = _shown(room.verbose_name)
+            for model in room.get_models():
+                names = model._meta
+                names.verbose_name = _shown(names.verbose_name)
+                names.verbose_name_plural = _shown(names.verbose_name_plural)
+                for field in names.local_fields:
+                    field.verbose_name = _shown(field.verbose_name)
+        super().ready()
+
+
+def _shown(name: Any) -> Any:
+    """A plain name becomes one that is translated when shown; one that is so already stays."""
+    return gettext_lazy(name) if isinstance(name, str) else name

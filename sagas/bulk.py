@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
-from sagas import errors, models, moves, steering, story
+from sagas import errors, models, moves, steering, story, words
 from sagas.models import BulkItem, BulkRun
 from sagas.states import SagaState, StepState
 
@@ -90,7 +90,7 @@ def stop(run_id: uuid.UUID, *, actor: str, reason: str) -> None:
         run = BulkRun.objects.select_for_update().get(pk=run_id)
         if run.state not in (BulkRun.State.RUNNING, BulkRun.State.ASKED):
             raise errors.NotAllowed(_("It is not running."))
-        _stop(run, _("%(actor)s stopped it: %(reason)s") % {"actor": actor, "reason": reason})
+        _stop(run, words.RUN_STOPPED % {"actor": actor, "reason": reason})
 
 
 def go_on(run_id: uuid.UUID, *, actor: str) -> None:
@@ -207,11 +207,11 @@ def _look(
     elif saga.state == SagaState.NEEDS_ATTENTION:
         state, message = BulkItem.State.FAILED, str((saga.attention or {}).get("why", ""))
     elif saga.position != item.position or (row is not None and row.state == StepState.WAITING):
-        state, message = BulkItem.State.HELPED, _("It goes on.")
+        state, message = BulkItem.State.HELPED, words.RUN_GOES_ON
     elif again:
         state, message = BulkItem.State.FAILED, str(error.get("message", ""))
     elif now - sent_at > PATIENCE:
-        state, message = BulkItem.State.FAILED, _("Nothing was seen of it in time.")
+        state, message = BulkItem.State.FAILED, words.NOTHING_SEEN
     else:
         return
     item.state, item.message, item.settled_at = state, message, now
@@ -224,7 +224,7 @@ def _recurs(run: BulkRun) -> str:
     tried = wave.exclude(state=BulkItem.State.REFUSED).count()
     failed = wave.filter(state=BulkItem.State.FAILED).count()
     if tried and failed / tried > TOLERATED:
-        return _("In wave %(wave)s, %(failed)s of %(tried)s sagas failed again.") % {
+        return words.WAVE_FAILED % {
             "wave": run.wave,
             "failed": failed,
             "tried": tried,

@@ -126,6 +126,12 @@ class SagaInstance(models.Model):
                 condition=models.Q(failure__isnull=False),
             ),
             models.Index(
+                KeyTextTransform("kind", "failure"),
+                models.OrderBy(models.F("created_at"), descending=True),
+                name="saga_failed_by_kind",
+                condition=models.Q(failure__isnull=False),
+            ),
+            models.Index(
                 name="saga_failed_newest",
                 fields=["-created_at"],
                 condition=models.Q(failure__isnull=False),

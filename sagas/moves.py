@@ -6,6 +6,7 @@ Forwards and backwards are one algorithm with a sign: `states.Direction`.
 import datetime
 import functools
 import logging
+import pathlib
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from django.conf import settings
 from django.db import OperationalError, transaction
 from django.db.models import functions
 
-from sagas import definition, models, transport
+from sagas import definition, models, transport, words
 from sagas.journal import NOW, After, Change
 from sagas.states import Direction, SagaState, StepState
 
@@ -24,6 +25,9 @@ WINDOW = 8
 """Steps sent as one chain. A chain's messages carry all that is left of it, so a long one would grow
 them quadratically, and past 2 KB; the last step of a window sends the next one, which costs no
 message more."""
+
+FRAMES_AT_MOST = 12
+"""So many of a bug's innermost frames are kept: the outer ones are the engine's own, and always the same."""
 
 LONGEST_GRACE = datetime.timedelta(minutes=10)
 """However often a saga was redispatched in vain, it is looked at again after this long."""
@@ -129,8 +133,8 @@ def fail(
     attend(
         change,
         step=step,
-        why=f"{step.name} is not done, and the saga is past the point where it could be undone.",
-        advice="See to the cause, then retry; or say with evidence that it happened, or did not.",
+        why=words.PAST_UNDOING % {"step": step.name},
+        advice=words.SEE_TO_THE_CAUSE,
         resume=failure["kind"] != "refused",
     )
     return False
@@ -143,8 +147,8 @@ def fail_undo(change: Change, step: models.StepInstance, failure: dict[str, Any]
     attend(
         change,
         step=step,
-        why=f"{step.name} cannot be undone: {failure['message']}",
-        advice="Settle it with the provider, then retry; or say with evidence that it is undone.",
+        why=words.UNDO_FAILED % {"step": step.name, "message": failure["message"]},
+        advice=words.SETTLE_WITH_PROVIDER,
         resume=failure["kind"] != "refused",
     )
 
@@ -367,7 +371,8 @@ def failure(
     """An error as the rows keep it: plain data, without personal facts (A3).
 
     `kind` is refused, transient, unknown, bug, timeout, cancelled or operator; `clock` names the clock
-    that ran out, if one did: attempt, budget, wait, lease, deadline or undo-deadline.
+    that ran out, if one did: attempt, budget, wait, lease, deadline or undo-deadline. A bug's `frames`
+    say where it came from: file, line and function, and no value of anything.
     """
     return {
         "step": step.name if step else None,
@@ -377,12 +382,13 @@ def failure(
         "attempt": step.attempts if step else None,
         "clock": clock,
         "at": now.isoformat(),
+        **({"frames": _frames(error)} if kind == "bug" and error is not None else {}),
     }
 
 
 def deadline_over(step: models.StepInstance, now: datetime.datetime) -> dict[str, Any]:
     """The failure of a saga whose deadline ran out at that step."""
-    return failure(step, "timeout", now=now, clock="deadline", message="The saga's deadline ran out.")
+    return failure(step, "timeout", now=now, clock="deadline", message=words.DEADLINE_OVER)
 
 
 def _speak(error: BaseException, step: models.StepInstance | None, kind: str) -> str:
@@ -392,6 +398,18 @@ def _speak(error: BaseException, step: models.StepInstance | None, kind: str) ->
     text = words_of(error, without=step.saga.facts if step else {})
     frames = traceback.extract_tb(error.__traceback__)
     return f"{text} (in {frames[-1].name})" if frames else text
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Where a bug came from, the innermost last; paths begin at the package, whatever the machine."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_AT_MOST:]
+    return [f"{'/'.join(_places(frame.filename))}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _places(filename: str) -> tuple[str, ...]:
+    parts = pathlib.PurePath(filename).parts
+    begins = [number for number, part in enumerate(parts) if part in ("site-packages", "dist-packages")]
+    return parts[begins[-1] + 1 :] if begins else parts[-2:]
 
 
 def traced(error: BaseException, facts: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from psycopg import pq
 
-from sagas import circuits, definition, errors, inbox, journal, models, moves, transport
+from sagas import circuits, definition, errors, inbox, journal, models, moves, transport, words
 from sagas.journal import NOW, After, Change
 from sagas.states import Direction, SagaState, StepState
 
@@ -334,7 +334,7 @@ def _call(attempt: Attempt, bearer: Bearer) -> Outcome:
             if facts is not None:
                 return Outcome(kind="done", facts=_facts(facts, step, row))
             if attempt.only_asks:
-                return Outcome(kind="refused", error=_NeverHappened(), clock="wait")
+                return Outcome(kind="refused", error=NeverHappened(words.NEVER_HAPPENED), clock="wait")
             doubtful = False
         facts = step.do(key=row.key, **{name: saga.facts[name] for name in step.given})
         return Outcome(kind="done", facts=_facts(facts, step, row))
@@ -465,9 +465,7 @@ def _wait_over(change: Change, row: models.StepInstance) -> Result:
 
 
 def _over(row: models.StepInstance, now: datetime.datetime) -> dict[str, Any]:
-    return moves.failure(
-        row, "timeout", now=now, clock="wait", message="Nobody said that it is done, in time."
-    )
+    return moves.failure(row, "timeout", now=now, clock="wait", message=words.WAIT_OVER)
 
 
 def _record_failure(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
@@ -574,5 +572,5 @@ class _Thrown(Exception):
         super().__init__(outcome.kind)
 
 
-class _NeverHappened(Exception):
+class NeverHappened(Exception):
     """The provider knows nothing of it: what was begun there is gone."""

@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.utils import timezone
+from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from sagas import definition, errors, models, moves
+from sagas import definition, errors, models, moves, words
 from sagas.states import Direction, SagaState, StepState
 
 EVENTS_AT_MOST = 2000
@@ -429,24 +429,20 @@ def cause(saga: models.SagaInstance) -> str:
     """The first failure in one sentence; it is kept for ever (A2)."""
     failure = saga.failure or {}
     kind, step, message = failure.get("kind"), failure.get("step"), failure.get("message", "")
-    given = {
-        "step": step,
-        "message": sentence(message),
-        "actor": saga.cancel_actor,
-        "attempt": failure.get("attempt"),
-    }
     if kind in ("cancelled", "operator"):
+        given = {"actor": saga.cancel_actor, "message": sentence(message)}
         return _("%(actor)s asked for it to be undone: %(message)s") % given
+    told: dict[str, Any] = {"step": step, "message": spoken(message), "attempt": failure.get("attempt")}
     if kind == "refused":
-        return _("%(step)s was refused: %(message)s") % given
+        return _("%(step)s was refused: %(message)s") % told
     if kind == "timeout":
-        return _("The time ran out at %(step)s: %(message)s") % given
+        return _("The time ran out at %(step)s: %(message)s") % told
     if kind == "bug":
-        return _("%(step)s met a bug: %(message)s") % given
+        return _("%(step)s met a bug: %(message)s") % told
     if kind == "unknown":
-        return _("Nobody knows whether %(step)s happened: %(message)s") % given
+        return _("Nobody knows whether %(step)s happened: %(message)s") % told
     if kind == "transient":
-        return _("%(step)s failed %(attempt)s times: %(message)s") % given
+        return _("%(step)s failed %(attempt)s times: %(message)s") % told
     return ""
 
 
@@ -457,7 +453,7 @@ def _needs_attention(story: Story) -> Verdict:
     given: dict[str, Any] = {
         "step": row.name,
         "attempts": row.undo_attempts if story.backward else row.attempts,
-        "message": sentence(error.get("message", "")),
+        "message": spoken(error.get("message", "")),
     }
     if row.state == StepState.UNDO_FAILED:
         what = ngettext(
@@ -475,7 +471,7 @@ def _needs_attention(story: Story) -> Verdict:
         )
     else:
         what = _("It cannot go on by itself at %(step)s: %(message)s")
-        given["message"] = sentence(given["message"] or attention.get("why", ""))
+        given["message"] = given["message"] or spoken(attention.get("why", ""))
     if saga.held_at is not None:
         following = _("Nothing, for it is held.")
     elif saga.wake_at is None:
@@ -487,7 +483,7 @@ def _needs_attention(story: Story) -> Verdict:
         what=what % given,
         next=following,
         who=_("An operator."),
-        advice=_advice(row, story) or attention.get("advice", ""),
+        advice=_advice(row, story) or words.say(attention.get("advice", "")),
     )
 
 
@@ -546,7 +542,7 @@ def _under_way(story: Story) -> Verdict:
         "attempt": row.undo_attempts if story.backward else row.attempts,
         "budget": _budget(story, declared, undo=story.backward) or "?",
         "when": when(saga.wake_at, story.now),
-        "message": sentence((row.error or {}).get("message", "")),
+        "message": spoken((row.error or {}).get("message", "")),
         "worker": row.worker or _("A worker"),
         "limit": when(row.wait_until, story.now),
     }
@@ -681,7 +677,7 @@ def _late(signal: models.Signal) -> Banner:
         "source": signal.source,
         "kind": signal.kind,
         "at": moment(signal.received_at),
-        "error": sentence(signal.remedy_error),
+        "error": spoken(signal.remedy_error),
         "done": moment(signal.remedied_at),
     }
     if signal.remedied_at is not None:
@@ -708,7 +704,7 @@ def _late(signal: models.Signal) -> Banner:
 def rule(error: dict[str, Any]) -> str:
     """Which rule chose what becomes of an error of this kind."""
     clock = error.get("clock")
-    words = {
+    kinds = {
         "refused": _("Named in `refused`: a no is a no, and is never tried again (R3)."),
         "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
         "unknown": _("It may have happened: the provider is asked with the same key first (U1, U2)."),
@@ -725,7 +721,7 @@ def rule(error: dict[str, Any]) -> str:
         "deadline": _("The saga's deadline ran out."),
         "undo-deadline": _("The time for undoing ran out."),
     }
-    return " ".join(filter(None, [words.get(error.get("kind", ""), ""), clocks.get(clock or "", "")]))
+    return " ".join(filter(None, [kinds.get(error.get("kind", ""), ""), clocks.get(clock or "", "")]))
 
 
 def length(time: datetime.timedelta | None) -> str:
@@ -736,13 +732,18 @@ def length(time: datetime.timedelta | None) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
+        return decimal(f"{seconds:.2f}".rstrip("0").rstrip(".")) + " s"
     whole = int(seconds)
-    for large, small, words in ((60, 1, ("min", "s")), (3600, 60, ("h", "min")), (86400, 3600, ("d", "h"))):
+    for large, small, units in ((60, 1, ("min", "s")), (3600, 60, ("h", "min")), (86400, 3600, ("d", "h"))):
         if whole < large * {60: 60, 3600: 24, 86400: 10**9}[large]:
             rest = whole % large // small
-            return f"{whole // large} {words[0]}" + (f" {rest} {words[1]}" if rest else "")
+            return f"{whole // large} {units[0]}" + (f" {rest} {units[1]}" if rest else "")
     raise AssertionError(seconds)
+
+
+def decimal(number: str) -> str:
+    """A number with the decimal sign of the viewer's language."""
+    return number.replace(".", str(formats.get_format("DECIMAL_SEPARATOR")))
 
 
 def when(moment_: datetime.datetime | None, now: datetime.datetime) -> str:
@@ -765,6 +766,29 @@ def sentence(text: str) -> str:
     """With a full stop, where it has none."""
     text = text.strip()
     return text if not text or text[-1] in ".!?…" else f"{text}."
+
+
+def spoken(text: str) -> str:
+    """What the rows say, in the viewer's language, as a sentence."""
+    return sentence(words.say(text))
+
+
+def why(saga: models.SagaInstance) -> str:
+    """Why it stands before a person, or what went wrong first; empty while nothing did."""
+    if saga.attention and saga.state == SagaState.NEEDS_ATTENTION:
+        return spoken(saga.attention.get("why", ""))
+    return cause(saga) if saga.failure else ""
+
+
+def stands(saga: models.SagaInstance) -> str:
+    """At which step it is; empty when it is over, or the code no longer has its declaration."""
+    try:
+        steps = saga.definition.steps
+    except errors.UnknownSaga:
+        return ""
+    if saga.finished_at is not None or saga.position >= len(steps):
+        return ""
+    return _("at %(step)s") % {"step": steps[saga.position].name}
 
 
 def veiled(value: Any, name: str = "") -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.db.models import functions
 
-from sagas import errors, inbox, journal, models, moves, registry, transport
+from sagas import errors, inbox, journal, models, moves, registry, transport, words
 from sagas.journal import After, Change
 from sagas.models import SagaInstance, Signal
 from sagas.states import Direction, SagaState, StepState
@@ -239,13 +239,13 @@ def _deadline(change: Change, step: models.StepInstance) -> None:
             step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data={"clock": "lease"}
         )
     if saga.failure is None:
-        change.set(failure=moves.failure(step, "timeout", now=now, clock=clock, message="Its time is over."))
+        change.set(failure=moves.failure(step, "timeout", now=now, clock=clock, message=words.TIME_OVER))
     change.set(deadline_at=None)
     moves.attend(
         change,
         step=step,
-        why=f"The time for {'undoing' if backward else 'doing'} it ran out at {step.name}.",
-        advice="See whether the provider works and what it knows of the key, then retry.",
+        why=(words.TIME_TO_UNDO_OVER if backward else words.TIME_TO_DO_OVER) % {"step": step.name},
+        advice=words.ASK_PROVIDER,
         resume=True,
         reason=clock,
     )
@@ -262,7 +262,7 @@ def _lease_over(change: Change, step: models.StepInstance) -> None:
     # Who vanished while asking how a wait goes has spoilt nothing: its limit decides.
     waits = step.wait_until is not None and step.wait_until > change.now
     kind = "unknown" if remote else "transient"
-    failure = moves.failure(step, kind, now=change.now, clock="lease", message="Its worker vanished.")
+    failure = moves.failure(step, kind, now=change.now, clock="lease", message=words.WORKER_VANISHED)
     _fence_off(change, step)
     change.set_step(step, error=failure)
     if not forward:

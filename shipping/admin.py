@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
 from shipping import models
 
@@ -36,7 +37,14 @@ class ShipmentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ("key", "status", "tracking", "parcels", "created_at", "updated_at")
     list_filter = ("status",)
-    search_fields = ("key", "tracking", "access_key")
+    search_fields = ("key__exact", "tracking__exact")
+    search_help_text = _("Key, or tracking code")
     ordering = ("-created_at", "-id")
     show_full_result_count = False
+    readonly_fields = ("created_at", "updated_at")
+    fieldsets = (
+        (None, {"fields": ("status", "tracking", "parcels", "refusal")}),
+        (_("Record"), {"fields": ("key", "access_key", "created_at", "updated_at", "undo_requested_at",
+                                  "undone_at")}),
+    )  # fmt: skip
     inlines = (TrackingEventInline,)

@@ -13,7 +13,7 @@ from sagas.templatetags import console
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROOMS = ("sagas", "saga_project", "orders", "payments", "inventory", "invoicing", "shipping")
-SPEAKERS = {"_": 1, "gettext": 1, "gettext_lazy": 1, "ngettext": 2}
+SPEAKERS = {"_": 1, "gettext": 1, "gettext_lazy": 1, "gettext_noop": 1, "ngettext": 2}
 
 each_room = pytest.mark.parametrize("room", ROOMS)
 

@@ -222,7 +222,7 @@ def operated(row: saga_models.SagaInstance) -> dict[str, Any]:
         "state": row.state,
         "direction": states.Direction(row.direction).name.lower(),
         "step": ladder[min(row.position, len(ladder) - 1)].name,
-        "failure": row.failure,
+        "failure": failure(row.failure),
         "attention": row.attention,
         "cancel": {
             "at": instant(row.cancel_requested_at),
@@ -242,6 +242,11 @@ def operated(row: saga_models.SagaInstance) -> dict[str, Any]:
     }
 
 
+def failure(kept: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What went wrong, as operators see it; where in our code is for the console."""
+    return {name: word for name, word in kept.items() if name != "frames"} if kept else None
+
+
 def rung(step: Step) -> dict[str, Any]:
     """One step as operators see it."""
     return {
@@ -250,7 +255,7 @@ def rung(step: Step) -> dict[str, Any]:
         "key": step.key,
         "attempts": step.attempts,
         "undo_attempts": step.undo_attempts,
-        "error": step.error,
+        "error": failure(step.error),
         "started_at": instant(step.started_at),
         "finished_at": instant(step.finished_at),
         "undo_started_at": instant(step.undo_started_at),

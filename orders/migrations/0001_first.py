@@ -114,6 +114,9 @@ class Migration(migrations.Migration):
                 ('delivered_at', models.DateTimeField(null=True)),
                 ('order', models.ForeignKey(db_index=False, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='+', to='orders.order')),
             ],
+            options={
+                'verbose_name_plural': 'webhook deliveries',
+            },
         ),
         migrations.CreateModel(
             name='WebhookAttempt',

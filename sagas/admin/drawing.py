@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
-from sagas import health, story
+from sagas import health, story, words
 from sagas.states import SagaState, StepState
 from sagas.templatetags import console
 
@@ -143,7 +143,7 @@ def _bar(attempt: story.Attempt, scale: "_Scale", y: int, now: datetime.datetime
     start = scale.place(attempt.started_at)
     end = scale.place(attempt.ended_at or now)
     width = max(end - start, 0.4)
-    words = console.words()
+    states = console.words()
     if attempt.waits:
         what = _("waits")
     else:
@@ -151,9 +151,9 @@ def _bar(attempt: story.Attempt, scale: "_Scale", y: int, now: datetime.datetime
         what += f" {attempt.number}" if attempt.number else ""
     parts = [
         f"{attempt.step}: {what}",
-        words.get(attempt.outcome, attempt.outcome),
+        states.get(attempt.outcome, attempt.outcome),
         story.length(attempt.took),
-        (attempt.error or {}).get("message", ""),
+        words.say((attempt.error or {}).get("message", "")),
     ]
     inside = start + width > 96
     return Bar(

@@ -1,9 +1,16 @@
 """Every row of the engine, to look at: nothing is added, changed or deleted here by hand."""
 
+import uuid
+from typing import Any
+
 from django.contrib import admin
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
 
 from sagas import models
+from sagas.templatetags import console
 
 
 class ReadOnly:
@@ -22,22 +29,48 @@ class ReadOnly:
         return False
 
 
+class OfSagas(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """Rows of sagas, found by the saga's id or by a step's key, which begins with it; never by a scan."""
+
+    search_fields = ("saga__id",)
+    search_help_text = _("Id of a saga, or key of a step")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Those of that saga."""
+        if not search_term:
+            return queryset, False
+        saga_id = _saga_id(search_term)
+        return (queryset.filter(saga_id=saga_id) if saga_id else queryset.none()), False
+
+    @admin.display(description=_("state"), ordering="state")
+    def badge(self, row: Any) -> SafeString:
+        """With its mark and its word."""
+        return console.badge(row.state)
+
+
+def _saga_id(term: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(term.strip().partition(".")[0])
+    except ValueError:
+        return None
+
+
 @admin.register(models.StepInstance)
-class StepAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class StepAdmin(OfSagas):
     """Newest first."""
 
-    list_display = ("id", "saga_id", "name", "state", "attempts", "undo_attempts", "started_at", "worker")
-    search_fields = ("=saga__id", "=task_id")
+    list_display = ("id", "saga_id", "name", "badge", "attempts", "undo_attempts", "started_at", "worker")
     ordering = ("-id",)
     show_full_result_count = False
 
 
 @admin.register(models.Event)
-class EventAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class EventAdmin(OfSagas):
     """Newest first; the database refuses to change or delete one."""
 
     list_display = ("at", "saga_id", "kind", "subject", "from_state", "to_state", "attempt", "actor")
-    search_fields = ("=saga__id",)
     ordering = ("-id",)
     show_full_result_count = False
 
@@ -48,9 +81,24 @@ class SignalAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ("received_at", "source", "kind", "step_key", "fate", "matched_at", "remedied_at")
     list_filter = ("fate",)
-    search_fields = ("=step_key", "=event_id")
+    search_fields = ("step_key__exact", "event_id__exact")
+    search_help_text = _("Id of a saga, key of a step, or the provider's id of the callback")
     ordering = ("-id",)
     show_full_result_count = False
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[models.Signal], search_term: str
+    ) -> tuple[QuerySet[models.Signal], bool]:
+        """By index: those of a saga's steps, or the one with that id, whoever sent it."""
+        if not search_term:
+            return queryset, False
+        term = search_term.strip()
+        keys = [term]
+        if saga_id := _saga_id(term):
+            keys += [step.key for step in models.StepInstance.objects.filter(saga_id=saga_id)]
+        # The index begins with the sender, of whom there are few; the latest callbacks name them all.
+        senders = set(models.Signal.objects.order_by("-id").values_list("source", flat=True)[:1000])
+        return queryset.filter(Q(step_key__in=keys) | Q(source__in=senders, event_id=term)), False
 
 
 @admin.register(models.Queue)
@@ -61,12 +109,11 @@ class QueueAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(models.Approval)
-class ApprovalAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class ApprovalAdmin(OfSagas):
     """Newest first; they are decided on the page of their saga."""
 
-    list_display = ("asked_at", "saga_id", "move", "actor", "state", "decided_by", "decided_at")
+    list_display = ("asked_at", "saga_id", "move", "actor", "badge", "decided_by", "decided_at")
     list_filter = ("state",)
-    search_fields = ("=saga__id",)
     ordering = ("-asked_at",)
     show_full_result_count = False
 

@@ -21,6 +21,7 @@ from django.utils import html
 from django.utils.cache import patch_cache_control
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -164,8 +165,8 @@ class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     @admin.display(description=gettext_lazy("saga"))
     def saga(self, saga: Any) -> str | SafeString:
         """Its subject, or its id."""
-        text = saga.subject.text if saga.subject else saga.key
-        return html.format_html('<span class="subject">{}</span> <code>{}</code>', text, str(saga.pk)[-12:])
+        about = saga.subject.text if saga.subject else saga.key
+        return html.format_html('<span class="subject">{}</span> <code>{}</code>', about, str(saga.pk)[-12:])
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def badge(self, saga: SagaInstance) -> SafeString:
@@ -177,12 +178,8 @@ class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(description=gettext_lazy("where, why"))
     def stands(self, saga: SagaInstance) -> str:
-        """Why it stands before a person, or what went wrong first."""
-        if saga.attention and saga.state == SagaState.NEEDS_ATTENTION:
-            return str(saga.attention.get("why", ""))[:160]
-        if saga.failure:
-            return story.cause(saga)[:160]
-        return ""
+        """Why it stands before a person, what went wrong first, or at which step it is."""
+        return Truncator(story.why(saga)).chars(160) or story.stands(saga)
 
     @admin.display(description=gettext_lazy("about"))
     def about(self, saga: Any) -> str:
@@ -377,8 +374,8 @@ class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
                 return page
             except errors.SagaError as error:
                 # Somebody, or the engine, was first: the page shows what the saga has come to (I3).
-                form.add_error(None, str(error))
                 told = self._told(request, saga_id)
+                form.add_error(None, move.refusal(told) or str(error))
             else:
                 self.log_change(request, told.saga, f"{move.name}: {reason}")
                 messages.success(

@@ -90,6 +90,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='sagainstance',
+            index=models.Index(django.db.models.fields.json.KeyTextTransform('kind', 'failure'), models.OrderBy(models.F('created_at'), descending=True), condition=models.Q(('failure__isnull', False)), name='saga_failed_by_kind'),
+        ),
+        migrations.AddIndex(
+            model_name='sagainstance',
             index=models.Index(condition=models.Q(('failure__isnull', False)), fields=['-created_at'], name='saga_failed_newest'),
         ),
         migrations.AddField(

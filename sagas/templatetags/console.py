@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 import uuid
 from typing import Any
 
@@ -10,7 +11,8 @@ from django.utils import html, timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from sagas import story
+from sagas import models, story
+from sagas import words as wording
 from sagas.states import SagaState, StepState
 
 register = template.Library()
@@ -40,6 +42,46 @@ def words() -> dict[str, str]:
         "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),
         "lost": _("Lost its worker"), "approved": _("Approved"), "void": _("Void"),
     }  # fmt: skip
+
+
+_TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
+_HEAD = re.compile(r"<thead\b.*?</thead>", re.DOTALL)
+_HEAD_CELL = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
+_ROW_OR_CELL = re.compile(r"<(tr|td|th)\b")
+
+
+@register.tag
+def labelled(parser: template.base.Parser, token: template.base.Token) -> template.Node:
+    """Tables whose cells know their columns' names, so that on a telephone each row stands as a list."""
+    inside = parser.parse(("endlabelled",))
+    parser.delete_first_token()
+    return _Labelled(inside)
+
+
+class _Labelled(template.Node):
+    def __init__(self, inside: template.NodeList) -> None:
+        self.inside = inside
+
+    def render(self, context: template.Context) -> SafeString:
+        told = _TABLE.sub(_with_labels, self.inside.render(context))
+        return SafeString(f'<div class="labelled">{told}</div>')
+
+
+def _with_labels(table: re.Match[str]) -> str:
+    head = _HEAD.search(table[0])
+    if head is None:
+        return table[0]
+    names = [" ".join(html.strip_tags(name).split()) for name in _HEAD_CELL.findall(head[0])]
+    column = iter(names)
+
+    def label(found: re.Match[str]) -> str:
+        nonlocal column
+        if found[1] == "tr":
+            column = iter(names)
+            return found[0]
+        return f'{found[0]} data-label="{next(column, "")}"'
+
+    return table[0][: head.end()] + _ROW_OR_CELL.sub(label, table[0][head.end() :])
 
 
 @register.simple_tag
@@ -97,7 +139,26 @@ def pretty(value: Any) -> str:
 @register.filter
 def percent(share: float) -> str:
     """A share in percent, to one digit where it is small."""
-    return f"{share * 100:.1f} %" if 0 < share < 0.1 else f"{share * 100:.0f} %"
+    return story.decimal(f"{share * 100:.1f}" if 0 < share < 0.1 else f"{share * 100:.0f}") + " %"
+
+
+@register.filter
+def say(text: str | None) -> str:
+    """What a row says, in the viewer's language."""
+    return wording.say(text or "")
+
+
+@register.filter
+def why(saga: models.SagaInstance) -> str:
+    """Why it stands before a person, or what went wrong first."""
+    return story.why(saga)
+
+
+@register.filter
+def hour(at: datetime.datetime) -> str | SafeString:
+    """A moment for an axis, to the minute."""
+    local = timezone.localtime(at)
+    return html.format_html('<time datetime="{}">{}</time>', at.isoformat(), local.strftime("%Y-%m-%d %H:%M"))
 
 
 @register.filter

@@ -1,0 +1,15 @@
+"""Money as people read it. Rows keep minor units, with which nobody makes a mistake in arithmetic."""
+
+import decimal
+
+from django.utils import formats
+
+SIGNS = {"BRL": "R$"}
+
+
+def written(amount: int, currency: str = "BRL") -> str:
+    """An amount in minor units as it is written where the viewer lives: R$ 1,234.50, or R$ 1.234,50."""
+    major = formats.number_format(
+        decimal.Decimal(amount) / 100, decimal_pos=2, use_l10n=True, force_grouping=True
+    )
+    return f"{SIGNS.get(currency, currency)} {major}"

@@ -1,0 +1,67 @@
+"""What the rows say, in the viewer's language: the engine's own sentences, and other rooms' messages.
+
+The rows keep English, so that the log, the API and the database agree whoever looks. It is translated
+when it is shown, and what nobody knows is shown as it stands.
+"""
+
+import re
+from collections.abc import Callable
+
+from django.utils.translation import gettext, gettext_noop
+
+PAST_UNDOING = gettext_noop("%(step)s is not done, and the saga is past the point where it could be undone.")
+UNDO_FAILED = gettext_noop("%(step)s cannot be undone: %(message)s")
+TIME_TO_DO_OVER = gettext_noop("The time for doing it ran out at %(step)s.")
+TIME_TO_UNDO_OVER = gettext_noop("The time for undoing it ran out at %(step)s.")
+
+DEADLINE_OVER = gettext_noop("The saga's deadline ran out.")
+TIME_OVER = gettext_noop("Its time is over.")
+WAIT_OVER = gettext_noop("Nobody said that it is done, in time.")
+NEVER_HAPPENED = gettext_noop("The provider knows nothing of it.")
+WORKER_VANISHED = gettext_noop("Its worker vanished.")
+
+SEE_TO_THE_CAUSE = gettext_noop(
+    "See to the cause, then retry; or say with evidence that it happened, or did not."
+)
+SETTLE_WITH_PROVIDER = gettext_noop(
+    "Settle it with the provider, then retry; or say with evidence that it is undone."
+)
+ASK_PROVIDER = gettext_noop("See whether the provider works and what it knows of the key, then retry.")
+
+WAVE_FAILED = gettext_noop("In wave %(wave)s, %(failed)s of %(tried)s sagas failed again.")
+RUN_STOPPED = gettext_noop("%(actor)s stopped it: %(reason)s")
+RUN_GOES_ON = gettext_noop("It goes on.")
+NOTHING_SEEN = gettext_noop("Nothing was seen of it in time.")
+
+Teacher = Callable[[str], str]
+
+_teachers: list[Teacher] = []
+
+
+def learn(teacher: Teacher) -> None:
+    """Have a room tell what its messages mean: it is given one, and says it in words, or nothing."""
+    _teachers.append(teacher)
+
+
+def say(text: str) -> str:
+    """A text from the rows, in the viewer's language where anybody knows it in that."""
+    if not text:
+        return ""
+    for pattern, form in _FORMS:
+        if found := pattern.fullmatch(text):
+            return gettext(form) % {name: say(given) for name, given in found.groupdict().items()}
+    for teacher in _teachers:
+        if meaning := teacher(text):
+            return meaning
+    return gettext(text)
+
+
+def _pattern(form: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"%\\\((\w+)\\\)s", r"(?P<\1>.+?)", re.escape(form)), re.DOTALL)
+
+
+# Only a sentence with something to fill in needs looking for; the rest is found by its own text.
+_FORMS = [
+    (_pattern(form), form)
+    for form in (PAST_UNDOING, UNDO_FAILED, TIME_TO_DO_OVER, TIME_TO_UNDO_OVER, WAVE_FAILED, RUN_STOPPED)
+]
