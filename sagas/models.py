@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import functions
 from django.db.models.fields.json import KeyTextTransform
 
-from sagas import definition, ids, registry
+from sagas import definition, errors, ids, registry
 from sagas.states import Direction, SagaState, StepState
 
 
@@ -220,17 +220,14 @@ class StepInstance(models.Model):
 
         A local deed commits together with its facts: without them it never happened, however often it
         was tried, and there is nothing to undo (E2).
-
-        Raises:
-            UnknownSaga: that version is no longer declared.
         """
-        if self.facts is not None or self.state not in (
-            StepState.PENDING,
-            StepState.FAILED,
-            StepState.SKIPPED,
-        ):
+        untouched = (StepState.PENDING, StepState.FAILED, StepState.SKIPPED)
+        if self.facts is not None or self.state not in untouched:
             return True
-        return self.attempts > 0 and self.saga.definition.steps[self.position].remote
+        try:
+            return self.attempts > 0 and self.saga.definition.steps[self.position].remote
+        except errors.UnknownSaga:
+            return True  # Its version is gone, long after its end perhaps: nobody can say that it did not.
 
 
 class Event(models.Model):

@@ -352,7 +352,8 @@ def next_to_undo(
         # Nothing was left out on the way, so every step before this one was begun: no need to look.
         top = below - 1 if current is None else current.position - (not current.begun)
         return next((position for position in range(top, -1, -1) if declared.steps[position].undo), None)
-    for step in saga.steps.filter(position__lt=below).order_by("-position"):
+    steps = saga.steps.filter(position__lt=below)  # type: ignore[arg-type]
+    for step in steps.order_by("-position"):
         row = current if current is not None and current.pk == step.pk else step
         if row.begun and row.state != StepState.UNDONE and declared.steps[row.position].undo:
             return row.position

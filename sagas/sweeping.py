@@ -130,8 +130,8 @@ def _call_for_help(saga_id: uuid.UUID, bug: Exception) -> None:
             moves.attend(
                 change,
                 step=locked.step,
-                why=f"It cannot be moved: {failure['error']}: {failure['message']}",
-                advice="See to the cause, a hook of its owner perhaps; then retry.",
+                why=words.CANNOT_BE_MOVED % {"error": failure["error"], "message": failure["message"]},
+                advice=words.SEE_TO_THE_HOOK,
                 resume=True,
             )
             change.write()

@@ -13,6 +13,7 @@ PAST_UNDOING = gettext_noop("%(step)s is not done, and the saga is past the poin
 UNDO_FAILED = gettext_noop("%(step)s cannot be undone: %(message)s")
 TIME_TO_DO_OVER = gettext_noop("The time for doing it ran out at %(step)s.")
 TIME_TO_UNDO_OVER = gettext_noop("The time for undoing it ran out at %(step)s.")
+CANNOT_BE_MOVED = gettext_noop("It cannot be moved: %(error)s: %(message)s")
 
 DEADLINE_OVER = gettext_noop("The saga's deadline ran out.")
 TIME_OVER = gettext_noop("Its time is over.")
@@ -27,6 +28,7 @@ SETTLE_WITH_PROVIDER = gettext_noop(
     "Settle it with the provider, then retry; or say with evidence that it is undone."
 )
 ASK_PROVIDER = gettext_noop("See whether the provider works and what it knows of the key, then retry.")
+SEE_TO_THE_HOOK = gettext_noop("See to the cause, a hook of its owner perhaps; then retry.")
 
 WAVE_FAILED = gettext_noop("In wave %(wave)s, %(failed)s of %(tried)s sagas failed again.")
 RUN_STOPPED = gettext_noop("%(actor)s stopped it: %(reason)s")
@@ -63,5 +65,13 @@ def _pattern(form: str) -> re.Pattern[str]:
 # Only a sentence with something to fill in needs looking for; the rest is found by its own text.
 _FORMS = [
     (_pattern(form), form)
-    for form in (PAST_UNDOING, UNDO_FAILED, TIME_TO_DO_OVER, TIME_TO_UNDO_OVER, WAVE_FAILED, RUN_STOPPED)
+    for form in (
+        PAST_UNDOING,
+        UNDO_FAILED,
+        TIME_TO_DO_OVER,
+        TIME_TO_UNDO_OVER,
+        CANNOT_BE_MOVED,
+        WAVE_FAILED,
+        RUN_STOPPED,
+    )
 ]
