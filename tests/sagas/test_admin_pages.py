@@ -155,6 +155,17 @@ def test_banners_tell_of_what_it_depends_upon():
     assert kinds == {"queue", "circuit"}
 
 
+def test_so_is_one_of_a_saga_that_has_ended():
+    """A version may go once none of its sagas lives; their pages stay."""
+    saga = desk.play(toys.LOCAL, "do a, fail b, undo a, compensated")
+    SagaInstance.objects.filter(pk=saga.pk).update(version=99)
+
+    page = desk.text(desk.viewer().get(desk.page(saga)))
+
+    assert "Compensated" in page
+    assert "b was refused: no." in page
+
+
 def test_a_declaration_that_is_gone_is_said_and_the_page_still_tells_the_rest():
     saga = desk.waiting()
     SagaInstance.objects.filter(pk=saga.pk).update(version=99)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import uuid
 
 import pytest
@@ -58,6 +59,22 @@ def test_a_remote_step_is_two_transactions(office):
 
     # Lock, look at the circuit, claim; lock, record, tell the circuit.
     assert [costs(office) for _ in range(3)] == [(2, 6)] * 3
+
+
+def test_a_step_that_goes_well_touches_no_index(office):
+    """No column that an index reads is written, so PostgreSQL updates the row in place (HOT)."""
+    saga = stage.begin(toys.LOCAL)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT string_agg(indexdef, ' ') FROM pg_indexes WHERE tablename = 'sagas_saga'")
+        (indexes,) = cursor.fetchone()
+    before = models.SagaInstance.objects.filter(pk=saga.pk).values().get()
+
+    office.deliver()
+
+    after = models.SagaInstance.objects.filter(pk=saga.pk).values().get()
+    written = {name for name in before if before[name] != after[name]}
+    assert "position" in written
+    assert not {name for name in written if re.search(rf"\b{name}\b", indexes)}
 
 
 def test_to_begin_is_one_statement(office):
