@@ -115,7 +115,8 @@ class Step:
     """Compensatable steps first, then at most one pivot, then retriable ones (P1)."""
 
     timeout: datetime.timedelta = 10 * SECOND
-    """The longest one attempt may take before it is interrupted."""
+    """The longest one attempt may take before it is interrupted. While several versions of a saga are
+    declared, the longest of theirs holds for all."""
 
     budget: datetime.timedelta | None = None
     """The longest all attempts together may take, from the first one on."""

@@ -170,10 +170,11 @@ class StepInstance(models.Model):
     name = models.CharField(max_length=50)
     state = models.CharField(max_length=20, choices=StepState, default=StepState.PENDING)
 
-    attempts = models.PositiveSmallIntegerField(default=0)
-    """Attempts at the deed, counted before its code runs where that may kill the worker (R1)."""
+    attempts = models.PositiveIntegerField(default=0)
+    """Attempts at the deed, counted before its code runs where that may kill the worker (R1). No small
+    number: what needs attention is tried again for as long as it does."""
 
-    undo_attempts = models.PositiveSmallIntegerField(default=0)
+    undo_attempts = models.PositiveIntegerField(default=0)
     fence = models.PositiveIntegerField(default=0)
     """Raised by every claim: a worker that lost its lease holds an old one and cannot commit (D6)."""
 
@@ -246,7 +247,7 @@ class Event(models.Model):
 
     from_state = models.CharField(max_length=20, blank=True, default="")
     to_state = models.CharField(max_length=20, blank=True, default="")
-    attempt = models.PositiveSmallIntegerField(null=True)
+    attempt = models.PositiveIntegerField(null=True)
     actor = models.CharField(max_length=150, default="engine")
     reason = models.TextField(blank=True, default="")
     data = models.JSONField(default=dict)
@@ -363,7 +364,7 @@ class Circuit(models.Model):
     failing = models.JSONField(default=list)
     """The last sagas that found it unavailable in a row, each once."""
 
-    trips = models.PositiveSmallIntegerField(default=0)
+    trips = models.PositiveIntegerField(default=0)
     """How often it opened since it last worked: each time it stays open longer."""
 
     opened_at = models.DateTimeField(null=True)

@@ -21,7 +21,7 @@ from typing import Any
 from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
 from psycopg import pq
 
-from sagas import circuits, definition, errors, inbox, journal, models, moves, transport, words
+from sagas import circuits, definition, errors, inbox, journal, models, moves, registry, transport, words
 from sagas.journal import NOW, After, Change
 from sagas.states import Direction, SagaState, StepState
 
@@ -196,7 +196,8 @@ def _claim(
         return Attempt(
             step=step, row=row, direction=direction, fence=row.fence, begun_at=change.now, claimed=False
         )
-    if step.remote and (pause := circuits.closed_for(step.queue, probe=step.timeout + LEASE_MARGIN)):
+    lease = registry.timeout(saga.name, step.name) + LEASE_MARGIN
+    if step.remote and (pause := circuits.closed_for(step.queue, probe=lease)):
         moves.wake_after(change, pause * (1 + 0.2 * random.random()))  # noqa: S311 - no secret
         change.write()
         return STOP
@@ -226,7 +227,6 @@ def _claim(
         change.set_step(row, undo_attempts=undo_attempts)
         if row.undo_started_at is None:
             change.set_step(row, undo_started_at=NOW)
-    lease = step.timeout + LEASE_MARGIN
     change.set_step(
         row, fence=row.fence + 1, lease_until=After(lease), task_id=bearer.task_id, worker=bearer.worker
     )

@@ -1,5 +1,6 @@
 """Every declared saga, by name and version: found in each app's `saga.py`, as admin modules are."""
 
+import datetime
 from collections.abc import Iterator
 
 from django.utils import module_loading
@@ -57,6 +58,15 @@ def get(name: str, version: int) -> definition.Saga:
         return _sagas[name, version]
     except KeyError:
         raise errors.UnknownSaga(f"Saga {name!r} version {version} is not declared.") from None
+
+
+def timeout(name: str, step: str) -> datetime.timedelta:
+    """The longest that an attempt at that step may take, whichever version of the saga it is of.
+
+    The versions share the step's task, and so its time limit; a lease must not end before that.
+    """
+    versions = [saga for saga in _sagas.values() if saga.name == name]
+    return max(one.timeout for saga in versions for one in saga.steps if one.name == step)
 
 
 def everything() -> Iterator[definition.Saga]:

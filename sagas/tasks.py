@@ -120,7 +120,7 @@ def _register() -> None:
                     continue
                 direction = states.Direction.BACKWARD if undo else states.Direction.FORWARD
                 run = functools.partial(_carry_out, step=step.name, direction=direction)
-                soft = step.timeout.total_seconds()
+                soft = registry.timeout(saga.name, step.name).total_seconds()
                 _task(task_name(saga.name, step.name, undo=undo), run, soft)
 
 

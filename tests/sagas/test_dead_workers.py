@@ -1,6 +1,6 @@
 """Workers that vanish in the middle of a step: another is sent, the step's budget is spent, and it ends."""
 
-from sagas import engine
+from sagas import engine, models, registry, tasks
 from sagas.testing import clocks
 from tests.sagas import rules, stage
 from tests.sagas.toybox import saga as toys
@@ -185,3 +185,27 @@ def outlast(span):
 def deliver(office, messages):
     for _ in range(messages):
         office.deliver()
+
+
+def test_no_lease_ends_before_the_time_limit_of_the_task_that_versions_share(office, mortal):
+    newer = toys.saga("toy-leased", toys.remote("a", timeout=toys.SECOND), version=2)
+    registry.add(toys.saga("toy-leased", toys.remote("a", timeout=60 * toys.SECOND)))
+    saga = stage.begin(newer, "die a")
+
+    with stage.suppress_death():
+        office.deliver_all()
+
+    leased = saga.steps.get().lease_until - models.database_now()
+    assert leased > (60 + tasks.HARD_LIMIT_MARGIN_S) * toys.SECOND, "O2"
+
+
+def test_what_is_tried_again_for_years_is_counted_all_the_while(office):
+    saga = stage.begin(toys.ONE_REMOTE, "fail a, fail undo a")
+    stage.drive(office, saga)
+    saga.steps.update(undo_attempts=32_767)
+
+    engine.retry(saga.pk, actor="operator", reason="once more")
+    office.deliver_all()
+
+    saga.refresh_from_db()
+    assert (saga.state, saga.steps.get().undo_attempts) == ("compensated", 32_768)

@@ -235,3 +235,12 @@ def test_the_declaration_needs_neither_django_nor_celery():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_versions_share_a_steps_task_and_so_the_longest_of_their_timeouts():
+    registry.add(saga(step(timeout=5 * SECOND), name="trip-timed"))
+    registry.add(saga(step(timeout=60 * SECOND), name="trip-timed", version=2))
+    registry.add(saga(step(timeout=9 * SECOND), step("pay"), name="trip-timed", version=3))
+
+    assert registry.timeout("trip-timed", "book") == 60 * SECOND
+    assert registry.timeout("trip-timed", "pay") == 10 * SECOND
