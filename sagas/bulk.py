@@ -10,7 +10,7 @@ import logging
 import uuid
 from collections.abc import Iterable
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from sagas import errors, models, moves, steering, story, words
@@ -181,8 +181,6 @@ def _send(run: BulkRun, item: BulkItem, now: datetime.datetime) -> None:
             move.make(told, actor=run.actor, reason=run.reason, given={})
     except errors.SagaError as error:
         item.state, item.message, item.settled_at = BulkItem.State.REFUSED, str(error), now
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as bug:
         # A hook of its owner failed, say: that is one saga's trouble, and not the end of the run.
         logger.error("saga %s could not be moved: %s", item.saga_id, moves.traced(bug, item.saga.facts))

@@ -113,6 +113,7 @@ def queue_of(signal: Signal) -> str:
 
     Raises:
         UnknownSaga: that version is no longer declared.
+        KeyError: it is, without that step.
     """
     saga_id, name = _parse(signal.step_key)
     return models.SagaInstance.objects.get(pk=saga_id).definition.step(name).queue

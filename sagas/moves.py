@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.db.models import functions
 
 from sagas import definition, models, transport, words
@@ -273,8 +273,6 @@ def _tell(hook: Callable[..., object], key: str) -> None:
     try:
         with transaction.atomic():
             hook(key=key)
-    except OperationalError:
-        raise
     except Exception:
         logger.exception("the hook that tells of a saga's need for attention met a bug")
 

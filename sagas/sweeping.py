@@ -109,7 +109,11 @@ def _sweep_sagas(limit: int) -> int:
             try:
                 with transaction.atomic():
                     _wake(saga, steps[saga.pk], now)
-            except (OperationalError, InterfaceError):
+            except OperationalError as error:
+                # A lock that was not given, say, to its owner's hook; had the database gone, this would fail.
+                logger.warning("saga %s could not be woken: %s", saga.pk, moves.words_of(error))
+                _put_off(saga.pk, moves.grace())
+            except InterfaceError:
                 raise
             except Exception as bug:
                 # One that cannot be moved, because its owner's hook fails, say, stops no other.
@@ -135,11 +139,13 @@ def _call_for_help(saga_id: uuid.UUID, bug: Exception) -> None:
                 resume=True,
             )
             change.write()
-    except (OperationalError, InterfaceError):
-        raise
     except Exception:
         logger.exception("nobody could be called for saga %s; the sweep will try again", saga_id)
-        SagaInstance.objects.filter(pk=saga_id).update(wake_at=functions.Now() + moves.LONGEST_GRACE)
+        _put_off(saga_id, moves.LONGEST_GRACE)
+
+
+def _put_off(saga_id: uuid.UUID, pause: datetime.timedelta) -> None:
+    SagaInstance.objects.filter(pk=saga_id).update(wake_at=functions.Now() + pause)
 
 
 def _steps_at(sagas: list[SagaInstance]) -> dict[uuid.UUID, models.StepInstance]:
@@ -317,7 +323,7 @@ def _sweep_signals(limit: int) -> None:
             signal.save(update_fields=["wake_at"])
             try:
                 sent.append((signal.pk, inbox.queue_of(signal)))
-            except errors.UnknownSaga:
+            except (errors.UnknownSaga, KeyError):
                 logger.exception("callback %s cannot be remedied", signal.pk)
     for pk, queue in sent:
         transport.send_remedy(pk, queue)

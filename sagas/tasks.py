@@ -14,10 +14,10 @@ from typing import Any
 import celery
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import Error, close_old_connections
 from django.utils import module_loading
 
-from sagas import bulk, engine, errors, registry, states, sweeping, transport
+from sagas import bulk, engine, errors, inbox, registry, states, sweeping, transport
 
 logger = logging.getLogger("sagas")
 
@@ -75,7 +75,12 @@ def take_up(self: Any, *, saga_id: str, epoch: int) -> None:
     engine.take_up(saga_id, epoch)
 
 
-@app.task(name="sagas.remedy", ignore_result=True)
+@app.task(
+    name="sagas.remedy",
+    ignore_result=True,
+    soft_time_limit=inbox.LEASE.seconds,
+    time_limit=inbox.LEASE.seconds + HARD_LIMIT_MARGIN_S,
+)
 def remedy(*, signal_id: int) -> None:
     """Undo once more what a late callback tells of."""
     engine.remedy(signal_id)
@@ -95,7 +100,7 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
     )
     try:
         result = engine.perform(saga_id, epoch=epoch, step=step, direction=direction, bearer=bearer)
-    except (DatabaseError, errors.LostRace):
+    except (Error, errors.LostRace):
         # What was not recorded will be looked at again: by the lease, or by the sweep.
         logger.warning(
             "saga %s: %s could not be recorded, the sweep will see to it", saga_id, step, exc_info=True

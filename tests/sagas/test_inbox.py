@@ -323,6 +323,19 @@ def test_remedies_make_no_storm_while_nobody_carries_them_out(office):
     assert len([m for m in office.sent if isinstance(m, post.Remedy)]) <= 12
 
 
+def test_a_remedy_that_is_no_longer_declared_stops_no_other(office, monkeypatch):
+    gone, saga = given_up(office), given_up(office)
+    for number, one in enumerate((gone, saga)):
+        tell(one, str(number))
+    models.SagaInstance.objects.filter(pk=gone.pk).update(name="toy-one")
+
+    engine.sweep()
+    office.deliver_all()
+
+    fates = {str(s.step_key)[:36]: s.remedied_at is not None for s in models.Signal.objects.all()}
+    assert fates == {str(gone.pk): False, str(saga.pk): True}
+
+
 def test_a_broker_that_is_down_stops_neither_remedies_nor_probes(office, monkeypatch):
     saga = given_up(office)
     late = tell(saga)

@@ -5,6 +5,7 @@ import datetime
 import pytest
 
 from sagas import engine, models, moves
+from sagas.states import Direction
 from sagas.testing import clocks, post
 from tests.sagas import rules, stage
 from tests.sagas.toybox import saga as toys
@@ -262,6 +263,23 @@ def test_a_message_of_an_older_dispatch_is_void(office):
     assert len(legs(office, saga)) == 2
     stage.drive(office, saga)
     assert saga.state == "completed"
+
+
+@pytest.mark.parametrize("script", ["", "fail a"])
+def test_a_message_in_the_other_direction_is_void(office, script):
+    """None is ever sent; whoever puts one into the queue by hand does no harm."""
+    saga = stage.begin(toys.REMOTE, script)
+    if script:
+        for _ in range(2):
+            office.deliver()
+        saga.refresh_from_db()
+        assert saga.dispatched_at is not None, "its undo is under way"
+    before = rules.snapshot(saga)
+
+    result = engine.perform(saga.pk, epoch=saga.epoch, step="a", direction=Direction(-saga.direction))
+
+    assert result.verdict is engine.Verdict.STOP
+    assert rules.snapshot(saga) == before
 
 
 def test_what_was_sent_before_it_turned_round_is_void_too(office):

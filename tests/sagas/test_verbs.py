@@ -5,6 +5,7 @@ import logging
 import uuid
 
 import pytest
+from django.db import OperationalError
 
 from sagas import engine, models, registry
 from tests.sagas import rules, stage
@@ -217,6 +218,31 @@ def test_a_hook_that_fails_stops_no_other_saga(office):
     assert "no such order" in stuck.attention["why"]
     assert stuck.wake_at > stage.models.database_now()
     assert len(office.sent) - sent <= 4 + len(registry.queues()), "no storm: only probes were sent"
+
+
+def starve(*, key):
+    raise OperationalError("canceling statement due to lock timeout, said the test")
+
+
+def test_one_whose_owner_does_not_get_a_lock_stops_no_other_and_calls_nobody(office):
+    declared = toys.saga("hook-starved", toys.local("a"), compensated=starve)
+    starved, other = stage.begin(declared, ""), stage.begin(toys.ONE, "")
+    office.waiting.clear()
+    stage.clocks.pass_time(declared.deadline)
+
+    stage.engine.sweep()
+
+    for saga in (starved, other):
+        saga.refresh_from_db()
+    assert (starved.state, other.state) == ("running", "compensated")
+    assert starved.wake_at > stage.models.database_now()
+
+
+def test_a_person_is_called_though_the_hook_that_says_so_gets_no_lock(office, caplog):
+    declared = toys.saga("hook-deaf", toys.remote("a"), attention=starve)
+    saga = run(office, declared, "fail a, fail undo a")
+
+    assert saga.state == "needs_attention"
 
 
 def test_a_saga_whose_owner_failed_to_take_it_back_ends_when_that_is_mended(office, monkeypatch):
