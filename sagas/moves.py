@@ -174,9 +174,7 @@ def finish(change: Change, state: SagaState, **said: Any) -> None:
     hook = declared.completed if state == SagaState.COMPLETED else declared.compensated
     change.move(state, f"saga.{state.value}", **said)
     change.set(finished_at=NOW, wake_at=None, dispatched_at=None, deadline_at=None, held_at=None)
-    secrets = [name for step in declared.steps for name in step.forgets]
-    if any(name in change.saga.facts for name in secrets):
-        change.set(facts=_without(change.saga.facts, secrets))
+    forget(change)
     waited = [f"{change.saga.pk}.{step.name}" for step in declared.steps if step.wait is not None]
     if waited:
         # What came before its step waited, and was never needed, is not left lying there as if it were.
@@ -184,6 +182,13 @@ def finish(change: Change, state: SagaState, **said: Any) -> None:
         stored.update(fate=models.Signal.Fate.NOTED, matched_at=functions.Now())
     if hook is not None:
         hook(key=change.saga.key)
+
+
+def forget(change: Change) -> None:
+    """Nothing of the saga will be done any more: strike what its steps were to forget."""
+    secrets = [name for step in change.saga.definition.steps for name in step.forgets]
+    if any(name in change.saga.facts for name in secrets):
+        change.set(facts=_without(change.saga.facts, secrets))
 
 
 def turn(change: Change, step: models.StepInstance | None, failure: dict[str, Any], **said: Any) -> None:

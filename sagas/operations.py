@@ -217,6 +217,7 @@ def close(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
             raise errors.NotAllowed(_state(saga, "cannot be closed"), state=saga.state)
         change.note("operator.close", actor=actor, reason=reason)
         change.set(closed_at=NOW, wake_at=None)
+        moves.forget(change)
     return saga
 
 

@@ -38,6 +38,8 @@ TRANSIENT_ERRORS_ARE_RETRIED_WITHIN_THE_BUDGET = [
     (toys.LOCAL, "do a, 3x flake b, undo a, compensated"),
     (toys.REMOTE, "flake a, do a, flake b, do b, flake c, flake c, do c, completed"),
     (toys.REMOTE, "do a, 3x flake b, undo b, undo a, compensated"),
+    (toys.LOCAL, "do a, lose b, do b, do c, completed"),
+    (toys.LOCAL, "do a, 3x lose b, undo a, compensated"),
     (toys.LOCAL, "do a, flake b, fail b, undo a, compensated"),
 ]
 

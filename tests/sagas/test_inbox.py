@@ -120,6 +120,19 @@ def test_one_that_comes_while_a_person_is_wanted_settles_it(office):
     rules.check(saga)
 
 
+def test_but_not_after_that_saga_was_put_aside(office):
+    saga = stage.begin(toys.LATE_WAIT, "begin r, 9x begin ask r")
+    office.deliver_all()
+    clocks.pass_time(HOUR)
+    stage.drive(office, saga)
+    engine.close(saga.pk, actor="operator", reason="settled by hand")
+
+    signal = tell(saga, key=f"{saga.pk}.r")
+    saga.refresh_from_db()
+
+    assert (signal.fate, saga.state, saga.wake_at) == ("stored", "needs_attention", None)
+
+
 def test_but_not_where_it_lacks_what_later_steps_ask_for(office):
     declared = toys.saga(
         "inbox-gives",

@@ -158,6 +158,26 @@ def test_a_saga_held_while_it_waits_goes_on_waiting_when_released(office):
     assert saga.state == "completed"
 
 
+def test_a_pivot_at_work_is_not_cancelled(office, monkeypatch):
+    saga = stage.begin(toys.BLIND_PIVOT)
+    refusals = []
+
+    def too_late():
+        for move in (engine.cancel, engine.compensate):
+            try:
+                move(saga.pk, **WHO)
+            except (errors.TooLate, errors.NotAllowed) as refusal:
+                refusals.append(type(refusal))
+
+    office.deliver()
+    monkeypatch.setattr("tests.sagas.toybox.verbs.WORLD", stage.Meanwhile(too_late))
+    stage.drive(office, saga)
+
+    assert refusals == [errors.TooLate, errors.NotAllowed], "I3"
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
 def test_a_saga_that_ends_although_it_is_held_is_held_no_longer(office, monkeypatch):
     saga = stage.begin(toys.saga("toy-held", toys.remote("a")))
     world = stage.Meanwhile(lambda: engine.hold(saga.pk, **WHO))

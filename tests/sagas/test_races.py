@@ -184,6 +184,34 @@ def test_two_sweepers(office):
     assert set(models.SagaInstance.objects.values_list("epoch", flat=True)) == {2}, "each was sent on once"
 
 
+def test_a_sweep_waits_for_nobody(office):
+    held, free = stage.begin(toys.LOCAL), stage.begin(toys.LOCAL)
+    models.SagaInstance.objects.update(dispatched_at=None)
+    clocks.pass_time(MINUTE)
+    world = threading.Event()
+    locked = threading.Event()
+
+    def hold():
+        with stage.transaction.atomic():
+            models.SagaInstance.objects.select_for_update().get(pk=held.pk)
+            locked.set()
+            world.wait(60)
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert locked.wait(20)
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '5s'")
+    try:
+        assert engine.sweep() == 1
+    finally:
+        world.set()
+        thread.join(20)
+
+    assert set(models.SagaInstance.objects.filter(epoch=2).values_list("pk")) == {(free.pk,)}
+
+
 def test_a_callback_against_the_limit_of_its_wait(office):
     for number in range(2 * ROUNDS):
         saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")

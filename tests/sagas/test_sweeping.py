@@ -218,6 +218,19 @@ def test_a_retry_pauses_as_its_policy_says(office):
     assert saga.state == "completed"
 
 
+def test_no_pause_is_longer_than_the_deadline_allows(office):
+    pauses = toys.Retry(on=[toys.verbs.Unavailable], attempts=4, first=HOUR, cap=HOUR, jitter=0)
+    declared = toys.saga("toy-hurry", toys.remote("a"), retry=pauses, deadline=MINUTE)
+    saga = stage.begin(declared, "flake a")
+
+    office.deliver_all()
+
+    saga.refresh_from_db()
+    assert saga.wake_at - saga.deadline_at < SECOND
+    stage.drive(office, saga)
+    assert (saga.state, saga.failure["clock"]) == ("compensated", "deadline")
+
+
 def test_a_stray_message_does_not_shorten_a_pause(office):
     pauses = toys.Retry(on=[toys.verbs.Unavailable], attempts=4, first=MINUTE)
     saga = stage.begin(toys.saga("toy-stray", toys.remote("a"), retry=pauses), "flake a")
@@ -280,6 +293,33 @@ def test_a_message_in_the_other_direction_is_void(office, script):
 
     assert result.verdict is engine.Verdict.STOP
     assert rules.snapshot(saga) == before
+
+
+def test_a_false_alarm_takes_nothing_from_whoever_is_at_work(office, monkeypatch):
+    saga = stage.begin(toys.REMOTE)
+    world = stage.Meanwhile(lambda: engine.take_up(saga.pk, 1))
+    monkeypatch.setattr("tests.sagas.toybox.verbs.WORLD", world)
+
+    office.deliver_all()
+
+    saga.refresh_from_db()
+    assert (saga.state, saga.epoch) == ("completed", 1), "its chain was not made void"
+
+
+def test_an_error_callback_sends_nothing_for_a_saga_that_is_held(office):
+    saga = stage.begin(toys.LOCAL, "do a, fail b")
+    office.deliver()
+    office.deliver()
+    engine.hold(saga.pk, **WHO)
+
+    office.deliver_all()
+
+    saga.refresh_from_db()
+    assert (saga.state, saga.epoch) == ("compensating", 1)
+    engine.release(saga.pk, **WHO)
+    stage.drive(office, saga)
+    assert saga.state == "compensated"
+    rules.check(saga)
 
 
 def test_what_was_sent_before_it_turned_round_is_void_too(office):
