@@ -352,9 +352,12 @@ class _Logs:
         if self._colourful:
             colour = self.COLOURS[list(self._read_to).index(name) % 10] if name in self._read_to else 1
             label = f"\033[{colour}m{label}\033[0m"
-        # A terminal that went away is no reason to stop.
-        with contextlib.suppress(BrokenPipeError):
+        try:
             print(label, line, flush=True)
+        except OSError:
+            # A window that was closed, a pipe that nobody reads: no reason to die before what runs is
+            # stopped. The files have it all.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _recorded(run: pathlib.Path) -> list[dict[str, Any]]:

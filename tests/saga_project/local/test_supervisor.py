@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
@@ -162,6 +163,31 @@ def test_what_a_killed_supervisor_left_behind_is_stopped_by_the_next(tmp_path):
     supervisor.Supervisor(tmp_path, verbose=False).stop()
 
     assert not any(supervisor.start_of(pid) for pid in left.values())
+
+
+def test_who_closes_the_terminal_window_leaves_nothing_running(tmp_path):
+    window, terminal = pty.openpty()
+    script = textwrap.dedent(SUPERVISE).replace("keeper.start(", "hear()\nkeeper.start(", 1)
+    running = subprocess.Popen(
+        [sys.executable, "-c", HEAR + script + "keeper.say('stopping')\nkeeper.stop()\n", tmp_path],
+        stdout=terminal,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(terminal)
+    left = eventually(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
+
+    os.close(window)
+    running.send_signal(signal.SIGHUP)  # As its shell does.
+
+    assert running.wait(30) == 0
+    assert not any(supervisor.start_of(pid) for pid in left.values())
+
+
+HEAR = """
+import signal
+def hear():
+    signal.signal(signal.SIGHUP, keeper.ask_to_stop)
+"""
 
 
 def test_a_process_that_merely_has_the_same_number_is_left_alone(tmp_path):
