@@ -4,6 +4,8 @@ Every variable is read here and nowhere else, and leaves an entry in `VARIABLES`
 docs/configuration.md is tested.
 """
 
+import base64
+import binascii
 import dataclasses
 import datetime
 import os
@@ -12,6 +14,9 @@ import re
 from django.core import exceptions
 
 VARIABLES: dict[str, "Variable"] = {}
+
+SECRET_BYTES = 24
+"""What Standard Webhooks asks for; less could be guessed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,10 +33,26 @@ def text(name: str, default: str | None = None) -> str:
     """A string; without a default it must be set."""
     VARIABLES[name] = Variable(name=name, kind="text", default=default)
     value = os.environ.get(name, default)
-    if value is None:
+    # Empty is as good as missing: a secret of nothing is known to everybody.
+    if value is None or (default is None and not value.strip()):
         raise exceptions.ImproperlyConfigured(
             f"{name} is not set. Set it in the environment (`make up` and `make test` set it"
             " for the local stack); see docs/configuration.md."
+        )
+    return value
+
+
+def signing_secret(name: str) -> str:
+    """A secret of Standard Webhooks: `whsec_` and the base64 of 24 bytes or more. It must be set."""
+    value = text(name)
+    try:
+        length = len(base64.b64decode(value.removeprefix("whsec_"), validate=True))
+    except binascii.Error:
+        length = 0
+    if not value.startswith("whsec_") or length < SECRET_BYTES:
+        # Without the value, which may be the right one with a slip in it.
+        raise exceptions.ImproperlyConfigured(
+            f"{name} must be whsec_ and the base64 of {SECRET_BYTES} bytes or more."
         )
     return value
 

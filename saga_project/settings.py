@@ -19,6 +19,19 @@ SECRET_KEY = env.text("SECRET_KEY")
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
 CSRF_TRUSTED_ORIGINS = env.words("CSRF_TRUSTED_ORIGINS", "")
 
+PLAIN_HTTP = env.boolean("PLAIN_HTTP", False)
+"""Whether this site is spoken to without TLS: on a developer's machine only."""
+
+HSTS = env.duration("HSTS", "1h")
+"""How long a browser that was here once insists on https. Short, because it cannot be taken back."""
+
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not PLAIN_HTTP
+# Whoever asks whether a process lives asks the process itself, not the proxy in front of it.
+SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz)$"]
+SECURE_HSTS_SECONDS = 0 if PLAIN_HTTP else int(HSTS.total_seconds())
+# HSTS for other names of the domain, and for good: that is for the domain's owner to say, not for one site.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
 INSTALLED_APPS = [
     "saga_project.apps.AdminConfig",
     "django.contrib.auth",
@@ -278,5 +291,5 @@ INVOICING_STATE = env.text("INVOICING_STATE", "SP")
 SANDBOX_URL = env.text("SANDBOX_URL", "")
 """Where the providers' books can be read, if the providers are the sandbox; `manage.py audit` does."""
 
-WEBHOOK_SECRET = env.text("WEBHOOK_SECRET")
+WEBHOOK_SECRET = env.signing_secret("WEBHOOK_SECRET")
 """Shared with the providers, which sign their callbacks with it (Standard Webhooks)."""

@@ -141,7 +141,8 @@ class Stack:
             "SHIPPING_URL": f"{sandbox}/carrier",
             # What is seen here is what production does ...
             "DEBUG": "0",
-            # ... but for a merchant's endpoint, which a developer has on this very machine.
+            # ... but for TLS, and for a merchant's endpoint, which a developer has on this very machine.
+            "PLAIN_HTTP": "1",
             "WEBHOOKS_TO_PRIVATE_ADDRESSES": "1",
             "RUN_DIR": str(self.run),
         }

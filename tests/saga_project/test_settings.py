@@ -1,0 +1,86 @@
+"""What a process says of its environment before it does anything else."""
+
+import base64
+import os
+import subprocess
+import sys
+
+import pytest
+
+from saga_project.local import runfile
+
+PRODUCTION = {
+    "SECRET_KEY": "kWq0sR7m1vXc9ZpT4yHn8uGd2bFe6jLa3oQi5tVx_NrMzBwCsY",
+    "WEBHOOK_SECRET": f"whsec_{base64.b64encode(bytes(range(32))).decode()}",
+    "DATABASE_URL": "postgresql://shop:secret@db.example.com:5432/shop",
+    "BROKER_URL": "rediss://:secret@broker.example.com:6379/0",
+    "PAYMENTS_URL": "https://bank.example.com",
+    "INVOICING_URL": "https://fiscal.example.com",
+    "SHIPPING_URL": "https://carrier.example.com",
+    "ALLOWED_HOSTS": "shop.example.com",
+}
+REQUIRED = [
+    "SECRET_KEY", "WEBHOOK_SECRET", "DATABASE_URL", "BROKER_URL", "PAYMENTS_URL", "INVOICING_URL",
+    "SHIPPING_URL",
+]  # fmt: skip
+
+
+def manage(tmp_path, *command, **environment):
+    """`manage.py` with nothing around it but this environment."""
+    around = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "manage.py", *command],
+        cwd=runfile.ROOT,
+        env=around | {"RUN_DIR": str(tmp_path)} | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_production_environment_leaves_nothing_to_warn_of(tmp_path):
+    said = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **PRODUCTION)
+
+    assert said.returncode == 0, said.stderr
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+@pytest.mark.parametrize("how", ["missing", "empty"])
+def test_without_what_it_needs_no_process_starts(tmp_path, name, how):
+    rest = {known: value for known, value in PRODUCTION.items() if known != name}
+    said = manage(tmp_path, "check", **rest, **({name: ""} if how == "empty" else {}))
+
+    assert said.returncode != 0
+    assert f"{name} is not set" in said.stderr
+
+
+@pytest.mark.parametrize(
+    "secret", ["abc", "whsec_", "whsec_not base64", "whsec_c2hvcnQ=", PRODUCTION["WEBHOOK_SECRET"][6:]]
+)
+def test_a_secret_that_could_be_guessed_is_refused_and_not_repeated(tmp_path, secret):
+    said = manage(tmp_path, "check", **PRODUCTION | {"WEBHOOK_SECRET": secret})
+
+    assert said.returncode != 0
+    last = said.stderr.splitlines()[-1]
+    assert "WEBHOOK_SECRET must be whsec_ and the base64 of 24 bytes or more" in last
+    assert f"{secret!r}" not in last
+
+
+ASK = """
+from django.test import Client
+for path in ("/livez", "/api/v1/orders", "/admin/login/"):
+    answer = Client(headers={"host": "shop.example.com"}).get(path)
+    print(answer.status_code, answer.headers.get("Location", "-"))
+secure = Client(headers={"host": "shop.example.com"})
+print(secure.get("/livez", secure=True).headers["Strict-Transport-Security"])
+"""
+
+
+def test_a_production_environment_is_spoken_to_by_https_only(tmp_path):
+    said = manage(tmp_path, "shell", "--no-imports", "--command", ASK, **PRODUCTION)
+
+    assert said.stdout.splitlines()[-4:] == [
+        "200 -",
+        "301 https://shop.example.com/api/v1/orders",
+        "301 https://shop.example.com/admin/login/",
+        "max-age=3600",
+    ]
