@@ -9,10 +9,9 @@ from collections.abc import Iterator
 import prometheus_client
 from django import http
 from prometheus_client import core, registry
-from rest_framework import views
 from rest_framework.request import Request
 
-from orders.api import auth, rendering
+from orders.api import auth, base, rendering
 from sagas import health, states
 
 
@@ -23,7 +22,7 @@ class Text(rendering.JSON):
     format = "text"
 
 
-class Metrics(views.APIView):
+class Metrics(base.View):
     """What the engine's health says, in the format of Prometheus."""
 
     scopes = auth.STAFF

@@ -148,8 +148,6 @@ REST_FRAMEWORK = {
     "UNAUTHENTICATED_USER": None,
     # The form of an answer is asked for by Accept; an unknown parameter is a slip, this one too.
     "URL_FORMAT_OVERRIDE": None,
-    # OPTIONS would tell more than /api/schema does, and differently.
-    "DEFAULT_METADATA_CLASS": None,
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
 }
 

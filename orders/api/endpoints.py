@@ -5,16 +5,16 @@ from uuid import UUID
 
 from django import http
 from django.db import transaction
+from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
-from rest_framework import views
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orders import models, webhooks
-from orders.api import auth, fields, pagination, present, problems, samples, schema, serializers, shapes
+from orders.api import auth, base, fields, pagination, present, problems, samples, schema, serializers, shapes
 
 
-class MerchantView(views.APIView):
+class MerchantView(base.View):
     """For merchants, and for staff in their own name."""
 
     scopes = frozenset({models.Scope.MERCHANT.value, models.Scope.STAFF.value})
@@ -185,4 +185,10 @@ class Replay(MerchantView):
 
 def log(endpoint: models.WebhookEndpoint) -> Any:
     """An endpoint's deliveries with all that is shown of them: two statements, however many there are."""
-    return endpoint.deliveries.select_related("message").prefetch_related("log")
+    newest = models.WebhookAttempt.objects.order_by("-id")[:SHOWN]
+    shown = Prefetch("log", newest, to_attr="newest")
+    return endpoint.deliveries.select_related("message").prefetch_related(shown)
+
+
+SHOWN = 20
+"""Attempts of one delivery that are shown: twice those of a schedule, however often it was sent by hand."""

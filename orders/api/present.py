@@ -299,7 +299,7 @@ def endpoint(row: models.WebhookEndpoint) -> dict[str, Any]:
 
 
 def delivery(row: models.WebhookDelivery) -> dict[str, Any]:
-    """How the telling of one message went."""
+    """How the telling of one message went: needs its `newest` attempts to be loaded."""
     return {
         "id": row.pk,
         "message_id": str(row.message_id),
@@ -318,6 +318,6 @@ def delivery(row: models.WebhookDelivery) -> dict[str, Any]:
                 "error": attempt.error,
                 "response": attempt.response,
             }
-            for attempt in row.log.all()
+            for attempt in reversed(row.newest)  # type: ignore[attr-defined]
         ],
     }

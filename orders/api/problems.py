@@ -126,13 +126,13 @@ TOO_LATE = _kind(
     "too-late",
     409,
     "It is too late for that",
-    "The order has ended or can no longer be turned round; `status` says where it stands.",
+    "The order has ended or can no longer be turned round; `order.status` says where it stands.",
 )
 MOVE_NOT_ALLOWED = _kind(
     "move-not-allowed",
     409,
     "That does not apply to the saga as it stands",
-    "Somebody or something else was first. Read the saga again; `state` says where it stands.",
+    "Somebody or something else was first. Read the saga again; `saga.state` says where it stands.",
 )
 ENDPOINT_DISABLED = _kind(
     "endpoint-disabled",

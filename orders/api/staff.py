@@ -6,13 +6,14 @@ from uuid import UUID
 from django import http
 from django.db.models import F, QuerySet, functions
 from django.shortcuts import get_object_or_404
-from rest_framework import exceptions, permissions, views
+from rest_framework import exceptions, permissions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from orders import models
 from orders.api import (
     auth,
+    base,
     etags,
     fields,
     pagination,
@@ -38,7 +39,7 @@ class IsStaff(permissions.BasePermission):
         return auth.caller(request).is_staff
 
 
-class StaffView(views.APIView):
+class StaffView(base.View):
     """For staff only."""
 
     scopes = auth.STAFF

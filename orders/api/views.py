@@ -7,7 +7,6 @@ from django import http
 from django.db import transaction
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
-from rest_framework import views
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -16,6 +15,7 @@ from invoicing import services as invoicing
 from orders import callbacks, errors, idempotency, models, selectors, services, wire
 from orders.api import (
     auth,
+    base,
     etags,
     fields,
     keys,
@@ -36,7 +36,7 @@ from sagas import errors as saga_errors
 from shipping import services as shipping
 
 
-class Orders(views.APIView):
+class Orders(base.View):
     """The caller's orders."""
 
     scopes = auth.ANY_SCOPE
@@ -98,7 +98,7 @@ class Orders(views.APIView):
             ) from error
 
 
-class Order(views.APIView):
+class Order(base.View):
     """One order."""
 
     scopes = auth.ANY_SCOPE
@@ -126,7 +126,7 @@ class Order(views.APIView):
         return answer
 
 
-class OrderEvents(views.APIView):
+class OrderEvents(base.View):
     """One order's progress."""
 
     scopes = auth.ANY_SCOPE
@@ -148,7 +148,7 @@ class OrderEvents(views.APIView):
         return streams.answer(request, get_object_or_404(visible(request), pk=order_id))
 
 
-class Cancellation(views.APIView):
+class Cancellation(base.View):
     """The end of an order that is not wanted any more."""
 
     scopes = auth.ANY_SCOPE
@@ -180,7 +180,7 @@ class Cancellation(views.APIView):
         return Response(present.order(row) | {"undoing": present.undoing(row)}, status=202)
 
 
-class Products(views.APIView):
+class Products(base.View):
     """What may be ordered."""
 
     scopes = auth.ANY_SCOPE
@@ -210,7 +210,7 @@ class ProductPages(pagination.ByCursor):
         return text
 
 
-class Callback(views.APIView):
+class Callback(base.View):
     """What a provider reports: signed instead of authenticated, kept before anything is done about it."""
 
     authentication_classes = ()

@@ -17,6 +17,7 @@ import pytest
 import standardwebhooks
 from django.core import mail
 from django.db import connection, transaction
+from django.test import utils as test_utils
 
 from orders import models, posting, webhooks
 from orders.models import DeliveryState
@@ -751,6 +752,26 @@ def test_a_disabled_one_takes_no_test_and_no_replay(mia: Api, receiver: Receiver
     for answer in (mia.post(f"{path}/test"), mia.post(f"{path}/deliveries/{sent['id']}/replay")):
         assert answer.status_code == 409
         assert answer.json()["type"] == "/api/problems/endpoint-disabled"
+
+
+@pytest.mark.django_db
+def test_a_page_of_the_log_is_bounded_and_costs_the_same_however_often_it_was_sent(
+    mia: Api, receiver: Receiver
+) -> None:
+    path = f"/webhook-endpoints/{endpoint(mia, receiver)['id']}"
+    pages = []
+    for _ in range(3):
+        sent = mia.post(f"{path}/test").json()
+        models.WebhookAttempt.objects.bulk_create(
+            models.WebhookAttempt(delivery_id=sent["id"], duration_ms=n) for n in range(50)
+        )
+        with test_utils.CaptureQueriesContext(connection) as statements:
+            pages.append((mia.get(f"{path}/deliveries").json()["results"], len(statements)))
+
+    results, _ = pages[-1]
+    assert [len(delivery["log"]) for delivery in results] == [20, 20, 20]
+    assert [attempt["duration_ms"] for attempt in results[0]["log"]] == list(range(30, 50))
+    assert len({cost for _, cost in pages}) == 1
 
 
 @pytest.mark.django_db(transaction=True)
