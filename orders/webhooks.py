@@ -43,7 +43,8 @@ PAUSES = [
 
 BATCH = 32
 PER_ENDPOINT = 8
-"""So many of a batch at most go to one endpoint, so that a slow one does not keep the others waiting."""
+"""So many of a batch at most go to one endpoint, so that a slow one does not keep the others waiting; to one
+that failed last time goes one, to see whether it is well again."""
 
 SENDERS = 8
 LEASE = datetime.timedelta(seconds=BATCH / SENDERS * posting.TIMEOUT_S + 30)
@@ -281,8 +282,9 @@ def _claim() -> list[models.WebhookDelivery]:
         cursor.execute(
             """
             WITH due AS (
-                SELECT d.id, row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.next_at, d.id) AS n
-                FROM orders_webhookdelivery d
+                SELECT d.id, row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.next_at, d.id) AS n,
+                    CASE WHEN p.failing_since IS NULL THEN %s ELSE 1 END AS most
+                FROM orders_webhookdelivery d JOIN orders_webhookendpoint p ON p.id = d.endpoint_id
                 WHERE d.state = 'pending' AND d.next_at <= clock_timestamp() AND NOT EXISTS (
                     SELECT FROM orders_webhookdelivery e
                     WHERE e.endpoint_id = d.endpoint_id AND e.order_id = d.order_id
@@ -290,7 +292,7 @@ def _claim() -> list[models.WebhookDelivery]:
                 )
             ), ours AS (
                 SELECT id FROM orders_webhookdelivery
-                WHERE id IN (SELECT id FROM due WHERE n <= %s ORDER BY n LIMIT %s)
+                WHERE id IN (SELECT id FROM due WHERE n <= most ORDER BY n LIMIT %s)
                 AND state = 'pending' AND next_at <= clock_timestamp()
                 FOR UPDATE SKIP LOCKED
             )

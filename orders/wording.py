@@ -22,7 +22,7 @@ UNDOING = {
     "deliver-order": "call the goods back",
 }
 REFUSED = {
-    "take-payment": "The payment was declined.",
+    "take-payment": "The payment was declined, or not made in time.",
     "reserve-stock": "There are not enough of the goods in stock.",
     "issue-invoice": "The fiscal authority rejected the invoice.",
     "deliver-order": "The carrier did not take the parcel, or could not deliver it.",

@@ -111,8 +111,9 @@ def invoice(row: models.Order, step: Step) -> dict[str, Any]:
 
 
 def _payment_status(row: models.Order, step: Step) -> str:
+    offered = (step.facts or {}).get("pix")  # A PIX that could be paid, and was not.
     if _refusal(row, step) or (row.payment_method == models.PaymentMethod.PIX and _ran_out(row, step)):
-        return "declined" if row.payment_method == models.PaymentMethod.CARD else "expired"
+        return "expired" if offered else "declined"
     if step.state == StepState.UNDONE and not (step.facts or {}).get("paid"):
         return "cancelled"  # There was nothing to return.
     return PAYMENT_STATUS[StepState(step.state)]

@@ -82,8 +82,8 @@ BAD_SIGNATURE = _kind(
     "bad-signature",
     400,
     "The callback is not acceptable",
-    "Sign it as Standard Webhooks says, with the shared secret and a timestamp that is not older than"
-    " five minutes.",
+    "`detail` says what is wrong. Sign it as Standard Webhooks says, with the shared secret and a timestamp"
+    " that is not older than five minutes, and send the members that the description names.",
 )
 NOT_AUTHENTICATED = _kind(
     "not-authenticated",

@@ -220,7 +220,11 @@ MESSAGE: dict[str, Any] = {
             "reference": "cart-7",
             "total": MONEY,
             "status": "cancelled",
-            "failure": {"step": "take-payment", "kind": "refused", "message": "The payment was declined."},
+            "failure": {
+                "step": "take-payment",
+                "kind": "refused",
+                "message": "The payment was declined, or not made in time.",
+            },
         }
     },
 }

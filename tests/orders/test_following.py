@@ -136,7 +136,7 @@ def _failure(**kept: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("kept", "state", "sentence"),
     [
-        ({}, "failed", "The payment was declined."),
+        ({}, "failed", "The payment was declined, or not made in time."),
         ({}, "undo_failed", "We could not return the payment."),
         ({"clock": "wait"}, "failed", "Nobody paid in time."),
         ({"step": "reserve-stock"}, "failed", "There are not enough of the goods in stock."),

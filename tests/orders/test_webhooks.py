@@ -146,7 +146,7 @@ def test_each_step_is_told_in_order_to_who_wants_it(
     sequence = [message["sequence"] for message in receiver.told]
     assert sequence == sorted(set(sequence))
 
-    why = {"kind": "refused", "message": "The payment was declined."}
+    why = {"kind": "refused", "message": "The payment was declined, or not made in time."}
     assert receiver.told[1]["data"]["step"]["error"] == why
     assert receiver.told[-1]["data"]["order"]["failure"] == {"step": "take-payment", **why}
 
@@ -319,6 +319,25 @@ def test_senders_at_the_same_time_send_each_message_once(
 
     ids = [headers["webhook-id"] for headers, _ in receiver.heard]
     assert len(ids) == len(set(ids)) == 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_that_fails_is_sent_one_message_until_it_is_well_again(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    endpoint(mia, receiver, "order.cancelled")
+    for n in range(3):
+        _cancelled(mia, f"key-{n}")
+    webhooks.compose()
+    models.WebhookEndpoint.objects.update(failing_since=_now())
+    receiver.answers = [500]
+
+    assert webhooks.deliver() == 1, "it fails once more"
+    assert webhooks.deliver() == 1, "now it is well"
+    assert webhooks.deliver() == 1
+    assert [headers["webhook-id"] for headers, _ in receiver.heard] == [
+        str(message.pk) for message in models.WebhookMessage.objects.order_by("sequence")
+    ]
 
 
 @pytest.mark.django_db(transaction=True)
