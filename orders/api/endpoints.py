@@ -81,6 +81,8 @@ class Endpoint(MerchantView):
         changes = fields.read(serializers.ChangedEndpoint, request.data).validated_data
         row = self.endpoint(request, endpoint_id)
         enabled = changes.pop("enabled", None)
+        if changes.get("url", row.url) != row.url:
+            changes["failing_since"] = None  # That was another place.
         for name, value in changes.items():
             setattr(row, name, value)
         if changes:

@@ -46,6 +46,12 @@ def test_another_s_order_is_not_there(ana: Api, bob: Api) -> None:
     assert ana.get(path).json()["status"] == "pending"
 
 
+def test_the_api_s_own_root_is_no_page() -> None:
+    for path in ("/api", "/api/", "/api/v1", "/api/v1/"):
+        _is_problem(Client().get(path), 404, "not-found")
+    assert Client().get("/apiary")["Content-Type"].startswith("text/html")
+
+
 @pytest.mark.parametrize("path", ["/orders/7", "/orders/", "/nowhere", "/orders/../orders", "/sagas/x/retry"])
 def test_an_address_that_leads_nowhere_is_a_problem_too(ana: Api, path: str) -> None:
     _is_problem(ana.get(path), 404, "not-found")

@@ -479,6 +479,15 @@ def test_a_success_forgives(mia: Api, receiver: Receiver, office: post.Post) -> 
     assert mia.get(f"/webhook-endpoints/{shop['id']}").json()["failing_since"] is None
 
 
+@pytest.mark.django_db
+def test_another_address_is_not_blamed_for_the_failures_of_the_old_one(mia: Api, receiver: Receiver) -> None:
+    path = f"/webhook-endpoints/{endpoint(mia, receiver)['id']}"
+    models.WebhookEndpoint.objects.update(failing_since=_now())
+
+    assert mia.patch(path, {"url": receiver.url, "description": "ours"}).json()["failing_since"]
+    assert mia.patch(path, {"url": receiver.url + "&v=2"}).json()["failing_since"] is None
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_secret_is_changed_without_a_gap(mia: Api, receiver: Receiver, office: post.Post) -> None:
     shop = endpoint(mia, receiver)

@@ -4,7 +4,8 @@ SwaggerUIBundle({
   url: place.dataset.schema,
   domNode: place,
   deepLinking: true,
-  persistAuthorization: true,
+  // A token that was typed in is gone with the page: the browser's storage is no place for it.
+  persistAuthorization: false,
   // Its validator would be asked on somebody else's server.
   validatorUrl: null,
 });
