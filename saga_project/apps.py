@@ -16,17 +16,23 @@ class AdminConfig(apps.AdminConfig):
     default_site = "saga_project.admin.Site"
 
     def ready(self) -> None:
-        """Besides: every row's and column's plain name is looked up in the viewer's language."""
+        """Besides: every plain name of a row, a column or a choice is looked up in the viewer's language."""
         for room in django_apps.apps.get_app_configs():
             if pathlib.Path(room.path).parent != HERE:
                 continue
             room.verbose_name = _shown(room.verbose_name)
             for model in room.get_models():
                 names = model._meta
+                # Where none is given Django adds an s when it is shown, whatever the language.
+                given = "verbose_name_plural" in names.original_attrs
+                names.verbose_name_plural = _shown(
+                    names.verbose_name_plural if given else str(names.verbose_name_plural)
+                )
                 names.verbose_name = _shown(names.verbose_name)
-                names.verbose_name_plural = _shown(names.verbose_name_plural)
                 for field in names.local_fields:
                     field.verbose_name = _shown(field.verbose_name)
+                    if field.choices:
+                        field.choices = [(value, _shown(label)) for value, label in field.flatchoices]
         super().ready()
 
 

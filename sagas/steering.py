@@ -86,6 +86,10 @@ def _held(told: story.Story) -> str:
 def _not_retry(told: story.Story) -> str:
     if told.saga.state == SagaState.NEEDS_ATTENTION:
         return _("It needs attention: resume it instead.")
+    if told.step.state == StepState.WAITING and not told.backward:
+        return _over(told) or _("%(step)s has begun, and waits: ask the provider instead.") % {
+            "step": told.step.name
+        }
     return _over(told) or _held(told) or _busy(told)
 
 
@@ -163,6 +167,9 @@ def _not_close(told: story.Story) -> str:
 
 def _will_retry(told: story.Story) -> list[str]:
     row = told.step
+    declared = told.declared_step
+    if row.state == StepState.UNKNOWN and not told.backward and declared is not None and declared.ask:
+        return _will_ask(told)
     what = (
         _("%(step)s is undone now: attempt %(attempt)s.")
         if told.backward

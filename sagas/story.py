@@ -756,10 +756,13 @@ def when(moment_: datetime.datetime | None, now: datetime.datetime) -> str:
 
 
 def moment(at: datetime.datetime | None) -> str:
-    """A moment in the viewer's zone, to the millisecond."""
+    """A moment in the viewer's zone, which the page's head names, to the millisecond."""
     if at is None:
         return ""
-    return timezone.localtime(at).isoformat(sep=" ", timespec="milliseconds")
+    local = timezone.localtime(at)
+    return local.replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds") + (
+        "" if local.utcoffset() else " UTC"
+    )
 
 
 def sentence(text: str) -> str:

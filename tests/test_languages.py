@@ -6,6 +6,7 @@ import pathlib
 import re
 
 import pytest
+from django.apps import apps
 from django.utils import translation
 from django.utils.translation import template
 
@@ -80,6 +81,28 @@ def test_a_translation_fills_in_what_the_original_does(room):
     for original, said in written(room).items():
         # A plural may leave out what a singular says in words.
         assert set(re.findall(r"%\(\w+\)s", said)) <= set(re.findall(r"%\(\w+\)s", original)) | {"%(growth)s"}
+
+
+SAME = {"ID", "id", "PIX", "SKU", "URL", "Sagas", "saga", "sagas", "token", "tokens", "worker"}
+"""Words that are the same in both languages."""
+
+
+@each_room
+def test_every_row_column_and_choice_has_a_name_in_portuguese(room):
+    if room == "saga_project":
+        return
+    config = apps.get_app_config(room)
+    names = [config.verbose_name]
+    for model in config.get_models():
+        names += [model._meta.verbose_name, model._meta.verbose_name_plural]
+        for field in model._meta.local_fields:
+            names += [field.verbose_name, *(label for _value, label in field.flatchoices or [])]
+
+    english = [str(name) for name in names]
+    with translation.override("pt-br"):
+        portuguese = [str(name) for name in names]
+
+    assert {name for name, said in zip(english, portuguese, strict=True) if name == said} <= SAME
 
 
 def test_states_have_words_of_their_own_in_portuguese():

@@ -6,6 +6,8 @@ from typing import Any
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
@@ -44,6 +46,12 @@ class OfSagas(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
         saga_id = _saga_id(search_term)
         return (queryset.filter(saga_id=saga_id) if saga_id else queryset.none()), False
 
+    @admin.display(description=_("saga"))
+    def its_saga(self, row: Any) -> SafeString:
+        """The page that tells all of it."""
+        page = reverse("admin:sagas_sagainstance_change", args=[row.saga_id])
+        return html.format_html('<a href="{}"><code>{}</code></a>', page, row.saga_id)
+
     @admin.display(description=_("state"), ordering="state")
     def badge(self, row: Any) -> SafeString:
         """With its mark and its word."""
@@ -61,7 +69,7 @@ def _saga_id(term: str) -> uuid.UUID | None:
 class StepAdmin(OfSagas):
     """Newest first."""
 
-    list_display = ("id", "saga_id", "name", "badge", "attempts", "undo_attempts", "started_at", "worker")
+    list_display = ("id", "its_saga", "name", "badge", "attempts", "undo_attempts", "started_at", "worker")
     ordering = ("-id",)
     show_full_result_count = False
 
@@ -70,7 +78,7 @@ class StepAdmin(OfSagas):
 class EventAdmin(OfSagas):
     """Newest first; the database refuses to change or delete one."""
 
-    list_display = ("at", "saga_id", "kind", "subject", "from_state", "to_state", "attempt", "actor")
+    list_display = ("at", "its_saga", "kind", "subject", "from_state", "to_state", "attempt", "actor")
     ordering = ("-id",)
     show_full_result_count = False
 
@@ -112,7 +120,7 @@ class QueueAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 class ApprovalAdmin(OfSagas):
     """Newest first; they are decided on the page of their saga."""
 
-    list_display = ("asked_at", "saga_id", "move", "actor", "badge", "decided_by", "decided_at")
+    list_display = ("asked_at", "its_saga", "move", "actor", "badge", "decided_by", "decided_at")
     list_filter = ("state",)
     ordering = ("-asked_at",)
     show_full_result_count = False

@@ -325,8 +325,13 @@ class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
             "live": told.live and saga.closed_at is None,
             "shown_state": "closed" if saga.closed_at else saga.state,
             "verdict": story.verdict(told),
-            "banners": story.banners(told),
-            "approvals": told.approvals,
+            # What waits for a second person stands beside the moves, where it is decided.
+            "banners": [banner for banner in story.banners(told) if banner.kind != "approval"],
+            "approvals": [
+                (approval, move.title(told), _may(request, move))
+                for approval in told.approvals
+                for move in [steering.MOVES[approval.move]]
+            ],
             "moves": _offer(request, told),
             "rungs": rungs,
             "attempts": attempts,

@@ -1,7 +1,7 @@
 """Payments can be looked at, not touched, and quickly however many there are."""
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from payments import models
@@ -20,6 +20,31 @@ def test_a_payment_shows_its_ledger(admin_client, payment):
     assert page.status_code == 200
     assert b"capture" in page.content
     assert b'name="_save"' not in page.content
+
+
+def test_money_is_written_as_people_write_it(admin_client, payment):
+    assert "R$ 182.90" in text_of(admin_client.get("/admin/payments/payment/"))
+    portuguese = admin_client.get(
+        f"/admin/payments/payment/{payment.pk}/change/", headers={"accept-language": "pt-br"}
+    )
+
+    assert text_of(portuguese).count("R$ 182,90") >= 4, "asked for, captured, held, and in the ledger"
+    assert "R$ 0,00" in text_of(portuguese), "refunded"
+
+
+def text_of(page):
+    return page.content.decode()
+
+
+def test_a_payment_is_found_by_its_key_and_by_the_banks_reference_through_an_index(admin_client, payment):
+    for word, found in ((payment.key, 1), (payment.provider_ref, 1), (payment.key[:3], 0)):
+        page = admin_client.get("/admin/payments/payment/", {"q": word})
+
+        assert page.context["cl"].result_count == found, word
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        plan = page.context["cl"].queryset.explain()
+    assert "Seq Scan" not in plan
 
 
 def test_nobody_adds_changes_or_deletes(admin_client, payment):

@@ -1,7 +1,9 @@
 """The lists put what waits for a person first, find what people look for, and never count to the end."""
 
+import re
+
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import utils
 from django.urls import reverse
 
@@ -53,6 +55,59 @@ def test_each_filter_narrows_the_list_to_what_it_says():
         "state=nonsense": {attention.pk, waiting.pk, held.pk, closed.pk, done.pk},
     }.items():
         assert set(shown(viewer.get(f"{LIST}?{query}", follow=True))) == expected, query
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        ("step=c", "saga_failed_at_step"),
+        ("error=bug", "saga_failed_by_kind"),
+        ("begun=1h", "saga_newest"),
+        ("state=held", "saga_by_state"),
+    ],
+)
+def test_each_filter_reads_an_index(query, index):
+    filtered = desk.viewer().get(f"{LIST}?{query}").context["cl"].queryset.order_by()
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        plan = filtered.explain()
+
+    assert index in plan
+    assert "Index Cond" in plan, "it is narrowed down in the index, not after"
+
+
+def test_the_engines_rows_are_found_by_their_saga_and_by_the_key_of_a_step():
+    saga, _other = desk.waiting(), desk.waiting()
+    step = saga.steps.first()
+    engine.receive(source="bank", event_id="evt_1", key=step.key, facts={}, kind="paid")
+    viewer = desk.viewer()
+    for room in ("stepinstance", "event"):
+        for word in (str(saga.pk), step.key):
+            rows = viewer.get(f"/admin/sagas/{room}/", {"q": word}).context["cl"].result_list
+
+            assert {row.saga_id for row in rows} == {saga.pk}, (room, word)
+        assert not viewer.get(f"/admin/sagas/{room}/", {"q": "nonsense"}).context["cl"].result_list
+    for word in (str(saga.pk), step.key, "evt_1"):
+        found = viewer.get("/admin/sagas/signal/", {"q": word}).context["cl"].result_list
+
+        assert [signal.event_id for signal in found] == ["evt_1"], word
+
+
+def test_every_cell_of_a_list_knows_its_columns_name():
+    desk.waiting()
+
+    body = desk.viewer().get(LIST).content.decode()
+
+    rows = body[body.index("<tbody>") : body.index("</tbody>")]
+    labels = re.findall(r'<t[dh] data-label="([^"]*)"', rows)
+    assert labels == ["Saga", "State", "Where, why", "About", "Amount", "Begun", "Took"]
+
+
+def test_what_goes_well_says_at_which_step_it_is():
+    desk.waiting()
+
+    assert "at w" in desk.viewer().get(LIST).content.decode()
 
 
 def test_a_saga_is_found_by_its_id_its_key_and_the_key_of_a_step():

@@ -299,7 +299,7 @@ def test_a_move_that_moves_money_waits_for_a_second_person():
     saga.refresh_from_db()
     assert (saga.state, approval.state) == ("running", "asked")
     said = desk.text(desk.viewer().get(desk.page(saga)))
-    assert "supervisor asked for “compensate”" in said
+    assert "supervisor asked for “Compensate now”" in said
 
     decide(desk.supervisor("second"), approval, "agree")
 

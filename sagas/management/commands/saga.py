@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management import base
 
-from sagas import errors, models, steering, story
+from sagas import errors, models, steering, story, words
 from sagas.states import LIVE, SagaState
 
 WIDTH = 48
@@ -94,7 +94,7 @@ class Command(base.BaseCommand):
             if options["json"]:
                 self.stdout.write(json.dumps(_brief(saga)))
             else:
-                why = (saga.attention or {}).get("why") or story.cause(saga)
+                why = story.why(saga) or story.stands(saga)
                 state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
                 self.stdout.write(f"{saga.pk}  {state:16} {saga.name:20} {saga.key}  {why}"[:220].rstrip())
 
@@ -184,7 +184,7 @@ def timeline(told: story.Story) -> list[str]:
             )
             if lane.error and lane.state != "done":
                 kind = lane.error.get("error") or lane.error.get("kind")
-                lines.append(f"{'':24} {kind}: {lane.error.get('message', '')}"[:160])
+                lines.append(f"{'':24} {kind}: {words.say(lane.error.get('message', ''))}"[:160])
     lines.append(f"{'':45}|{story.moment(began)[11:]:{WIDTH // 2}}{story.moment(ended)[11:]:>{WIDTH // 2}}|")
     return lines
 

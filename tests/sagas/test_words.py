@@ -1,0 +1,71 @@
+"""What the rows keep in English is shown in the viewer's language, and a bug says where it came from."""
+
+import re
+
+import pytest
+from django.utils import translation
+
+from sagas import models, words
+from tests.sagas import desk, scripts
+from tests.sagas.toybox import saga as toys
+
+pytestmark = pytest.mark.usefixtures("rows")
+
+PARTS = {
+    "step": "take-payment", "message": words.WORKER_VANISHED,
+    "wave": 2, "failed": 3, "tried": 5, "actor": "olga", "reason": "Enough.",
+}  # fmt: skip
+
+
+def engines_sentences():
+    names = [name for name in vars(words) if name.isupper() and not name.startswith("_")]
+    assert len(names) > 10
+    return [vars(words)[name] for name in names]
+
+
+@pytest.mark.parametrize("sentence", engines_sentences())
+def test_the_engines_sentences_are_said_in_the_viewers_language(sentence):
+    kept = sentence % PARTS
+
+    with translation.override("pt-br"):
+        said = words.say(kept)
+
+    assert said != kept
+    assert not re.search(r"%\(|\b(the|its|it|cannot)\b", said.lower()), said
+    with translation.override("en"):
+        assert words.say(kept) == kept
+
+
+def test_what_nobody_knows_is_shown_as_it_stands():
+    with translation.override("pt-br"):
+        assert words.say("Tea is out.") == "Tea is out."
+        assert words.say("") == ""
+
+
+def test_whatever_calls_a_person_is_told_in_portuguese():
+    for saga, script in scripts.ALL:
+        if "needs attention" in script:
+            desk.play(saga, script)
+
+    called = models.Event.objects.filter(kind="saga.attention")
+    assert called
+    with translation.override("pt-br"):
+        for event in called:
+            for kept in (event.data["why"], event.data["advice"]):
+                assert words.say(kept) != kept
+
+
+def test_a_bug_says_where_it_came_from_and_no_value():
+    saga = desk.play(toys.LOCAL, "do a, break b, undo b, undo a, compensated")
+
+    failure = saga.failure
+    assert failure["kind"] == "bug"
+    assert re.fullmatch(r"[\w/.-]+\.py:\d+ \w+", failure["frames"][-1])
+    assert not any(frame.startswith("/") for frame in failure["frames"])
+    event = models.Event.objects.get(saga=saga, kind="step.failed")
+    assert event.data["frames"] == failure["frames"]
+
+    page = desk.viewer().get(desk.page(saga)).content.decode()
+
+    assert "Traceback" in page
+    assert failure["frames"][-1] in page
