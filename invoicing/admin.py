@@ -3,6 +3,8 @@
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils import html
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 import money
@@ -49,11 +51,11 @@ class InvoiceAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     search_help_text = _("Key, access key, or number")
     ordering = ("-created_at", "-id")
     show_full_result_count = False
-    readonly_fields = ("full_number", "total", "created_at", "updated_at")
+    readonly_fields = ("full_number", "total", "bought", "created_at", "updated_at")
     fieldsets = (
         (None, {"fields": ("kind", "full_number", "status", "total", "references")}),
         (_("The authority"), {"fields": ("access_key", "protocol", "refusal", "authorized_at")}),
-        (_("Record"), {"fields": ("key", "lines", "created_at", "updated_at", "goods_left_at",
+        (_("Record"), {"fields": ("key", "bought", "created_at", "updated_at", "goods_left_at",
                                   "undo_requested_at", "undone_at")}),
     )  # fmt: skip
     inlines = (ReturnNoteInline,)
@@ -70,6 +72,18 @@ class InvoiceAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def full_number(self, invoice: models.Invoice) -> str:
         """As it stands on the paper."""
         return "" if invoice.number is None else f"{invoice.series_id} / {invoice.number}"
+
+    @admin.display(description=_("lines"))
+    def bought(self, invoice: models.Invoice) -> SafeString:
+        """What it is made out for."""
+        return html.format_html_join(
+            html.format_html("<br>"),
+            "{} × {} ({}), {}",
+            (
+                (line["quantity"], line["name"], line["sku"], money.written(**line["unit_price"]))
+                for line in invoice.lines
+            ),
+        )
 
     @admin.display(description=_("total"), ordering="amount")
     def total(self, invoice: models.Invoice) -> str:

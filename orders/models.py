@@ -120,6 +120,8 @@ class Order(models.Model):
                 condition=~models.Q(reference=""),
                 name="orders_order_reference",
             ),
+            # The operators' filter by amount: the few large ones are not looked for among all.
+            models.Index(fields=["total_amount"], name="orders_order_total"),
         ]
 
     def __str__(self) -> str:

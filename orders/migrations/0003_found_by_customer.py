@@ -1,6 +1,6 @@
-"""Operators look orders up by customer: by how the name begins, by e-mail, by tax id."""
+"""Operators look orders up by customer: by how the name begins, by e-mail, by tax id; and by amount."""
 
-from django.db import migrations
+from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
@@ -20,5 +20,9 @@ class Migration(migrations.Migration):
                 "DROP INDEX orders_order_customer_email",
                 "DROP INDEX orders_order_customer_tax_id",
             ],
+        ),
+        migrations.AddIndex(
+            model_name="order",
+            index=models.Index(fields=["total_amount"], name="orders_order_total"),
         ),
     ]

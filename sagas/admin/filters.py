@@ -97,15 +97,7 @@ class Error(admin.SimpleListFilter):
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """The kinds of outcome that the engine tells apart."""
-        return [
-            ("refused", _("refused")),
-            ("transient", _("unavailable")),
-            ("unknown", _("outcome unknown")),
-            ("timeout", _("time ran out")),
-            ("bug", _("bug")),
-            ("cancelled", _("cancelled")),
-            ("operator", _("by an operator")),
-        ]
+        return list(console.kinds().items())
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
         """Only those."""

@@ -84,6 +84,27 @@ def _with_labels(table: re.Match[str]) -> str:
     return table[0][: head.end()] + _ROW_OR_CELL.sub(label, table[0][head.end() :])
 
 
+def kinds() -> dict[str, str]:
+    """Every kind of outcome that the engine tells apart, in the viewer's language."""
+    return {
+        "refused": _("refused"), "transient": _("unavailable"), "unknown": _("outcome unknown"),
+        "timeout": _("time ran out"), "bug": _("bug"), "cancelled": _("cancelled"),
+        "operator": _("by an operator"),
+    }  # fmt: skip
+
+
+@register.filter
+def trouble(error: dict[str, Any]) -> str:
+    """The class of an error; its kind, where it has none."""
+    return str(error.get("error") or kind_word(error.get("kind") or ""))
+
+
+@register.filter
+def kind_word(kind: str) -> str:
+    """A kind of outcome in the viewer's language."""
+    return kinds().get(kind, kind)
+
+
 @register.simple_tag
 def badge(state: str, words_instead: str = "") -> SafeString:
     """A state's mark, colour and name."""

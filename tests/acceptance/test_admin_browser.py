@@ -13,11 +13,17 @@ from django.contrib.sessions.backends import db as sessions
 from django.db import connection
 from pytest_django import live_server_helper
 
+from invoicing.models import Invoice
 from orders.models import Order
 from payments.models import Payment
 from sagas import bulk, engine, groups, models, roles, steering, transport
 from sagas.testing import clocks, post
+from shipping.models import Shipment
 from tests import browser, gallery, sandbox
+
+CLIPPED = """[...document.querySelectorAll("table")].filter(table => table.offsetWidth)
+    .map(table => table.closest(".scroll, .results, .tabular") ?? table)
+    .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.className)"""
 
 SCHEMES = ("light", "dark")
 
@@ -125,6 +131,8 @@ def addresses(site):
     attention = site.sagas["attention"]
     order = Order.objects.get(saga=attention)
     payment = Payment.objects.get(key=f"{attention.pk}.take-payment")
+    invoice = Invoice.objects.get(key=f"{attention.pk}.issue-invoice")
+    shipment = Shipment.objects.get(key=f"{site.sagas['completed'].pk}.deliver-order")
     signature = groups.groups(groups.ATTENTION)[0].signature
     return [
         "/admin/",
@@ -146,9 +154,16 @@ def addresses(site):
         "/admin/orders/order/",
         f"/admin/orders/order/{order.pk}/change/",
         f"/admin/payments/payment/{payment.pk}/change/",
+        "/admin/payments/payment/",
         "/admin/inventory/product/",
+        "/admin/inventory/reservation/",
+        f"/admin/inventory/reservation/{attention.pk}.reserve_2Dstock/change/",
         "/admin/shipping/shipment/",
+        f"/admin/shipping/shipment/{shipment.pk}/change/",
         "/admin/invoicing/invoice/",
+        f"/admin/invoicing/invoice/{invoice.pk}/change/",
+        "/admin/sagas/approval/",
+        "/admin/sagas/signal/",
         "/admin/viewer/",
     ]
 
@@ -178,6 +193,7 @@ def test_every_page_fits_a_telephone(site, visit):
         tab.open(path)
 
         assert tab.fits(), f"{path} is wider than a telephone"
+        assert tab.page.evaluate(CLIPPED) == [], f"{path} has tables that must be scrolled sideways"
         if found := tab.barriers():
             barriers[path] = found
     assert barriers == {}
