@@ -1,6 +1,7 @@
 """The stock with its reservations and movements, to look at: goods move by verbs, not by an edit."""
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -30,6 +31,10 @@ class MovementInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     model = models.Movement
     fields = ("at", "kind", "product", "quantity")
     readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[models.Movement]:
+        """With the products, for their names."""
+        return super().get_queryset(request).select_related("product")
 
 
 @admin.register(models.Reservation)

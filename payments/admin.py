@@ -1,6 +1,7 @@
 """Payments with their ledger, to look at: what is wrong is put right by an undo, not by an edit."""
 
 from django.contrib import admin
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -31,6 +32,10 @@ class OperationInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     verbose_name_plural = _("ledger")
     fields = ("at", "kind", "moved", "source")
     readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[models.Operation]:
+        """With the payment, which knows the currency."""
+        return super().get_queryset(request).select_related("payment")
 
     @admin.display(description=_("amount"))
     def moved(self, operation: models.Operation) -> str:

@@ -471,7 +471,7 @@ def _needs_attention(story: Story) -> Verdict:
         )
     else:
         what = _("It cannot go on by itself at %(step)s: %(message)s")
-        given["message"] = given["message"] or spoken(attention.get("why", ""))
+        given["message"] = spoken(attention.get("why", "")) or given["message"]
     if saga.held_at is not None:
         following = _("Nothing, for it is held.")
     elif saga.wake_at is None:

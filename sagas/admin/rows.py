@@ -120,10 +120,15 @@ class QueueAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 class ApprovalAdmin(OfSagas):
     """Newest first; they are decided on the page of their saga."""
 
-    list_display = ("asked_at", "its_saga", "move", "actor", "badge", "decided_by", "decided_at")
+    list_display = ("asked_at", "its_saga", "asked_for", "actor", "badge", "decided_by", "decided_at")
     list_filter = ("state",)
     ordering = ("-asked_at",)
     show_full_result_count = False
+
+    @admin.display(description=_("move"), ordering="move")
+    def asked_for(self, approval: models.Approval) -> str:
+        """As its button says."""
+        return console.move_label(approval.move)
 
 
 @admin.register(models.FailureNote)

@@ -41,10 +41,15 @@ class ReasonForm(forms.Form):
 class BulkRunAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     """Newest first."""
 
-    list_display = ("created_at", "move", "badge", "wave", "actor", "reason")
+    list_display = ("created_at", "what", "badge", "wave", "actor", "reason")
     list_filter = ("state", "move")
     ordering = ("-created_at",)
     show_full_result_count = False
+
+    @admin.display(description=gettext_lazy("move"), ordering="move")
+    def what(self, run: BulkRun) -> str:
+        """As its button says."""
+        return console.move_label(run.move)
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def badge(self, run: BulkRun) -> SafeString:

@@ -74,6 +74,7 @@ class MoveForm(forms.Form):
     facts = forms.JSONField(
         label=gettext_lazy("Facts"),
         required=False,
+        initial=dict,
         help_text=gettext_lazy(
             "What the step would have answered, as JSON; needed where later steps ask for it."
         ),

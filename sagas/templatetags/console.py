@@ -11,7 +11,7 @@ from django.utils import html, timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from sagas import models, story
+from sagas import models, steering, story
 from sagas import words as wording
 from sagas.states import SagaState, StepState
 
@@ -180,6 +180,12 @@ def hour(at: datetime.datetime) -> str | SafeString:
     """A moment for an axis, to the minute."""
     local = timezone.localtime(at)
     return html.format_html('<time datetime="{}">{}</time>', at.isoformat(), local.strftime("%Y-%m-%d %H:%M"))
+
+
+@register.filter
+def move_label(name: str) -> str:
+    """What a move's button says."""
+    return str(steering.MOVES[name].label) if name in steering.MOVES else name
 
 
 @register.filter

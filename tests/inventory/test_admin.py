@@ -31,6 +31,18 @@ def test_a_reservation_shows_its_movements(admin_client, reservation):
     assert b'name="_save"' not in page.content
 
 
+def test_a_reservation_of_many_products_asks_no_more_than_one_of_one(admin_client, reservation):
+    shelves.stock(**{f"p{number}": 5 for number in range(20)})
+    shelves.reserve("b.reserve-stock", **{f"p{number}": 1 for number in range(20)})
+    counts = []
+    for key in ("a.reserve-stock", "b.reserve-stock"):
+        with CaptureQueriesContext(connection) as asked:
+            admin_client.get(urls.reverse("admin:inventory_reservation_change", args=[key]))
+        counts.append(len(asked))
+
+    assert counts[0] == counts[1]
+
+
 @pytest.mark.parametrize("model", ["reservation", "movement"])
 def test_the_list_asks_no_more_for_fifty_than_for_one(admin_client, reservation, model):
     with CaptureQueriesContext(connection) as for_one:

@@ -32,6 +32,21 @@ def test_money_is_written_as_people_write_it(admin_client, payment):
     assert "R$ 0,00" in text_of(portuguese), "refunded"
 
 
+def test_a_long_ledger_asks_no_more_than_a_short_one(admin_client, payment):
+    page = f"/admin/payments/payment/{payment.pk}/change/"
+    admin_client.get(page)
+    with CaptureQueriesContext(connection) as for_short:
+        admin_client.get(page)
+    for number in range(20):
+        models.Operation.objects.create(
+            payment=payment, kind=models.Kind.CHARGE, amount=1, source=f"test {number}"
+        )
+    with CaptureQueriesContext(connection) as for_long:
+        admin_client.get(page)
+
+    assert len(for_long) == len(for_short)
+
+
 def text_of(page):
     return page.content.decode()
 

@@ -89,6 +89,21 @@ def test_a_move_that_does_not_apply_has_no_button_and_says_why():
     assert not saga.events.filter(kind__startswith="operator").exists()
 
 
+def test_what_waits_is_asked_about_instead_of_tried_again():
+    page = desk.supervisor().get(desk.move(desk.waiting(), "retry"))
+
+    assert "ask the provider instead" in page.context["refusal"]
+
+
+def test_what_is_in_doubt_is_said_to_be_asked_about_first():
+    lost = desk.under_way(toys.MIXED, "do a, lose b", 2)
+
+    preview = desk.supervisor().get(desk.move(lost, "retry")).context["preview"]
+
+    assert "is asked by the key" in preview[0]
+    assert "If it did not happen, it is done now" in preview[-1]
+
+
 def test_what_is_said_to_be_possible_is_possible_and_what_is_not_is_not():
     """The page's word and the engine's are held equal, for every move in many situations."""
     supervisor = desk.supervisor()
