@@ -18,9 +18,12 @@ from drf_spectacular import validation
 from inventory import services as inventory
 from orders import models
 from orders.api import problems, samples, schema
+from sagas import transport
+from sagas.testing import post
 from tests import webhooks
 from tests.orders import fuzz_hooks, live
-from tests.orders.conftest import Api, member
+from tests.orders.conftest import Api, member, order
+from tests.sandbox import Sandbox
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).parent
@@ -109,6 +112,36 @@ def bodies() -> collections.abc.Iterator[tuple[str, dict[str, Any]]]:
             for content in contents:
                 for media in content.values():
                     yield described.get("operationId", "message"), media
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fate", ["a bug", "a refund refused", "cancelled"])
+def test_what_went_wrong_is_shown_as_described(
+    ana: Api, olga: Api, sandbox: Sandbox, settings: Any, fate: str
+) -> None:
+    kept = post.Post()
+    with transport.use(kept):
+        body = order()
+        if fate == "a bug":
+            settings.PAYMENTS_GATEWAY = "payments.gateway.Misspelt"
+        if fate == "a refund refused":
+            body["payment"]["token"] = "tok_refund_refused"
+            body["customer"]["tax_id"] = "00000000191"
+        placed = ana.order(body).json()
+        if fate == "cancelled":
+            ana.post(f"/orders/{placed['id']}/cancel", {"reason": "so"})
+        kept.deliver_all()
+
+    is_described("Order", ana.get(f"/orders/{placed['id']}").json())
+    is_described("Saga", olga.get(f"/sagas/{placed['saga']['id']}").json())
+    is_described("SagaEventPage", olga.get(f"/sagas/{placed['saga']['id']}/events").json())
+
+
+def is_described(name: str, value: Any) -> None:
+    import jsonschema
+
+    components = schema.document()["components"]
+    jsonschema.validate(value, {"$ref": f"#/components/schemas/{name}", "components": components})
 
 
 @pytest.mark.django_db
