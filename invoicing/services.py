@@ -79,6 +79,8 @@ def cancel(*, key: str) -> dict[str, Any]:
     if not row.undone_at:
         _descend(row)
         row.refresh_from_db()
+    if not row.undone_at:
+        raise Unavailable("The authority has begun to undo it and is not done yet.")
     return {"status": row.status}
 
 
@@ -221,6 +223,9 @@ def _descend(row: models.Invoice) -> None:
     """Go down the ladder until a rung holds."""
     authority = gateway.chosen()
     found = authority.ask(key=row.key)
+    if found is None and row.status == Status.AUTHORIZED:
+        # Its number must not be declared unused: the customer has the invoice.
+        raise Unknown("The authority does not know an invoice that it authorised.")
     if found is None:
         try:
             _void_number(row)

@@ -221,3 +221,15 @@ def test_all_at_once_nets_to_nothing(sandbox, round_):
 
     assert models.Invoice.objects.get(key=KEY).undone_at is not None
     assert agree(sandbox)
+
+
+def test_an_invoice_that_the_authority_has_lost_does_not_count_as_undone(sandbox):
+    buyers.issue(KEY)
+    sandbox.post("/reset")
+
+    with pytest.raises(services.Unknown):
+        services.cancel(key=KEY)
+
+    invoice = models.Invoice.objects.get()
+    assert (invoice.status, invoice.undone_at) == (models.Status.AUTHORIZED, None)
+    assert sandbox.books()["voided_numbers"] == [], "it was used"
