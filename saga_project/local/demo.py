@@ -361,7 +361,8 @@ def run(console: rich.console.Console) -> int:
         return 1
     console.print(
         f"[bold green]Every rule held[/]: {len(demo.placed)} orders, each completed whole or undone whole"
-        f" or waiting for a person, and every book agrees ({seconds:.0f} s)."
+        f" or waiting for a person, and every book agrees ({seconds:.0f} s).",
+        soft_wrap=True,
     )
     console.print(NEXT, highlight=False)
     return 0
