@@ -77,7 +77,7 @@ class InvoiceAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     def bought(self, invoice: models.Invoice) -> SafeString:
         """What it is made out for."""
         return html.format_html_join(
-            html.format_html("<br>"),
+            SafeString("<br>"),
             "{} × {} ({}), {}",
             (
                 (line["quantity"], line["name"], line["sku"], money.written(**line["unit_price"]))
