@@ -221,9 +221,12 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg
     def replay(self, request: HttpRequest, queryset: QuerySet[models.WebhookDelivery]) -> None:
         """With the same id, so that a receiver knows it again."""
         for delivery in queryset:
-            webhooks.replay(delivery=delivery)
-            self.log_change(request, delivery, "Sent again.")
-        self.message_user(request, _("They are sent again."))
+            if webhooks.replay(delivery=delivery):
+                self.log_change(request, delivery, "Sent again.")
+            else:
+                told = _("Message %(id)s is not sent: its endpoint is disabled.") % {"id": delivery.pk}
+                self.message_user(request, told, messages.WARNING)
+        self.message_user(request, _("Messages to endpoints that are enabled are sent again."))
 
 
 @admin.register(models.IdempotencyKey)

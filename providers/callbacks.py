@@ -22,6 +22,15 @@ _SECONDS = re.compile(r"[0-9]{1,12}")
 class BadCallback(Exception):
     """The callback is not from the provider, or too old, or cannot be understood. Nothing was recorded."""
 
+    signed = True
+    """Whether the provider sent it, so that it may be wrong but is no attack."""
+
+
+class Forged(BadCallback):
+    """The callback is not signed by the provider, or was signed too long ago."""
+
+    signed = False
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Event:
@@ -41,7 +50,8 @@ def read(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime, sec
     2. The signature covers id and time, so neither can be changed to pass for a fresh one.
 
     Raises:
-        BadCallback: a wrong signature, a time too far from `now`, or a body without sense.
+        Forged: a wrong signature, or a time too far from `now`.
+        BadCallback: a body without sense.
     """
     given = {name.lower(): value for name, value in headers.items()}
     id_, sent_at = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
@@ -50,9 +60,9 @@ def read(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime, sec
     # All are compared, and in constant time, so that the time taken tells nothing. Bytes, because
     # compare_digest refuses text that is not ASCII.
     if not any([hmac.compare_digest(expected.encode(), signature.encode()) for signature in signatures]):  # noqa: C419
-        raise BadCallback("The signature is wrong or missing.")
+        raise Forged("The signature is wrong or missing.")
     if not _SECONDS.fullmatch(sent_at) or abs(now.timestamp() - int(sent_at)) > TOLERANCE.total_seconds():
-        raise BadCallback("The timestamp is too far from now.")
+        raise Forged("The timestamp is too far from now.")
     if not 0 < len(id_) <= ID_LENGTH:
         raise BadCallback(f"webhook-id must have 1 to {ID_LENGTH} characters.")
     return _event(id_, body)

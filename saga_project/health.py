@@ -7,7 +7,7 @@ from django import http
 from django.conf import settings
 from django.db import DatabaseError, connection
 from django.db.migrations import executor
-from django.views.decorators import cache
+from django.views.decorators import cache, csrf
 from django.views.decorators import http as methods
 
 TIMEOUT_S = 1.0
@@ -15,6 +15,7 @@ PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5
 
 
 @cache.never_cache
+@csrf.csrf_exempt
 @methods.require_safe
 def live(request: http.HttpRequest) -> http.HttpResponse:
     """It answers, so it lives; restart it when it does not."""
@@ -22,6 +23,7 @@ def live(request: http.HttpRequest) -> http.HttpResponse:
 
 
 @cache.never_cache
+@csrf.csrf_exempt
 @methods.require_safe
 def ready(request: http.HttpRequest) -> http.HttpResponse:
     """It can take orders: 503 while the database is away or not migrated.

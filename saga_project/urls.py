@@ -2,10 +2,13 @@
 
 from django.contrib import admin
 from django.urls import include, path
+from django.views import generic
 
 from saga_project import health, metrics
 
 urlpatterns = [
+    # Whoever opens the bare address wants to know what there is.
+    path("", generic.RedirectView.as_view(url="/api/docs"), name="start"),
     path("admin/", admin.site.urls),
     path("api/", include("orders.api.about")),
     path("api/v1/", include("orders.api.urls")),

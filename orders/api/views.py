@@ -229,7 +229,8 @@ class Callback(base.View):
         try:
             callback = self.service.read_callback(headers=request.headers, body=body, now=timezone.now())
         except self.service.BadCallback as error:
-            throttles.stranger(request)
+            if not error.signed:
+                throttles.stranger(request)
             raise problems.Problem(problems.BAD_SIGNATURE, str(error)) from error
         with transaction.atomic():
             self.service.record_callback(callback=callback)

@@ -282,6 +282,17 @@ def test_a_callback_without_sense_is_refused_though_its_signature_is_right(
     assert not models.Signal.objects.exists()
 
 
+def test_a_provider_that_sends_nonsense_is_not_kept_out_for_it(ana: Api, settings: Any) -> None:
+    """Only who cannot sign is a stranger; the provider's next callback may be money."""
+    settings.STRANGERS_RATE, settings.STRANGERS_BURST = 1, 2
+
+    signed = [send(ana, "carrier", "shipment.teleported", "a.b", {}, id_=f"evt_{n}") for n in range(4)]
+    forged = [ana.client.post("/api/v1/webhooks/carrier", b"{}", "application/json") for _ in range(3)]
+
+    assert [answer.status_code for answer in signed] == [400] * 4
+    assert [answer.status_code for answer in forged] == [400, 400, 429]
+
+
 def test_a_payment_that_lands_after_the_cancellation_is_returned(
     ana: Api, sandbox: Sandbox, office: post.Post
 ) -> None:

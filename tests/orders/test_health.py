@@ -55,3 +55,15 @@ def test_with_a_migration_missing_it_is_not_ready(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("path", ["/livez", "/readyz"])
 def test_there_is_nothing_to_be_posted(path: str) -> None:
     assert Client().post(path).status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_health_is_only_read(path: str) -> None:
+    answer = Client(enforce_csrf_checks=True).post(path)
+
+    assert answer.status_code == 405
+    assert answer["Allow"] == "GET, HEAD"
+
+
+def test_the_bare_address_leads_to_the_documentation() -> None:
+    assert Client().get("/").headers["Location"] == "/api/docs"
