@@ -203,6 +203,18 @@ def test_an_optional_step_may_be_left_out(office):
     rules.check(saga)
 
 
+def test_an_optional_step_that_was_left_out_untried_is_not_undone(office):
+    saga = stage.begin(OPTIONAL, "do a, fail c")
+    office.deliver()
+
+    engine.skip(saga.pk, step="x", **WHO)
+    stage.drive(office, saga)
+
+    assert witness.lines(saga.pk) == ["do a", "fail c", "undo a"], "E2"
+    assert (saga.state, saga.steps.get(name="x").state) == ("compensated", "skipped")
+    rules.check(saga)
+
+
 def test_an_optional_step_that_was_tried_before_it_was_left_out_is_undone_too(office):
     saga = stage.begin(OPTIONAL, "do a, flake x, 9x fail c")
     office.deliver()
