@@ -12,7 +12,7 @@ from tests.sagas.toybox import saga as toys
 pytestmark = pytest.mark.usefixtures("rows")
 
 PARTS = {
-    "step": "take-payment", "message": words.WORKER_VANISHED,
+    "step": "take-payment", "message": words.WORKER_VANISHED, "error": "ValueError",
     "wave": 2, "failed": 3, "tried": 5, "actor": "olga", "reason": "Enough.",
 }  # fmt: skip
 
