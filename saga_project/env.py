@@ -65,11 +65,11 @@ def boolean(name: str, default: bool) -> bool:
     return value in ("1", "true")
 
 
-def integer(name: str, default: int) -> int:
-    """A whole number."""
+def integer(name: str, default: int, *, least: int = 1) -> int:
+    """A whole number, not smaller than `least`."""
     value = _read(name, "integer", str(default))
-    if not re.fullmatch(r"-?\d+", value):
-        raise _refused(name, value, "a whole number")
+    if not re.fullmatch(r"-?\d{1,9}", value, re.ASCII) or int(value) < least:
+        raise _refused(name, value, f"a whole number, {least} or more")
     return int(value)
 
 

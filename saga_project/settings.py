@@ -177,10 +177,10 @@ SPECTACULAR_SETTINGS = {
 IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")
 """How long a repeated request gets the first answer; clients give up long before."""
 
-FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 16)
+FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 16, least=0)
 """Streams and long polls that one web process serves at once. Each takes a thread of its server."""
 
-FOLLOWERS_PER_CALLER = env.integer("FOLLOWERS_PER_CALLER", 8)
+FOLLOWERS_PER_CALLER = env.integer("FOLLOWERS_PER_CALLER", 8, least=0)
 """How many of them may be one user's: half, so that one who follows everything leaves room for others."""
 
 FOLLOWERS_HEARTBEAT = env.duration("FOLLOWERS_HEARTBEAT", "15s")

@@ -82,6 +82,8 @@ class Postgres:
             "log_checkpoints": "off",
             # One line per statement that waits long for a lock tells an operator a lot.
             "log_lock_waits": "on",
+            # Else a violated constraint would print its row, and with it a customer (A3).
+            "log_error_verbosity": "terse",
             **({} if self.durable else careless),
         }
         self.process = subprocess.Popen(

@@ -84,3 +84,11 @@ def test_a_production_environment_is_spoken_to_by_https_only(tmp_path):
         "301 https://shop.example.com/admin/login/",
         "max-age=3600",
     ]
+
+
+@pytest.mark.parametrize(("name", "value"), [("API_RATE", "0"), ("API_BURST", "-5"), ("EMAIL_PORT", "many")])
+def test_a_number_that_makes_no_sense_is_refused_and_says_what_would(tmp_path, name, value):
+    said = manage(tmp_path, "check", **PRODUCTION | {name: value})
+
+    assert said.returncode != 0
+    assert f"{name} is '{value}'; it must be a whole number, 1 or more." in said.stderr
