@@ -75,6 +75,8 @@ class Simulation:
         self.depth = 0
         self.shifted = datetime.timedelta(0)
         self.unruly = True
+        self.doomed = False
+        """Whether whoever does something now dies of it."""
         self.trace = []
         self.declared = [registry.add(self._shape(number)) for number in range(sagas)]
         self.sagas = []
@@ -185,8 +187,21 @@ class Simulation:
 
     def _replay(self):
         """A message comes once more, an hour late."""
-        if self.office.sent:
-            self.office.carry_out(self.chance.choice(self.office.sent))
+        if not self.office.sent:
+            return
+        message = self.chance.choice(self.office.sent)
+        void = self._void(message)
+        before = rules.snapshot(void) if void else None
+        self.office.carry_out(message)
+        _require(not void or rules.snapshot(void) == before, f"D3: {message} was void, and changed something")
+
+    def _void(self, message):
+        """The saga of a step's message, where it has been sent on anew since."""
+        if not isinstance(message, post.Leg):
+            return None
+        saga = next(saga for saga in self.sagas if saga.pk == message.errand.saga_id)
+        saga.refresh_from_db()
+        return saga if saga.epoch > message.errand.epoch else None
 
     def _false_alarm(self):
         if saga := self._some():
@@ -312,6 +327,8 @@ class Simulation:
             elif answer == "drop" and self.chance.random() < 0.5:
                 self.inflight.append(key)
             self._meanwhile()
+            if answer == "die":
+                raise crashes.Crash
         if answer == "fail" and (account.made or account.begun or key in self.inflight):
             answer = "flake"  # A provider does not refuse what it has done.
         if answer in ("flake", "fail"):
@@ -346,6 +363,8 @@ class Simulation:
     def _roll(self, **weights):
         if not self.unruly:
             return "well"
+        if self.doomed:
+            return "die"
         return self.chance.choices(list(weights), list(weights.values()))[0]
 
     def _react(self, answer):
@@ -383,9 +402,22 @@ class Simulation:
         if not self.unruly or self.depth >= 2 or self.chance.random() < 0.75:
             return
         self.depth += 1
+        if self.chance.random() < 0.1:
+            self._lose_the_lease()
         for _ in range(self.chance.randint(1, 4)):
             self._act()
         self.depth -= 1
+
+    def _lose_the_lease(self):
+        """It takes too long; a second worker is sent, and dies."""
+        self._say("the lease is lost")
+        self._pass(60 * SECOND)
+        engine.sweep()
+        self.doomed = True
+        for _ in range(3):
+            with contextlib.suppress(crashes.Crash, DatabaseError, errors.SagaError):
+                self._deliver()
+        self.doomed = False
 
     # --- What must hold at every moment ---------------------------------------------------------
 
@@ -399,8 +431,12 @@ class Simulation:
         self.calls.append(call)
         try:
             yield
-        finally:
+        except crashes.Crash:
+            raise  # What the dead have sent may still be on its way: until the lease is over, it counts.
+        except BaseException:
             self.calls.remove(call)
+            raise
+        self.calls.remove(call)
 
     def _nobody_else_is_at_it(self, key):
         """O2: no verb of a saga is called while an attempt at a deed of it may still hold a valid fence."""
