@@ -93,6 +93,11 @@ def test_the_verdict_says_what_happened_and_who_must_act(make, badge, what, who)
     assert who in said
 
 
+def test_what_is_put_aside_has_no_deadline_that_counts_down():
+    assert "Deadline for undoing" in desk.text(desk.viewer().get(desk.page(desk.attention())))
+    assert "Deadline" not in desk.text(desk.viewer().get(desk.page(closed())))
+
+
 def test_every_state_has_its_mark_and_its_word():
     from sagas.templatetags import console
 
