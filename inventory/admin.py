@@ -6,26 +6,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 import money
+import readonly
 from inventory import models
 
 
-class ReadOnly:
-    """Nobody adds, changes or deletes here."""
-
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-
-class MovementInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class MovementInline(readonly.Inline):
     """What the reservation moved, in its order."""
 
     model = models.Movement
@@ -38,7 +23,7 @@ class MovementInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(models.Reservation)
-class ReservationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class ReservationAdmin(readonly.Admin):
     """Newest first."""
 
     list_display = ("key", "status", "created_at", "updated_at")
@@ -52,7 +37,7 @@ class ReservationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(models.Product)
-class ProductAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class ProductAdmin(readonly.Admin):
     """The catalogue."""
 
     list_display = ("sku", "name", "price", "available", "reserved", "shipped")
@@ -69,7 +54,7 @@ class ProductAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(models.Movement)
-class MovementAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class MovementAdmin(readonly.Admin):
     """The stock book, newest first."""
 
     list_display = ("at", "kind", "product_id", "quantity", "reservation_id")

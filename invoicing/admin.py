@@ -8,29 +8,14 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 import money
+import readonly
 from invoicing import models
 
 LONGEST_NUMBER = 9
 """Digits of an invoice's number, by the law's layout; an access key has 44."""
 
 
-class ReadOnly:
-    """Nobody adds, changes or deletes here."""
-
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-
-class ReturnNoteInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class ReturnNoteInline(readonly.Inline):
     """The document that takes this one back, if there is one."""
 
     model = models.Invoice
@@ -41,7 +26,7 @@ class ReturnNoteInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(models.Invoice)
-class InvoiceAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class InvoiceAdmin(readonly.Admin):
     """Newest first. Whom an invoice is made out to is for the document, not for the screen (A3)."""
 
     list_display = ("key", "kind", "full_number", "status", "total", "created_at")
@@ -92,7 +77,7 @@ class InvoiceAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(models.Series)
-class SeriesAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class SeriesAdmin(readonly.Admin):
     """How far the numbers have come."""
 
     list_display = ("number", "next_number")

@@ -15,6 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 import money
+import readonly
 from orders import console, models, saga, tokens, webhooks
 from sagas import words
 from sagas.admin import panels
@@ -24,23 +25,7 @@ panels.add(saga.ORDER_FULFILMENT.name, console.Orders())
 words.learn(console.meaning)
 
 
-class ReadOnly:
-    """Nobody adds, changes or deletes here."""
-
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-
-class LineInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class LineInline(readonly.Inline):
     """What was ordered, at the price and under the name of then."""
 
     model = models.OrderLine
@@ -68,7 +53,7 @@ class SagaState(admin.ChoicesFieldListFilter):
 
 
 @admin.register(models.Order)
-class OrderAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class OrderAdmin(readonly.Admin):
     """Newest first."""
 
     list_display = ("number", "badge", "customer_name", "total", "payment_method", "placed", "its_saga")
@@ -163,7 +148,7 @@ class TokenAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(models.WebhookEndpoint)
-class WebhookEndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class WebhookEndpointAdmin(readonly.Admin):
     """Where merchants are told, and how that fares."""
 
     list_display = ("url", "owner", "created_at", "failing_since", "disabled_at", "disabled_reason")
@@ -175,7 +160,7 @@ class WebhookEndpointAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg
     exclude = ("secret", "old_secret")
 
 
-class AttemptInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class AttemptInline(readonly.Inline):
     """What was tried, and what came back."""
 
     model = models.WebhookAttempt
@@ -184,7 +169,7 @@ class AttemptInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(models.WebhookDelivery)
-class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class WebhookDeliveryAdmin(readonly.Admin):
     """What merchants were told."""
 
     list_display = ("__str__", "type", "order", "state", "attempts", "next_at", "delivered_at")
@@ -230,7 +215,7 @@ class WebhookDeliveryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg
 
 
 @admin.register(models.IdempotencyKey)
-class IdempotencyKeyAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class IdempotencyKeyAdmin(readonly.Admin):
     """Requests that were answered, for who asks why a client got an old answer."""
 
     list_display = ("key", "owner", "endpoint", "status", "created_at", "expires_at")

@@ -6,26 +6,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
 import money
+import readonly
 from payments import models
 
 
-class ReadOnly:
-    """Nobody adds, changes or deletes here."""
-
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-
-class OperationInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class OperationInline(readonly.Inline):
     """The ledger, in its order."""
 
     model = models.Operation
@@ -44,7 +29,7 @@ class OperationInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(models.Payment)
-class PaymentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class PaymentAdmin(readonly.Admin):
     """Newest first."""
 
     list_display = ("key", "status", "method", "asked", "held", "created_at")

@@ -1,29 +1,13 @@
 """Shipments with their tracking, to look at: what is wrong is put right by an undo, not by an edit."""
 
 from django.contrib import admin
-from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+import readonly
 from shipping import models
 
 
-class ReadOnly:
-    """Nobody adds, changes or deletes here."""
-
-    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
-        return False
-
-
-class TrackingEventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
+class TrackingEventInline(readonly.Inline):
     """What the carrier said, in the order in which we heard it."""
 
     model = models.TrackingEvent
@@ -32,7 +16,7 @@ class TrackingEventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-a
 
 
 @admin.register(models.Shipment)
-class ShipmentAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class ShipmentAdmin(readonly.Admin):
     """Newest first."""
 
     list_display = ("key", "status", "tracking", "parcels", "created_at", "updated_at")

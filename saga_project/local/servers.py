@@ -307,7 +307,8 @@ def _room(path: pathlib.Path, account: dict[str, Any], longest: int = 4096) -> p
         if len(os.fsencode(path)) > longest or not _enters(path, account):
             path.rmdir()
             # /var/tmp outlives a reboot; /tmp has the shorter path.
-            path.symlink_to(tempfile.mkdtemp(prefix="saga-", dir="/tmp" if longest < 4096 else "/var/tmp"))  # noqa: S108
+            elsewhere = "/tmp" if longest < 4096 else "/var/tmp"  # noqa: S108 - mkdtemp makes a private one in it
+            path.symlink_to(tempfile.mkdtemp(prefix="saga-", dir=elsewhere))
             _give(path.resolve(), account)
     return path.resolve()
 

@@ -15,7 +15,7 @@ from sagas import models
 from sagas.templatetags import console
 
 
-class ReadOnly:
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
     """Nobody adds, changes or deletes here: moves have pages of their own, with a reason."""
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
@@ -31,7 +31,7 @@ class ReadOnly:
         return False
 
 
-class OfSagas(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class OfSagas(ReadOnly):
     """Rows of sagas, found by the saga's id or by a step's key, which begins with it; never by a scan."""
 
     search_fields = ("saga__id",)
@@ -84,7 +84,7 @@ class EventAdmin(OfSagas):
 
 
 @admin.register(models.Signal)
-class SignalAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class SignalAdmin(ReadOnly):
     """The inbox, newest first."""
 
     list_display = ("received_at", "source", "kind", "step_key", "fate", "matched_at", "remedied_at")
@@ -110,7 +110,7 @@ class SignalAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(models.Queue)
-class QueueAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class QueueAdmin(ReadOnly):
     """What probes tell of each queue."""
 
     list_display = ("name", "probed_at", "echoed_sent_at", "echoed_at", "worker")
@@ -132,7 +132,7 @@ class ApprovalAdmin(OfSagas):
 
 
 @admin.register(models.FailureNote)
-class FailureNoteAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class FailureNoteAdmin(ReadOnly):
     """Newest first; they are written on the page of failure groups."""
 
     list_display = ("text", "actor", "at")
@@ -140,7 +140,7 @@ class FailureNoteAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(models.Circuit)
-class CircuitAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class CircuitAdmin(ReadOnly):
     """Which provider is out."""
 
     list_display = ("name", "trips", "opened_at", "open_until")

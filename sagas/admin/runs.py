@@ -38,7 +38,7 @@ class ReasonForm(forms.Form):
 
 
 @admin.register(BulkRun)
-class BulkRunAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class BulkRunAdmin(rows.ReadOnly):
     """Newest first."""
 
     list_display = ("created_at", "what", "badge", "wave", "actor", "reason")

@@ -103,7 +103,7 @@ class MoveForm(forms.Form):
 
 
 @admin.register(SagaInstance)
-class SagaAdmin(rows.ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+class SagaAdmin(rows.ReadOnly):
     """The attention queue first, then the newest."""
 
     list_display = ("saga", "badge", "stands", "about", "amount", "begun", "took")

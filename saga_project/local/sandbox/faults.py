@@ -57,7 +57,7 @@ class Faults:
         """The chance of the n-th time that this happens."""
         with self._lock:
             self._counts[what] += 1
-            return random.Random(f"{self.weather.seed}/{what}/{self._counts[what]}")  # noqa: S311
+            return random.Random(f"{self.weather.seed}/{what}/{self._counts[what]}")  # noqa: S311 - no secret
 
 
 def read(body: answers.Json, default_seed: int) -> Weather:
