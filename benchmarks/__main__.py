@@ -1,20 +1,26 @@
-"""`make bench`: ask every question, and write the answers to docs/benchmarks.md and .json."""
+"""`make bench`: ask a question, and write the answer to docs/benchmarks.md and, for programs, beside it."""
 
 import argparse
 
-from benchmarks import guarantees
+from benchmarks import console, guarantees
 
 
 def main() -> None:
-    """Run the benchmarks."""
+    """Ask what the guarantees cost, or another question that is named."""
     parser = argparse.ArgumentParser(prog="make bench ARGS=...", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved pairs per workload (default 5)")
-    parser.add_argument("--orders", type=int, default=300, help="orders per run (default 300)")
-    parser.add_argument(
-        "--write", action="store_true", help="write docs/benchmarks.md and docs/benchmarks.json"
-    )
+    parser.add_argument("--write", action="store_true", help="write the answer into docs/")
+    questions = parser.add_subparsers(dest="question", metavar="QUESTION")
+    costs = questions.add_parser("guarantees", help="what the guarantees cost (asked when none is named)")
+    for known in (parser, costs):
+        known.add_argument("--rounds", type=int, default=5, help="interleaved pairs per workload (default 5)")
+        known.add_argument("--orders", type=int, default=300, help="orders per run (default 300)")
+    pages = questions.add_parser("console", help="whether the console stays quick however much has ended")
+    pages.add_argument("--sagas", type=int, default=1_000_000, help="how many have ended (default a million)")
     options = parser.parse_args()
-    guarantees.run(rounds=options.rounds, orders=options.orders, write=options.write)
+    if options.question == "console":
+        console.run(sagas=options.sagas, write=options.write)
+    else:
+        guarantees.run(rounds=options.rounds, orders=options.orders, write=options.write)
 
 
 main()

@@ -8,11 +8,9 @@ ratio of neighbours. The machine's mood changes both.
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import shutil
 import statistics
 import subprocess
@@ -23,6 +21,8 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import psutil
+
+from benchmarks import documents
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORKERS, CHILDREN = 2, 2
@@ -77,7 +77,7 @@ def run(*, rounds: int, orders: int, write: bool) -> None:
     print(_table(answer))
     if write:
         (ROOT / "docs" / "benchmarks.json").write_text(json.dumps(answer, indent=2) + "\n")
-        _write_document(_table(answer))
+        documents.write(ROOT / "docs" / "benchmarks.md", "guarantees", _table(answer))
 
 
 def _measure(
@@ -166,11 +166,7 @@ def _answer(
         "rounds": rounds,
         "orders": orders,
         "workers": f"{WORKERS} x {CHILDREN} prefork",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("celery", "kombu", "django", "psycopg")},
-        },
+        "machine": documents.machine(),
         "workloads": workloads,
         "idle_ms": {
             system: {
@@ -206,9 +202,7 @@ def _table(answer: dict[str, Any]) -> str:
         f"**{ok['throughput_ratio']:.2f}** all succeed ({_list(ok)}), "
         f"**{failing['throughput_ratio']:.2f}** with 20 % failing ({_list(failing)}).",
         "",
-        f"{answer['machine']}; {answer['workers']}; {answer['orders']} orders a run; "
-        + ", ".join(f"{name} {version}" for name, version in answer["versions"].items())
-        + ".",
+        f"{answer['workers']}; {answer['orders']} orders a run; {answer['machine']}.",
     ]
     return "\n".join(lines)
 
@@ -219,15 +213,6 @@ def _quantiles(of: dict[str, float]) -> str:
 
 def _list(half: dict[str, Any]) -> str:
     return ", ".join(f"{ratio:.2f}" for ratio in half["throughput_ratios"])
-
-
-def _write_document(table: str) -> None:
-    page = ROOT / "docs" / "benchmarks.md"
-    before, mark, rest = page.read_text().partition("<!-- measured -->\n")
-    _, end, after = rest.partition("<!-- end -->")
-    if not (mark and end):
-        raise SystemExit(f"{page} has lost the marks between which the numbers stand.")
-    page.write_text(f"{before}{mark}{table}\n{end}{after}")
 
 
 @contextlib.contextmanager

@@ -90,7 +90,8 @@ DATABASES = {
     "default": {
         **dj_database_url.parse(env.text("DATABASE_URL"), conn_max_age=None, conn_health_checks=True),
         # The same few statements come again and again: PostgreSQL parses and plans each once per
-        # connection. Behind a pooler that shares connections between transactions, leave both out.
+        # connection, but for those of web processes (wsgi.py says why). Behind a pooler that shares
+        # connections between transactions, leave both out.
         "OPTIONS": {"server_side_binding": True, "prepare_threshold": 3},
     }
 }

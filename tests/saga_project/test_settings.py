@@ -92,3 +92,20 @@ def test_a_number_that_makes_no_sense_is_refused_and_says_what_would(tmp_path, n
 
     assert said.returncode != 0
     assert f"{name} is '{value}'; it must be a whole number, 1 or more." in said.stderr
+
+
+def test_a_web_process_has_every_statement_planned_for_the_values_it_asks_with(environment):
+    """A worker's few are planned once; what people filter by is rare or common, and is planned as such."""
+    prints = "print(db.connection.cursor() and db.connection.connection.prepare_threshold)"
+    asked = {
+        "a web process": "import saga_project.wsgi; from django import db; " + prints,
+        "a worker": "import django; django.setup(); from django import db; " + prints,
+    }
+    said = {
+        who: subprocess.run(
+            [sys.executable, "-c", code], cwd=runfile.ROOT, env=environment, capture_output=True, text=True
+        ).stdout.strip()
+        for who, code in asked.items()
+    }
+
+    assert said == {"a web process": "None", "a worker": "3"}
