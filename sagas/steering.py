@@ -15,7 +15,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import engine, errors, journal, models, moves, story
+from sagas import engine, errors, journal, models, moves, phrases, story
 from sagas.states import SagaState, StepState
 
 Given = Mapping[str, Any]
@@ -74,7 +74,7 @@ def _over(told: story.Story) -> str:
 def _busy(told: story.Story) -> str:
     if told.at_work:
         return _("An attempt is under way; wait until it ends, or until its lease is over (%(when)s).") % {
-            "when": story.when(told.step.lease_until, told.now)
+            "when": phrases.when(told.step.lease_until, told.now)
         }
     return ""
 
@@ -254,7 +254,7 @@ def _will_extend(told: story.Story) -> list[str]:
         return [_("It has no deadline now; it gets one, so long from now.")]
     return [
         _("Its deadline, now %(deadline)s, is moved by the hours given below, counted from it or from now, "
-          "whichever is later.") % {"deadline": story.moment(deadline)}
+          "whichever is later.") % {"deadline": phrases.moment(deadline)}
     ]  # fmt: skip
 
 

@@ -1,35 +1,21 @@
-"""A saga told to a person: the verdict, the ladder and the attempts, from its rows and events alone.
+"""A saga's story: its attempts and its ladder, from its rows and events alone.
 
-The admin's page and `manage.py saga show` tell the same story, because both read it here.
+The admin's page and `manage.py saga show` tell the same story, because both read it here; `verdict` says
+it in a few sentences, `banners` what surrounds it, and `export` gives it to machines.
 """
 
 import dataclasses
 import datetime
-import re
 import uuid
-from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.utils import formats, timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
-from sagas import definition, errors, models, moves, words
-from sagas.states import Direction, SagaState, StepState
+from sagas import definition, errors, models, moves, veil
+from sagas.states import Direction, StepState
 
 EVENTS_AT_MOST = 2000
 """More events than this of one saga are not told at once; the download has them all."""
-
-SILENT_AFTER = datetime.timedelta(seconds=30)
-"""A queue whose probe is unanswered for so long has no live worker, or a long backlog."""
-
-SECRETIVE = re.compile(
-    r"token|secret|password|tax|email|name$|street|complement|district|recipient|phone|copy_paste|postal",
-    re.IGNORECASE,
-)
-"""Names of facts that are personal or open doors: their values are shown to nobody (A3)."""
-
-VEIL = "•••"
 
 UNDO_STATES = frozenset({StepState.UNDOING, StepState.UNDONE, StepState.UNDO_FAILED})
 
@@ -107,28 +93,6 @@ class Rung:
         return ""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The page in a few sentences."""
-
-    tone: str
-    """going, waiting, undoing, held, attention, good, undone or closed."""
-
-    what: str
-    next: str
-    who: str
-    advice: str = ""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Banner:
-    """Something about the surroundings that explains what is, or is not, happening."""
-
-    kind: str
-    text: str
-    tone: str = "warning"
-
-
 @dataclasses.dataclass(kw_only=True)
 class Story:
     """All that is known of a saga, read at one moment of the database's clock."""
@@ -158,6 +122,12 @@ class Story:
         if self.declared is None or row.position >= len(self.declared.steps):
             return None
         return self.declared.steps[row.position]
+
+    def budget(self, declared: definition.Step | None, *, undo: bool) -> int | None:
+        """How many attempts a step's deed, or its undo, has; None if the code no longer says."""
+        if self.declared is None or declared is None:
+            return None
+        return self.declared.retry_of(declared, undo=undo).attempts
 
     @property
     def backward(self) -> bool:
@@ -328,7 +298,7 @@ def _rung(story: Story, row: models.StepInstance, deed: str) -> Rung:
         state=state,
         label=str(StepState(state).label),
         attempts=row.attempts,
-        budget=_budget(story, declared, undo=False),
+        budget=story.budget(declared, undo=False),
         started_at=row.started_at,
         ended_at=row.finished_at,
         next_at=None if story.backward else next_at,
@@ -342,7 +312,7 @@ def _rung(story: Story, row: models.StepInstance, deed: str) -> Rung:
             if undone_way
             else (_("Undo is due") if story.backward and story.live and row.begun else _("Nothing to undo")),
             attempts=row.undo_attempts,
-            budget=_budget(story, declared, undo=True),
+            budget=story.budget(declared, undo=True),
             started_at=row.undo_started_at,
             ended_at=row.undone_at,
             next_at=next_at if story.backward else None,
@@ -357,14 +327,8 @@ def _rung(story: Story, row: models.StepInstance, deed: str) -> Rung:
         pivot_above=row.position == pivot,
         forward=forward,
         backward=backward,
-        facts=veiled(row.facts),
+        facts=veil.over(row.facts),
     )
-
-
-def _budget(story: Story, declared: definition.Step | None, *, undo: bool) -> int | None:
-    if story.declared is None or declared is None:
-        return None
-    return story.declared.retry_of(declared, undo=undo).attempts
 
 
 def _last_states(story: Story) -> dict[str, str]:
@@ -383,491 +347,3 @@ def _first_error(story: Story, row: models.StepInstance) -> dict[str, Any] | Non
         if event.subject == row.name and event.kind.startswith("step.") and event.data.get("kind"):
             last = event.data
     return last
-
-
-# --- The verdict ----------------------------------------------------------------------------------
-
-
-def verdict(story: Story) -> Verdict:
-    """What happened, what comes next and when, and who must act."""
-    saga = story.saga
-    if saga.closed_at is not None:
-        return _closed(story)
-    if saga.state == SagaState.COMPLETED:
-        return Verdict(
-            tone="good",
-            what=ngettext(
-                "The step was done, in %(took)s.", "All %(count)s steps were done, in %(took)s.",
-                len(story.steps),
-            )
-            % {"count": len(story.steps), "took": length(story.age)},
-            next=_("Nothing: this is final."),
-            who=_("Nobody has to act."),
-        )  # fmt: skip
-    if saga.state == SagaState.COMPENSATED:
-        return Verdict(
-            tone="undone",
-            what=f"{cause(saga)} {_undone_words(story)}",
-            next=_("Nothing: this is final."),
-            who=_("Nobody has to act."),
-        )
-    if saga.state == SagaState.NEEDS_ATTENTION:
-        return _needs_attention(story)
-    if saga.held_at is not None:
-        return _held(story)
-    return _under_way(story)
-
-
-def _undone_words(story: Story) -> str:
-    undone = [step.name for step in reversed(story.steps) if step.state == StepState.UNDONE]
-    if not undone:
-        return _("Nothing had been done, so nothing had to be undone.")
-    return _("Undone in reverse order: %(steps)s.") % {"steps": ", ".join(undone)}
-
-
-def cause(saga: models.SagaInstance) -> str:
-    """The first failure in one sentence; it is kept for ever (A2)."""
-    failure = saga.failure or {}
-    kind, step, message = failure.get("kind"), failure.get("step"), failure.get("message", "")
-    if kind in ("cancelled", "operator"):
-        given = {"actor": saga.cancel_actor, "message": sentence(message)}
-        return _("%(actor)s asked for it to be undone: %(message)s") % given
-    told: dict[str, Any] = {"step": step, "message": spoken(message), "attempt": failure.get("attempt")}
-    if kind == "refused":
-        return _("%(step)s was refused: %(message)s") % told
-    if kind == "timeout":
-        return _("The time ran out at %(step)s: %(message)s") % told
-    if kind == "bug":
-        return _("%(step)s met a bug: %(message)s") % told
-    if kind == "unknown":
-        return _("Nobody knows whether %(step)s happened: %(message)s") % told
-    if kind == "transient":
-        return _("%(step)s failed %(attempt)s times: %(message)s") % told
-    return ""
-
-
-def _needs_attention(story: Story) -> Verdict:
-    saga, attention = story.saga, story.saga.attention or {}
-    row = next((step for step in story.steps if step.name == attention.get("step")), story.step)
-    error = row.error or saga.failure or {}
-    given: dict[str, Any] = {
-        "step": row.name,
-        "attempts": row.undo_attempts if story.backward else row.attempts,
-        "message": spoken(error.get("message", "")),
-    }
-    if row.state == StepState.UNDO_FAILED:
-        what = ngettext(
-            "%(step)s could not be undone, after %(attempts)s attempt: %(message)s",
-            "%(step)s could not be undone, after %(attempts)s attempts: %(message)s",
-            given["attempts"],
-        )
-    elif row.state == StepState.UNKNOWN:
-        what = _("Nobody knows whether %(step)s happened, and it is past the point of no return: %(message)s")
-    elif row.state == StepState.FAILED:
-        what = ngettext(
-            "%(step)s failed after %(attempts)s attempt, past the point of no return: %(message)s",
-            "%(step)s failed after %(attempts)s attempts, past the point of no return: %(message)s",
-            given["attempts"],
-        )
-    else:
-        what = _("It cannot go on by itself at %(step)s: %(message)s")
-        given["message"] = spoken(attention.get("why", "")) or given["message"]
-    if saga.held_at is not None:
-        following = _("Nothing, for it is held.")
-    elif saga.wake_at is None:
-        following = _("Nothing, until somebody acts: trying again by itself would not help.")
-    else:
-        following = _("It tries again by itself %(when)s.") % {"when": when(saga.wake_at, story.now)}
-    return Verdict(
-        tone="attention",
-        what=what % given,
-        next=following,
-        who=_("An operator."),
-        advice=_advice(row, story) or words.say(attention.get("advice", "")),
-    )
-
-
-def _advice(row: models.StepInstance, story: Story) -> str:
-    if row.state == StepState.UNDO_FAILED:
-        return _(
-            "Settle it with the provider under the key shown below; then resume, "
-            "or say with evidence that it is undone."
-        )
-    if row.state in (StepState.FAILED, StepState.UNKNOWN) and not story.backward:
-        return _("See to the cause; then resume, or say with evidence that it happened, or did not.")
-    return ""
-
-
-def _held(story: Story) -> Verdict:
-    event = _latest(story, "operator.hold")
-    return Verdict(
-        tone="held",
-        what=_("%(actor)s holds it since %(since)s: %(reason)s")
-        % {
-            "actor": event.actor if event else "?",
-            "since": moment(story.saga.held_at),
-            "reason": sentence(event.reason) if event else "",
-        },
-        next=_("An attempt under way still ends; nothing new begins."),
-        who=_("An operator must release it."),
-    )
-
-
-def _closed(story: Story) -> Verdict:
-    event = _latest(story, "operator.close")
-    return Verdict(
-        tone="closed",
-        what=_("%(actor)s put it aside for good: %(reason)s")
-        % {"actor": event.actor if event else "?", "reason": sentence(event.reason) if event else ""},
-        next=_("Nothing: the engine leaves it as it stands, and nothing of it is deleted."),
-        who=_("Nobody has to act."),
-    )
-
-
-def _latest(story: Story, kind: str) -> models.Event | None:
-    return next((event for event in reversed(story.events) if event.kind == kind), None)
-
-
-def _under_way(story: Story) -> Verdict:
-    saga, row = story.saga, story.step
-    declared = story.declared_step
-    done = sum(step.state in (StepState.DONE, StepState.SKIPPED) for step in story.steps)
-    tone = "undoing" if story.backward else "going"
-    if story.backward:
-        what = cause(saga)
-    else:
-        what = _("%(done)s of %(count)s steps are done.") % {"done": done, "count": len(story.steps)}
-    given: dict[str, Any] = {
-        "step": row.name,
-        "attempt": row.undo_attempts if story.backward else row.attempts,
-        "budget": _budget(story, declared, undo=story.backward) or "?",
-        "when": when(saga.wake_at, story.now),
-        "message": spoken((row.error or {}).get("message", "")),
-        "worker": row.worker or _("A worker"),
-        "limit": when(row.wait_until, story.now),
-    }
-    if story.at_work:
-        text = (
-            _("%(worker)s is undoing %(step)s, attempt %(attempt)s of %(budget)s.")
-            if story.backward
-            else _("%(worker)s is at %(step)s, attempt %(attempt)s of %(budget)s.")
-        )
-        return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
-    if row.state == StepState.WAITING:
-        return Verdict(
-            tone="waiting",
-            what=what,
-            next=_("%(step)s has begun, and waits for a word from outside; its limit is reached %(limit)s.")
-            % given,
-            who=_("Whoever it waits for: the payer, or the provider. Nobody here has to act."),
-        )
-    if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not story.backward:
-        text = _("Whether %(step)s happened is unknown; the provider is asked %(when)s.")
-    elif saga.dispatched_at is None and row.error and (row.undo_attempts or not story.backward):
-        text = (
-            _("Undoing %(step)s failed: %(message)s Tried again %(when)s.")
-            if story.backward
-            else _("%(step)s failed attempt %(attempt)s of %(budget)s: %(message)s Tried again %(when)s.")
-        )
-    else:
-        text = (
-            _("%(step)s is to be undone next; a worker of its queue takes it up.")
-            if story.backward
-            else _("%(step)s is next; a worker of its queue takes it up.")
-        )
-    return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
-
-
-# --- The banners ----------------------------------------------------------------------------------
-
-
-def banners(story: Story) -> list[Banner]:
-    """What about the surroundings explains the saga's state."""
-    return list(_banners(story))
-
-
-def _banners(story: Story) -> Iterator[Banner]:
-    saga = story.saga
-    if story.declared is None:
-        yield Banner(
-            kind="undeclared",
-            tone="error",
-            text=_(
-                "Version %(version)s of %(name)s is no longer in the code of this process: it cannot go on "
-                "until the declaration is back (sagas.E011)."
-            )
-            % {"version": saga.version, "name": saga.name},
-        )
-    elif story.declared.fingerprint != saga.fingerprint:
-        yield Banner(
-            kind="changed",
-            tone="error",
-            text=_(
-                "Version %(version)s of %(name)s was changed since this saga began with it: restore it, and "
-                "declare the change as a new version (sagas.E011)."
-            )
-            % {"version": saga.version, "name": saga.name},
-        )
-    if story.live and saga.closed_at is None:
-        yield from _surroundings(story)
-    for signal in story.signals:
-        if signal.fate == models.Signal.Fate.LATE:
-            yield _late(signal)
-
-
-def _surroundings(story: Story) -> Iterator[Banner]:
-    saga, declared = story.saga, story.declared_step
-    if saga.held_at is not None and saga.state == SagaState.NEEDS_ATTENTION:
-        yield Banner(kind="held", text=_("It is held since %(since)s.") % {"since": moment(saga.held_at)})
-    if saga.cancel_requested_at is not None and not story.backward:
-        yield Banner(
-            kind="cancel",
-            text=_(
-                "%(actor)s asked %(since)s for it to be undone: %(reason)s It turns round as soon as the "
-                "attempt under way has ended."
-            )
-            % {
-                "actor": saga.cancel_actor,
-                "since": moment(saga.cancel_requested_at),
-                "reason": sentence(saga.cancel_reason),
-            },
-        )
-    for approval in story.approvals:
-        yield Banner(
-            kind="approval",
-            text=_("%(actor)s asked for “%(move)s”, which waits for a second person: %(reason)s")
-            % {"actor": approval.actor, "move": approval.move, "reason": sentence(approval.reason)},
-        )
-    if declared is None:
-        return
-    circuit = story.circuits.get(declared.queue)
-    if circuit is not None and circuit.open_until is not None:
-        yield Banner(
-            kind="circuit",
-            text=_(
-                "The provider of %(queue)s is out since %(since)s: its steps are put off without spending "
-                "their attempts. It is tried again %(when)s."
-            )
-            % {
-                "queue": declared.queue,
-                "since": moment(circuit.opened_at),
-                "when": when(circuit.open_until, story.now),
-            },
-        )
-    queue = story.queues.get(declared.queue)
-    lag = queue.lag(story.now) if queue is not None else None
-    if lag is not None and lag > SILENT_AFTER:
-        yield Banner(
-            kind="queue",
-            text=_(
-                "No worker has answered on the queue %(queue)s for %(lag)s: start one "
-                "(celery worker --queues=%(queue)s), or wait for its backlog to shrink."
-            )
-            % {"queue": declared.queue, "lag": length(lag)},
-        )
-    if saga.deadline_at is not None and saga.deadline_at <= story.now:
-        yield Banner(
-            kind="deadline",
-            text=_("Its deadline has passed; the next sweep, or the end of the attempt, acts upon it."),
-        )
-
-
-def _late(signal: models.Signal) -> Banner:
-    given = {
-        "source": signal.source,
-        "kind": signal.kind,
-        "at": moment(signal.received_at),
-        "error": spoken(signal.remedy_error),
-        "done": moment(signal.remedied_at),
-    }
-    if signal.remedied_at is not None:
-        text = _(
-            "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of was undone "
-            "by itself at %(done)s."
-        )
-        return Banner(kind="late", tone="info", text=text % given)
-    if signal.wake_at is not None:
-        text = _(
-            "A callback of %(source)s (%(kind)s) came too late, at %(at)s; what it told of is being undone."
-        )
-        return Banner(kind="late", text=text % given)
-    text = _(
-        "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of could not be "
-        "undone: %(error)s Settle it by hand."
-    )
-    return Banner(kind="late", tone="error", text=text % given)
-
-
-# --- Words ----------------------------------------------------------------------------------------
-
-
-def rule(error: dict[str, Any]) -> str:
-    """Which rule chose what becomes of an error of this kind."""
-    clock = error.get("clock")
-    kinds = {
-        "refused": _("Named in `refused`: a no is a no, and is never tried again (R3)."),
-        "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
-        "unknown": _("It may have happened: the provider is asked with the same key first (U1, U2)."),
-        "bug": _("Named nowhere: a bug. It is not tried again, and is shown as what it is."),
-        "timeout": _("A clock ran out."),
-        "cancelled": _("Somebody asked for it; no step failed."),
-        "operator": _("An operator said so."),
-    }
-    clocks = {
-        "attempt": _("The attempt took longer than its timeout."),
-        "budget": _("All attempts together took longer than the step's budget."),
-        "wait": _("Nobody said in time that it is done."),
-        "lease": _("The worker vanished with it."),
-        "deadline": _("The saga's deadline ran out."),
-        "undo-deadline": _("The time for undoing ran out."),
-    }
-    return " ".join(filter(None, [kinds.get(error.get("kind", ""), ""), clocks.get(clock or "", "")]))
-
-
-def length(time: datetime.timedelta | None) -> str:
-    """A duration as people read it: 3 ms, 1.25 s, 2 min 5 s, 3 h 12 min, 2 d 4 h."""
-    if time is None:
-        return ""
-    seconds = abs(time.total_seconds())
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
-        return decimal(f"{seconds:.2f}".rstrip("0").rstrip(".")) + " s"
-    whole = int(seconds)
-    for large, small, units in ((60, 1, ("min", "s")), (3600, 60, ("h", "min")), (86400, 3600, ("d", "h"))):
-        if whole < large * {60: 60, 3600: 24, 86400: 10**9}[large]:
-            rest = whole % large // small
-            return f"{whole // large} {units[0]}" + (f" {rest} {units[1]}" if rest else "")
-    raise AssertionError(seconds)
-
-
-def decimal(number: str) -> str:
-    """A number with the decimal sign of the viewer's language."""
-    return number.replace(".", str(formats.get_format("DECIMAL_SEPARATOR")))
-
-
-def when(moment_: datetime.datetime | None, now: datetime.datetime) -> str:
-    """How far off a moment is: in 3 s, or 5 s ago."""
-    if moment_ is None:
-        return _("at an unknown time")
-    if moment_ <= now + datetime.timedelta(seconds=1):
-        return _("any moment now")
-    return _("in %(length)s") % {"length": length(moment_ - now)}
-
-
-def moment(at: datetime.datetime | None) -> str:
-    """A moment in the viewer's zone, which the page's head names, to the millisecond."""
-    if at is None:
-        return ""
-    local = timezone.localtime(at)
-    return local.replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds") + (
-        "" if local.utcoffset() else " UTC"
-    )
-
-
-def sentence(text: str) -> str:
-    """With a full stop, where it has none."""
-    text = text.strip()
-    return text if not text or text[-1] in ".!?…" else f"{text}."
-
-
-def spoken(text: str) -> str:
-    """What the rows say, in the viewer's language, as a sentence."""
-    return sentence(words.say(text))
-
-
-def why(saga: models.SagaInstance) -> str:
-    """Why it stands before a person, or what went wrong first; empty while nothing did."""
-    if saga.attention and saga.state == SagaState.NEEDS_ATTENTION:
-        return spoken(saga.attention.get("why", ""))
-    return cause(saga) if saga.failure else ""
-
-
-def stands(saga: models.SagaInstance) -> str:
-    """At which step it is; empty when it is over, or the code no longer has its declaration."""
-    try:
-        steps = saga.definition.steps
-    except errors.UnknownSaga:
-        return ""
-    if saga.finished_at is not None or saga.position >= len(steps):
-        return ""
-    return _("at %(step)s") % {"step": steps[saga.position].name}
-
-
-def veiled(value: Any, name: str = "") -> Any:
-    """The same facts, with what is personal or secret struck out (A3)."""
-    if isinstance(value, dict):
-        return {key: veiled(item, key) for key, item in value.items()}
-    if isinstance(value, list):
-        return [veiled(item, name) for item in value]
-    if isinstance(value, str) and value and SECRETIVE.search(name):
-        return VEIL
-    return value
-
-
-# --- For machines ---------------------------------------------------------------------------------
-
-
-def as_data(story: Story, *, events: Sequence[models.Event] | None = None) -> dict[str, Any]:
-    """The story as JSON-able data."""
-    saga = story.saga
-    told = verdict(story)
-    return {
-        "id": str(saga.pk),
-        "name": saga.name,
-        "version": saga.version,
-        "key": saga.key,
-        "state": saga.state,
-        "direction": Direction(saga.direction).name.lower(),
-        "position": saga.position,
-        "epoch": saga.epoch,
-        "created_at": _iso(saga.created_at),
-        "updated_at": _iso(saga.updated_at),
-        "finished_at": _iso(saga.finished_at),
-        "deadline_at": _iso(saga.deadline_at),
-        "wake_at": _iso(saga.wake_at),
-        "held_at": _iso(saga.held_at),
-        "closed_at": _iso(saga.closed_at),
-        "failure": saga.failure,
-        "attention": saga.attention,
-        "verdict": {"what": told.what, "next": told.next, "who": told.who, "advice": told.advice},
-        "steps": [
-            {
-                "name": row.name,
-                "key": row.key,
-                "state": row.state,
-                "attempts": row.attempts,
-                "undo_attempts": row.undo_attempts,
-                "started_at": _iso(row.started_at),
-                "finished_at": _iso(row.finished_at),
-                "undo_started_at": _iso(row.undo_started_at),
-                "undone_at": _iso(row.undone_at),
-                "error": row.error,
-                "facts": veiled(row.facts),
-                "worker": row.worker,
-                "task_id": row.task_id,
-            }
-            for row in story.steps
-        ],
-        "events": [event_as_data(event) for event in (story.events if events is None else events)],
-    }
-
-
-def event_as_data(event: models.Event) -> dict[str, Any]:
-    """One event as JSON-able data."""
-    return {
-        "id": event.pk,
-        "at": _iso(event.at),
-        "kind": event.kind,
-        "subject": event.subject,
-        "from_state": event.from_state,
-        "to_state": event.to_state,
-        "attempt": event.attempt,
-        "actor": event.actor,
-        "reason": event.reason,
-        "data": veiled(event.data),
-    }
-
-
-def _iso(at: datetime.datetime | None) -> str | None:
-    return None if at is None else at.isoformat()

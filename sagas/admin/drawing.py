@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
-from sagas import health, story, words
+from sagas import health, phrases, story, words
 from sagas.states import SagaState, StepState
 from sagas.templatetags import console
 
@@ -112,7 +112,7 @@ def timeline(told: story.Story, attempts: Sequence[story.Attempt]) -> Timeline:
         gaps=scale.gaps,
         began=began,
         ended=ended,
-        took=story.length(ended - began),
+        took=phrases.length(ended - began),
         live=told.saga.finished_at is None and told.saga.closed_at is None,
     )
 
@@ -134,7 +134,7 @@ def _marks(told: story.Story, scale: "_Scale") -> list[Mark]:
     for event in told.events:
         if (kind := _mark_kind(event.kind)) is not None:
             who = f" · {event.actor}" if event.actor != "engine" else ""
-            title = f"{event.kind} {event.subject}{who} · {story.moment(event.at)}"
+            title = f"{event.kind} {event.subject}{who} · {phrases.moment(event.at)}"
             found.append(Mark(x=scale.place(event.at), kind=kind[0], glyph=kind[1], title=title))
     return found
 
@@ -152,7 +152,7 @@ def _bar(attempt: story.Attempt, scale: "_Scale", y: int, now: datetime.datetime
     parts = [
         f"{attempt.step}: {what}",
         states.get(attempt.outcome, attempt.outcome),
-        story.length(attempt.took),
+        phrases.length(attempt.took),
         words.say((attempt.error or {}).get("message", "")),
     ]
     inside = start + width > 96
@@ -201,7 +201,7 @@ class _Scale:
             Gap(
                 x=round(self.places[number], 3),
                 width=round(self.places[number + 1] - self.places[number], 3),
-                label=story.length(datetime.timedelta(seconds=length)),
+                label=phrases.length(datetime.timedelta(seconds=length)),
             )
             for number, (length, shown) in enumerate(zip(real, drawn, strict=True))
             if length > shown * 1.5 and shown / whole > 0.02
@@ -369,7 +369,7 @@ def throughput(figures: health.Health) -> Chart:
                 # What is there is seen, however little it is beside the rest.
                 height = max(count / most * (CHART_HEIGHT - 4), 2.0)
                 y -= height
-                title = f"{story.moment(bucket.at)}: {count} {console.words()[state]}"
+                title = f"{phrases.moment(bucket.at)}: {count} {console.words()[state]}"
                 blocks.append(_block(figures, number, y, height, state, title))
     return Chart(blocks=blocks, most=str(most), first=figures.buckets[0].at, last=figures.buckets[-1].at)
 
@@ -381,7 +381,7 @@ def failures(figures: health.Health) -> Chart:
         if bucket.bad:
             share = bucket.bad / bucket.total
             height = max(share * (CHART_HEIGHT - 4), 2.0)
-            title = f"{story.moment(bucket.at)}: {console.percent(share)} ({bucket.bad}/{bucket.total})"
+            title = f"{phrases.moment(bucket.at)}: {console.percent(share)} ({bucket.bad}/{bucket.total})"
             blocks.append(_block(figures, number, CHART_HEIGHT - height, height, "failed", title))
     return Chart(blocks=blocks, most="100 %", first=figures.buckets[0].at, last=figures.buckets[-1].at)
 

@@ -25,7 +25,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import bulk, errors, groups, models, steering, story
+from sagas import banners, bulk, errors, export, groups, models, phrases, steering, story, veil, verdict
 from sagas.admin import drawing, filters, paging, panels, rows
 from sagas.models import Approval, SagaInstance
 from sagas.states import SagaState
@@ -180,7 +180,7 @@ class SagaAdmin(rows.ReadOnly):
     @admin.display(description=gettext_lazy("where, why"))
     def stands(self, saga: SagaInstance) -> str:
         """Why it stands before a person, what went wrong first, or at which step it is."""
-        return Truncator(story.why(saga)).chars(160) or story.stands(saga)
+        return Truncator(verdict.why(saga)).chars(160) or verdict.stands(saga)
 
     @admin.display(description=gettext_lazy("about"))
     def about(self, saga: Any) -> str:
@@ -200,7 +200,7 @@ class SagaAdmin(rows.ReadOnly):
     @admin.display(description=gettext_lazy("took"))
     def took(self, saga: SagaInstance) -> str:
         """How long it took."""
-        return story.length(saga.finished_at - saga.created_at) if saga.finished_at else ""
+        return phrases.length(saga.finished_at - saga.created_at) if saga.finished_at else ""
 
     @admin.action(description=gettext_lazy("Resume, in waves of 1, 5, 25, …"), permissions=["operate"])
     def bulk_resume(
@@ -273,7 +273,7 @@ class SagaAdmin(rows.ReadOnly):
         """The whole story, or the chosen events of it, for machines and for the record."""
         told = self._told(request, saga_id)
         events = _chosen(request, models.Event.objects.filter(saga_id=saga_id))
-        body = json.dumps(story.as_data(told, events=list(events)), indent=2, ensure_ascii=False)
+        body = json.dumps(export.saga(told, events=list(events)), indent=2, ensure_ascii=False)
         return _download(body, "application/json", f"saga-{saga_id}.json")
 
     def csv_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
@@ -295,8 +295,9 @@ class SagaAdmin(rows.ReadOnly):
         )
         writer.writerow(names)
         for event in _chosen(request, models.Event.objects.filter(saga_id=saga_id)):
-            told = story.event_as_data(event) | {"data": json.dumps(story.veiled(event.data))}
-            writer.writerow([_harmless(told[name]) for name in names])
+            row = export.event(event)
+            row["data"] = json.dumps(row["data"])
+            writer.writerow([_harmless(row[name]) for name in names])
         return _download(text.getvalue(), "text/csv", f"saga-{saga_id}.csv")
 
     def _told(self, request: http.HttpRequest, saga_id: uuid.UUID) -> story.Story:
@@ -325,9 +326,9 @@ class SagaAdmin(rows.ReadOnly):
             "subject": subject,
             "live": told.live and saga.closed_at is None,
             "shown_state": "closed" if saga.closed_at else saga.state,
-            "verdict": story.verdict(told),
+            "verdict": verdict.of(told),
             # What waits for a second person stands beside the moves, where it is decided.
-            "banners": [banner for banner in story.banners(told) if banner.kind != "approval"],
+            "banners": [banner for banner in banners.of(told) if banner.kind != "approval"],
             "approvals": [
                 (approval, move.title(told), _may(request, move))
                 for approval in told.approvals
@@ -339,7 +340,7 @@ class SagaAdmin(rows.ReadOnly):
             "timeline": drawing.timeline(told, attempts),
             "graph": drawing.graph(told, rungs),
             "panels": panels.of(saga),
-            "given": story.veiled(saga.facts),
+            "given": veil.over(saga.facts),
             "events": chosen,
             "events_all": len(told.events),
             "events_cut": len(told.events) == story.EVENTS_AT_MOST,
@@ -396,7 +397,7 @@ class SagaAdmin(rows.ReadOnly):
             "saga": told.saga,
             "subject": subject,
             "told": told,
-            "verdict": story.verdict(told),
+            "verdict": verdict.of(told),
             "move": move,
             "refusal": refusal,
             "preview": [] if refusal else move.preview(told),
@@ -437,7 +438,7 @@ class SagaAdmin(rows.ReadOnly):
             "saga": told.saga,
             "subject": panels.describe([told.saga]).get(saga_id),
             "told": told,
-            "verdict": story.verdict(told),
+            "verdict": verdict.of(told),
             "move": move,
             "approval": approval,
             "own": own,

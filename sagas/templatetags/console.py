@@ -11,7 +11,7 @@ from django.utils import html, timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from sagas import models, steering, story
+from sagas import models, phrases, steering, veil, verdict
 from sagas import words as wording
 from sagas.states import SagaState, StepState
 
@@ -142,13 +142,13 @@ def iso_moment(text: str | None) -> str | SafeString:
 @register.filter
 def duration(time: datetime.timedelta | None) -> str:
     """A duration as people read it."""
-    return story.length(time) or "–"
+    return phrases.length(time) or "–"
 
 
 @register.filter
 def since(at: datetime.datetime | None, now: datetime.datetime) -> str:
     """How long ago it was."""
-    return story.length(now - at) if at is not None else "–"
+    return phrases.length(now - at) if at is not None else "–"
 
 
 @register.filter
@@ -160,7 +160,7 @@ def pretty(value: Any) -> str:
 @register.filter
 def percent(share: float) -> str:
     """A share in percent, to one digit where it is small."""
-    return story.decimal(f"{share * 100:.1f}" if 0 < share < 0.1 else f"{share * 100:.0f}") + " %"
+    return phrases.decimal(f"{share * 100:.1f}" if 0 < share < 0.1 else f"{share * 100:.0f}") + " %"
 
 
 @register.filter
@@ -172,7 +172,7 @@ def say(text: str | None) -> str:
 @register.filter
 def why(saga: models.SagaInstance) -> str:
     """Why it stands before a person, or what went wrong first."""
-    return story.why(saga)
+    return verdict.why(saga)
 
 
 @register.filter
@@ -191,7 +191,7 @@ def move_label(name: str) -> str:
 @register.filter
 def rule(error: dict[str, Any] | None) -> str:
     """Which rule chose what became of the error."""
-    return story.rule(error) if error else ""
+    return verdict.rule(error) if error else ""
 
 
 @register.filter
@@ -201,9 +201,9 @@ def state_word(state: str) -> str:
 
 
 @register.filter
-def veil(value: Any) -> Any:
+def veiled(value: Any) -> Any:
     """The same, with what is personal or secret struck out."""
-    return story.veiled(value)
+    return veil.over(value)
 
 
 @register.filter

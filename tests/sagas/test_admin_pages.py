@@ -10,7 +10,7 @@ from django.db import connection
 from django.test import utils
 from django.urls import reverse
 
-from sagas import engine, models, states, story
+from sagas import engine, models, states, story, veil
 from sagas.models import SagaInstance
 from sagas.testing import clocks
 from tests.sagas import desk, scripts
@@ -225,7 +225,7 @@ def test_events_can_be_filtered_and_taken_away_as_json_and_csv():
 def test_what_is_personal_or_secret_is_shown_to_nobody():
     facts = {"payment": {"method": "card", "token": "tok_1"}, "customer": {"tax_id": "529", "name": "Ana"}}
 
-    assert story.veiled(facts) == {
+    assert veil.over(facts) == {
         "payment": {"method": "card", "token": "•••"},
         "customer": {"tax_id": "•••", "name": "•••"},
     }

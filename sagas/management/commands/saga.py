@@ -1,6 +1,7 @@
 """`manage.py saga`: what the admin shows and does, at the shell."""
 
 import argparse
+import datetime
 import getpass
 import json
 import sys
@@ -9,7 +10,7 @@ from typing import Any
 
 from django.core.management import base
 
-from sagas import errors, models, steering, story, words
+from sagas import banners, errors, export, models, phrases, steering, story, verdict, words
 from sagas.states import LIVE, SagaState
 
 WIDTH = 48
@@ -94,24 +95,24 @@ class Command(base.BaseCommand):
             if options["json"]:
                 self.stdout.write(json.dumps(_brief(saga)))
             else:
-                why = story.why(saga) or story.stands(saga)
+                why = verdict.why(saga) or verdict.stands(saga)
                 state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
                 self.stdout.write(f"{saga.pk}  {state:16} {saga.name:20} {saga.key}  {why}"[:220].rstrip())
 
     def _show(self, told: story.Story, options: dict[str, Any]) -> None:
         if options["json"]:
-            self.stdout.write(json.dumps(story.as_data(told), indent=2, ensure_ascii=False))
+            self.stdout.write(json.dumps(export.saga(told), indent=2, ensure_ascii=False))
             return
-        saga, verdict = told.saga, story.verdict(told)
+        saga, said = told.saga, verdict.of(told)
         write = self.stdout.write
         arrow = "<-" if told.backward else "->"
         write(f"{saga.name} v{saga.version}  {saga.key}")
-        write(f"{saga.pk}  {SagaState(saga.state).label}  {arrow}  {story.length(told.age)}")
+        write(f"{saga.pk}  {SagaState(saga.state).label}  {arrow}  {phrases.length(told.age)}")
         write("")
-        write(verdict.what)
-        write(f"Next: {verdict.next}")
-        write(f"Who must act: {verdict.who} {verdict.advice}".rstrip())
-        for banner in story.banners(told):
+        write(said.what)
+        write(f"Next: {said.next}")
+        write(f"Who must act: {said.who} {said.advice}".rstrip())
+        for banner in banners.of(told):
             write(f"! {banner.text}")
         write("")
         for line in timeline(told):
@@ -125,7 +126,7 @@ class Command(base.BaseCommand):
             for event in told.events:
                 change = f"{event.from_state} -> {event.to_state}" if event.to_state else ""
                 by = "" if event.actor == "engine" else f"by {event.actor}: {event.reason}"
-                at = story.moment(event.at)
+                at = phrases.moment(event.at)
                 write(f"{at}  {event.kind:20} {event.subject:16} {change:28} {by}".rstrip())
 
     def _make(self, verb: str, options: dict[str, Any]) -> None:
@@ -161,32 +162,35 @@ def timeline(told: story.Story) -> list[str]:
     attempts = story.attempts(told)
     began = told.saga.created_at
     ended = max([told.saga.finished_at or told.now, *(a.ended_at for a in attempts if a.ended_at)])
-    whole = max((ended - began).total_seconds(), 0.001)
     lines = []
     for rung in story.ladder(told):
-        pairs = [(False, rung.forward), (True, rung.backward)]
-        for undo, lane in pairs:
+        for undo, lane in ((False, rung.forward), (True, rung.backward)):
             mine = [a for a in attempts if a.step == rung.row.name and a.undo == undo]
             if lane is None or (undo and not mine):
                 continue
-            bar = [" "] * WIDTH
-            for attempt in mine:
-                start = (attempt.started_at - began).total_seconds() / whole * WIDTH
-                end = ((attempt.ended_at or ended) - began).total_seconds() / whole * WIDTH
-                first = min(max(int(start), 0), WIDTH - 1)
-                last = min(max(int(end), first), WIDTH - 1)
-                mark = "." if attempt.waits else BARS.get(attempt.outcome, "#")
-                bar[first : last + 1] = mark * (last + 1 - first)
             name = ("  undo " if undo else "") + rung.row.name
             count = f"{lane.attempts}/{lane.budget or '?'}" if lane.attempts else ""
-            lines.append(
-                f"{name:24} {lane.state:12} {count:>6} |{''.join(bar)}| {story.length(lane.took)}".rstrip()
-            )
+            bar, took = _bar(mine, began, ended), phrases.length(lane.took)
+            lines.append(f"{name:24} {lane.state:12} {count:>6} |{bar}| {took}".rstrip())
             if lane.error and lane.state != "done":
                 kind = lane.error.get("error") or lane.error.get("kind")
                 lines.append(f"{'':24} {kind}: {words.say(lane.error.get('message', ''))}"[:160])
-    lines.append(f"{'':45}|{story.moment(began)[11:]:{WIDTH // 2}}{story.moment(ended)[11:]:>{WIDTH // 2}}|")
+    first, last = phrases.moment(began)[11:], phrases.moment(ended)[11:]
+    lines.append(f"{'':45}|{first:{WIDTH // 2}}{last:>{WIDTH // 2}}|")
     return lines
+
+
+def _bar(attempts: list[story.Attempt], began: datetime.datetime, ended: datetime.datetime) -> str:
+    whole = max((ended - began).total_seconds(), 0.001)
+    bar = [" "] * WIDTH
+    for attempt in attempts:
+        start = (attempt.started_at - began).total_seconds() / whole * WIDTH
+        end = ((attempt.ended_at or ended) - began).total_seconds() / whole * WIDTH
+        first = min(max(int(start), 0), WIDTH - 1)
+        last = min(max(int(end), first), WIDTH - 1)
+        mark = "." if attempt.waits else BARS.get(attempt.outcome, "#")
+        bar[first : last + 1] = mark * (last + 1 - first)
+    return "".join(bar)
 
 
 def _find(text: str) -> uuid.UUID:

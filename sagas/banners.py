@@ -1,0 +1,145 @@
+"""What about a saga's surroundings explains what is, or is not, happening to it."""
+
+import dataclasses
+import datetime
+from collections.abc import Iterator
+
+from django.utils.translation import gettext as _
+
+from sagas import models, phrases, story
+from sagas.states import SagaState
+
+SILENT_AFTER = datetime.timedelta(seconds=30)
+"""A queue whose probe is unanswered for so long has no live worker, or a long backlog."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Banner:
+    """Something about the surroundings that explains what is, or is not, happening."""
+
+    kind: str
+    text: str
+    tone: str = "warning"
+
+
+def of(told: story.Story) -> list[Banner]:
+    """What about the surroundings explains the saga's state."""
+    return list(_all(told))
+
+
+def _all(told: story.Story) -> Iterator[Banner]:
+    saga = told.saga
+    if told.declared is None:
+        yield Banner(
+            kind="undeclared",
+            tone="error",
+            text=_(
+                "Version %(version)s of %(name)s is no longer in the code of this process: it cannot go on "
+                "until the declaration is back (sagas.E011)."
+            )
+            % {"version": saga.version, "name": saga.name},
+        )
+    elif told.declared.fingerprint != saga.fingerprint:
+        yield Banner(
+            kind="changed",
+            tone="error",
+            text=_(
+                "Version %(version)s of %(name)s was changed since this saga began with it: restore it, and "
+                "declare the change as a new version (sagas.E011)."
+            )
+            % {"version": saga.version, "name": saga.name},
+        )
+    if told.live and saga.closed_at is None:
+        yield from _surroundings(told)
+    for signal in told.signals:
+        if signal.fate == models.Signal.Fate.LATE:
+            yield _late(signal)
+
+
+def _surroundings(told: story.Story) -> Iterator[Banner]:
+    saga, declared = told.saga, told.declared_step
+    if saga.held_at is not None and saga.state == SagaState.NEEDS_ATTENTION:
+        yield Banner(
+            kind="held", text=_("It is held since %(since)s.") % {"since": phrases.moment(saga.held_at)}
+        )
+    if saga.cancel_requested_at is not None and not told.backward:
+        yield Banner(
+            kind="cancel",
+            text=_(
+                "%(actor)s asked %(since)s for it to be undone: %(reason)s It turns round as soon as the "
+                "attempt under way has ended."
+            )
+            % {
+                "actor": saga.cancel_actor,
+                "since": phrases.moment(saga.cancel_requested_at),
+                "reason": phrases.sentence(saga.cancel_reason),
+            },
+        )
+    for approval in told.approvals:
+        yield Banner(
+            kind="approval",
+            text=_("%(actor)s asked for “%(move)s”, which waits for a second person: %(reason)s")
+            % {"actor": approval.actor, "move": approval.move, "reason": phrases.sentence(approval.reason)},
+        )
+    if declared is None:
+        return
+    yield from _way(told, declared.queue)
+    if saga.deadline_at is not None and saga.deadline_at <= told.now:
+        yield Banner(
+            kind="deadline",
+            text=_("Its deadline has passed; the next sweep, or the end of the attempt, acts upon it."),
+        )
+
+
+def _way(told: story.Story, name: str) -> Iterator[Banner]:
+    """Whether its step can get through: to its provider, and to a worker."""
+    circuit, queue = told.circuits.get(name), told.queues.get(name)
+    if circuit is not None and circuit.open_until is not None:
+        yield Banner(
+            kind="circuit",
+            text=_(
+                "The provider of %(queue)s is out since %(since)s: its steps are put off without spending "
+                "their attempts. It is tried again %(when)s."
+            )
+            % {
+                "queue": name,
+                "since": phrases.moment(circuit.opened_at),
+                "when": phrases.when(circuit.open_until, told.now),
+            },
+        )
+    lag = queue.lag(told.now) if queue is not None else None
+    if lag is not None and lag > SILENT_AFTER:
+        yield Banner(
+            kind="queue",
+            text=_(
+                "No worker has answered on the queue %(queue)s for %(lag)s: start one "
+                "(celery worker --queues=%(queue)s), or wait for its backlog to shrink."
+            )
+            % {"queue": name, "lag": phrases.length(lag)},
+        )
+
+
+def _late(signal: models.Signal) -> Banner:
+    given = {
+        "source": signal.source,
+        "kind": signal.kind,
+        "at": phrases.moment(signal.received_at),
+        "error": phrases.spoken(signal.remedy_error),
+        "done": phrases.moment(signal.remedied_at),
+    }
+    if signal.remedied_at is not None:
+        text = _(
+            "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of was undone "
+            "by itself at %(done)s."
+        )
+        return Banner(kind="late", tone="info", text=text % given)
+    if signal.wake_at is not None:
+        text = _(
+            "A callback of %(source)s (%(kind)s) came too late, at %(at)s; what it told of is being undone."
+        )
+        return Banner(kind="late", text=text % given)
+    text = _(
+        "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of could not be "
+        "undone: %(error)s Settle it by hand."
+    )
+    return Banner(kind="late", tone="error", text=text % given)

@@ -1,0 +1,257 @@
+"""A saga in a few sentences: what happened, what comes next and when, and who must act."""
+
+import dataclasses
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from sagas import errors, models, phrases, story, words
+from sagas.states import SagaState, StepState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What an operator reads first."""
+
+    tone: str
+    """going, waiting, undoing, held, attention, good, undone or closed."""
+
+    what: str
+    next: str
+    who: str
+    advice: str = ""
+
+
+def of(told: story.Story) -> Verdict:
+    """What happened, what comes next and when, and who must act."""
+    saga = told.saga
+    if saga.closed_at is not None:
+        return _closed(told)
+    if saga.state == SagaState.COMPLETED:
+        return Verdict(
+            tone="good",
+            what=ngettext(
+                "The step was done, in %(took)s.", "All %(count)s steps were done, in %(took)s.",
+                len(told.steps),
+            )
+            % {"count": len(told.steps), "took": phrases.length(told.age)},
+            next=_("Nothing: this is final."),
+            who=_("Nobody has to act."),
+        )  # fmt: skip
+    if saga.state == SagaState.COMPENSATED:
+        return Verdict(
+            tone="undone",
+            what=f"{cause(saga)} {_undone_words(told)}",
+            next=_("Nothing: this is final."),
+            who=_("Nobody has to act."),
+        )
+    if saga.state == SagaState.NEEDS_ATTENTION:
+        return _needs_attention(told)
+    if saga.held_at is not None:
+        return _held(told)
+    return _under_way(told)
+
+
+def _undone_words(told: story.Story) -> str:
+    undone = [step.name for step in reversed(told.steps) if step.state == StepState.UNDONE]
+    if not undone:
+        return _("Nothing had been done, so nothing had to be undone.")
+    return _("Undone in reverse order: %(steps)s.") % {"steps": ", ".join(undone)}
+
+
+def _needs_attention(told: story.Story) -> Verdict:
+    saga, attention = told.saga, told.saga.attention or {}
+    row = next((step for step in told.steps if step.name == attention.get("step")), told.step)
+    error = row.error or saga.failure or {}
+    given: dict[str, Any] = {
+        "step": row.name,
+        "attempts": row.undo_attempts if told.backward else row.attempts,
+        "message": phrases.spoken(error.get("message", "")),
+    }
+    if row.state == StepState.UNDO_FAILED:
+        what = ngettext(
+            "%(step)s could not be undone, after %(attempts)s attempt: %(message)s",
+            "%(step)s could not be undone, after %(attempts)s attempts: %(message)s",
+            given["attempts"],
+        )
+    elif row.state == StepState.UNKNOWN:
+        what = _("Nobody knows whether %(step)s happened, and it is past the point of no return: %(message)s")
+    elif row.state == StepState.FAILED:
+        what = ngettext(
+            "%(step)s failed after %(attempts)s attempt, past the point of no return: %(message)s",
+            "%(step)s failed after %(attempts)s attempts, past the point of no return: %(message)s",
+            given["attempts"],
+        )
+    else:
+        what = _("It cannot go on by itself at %(step)s: %(message)s")
+        given["message"] = phrases.spoken(attention.get("why", "")) or given["message"]
+    if saga.held_at is not None:
+        following = _("Nothing, for it is held.")
+    elif saga.wake_at is None:
+        following = _("Nothing, until somebody acts: trying again by itself would not help.")
+    else:
+        following = _("It tries again by itself %(when)s.") % {"when": phrases.when(saga.wake_at, told.now)}
+    return Verdict(
+        tone="attention",
+        what=what % given,
+        next=following,
+        who=_("An operator."),
+        advice=_advice(row, told) or words.say(attention.get("advice", "")),
+    )
+
+
+def _advice(row: models.StepInstance, told: story.Story) -> str:
+    if row.state == StepState.UNDO_FAILED:
+        return _(
+            "Settle it with the provider under the key shown below; then resume, "
+            "or say with evidence that it is undone."
+        )
+    if row.state in (StepState.FAILED, StepState.UNKNOWN) and not told.backward:
+        return _("See to the cause; then resume, or say with evidence that it happened, or did not.")
+    return ""
+
+
+def _held(told: story.Story) -> Verdict:
+    event = _latest(told, "operator.hold")
+    return Verdict(
+        tone="held",
+        what=_("%(actor)s holds it since %(since)s: %(reason)s")
+        % {
+            "actor": event.actor if event else "?",
+            "since": phrases.moment(told.saga.held_at),
+            "reason": phrases.sentence(event.reason) if event else "",
+        },
+        next=_("An attempt under way still ends; nothing new begins."),
+        who=_("An operator must release it."),
+    )
+
+
+def _closed(told: story.Story) -> Verdict:
+    event = _latest(told, "operator.close")
+    return Verdict(
+        tone="closed",
+        what=_("%(actor)s put it aside for good: %(reason)s")
+        % {"actor": event.actor if event else "?", "reason": phrases.sentence(event.reason) if event else ""},
+        next=_("Nothing: the engine leaves it as it stands, and nothing of it is deleted."),
+        who=_("Nobody has to act."),
+    )
+
+
+def _latest(told: story.Story, kind: str) -> models.Event | None:
+    return next((event for event in reversed(told.events) if event.kind == kind), None)
+
+
+def _under_way(told: story.Story) -> Verdict:
+    saga, row = told.saga, told.step
+    declared = told.declared_step
+    done = sum(step.state in (StepState.DONE, StepState.SKIPPED) for step in told.steps)
+    tone = "undoing" if told.backward else "going"
+    if told.backward:
+        what = cause(saga)
+    else:
+        what = _("%(done)s of %(count)s steps are done.") % {"done": done, "count": len(told.steps)}
+    given: dict[str, Any] = {
+        "step": row.name,
+        "attempt": row.undo_attempts if told.backward else row.attempts,
+        "budget": told.budget(declared, undo=told.backward) or "?",
+        "when": phrases.when(saga.wake_at, told.now),
+        "message": phrases.spoken((row.error or {}).get("message", "")),
+        "worker": row.worker or _("A worker"),
+        "limit": phrases.when(row.wait_until, told.now),
+    }
+    if told.at_work:
+        text = (
+            _("%(worker)s is undoing %(step)s, attempt %(attempt)s of %(budget)s.")
+            if told.backward
+            else _("%(worker)s is at %(step)s, attempt %(attempt)s of %(budget)s.")
+        )
+        return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+    if row.state == StepState.WAITING:
+        return Verdict(
+            tone="waiting",
+            what=what,
+            next=_("%(step)s has begun, and waits for a word from outside; its limit is reached %(limit)s.")
+            % given,
+            who=_("Whoever it waits for: the payer, or the provider. Nobody here has to act."),
+        )
+    if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not told.backward:
+        text = _("Whether %(step)s happened is unknown; the provider is asked %(when)s.")
+    elif saga.dispatched_at is None and row.error and (row.undo_attempts or not told.backward):
+        text = (
+            _("Undoing %(step)s failed: %(message)s Tried again %(when)s.")
+            if told.backward
+            else _("%(step)s failed attempt %(attempt)s of %(budget)s: %(message)s Tried again %(when)s.")
+        )
+    else:
+        text = (
+            _("%(step)s is to be undone next; a worker of its queue takes it up.")
+            if told.backward
+            else _("%(step)s is next; a worker of its queue takes it up.")
+        )
+    return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+
+
+# --- From a row alone, as lists show it ------------------------------------------------------------
+
+
+def why(saga: models.SagaInstance) -> str:
+    """Why it stands before a person, or what went wrong first; empty while nothing did."""
+    if saga.attention and saga.state == SagaState.NEEDS_ATTENTION:
+        return phrases.spoken(saga.attention.get("why", ""))
+    return cause(saga) if saga.failure else ""
+
+
+def stands(saga: models.SagaInstance) -> str:
+    """At which step it is; empty when it is over, or the code no longer has its declaration."""
+    try:
+        steps = saga.definition.steps
+    except errors.UnknownSaga:
+        return ""
+    if saga.finished_at is not None or saga.position >= len(steps):
+        return ""
+    return _("at %(step)s") % {"step": steps[saga.position].name}
+
+
+def cause(saga: models.SagaInstance) -> str:
+    """The first failure in one sentence; it is kept for ever (A2)."""
+    failure = saga.failure or {}
+    kind, step, message = failure.get("kind"), failure.get("step"), failure.get("message", "")
+    if kind in ("cancelled", "operator"):
+        asked = {"actor": saga.cancel_actor, "message": phrases.sentence(message)}
+        return _("%(actor)s asked for it to be undone: %(message)s") % asked
+    given = {"step": step, "message": phrases.spoken(message), "attempt": failure.get("attempt")}
+    if kind == "refused":
+        return _("%(step)s was refused: %(message)s") % given
+    if kind == "timeout":
+        return _("The time ran out at %(step)s: %(message)s") % given
+    if kind == "bug":
+        return _("%(step)s met a bug: %(message)s") % given
+    if kind == "unknown":
+        return _("Nobody knows whether %(step)s happened: %(message)s") % given
+    if kind == "transient":
+        return _("%(step)s failed %(attempt)s times: %(message)s") % given
+    return ""
+
+
+def rule(error: dict[str, Any]) -> str:
+    """Which rule chose what becomes of an error of this kind."""
+    clock = error.get("clock")
+    kinds = {
+        "refused": _("Named in `refused`: a no is a no, and is never tried again (R3)."),
+        "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
+        "unknown": _("It may have happened: the provider is asked with the same key first (U1, U2)."),
+        "bug": _("Named nowhere: a bug. It is not tried again, and is shown as what it is."),
+        "timeout": _("A clock ran out."),
+        "cancelled": _("Somebody asked for it; no step failed."),
+        "operator": _("An operator said so."),
+    }
+    clocks = {
+        "attempt": _("The attempt took longer than its timeout."),
+        "budget": _("All attempts together took longer than the step's budget."),
+        "wait": _("Nobody said in time that it is done."),
+        "lease": _("The worker vanished with it."),
+        "deadline": _("The saga's deadline ran out."),
+        "undo-deadline": _("The time for undoing ran out."),
+    }
+    return " ".join(filter(None, [kinds.get(error.get("kind", ""), ""), clocks.get(clock or "", "")]))
