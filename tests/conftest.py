@@ -1,22 +1,18 @@
 """Fixtures that every room may use."""
 
 import collections.abc
-import os
 from typing import Any
 
 import pytest
-from django.db import connection
 
+from tests import database
 from tests import sandbox as sandboxes
 
 
 @pytest.fixture
 def environment(db: None) -> dict[str, str]:
     """The environment for a process that a test starts: this worker's test database and broker."""
-    settings = connection.settings_dict
-    place = str(settings["HOST"]).replace("/", "%2F")
-    url = f"postgresql://{settings['USER']}@{place}:{settings['PORT']}/{settings['NAME']}"
-    return {**os.environ, "DATABASE_URL": url}
+    return database.environment()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from orders import saga as order_saga
 from sagas import engine, transport
 from sagas.models import SagaInstance
 from sagas.testing import clocks, post
-from tests import sandbox
+from tests import patience, sandbox
 
 PRODUCTS = {
     "MUG-BLUE": ("Blue mug", 4590),
@@ -161,7 +161,7 @@ class Gallery:
     def _arrived(self, saga: SagaInstance) -> None:
         """The carrier has done what it does; nobody has told us yet."""
         key = f"{saga.pk}.deliver-order"
-        self.world.wait(lambda: (self.world.shipment(key) or {}).get("status") in ("delivered", "failed"))
+        patience.until(lambda: (self.world.shipment(key) or {}).get("status") in ("delivered", "failed"))
 
 
 def set_back(saga: SagaInstance, by: datetime.timedelta) -> None:

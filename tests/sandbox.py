@@ -6,7 +6,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 from typing import Any
 
 import httpx
@@ -27,13 +26,6 @@ class Sandbox:
         answer = httpx.put(f"{self.url}{path}", json=body)
         answer.raise_for_status()
         return dict(answer.json())
-
-    def wait(self, condition: collections.abc.Callable[[], bool], limit_s: float = 10.0) -> None:
-        """Until something has happened there that happens by itself."""
-        end = time.monotonic() + limit_s
-        while not condition():
-            assert time.monotonic() < end, "it did not happen in time"
-            time.sleep(0.02)
 
     def books(self) -> dict[str, list[dict[str, Any]]]:
         answer = httpx.get(f"{self.url}/books")

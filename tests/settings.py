@@ -3,6 +3,3 @@
 from saga_project.settings import *  # noqa: F403 - all of them, but for what follows
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.sagas.toybox"]  # noqa: F405 - as above
-
-# Tests find static files where they are written; nobody collects them into a folder first.
-STATIC_ROOT = None

@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,12 +18,10 @@ import httpx
 import pytest
 import standardwebhooks
 
-from saga_project.local import runfile
-from tests import browser
-from tests.orders import live
+from saga_project.local import runfile, servers
+from tests import browser, patience
+from tests.orders import live, merchant
 from tests.orders.conftest import order
-from tests.orders.test_streams import _messages
-from tests.orders.test_webhooks import receiving
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -37,7 +34,7 @@ def stack() -> collections.abc.Iterator[dict[str, str]]:
     """Everything, on ports and in a directory of its own; what is yielded is its environment."""
     run = pathlib.Path(tempfile.mkdtemp(prefix="saga-stack-"))
     run.chmod(0o711)  # PostgreSQL of root runs as another user, and must pass through.
-    ports = {name: str(_free_port()) for name in ("WEB_PORT", "FLOWER_PORT", "SANDBOX_PORT")}
+    ports = {name: str(servers.free_port()) for name in ("WEB_PORT", "FLOWER_PORT", "SANDBOX_PORT")}
     known = {"PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH"}
     environment = {name: value for name, value in os.environ.items() if name in known}
     environment |= ports | {"RUN_DIR": str(run), "CARRIER_PACE_S": "0.2"}
@@ -50,7 +47,7 @@ def stack() -> collections.abc.Iterator[dict[str, str]]:
             stderr=subprocess.STDOUT,
         )
     try:
-        live.until(
+        patience.until(
             lambda: process.poll() is not None or (run / "env").exists(),
             "the stack is up",
             seconds=120,
@@ -111,7 +108,7 @@ def test_the_python_quickstart_runs(stack: dict[str, str]) -> None:
 def test_merchants_are_told_by_the_stack_and_the_page_s_check_believes_it(stack: dict[str, str]) -> None:
     (code,) = blocks("sh", "Being told")
     (check,) = blocks("python", "Being told")
-    with receiving() as shop:
+    with merchant.receiving() as shop:
         code = (
             code.replace(". .run/env", f". {stack['RUN_DIR']}/env")
             .replace("http://127.0.0.1:9911/hooks", shop.url)
@@ -123,7 +120,7 @@ def test_merchants_are_told_by_the_stack_and_the_page_s_check_believes_it(stack:
             placed = api.post(
                 "/orders", json=sold(api), headers={"Idempotency-Key": str(uuid.uuid4())}
             ).json()
-            live.until(lambda: "order.fulfilled" in shop.types, "the merchant is told", seconds=60)
+            patience.until(lambda: "order.fulfilled" in shop.types, "the merchant is told", seconds=60)
 
     secret = json.loads(made)["secret"]
     headers, body = shop.heard[-1]
@@ -139,7 +136,7 @@ def test_a_real_order_is_streamed_to_its_end(stack: dict[str, str]) -> None:
     with client(stack, stack["API_TOKEN"]) as api:
         placed = api.post("/orders", json=sold(api), headers={"Idempotency-Key": str(uuid.uuid4())}).json()
         with api.stream("GET", f"/orders/{placed['id']}/events") as answer:
-            seen = list(_messages(answer.iter_lines()))
+            seen = list(live.messages(answer.iter_lines()))
 
     assert seen[-1]["data"]["status"] == "fulfilled"
     steps = [message["data"]["step"] for message in seen if message["data"].get("to") == "done"]
@@ -196,9 +193,3 @@ def sold(api: httpx.Client) -> dict[str, Any]:
     """An order of what this shop sells."""
     product = api.get("/products?limit=1").json()["results"][0]
     return order(lines=[{"sku": product["sku"], "quantity": 1}])
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port

@@ -9,6 +9,7 @@ from kombu import pools
 
 from saga_project import celery
 from saga_project.local import servers
+from tests import patience
 from tests.acceptance import processes
 from tests.sagas import rules, stage
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
@@ -46,7 +47,7 @@ def to_its_end(saga):
         saga.refresh_from_db()
         return saga.finished_at
 
-    processes.wait_for(ended, "it ends")
+    patience.until(ended, "it ends")
     assert saga.state == "completed"
 
 

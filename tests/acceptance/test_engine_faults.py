@@ -14,6 +14,7 @@ from saga_project import celery
 from sagas import engine, models, tasks, transport
 from sagas.states import Direction
 from sagas.testing import clocks
+from tests import patience
 from tests.acceptance import processes
 from tests.sagas import rules, stage
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
@@ -61,7 +62,7 @@ def test_whoever_dies_or_starves_in_a_step_is_counted_and_the_saga_ends(tmp_path
             hurry(*[saga for saga in everyone if "SIGKILL" in (tmp_path / "worker.log").read_text()])
             return ended(*everyone)()
 
-        processes.wait_for(over, "all have ended", 120)
+        patience.until(over, "all have ended", seconds=120)
 
     for what, (saga, ends) in sagas.items():
         saga.refresh_from_db()
@@ -78,11 +79,9 @@ def test_a_broker_that_forgets_everything_delays_and_loses_nothing(tmp_path):
     forget()
 
     with processes.worker(tmp_path):
-        processes.wait_for(
-            lambda: any(saga.events.filter(kind="step.done").exists() for saga in sagas), "begun"
-        )
+        patience.until(lambda: any(saga.events.filter(kind="step.done").exists() for saga in sagas), "begun")
         forget()
-        processes.wait_for(ended(*sagas), "all have ended")
+        patience.until(ended(*sagas), "all have ended")
 
     for saga in sagas:
         saga.refresh_from_db()
@@ -93,7 +92,7 @@ def test_a_broker_that_forgets_everything_delays_and_loses_nothing(tmp_path):
 def test_a_whole_worker_killed_in_the_middle_costs_time_only(tmp_path):
     sagas = [stage.begin(toys.REMOTE) for _ in range(40)]
     with processes.worker(tmp_path) as victim:
-        processes.wait_for(
+        patience.until(
             lambda: models.Event.objects.filter(saga__in=sagas, kind="step.done").count() > 20, "half-way"
         )
         os.killpg(victim.pid, signal.SIGKILL)
@@ -104,7 +103,7 @@ def test_a_whole_worker_killed_in_the_middle_costs_time_only(tmp_path):
             hurry(*sagas)
             return ended(*sagas)()
 
-        processes.wait_for(over, "all have ended", 120)
+        patience.until(over, "all have ended", seconds=120)
 
     for saga in sagas:
         saga.refresh_from_db()
@@ -123,7 +122,7 @@ def test_a_backlog_is_no_loss(tmp_path):
     assert waiting < 2 * len(sagas), "what merely queues is not sent again"
 
     with processes.worker(tmp_path):
-        processes.wait_for(ended(*sagas), "all have ended")
+        patience.until(ended(*sagas), "all have ended")
 
     for saga in sagas:
         assert set(stage.books(saga).values()) == {DONE_ONCE}
@@ -143,8 +142,8 @@ def test_the_same_message_twice_and_false_alarms_change_nothing(tmp_path):
         celery.app.send_task("sagas.take-up", kwargs=who, queue="sagas")
 
     with processes.worker(tmp_path):
-        processes.wait_for(ended(saga), "it has ended")
-        processes.wait_for(lambda: not broker().llen("toys") + broker().llen("world"), "all were delivered")
+        patience.until(ended(saga), "it has ended")
+        patience.until(lambda: not broker().llen("toys") + broker().llen("world"), "all were delivered")
 
     saga.refresh_from_db()
     assert saga.state == "completed"

@@ -12,6 +12,7 @@ from django.db import connection
 from saga_project import celery
 from sagas import engine, moves, tasks, testing, transport
 from sagas.testing import clocks
+from tests import patience
 from tests.acceptance import processes
 from tests.sagas import conftest, rules, stage
 from tests.sagas.toybox import saga as toys
@@ -178,7 +179,7 @@ def test_error_callbacks_that_nobody_called_change_nothing(transactional_db):
     saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
     who = {"saga_id": str(saga.pk), "epoch": 1}
     celery.app.send_task("sagas.take-up", kwargs=who, queue="sagas")
-    processes.wait_for(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
+    patience.until(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
     for _ in range(3):
         celery.app.send_task("sagas.take-up", kwargs=who, queue="sagas")
     tell(saga)
@@ -190,8 +191,8 @@ def test_error_callbacks_that_nobody_called_change_nothing(transactional_db):
 
 def test_a_step_whose_task_is_terminated_is_asked_about(transactional_db):
     saga = stage.begin(toys.MIXED, "do a, stall b")
-    step = processes.wait_for(lambda: saga.steps.filter(name="b", state="running").first(), "b is begun")
-    processes.wait_for(lambda: is_at_it(step), "a worker is at it")
+    step = patience.until(lambda: saga.steps.filter(name="b", state="running").first(), "b is begun")
+    patience.until(lambda: is_at_it(step), "a worker is at it")
 
     celery.app.control.revoke(step.task_id, terminate=True, signal="SIGKILL")
 
@@ -203,7 +204,7 @@ def test_a_step_whose_task_is_terminated_is_asked_about(transactional_db):
 def test_a_saga_whose_message_is_revoked_before_it_is_there_is_sent_again(transactional_db):
     """Celery drops such a message and tells nobody: no result, no error callback."""
     saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
-    processes.wait_for(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
+    patience.until(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
     with transport.use(Revoked()):
         tell(saga)
 
@@ -212,7 +213,7 @@ def test_a_saga_whose_message_is_revoked_before_it_is_there_is_sent_again(transa
         saga.refresh_from_db()
         return saga.finished_at
 
-    processes.wait_for(sent_again, "the sweep sends it again")
+    patience.until(sent_again, "the sweep sends it again")
     assert saga.state == "completed"
     assert witness.lines(saga.pk) == ["do a", "begin w", "do c"]
     rules.check(saga)

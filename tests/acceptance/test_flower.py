@@ -3,56 +3,20 @@
 import contextlib
 import os
 import re
-import subprocess
-import sys
-import time
 import uuid
 
 import httpx
 import pytest
-from django.db import connection
 
 from saga_project import celery
+from saga_project.local import servers
 from sagas import engine
 from sagas.testing import clocks
+from tests import patience
+from tests.acceptance import processes
 from tests.sagas import stage
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
 from tests.sagas.toybox import saga as toys
-
-PATIENCE_S = 60
-
-
-def environment(**more):
-    """For processes that share this test's database and broker."""
-    settings = connection.settings_dict
-    place = str(settings["HOST"]).replace("/", "%2F")
-    url = f"postgresql://{settings['USER']}@{place}:{settings['PORT']}/{settings['NAME']}"
-    return {**os.environ, "DATABASE_URL": url, "DJANGO_SETTINGS_MODULE": "tests.settings", **more}
-
-
-@contextlib.contextmanager
-def running(*arguments, **more):
-    command = [sys.executable, "-m", "celery", "--app=saga_project", "--no-color", *arguments]
-    process = subprocess.Popen(
-        command, env=environment(**more), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def wait_for(condition, what):
-    end = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < end, f"in vain: {what}"
-        time.sleep(0.1)
-    return found
 
 
 def answer(url):
@@ -64,13 +28,11 @@ def answer(url):
 
 @contextlib.contextmanager
 def flower(*arguments, **more):
-    from saga_project.local import servers
-
     port = servers.free_port()
     url = f"http://127.0.0.1:{port}"
     conf = f"--conf={os.path.abspath('saga_project/flowerconfig.py')}"
-    with running("flower", "--address=127.0.0.1", f"--port={port}", conf, *arguments, **more):
-        wait_for(lambda: answer(f"{url}/healthcheck"), "Flower starts")
+    with processes.celery("flower", "--address=127.0.0.1", f"--port={port}", conf, *arguments, **more):
+        patience.until(lambda: answer(f"{url}/healthcheck"), "Flower starts")
         yield url
 
 
@@ -92,7 +54,7 @@ def test_a_task_leads_to_the_page_of_its_saga_and_cannot_be_touched():
                 )  # fmt: skip
             return answer(f"{url}/task/{task_id}")
 
-        page = wait_for(told, "Flower hears of the task").text
+        page = patience.until(told, "Flower hears of the task").text
         revoked = httpx.post(f"{url}/api/task/revoke/{task_id}?terminate=true")
 
     assert "order-fulfilment.take-payment" in page
@@ -104,16 +66,8 @@ def test_a_task_leads_to_the_page_of_its_saga_and_cannot_be_touched():
 @pytest.mark.timeout(300)
 def test_revoking_and_terminating_a_step_in_flower_harms_nothing():
     """A Flower that may write, as ours may not, cuts a step off in the middle: it is done once."""
-    queues = "--queues=toys,world,sagas"
-    worker = (
-        "worker",
-        queues,
-        "--concurrency=1",
-        "--hostname=toys@test",
-        "--without-gossip",
-        "--without-mingle",
-    )
-    with running(*worker), flower(FLOWER_UNAUTHENTICATED_API="true") as url:
+    worker = ("worker", "--queues=toys,world,sagas", "--concurrency=1", "--hostname=toys@test")
+    with processes.celery(*worker), flower(FLOWER_UNAUTHENTICATED_API="true") as url:
         saga = stage.begin(toys.REMOTE, "do a, stall b")
 
         def at_b():
@@ -124,8 +78,8 @@ def test_revoking_and_terminating_a_step_in_flower_harms_nothing():
             # Flower learns of its workers by asking them; until then it knows nobody to tell.
             return httpx.post(f"{url}/api/task/revoke/{task_id}?terminate=true&signal=SIGKILL").is_success
 
-        task_id = wait_for(at_b, "a worker is at b")
-        wait_for(revoked, "Flower passes it on")
+        task_id = patience.until(at_b, "a worker is at b")
+        patience.until(revoked, "Flower passes it on")
         clocks.pass_time(saga.steps.get(name="b").lease_until - saga.steps.get(name="b").started_at, saga.pk)
 
         def completed():
@@ -133,7 +87,7 @@ def test_revoking_and_terminating_a_step_in_flower_harms_nothing():
             saga.refresh_from_db()
             return saga.state == "completed"
 
-        wait_for(completed, "the saga goes on")
+        patience.until(completed, "the saga goes on")
 
     made = stage.books(saga)
     assert made == {"a": (1, 0), "b": (1, 0), "c": (1, 0)}

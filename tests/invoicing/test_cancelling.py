@@ -7,7 +7,7 @@ import pytest
 from django.db.models import functions
 
 from invoicing import audit, gateway, models, services
-from tests import crashes, verbs
+from tests import crashes, patience, verbs
 from tests import sandbox as sandboxes
 from tests.invoicing import buyers
 
@@ -135,7 +135,7 @@ def test_the_authority_knows_of_goods_on_the_road_before_we_do(settings, tmp_pat
         brisk.point(settings)
         access_key = buyers.issue(KEY)["access_key"]
         brisk.put("/carrier/shipments/b", {"postal_code": "01310-100", "reference": access_key, "parcels": 1})
-        brisk.wait(lambda: brisk.shipment("b")["status"] == "delivered")
+        patience.until(lambda: brisk.shipment("b")["status"] == "delivered")
 
         services.cancel(key=KEY)
 

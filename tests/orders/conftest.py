@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 from django.contrib.auth import models as auth
 from django.test import Client
+from django.utils import timezone
 
 from inventory import services as inventory
 from orders import models, tokens
+from sagas import transport
+from sagas.testing import post
+from tests import database, webhooks
 
 
 class Api:
@@ -64,6 +68,31 @@ def member(name: str, scope: str = models.Scope.CUSTOMER, **user: Any) -> Api:
     return Api(owner, secret)
 
 
+def deliver(api: Api, shown: dict[str, Any]) -> None:
+    """The carrier says that an order has arrived."""
+    now = timezone.now()
+    key = shown["payment"]["key"].replace("take-payment", "deliver-order")
+    headers, body = webhooks.signed(
+        kind="shipment.delivered",
+        key=key,
+        data={"tracking": "BR1"},
+        id_=f"evt_{key}"[:90],
+        at=now,
+        sent_at=now,
+    )
+    answer = api.client.post("/api/v1/webhooks/carrier", body, "application/json", headers=headers)
+    assert answer.status_code == 202
+
+
+@pytest.fixture
+def office() -> Any:
+    """Messages in memory, carried out when the test says so."""
+    kept = post.Post()
+    with transport.use(kept):
+        yield kept
+    assert not kept.bugs
+
+
 @pytest.fixture
 def catalogue(db: None) -> None:
     inventory.introduce(
@@ -89,7 +118,7 @@ def _shared_web(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
     from tests.orders import live
 
     with django_db_blocker.unblock():
-        environment = live.test_database()
+        environment = database.environment()
     # A client that left is noticed at the next heartbeat, so there is room for those of earlier tests.
     room = {"FOLLOWERS_PER_PROCESS": "60", "FOLLOWERS_PER_CALLER": "60"}
     with live.web(environment | room | {"FOLLOWERS_HEARTBEAT": f"{live.PATIENCE_S}s"}) as running:

@@ -2,21 +2,19 @@
 
 import collections.abc
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
-import time
-from typing import IO, TypeVar
+from typing import IO, Any
 
 import httpx
-from django.db import connection
 
+from tests import patience
 from tests.orders.conftest import Api
-
-T = TypeVar("T")
 
 PATIENCE_S = 60
 """Between two heartbeats of the shared server: whatever comes sooner was brought by a notification."""
@@ -39,14 +37,6 @@ class Web:
         """SIGKILL to the master and every worker at once."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)
-
-
-def test_database() -> dict[str, str]:
-    """The environment of a process that uses this test run's database."""
-    settings = connection.settings_dict
-    place = str(settings["HOST"]).replace("/", "%2F")
-    url = f"postgresql://{settings['USER']}@{place}:{settings['PORT']}/{settings['NAME']}"
-    return {**os.environ, "DATABASE_URL": url}
 
 
 WSGI = ["saga_project.wsgi", "--worker-class=gthread", "--threads=64"]
@@ -78,8 +68,8 @@ def web(environment: dict[str, str], kind: list[str] = WSGI, **more: str) -> col
     reader = threading.Thread(target=_collect, args=[process.stdout, log], daemon=True)
     reader.start()
     try:
-        url = until(lambda: _address(log), "the server listens")
-        until(lambda: _answers(f"{url}/livez"), "the server answers")
+        url = patience.until(lambda: _address(log), "the server listens")
+        patience.until(lambda: _answers(f"{url}/livez"), "the server answers")
         yield Web(url, process, log)
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -91,13 +81,17 @@ def web(environment: dict[str, str], kind: list[str] = WSGI, **more: str) -> col
             process.wait(10)
 
 
-def until(look: collections.abc.Callable[[], T], what: str, *, seconds: float = 30) -> T:
-    """What `look` finds, once it finds something."""
-    end = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < end, f"it did not come to pass within {seconds} s: {what}"
-        time.sleep(0.02)
-    return found
+def messages(lines: collections.abc.Iterator[str]) -> collections.abc.Iterator[dict[str, Any]]:
+    """What a stream of server-sent events says, read as the standard says."""
+    message: dict[str, Any] = {}
+    for line in lines:
+        if not line:
+            if "data" in message:
+                yield message | {"data": json.loads(message["data"])}
+            message = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            message[name] = value
 
 
 def _collect(stream: IO[str], log: list[str]) -> None:

@@ -9,24 +9,14 @@ from django.db import connection
 from django.utils import timezone
 
 from orders import models
-from sagas import engine, transport
+from sagas import engine
 from sagas import models as saga_models
 from sagas.testing import clocks, post
-from tests import webhooks
 from tests.orders import live
-from tests.orders.conftest import Api, member, order
+from tests.orders.conftest import Api, deliver, member, order
 from tests.sandbox import Sandbox
 
 REASON = {"reason": "changed my mind"}
-
-
-@pytest.fixture
-def office() -> Any:
-    """Messages in memory, carried out when the test says so."""
-    kept = post.Post()
-    with transport.use(kept):
-        yield kept
-    assert not kept.bugs
 
 
 @pytest.mark.django_db(transaction=True)
@@ -79,7 +69,7 @@ def test_what_has_ended_stays_as_it_is(ana: Api, sandbox: Sandbox, office: post.
         ana.post(f"{path}/cancel", REASON)
     office.deliver_all()
     if ending == "fulfilled":
-        _delivered(ana, shown)
+        deliver(ana, shown)
         office.deliver_all()
 
     answer = ana.post(f"{path}/cancel", REASON)
@@ -160,7 +150,7 @@ def _rival(rival: str, ana: Api, shown: dict[str, Any]) -> None:
     try:
         match rival:
             case "delivery":
-                _delivered(ana, shown)
+                deliver(ana, shown)
             case "deadline":
                 engine.sweep()
             case "operator":
@@ -178,18 +168,3 @@ def _operator(saga_id: str) -> None:
         engine.compensate(saga_id, actor="olga", reason="fraud")
     except errors.NotAllowed:
         return  # The customer was first.
-
-
-def _delivered(ana: Api, shown: dict[str, Any]) -> None:
-    now = timezone.now()
-    key = shown["payment"]["key"].replace("take-payment", "deliver-order")
-    headers, body = webhooks.signed(
-        kind="shipment.delivered",
-        key=key,
-        data={"tracking": "BR1"},
-        id_=f"evt_{key}"[:90],
-        at=now,
-        sent_at=now,
-    )
-    answer = ana.client.post("/api/v1/webhooks/carrier", body, "application/json", headers=headers)
-    assert answer.status_code == 202

@@ -23,15 +23,6 @@ from tests.sandbox import Sandbox
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-@pytest.fixture
-def office() -> Any:
-    """Messages in memory, carried out when the test says so."""
-    kept = post.Post()
-    with transport.use(kept):
-        yield kept
-    assert not kept.bugs
-
-
 def test_an_order_is_paid_invoiced_delivered_and_fulfilled(
     ana: Api, sandbox: Sandbox, office: post.Post
 ) -> None:

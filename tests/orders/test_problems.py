@@ -9,6 +9,7 @@ from django.test import Client
 
 from orders import models, tokens
 from orders.api import problems
+from tests import patience
 from tests.orders import live
 from tests.orders.conftest import Api, member, order
 
@@ -167,7 +168,7 @@ def test_the_request_s_id_is_in_the_answer_and_may_be_the_caller_s_own(ana: Api)
 def test_the_request_s_id_is_in_the_logs_of_a_real_server(web: live.Web) -> None:
     httpx.get(f"{web.url}/api/v1/nowhere", headers={"X-Request-Id": "checkout-42.retry-1"})
 
-    live.until(lambda: any("[checkout-42.retry-1]" in line for line in list(web.log)), "it is logged")
+    patience.until(lambda: any("[checkout-42.retry-1]" in line for line in list(web.log)), "it is logged")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -11,22 +11,12 @@ from django.db import connection
 from orders import models
 from orders.api import staff
 from sagas import models as saga_models
-from sagas import transport
 from sagas.testing import clocks, post
 from tests.orders.conftest import Api, member, order
 from tests.sandbox import Sandbox
 
 WHY = {"reason": "the bank called"}
 NOBODY = "0190a0a0-0000-7000-8000-000000000000"
-
-
-@pytest.fixture
-def office() -> Any:
-    """Messages in memory, carried out when the test says so."""
-    kept = post.Post()
-    with transport.use(kept):
-        yield kept
-    assert not kept.bugs
 
 
 @pytest.fixture

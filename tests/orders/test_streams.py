@@ -12,30 +12,15 @@ import pytest
 from django.db import connection
 
 from orders import models, tokens
-from sagas import transport
 from sagas.testing import post
+from tests import patience
 from tests.orders import live
-from tests.orders.conftest import Api, member, order
-from tests.orders.test_cancelling import _delivered
+from tests.orders.conftest import Api, deliver, order
 from tests.sandbox import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 BRISK = {"FOLLOWERS_HEARTBEAT": "200ms"}
-
-
-@pytest.fixture
-def office() -> Any:
-    """Messages in memory, carried out when the test says so."""
-    kept = post.Post()
-    with transport.use(kept):
-        yield kept
-    assert not kept.bugs
-
-
-@pytest.fixture
-def ana(catalogue: None) -> Api:
-    return member("ana")
 
 
 def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
@@ -48,7 +33,7 @@ def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
             started = time.monotonic()
             office.deliver_all()
             seen = [next(told) for _ in range(7)]
-            _delivered(ana, shown)
+            deliver(ana, shown)
             seen += list(told)
             assert time.monotonic() - started < live.PATIENCE_S / 2, "no heartbeat was needed"
 
@@ -79,12 +64,12 @@ def test_an_asgi_server_streams_too(
     with live.web(environment | BRISK, live.ASGI) as web, web.client(ana) as client:
         with stream(client, shown) as told:
             next(told)
-        live.until(lambda: not followers.exists(), "who left is forgotten")
+        patience.until(lambda: not followers.exists(), "who left is forgotten")
 
         with stream(client, shown) as told:
             assert _line(next(told)) == "pending"
             office.deliver_all()
-            _delivered(ana, shown)
+            deliver(ana, shown)
             seen = [_line(message) for message in told]
 
         assert client.get(f"/orders/{shown['id']}").json()["status"] == "fulfilled"
@@ -118,7 +103,7 @@ def test_a_listener_cut_off_misses_none(web: live.Web, ana: Api, sandbox: Sandbo
         next(told)
         assert 1 <= _cut_listeners() <= 2, "one for each process that serves"
         office.deliver_all()
-        _delivered(ana, shown)
+        deliver(ana, shown)
 
         seen = [_line(message) for message in told]
 
@@ -160,8 +145,8 @@ def test_who_leaves_is_forgotten(environment: dict[str, str], ana: Api) -> None:
             assert followers.count() == 1
             assert set(_listeners()) > before
 
-        live.until(lambda: not followers.exists(), "nobody follows any more")
-        live.until(lambda: set(_listeners()) <= before, "nobody listens any more")
+        patience.until(lambda: not followers.exists(), "nobody follows any more")
+        patience.until(lambda: set(_listeners()) <= before, "nobody listens any more")
 
 
 def test_streams_are_bounded(environment: dict[str, str], ana: Api) -> None:
@@ -261,8 +246,8 @@ def test_waiting_for_the_end_answers_when_it_comes(
         concurrent.futures.ThreadPoolExecutor(1) as pool,
     ):
         answer = pool.submit(client.get, f"/orders/{shown['id']}?wait=25")
-        live.until(lambda: models.Follower.objects.exists(), "it waits")
-        _delivered(ana, shown)
+        patience.until(lambda: models.Follower.objects.exists(), "it waits")
+        deliver(ana, shown)
 
         assert answer.result(20).json()["status"] == "fulfilled"
 
@@ -308,19 +293,7 @@ def stream(
     with client.stream("GET", f"/orders/{shown['id']}/events", headers=headers) as answer:
         assert answer.status_code == 200
         assert answer.headers["Content-Type"] == "text/event-stream"
-        yield _messages(answer.iter_lines())
-
-
-def _messages(lines: collections.abc.Iterator[str]) -> collections.abc.Iterator[dict[str, Any]]:
-    message: dict[str, Any] = {}
-    for line in lines:
-        if not line:
-            if "data" in message:
-                yield message | {"data": json.loads(message["data"])}
-            message = {}
-        elif not line.startswith(":"):
-            name, _, value = line.partition(": ")
-            message[name] = value
+        yield live.messages(answer.iter_lines())
 
 
 def _line(message: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ import collections.abc
 import concurrent.futures
 import contextlib
 import datetime
-import http.server
 import json
 import socket
 import threading
@@ -21,31 +20,11 @@ from django.test import utils as test_utils
 
 from orders import models, posting, webhooks
 from orders.models import DeliveryState
-from sagas import transport
 from sagas.testing import post
-from tests.orders import live
-from tests.orders.conftest import Api, member, order
-from tests.orders.test_cancelling import _delivered
+from tests import patience
+from tests.orders.conftest import Api, deliver, member, order
+from tests.orders.merchant import Receiver, receiving
 from tests.sandbox import Sandbox
-
-
-class Receiver:
-    """A merchant's server: what it heard, and what it answers."""
-
-    def __init__(self) -> None:
-        self.heard: list[tuple[dict[str, str], bytes]] = []
-        self.answers: list[int] = []
-        """To be given one after the other; 204 when there are none left."""
-        self.headers: dict[str, str] = {}
-        self.url = ""
-
-    @property
-    def told(self) -> list[dict[str, Any]]:
-        return [json.loads(body) for _, body in self.heard]
-
-    @property
-    def types(self) -> list[str]:
-        return [message["type"] for message in self.told]
 
 
 @pytest.fixture
@@ -53,39 +32,6 @@ def receiver(settings: Any) -> collections.abc.Iterator[Receiver]:
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
     with receiving() as one:
         yield one
-
-
-@contextlib.contextmanager
-def receiving() -> collections.abc.Iterator[Receiver]:
-    receiver = Receiver()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            receiver.heard.append((dict(self.headers), body))
-            self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
-            for name, value in receiver.headers.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(b"thank you")
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        receiver.url = f"http://127.0.0.1:{server.server_port}/hooks?shop=7"
-        yield receiver
-        server.shutdown()
-
-
-@pytest.fixture
-def office() -> Any:
-    """Messages in memory, carried out when the test says so."""
-    kept = post.Post()
-    with transport.use(kept):
-        yield kept
-    assert not kept.bugs
 
 
 @pytest.fixture
@@ -109,7 +55,7 @@ def test_a_fulfilled_order_is_told_and_an_independent_library_believes_it(
     secret = endpoint(mia, receiver)["secret"]
     shown = mia.order().json()
     office.deliver_all()
-    _delivered(mia, shown)
+    deliver(mia, shown)
     webhooks.run()
 
     assert receiver.types == ["order.fulfilled"]
@@ -425,7 +371,7 @@ def test_what_comes_while_it_is_being_disabled_is_not_told(
     ):
         other.execute("UPDATE orders_webhookendpoint SET disabled_at = now() WHERE id = %s", [shop["id"]])
         work = pool.submit(_then_close, lambda: _compose_or_replay(what))
-        live.until(_somebody_waits, "it waits for the endpoint")
+        patience.until(_somebody_waits, "it waits for the endpoint")
         other.commit()
         work.result()
 

@@ -6,7 +6,6 @@ import datetime
 import functools
 import random
 import threading
-import time
 
 import pytest
 from django.db import connection
@@ -14,6 +13,7 @@ from django.db import connection
 from sagas import engine, errors, models
 from sagas.states import Direction
 from sagas.testing import clocks, post
+from tests import patience
 from tests.sagas import rules, stage
 from tests.sagas.toybox import saga as toys
 from tests.sagas.toybox import verbs, witness
@@ -72,7 +72,7 @@ class Interrupted(verbs.Scripted):
         if self.thread is None:
             self.thread = threading.Thread(target=self._intrude)
             self.thread.start()
-            wait_until(somebody_waits_for_a_lock)
+            patience.until(somebody_waits_for_a_lock)
         return super().do(key, **rest)
 
     def _intrude(self):
@@ -87,13 +87,6 @@ class Interrupted(verbs.Scripted):
 def somebody_waits_for_a_lock():
     sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
     return witness.execute(sql, [connection.settings_dict["NAME"]]).fetchone()[0]
-
-
-def wait_until(come, timeout_s=20):
-    patience = time.monotonic() + timeout_s
-    while not come():
-        assert time.monotonic() < patience, "it never came"
-        time.sleep(0.005)
 
 
 # --- Who waits for the lock reads what is then there ----------------------------------------------

@@ -8,14 +8,13 @@ import socket
 import stat
 import subprocess
 import sys
-import time
-from typing import Any
 
 import httpx
 import pytest
 
 from saga_project import celery
 from saga_project.local import fates, runfile, servers, stack, supervisor
+from tests import patience
 
 EVERYONE = {"postgres", "valkey", "sandbox", "web", "beat", "flower", *stack.WORKERS}
 
@@ -40,17 +39,9 @@ def up(run: pathlib.Path, env: dict[str, str]) -> tuple[subprocess.Popen[bytes],
         process = subprocess.Popen(
             [sys.executable, "-m", "saga_project.local.stack", "up"], env=env, stdout=output, stderr=output
         )
-    eventually(lambda: (run / "env").exists() or process.poll() is not None, 90)
+    patience.until(lambda: (run / "env").exists() or process.poll() is not None, seconds=90)
     assert process.poll() is None, log.read_text()
     return process, runfile.read(run / "env")
-
-
-def eventually(come: Any, timeout_s: float = 30) -> Any:
-    patience = time.monotonic() + timeout_s
-    while not (answer := come()):
-        assert time.monotonic() < patience, "it never came"
-        time.sleep(0.05)
-    return answer
 
 
 def shop(env: dict[str, str]) -> httpx.Client:
@@ -63,7 +54,7 @@ def shop(env: dict[str, str]) -> httpx.Client:
 
 def ends(client: httpx.Client, order_id: str) -> str:
     final = ("fulfilled", "cancelled", "attention")
-    return eventually(
+    return patience.until(
         lambda: (status := client.get(f"/orders/{order_id}").json()["status"]) in final and status
     )
 
@@ -108,7 +99,7 @@ def test_a_stack_from_its_first_start_to_its_end(place):
         ).json()
         os.killpg(worker, signal.SIGKILL)
         assert ends(client, order["id"]) == "fulfilled"
-    assert eventually(lambda: supervisor.processes(run).get("payments", worker) != worker)
+    assert patience.until(lambda: supervisor.processes(run).get("payments", worker) != worker)
 
     # --- Its supervisor is killed: the next one stops the leftovers, and goes on with the same data.
     left = supervisor.processes(run)
@@ -164,7 +155,7 @@ def test_a_stack_that_hangs_on_a_pipe_stops_when_its_owner_is_gone(place):
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
-    started = eventually(lambda: supervisor.processes(run))
+    started = patience.until(lambda: supervisor.processes(run))
 
     hanging.stdin.close()
 

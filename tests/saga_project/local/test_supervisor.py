@@ -10,11 +10,11 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
 
 from saga_project.local import supervisor
+from tests import patience
 
 
 @pytest.fixture
@@ -33,14 +33,6 @@ def program(name, script, ready=lambda log: "ready" in log, **options):
     return supervisor.Program(name=name, launch=launch, ready=ready, **options)
 
 
-def eventually(come, timeout_s=10):
-    patience = time.monotonic() + timeout_s
-    while not (answer := come()):
-        assert time.monotonic() < patience, "it never came"
-        time.sleep(0.02)
-    return answer
-
-
 def test_a_program_that_is_killed_runs_again(keeper, tmp_path):
     keeper.start(program("worker", "echo ready; exec sleep 60"))
     first = supervisor.processes(tmp_path)["worker"]
@@ -49,7 +41,7 @@ def test_a_program_that_is_killed_runs_again(keeper, tmp_path):
 
     os.kill(first, signal.SIGKILL)
 
-    second = eventually(lambda: supervisor.processes(tmp_path).get("worker", first) != first)
+    second = patience.until(lambda: supervisor.processes(tmp_path).get("worker", first) != first)
     assert second
 
     keeper.ask_to_stop()
@@ -64,7 +56,7 @@ def test_what_a_killed_program_left_behind_is_gone_when_it_runs_again(keeper, tm
 
     os.kill(supervisor.processes(tmp_path)["worker"], signal.SIGKILL)
 
-    eventually(lambda: supervisor.start_of(child) is None)
+    patience.until(lambda: supervisor.start_of(child) is None)
     keeper.ask_to_stop()
     watch.join()
 
@@ -75,7 +67,7 @@ def test_a_program_that_keeps_ending_starts_less_and_less_often(keeper, tmp_path
     watch = threading.Thread(target=keeper.watch)
     watch.start()
 
-    eventually(lambda: len(starts.read_text().split()) == 4)
+    patience.until(lambda: len(starts.read_text().split()) == 4)
 
     times = [float(moment) for moment in starts.read_text().split()]
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
@@ -155,7 +147,7 @@ SUPERVISE = """
 
 def test_what_a_killed_supervisor_left_behind_is_stopped_by_the_next(tmp_path):
     killed = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SUPERVISE), tmp_path])
-    left = eventually(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
+    left = patience.until(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
     killed.kill()
     killed.wait()
     assert all(supervisor.start_of(pid) for pid in left.values()), "they outlive their supervisor"
@@ -174,7 +166,7 @@ def test_who_closes_the_terminal_window_leaves_nothing_running(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     os.close(terminal)
-    left = eventually(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
+    left = patience.until(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
 
     os.close(window)
     running.send_signal(signal.SIGHUP)  # As its shell does.
@@ -204,7 +196,7 @@ def test_a_process_that_merely_has_the_same_number_is_left_alone(tmp_path):
 
 def test_down_stops_the_supervisor_of_a_directory(tmp_path):
     running = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SUPERVISE), tmp_path])
-    left = eventually(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
+    left = patience.until(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
     waiter = threading.Thread(target=running.wait)  # Reaps it, as the shell would.
     waiter.start()
 

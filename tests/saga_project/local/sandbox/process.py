@@ -8,7 +8,6 @@ import pathlib
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.parse
 
 import httpx
@@ -95,12 +94,3 @@ def running(data: pathlib.Path, **environment: str) -> collections.abc.Iterator[
     finally:
         if world.process.returncode is None:
             assert world.stop() == 0, "the sandbox did not end well"
-
-
-def eventually(condition: collections.abc.Callable[[], object], within_s: float = 10) -> object:
-    """What the condition says once it is true; fails when the time is over."""
-    deadline = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not come true in time"
-        time.sleep(0.01)
-    return value

@@ -14,6 +14,7 @@ import time
 
 import pytest
 
+from tests import patience
 from tests.saga_project.local.sandbox import examples, process
 
 
@@ -50,11 +51,11 @@ def test_what_was_due_while_it_was_dead_happens_afterwards(data, key):
         world.client.put(f"/bank/charges/{key}", json=examples.pix())
 
         world.hurry("shipment.move")
-        process.eventually(lambda: world.written("shipments", key)["status"] == "handed_over")
+        patience.until(lambda: world.written("shipments", key)["status"] == "handed_over")
         assert world.written("charges", key)["status"] == "pending"
 
         world.hurry("pix.pay")
-        process.eventually(lambda: world.written("charges", key)["status"] == "captured")
+        patience.until(lambda: world.written("charges", key)["status"] == "captured")
         assert world.written("shipments", key)["status"] == "handed_over"
 
 

@@ -11,6 +11,7 @@ import time
 import pytest
 import standardwebhooks
 
+from tests import patience
 from tests.saga_project.local.sandbox import examples, process
 
 
@@ -88,7 +89,7 @@ def logged(world: process.Sandbox, key: str) -> list[dict]:
 def test_a_callback_is_signed_and_says_what_happened(told, receiver, key):
     charged = told.client.put(f"/bank/charges/{key}", json=examples.card()).json()
 
-    process.eventually(lambda: receiver.of(key))
+    patience.until(lambda: receiver.of(key))
 
     [event] = receiver.of(key)
     assert event.keys() == {"id", "type", "key", "occurred_at", "data"}
@@ -102,7 +103,7 @@ def test_a_callback_is_signed_and_says_what_happened(told, receiver, key):
 
 def test_a_signature_by_another_secret_is_not_good(told, receiver, key):
     told.client.put(f"/bank/charges/{key}", json=examples.card())
-    process.eventually(lambda: receiver.calls)
+    patience.until(lambda: receiver.calls)
     [(_, headers, body)] = receiver.calls
 
     other = standardwebhooks.Webhook("whsec_" + "c29tZSBvdGhlciBzZWNyZXQ=")
@@ -118,11 +119,11 @@ def test_pix_reports_payment_in_time_and_too_late_and_expiry(told, receiver, key
     told.client.post(f"/pix/{key}/pay")
     told.client.post(f"/pix/{key}/pay")
     told.client.put(f"/bank/charges/{late}", json=examples.pix(expires_in_s=0.05))
-    process.eventually(lambda: receiver.types_of(late) == ["pix.expired"])
+    patience.until(lambda: receiver.types_of(late) == ["pix.expired"])
     told.client.post(f"/pix/{late}/pay")
 
-    process.eventually(lambda: receiver.types_of(late) == ["pix.expired", "pix.paid"])
-    process.eventually(lambda: receiver.types_of(key) == ["pix.paid"])
+    patience.until(lambda: receiver.types_of(late) == ["pix.expired", "pix.paid"])
+    patience.until(lambda: receiver.types_of(key) == ["pix.paid"])
     assert receiver.of(late)[1]["data"].items() >= {"status": "captured", "captured": 18290}.items()
 
 
@@ -136,13 +137,13 @@ def test_pix_reports_payment_in_time_and_too_late_and_expiry(told, receiver, key
 def test_the_carrier_reports_each_event(told, receiver, key, postal_code, types):
     booked = told.client.put(f"/carrier/shipments/{key}", json=examples.shipment(postal_code)).json()
 
-    process.eventually(lambda: sorted(receiver.types_of(key)) == sorted(types))
+    patience.until(lambda: sorted(receiver.types_of(key)) == sorted(types))
 
     assert {path for path, _, _ in receiver.calls} == {"/api/v1/webhooks/carrier"}
     assert {event["data"]["tracking"] for event in receiver.of(key)} == {booked["tracking"]}
     if postal_code == "99999-002":
         told.client.post(f"/carrier/shipments/{key}/recall")
-        process.eventually(lambda: receiver.types_of(key)[2:] == ["shipment.returned"])
+        patience.until(lambda: receiver.types_of(key)[2:] == ["shipment.returned"])
 
 
 def test_a_silent_carrier_reports_nothing(told, receiver, key):
@@ -150,7 +151,7 @@ def test_a_silent_carrier_reports_nothing(told, receiver, key):
     other = f"{key}.other"
     told.client.put(f"/carrier/shipments/{other}", json=examples.shipment())
 
-    process.eventually(lambda: "shipment.delivered" in receiver.types_of(other))
+    patience.until(lambda: "shipment.delivered" in receiver.types_of(other))
     assert logged(told, key) == []
 
 
@@ -159,7 +160,7 @@ def test_a_refused_callback_comes_again_under_the_same_id(told, receiver, key):
 
     told.client.put(f"/bank/charges/{key}", json=examples.card())
 
-    process.eventually(lambda: [webhook["state"] for webhook in logged(told, key)] == ["delivered"])
+    patience.until(lambda: [webhook["state"] for webhook in logged(told, key)] == ["delivered"])
     assert len({event["id"] for event in receiver.of(key)}) == 1
     assert len(receiver.of(key)) == 3
     assert logged(told, key)[0].items() >= {"attempts": 3, "last": "204"}.items()
@@ -171,7 +172,7 @@ def test_nobody_is_told_for_ever(receiver, data, key):
     with process.running(data, WEBHOOK_RETRY_AFTER_S="0.01,0.02,0.4", **environment) as world:
         world.client.put(f"/bank/charges/{key}", json=examples.card())
 
-        process.eventually(lambda: logged(world, key)[0]["state"] == "given_up")
+        patience.until(lambda: logged(world, key)[0]["state"] == "given_up")
 
     assert len(receiver.of(key)) == 4
     # Each pause is at least as long as it was set to be.
@@ -184,24 +185,24 @@ def test_a_killed_sandbox_goes_on_telling(data, key):
     environment = {"WEBHOOK_TARGET": f"http://127.0.0.1:{port}", "WEBHOOK_SECRET": process.SECRET}
     with process.running(data, **environment) as world:
         world.client.put(f"/bank/charges/{key}", json=examples.card())
-        process.eventually(lambda: logged(world, key)[0]["last"] == "ConnectionRefusedError")
+        patience.until(lambda: logged(world, key)[0]["last"] == "ConnectionRefusedError")
         world.kill()
 
         with receiving(port) as receiver:
             world.start()
 
-            process.eventually(lambda: receiver.types_of(key) == ["charge.captured"])
+            patience.until(lambda: receiver.types_of(key) == ["charge.captured"])
 
 
 def test_the_weather_drops_callbacks_and_doubles_them(told, receiver, key):
     told.faults(drop_webhook_rate=1)
     told.client.put(f"/bank/charges/{key}", json=examples.card())
-    process.eventually(lambda: logged(told, key)[0]["state"] == "dropped")
+    patience.until(lambda: logged(told, key)[0]["state"] == "dropped")
 
     twice = f"{key}.twice"
     told.faults(duplicate_webhook_rate=1)
     told.client.put(f"/bank/charges/{twice}", json=examples.card())
-    process.eventually(lambda: logged(told, twice)[0]["state"] == "delivered")
+    patience.until(lambda: logged(told, twice)[0]["state"] == "delivered")
 
     assert receiver.of(key) == []
     counts = collections.Counter(event["id"] for event in receiver.of(twice))
@@ -212,5 +213,5 @@ def test_a_crowd_of_callbacks_is_told_each_once(told, receiver, key):
     for number in range(100):
         told.client.put(f"/bank/charges/{key}.{number}", json=examples.card())
 
-    process.eventually(lambda: len(receiver.calls) >= 100)
+    patience.until(lambda: len(receiver.calls) >= 100)
     assert [receiver.types_of(f"{key}.{number}") for number in range(100)] == [["charge.captured"]] * 100
