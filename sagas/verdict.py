@@ -238,9 +238,9 @@ def rule(error: dict[str, Any]) -> str:
     """Which rule chose what becomes of an error of this kind."""
     clock = error.get("clock")
     kinds = {
-        "refused": _("Named in `refused`: a no is a no, and is never tried again (R3)."),
+        "refused": _("Named in `refused`: a no is a no, and is never tried again."),
         "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
-        "unknown": _("It may have happened: the provider is asked with the same key first (U1, U2)."),
+        "unknown": _("It may have happened: the provider is asked with the same key first."),
         "bug": _("Named nowhere: a bug. It is not tried again, and is shown as what it is."),
         "timeout": _("A clock ran out."),
         "cancelled": _("Somebody asked for it; no step failed."),
