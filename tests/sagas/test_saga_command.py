@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -48,7 +49,9 @@ def test_it_shows_the_verdict_and_a_timeline():
         ["undo", "b"],
         ["c", "failed"],
     ]
-    assert "Possible now: resume, happened, did-not-happen" in said
+    assert f"Key of b: {attention.pk}.b" in said
+    assert "Possible now: retry, resolve --happened, resolve --did-not-happen" in said
+    assert not [line for line in said.splitlines() if line.endswith(":")]
     assert "saga.attention" in said
 
 
@@ -117,6 +120,16 @@ def test_what_is_not_there_is_not_found():
     for absent in ("01980000-0000-7000-8000-000000000000", "no-such-key"):
         with pytest.raises(CommandError, match="There is no saga"):
             saga("show", absent)
+
+
+def test_what_is_possible_now_is_spelt_as_it_is_typed():
+    for make in (desk.attention, desk.waiting, desk.stuck):
+        one = make()
+        (possible,) = re.findall(r"^Possible now: (.+)$", saga("show", str(one.pk)), re.MULTILINE)
+
+        for move in possible.split(", "):
+            hours = ["--hours", "1"] if move == "extend" else []
+            assert saga(*move.split(), str(one.pk), "--reason", "x", "--dry-run", *hours), move
 
 
 def test_a_move_that_needs_a_second_person_waits_for_one(settings):

@@ -1,6 +1,7 @@
 """`manage.py saga`: what the admin shows and does, at the shell."""
 
 import argparse
+import contextlib
 import datetime
 import getpass
 import json
@@ -11,10 +12,30 @@ from typing import Any
 from django.core.management import base
 
 from sagas import banners, errors, export, models, phrases, steering, story, verdict, words
+from sagas.admin import panels
 from sagas.states import LIVE, SagaState
+
+WHICH = "its id, its business key, or what the console's search finds it by, such as an order's number"
 
 WIDTH = 48
 """Characters of the timeline."""
+
+VERBS = {
+    "retry": "try again now, with the same key",
+    "ask": "ask the provider what became of the step",
+    "compensate": "have everything undone that was done",
+    "hold": "begin nothing new until it is released",
+    "release": "let a held saga go on",
+    "extend": "give it more time",
+    "skip": "leave out an optional step",
+    "close": "put it aside for good, as it stands",
+}
+"""The moves that are verbs of their own, in the order in which the help lists them."""
+
+SPELT = {"resume": "retry", "happened": "resolve --happened", "did-not-happen": "resolve --did-not-happen"}
+"""The others, as they are typed here."""
+
+assert steering.MOVES.keys() == VERBS.keys() | SPELT.keys()
 
 BARS = {"done": "█", "begun": "█", "retry": "▒", "failed": "▓", "unknown": "?", "lost": "?", "running": ">"}
 
@@ -37,12 +58,11 @@ class Command(base.BaseCommand):
         listing.add_argument("--limit", type=_count, default=20, help="at most so many (20)")
         listing.add_argument("--json", action="store_true", help="as JSON, one saga a line")
         showing = verbs.add_parser("show", help="the story of one, with its timeline")
-        showing.add_argument("saga", help="its id, or its business key")
+        showing.add_argument("saga", help=WHICH)
         showing.add_argument("--json", action="store_true", help="as JSON, events included")
         showing.add_argument("--events", action="store_true", help="with every event")
-        for name, move in steering.MOVES.items():
-            if name not in ("happened", "did-not-happen", "resume"):
-                self._move(verbs, name, str(move.label))
+        for name, what in VERBS.items():
+            self._move(verbs, name, what)
         resolving = self._move(verbs, "resolve", "say whether the step in doubt happened")
         said = resolving.add_mutually_exclusive_group(required=True)
         said.add_argument("--happened", action="store_true", help="it did")
@@ -52,9 +72,9 @@ class Command(base.BaseCommand):
             "--facts", type=_facts, default={}, help="what it would have answered, as JSON"
         )
 
-    def _move(self, verbs: Any, name: str, label: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = verbs.add_parser(name, help=label.lower())
-        parser.add_argument("saga", help="its id, or the business key of a live one")
+    def _move(self, verbs: Any, name: str, what: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = verbs.add_parser(name, help=what)
+        parser.add_argument("saga", help=WHICH)
         parser.add_argument("--reason", required=True, help="why, or how you know; kept in its events")
         parser.add_argument("--actor", default=getpass.getuser(), help="who you are (your login)")
         parser.add_argument("--dry-run", action="store_true", help="only say what it would do")
@@ -117,7 +137,10 @@ class Command(base.BaseCommand):
         write("")
         for line in timeline(told):
             write(line)
-        possible = [name for name, move in steering.MOVES.items() if not move.refusal(told)]
+        if not saga.is_final:
+            write("")
+            write(f"Key of {told.step.name}: {told.step.key}")
+        possible = [SPELT.get(name, name) for name, move in steering.MOVES.items() if not move.refusal(told)]
         if possible:
             write("")
             write(f"Possible now: {', '.join(possible)}")
@@ -125,7 +148,8 @@ class Command(base.BaseCommand):
             write("")
             for event in told.events:
                 change = f"{event.from_state} -> {event.to_state}" if event.to_state else ""
-                by = "" if event.actor == "engine" else f"by {event.actor}: {event.reason}"
+                by = "" if event.actor == "engine" else f"by {event.actor}"
+                by += f": {event.reason}" if by and event.reason else ""
                 at = phrases.moment(event.at)
                 write(f"{at}  {event.kind:20} {event.subject:16} {change:28} {by}".rstrip())
 
@@ -194,27 +218,24 @@ def _bar(attempts: list[story.Attempt], began: datetime.datetime, ended: datetim
 
 
 def _find(text: str) -> uuid.UUID:
-    """A saga by its id, or by the business key of the live, or else the latest one.
+    """A saga by its id, by the business key of the live or else the latest one, or by the console's search.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is none, or the search finds several.
     """
-    try:
-        return uuid.UUID(text.partition(".")[0]) if _is_saga(text) else _by_key(text)
-    except ValueError:
-        return _by_key(text)
-
-
-def _is_saga(text: str) -> bool:
-    return models.SagaInstance.objects.filter(pk=uuid.UUID(text.partition(".")[0])).exists()
-
-
-def _by_key(text: str) -> uuid.UUID:
-    found = models.SagaInstance.objects.filter(key=text).order_by("-created_at")
-    saga = found.filter(finished_at=None).first() or found.first()
-    if saga is None:
-        raise errors.NotFound(f"There is no saga with the id or key {text!r}.")
-    return saga.pk
+    with contextlib.suppress(ValueError):
+        saga_id = uuid.UUID(text.partition(".")[0])
+        if models.SagaInstance.objects.filter(pk=saga_id).exists():
+            return saga_id
+    keyed = models.SagaInstance.objects.filter(key=text).order_by("-created_at")
+    if saga := keyed.filter(finished_at=None).first() or keyed.first():
+        return saga.pk
+    found = panels.search(text)
+    if len(found) > 1:
+        raise errors.NotFound(f"{len(found)} sagas are found by {text!r}; give the id or key of one of them.")
+    if not found:
+        raise errors.NotFound(f"There is no saga with the id or key {text!r}, and the search finds none.")
+    return found.pop()
 
 
 def _brief(saga: models.SagaInstance) -> dict[str, Any]:
