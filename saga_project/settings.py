@@ -133,7 +133,11 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": "INFO"},
     # Django's own handlers would say it twice, and without the request's id.
-    "loggers": {"django": {"handlers": [], "level": "INFO", "propagate": True}},
+    "loggers": {
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        # It writes a line for each request, with the whole address, and a merchant's may hold a secret.
+        "httpx": {"level": "WARNING"},
+    },
 }
 """To standard error, where the supervisor of the process collects it; a problem document has the same id."""
 

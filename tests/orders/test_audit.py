@@ -233,7 +233,8 @@ def test_a_late_payment_accuses_nobody_while_it_is_on_its_way_back(shop, world):
 def test_the_command_prints_each_with_its_order_and_ends_with_1(shop, capsys):
     management.call_command("audit")
     assert capsys.readouterr().out == (
-        "2 ended orders compared and held against the providers' books, 1 under way: everything adds up.\n"
+        "2 ended orders compared with one another and with the providers' books, 1 still open:"
+        " everything adds up.\n"
     )
 
     models.Order.objects.filter(saga=shop["fulfilled"].pk).update(fulfilled_at=None)

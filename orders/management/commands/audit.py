@@ -41,12 +41,12 @@ class Command(base.BaseCommand):
         for discrepancy in report.discrepancies:
             self.stdout.write(self.style.ERROR(str(discrepancy)))
         books = (
-            "and held against the providers' books"
+            "compared with one another and with the providers' books"
             if report.books
-            else "(SANDBOX_URL unset: no providers' books)"
+            else "compared with one another (SANDBOX_URL unset: not with the providers' books)"
         )
         count = len(report.discrepancies)
         verdict = f"{count} discrepanc{'y' if count == 1 else 'ies'}" if count else "everything adds up"
         self.stdout.write(
-            f"{report.ended} ended orders compared {books}, {report.live} under way: {verdict}."
+            f"{report.ended} ended orders {books}, {report.live} still open: {verdict}."
         )
