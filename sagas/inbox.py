@@ -164,7 +164,7 @@ def _match(signal: Signal) -> None:
         logger.exception("callback %s of %s is kept: nobody can act upon it", signal.event_id, signal.source)
         _keep(locked, signal)
     except Exception as bug:
-        # Whoever sent it has done nothing wrong, and it must not be lost: the saga's last step met a bug.
+        # Whoever sent it has done nothing wrong, and it must not be lost.
         logger.error("a saga's hook met a bug: %s", moves.traced(bug, {}))
         _met_a_bug(journal.lock(saga_id, name), signal, bug)
 
@@ -176,15 +176,15 @@ def _keep(locked: journal.Locked, signal: Signal) -> None:
 
 
 def _met_a_bug(locked: journal.Locked, signal: Signal, bug: Exception) -> None:
-    """The callback ended a wait, and the saga's owner could not take its end: as after a verb's answer."""
-    if locked.saga.state != SagaState.RUNNING or locked.step.state != StepState.WAITING:
-        _keep(locked, signal)
-        return
+    """The callback ends a wait, and the saga's owner could not take its end: as after a verb's answer.
+
+    It is kept: the step takes it up when it is tried again.
+    """
     change = Change(locked.saga, locked.now)
-    _note(change, locked.step, signal, Signal.Fate.APPLIED)
-    failure = moves.failure(locked.step, "bug", now=locked.now, error=bug)
-    if moves.fail(change, locked.step, failure, actor=signal.source):
-        moves.dispatch(change)
+    _note(change, locked.step, signal, Signal.Fate.STORED)
+    if locked.saga.state == SagaState.RUNNING and locked.step.state == StepState.WAITING:
+        failure = moves.failure(locked.step, "bug", now=locked.now, error=bug)
+        moves.fail(change, locked.step, failure, owners=True, actor=signal.source)
     change.write()
 
 

@@ -107,6 +107,7 @@ def fail(
     *,
     unknown: bool = False,
     provable: bool = False,
+    owners: bool = False,
     **said: Any,
 ) -> bool:
     """The step has failed: the saga turns round, or calls a person where it no longer can (P1, P4).
@@ -114,18 +115,21 @@ def fail(
     Arguments:
         unknown: it may have happened.
         provable: it surely did not, so that even a pivot leaves both ways open.
+        owners: the last step went well, but the owner's `completed` met a bug, and all was rolled back.
+            Nobody undoes an order that was delivered because of that: it is done again when it is mended.
 
     Returns:
         Whether the saga turned round.
     """
-    kind = change.saga.definition.steps[step.position].kind
+    declared = change.saga.definition.steps[step.position]
+    kind = declared.kind
     # What cannot be undone, and is not proven to have failed, may have happened: nobody turns back
     # from it (P1), and it is asked about before it is tried again (U2).
-    doubtful = unknown or (kind != "compensatable" and not provable)
+    doubtful = unknown or (declared.remote if owners else kind != "compensatable" and not provable)
     to = StepState.UNKNOWN if doubtful else StepState.FAILED
     change.set_step(step, error=failure, wait_until=None, finished_at=NOW)
     change.move_step(step, to, "step.failed", attempt=step.attempts, data=failure, **said)
-    if kind == "compensatable" or (kind == "pivot" and provable):
+    if not owners and (kind == "compensatable" or (kind == "pivot" and provable)):
         turn(change, step, failure, **said)
         return True
     if change.saga.failure is None:
@@ -133,8 +137,8 @@ def fail(
     attend(
         change,
         step=step,
-        why=words.PAST_UNDOING % {"step": step.name},
-        advice=words.SEE_TO_THE_CAUSE,
+        why=(words.OWNER_FAILED if owners else words.PAST_UNDOING) % {**failure, "step": step.name},
+        advice=words.SEE_TO_THE_HOOK if owners else words.SEE_TO_THE_CAUSE,
         resume=failure["kind"] != "refused",
     )
     return False

@@ -83,6 +83,8 @@ class Outcome:
     facts: dict[str, Any] | None = None
     error: BaseException | None = None
     clock: str | None = None
+    owners: bool = False
+    """Whether the verb went well, and it was the saga's owner who failed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -300,14 +302,14 @@ def _broken_at_commit(error: IntegrityError) -> Outcome:
 
 @contextlib.contextmanager
 def _hooks_bugs_thrown() -> Iterator[None]:
-    """The saga's end is not recorded if its owner's hook fails: its last step has met a bug."""
+    """The saga's end is not recorded if its owner's hook fails: a person is called, and it is tried again."""
     try:
         yield
     except (OperationalError, InterfaceError, errors.LostRace):
         raise
     except Exception as bug:
         logger.error("a saga's hook met a bug: %s", moves.traced(bug, {}))
-        raise _Thrown(Outcome(kind="bug", error=bug)) from bug
+        raise _Thrown(Outcome(kind="bug", error=bug, owners=True)) from bug
 
 
 def _count(change: Change, row: models.StepInstance, direction: Direction, bearer: Bearer) -> None:
@@ -474,6 +476,8 @@ def _record_failure(change: Change, row: models.StepInstance, attempt: Attempt, 
     retry = saga.definition.retry_of(step, undo=False)
     failure = moves.failure(row, outcome.kind, now=now, error=outcome.error, clock=outcome.clock)
     change.set_step(row, error=failure)
+    if outcome.owners:
+        return _failed(change, row, failure, owners=True)
     if attempt.only_asks and outcome.kind != "refused":
         # The wait goes on: not to be told is no answer. Its limit decides.
         assert step.wait is not None, "only a step with a wait waits"

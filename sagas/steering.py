@@ -178,8 +178,7 @@ def _will_retry(told: story.Story) -> list[str]:
     number = (row.undo_attempts if told.backward else row.attempts) + 1
     return [
         what % {"step": row.name, "attempt": number},
-        _("The key stays %(key)s, so nothing is done twice, here or at the provider.")
-        % {"key": row.key},
+        _("The key stays %(key)s, so nothing is done twice, here or at the provider.") % {"key": row.key},
     ]
 
 

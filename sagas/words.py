@@ -13,6 +13,7 @@ PAST_UNDOING = gettext_noop("%(step)s is not done, and the saga is past the poin
 UNDO_FAILED = gettext_noop("%(step)s cannot be undone: %(message)s")
 TIME_TO_DO_OVER = gettext_noop("The time for doing it ran out at %(step)s.")
 TIME_TO_UNDO_OVER = gettext_noop("The time for undoing it ran out at %(step)s.")
+OWNER_FAILED = gettext_noop("Every step went well, and its owner could not take that: %(error)s: %(message)s")
 CANNOT_BE_MOVED = gettext_noop("It cannot be moved: %(error)s: %(message)s")
 
 DEADLINE_OVER = gettext_noop("The saga's deadline ran out.")
@@ -71,6 +72,7 @@ _FORMS = [
         TIME_TO_DO_OVER,
         TIME_TO_UNDO_OVER,
         CANNOT_BE_MOVED,
+        OWNER_FAILED,
         WAVE_FAILED,
         RUN_STOPPED,
     )

@@ -169,24 +169,28 @@ def test_a_refusal_that_came_while_a_person_was_wanted_ends_the_wait_when_it_goe
 # --- Nothing that is told is lost -----------------------------------------------------------------
 
 
-def fall(*, key):
-    raise LookupError("no such order")
+@pytest.mark.parametrize("how", [{}, toys.RETRIABLE], ids=["before a pivot", "past it"])
+def test_one_that_ends_a_saga_whose_owner_fails_is_kept_until_that_is_mended(office, how):
+    trouble = [LookupError("no such order")]
 
+    def fail_once(*, key):
+        if trouble:
+            raise trouble.pop()
+        verbs.completed(key=key)
 
-@pytest.mark.parametrize(
-    ("last", "state"),
-    [(toys.waits("w"), "compensated"), (toys.waits("w", **toys.RETRIABLE), "needs_attention")],
-    ids=["turned round", "past the pivot"],
-)
-def test_one_that_ends_a_saga_whose_owner_fails_is_kept_and_a_bug_of_the_last_step(office, last, state):
-    saga = waiting(office, declared=toys.saga("inbox-hook", toys.local("a"), last, completed=fall))
-
+    declared = toys.saga("inbox-hook", toys.local("a"), toys.waits("w", **how), completed=fail_once)
+    saga = waiting(office, "2x begin w", declared)
     signal = tell(saga)
+    saga.refresh_from_db()
+    assert (signal.fate, saga.state) == ("stored", "needs_attention")
+    assert (saga.failure["step"], saga.failure["kind"], saga.failure["error"]) == ("w", "bug", "LookupError")
+
+    engine.retry(saga.pk, actor="operator", reason="mended")
     stage.drive(office, saga)
 
-    assert models.Signal.objects.get() == signal
-    assert (signal.fate, saga.state) == ("applied", state)
-    assert (saga.failure["step"], saga.failure["kind"], saga.failure["error"]) == ("w", "bug", "LookupError")
+    signal.refresh_from_db()
+    assert (signal.fate, saga.state) == ("applied", "completed")
+    rules.check(saga)
 
 
 def test_one_for_a_version_that_is_gone_is_kept_until_it_is_there_again(office):

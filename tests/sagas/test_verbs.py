@@ -160,12 +160,37 @@ def fall(*, key):
     raise LookupError("no such order")
 
 
-def test_a_saga_whose_owner_cannot_complete_it_is_undone(office):
-    declared = toys.saga("hook-completed", toys.local("a"), toys.remote("b"), completed=fall)
+@pytest.mark.parametrize("last", [toys.local("b"), toys.remote("b"), toys.remote("b", **toys.ASK)])
+def test_a_saga_whose_owner_cannot_complete_it_needs_a_person_and_ends_when_that_is_mended(office, last):
+    """Nobody takes an order back that was delivered because there is a bug in what comes after it."""
+    trouble = [LookupError("no such order")]
+
+    def fail_once(*, key):
+        if trouble:
+            raise trouble.pop()
+        verbs.completed(key=key)
+
+    saga = run(office, toys.saga("hook-completed", toys.local("a"), last, completed=fail_once), "")
+    assert saga.state == "needs_attention"
+    assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "LookupError")
+    assert "no such order" in saga.attention["why"]
+
+    engine.retry(saga.pk, actor="operator", reason="mended")
+    stage.drive(office, saga)
+
+    assert saga.state == "completed"
+    assert stage.books(saga) == {"a": (1, 0), "b": (1, 0)}
+    rules.check(saga)
+
+
+def test_one_that_is_not_wanted_any_more_is_undone(office):
+    declared = toys.saga("hook-unwanted", toys.local("a"), toys.remote("b"), completed=fall)
     saga = run(office, declared, "")
 
+    engine.compensate(saga.pk, actor="operator", reason="the customer went elsewhere")
+    stage.drive(office, saga)
+
     assert saga.state == "compensated"
-    assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "LookupError")
     assert stage.books(saga) == {"a": (1, 1), "b": (1, 1)}
 
 
@@ -179,7 +204,7 @@ FOLLOWED = toys.saga("hook-followed", toys.local("a"), toys.remote("b"), complet
 def test_an_owner_that_the_engine_refuses_is_met_with_as_any_other_that_fails(office):
     saga = run(office, FOLLOWED, "")
 
-    assert saga.state == "compensated"
+    assert saga.state == "needs_attention"
     assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "AlreadyLive")
 
 
