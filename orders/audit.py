@@ -65,7 +65,7 @@ class Report:
     ended: int
     """Orders that have ended, whose every book was compared."""
     live: int
-    """Orders still open, those that wait for a person included, of which only their order of things was checked."""
+    """Orders still open, those that wait for a person included: only their order of things was checked."""
     books: bool
     """Whether the providers' books could be read."""
     discrepancies: list[Discrepancy]

@@ -16,7 +16,12 @@ class AdminConfig(apps.AdminConfig):
     default_site = "saga_project.admin.Site"
 
     def ready(self) -> None:
-        """Besides: every plain name of a row, a column or a choice is looked up in the viewer's language."""
+        """Besides: every plain name of a row, a column or a choice is looked up in the viewer's language.
+
+        Django's usual way is `verbose_name=_("...")` at each of some 250 columns, where it would mostly
+        repeat the column's own name. So the models say it once, the rooms' catalogues translate it, and a
+        test sees that none is forgotten. What a model has marked itself is left as it is.
+        """
         for room in django_apps.apps.get_app_configs():
             if pathlib.Path(room.path).parent != HERE:
                 continue

@@ -23,7 +23,6 @@ Kind = Literal["compensatable", "pivot", "retriable"]
 
 SECOND = datetime.timedelta(seconds=1)
 MINUTE = datetime.timedelta(minutes=1)
-HOUR = datetime.timedelta(hours=1)
 DAY = datetime.timedelta(days=1)
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -205,30 +205,9 @@ def _claim(
         return STOP
     unknown = forward and row.state in (StepState.UNKNOWN, StepState.RUNNING)
     if forward:
-        if row.state == StepState.RUNNING:
-            change.move_step(
-                row, StepState.UNKNOWN, "step.unknown", attempt=row.attempts, data={"clock": "lease"}
-            )
-        attempts = row.attempts + (0 if waiting else 1)
-        change.move_step(
-            row,
-            StepState.RUNNING,
-            "step.asked" if waiting else "step.started",
-            attempt=attempts,
-            data=_of(bearer),
-        )
-        change.set_step(row, attempts=attempts)
-        if row.started_at is None:
-            change.set_step(row, started_at=NOW)
+        _intend_deed(change, row, bearer, asks=waiting)
     else:
-        undo_attempts = row.undo_attempts + 1
-        if row.state == StepState.UNDOING:
-            change.note("undo.started", subject=row.name, attempt=undo_attempts, data=_of(bearer))
-        else:
-            change.move_step(row, StepState.UNDOING, "undo.started", attempt=undo_attempts, data=_of(bearer))
-        change.set_step(row, undo_attempts=undo_attempts)
-        if row.undo_started_at is None:
-            change.set_step(row, undo_started_at=NOW)
+        _intend_undo(change, row, bearer)
     change.set_step(
         row, fence=row.fence + 1, lease_until=After(lease), task_id=bearer.task_id, worker=bearer.worker
     )
@@ -243,6 +222,30 @@ def _claim(
         doubtful=step.remote and unknown,
         only_asks=waiting,
     )
+
+
+def _intend_deed(change: Change, row: models.StepInstance, bearer: Bearer, *, asks: bool) -> None:
+    if row.state == StepState.RUNNING:
+        change.move_step(
+            row, StepState.UNKNOWN, "step.unknown", attempt=row.attempts, data={"clock": "lease"}
+        )
+    attempts = row.attempts + (0 if asks else 1)
+    kind = "step.asked" if asks else "step.started"
+    change.move_step(row, StepState.RUNNING, kind, attempt=attempts, data=_of(bearer))
+    change.set_step(row, attempts=attempts)
+    if row.started_at is None:
+        change.set_step(row, started_at=NOW)
+
+
+def _intend_undo(change: Change, row: models.StepInstance, bearer: Bearer) -> None:
+    undo_attempts = row.undo_attempts + 1
+    if row.state == StepState.UNDOING:
+        change.note("undo.started", subject=row.name, attempt=undo_attempts, data=_of(bearer))
+    else:
+        change.move_step(row, StepState.UNDOING, "undo.started", attempt=undo_attempts, data=_of(bearer))
+    change.set_step(row, undo_attempts=undo_attempts)
+    if row.undo_started_at is None:
+        change.set_step(row, undo_started_at=NOW)
 
 
 def _perform_here(locked: journal.Locked, attempt: Attempt, bearer: Bearer) -> Result:

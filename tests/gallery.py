@@ -69,12 +69,6 @@ class Gallery:
             )  # fmt: skip
         return order.saga
 
-    def carry(self, messages: int = 1) -> None:
-        """Deliver so many messages."""
-        with transport.use(self.post):
-            for _ in range(messages):
-                self.post.deliver()
-
     def settle(self, saga: SagaInstance, *, rounds: int = 200, until: Any = None) -> SagaInstance:
         """Let it go until it ends, or stands before a person, or is where it is wanted."""
         with transport.use(self.post):

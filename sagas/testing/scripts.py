@@ -26,7 +26,6 @@ of the engine's rules, and knows nothing of rows and messages: the two check eac
 import collections
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
 
 from sagas import definition
 
@@ -312,13 +311,3 @@ class _Rehearsal:
             self._turn()
         else:
             self.doubt = False
-
-
-def differences(expected: Sequence[str], played: Sequence[str]) -> Iterator[str]:
-    """Where two tellings part, for a failing test's message."""
-    for number in range(max(len(expected), len(played))):
-        left = expected[number] if number < len(expected) else "(nothing)"
-        right = played[number] if number < len(played) else "(nothing)"
-        if left != right:
-            yield f"line {number + 1}: the script says {left!r}, it was {right!r}"
-            return

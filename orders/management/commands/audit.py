@@ -47,6 +47,4 @@ class Command(base.BaseCommand):
         )
         count = len(report.discrepancies)
         verdict = f"{count} discrepanc{'y' if count == 1 else 'ies'}" if count else "everything adds up"
-        self.stdout.write(
-            f"{report.ended} ended orders {books}, {report.live} still open: {verdict}."
-        )
+        self.stdout.write(f"{report.ended} ended orders {books}, {report.live} still open: {verdict}.")
