@@ -52,6 +52,7 @@ WEATHER: dict[str, Any] = {
 CROWD = 200
 
 FINAL = ("fulfilled", "cancelled", "attention")
+UNDER_WAY = ("pending", "cancelling")
 
 PATIENCE_S = {"fates": 60, "crowd": 110}
 """What a slow machine may need; here it takes a third of that."""
@@ -142,7 +143,7 @@ class Demo:
         if fate.meddle == "send twice":
             with concurrent.futures.ThreadPoolExecutor(2) as pool:
                 first, second = pool.map(lambda _: self.shop.place(wish, key), range(2))
-            self.expect(first.content == second.content, "two submissions with one key: two answers (D8)")
+            self.expect(first.content == second.content, "two submissions with one key: two answers")
         else:
             first = self.shop.place(wish, key)
         self.placed[first.json()["id"]] = fate
@@ -160,17 +161,17 @@ class Demo:
         Meanwhile the customers meddle, and `strike` is told how many have ended.
         """
         patience = time.monotonic() + patience_s
-        with _Progress(self.console, title) as progress:
+        with _Progress(self.console, title, len(ids)) as progress:
             while True:
                 self.orders = self.shop.orders()
                 counts = collections.Counter(self.orders[id_]["status"] for id_ in ids)
                 ended = sum(counts[status] for status in FINAL)
-                progress.show(ended, len(ids), counts)
+                progress.show(ended, counts)
                 if ended == len(ids) and not self._customers_busy():
                     return
                 if time.monotonic() > patience:
                     late = [self.orders[id_]["number"] for id_ in ids if not self._has_ended(id_)]
-                    self.wrong.append(f"{title}: not ended after {patience_s:g} s: {', '.join(late)} (T2)")
+                    self.wrong.append(f"{title}: not ended after {patience_s:g} s: {', '.join(late)}")
                     return
                 strike(ended)
                 for id_, fate in self.placed.items():
@@ -254,7 +255,7 @@ class Demo:
             kept, total = charge["captured"] - charge["refunded"], order["total"]["amount"]
             due = {"fulfilled": total, "cancelled": 0}.get(order["status"], kept)
             if kept != due:
-                faults.append(f"{order['number']}: the bank holds {kept}, it should hold {due} (M1)")
+                faults.append(f"{order['number']}: the bank holds {kept}, it should hold {due}")
         return faults
 
     def fate_table(self, ids: list[str]) -> rich.table.Table:
@@ -263,34 +264,36 @@ class Demo:
             box=rich.box.SIMPLE_HEAD,
             pad_edge=False,
             collapse_padding=True,
-            caption="✓ done   ↶ done, then undone   ✗ failed, nothing to undo   ! done, its undo was refused",
+            caption="✓ done  ↶ done, then undone  ✗ failed, nothing to undo  ! its undo was refused",
             caption_justify="left",
         )
-        for title in ("Order", "Fate", *fates.STEPS, "Ended"):
-            table.add_column(title.capitalize(), no_wrap=title != "Fate")
         is_wide = self.console.width >= 100
-        table.add_column("Time", justify="right", no_wrap=True)
+        for title in (*(["Order"] if is_wide else []), "Fate", *fates.STEPS, "Ended"):
+            table.add_column(title.capitalize(), no_wrap=True)
+        if is_wide:
+            table.add_column("Time", justify="right", no_wrap=True)
         for id_ in ids:
             order = self.orders[id_]
             table.add_row(
-                order["number"],
+                *([order["number"]] if is_wide else []),
                 self.placed[id_].name,
                 *(_mark(word, is_wide) for word in fates.became(order)),
                 _coloured(order["status"]),
-                f"{_took_s(order):.1f} s",
+                *([f"{_took_s(order):.1f} s"] if is_wide else []),
             )
         return table
 
     def crowd_table(self, ids: list[str]) -> rich.table.Table:
         """One line per fate in the crowd."""
-        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("Fate")
-        for title in ("Orders", "Fulfilled", "Cancelled", "Other", "Median time", "Longest"):
-            table.add_column(title, justify="right")
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+        table.add_column("Fate in the crowd", no_wrap=True)
+        for title in ("Orders", "Fulfilled", "Cancelled", "Other", "Median", "Longest"):
+            table.add_column(title, justify="right", no_wrap=True)
         by_fate: dict[str, list[Json]] = collections.defaultdict(list)
         for id_ in ids:
             by_fate[self.placed[id_].name].append(self.orders[id_])
-        for name, orders in by_fate.items():
+        for name in [fate.name for _, fate in fates.CROWD]:
+            orders = by_fate[name]
             counts = collections.Counter(order["status"] for order in orders)
             times = sorted(_took_s(order) for order in orders)
             other = len(orders) - counts["fulfilled"] - counts["cancelled"]
@@ -304,22 +307,23 @@ class Demo:
 
 
 class _Progress:
-    """A bar and counts: alive on a terminal, a line now and then in a file."""
+    """A bar, and counts where there is room: alive on a terminal, a line now and then in a file."""
 
-    def __init__(self, console: rich.console.Console, title: str) -> None:
+    def __init__(self, console: rich.console.Console, title: str, of: int) -> None:
         self._console = console
         self._title = title
+        self._of = of
         self._said_at = 0.0
         self._bar = rich.progress.Progress(
             rich.progress.TextColumn("[bold]{task.description}[/]"),
             rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(),
             rich.progress.TimeElapsedColumn(),
-            rich.progress.TextColumn("{task.fields[counts]}"),
+            *([rich.progress.TextColumn("{task.fields[counts]}")] if console.width >= 120 else []),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task(title, total=None, counts="")
+        self._task = self._bar.add_task(title, total=of, counts="")
 
     def __enter__(self) -> "_Progress":
         self._bar.start()
@@ -328,12 +332,12 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def show(self, ended: int, of: int, counts: collections.Counter[str]) -> None:
-        text = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-        self._bar.update(self._task, completed=ended, total=of, counts=text)
-        if not self._console.is_terminal and (ended == of or time.monotonic() > self._said_at + 5):
+    def show(self, ended: int, counts: collections.Counter[str]) -> None:
+        text = ", ".join(f"{counts[status]} {status}" for status in (*FINAL, *UNDER_WAY) if counts[status])
+        self._bar.update(self._task, completed=ended, counts=text)
+        if not self._console.is_terminal and (ended == self._of or time.monotonic() > self._said_at + 5):
             self._said_at = time.monotonic()
-            self._console.print(f"{self._title}: {ended} of {of} ended; {text}")
+            self._console.print(f"{self._title}: {ended} of {self._of} ended; {text}")
 
 
 def run(console: rich.console.Console) -> int:
@@ -342,6 +346,7 @@ def run(console: rich.console.Console) -> int:
     with _stack(console) as env:
         demo = Demo(Shop(env), env, console)
         console.print(f"The stack is up after {time.monotonic() - begun_at:.0f} s.")
+        console.print(FATES_TEXT, highlight=False)
         for fate in fates.FATES:
             demo.place(fate)
         fated = list(demo.placed)
@@ -368,21 +373,34 @@ def run(console: rich.console.Console) -> int:
     return 0
 
 
+FATES_TEXT = (
+    "\nOne order of each fate. What is ordered decides what will go wrong, such as a card that is declined,"
+    " a tax id that the fiscal authority rejects, or an address where nothing can be delivered.\n"
+)
+
+CROWD_TEXT = (
+    f"\nThe order whose carrier never reports goes on meanwhile. Now {CROWD} orders at once, in bad weather:"
+    f" of the calls to bank, fiscal authority and carrier {WEATHER['error_rate']:.0%} fail and"
+    f" {WEATHER['lost_reply_rate']:.0%} lose their reply; {WEATHER['duplicate_webhook_rate']:.0%} of the"
+    f" callbacks come twice and {WEATHER['drop_webhook_rate']:.0%} never. A worker will be killed, and the"
+    " broker emptied.\n"
+)
+
 NEXT = """
-Try it yourself: `make up` starts the same stack and keeps it. Then, in another shell:
+Try it yourself: `make up` starts such a stack and keeps it. It prints where the
+console and Flower are, and who may log in. Then, in another shell:
 
   . .run/env
   curl -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/products
   curl -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/orders
   curl $SANDBOX_URL/books
-
-The admin is at $WEB_URL/admin/ (http://127.0.0.1:8000/admin/), Flower at $FLOWER_URL
-(http://127.0.0.1:5555); `make up` prints both, and who may log in."""
+"""
 
 
 def _crowd(demo: Demo) -> list[str]:
     """Two hundred orders at once, in bad weather; a worker dies, and the broker forgets everything."""
     people = fates.crowd(CROWD, seed=SEED)
+    demo.console.print(CROWD_TEXT, highlight=False)
     demo.shop.change_weather(WEATHER)
     before = list(demo.placed)
     with concurrent.futures.ThreadPoolExecutor(16) as pool:

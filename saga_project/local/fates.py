@@ -116,7 +116,7 @@ CROWD = [
     # (of a hundred, fate)
     (55, Fate(name="card accepted")),
     # A worker that dies with the charge in its hands is missed for longer than a customer here has to pay.
-    (10, Fate(name="PIX, paid or too late", payment=PIX, ends=("fulfilled", "cancelled"), meddle="pay")),
+    (10, Fate(name="PIX, in time or too late", payment=PIX, ends=("fulfilled", "cancelled"), meddle="pay")),
     # Two failures that are certain, and bad weather on top: five attempts may not be enough.
     (8, Fate(name="bank fails twice", payment=card("tok_flaky"), ends=("fulfilled", "cancelled"))),
     (5, Fate(name="charged, but reply lost", payment=card("tok_lost_reply"))),

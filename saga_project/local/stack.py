@@ -91,17 +91,28 @@ class Stack:
 
     def down(self) -> int:
         """Stop the stack of this directory, or what a killed one left behind."""
-        supervisor.stop_supervisor(self.run, say=print)
-        supervisor.stop_leftovers(self.run, say=print)
-        (self.run / "env").unlink(missing_ok=True)
+        if not self._stop():
+            print(f"nothing is running in {self.run}")
         return 0
 
     def discard(self) -> int:
         """Stop it and delete all its data."""
-        self.down()
+        self._stop()
         servers.Postgres(self.run / "postgres").discard()
         shutil.rmtree(self.run, ignore_errors=True)
         return 0
+
+    def _stop(self) -> bool:
+        told: list[str] = []
+
+        def say(text: str) -> None:
+            told.append(text)
+            print(text)
+
+        supervisor.stop_supervisor(self.run, say=say)
+        supervisor.stop_leftovers(self.run, say=say)
+        (self.run / "env").unlink(missing_ok=True)
+        return bool(told)
 
     def _start(self, keeper: supervisor.Supervisor) -> None:
         own: dict[str, servers.Postgres | servers.Valkey] = {
@@ -290,7 +301,9 @@ def _celery(
     ready: collections.abc.Callable[[str], bool],
     hush: str | None = None,
 ) -> supervisor.Program:
-    return _program(name, ["celery", "--app=saga_project", "--no-color", *arguments], env, ready, hush)
+    # Quiet: no banner, which would list every task once for each worker.
+    command = ["celery", "--app=saga_project", "--no-color", "--quiet", *arguments]
+    return _program(name, command, env, ready, hush)
 
 
 def _program(

@@ -146,6 +146,16 @@ def test_a_port_that_is_taken_is_said_before_anything_starts(place):
     assert supervisor.processes(run) == {}
 
 
+def test_down_says_that_nothing_runs(place):
+    run, env = place
+
+    done = subprocess.run(
+        [sys.executable, "-m", "saga_project.local.stack", "down"], env=env, capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stdout) == (0, f"nothing is running in {run}\n")
+
+
 def test_a_stack_that_hangs_on_a_pipe_stops_when_its_owner_is_gone(place):
     # Even while it is still starting.
     run, surroundings = place
