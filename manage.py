@@ -12,9 +12,12 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
     if "DATABASE_URL" not in os.environ:
         runfile.load()
-    from django.core.management import execute_from_command_line
+    from django.core import exceptions, management
 
-    execute_from_command_line(sys.argv)
+    try:
+        management.execute_from_command_line(sys.argv)
+    except exceptions.ImproperlyConfigured as error:
+        sys.exit(f"manage.py: {error}")
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def text(name: str, default: str | None = None) -> str:
     # Empty is as good as missing: a secret of nothing is known to everybody.
     if value is None or (default is None and not value.strip()):
         raise exceptions.ImproperlyConfigured(
-            f"{name} is not set. Set it in the environment (`make up` and `make test` set it"
-            " for the local stack); see docs/configuration.md."
+            f"{name} is not set. Start the local stack with `make up`, which sets it, or set it in the"
+            " environment; see docs/configuration.md."
         )
     return value
 

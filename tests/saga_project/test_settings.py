@@ -51,6 +51,7 @@ def test_without_what_it_needs_no_process_starts(tmp_path, name, how):
 
     assert said.returncode != 0
     assert f"{name} is not set" in said.stderr
+    assert "Traceback" not in said.stderr
 
 
 @pytest.mark.parametrize(
