@@ -67,7 +67,8 @@ def order(row: models.Order) -> dict[str, Any]:
         "reference": row.reference,
         "next": upcoming(row, steps),
         "created_at": instant(row.created_at),
-        "updated_at": instant(row.saga.updated_at),
+        # The saga's row is written first, in the same transaction.
+        "updated_at": instant(max(row.saga.updated_at, row.created_at)),
     }
 
 

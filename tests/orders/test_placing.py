@@ -33,6 +33,7 @@ def test_an_order_is_taken_at_once_and_worked_on_behind(ana: Api) -> None:
         "deliver-order",
     ]
     assert body["reference"] == "cart-7"
+    assert body["created_at"] <= body["updated_at"]
 
     # What was answered can be read again, and by its owner only.
     assert ana.get(f"/orders/{body['id']}").json() == body
