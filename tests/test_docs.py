@@ -58,6 +58,20 @@ def test_every_command_named_exists(page: pathlib.Path) -> None:
     assert set(re.findall(r"\bmanage\.py ([a-z_]+)", code)) <= commands
 
 
+def test_every_rule_that_is_cited_is_explained() -> None:
+    explained = {name for name, _ in table(ROOT / "docs/rules.md", "By their names")}
+    cited = {
+        name
+        for path in ROOT.rglob("*.py")
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+        for names in re.findall(r"\(([A-Z]\d(?:, [A-Z]\d)*)\)", path.read_text())
+        for name in names.split(", ")
+    }
+
+    assert cited
+    assert cited <= explained
+
+
 # --- What is generated or copied -----------------------------------------------------------------
 
 
