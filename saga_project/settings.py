@@ -135,7 +135,7 @@ LOGGING = {
     # Django's own handlers would say it twice, and without the request's id.
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
-        # It writes a line for each request, with the whole address, and a merchant's may hold a secret.
+        # It writes a line for each request. What became of a deed is told once, by the saga's events.
         "httpx": {"level": "WARNING"},
     },
 }

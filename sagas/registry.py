@@ -57,7 +57,9 @@ def get(name: str, version: int) -> definition.Saga:
     try:
         return _sagas[name, version]
     except KeyError:
-        raise errors.UnknownSaga(f"Saga {name!r} version {version} is not declared.") from None
+        raise errors.UnknownSaga(
+            f"Saga {name!r} version {version} is not declared in the code that runs here."
+        ) from None
 
 
 def timeout(name: str, step: str) -> datetime.timedelta:

@@ -47,4 +47,5 @@ class Command(base.BaseCommand):
         )
         count = len(report.discrepancies)
         verdict = f"{count} discrepanc{'y' if count == 1 else 'ies'}" if count else "everything adds up"
-        self.stdout.write(f"{report.ended} ended orders {books}, {report.live} still open: {verdict}.")
+        ended = f"{report.ended} ended order{'' if report.ended == 1 else 's'}"
+        self.stdout.write(f"{ended} {books}, {report.live} still open: {verdict}.")
