@@ -52,7 +52,7 @@ pending -> waiting: A local verb began what a callback will end.
 pending -> done: A local verb and its record committed together: such a step is never seen running.
 pending -> failed: A local verb was refused, met a bug, or spent its attempts; it was rolled back.
 pending -> skipped: An operator left out a step that is declared optional.
-running -> pending: It did not happen, and will be tried again after a pause.
+running -> pending: It did not happen, or its worker vanished and it was rolled back; it will be tried again.
 running -> waiting: The verb answered "not yet": its facts lack what `Wait.until` names.
 running -> done: The verb answered, and the fence still held.
 running -> failed: It was refused, met a bug, or spent its attempts or its budget.
@@ -63,7 +63,7 @@ waiting -> failed: A callback said that it will not be done; or the limit is ove
 waiting -> unknown: Its limit is over and nobody knows, at the pivot or past it: it may have happened.
 unknown -> running: It is asked about with the same key, before anything else.
 unknown -> pending: It is known that it did not happen, and past the pivot there is only forwards.
-unknown -> waiting: A local verb whose worker had vanished was tried again, and began what a callback ends.
+unknown -> waiting: A local pivot whose wait had run out was begun once more, and a callback ends it.
 unknown -> done: An operator says with evidence that it happened, or a callback does.
 unknown -> failed: An operator says with evidence that it did not happen; or a local verb was refused.
 failed -> pending: Past the pivot there is only forwards: it is tried again.
@@ -77,7 +77,6 @@ done -> undone: A local undo and its record committed together.
 waiting -> undoing: What was waited for is not wanted any more: its undo is claimed.
 waiting -> undone: The same, where the undo is local.
 unknown -> undoing: It may have happened, so it is undone as if it had.
-unknown -> undone: The same, where the undo is local.
 failed -> undoing: A remote step that failed is undone too: what it began must not stay.
 failed -> undone: A local step had begun what it waited for. One whose deed failed has nothing to undo.
 pending -> undoing: A remote step was begun, and would have been tried again. One never begun stays pending.

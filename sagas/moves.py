@@ -198,16 +198,14 @@ def forget(change: Change) -> None:
 def turn(change: Change, step: models.StepInstance | None, failure: dict[str, Any], **said: Any) -> None:
     """Turn the saga round: everything begun is undone, the last begun first (O1).
 
-    1. A step whose lease ran out may have happened: it is unknown, and is undone too (U3).
+    1. A remote step whose lease ran out may have happened: it is unknown, and is undone too (U3).
     2. The first failure is kept (A2).
     3. The saga compensates from its last begun step; if none was begun it ends at once.
     """
     saga = change.saga
     declared = saga.definition
     if step is not None and step.state == StepState.RUNNING:
-        change.move_step(
-            step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data={"clock": "lease"}
-        )
+        lose(change, step, {"clock": "lease"})
         change.set_step(step, lease_until=None)
     if saga.failure is None:
         change.set(failure=failure)
@@ -226,6 +224,14 @@ def turn(change: Change, step: models.StepInstance | None, failure: dict[str, An
         finish(change, SagaState.COMPENSATED)
     else:
         change.set(position=position)
+
+
+def lose(change: Change, step: models.StepInstance, failure: dict[str, Any]) -> None:
+    """Its worker vanished with it: what a remote deed did is unknown (U1), a local one was rolled back."""
+    if change.saga.definition.steps[step.position].remote:
+        change.move_step(step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data=failure)
+    else:
+        change.move_step(step, StepState.PENDING, "step.retry", attempt=step.attempts, data=failure)
 
 
 def turn_if_cancelled(change: Change, step: models.StepInstance) -> bool:

@@ -226,9 +226,7 @@ def _claim(
 
 def _intend_deed(change: Change, row: models.StepInstance, bearer: Bearer, *, asks: bool) -> None:
     if row.state == StepState.RUNNING:
-        change.move_step(
-            row, StepState.UNKNOWN, "step.unknown", attempt=row.attempts, data={"clock": "lease"}
-        )
+        moves.lose(change, row, {"clock": "lease"})
     attempts = row.attempts + (0 if asks else 1)
     kind = "step.asked" if asks else "step.started"
     change.move_step(row, StepState.RUNNING, kind, attempt=attempts, data=_of(bearer))

@@ -105,7 +105,6 @@ STEP_MOVES: dict[StepState, set[StepState]] = {
         StepState.DONE,
         StepState.FAILED,
         StepState.UNDOING,
-        StepState.UNDONE,
     },
     StepState.FAILED: {
         StepState.PENDING,

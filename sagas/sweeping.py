@@ -241,9 +241,7 @@ def _deadline(change: Change, step: models.StepInstance) -> None:
     clock = "undo-deadline" if backward else "deadline"
     _fence_off(change, step)
     if step.state == StepState.RUNNING:
-        change.move_step(
-            step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data={"clock": "lease"}
-        )
+        moves.lose(change, step, {"clock": "lease"})
     if saga.failure is None:
         change.set(failure=moves.failure(step, "timeout", now=now, clock=clock, message=words.TIME_OVER))
     change.set(deadline_at=None)
@@ -280,10 +278,8 @@ def _lease_over(change: Change, step: models.StepInstance) -> None:
     elif moves.budget_spent(change, step) and not waits:
         if not moves.fail(change, step, failure, unknown=remote, provable=not remote):
             return
-    elif remote:
-        change.move_step(step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data=failure)
     else:
-        change.move_step(step, StepState.PENDING, "step.retry", attempt=step.attempts, data=failure)
+        moves.lose(change, step, failure)
     _dispatch_if_live(change)
 
 

@@ -33,6 +33,23 @@ def test_a_local_step_too_though_its_first_death_is_not_counted(office, mortal):
     rules.check(saga)
 
 
+def test_a_local_step_that_died_with_its_worker_was_rolled_back_and_is_not_undone(office, mortal):
+    saga = stage.begin(toys.LOCAL, "do a, 20x die b")
+    while not saga.steps.filter(name="b", state="running").exists():
+        with stage.suppress_death():
+            if not office.deliver():
+                clocks.skip()
+                engine.sweep()
+
+    engine.cancel(saga.pk, actor="customer", reason="too slow")
+    stage.drive(office, saga)
+
+    assert saga.state == "compensated"
+    assert [line for line in witness.lines(saga.pk) if "undo" in line] == ["undo a"]
+    assert saga.steps.get(name="b").state == "pending"
+    rules.check(saga)
+
+
 def test_an_undo_that_kills_every_worker_needs_a_person(office, mortal):
     saga = stage.begin(toys.REMOTE, "do a, fail b, 20x die undo b")
 
