@@ -17,8 +17,7 @@ from django.utils.translation import gettext_lazy as _
 import money
 import readonly
 from orders import console, models, saga, tokens, webhooks
-from sagas import words
-from sagas.admin import panels
+from sagas import panels, words
 from sagas.templatetags import console as marks
 
 panels.add(saga.ORDER_FULFILMENT.name, console.Orders())

@@ -15,7 +15,7 @@ from inventory import models as inventory
 from invoicing import models as invoicing
 from orders import models
 from payments import models as payments
-from sagas.admin import panels
+from sagas import panels
 from sagas.models import SagaInstance
 from sagas.templatetags import console
 from shipping import models as shipping

@@ -1,6 +1,6 @@
 """The operator's console: what happened to a saga, what comes next, who must act, and the means to act.
 
-Other rooms add to it through `sagas.admin.panels`; the engine itself knows none of them.
+Other rooms add to it through `sagas.panels`; the engine itself knows none of them.
 """
 
 from sagas.admin import rows as rows

@@ -5,8 +5,8 @@ from typing import Any
 from django import http
 from django.conf import settings
 
-from sagas import health, models
-from sagas.admin import drawing, panels
+from sagas import health, models, panels
+from sagas.admin import drawing
 from sagas.models import SagaInstance
 from sagas.states import SagaState
 

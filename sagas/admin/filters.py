@@ -10,8 +10,7 @@ from django.db.models.fields.json import KeyTextTransform
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import groups, models, registry
-from sagas.admin import panels
+from sagas import groups, models, panels, registry
 from sagas.states import LIVE, SagaState
 from sagas.templatetags import console
 

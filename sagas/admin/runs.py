@@ -15,8 +15,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import bulk, errors, steering
-from sagas.admin import panels, rows
+from sagas import bulk, errors, panels, steering
+from sagas.admin import rows
 from sagas.models import BulkItem, BulkRun, SagaInstance
 from sagas.templatetags import console
 

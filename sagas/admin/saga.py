@@ -25,8 +25,21 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import banners, bulk, errors, export, groups, models, phrases, steering, story, veil, verdict
-from sagas.admin import drawing, filters, paging, panels, rows
+from sagas import (
+    banners,
+    bulk,
+    errors,
+    export,
+    groups,
+    models,
+    panels,
+    phrases,
+    steering,
+    story,
+    veil,
+    verdict,
+)
+from sagas.admin import drawing, filters, paging, rows
 from sagas.models import Approval, SagaInstance
 from sagas.states import SagaState
 from sagas.templatetags import console

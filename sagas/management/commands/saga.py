@@ -11,8 +11,7 @@ from typing import Any
 
 from django.core.management import base
 
-from sagas import banners, errors, export, models, phrases, steering, story, verdict, words
-from sagas.admin import panels
+from sagas import banners, errors, export, models, panels, phrases, steering, story, verdict, words
 from sagas.states import LIVE, SagaState
 
 WHICH = "its id, its business key, or what the console's search finds it by, such as an order's number"
