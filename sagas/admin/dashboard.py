@@ -6,7 +6,7 @@ from django import http
 from django.conf import settings
 
 from sagas import health, models, panels
-from sagas.admin import drawing
+from sagas.admin import charts
 from sagas.models import SagaInstance
 from sagas.states import SagaState
 
@@ -34,9 +34,9 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
             (state, figures.live.get(state, 0))
             for state in (SagaState.NEEDS_ATTENTION, SagaState.RUNNING, SagaState.COMPENSATING)
         ],
-        "totals": [(state, figures.totals[state]) for state in drawing.STACK],
-        "throughput": drawing.throughput(figures),
-        "failures": drawing.failures(figures),
+        "totals": [(state, figures.totals[state]) for state in charts.STACK],
+        "throughput": charts.throughput(figures),
+        "failures": charts.failures(figures),
         "waiting": [(saga, subjects.get(saga.pk)) for saga in waiting],
         "oldest_subject": subjects.get(figures.oldest.pk) if figures.oldest else None,
         "steps": [(step, _wide(step, figures.steps)) for step in figures.steps],

@@ -39,7 +39,7 @@ from sagas import (
     veil,
     verdict,
 )
-from sagas.admin import drawing, filters, paging, rows
+from sagas.admin import filters, graph, paging, rows, timeline
 from sagas.models import Approval, SagaInstance
 from sagas.states import SagaState
 from sagas.templatetags import console
@@ -350,8 +350,8 @@ class SagaAdmin(rows.ReadOnly):
             "moves": _offer(request, told),
             "rungs": rungs,
             "attempts": attempts,
-            "timeline": drawing.timeline(told, attempts),
-            "graph": drawing.graph(told, rungs),
+            "timeline": timeline.of(told, attempts),
+            "graph": graph.of(told, rungs),
             "panels": panels.of(saga),
             "given": veil.over(saga.facts),
             "events": chosen,

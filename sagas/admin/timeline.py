@@ -1,7 +1,7 @@
-"""Where things go in the pictures: the timeline, the graph and the dashboard's charts.
+"""Where things go in the picture of a saga's time: attempts and waits as bars, events as marks above them.
 
-All of it is plain SVG, drawn by the server. Places along the time are percentages, so that a picture
-fits a telephone as it fits a desk; nothing has a style of its own, so that the strict policy holds.
+It is plain SVG, drawn by the server. Places along the time are percentages, so that the picture fits a
+telephone as it fits a desk; nothing has a style of its own, so that the strict policy holds.
 """
 
 import dataclasses
@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
-from sagas import health, phrases, story, words
-from sagas.states import SagaState, StepState
+from sagas import phrases, story, words
 from sagas.templatetags import console
 
 IDLE_SHARE = 0.3
@@ -93,7 +92,7 @@ _MARKS = {
 }
 
 
-def timeline(told: story.Story, attempts: Sequence[story.Attempt]) -> Timeline:
+def of(told: story.Story, attempts: Sequence[story.Attempt]) -> Timeline:
     """Attempts and waits as bars, one lane for each deed and undo; idle time is collapsed."""
     began = told.saga.created_at
     ended = max([told.saga.finished_at or told.now, *(event.at for event in told.events)])
@@ -216,183 +215,3 @@ class _Scale:
                 room = self.places[number + 1] - self.places[number]
                 return round(self.places[number] + max(share, 0.0) * room, 3)
         return 100.0
-
-
-# --- The graph ------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Node:
-    """A deed, or its undo."""
-
-    x: int
-    y: int
-    name: str
-    state: str
-    word: str
-    glyph: str
-    undo: bool
-    current: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Edge:
-    """A way from one to another."""
-
-    path: str
-    taken: bool
-    undo: bool
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Graph:
-    """The whole picture."""
-
-    height: int
-    nodes: list[Node]
-    edges: list[Edge]
-    pivot_y: int | None
-
-
-NODE_WIDTH, NODE_HEIGHT, NODE_GAP = 164, 46, 26
-LEFT, RIGHT = 6, 190
-
-
-def graph(told: story.Story, rungs: Sequence[story.Rung]) -> Graph:
-    """The deeds down the left side, their undos up the right one."""
-    pitch = NODE_HEIGHT + NODE_GAP
-    nodes, edges = [], []
-    pivot_y = None
-    middle = NODE_HEIGHT // 2
-    previous: story.Rung | None = None
-    undone_above: int | None = None
-    for number, rung in enumerate(rungs):
-        y = 24 + number * pitch
-        nodes.append(
-            _node(
-                rung.row.name,
-                rung.forward.state,
-                LEFT,
-                y,
-                undo=False,
-                current=rung.current and not told.backward,
-            )
-        )
-        if rung.pivot_above:
-            pivot_y = y - NODE_GAP // 2
-        if previous is not None:
-            x = LEFT + NODE_WIDTH // 2
-            edges.append(
-                Edge(
-                    path=f"M{x} {y - NODE_GAP} V{y - 3}",
-                    taken=rung.forward.state not in (StepState.PENDING,),
-                    undo=False,
-                )
-            )
-        if rung.backward is not None:
-            nodes.append(
-                _node(
-                    rung.row.name,
-                    rung.backward.state,
-                    RIGHT,
-                    y,
-                    undo=True,
-                    current=rung.current and told.backward,
-                )
-            )
-            begun = rung.backward.state not in ("none", "due")
-            edges.append(Edge(path=f"M{LEFT + NODE_WIDTH} {y + middle} H{RIGHT - 3}", taken=begun, undo=True))
-            if undone_above is not None:
-                x = RIGHT + NODE_WIDTH // 2
-                edges.append(Edge(path=f"M{x} {y} V{undone_above + NODE_HEIGHT + 3}", taken=begun, undo=True))
-            undone_above = y
-        previous = rung
-    return Graph(height=24 + len(rungs) * pitch, nodes=nodes, edges=edges, pivot_y=pivot_y)
-
-
-def _node(name: str, state: str, x: int, y: int, *, undo: bool, current: bool) -> Node:
-    return Node(
-        x=x,
-        y=y,
-        name=name,
-        state=state,
-        word=console.words().get(state, state),
-        glyph=console.GLYPHS.get(state, "·"),
-        undo=undo,
-        current=current,
-    )
-
-
-# --- The charts -----------------------------------------------------------------------------------
-
-CHART_HEIGHT = 120
-STACK = (
-    SagaState.COMPLETED,
-    SagaState.RUNNING,
-    SagaState.COMPENSATED,
-    SagaState.COMPENSATING,
-    SagaState.NEEDS_ATTENTION,
-)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Block:
-    """A part of a stacked bar."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    state: str
-    title: str
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Chart:
-    """Throughput, or the failure rate, over time."""
-
-    blocks: list[Block]
-    most: str
-    first: datetime.datetime
-    last: datetime.datetime
-
-
-def throughput(figures: health.Health) -> Chart:
-    """How many began, stacked by what has become of them."""
-    most = max([bucket.total for bucket in figures.buckets] + [1])
-    blocks = []
-    for number, bucket in enumerate(figures.buckets):
-        y = float(CHART_HEIGHT)
-        for state in STACK:
-            count = bucket.counts.get(state, 0)
-            if count:
-                # What is there is seen, however little it is beside the rest.
-                height = max(count / most * (CHART_HEIGHT - 4), 2.0)
-                y -= height
-                title = f"{phrases.moment(bucket.at)}: {count} {console.words()[state]}"
-                blocks.append(_block(figures, number, y, height, state, title))
-    return Chart(blocks=blocks, most=str(most), first=figures.buckets[0].at, last=figures.buckets[-1].at)
-
-
-def failures(figures: health.Health) -> Chart:
-    """Which share was turned back, or stands before a person."""
-    blocks = []
-    for number, bucket in enumerate(figures.buckets):
-        if bucket.bad:
-            share = bucket.bad / bucket.total
-            height = max(share * (CHART_HEIGHT - 4), 2.0)
-            title = f"{phrases.moment(bucket.at)}: {console.percent(share)} ({bucket.bad}/{bucket.total})"
-            blocks.append(_block(figures, number, CHART_HEIGHT - height, height, "failed", title))
-    return Chart(blocks=blocks, most="100 %", first=figures.buckets[0].at, last=figures.buckets[-1].at)
-
-
-def _block(figures: health.Health, number: int, y: float, height: float, state: str, title: str) -> Block:
-    pitch = 100 / len(figures.buckets)
-    return Block(
-        x=round(number * pitch + pitch * 0.08, 3),
-        y=round(y, 2),
-        width=round(pitch * 0.84, 3),
-        height=round(height, 2),
-        state=str(state),
-        title=title,
-    )
