@@ -110,7 +110,8 @@ lock: $(DEVELOPMENT) ## Resolve requirements*.in anew into requirements*.txt, wi
 .PHONY: clean
 clean: ## Stop the stack and delete its data, the virtual environment and the caches
 	@test ! -x $(BIN)/python || $(LOCAL).stack discard
-	@rm -rf $(VENV) staticfiles .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) staticfiles .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache .schemathesis
 
 $(DEVELOPMENT): requirements-dev.txt $(VENV)/made
 	@echo "Installing requirements-dev.txt ..."
