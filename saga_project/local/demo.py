@@ -264,7 +264,7 @@ class Demo:
             box=rich.box.SIMPLE_HEAD,
             pad_edge=False,
             collapse_padding=True,
-            caption="✓ done  ↶ done, then undone  ✗ failed, nothing to undo  ! its undo was refused",
+            caption="✓ done  ↶ done, then undone  ✗ failed, nothing to undo  ! undo refused",
             caption_justify="left",
         )
         is_wide = self.console.width >= 100
@@ -375,7 +375,7 @@ def run(console: rich.console.Console) -> int:
 
 FATES_TEXT = (
     "\nOne order of each fate. What is ordered decides what will go wrong, such as a card that is declined,"
-    " a tax id that the fiscal authority rejects, or an address where nothing can be delivered.\n"
+    " a tax id that the fiscal authority rejects, or an address where nothing can be delivered."
 )
 
 CROWD_TEXT = (
@@ -383,7 +383,7 @@ CROWD_TEXT = (
     f" of the calls to bank, fiscal authority and carrier {WEATHER['error_rate']:.0%} fail and"
     f" {WEATHER['lost_reply_rate']:.0%} lose their reply; {WEATHER['duplicate_webhook_rate']:.0%} of the"
     f" callbacks come twice and {WEATHER['drop_webhook_rate']:.0%} never. A worker will be killed, and the"
-    " broker emptied.\n"
+    " broker emptied."
 )
 
 NEXT = """
