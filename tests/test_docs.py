@@ -278,6 +278,14 @@ def curl(line: str) -> httpx.Response:
     return httpx.request("POST" if body else "GET", url, headers=headers, content=body)
 
 
+def test_every_metric_is_explained() -> None:
+    page = ROOT / "docs/operations.md"
+    explained = re.findall(r"`(sagas_\w+)`", page.read_text())
+    source = (ROOT / "saga_project/metrics.py").read_text()
+
+    assert set(explained) == set(re.findall(r'"(sagas_\w+)"', source))
+
+
 def test_every_check_is_explained() -> None:
     """Each id that a declaration can be refused with has its line in the guide, and no other has."""
     source = "".join(path.read_text() for path in (ROOT / "sagas").glob("*.py"))
