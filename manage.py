@@ -16,8 +16,13 @@ def main() -> None:
 
     try:
         management.execute_from_command_line(sys.argv)
+        sys.stdout.flush()
     except exceptions.ImproperlyConfigured as error:
         sys.exit(f"manage.py: {error}")
+    except BrokenPipeError:
+        # Whoever reads it, such as `head`, has seen enough. Python must not find that out again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -25,16 +25,26 @@ REQUIRED = [
 ]  # fmt: skip
 
 
-def manage(tmp_path, *command, **environment):
+def manage(tmp_path, *command, stdout=subprocess.PIPE, **environment):
     """`manage.py` with nothing around it but this environment."""
     around = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return subprocess.run(
         [sys.executable, "manage.py", *command],
         cwd=runfile.ROOT,
         env=around | {"RUN_DIR": str(tmp_path)} | environment,
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def test_who_has_read_enough_of_what_it_prints_may_leave(tmp_path):
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end) as nobody_reads:
+        said = manage(tmp_path, "help", stdout=nobody_reads, **PRODUCTION)
+
+    assert (said.returncode, said.stderr) == (1, "")
 
 
 def test_a_production_environment_leaves_nothing_to_warn_of(tmp_path):
