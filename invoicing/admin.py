@@ -7,8 +7,7 @@ from django.utils import html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-import money
-import readonly
+from backoffice import money, readonly
 from invoicing import models
 
 LONGEST_NUMBER = 9

@@ -14,8 +14,7 @@ from django.utils import html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
-import money
-import readonly
+from backoffice import money, readonly
 from orders import console, models, saga, tokens, webhooks
 from sagas import panels, words
 from sagas.templatetags import console as marks

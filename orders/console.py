@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-import money
+from backoffice import money
 from inventory import models as inventory
 from invoicing import models as invoicing
 from orders import models

@@ -5,8 +5,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-import money
-import readonly
+from backoffice import money, readonly
 from payments import models
 
 

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.utils.translation import gettext_lazy as _
 
-import readonly
+from backoffice import readonly
 from shipping import models
 
 
