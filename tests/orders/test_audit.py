@@ -230,6 +230,32 @@ def test_a_late_payment_accuses_nobody_while_it_is_on_its_way_back(shop, world):
     ]
 
 
+def test_stock_that_was_refused_never_happened_and_is_half_of_nothing(exhibition):
+    inventory.Product.objects.update(available=0)
+
+    saga = exhibition.settle(exhibition.place())
+
+    assert (saga.state, saga.steps.get(name="reserve-stock").state) == ("compensated", "failed")
+    # The emptied shelves are no sale, and are told of.
+    assert {room for _, room in accused()} == {"inventory"}
+
+
+def test_what_an_operator_settled_outside_is_told_with_the_evidence_and_accuses_nobody(exhibition, capsys):
+    saga = exhibition.attention()
+    evidence = "Paid back by bank transfer, receipt 8841."
+    engine.resolve(saga.pk, step="take-payment", happened=True, actor="susana", reason=evidence)
+    saga = exhibition.settle(saga)
+    assert saga.state == "compensated"
+
+    management.call_command("audit")
+
+    told = capsys.readouterr().out
+    assert accused() == []
+    assert {finding.about for finding in audit.run().answered} == {gallery.number(saga)}
+    assert f"susana answers for it: {evidence}" in told
+    assert "everything adds up, but for" in told
+
+
 def test_the_command_prints_each_with_its_order_and_ends_with_1(shop, capsys):
     management.call_command("audit")
     assert capsys.readouterr().out == (

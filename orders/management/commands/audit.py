@@ -40,6 +40,8 @@ class Command(base.BaseCommand):
     def _print(self, report: audit.Report) -> None:
         for discrepancy in report.discrepancies:
             self.stdout.write(self.style.ERROR(str(discrepancy)))
+        for discrepancy in report.answered:
+            self.stdout.write(str(discrepancy))
         books = (
             "compared with one another and with the providers' books"
             if report.books
@@ -47,5 +49,7 @@ class Command(base.BaseCommand):
         )
         count = len(report.discrepancies)
         verdict = f"{count} discrepanc{'y' if count == 1 else 'ies'}" if count else "everything adds up"
+        if report.answered:
+            verdict += f", but for {len(report.answered)} that an operator answers for"
         ended = f"{report.ended} ended order{'' if report.ended == 1 else 's'}"
         self.stdout.write(f"{ended} {books}, {report.live} still open: {verdict}.")
