@@ -61,7 +61,7 @@ class _Rows(registry.Collector):
             ([queue.name], queue.lag.total_seconds()) for queue in now.queues if queue.lag is not None
         ])  # fmt: skip
         yield _gauge("sagas_circuit_open", "Whether a service's provider is held to be out.", ["queue"], [
-            ([queue.name], int(_is_open(queue, now))) for queue in now.queues
+            ([queue.name], int(_is_open(queue, now))) for queue in now.queues if queue.calls_out
         ])  # fmt: skip
         for quantile, field in ((0.5, "p50"), (0.95, "p95")):
             yield _gauge(

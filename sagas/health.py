@@ -69,6 +69,8 @@ class QueueFigures:
     lag: datetime.timedelta | None
     echoed_at: datetime.datetime | None
     worker: str
+    calls_out: bool
+    """Whether its steps have a provider; only then there is a circuit."""
     circuit: models.Circuit | None
 
     @property
@@ -194,6 +196,7 @@ def _steps() -> list[StepFigures]:
 def _queues(now: datetime.datetime) -> list[QueueFigures]:
     rows: dict[str, Any] = models.Queue.objects.in_bulk()
     circuits: dict[str, Any] = models.Circuit.objects.in_bulk()
+    providers = registry.providers()
     names = sorted({*registry.queues(), sweeping.ENGINE_QUEUE, *rows})
     return [
         QueueFigures(
@@ -201,6 +204,7 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
             lag=rows[name].lag(now) if name in rows else None,
             echoed_at=rows[name].echoed_at if name in rows else None,
             worker=rows[name].worker if name in rows else "",
+            calls_out=name in providers,
             circuit=circuits.get(name),
         )
         for name in names

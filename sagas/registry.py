@@ -77,6 +77,11 @@ def everything() -> Iterator[definition.Saga]:
         yield saga
 
 
+def providers() -> set[str]:
+    """Every queue of steps that leave the house."""
+    return {step.queue for saga in _sagas.values() for step in saga.steps if step.remote}
+
+
 def queues() -> list[str]:
     """Every queue that a declared step is routed to."""
     return sorted({step.queue for saga in _sagas.values() for step in saga.steps})

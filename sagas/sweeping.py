@@ -32,6 +32,10 @@ long after each time that it was sent again in vain: nobody may be there to take
 LONGEST_REMEDY_PAUSE = datetime.timedelta(hours=1)
 """However long a late callback's remedy was sent in vain, it is sent again after this long."""
 
+UNDECLARED_PAUSE = datetime.timedelta(seconds=30)
+"""How soon somebody looks again at a saga whose version this process does not know: while a deployment
+rolls out, the next sweeper may."""
+
 LONGEST_LOOK_PAUSE = datetime.timedelta(minutes=1)
 """However long a message has been waiting in a queue, somebody asks whether it was lost after this long."""
 
@@ -210,7 +214,7 @@ def _wake(saga: SagaInstance, step: models.StepInstance, now: datetime.datetime)
     except errors.UnknownSaga:
         # Its version is gone from the code (sagas.E011). Other processes may still have it.
         logger.exception("saga %s cannot go on", saga.pk)
-        change.set(wake_at=After(moves.LONGEST_GRACE))
+        change.set(wake_at=After(UNDECLARED_PAUSE))
         change.write()
         return
     if saga.state == SagaState.NEEDS_ATTENTION:
@@ -331,18 +335,28 @@ def _probe_queues() -> None:
     with transaction.atomic():
         now = models.database_now()
         known = {queue.name: queue for queue in models.Queue.objects.select_for_update(skip_locked=True)}
-        for name in [*registry.queues(), ENGINE_QUEUE]:
-            queue = known.get(name)
-            if queue is None:
-                _, created = models.Queue.objects.get_or_create(name=name, defaults={"probed_at": now})
-                if created:
-                    sent.append((name, now))
-            elif _probe_due(queue, now):
+        names = [*registry.queues(), ENGINE_QUEUE]
+        sent += [(name, now) for name in _new_queues([name for name in names if name not in known], now)]
+        for queue in (known[name] for name in names if name in known):
+            if _probe_due(queue, now):
                 queue.probed_at = now
                 queue.save(update_fields=["probed_at"])
-                sent.append((name, now))
+                sent.append((queue.name, now))
     for name, at in sent:
         transport.send_probe(name, at)
+
+
+def _new_queues(names: list[str], now: datetime.datetime) -> list[str]:
+    """Those of the queues that nobody knew yet; another sweeper may be about to say the same."""
+    if not names:
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO sagas_queue (name, probed_at, worker)"
+            " SELECT name, %s, '' FROM unnest(%s::text[]) AS name ON CONFLICT DO NOTHING RETURNING name",
+            [now, names],
+        )
+        return [name for (name,) in cursor.fetchall()]
 
 
 def _probe_due(queue: models.Queue, now: datetime.datetime) -> bool:
