@@ -5,6 +5,7 @@ Forwards and backwards are one algorithm with a sign: `states.Direction`.
 
 import datetime
 import functools
+import inspect
 import logging
 import pathlib
 import traceback
@@ -439,8 +440,13 @@ def _without_given(text: str, facts: dict[str, Any]) -> str:
 
 def words_of(error: BaseException, *, without: dict[str, Any] | None = None) -> str:
     """What an error says, as PostgreSQL can store it: that it failed is recorded whatever it says."""
-    said = _without_given(str(error), without or {})[:500]
+    said = _without_given(str(error) or _meaning(type(error)), without or {})[:500]
     return said.replace("\0", "").encode(errors="replace").decode() or type(error).__name__
+
+
+def _meaning(kind: type[BaseException]) -> str:
+    """What an error that says nothing means: the first line of its docstring, if it is somebody's own."""
+    return "" if kind.__module__ == "builtins" else inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
 
 
 def _without(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

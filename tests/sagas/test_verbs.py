@@ -153,6 +153,24 @@ def test_so_has_the_last_step_where_the_rows_are_those_of_the_owner(office):
     assert stage.books(saga) == {"a": (1, 1), "b": (1, 1)}
 
 
+class NoBeds(verbs.Refused):
+    """Every bed is taken.
+
+    For people who read the code.
+    """
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(NoBeds(), "Every bed is taken."), (NoBeds("until Friday"), "until Friday"), (KeyError(), "KeyError")],
+    ids=["by its docstring", "by its words", "by its name"],
+)
+def test_an_error_that_says_nothing_is_told_by_its_meaning(office, error, said):
+    saga = run(office, RAISES, "", answer=error)
+
+    assert saga.failure["message"].startswith(said)
+
+
 # --- Hooks ----------------------------------------------------------------------------------------
 
 
