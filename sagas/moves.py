@@ -43,9 +43,15 @@ def grace(dispatches: int = 1) -> datetime.timedelta:
     return min(doubled, LONGEST_GRACE)
 
 
-def errand(saga: models.SagaInstance) -> transport.Errand:
-    """The next steps of the instance in its direction, at most a window of them."""
+def errand(saga: models.SagaInstance, step: models.StepInstance | None = None) -> transport.Errand:
+    """The next steps of the instance in its direction, at most a window of them.
+
+    `step` is the one that was at hand: if it is to be tried again, the errand says how often it was.
+    """
     declared = saga.definition
+    tried = 0
+    if step is not None and step.position == saga.position:
+        tried = step.attempts if saga.direction == FORWARD else step.undo_attempts
     if saga.direction == FORWARD:
         steps = list(declared.steps[saga.position :])
     else:
@@ -56,16 +62,17 @@ def errand(saga: models.SagaInstance) -> transport.Errand:
         name=saga.name,
         direction=Direction(saga.direction),
         legs=tuple(transport.Leg(step=step.name, queue=step.queue) for step in steps[:WINDOW]),
+        tried=tried,
     )
 
 
-def dispatch(change: Change) -> None:
+def dispatch(change: Change, step: models.StepInstance | None = None) -> None:
     """Raise the epoch, so that every message of before is void, and send the rest after the commit."""
     saga = change.saga
     dispatches = saga.dispatches + 1
     change.set(epoch=saga.epoch + 1, dispatches=dispatches, dispatched_at=NOW)
     look_within(change, grace(dispatches))
-    transport.after_commit(errand(saga))
+    transport.after_commit(errand(saga, step))
 
 
 def advance(change: Change, step: models.StepInstance) -> None:

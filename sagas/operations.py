@@ -286,7 +286,7 @@ def _resolve_undo(change: Change, row: models.StepInstance, happened: bool, said
 def _go_on(change: Change, row: models.StepInstance, **said: Any) -> None:
     if change.saga.state == SagaState.NEEDS_ATTENTION:
         moves.resume(change, row, **said)
-    moves.dispatch(change)
+    moves.dispatch(change, row)
 
 
 def _dispatch_if_live(change: Change) -> None:

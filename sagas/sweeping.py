@@ -81,7 +81,7 @@ def take_up(saga_id: uuid.UUID | str, epoch: int) -> None:
         broken = saga.state == SagaState.RUNNING and saga.dispatched_at is not None and saga.dispatches == 1
         if turned or (broken and moves.may_turn(saga, step, locked.now)):
             change = Change(saga, locked.now)
-            moves.dispatch(change)
+            moves.dispatch(change, step)
             change.write()
 
 
@@ -219,18 +219,18 @@ def _wake(saga: SagaInstance, step: models.StepInstance, now: datetime.datetime)
         return
     if saga.state == SagaState.NEEDS_ATTENTION:
         moves.resume(change, step, reason="trying again may help by now")
-        moves.dispatch(change)
+        moves.dispatch(change, step)
     elif not moves.may_turn(saga, step, now):
         change.set(wake_at=step.lease_until)
     elif saga.deadline_at is not None and saga.deadline_at <= now:
         _deadline(change, step)
     elif saga.state == SagaState.RUNNING and saga.cancel_requested_at is not None and not past_pivot:
         moves.turn_if_cancelled(change, step)
-        _dispatch_if_live(change)
+        _dispatch_if_live(change, step)
     elif step.state in moves.AT_WORK and step.lease_until is not None:
         _lease_over(change, step)
     else:
-        moves.dispatch(change)
+        moves.dispatch(change, step)
     change.write()
 
 
@@ -240,7 +240,7 @@ def _deadline(change: Change, step: models.StepInstance) -> None:
     backward = saga.direction == Direction.BACKWARD
     if not backward and not moves.past_pivot(saga, step):
         moves.turn(change, step, moves.deadline_over(step, now))
-        _dispatch_if_live(change)
+        _dispatch_if_live(change, step)
         return
     clock = "undo-deadline" if backward else "deadline"
     _fence_off(change, step)
@@ -284,7 +284,7 @@ def _lease_over(change: Change, step: models.StepInstance) -> None:
             return
     else:
         moves.lose(change, step, failure)
-    _dispatch_if_live(change)
+    _dispatch_if_live(change, step)
 
 
 def _fence_off(change: Change, step: models.StepInstance) -> None:
@@ -293,9 +293,9 @@ def _fence_off(change: Change, step: models.StepInstance) -> None:
         change.set_step(step, fence=step.fence + 1, lease_until=None)
 
 
-def _dispatch_if_live(change: Change) -> None:
+def _dispatch_if_live(change: Change, step: models.StepInstance) -> None:
     if not change.saga.is_final:
-        moves.dispatch(change)
+        moves.dispatch(change, step)
 
 
 def _lost(

@@ -44,6 +44,8 @@ class CeleryTransport:
             )
             for leg in errand.legs
         ]
+        # Celery's own counter decides nothing here; Flower shows it, and so tells which attempt this is.
+        links[0].set(retries=errand.tried)  # type: ignore[call-arg]  # The stubs lack this option of apply_async.
         callback = app.signature("sagas.take-up", kwargs=who, immutable=True, queue=sweeping.ENGINE_QUEUE)
         celery.chain(*links, app=app).apply_async(link_error=[callback])
 

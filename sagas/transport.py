@@ -39,6 +39,8 @@ class Errand:
     name: str
     direction: states.Direction
     legs: tuple[Leg, ...]
+    tried: int = 0
+    """How often its first step was tried before, for whoever watches the messages; it decides nothing."""
 
 
 class Transport(Protocol):

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from sagas import engine, models, moves, registry, sweeping, tasks, transport
 from sagas.states import Direction
-from sagas.testing import clocks
+from sagas.testing import clocks, post
 from tests.sagas import stage
 from tests.sagas.toybox import saga as toys
 
@@ -129,6 +129,26 @@ def test_a_message_of_the_orders_saga_is_under_two_kilobytes(queues, direction):
 
     (message,) = queues.lrange(errand.legs[0].queue, 0, -1)
     assert len(message) < 2048, f"{len(message)} bytes: {json.loads(message)['headers']}"
+
+
+def test_what_is_sent_says_how_often_its_step_was_tried_before(office, queues):
+    """Flower shows it as the task's retries; it decides nothing."""
+    saga = stage.begin(toys.REMOTE, "2x flake a, do a, fail b, flake undo b")
+    stage.drive(office, saga)
+    errands = {m.errand.epoch: m.errand for m in office.sent if isinstance(m, post.Leg)}
+
+    told = [(errand.direction.name, errand.legs[0].step, errand.tried) for errand in errands.values()]
+    assert told == [
+        ("FORWARD", "a", 0),
+        ("FORWARD", "a", 1),
+        ("FORWARD", "a", 2),
+        ("BACKWARD", "b", 0),
+        ("BACKWARD", "b", 1),
+    ]
+
+    tasks.CeleryTransport().send(errands[3])
+    (message,) = queues.lrange("world", 0, -1)
+    assert json.loads(message)["headers"]["retries"] == 2
 
 
 def test_a_message_does_not_grow_with_the_saga(office):
