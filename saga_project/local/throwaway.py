@@ -87,12 +87,19 @@ def _keep() -> None:
 def _run(command: list[str]) -> int:
     """Run the command with servers of its own, or with those around it if there are some."""
     if MARK in os.environ:
-        return subprocess.call(command)
+        return _call(command)
     keeper = Keeper()
     try:
-        return subprocess.call(command, env={**os.environ, **keeper.environment})
+        return _call(command, **keeper.environment)
     finally:
         keeper.stop()
+
+
+def _call(command: list[str], **more: str) -> int:
+    """Run the command to its end; whoever ends us ends it too, instead of leaving it without its servers."""
+    with subprocess.Popen(command, env={**os.environ, **more}) as child:
+        signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+        return child.wait()
 
 
 if __name__ == "__main__":

@@ -275,6 +275,19 @@ def test_a_command_ends_with_its_own_exit_code(outside):
     assert run_throwaway("/bin/sh", "-c", "exit 3").returncode == 3
 
 
+def test_whoever_ends_it_ends_the_command_too(outside):
+    command = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    run = [sys.executable, "-m", "saga_project.local.throwaway", sys.executable, "-c", command]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, text=True) as owner:
+        child = int(owner.stdout.readline())
+        owner.terminate()
+        # Its output ends when nobody is left who could write to it.
+        assert owner.stdout.read() == ""
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
+
+
 def test_inside_such_an_environment_no_second_one_is_made():
     told = run_throwaway("/bin/sh", "-c", f"echo ${throwaway.MARK}")
 
