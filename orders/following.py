@@ -176,7 +176,9 @@ os.register_at_fork(after_in_child=hub.__init__)  # type: ignore[misc]
 
 
 def _parameters() -> dict[str, Any]:
-    """As Django connects to the database, without what is Django's own."""
+    """As Django connects, without what is Django's own; past a pooler, which would forget the LISTEN."""
+    if settings.DATABASE_DIRECT is not None:
+        return dict(settings.DATABASE_DIRECT)
     parameters = connection.get_connection_params()
     for name in ("cursor_factory", "context", "prepare_threshold"):
         parameters.pop(name, None)

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import apps as django_apps
 from django.contrib.admin import apps
+from django.core import checks as system
 from django.utils.translation import gettext_lazy
 
 HERE = pathlib.Path(__file__).resolve().parent.parent
@@ -39,6 +40,11 @@ class AdminConfig(apps.AdminConfig):
                     if field.choices:
                         field.choices = [(value, _shown(label)) for value, label in field.flatchoices]
         super().ready()
+        # Not before the models are there, which the sagas' declarations import.
+        from saga_project import checks
+
+        system.register(checks.check_limits)
+        system.register(checks.check_session, system.Tags.database)
 
 
 def _shown(name: Any) -> Any:

@@ -7,7 +7,8 @@ from django.core import asgi
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
 application = asgi.get_asgi_application()
 
-# After the settings, which it reads.
-from saga_project import celery  # noqa: E402
+# After the settings, which they read.
+from saga_project import celery, postgres  # noqa: E402
 
+postgres.assume("web")
 celery.publish_in_haste()

@@ -8,6 +8,8 @@ from celery import signals
 from django.conf import settings
 from django.db import close_old_connections
 
+from saga_project import postgres
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
 
 REDELIVERY_S = 120
@@ -140,6 +142,12 @@ def publish_in_haste() -> None:
     )
     app.conf.broker_transport_options = {**app.conf.broker_transport_options, **timeouts}
     app.conf.task_publish_retry_policy = {"max_retries": 0, "interval_start": 0}
+
+
+@signals.worker_init.connect
+def be_a_worker(**_: object) -> None:
+    """Connect as patiently as a worker does: before it has children, so they too."""
+    postgres.assume("worker")
 
 
 @signals.task_prerun.connect

@@ -5,10 +5,12 @@ from urllib import parse
 
 from django import http
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 from django.db.migrations import executor
 from django.views.decorators import cache, csrf
 from django.views.decorators import http as methods
+
+from sagas import database
 
 TIMEOUT_S = 1.0
 PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671}
@@ -26,7 +28,7 @@ def live(request: http.HttpRequest) -> http.HttpResponse:
 @csrf.csrf_exempt
 @methods.require_safe
 def ready(request: http.HttpRequest) -> http.HttpResponse:
-    """It can take orders: 503 while the database is away or not migrated.
+    """It can take orders: 503 while the database is away, takes no writes, or is not migrated.
 
     Without the broker it still can: orders are written down, and worked on when the broker is back. A
     missing broker is said, as `degraded`, and does not take this process out of rotation.
@@ -41,11 +43,16 @@ def ready(request: http.HttpRequest) -> http.HttpResponse:
 
 def _database() -> str:
     try:
-        connection.ensure_connection()
         with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError:
+            cursor.execute("SHOW transaction_read_only")
+            (read_only,) = cursor.fetchone()
+    except Error as error:
+        database.let_go(error)
         return "unreachable"
+    if read_only == "on":
+        # A standby, which was the primary when this connection was made: the next one looks for the primary.
+        connection.close()
+        return "read-only"
     return "ok"
 
 

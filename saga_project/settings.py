@@ -6,9 +6,7 @@ refuses to start without them. docs/configuration.md lists every variable.
 
 import pathlib
 
-import dj_database_url
-
-from saga_project import env
+from saga_project import env, postgres
 
 BASE_DIR = pathlib.Path(__file__).resolve().parent.parent
 
@@ -84,17 +82,61 @@ TEMPLATES = [
     },
 ]
 
-# Connections live as long as their process: celery.py keeps them across tasks and drops the dead
-# ones, which is what CONN_HEALTH_CHECKS finds out after a restart of the server.
-DATABASES = {
-    "default": {
-        **dj_database_url.parse(env.text("DATABASE_URL"), conn_max_age=None, conn_health_checks=True),
-        # The same few statements come again and again: PostgreSQL parses and plans each once per
-        # connection, but for those of web processes (wsgi.py says why). Behind a pooler that shares
-        # connections between transactions, leave both out.
-        "OPTIONS": {"server_side_binding": True, "prepare_threshold": 3},
-    }
+# --- PostgreSQL ---------------------------------------------------------------------------------
+
+DATABASE_URL = env.text("DATABASE_URL")
+
+DATABASE_TRANSACTION_POOLING = env.boolean("DATABASE_TRANSACTION_POOLING", False)
+"""Whether DATABASE_URL leads to a pooler that shares connections between transactions, such as pgbouncer with
+`pool_mode = transaction`: then nothing is prepared, and the role's own settings must say what is below."""
+
+DATABASE_DIRECT_URL = env.text("DATABASE_DIRECT_URL", "")
+"""The same database without that pooler, for the one connection per process that listens for notifications;
+empty where DATABASE_URL is direct already."""
+
+DATABASE_PEER_TIMEOUT = env.duration("DATABASE_PEER_TIMEOUT", "40s")
+"""A host that vanished says no goodbye: after this much silence each side takes the other for dead. By the
+kernel's own clock that takes two hours, and its locks stay meanwhile."""
+
+DATABASE_LIMITS: dict[postgres.Role, postgres.Limits] = {
+    # A person waits for the answer. A step that waits for a lock gives up before a request that waits for
+    # the step does.
+    "web": postgres.Limits(
+        lock=env.duration("WEB_LOCK_TIMEOUT", "3s"),
+        statement=env.duration("WEB_STATEMENT_TIMEOUT", "20s"),
+        idle_in_transaction=env.duration("WEB_IDLE_IN_TRANSACTION_TIMEOUT", "15s"),
+    ),
+    # A step has ten seconds, and may compute in its transaction for as long; `manage.py check` compares.
+    "worker": postgres.Limits(
+        lock=env.duration("WORKER_LOCK_TIMEOUT", "2s"),
+        statement=env.duration("WORKER_STATEMENT_TIMEOUT", "60s"),
+        idle_in_transaction=env.duration("WORKER_IDLE_IN_TRANSACTION_TIMEOUT", "30s"),
+    ),
+    # A migration or a report takes the time it takes; but it does not wait for a lock with everybody
+    # behind it.
+    "command": postgres.Limits(
+        lock=env.duration("COMMAND_LOCK_TIMEOUT", "10s"),
+        statement=env.duration("COMMAND_STATEMENT_TIMEOUT", "0s"),
+        idle_in_transaction=env.duration("COMMAND_IDLE_IN_TRANSACTION_TIMEOUT", "10m"),
+    ),
 }
+"""By what a process is; see saga_project/postgres.py."""
+
+DATABASES = {
+    "default": postgres.django_settings(
+        DATABASE_URL,
+        limits=DATABASE_LIMITS["command"],
+        peer=DATABASE_PEER_TIMEOUT,
+        pooled=DATABASE_TRANSACTION_POOLING,
+    )
+}
+DATABASE_DIRECT = (
+    postgres.connection_options(DATABASE_PEER_TIMEOUT) | postgres.parse(DATABASE_DIRECT_URL)
+    if DATABASE_DIRECT_URL
+    else None
+)
+"""Parameters for psycopg of a connection that is no pooler's; None for those of DATABASES."""
+
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 LANGUAGE_CODE = "en"

@@ -10,9 +10,9 @@ import random
 import uuid
 from typing import Any, Literal
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
-from sagas import errors, journal, models, moves
+from sagas import database, errors, journal, models, moves
 from sagas.journal import Change
 from sagas.models import Signal
 from sagas.states import Direction, SagaState, StepState
@@ -95,7 +95,10 @@ def remedy(signal_id: int) -> None:
             with transaction.atomic():
                 step.undo(key=signal.step_key)
     except Exception as error:
-        refused = isinstance(error, tuple(declared.refused)) or signal.remedy_attempts >= REMEDY_ATTEMPTS
+        if database.is_away(error):
+            raise  # Its lease brings it back.
+        spent = signal.remedy_attempts >= REMEDY_ATTEMPTS and not database.is_busy(error)
+        refused = isinstance(error, tuple(declared.refused)) or spent
         _remedy_failed(signal, error, final=refused, retry=declared.retry_of(step, undo=True))
         return
     with transaction.atomic():
@@ -158,12 +161,12 @@ def _match(signal: Signal) -> None:
     try:
         with transaction.atomic():
             _act(locked, signal)
-    except (OperationalError, InterfaceError):
-        raise
     except errors.UnknownSaga:
         logger.exception("callback %s of %s is kept: nobody can act upon it", signal.event_id, signal.source)
         _keep(locked, signal)
     except Exception as bug:
+        if database.is_passing(bug):
+            raise
         # Whoever sent it has done nothing wrong, and it must not be lost.
         logger.error("a saga's hook met a bug: %s", moves.traced(bug, {}))
         _met_a_bug(journal.lock(saga_id, name), signal, bug)

@@ -9,10 +9,10 @@ import logging
 import uuid
 from collections.abc import Collection
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import functions
 
-from sagas import errors, inbox, journal, models, moves, registry, transport, words
+from sagas import database, errors, inbox, journal, models, moves, registry, transport, words
 from sagas.journal import After, Change
 from sagas.models import SagaInstance, Signal
 from sagas.states import Direction, SagaState, StepState
@@ -113,13 +113,13 @@ def _sweep_sagas(limit: int) -> int:
             try:
                 with transaction.atomic():
                     _wake(saga, steps[saga.pk], now)
-            except OperationalError as error:
-                # A lock that was not given, say, to its owner's hook; had the database gone, this would fail.
-                logger.warning("saga %s could not be woken: %s", saga.pk, moves.words_of(error))
-                _put_off(saga.pk, moves.grace())
-            except InterfaceError:
-                raise
             except Exception as bug:
+                if database.is_passing(bug):
+                    # A lock that was not given, say, to its owner's hook. Had the database gone, this
+                    # would fail.
+                    logger.warning("saga %s could not be woken: %s", saga.pk, moves.words_of(bug))
+                    _put_off(saga.pk, moves.grace())
+                    continue
                 # One that cannot be moved, because its owner's hook fails, say, stops no other.
                 logger.error("saga %s could not be woken: %s", saga.pk, moves.traced(bug, saga.facts))
                 _call_for_help(saga.pk, bug)
