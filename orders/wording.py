@@ -78,6 +78,6 @@ def _sentence(kept: Mapping[str, Any], step: str, state: str) -> str:
         return REFUSED[step]
     return (
         f"{WHO[step]} could not be reached."
-        if kind == "transient"
+        if kind in ("transient", "outage")
         else f"{WHO[step]} did not answer in time."
     )

@@ -63,6 +63,12 @@ class _Rows(registry.Collector):
         yield _gauge("sagas_circuit_open", "Whether a service's provider is held to be out.", ["queue"], [
             ([queue.name], int(_is_open(queue, now))) for queue in now.queues if queue.calls_out
         ])  # fmt: skip
+        yield _gauge(
+            "sagas_circuit_needs_person",
+            "Whether a service's provider stays out until a person mends something.",
+            ["queue"],
+            [([queue.name], int(queue.needs_person)) for queue in now.queues if queue.calls_out],
+        )
         for quantile, field in ((0.5, "p50"), (0.95, "p95")):
             yield _gauge(
                 f"sagas_step_p{quantile * 100:.0f}_seconds",

@@ -7,11 +7,16 @@ held against its saga's budget: only deadlines end what waits for a provider tha
 """
 
 import datetime
+import functools
+import logging
 import uuid
+from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from sagas import models
+
+logger = logging.getLogger("sagas")
 
 THRESHOLD = 5
 """How many different sagas must fail in a row. One order with an unlucky card is no outage."""
@@ -43,37 +48,79 @@ def closed_for(queue: str, *, probe: datetime.timedelta) -> datetime.timedelta |
         return None if cursor.rowcount else datetime.timedelta(seconds=1)
 
 
-def is_open(queue: str) -> bool:
-    """Whether there is an outage: then it is no saga's own failure to find the service unavailable."""
-    return models.Circuit.objects.filter(name=queue, opened_at__isnull=False).exists()
-
-
-def failed(queue: str, saga_id: uuid.UUID, *, begun_at: datetime.datetime) -> None:
+def failed(
+    queue: str,
+    saga_id: uuid.UUID,
+    *,
+    begun_at: datetime.datetime,
+    error: dict[str, Any],
+    outage: bool = False,
+) -> bool:
     """Count that a saga found the service unavailable, and open its circuit if it is one too many.
 
     An attempt that began after the circuit had opened is the one that was let through: the pause
     doubles. One that was under way when it opened tells nothing new.
+
+    Arguments:
+        queue: the service.
+        saga_id: whose attempt it was.
+        begun_at: when the attempt began, by the database's clock.
+        error: what it met: error, kind, message and step, without personal facts.
+        outage: whether nobody's saga can go on until a person mends something: then it opens at once.
+
+    Returns:
+        Whether the circuit is open now: it is not the saga's own failure.
     """
     circuit, _ = models.Circuit.objects.select_for_update().get_or_create(name=queue)
     failing = [*(known for known in circuit.failing if known != str(saga_id)), str(saga_id)][-THRESHOLD:]
     circuit.failing = failing
     now = models.database_now()
-    if circuit.opened_at is None and len(failing) >= THRESHOLD:
+    circuit.failures += 1
+    circuit.failing_since = circuit.failing_since or now
+    circuit.error = error
+    called = outage and not circuit.needs_person
+    circuit.needs_person = circuit.needs_person or outage
+    if circuit.opened_at is None and (outage or len(failing) >= THRESHOLD):
         circuit.opened_at = now
         _open(circuit, now)
-    elif circuit.opened_at is not None and begun_at > circuit.opened_at:
+    elif circuit.opened_at is not None and (called or begun_at > circuit.opened_at):
         _open(circuit, now)
     circuit.save()
+    if called:
+        _call_a_person(queue, error)
+    return circuit.opened_at is not None
 
 
 def _open(circuit: models.Circuit, now: datetime.datetime) -> None:
     pause_s = min(FIRST_PAUSE_S * 2 ** min(circuit.trips, 10), LONGEST_PAUSE_S)
+    if circuit.needs_person:
+        pause_s = LONGEST_PAUSE_S  # What a person must mend does not mend itself within seconds.
     circuit.trips += 1
     circuit.open_until = now + datetime.timedelta(seconds=pause_s)
+
+
+def _call_a_person(queue: str, error: dict[str, Any]) -> None:
+    """Say it once per outage: the console and the metric go on saying it for as long as it lasts."""
+    transaction.on_commit(
+        functools.partial(
+            logger.error,
+            "no saga can go on at %s until a person mends something: %s: %s All of them wait, and go on by"
+            " themselves when it works again.",
+            queue,
+            error.get("error"),
+            error.get("message"),
+        )
+    )
 
 
 def worked(queue: str) -> None:
     """The service answered: close its circuit."""
     models.Circuit.objects.filter(name=queue).exclude(failing=[], open_until=None).update(
-        failing=[], trips=0, opened_at=None, open_until=None
+        failing=[],
+        trips=0,
+        opened_at=None,
+        open_until=None,
+        failures=0,
+        failing_since=None,
+        needs_person=False,
     )

@@ -170,6 +170,11 @@ class Saga:
     unknown: Sequence[type[Exception]] = ()
     """Errors that say: it may have happened (U1)."""
 
+    outage: Sequence[type[Exception]] = ()
+    """Errors that say: it did not happen, and with this provider nobody's saga can go on until a person
+    mends something, such as a key of ours that expired (R4). Raised by a remote verb such an error opens
+    the service's circuit at once and calls a person, once per outage; the attempt is not counted."""
+
     deadline: datetime.timedelta = DAY
     """For the whole way forward; then what was done is undone, or, past the pivot, a person is called."""
 
@@ -189,7 +194,7 @@ class Saga:
     """`attention(*, key)`: called with the saga's key, once, when it first needs a person (A4)."""
 
     def __post_init__(self) -> None:
-        for field in ("steps", "given", "refused", "unknown"):
+        for field in ("steps", "given", "refused", "unknown", "outage"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if self.undo_retry is None:
             patient = dataclasses.replace(self.retry, attempts=max(50, self.retry.attempts), cap=5 * MINUTE)
@@ -424,7 +429,8 @@ def _clocks(saga: Saga) -> Iterator[Problem]:
 def _errors(saga: Saga) -> Iterator[Problem]:
     own = [policy for step in saga.steps for policy in (step.retry, step.undo_retry)]
     worth_it = {error for policy in [saga.retry, saga.undo_retry, *own] if policy for error in policy.on}
-    named = [*saga.refused, *saga.unknown, *sorted(worth_it, key=str)]
+    retried = sorted(worth_it, key=str)
+    named = [*saga.refused, *saga.outage, *saga.unknown, *retried]
     for error in named:
         if not (isinstance(error, type) and issubclass(error, Exception)):
             yield Problem(
@@ -437,17 +443,21 @@ def _errors(saga: Saga) -> Iterator[Problem]:
         yield Problem(
             id="sagas.E009",
             message=f"{error.__qualname__} is named for two outcomes.",
-            hint="An error is a refusal, or unknown, or worth a retry: decide.",
+            hint="An error is a refusal, an outage, unknown, or worth a retry: decide.",
         )
-    for first, names in ((saga.refused, (*saga.unknown, *worth_it)), (saga.unknown, worth_it)):
+    for first, names in (
+        (saga.refused, [*saga.outage, *saga.unknown, *retried]),
+        (saga.outage, [*saga.unknown, *retried]),
+        (saga.unknown, retried),
+    ):
         for base, error in itertools.product(first, names):
             if error is not base and issubclass(error, base):
                 yield Problem(
                     id="sagas.E009",
                     message=f"{error.__qualname__} would never mean what it is named for: it is a"
                     f" {base.__qualname__}.",
-                    hint="Refusals are recognised first, then what is unknown: name the other kinds of"
-                    f" {base.__qualname__} one by one.",
+                    hint="Refusals are recognised first, then outages, then what is unknown: name the other"
+                    f" kinds of {base.__qualname__} one by one.",
                 )
 
 

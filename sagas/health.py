@@ -74,6 +74,11 @@ class QueueFigures:
     circuit: models.Circuit | None
 
     @property
+    def needs_person(self) -> bool:
+        """Whether its provider stays out until a person mends something."""
+        return self.circuit is not None and self.circuit.needs_person
+
+    @property
     def silent(self) -> bool:
         """Whether nobody answered for too long, or ever."""
         return self.lag is None or self.lag > datetime.timedelta(seconds=30)
@@ -92,6 +97,11 @@ class Health:
     sweep_lag: datetime.timedelta
     overdue: int
     queues: list[QueueFigures]
+
+    @property
+    def to_mend(self) -> list[QueueFigures]:
+        """The services at which no saga can go on until a person mends something."""
+        return [queue for queue in self.queues if queue.needs_person]
 
     @property
     def totals(self) -> dict[str, int]:

@@ -97,7 +97,8 @@ def remedy(signal_id: int) -> None:
     except Exception as error:
         if database.is_away(error):
             raise  # Its lease brings it back.
-        spent = signal.remedy_attempts >= REMEDY_ATTEMPTS and not database.is_busy(error)
+        excused = database.is_busy(error) or isinstance(error, tuple(declared.outage))
+        spent = signal.remedy_attempts >= REMEDY_ATTEMPTS and not excused
         refused = isinstance(error, tuple(declared.refused)) or spent
         _remedy_failed(signal, error, final=refused, retry=declared.retry_of(step, undo=True))
         return

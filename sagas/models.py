@@ -175,6 +175,14 @@ class StepInstance(models.Model):
     number: what needs attention is tried again for as long as it does."""
 
     undo_attempts = models.PositiveIntegerField(default=0)
+
+    excused = models.PositiveIntegerField(default=0, db_default=0)
+    """Of the attempts at the deed, those that are not held against its budget: they failed during an
+    outage of the provider (R4)."""
+
+    undo_excused = models.PositiveIntegerField(default=0, db_default=0)
+    """The same, of the attempts at its undo."""
+
     fence = models.PositiveIntegerField(default=0)
     """Raised by every claim: a worker that lost its lease holds an old one and cannot commit (D6)."""
 
@@ -370,9 +378,28 @@ class Circuit(models.Model):
     opened_at = models.DateTimeField(null=True)
     open_until = models.DateTimeField(null=True)
 
+    failures = models.PositiveIntegerField(default=0, db_default=0)
+    """How many attempts failed since it last worked."""
+
+    failing_since = models.DateTimeField(null=True)
+    """When the first of them failed."""
+
+    error = models.JSONField(null=True)
+    """The last of these errors: error (its class), kind, message, step. Without personal facts (A3)."""
+
+    needs_person = models.BooleanField(default=False, db_default=False)
+    """Whether it is open because of an error named in `Saga.outage`: until a person mends something."""
+
     class Meta:
         db_table = "sagas_circuit"
         verbose_name = "circuit"
+        constraints = [
+            # A person is called for what is open, and no longer once it works again.
+            models.CheckConstraint(
+                name="circuit_needs_person_while_open",
+                condition=models.Q(needs_person=False) | models.Q(opened_at__isnull=False),
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -170,8 +170,16 @@ def budget_spent(change: Change, step: models.StepInstance) -> bool:
     declared = change.saga.definition
     of_step = declared.steps[step.position]
     if change.saga.direction == BACKWARD:
-        return step.undo_attempts >= declared.retry_of(of_step, undo=True).attempts
-    return step.attempts >= declared.retry_of(of_step, undo=False).attempts or out_of_time(change, step)
+        return counted(step, undo=True) >= declared.retry_of(of_step, undo=True).attempts
+    spent = counted(step, undo=False) >= declared.retry_of(of_step, undo=False).attempts
+    return spent or out_of_time(change, step)
+
+
+def counted(step: models.StepInstance, *, undo: bool) -> int:
+    """How many attempts are held against the budget: not those that an outage excuses (R4)."""
+    if undo:
+        return step.undo_attempts - step.undo_excused
+    return step.attempts - step.excused
 
 
 def out_of_time(change: Change, step: models.StepInstance) -> bool:
@@ -392,8 +400,8 @@ def failure(
 ) -> dict[str, Any]:
     """An error as the rows keep it: plain data, without personal facts (A3).
 
-    `kind` is refused, transient, unknown, bug, timeout, cancelled or operator; `clock` names the clock
-    that ran out, if one did: attempt, budget, wait, lease, deadline or undo-deadline. A bug's `frames`
+    `kind` is refused, outage, transient, unknown, bug, timeout, cancelled or operator; `clock` names the
+    clock that ran out, if one did: attempt, budget, wait, lease, deadline or undo-deadline. A bug's `frames`
     say where it came from: file, line and function, and no value of anything.
     """
     return {

@@ -79,10 +79,12 @@ class Outcome:
     """What came of calling a verb."""
 
     kind: str
-    """done, refused, transient, unknown or bug."""
+    """done, refused, outage, transient, unknown or bug."""
     facts: dict[str, Any] | None = None
     error: BaseException | None = None
     clock: str | None = None
+    doubtful: bool = False
+    """Whether an earlier attempt may still have happened, though this one did not."""
     owners: bool = False
     """Whether the verb went well, and it was the saga's owner who failed."""
 
@@ -349,7 +351,7 @@ def _call(attempt: Attempt, bearer: Bearer) -> Outcome:
         if doubtful and outcome.kind == "transient":
             # That this attempt did not happen says nothing about the one before.
             return dataclasses.replace(outcome, kind="unknown")
-        return outcome
+        return dataclasses.replace(outcome, doubtful=doubtful)
 
 
 def _cancel_statement() -> None:
@@ -383,12 +385,15 @@ def _classify(
     retry = declared.retry_of(step, undo=attempt.direction == Direction.BACKWARD)
     for kind, named in (
         ("refused", declared.refused),
+        ("outage", declared.outage),
         ("unknown", declared.unknown),
         ("transient", retry.on),
     ):
         if isinstance(error, tuple(named)):
-            # A local verb was rolled back with its transaction: nothing about it is unknown.
-            return Outcome(kind=kind if kind != "unknown" or step.remote else "transient", error=error)
+            # A local verb was rolled back with its transaction: nothing about it is unknown. Nor has it
+            # a provider that could be out.
+            local = not step.remote and kind in ("unknown", "outage")
+            return Outcome(kind="transient" if local else kind, error=error)
     if isinstance(error, OperationalError | InterfaceError | MemoryError):
         return Outcome(kind=_lost(step), error=error)
     logger.error("saga step %s met a bug: %s", step.name, moves.traced(error, attempt.row.saga.facts))
@@ -401,20 +406,21 @@ def _lost(step: definition.Step) -> str:
 
 def _record(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
     """Write what came of it, and say how the saga goes on."""
+    excused = attempt.step.remote and _tell_circuit(change.saga, attempt, outcome)
     if attempt.direction == Direction.FORWARD:
-        result = _record_deed(change, row, attempt, outcome)
+        result = _record_deed(change, row, attempt, outcome, excused)
     else:
-        result = _record_undo(change, row, attempt, outcome)
+        result = _record_undo(change, row, attempt, outcome, excused)
     change.write()
-    if attempt.step.remote:
-        _tell_circuit(change.saga, attempt, outcome)
     return _with_errand(change, result)
 
 
-def _record_deed(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
+def _record_deed(
+    change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome, excused: bool
+) -> Result:
     if outcome.kind == "done":
         return _record_done(change, row, attempt, outcome)
-    return _record_failure(change, row, attempt, outcome)
+    return _record_failure(change, row, attempt, outcome, excused)
 
 
 def _record_done(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
@@ -430,10 +436,13 @@ def _record_done(change: Change, row: models.StepInstance, attempt: Attempt, out
     return GO_ON
 
 
-def _wait(change: Change, row: models.StepInstance, wait: definition.Wait) -> Result:
+def _wait(
+    change: Change, row: models.StepInstance, wait: definition.Wait, *, excused: bool = False
+) -> Result:
     """Begin to wait, or go on waiting; when the limit is over the step has failed.
 
-    A callback that came before anybody waited for it lies in the inbox, and is taken up now.
+    A callback that came before anybody waited for it lies in the inbox, and is taken up now. Where the
+    provider could not be asked because it is out, it is asked once more when it works again.
     """
     if row.wait_until is None:
         change.set_step(row, wait_until=After(wait.limit))
@@ -444,7 +453,9 @@ def _wait(change: Change, row: models.StepInstance, wait: definition.Wait) -> Re
         return TURNED
     left = (row.wait_until or change.now) - change.now
     if left <= datetime.timedelta(0):
-        return _failed(change, row, _over(row, change.now))
+        if not excused:
+            return _failed(change, row, _over(row, change.now))
+        left = datetime.timedelta(seconds=circuits.FIRST_PAUSE_S)
     moves.wake_after(change, min(left, wait.poll) if wait.poll is not None else left)
     return STOP
 
@@ -471,8 +482,13 @@ def _over(row: models.StepInstance, now: datetime.datetime) -> dict[str, Any]:
     return moves.failure(row, "timeout", now=now, clock="wait", message=words.WAIT_OVER)
 
 
-def _record_failure(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
-    """A deed that did not go well: again, or round, or to a person."""
+def _record_failure(
+    change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome, excused: bool
+) -> Result:
+    """A deed that did not go well: again, or round, or to a person.
+
+    `excused` says that the provider is out: that is not held against the saga, and only clocks end it (R4).
+    """
     saga, step, now = change.saga, attempt.step, change.now
     retry = saga.definition.retry_of(step, undo=False)
     failure = moves.failure(row, outcome.kind, now=now, error=outcome.error, clock=outcome.clock)
@@ -482,24 +498,31 @@ def _record_failure(change: Change, row: models.StepInstance, attempt: Attempt, 
     if attempt.only_asks and outcome.kind != "refused":
         # The wait goes on: not to be told is no answer. Its limit decides.
         assert step.wait is not None, "only a step with a wait waits"
-        if row.wait_until is None or row.wait_until > now:
-            return _wait(change, row, step.wait)
+        if row.wait_until is None or row.wait_until > now or excused:
+            return _wait(change, row, step.wait, excused=excused)
         failure["clock"] = "wait"
-    elif outcome.kind in ("transient", "unknown"):
-        if not moves.budget_spent(change, row) or _outage(change, row, step):
+    elif outcome.kind in PASSING:
+        out_of_time = moves.out_of_time(change, row)
+        if excused:
+            change.set_step(row, excused=row.excused + 1)
+        if not out_of_time and (excused or not moves.budget_spent(change, row)):
             return _again(change, row, retry, outcome, failure)
-        if moves.out_of_time(change, row):
+        if out_of_time:
             failure["clock"] = "budget"
     # It may have happened: the answer was lost, or the verb broke off, or it was begun and nobody knows more.
+    unknown = _unknown(outcome)
     begun = attempt.only_asks and outcome.kind != "refused"
-    happened = outcome.kind == "unknown" or (outcome.kind == "bug" and step.remote) or begun
-    return _failed(change, row, failure, unknown=outcome.kind == "unknown", provable=not happened)
+    happened = unknown or (outcome.kind == "bug" and step.remote) or begun
+    return _failed(change, row, failure, unknown=unknown, provable=not happened)
 
 
-def _outage(change: Change, row: models.StepInstance, step: definition.Step) -> bool:
-    """Whether everybody finds the provider unavailable, so that this saga's budget is not to blame (R4)."""
-    forward = change.saga.direction == Direction.FORWARD
-    return step.remote and circuits.is_open(step.queue) and not (forward and moves.out_of_time(change, row))
+PASSING = ("transient", "unknown", "outage")
+"""What may go well another time."""
+
+
+def _unknown(outcome: Outcome) -> bool:
+    """Whether the deed may have happened: by this attempt, or an earlier one that nobody could ask about."""
+    return outcome.kind == "unknown" or (outcome.kind == "outage" and outcome.doubtful)
 
 
 def _again(
@@ -510,9 +533,10 @@ def _again(
     failure: dict[str, Any],
 ) -> Result:
     """Another attempt after a pause, through the sweep: no message carries the time."""
-    pause = retry.pause(attempt=row.attempts, chance=random.random())  # noqa: S311 - no secret
-    kind = "step.unknown" if outcome.kind == "unknown" else "step.retry"
-    to = StepState.UNKNOWN if outcome.kind == "unknown" else StepState.PENDING
+    attempts = max(moves.counted(row, undo=False), 1)
+    pause = retry.pause(attempt=attempts, chance=random.random())  # noqa: S311 - no secret
+    kind = "step.unknown" if _unknown(outcome) else "step.retry"
+    to = StepState.UNKNOWN if _unknown(outcome) else StepState.PENDING
     if row.state == to:
         change.note(kind, subject=row.name, attempt=row.attempts, data=failure)
     else:
@@ -523,7 +547,9 @@ def _again(
     return STOP
 
 
-def _record_undo(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
+def _record_undo(
+    change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome, excused: bool
+) -> Result:
     saga, step, now = change.saga, attempt.step, change.now
     if outcome.kind == "done":
         change.move_step(row, StepState.UNDONE, "undo.done", attempt=row.undo_attempts)
@@ -536,9 +562,12 @@ def _record_undo(change: Change, row: models.StepInstance, attempt: Attempt, out
     change.set_step(row, error=failure)
     if row.state != StepState.UNDOING:
         change.move_step(row, StepState.UNDOING, "undo.started", attempt=row.undo_attempts)
-    passing = outcome.kind in ("transient", "unknown")
-    if passing and (not moves.budget_spent(change, row) or _outage(change, row, step)):
-        pause = retry.pause(attempt=row.undo_attempts, chance=random.random())  # noqa: S311 - no secret
+    passing = outcome.kind in PASSING
+    if passing and excused:
+        change.set_step(row, undo_excused=row.undo_excused + 1)
+    if passing and (excused or not moves.budget_spent(change, row)):
+        attempts = max(moves.counted(row, undo=True), 1)
+        pause = retry.pause(attempt=attempts, chance=random.random())  # noqa: S311 - no secret
         change.note("undo.retry", subject=row.name, attempt=row.undo_attempts, data=failure)
         moves.wake_after(change, pause)
         return STOP
@@ -558,11 +587,24 @@ def _go_on(saga: models.SagaInstance) -> Result:
     return Result(verdict=Verdict.GO_ON, errand=moves.errand(saga))
 
 
-def _tell_circuit(saga: models.SagaInstance, attempt: Attempt, outcome: Outcome) -> None:
+def _tell_circuit(saga: models.SagaInstance, attempt: Attempt, outcome: Outcome) -> bool:
+    """Tell the service's circuit what came of it; says whether an outage excuses the failure (R4)."""
     if outcome.kind in ("done", "refused"):
         circuits.worked(attempt.step.queue)
-    elif outcome.kind in ("transient", "unknown"):
-        circuits.failed(attempt.step.queue, saga.pk, begun_at=attempt.begun_at)
+    elif outcome.kind in PASSING:
+        assert outcome.error is not None, "what failed has an error"
+        error = {
+            "error": type(outcome.error).__name__,
+            "kind": outcome.kind,
+            # It is shown beside every saga of the service: what this one was given is struck out (A3).
+            "message": moves.words_of(outcome.error, without=saga.facts),
+            "step": attempt.step.name,
+        }
+        outage = outcome.kind == "outage"
+        return circuits.failed(
+            attempt.step.queue, saga.pk, begun_at=attempt.begun_at, error=error, outage=outage
+        )
+    return False
 
 
 def _of(bearer: Bearer) -> dict[str, Any]:

@@ -229,6 +229,8 @@ def cause(saga: models.SagaInstance) -> str:
         return _("%(step)s met a bug: %(message)s") % given
     if kind == "unknown":
         return _("Nobody knows whether %(step)s happened: %(message)s") % given
+    if kind == "outage":
+        return _("Nobody's %(step)s could go on until a person mends something: %(message)s") % given
     if kind == "transient":
         return _("%(step)s failed %(attempt)s times: %(message)s") % given
     return ""
@@ -239,6 +241,9 @@ def rule(error: dict[str, Any]) -> str:
     clock = error.get("clock")
     kinds = {
         "refused": _("Named in `refused`: a no is a no, and is never tried again."),
+        "outage": _(
+            "Named in `outage`: it did not happen, nor can it for anybody until a person mends something."
+        ),
         "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
         "unknown": _("It may have happened: the provider is asked with the same key first."),
         "bug": _("Named nowhere: a bug. It is not tried again, and is shown as what it is."),

@@ -87,8 +87,9 @@ def _with_labels(table: re.Match[str]) -> str:
 def kinds() -> dict[str, str]:
     """Every kind of outcome that the engine tells apart, in the viewer's language."""
     return {
-        "refused": _("refused"), "transient": _("unavailable"), "unknown": _("outcome unknown"),
-        "timeout": _("time ran out"), "bug": _("bug"), "cancelled": _("cancelled"),
+        "refused": _("refused"), "outage": _("outage"),
+        "transient": _("unavailable"), "unknown": _("outcome unknown"), "timeout": _("time ran out"),
+        "bug": _("bug"), "cancelled": _("cancelled"),
         "operator": _("by an operator"),
     }  # fmt: skip
 

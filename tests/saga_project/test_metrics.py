@@ -4,6 +4,7 @@ from django.test import Client
 from prometheus_client import parser
 
 from orders import models, tokens
+from sagas import models as engine
 
 pytestmark = pytest.mark.django_db
 
@@ -33,6 +34,18 @@ def test_metrics_are_for_staff_and_read_from_the_rows(client: Client) -> None:
     # Nobody else reads it.
     assert client.get("/metrics").status_code == 401
     assert client.get("/metrics", headers={"Authorization": f"Token {customer}"}).status_code == 403
+
+
+def test_an_outage_that_a_person_must_mend_is_a_metric(client: Client) -> None:
+    staff = _token(auth.User.objects.create_user("alice"), models.Scope.STAFF)
+    now = engine.database_now()
+    engine.Circuit.objects.create(name="payments", opened_at=now, open_until=now, needs_person=True)
+
+    answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
+
+    families = {family.name: family for family in parser.text_string_to_metric_families(answer.text)}
+    told = {sample.labels["queue"]: sample.value for sample in families["sagas_circuit_needs_person"].samples}
+    assert (told["payments"], told["shipping"]) == (1, 0)
 
 
 def _token(user: auth.User, scope: models.Scope) -> str:

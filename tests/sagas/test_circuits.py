@@ -109,7 +109,8 @@ def test_an_attempt_that_was_under_way_when_it_opened_tells_nothing_new(rows):
 
 def circuits_failed(number, begun_at):
     with stage.transaction.atomic():
-        circuits.failed("world", f"saga {number}", begun_at=begun_at)
+        error = {"error": "Unavailable", "kind": "transient", "message": "nobody home", "step": "a"}
+        circuits.failed("world", f"saga {number}", begun_at=begun_at, error=error)
 
 
 def test_what_waits_for_a_provider_that_is_out_ends_by_its_deadline(office, world):

@@ -148,6 +148,16 @@ REFUSED = {
         "E009",
         lambda: saga(step(), refused=[Refused], unknown=[RefusedForNow]),
     ),
+    "an outage that is a refusal": ("E009", lambda: saga(step(), refused=[Refused], outage=[Refused])),
+    "an outage that would be taken for a refusal": (
+        "E009",
+        lambda: saga(step(), refused=[Refused], outage=[RefusedForNow]),
+    ),
+    "what may have happened, and would be taken for an outage": (
+        "E009",
+        lambda: saga(step(), outage=[Refused], unknown=[RefusedForNow]),
+    ),
+    "a retry of an outage": ("E009", lambda: saga(step(), outage=[Unavailable])),
     "a retry of what was refused": (
         "E009",
         lambda: saga(step(retry=Retry(on=[RefusedForNow])), refused=[Refused]),

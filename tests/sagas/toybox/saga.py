@@ -28,6 +28,7 @@ def saga(name, *steps, **rest):
         "undo_retry": Retry(on=[verbs.Unavailable], attempts=4, first=NO_TIME),
         "refused": [verbs.Refused],
         "unknown": [verbs.Unknown],
+        "outage": [verbs.KeyExpired],
         "completed": verbs.completed,
         "compensated": verbs.compensated,
         "attention": verbs.attention,

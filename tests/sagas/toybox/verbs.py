@@ -28,6 +28,10 @@ class Unknown(Exception):
     """It may have happened."""
 
 
+class KeyExpired(Unavailable):
+    """It did not happen, and does not for anybody until a person sees to it."""
+
+
 def make(*, key):
     return WORLD.do(key, local=True)
 
