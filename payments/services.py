@@ -126,7 +126,7 @@ def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.date
     Raises:
         BadCallback: it is not, or is too old, or makes no sense.
     """
-    event = callbacks.read(headers=headers, body=body, now=now, secret=settings.WEBHOOK_SECRET)
+    event = callbacks.read(headers=headers, body=body, now=now, secrets=settings.PAYMENTS_WEBHOOK_SECRETS)
     try:
         charge = gateway.read(event.data)
     except ValueError as error:

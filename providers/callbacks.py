@@ -6,16 +6,21 @@ import dataclasses
 import datetime
 import hashlib
 import hmac
-import json
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import strictjson
 
 TOLERANCE = datetime.timedelta(minutes=5)
 """How far the sender's clock may be from ours; older ones may be replays of what somebody recorded."""
 
 ID_LENGTH = 100
 KEY_LENGTH = 100
+KIND_LENGTH = 40
+"""Longer ones fit no row; what could not be kept would be sent for ever."""
+
 _SECONDS = re.compile(r"[0-9]{1,12}")
 
 
@@ -24,6 +29,11 @@ class BadCallback(Exception):
 
     signed = True
     """Whether the provider sent it, so that it may be wrong but is no attack."""
+
+    def __init__(self, message: str, *, id_: str = "") -> None:
+        super().__init__(message)
+        self.id = id_
+        """By which it is known again if it is sent again; only of one that is signed."""
 
 
 class Forged(BadCallback):
@@ -43,10 +53,11 @@ class Event:
     data: Mapping[str, Any]
 
 
-def read(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime, secret: str) -> Event:
+def read(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime, secrets: Sequence[str]) -> Event:
     """The event in a callback.
 
-    1. Nothing is parsed before the signature is known to be right.
+    1. Nothing is parsed before the signature is known to be right, by any of the provider's secrets:
+       while one is changed there are two.
     2. The signature covers id and time, so neither can be changed to pass for a fresh one.
 
     Raises:
@@ -55,18 +66,25 @@ def read(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime, sec
     """
     given = {name.lower(): value for name, value in headers.items()}
     id_, sent_at = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
-    expected = sign(id_=id_, sent_at=sent_at, body=body, secret=secret)
+    expected = [sign(id_=id_, sent_at=sent_at, body=body, secret=secret) for secret in secrets]
     signatures = given.get("webhook-signature", "").split()
     # Bytes, because compare_digest refuses text that is not ASCII.
-    matches = [hmac.compare_digest(expected.encode(), signature.encode()) for signature in signatures]
+    matches = [
+        hmac.compare_digest(one.encode(), signature.encode())
+        for one, signature in itertools.product(expected, signatures)
+    ]
     # A list: all are compared, and in constant time, so that the time taken tells nothing.
     if not any(matches):
         raise Forged("The signature is wrong or missing.")
     if not _SECONDS.fullmatch(sent_at) or abs(now.timestamp() - int(sent_at)) > TOLERANCE.total_seconds():
         raise Forged("The timestamp is too far from now.")
-    if not 0 < len(id_) <= ID_LENGTH:
-        raise BadCallback(f"webhook-id must have 1 to {ID_LENGTH} characters.")
-    return _event(id_, body)
+    if not 0 < len(id_) <= ID_LENGTH or not id_.isprintable():
+        raise BadCallback(f"webhook-id must have 1 to {ID_LENGTH} printable characters.", id_=_digest(body))
+    try:
+        return _event(id_, body)
+    except BadCallback as error:
+        error.id = id_
+        raise
 
 
 def sign(*, id_: str, sent_at: str, body: bytes, secret: str) -> str:
@@ -79,9 +97,13 @@ def sign(*, id_: str, sent_at: str, body: bytes, secret: str) -> str:
     return "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()
 
 
+def _digest(body: bytes) -> str:
+    return f"sha256.{hashlib.sha256(body).hexdigest()}"
+
+
 def _event(id_: str, body: bytes) -> Event:
     try:
-        content = json.loads(body)
+        content = strictjson.loads(body)
         event = Event(
             id=id_,
             kind=content["type"],
@@ -89,12 +111,16 @@ def _event(id_: str, body: bytes) -> Event:
             occurred_at=datetime.datetime.fromisoformat(content["occurred_at"]),
             data=content["data"],
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except strictjson.Refused as error:
+        raise BadCallback(f"The body must be JSON that can be kept: {error}.") from None
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadCallback("The body must be JSON with type, key, occurred_at and data.") from error
     if not (isinstance(event.kind, str) and isinstance(event.key, str) and isinstance(event.data, dict)):
         raise BadCallback("type and key must be strings, data an object.")
     if not 0 < len(event.key) <= KEY_LENGTH or not event.key.isprintable():
         raise BadCallback(f"key must have 1 to {KEY_LENGTH} printable characters.")
+    if not 0 < len(event.kind) <= KIND_LENGTH or not event.kind.isprintable():
+        raise BadCallback(f"type must have 1 to {KIND_LENGTH} printable characters.")
     if event.occurred_at.tzinfo is None:
         raise BadCallback("occurred_at must have a time zone.")
     return event

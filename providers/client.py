@@ -14,8 +14,13 @@ from urllib import parse
 import httpx
 from django.conf import settings
 
+import strictjson
+
 CONNECT_TIMEOUT_S = 2.0
 """A provider that does not pick up in this time does not pick up; it has not heard anything yet."""
+
+LONGEST = 256 * 1024
+"""Of an answer, in bytes; the longest of those that we know has less than one thousand."""
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
@@ -73,12 +78,13 @@ class Provider:
         what = f"{method} {path[0]}"
         timeout = httpx.Timeout(settings.PROVIDER_TIMEOUT.total_seconds(), connect=CONNECT_TIMEOUT_S)
         try:
-            reply = _client().request(method, target, json=json, headers=headers, timeout=timeout)
+            with _client().stream(method, target, json=json, headers=headers, timeout=timeout) as reply:
+                content = _limited(reply)
         except _NOT_SENT as error:
             raise self.unavailable(f"{what}: {type(error).__name__}") from error
         except httpx.HTTPError as error:
             raise self.unknown(f"{what}: {type(error).__name__}") from error
-        return self._understood(reply, what)
+        return self._understood(reply, content, what)
 
     def find(self, *path: str) -> dict[str, Any] | None:
         """What the provider has there; None only where it says itself that there is nothing.
@@ -93,10 +99,13 @@ class Provider:
                 return None
             raise self.unavailable(f"GET {path[0]}: {refusal.code}") from refusal
 
-    def _understood(self, reply: httpx.Response, what: str) -> dict[str, Any]:
-        body = _json_object(reply)
-        if body is None:
-            raise self.unknown(f"{what}: {reply.status_code} without a body that can be read")
+    def _understood(self, reply: httpx.Response, content: bytes, what: str) -> dict[str, Any]:
+        try:
+            body = _json_object(content)
+        except strictjson.Refused as error:
+            said = f"{what}: {reply.status_code} without a body that can be read: {error}"
+            # Not chained: its frames hold what was answered.
+            raise self.unknown(said) from None
         if reply.is_success:
             return body
         code = body.get("code")
@@ -110,12 +119,28 @@ class Provider:
         raise self.unknown(f"{what}: {reply.status_code} {code}")
 
 
-def _json_object(reply: httpx.Response) -> dict[str, Any] | None:
-    try:
-        body = reply.json()
-    except ValueError:
-        return None
-    return body if isinstance(body, dict) else None
+def _limited(reply: httpx.Response) -> bytes:
+    """The body, or no more of it than anybody would answer: a longer one is refused as it is no answer."""
+    content = bytearray()
+    for chunk in reply.iter_bytes():
+        content += chunk
+        if len(content) > LONGEST:
+            break
+    return bytes(content)
+
+
+def _json_object(content: bytes) -> dict[str, Any]:
+    """The object that an answer is.
+
+    Raises:
+        Refused: it is none, or has what no row can keep.
+    """
+    if len(content) > LONGEST:
+        raise strictjson.Refused(f"it is longer than {LONGEST} bytes")
+    body = strictjson.loads(content)
+    if not isinstance(body, dict):
+        raise strictjson.Refused("it is no object")
+    return body
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import base64
 import binascii
 import dataclasses
 import datetime
+import itertools
 import os
 import re
 
@@ -42,19 +43,40 @@ def text(name: str, default: str | None = None) -> str:
     return value
 
 
-def signing_secret(name: str) -> str:
-    """A secret of Standard Webhooks: `whsec_` and the base64 of 24 bytes or more. It must be set."""
-    value = text(name)
-    try:
-        length = len(base64.b64decode(value.removeprefix("whsec_"), validate=True))
-    except binascii.Error:
-        length = 0
-    if not value.startswith("whsec_") or length < SECRET_BYTES:
+def signing_secrets(name: str) -> list[str]:
+    """Secrets of Standard Webhooks, separated by commas: `whsec_` and the base64 of 24 bytes or more.
+
+    At least one must be set. Several are one secret that is being changed: the newest first.
+    """
+    secrets = [secret.strip() for secret in text(name).split(",")]
+    if not all(_is_signing_secret(secret) for secret in secrets):
         # Without the value, which may be the right one with a slip in it.
         raise exceptions.ImproperlyConfigured(
-            f"{name} must be whsec_ and the base64 of {SECRET_BYTES} bytes or more."
+            f"{name} must be whsec_ and the base64 of {SECRET_BYTES} bytes or more; several, the newest"
+            " first, are separated by commas."
         )
-    return value
+    return secrets
+
+
+def _is_signing_secret(secret: str) -> bool:
+    try:
+        length = len(base64.b64decode(secret.removeprefix("whsec_"), validate=True))
+    except binascii.Error:
+        return False
+    return secret.startswith("whsec_") and length >= SECRET_BYTES
+
+
+def apart(**secrets: list[str]) -> None:
+    """Refuse to start with a secret that two senders share: each could then sign as the other.
+
+    Raises:
+        ImproperlyConfigured: two of the variables, by whose names they are given, have one in common.
+    """
+    for (name, some), (other, more) in itertools.combinations(secrets.items(), 2):
+        if set(some) & set(more):
+            raise exceptions.ImproperlyConfigured(
+                f"{name} and {other} have a secret in common; each sender needs its own."
+            )
 
 
 def boolean(name: str, default: bool) -> bool:

@@ -336,5 +336,12 @@ INVOICING_STATE = env.text("INVOICING_STATE", "SP")
 SANDBOX_URL = env.text("SANDBOX_URL", "")
 """Where the providers' books can be read, if the providers are the sandbox; `manage.py audit` does."""
 
-WEBHOOK_SECRET = env.signing_secret("WEBHOOK_SECRET")
-"""Shared with the providers, which sign their callbacks with it (Standard Webhooks)."""
+PAYMENTS_WEBHOOK_SECRETS = env.signing_secrets("PAYMENTS_WEBHOOK_SECRETS")
+SHIPPING_WEBHOOK_SECRETS = env.signing_secrets("SHIPPING_WEBHOOK_SECRETS")
+"""Each shared with one provider, which signs its callbacks with it (Standard Webhooks). The newest first;
+a callback signed with any of them is taken, so that a secret is changed without losing one."""
+
+# Who delivers parcels must not be able to say that an order is paid.
+env.apart(
+    PAYMENTS_WEBHOOK_SECRETS=PAYMENTS_WEBHOOK_SECRETS, SHIPPING_WEBHOOK_SECRETS=SHIPPING_WEBHOOK_SECRETS
+)

@@ -119,7 +119,7 @@ def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.date
     Raises:
         BadCallback: it is not, or is too old, or makes no sense.
     """
-    event = callbacks.read(headers=headers, body=body, now=now, secret=settings.WEBHOOK_SECRET)
+    event = callbacks.read(headers=headers, body=body, now=now, secrets=settings.SHIPPING_WEBHOOK_SECRETS)
     try:
         # The kind, not the data's status: it says what happened then, not where the parcel is now.
         status = Status(event.kind.removeprefix("shipment."))

@@ -123,6 +123,9 @@ class Move(StaffView):
             raise http.Http404 from None
         except (saga_errors.NotAllowed, saga_errors.TooLate) as error:
             raise conflict(saga_id, error) from error
+        except saga_errors.BadFacts as error:
+            fault = {"pointer": "/facts", "detail": str(error), "code": "invalid"}
+            raise problems.Problem(problems.INVALID_BODY, "The body has faults.", errors=[fault]) from error
         body = present.operated(sagas().get(pk=saga_id)) | {"waits_for_approval": waits}
         return Response(body, status=202)
 

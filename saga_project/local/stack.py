@@ -330,16 +330,17 @@ def _program(
 def _secrets(run: pathlib.Path) -> dict[str, str]:
     """The secrets of this stack, made once and kept for its owner alone."""
     path = run / "secrets"
-    if not path.exists():
-        _write_secrets(
-            run,
-            {
-                "SECRET_KEY": secrets.token_urlsafe(48),
-                "WEBHOOK_SECRET": f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}",
-                "ADMIN_USER": "admin",
-                "ADMIN_PASSWORD": secrets.token_urlsafe(12),
-            },
-        )
+    kept = runfile.read(path) if path.exists() else {}
+    wanted = {
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "PAYMENTS_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}",
+        "SHIPPING_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}",
+        "ADMIN_USER": "admin",
+        "ADMIN_PASSWORD": secrets.token_urlsafe(12),
+    }
+    if not wanted.keys() <= kept.keys():
+        # A stack of an older version lacks those that came since.
+        _write_secrets(run, wanted | kept)
     return runfile.read(path)
 
 

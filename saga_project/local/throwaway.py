@@ -49,19 +49,23 @@ class Keeper:
 
 def environment(*, place: str, database_url: str, broker_url: str) -> dict[str, str]:
     """Every variable that the settings insist on, with values that open no door anywhere."""
-    secret = base64.b64encode(b"a secret for tests, nothing else").decode()
     nobody = "http://127.0.0.1:9"  # The discard port: a test that calls a provider starts one.
     return {
         MARK: place,
         "DATABASE_URL": database_url,
         "BROKER_URL": broker_url,
         "SECRET_KEY": "a-key-for-tests-that-signs-nothing-of-worth-0123456789",
-        "WEBHOOK_SECRET": f"whsec_{secret}",
+        "PAYMENTS_WEBHOOK_SECRETS": _signing_secret("the bank's"),
+        "SHIPPING_WEBHOOK_SECRETS": _signing_secret("the carrier's"),
         "PLAIN_HTTP": "1",
         "PAYMENTS_URL": f"{nobody}/bank",
         "INVOICING_URL": f"{nobody}/fiscal",
         "SHIPPING_URL": f"{nobody}/carrier",
     }
+
+
+def _signing_secret(whose: str) -> str:
+    return "whsec_" + base64.b64encode(f"{whose} secret for tests, nothing else".encode()).decode()
 
 
 def _keep() -> None:

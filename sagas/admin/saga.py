@@ -14,6 +14,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.views import main
 from django.core import exceptions
 from django.db.models import QuerySet
+from django.forms.fields import InvalidJSONInput
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -25,6 +26,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+import strictjson
 from sagas import (
     banners,
     bulk,
@@ -72,6 +74,25 @@ def _tell_subjects(sagas: Iterable[Any]) -> None:
 # --- The pages ------------------------------------------------------------------------------------
 
 
+class FactsField(forms.JSONField):
+    """JSON as every other door takes it: what no row could keep is refused while it can be corrected."""
+
+    def to_python(self, value: Any) -> Any:
+        """What was typed, read strictly."""
+        if self.disabled or value in self.empty_values or not isinstance(value, str):
+            return super().to_python(value)
+        try:
+            return strictjson.loads(value)
+        except strictjson.Refused as error:
+            raise exceptions.ValidationError(
+                _("This cannot be kept as JSON: %(why)s."), params={"why": str(error)}
+            ) from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """What was typed, to be shown again whether it can be read or not."""
+        return InvalidJSONInput(data) if isinstance(data, str) else super().bound_data(data, initial)
+
+
 class MoveForm(forms.Form):
     """Why a move is made, and what it needs to know."""
 
@@ -84,7 +105,7 @@ class MoveForm(forms.Form):
     hours = forms.DecimalField(
         label=gettext_lazy("Hours"), min_value=0, max_value=24 * 90, decimal_places=2, initial=24
     )
-    facts = forms.JSONField(
+    facts = FactsField(
         label=gettext_lazy("Facts"),
         required=False,
         initial=dict,

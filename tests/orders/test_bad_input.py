@@ -118,6 +118,8 @@ def test_all_faults_are_named_at_once(ana: Api) -> None:
         b"nonsense",
         b'{"a": NaN}',
         b'{"a": Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": -1e999}',
         b'{"a": 1, "a": 2}',
         b'{"a": "\\ud800"}',
         b'"\xff"',

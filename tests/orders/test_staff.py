@@ -288,3 +288,13 @@ def test_a_senseless_resolution_is_refused(ana: Api, olga: Api, body: dict[str, 
 
     assert answer.status_code == 422
     assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_a_fact_that_is_no_number_is_refused_in_words(ana: Api, olga: Api, number: str) -> None:
+    body = f'{{"reason": "so", "step": "take-payment", "happened": true, "facts": {{"number": {number}}}}}'
+    answer = olga.post(f"/sagas/{ana.order().json()['saga']['id']}/resolve", body)
+
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "/api/problems/malformed-body"

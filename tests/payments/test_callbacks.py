@@ -131,7 +131,7 @@ def test_a_report_is_written_down_with_the_callers_transaction_or_not_at_all(san
 def test_what_somebody_else_signed_is_refused(sandbox, settings):
     payers.charge(KEY)
     headers, body = payers.request(sandbox, KEY, "charge.captured")
-    settings.WEBHOOK_SECRET = "whsec_YW5vdGhlciBzZWNyZXQ="
+    settings.PAYMENTS_WEBHOOK_SECRETS = ["whsec_YW5vdGhlciBzZWNyZXQ="]
 
     with pytest.raises(services.BadCallback):
         services.read_callback(headers=headers, body=body, now=timezone.now())

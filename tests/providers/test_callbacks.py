@@ -34,7 +34,7 @@ def signed(
 
 
 def read(headers: dict[str, str], body: bytes) -> callbacks.Event:
-    return callbacks.read(headers=headers, body=body, now=NOW, secret=SECRET)
+    return callbacks.read(headers=headers, body=body, now=NOW, secrets=[SECRET])
 
 
 def test_what_the_provider_signed_is_read():
@@ -70,6 +70,19 @@ def test_a_header_that_is_missing_or_changed_is_refused(name, value):
 
     with pytest.raises(callbacks.BadCallback):
         read(headers, body)
+
+
+def test_while_a_secret_is_changed_the_old_and_the_new_are_good():
+    for secret in (SECRET, OTHER_SECRET):
+        headers, body = signed(secret=secret)
+        event = callbacks.read(headers=headers, body=body, now=NOW, secrets=[OTHER_SECRET, SECRET])
+
+        assert event.id == "evt_1"
+
+
+def test_without_a_secret_nothing_is_believed():
+    with pytest.raises(callbacks.Forged):
+        callbacks.read(**dict(zip(("headers", "body"), signed(), strict=True)), now=NOW, secrets=[])
 
 
 def test_another_secret_is_refused():
@@ -108,6 +121,13 @@ def test_clocks_may_differ_a_little(minutes):
         b"[" * 100_000,
         {},
         CONTENT | {"type": 7},
+        CONTENT | {"type": ""},
+        CONTENT | {"type": "t" * 41},
+        CONTENT | {"type": "pix\x00paid"},
+        CONTENT | {"data": {"captured": 10**30}},
+        CONTENT | {"data": {"name": "\x00"}},
+        json.dumps(CONTENT).replace("18290", "1e999").encode(),
+        json.dumps(CONTENT).replace("18290", '"\\ud800"').encode(),
         CONTENT | {"key": None},
         CONTENT | {"key": ""},
         CONTENT | {"key": "k" * 101},
@@ -123,12 +143,21 @@ def test_signed_nonsense_is_refused_all_the_same(content):
         read(*signed(content))
 
 
-@pytest.mark.parametrize("id_", ["", "e" * 101])
+@pytest.mark.parametrize("id_", ["", "e" * 101, "evt\t1"])
 def test_an_id_that_does_not_fit_is_refused(id_):
-    with pytest.raises(callbacks.BadCallback):
+    with pytest.raises(callbacks.BadCallback) as refused:
         read(*signed(id_=id_))
+
+    assert refused.value.id.startswith("sha256."), "by which it is known again"
+
+
+def test_signed_nonsense_is_known_again_by_its_id():
+    with pytest.raises(callbacks.BadCallback) as refused:
+        read(*signed(b"nonsense"))
+
+    assert (refused.value.signed, refused.value.id) == (True, "evt_1")
 
 
 def test_a_secret_that_is_none_is_a_mistake_of_ours():
     with pytest.raises(ValueError, match="whsec_"):
-        callbacks.read(headers={}, body=b"", now=NOW, secret="not base64!")
+        callbacks.read(headers={}, body=b"", now=NOW, secrets=["not base64!"])

@@ -11,7 +11,8 @@ from saga_project.local import runfile
 
 PRODUCTION = {
     "SECRET_KEY": "kWq0sR7m1vXc9ZpT4yHn8uGd2bFe6jLa3oQi5tVx_NrMzBwCsY",
-    "WEBHOOK_SECRET": f"whsec_{base64.b64encode(bytes(range(32))).decode()}",
+    "PAYMENTS_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(bytes(range(32))).decode()}",
+    "SHIPPING_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(bytes(range(32, 64))).decode()}",
     "DATABASE_URL": "postgresql://shop:secret@db.example.com:5432/shop",
     "BROKER_URL": "rediss://:secret@broker.example.com:6379/0",
     "PAYMENTS_URL": "https://bank.example.com",
@@ -20,8 +21,8 @@ PRODUCTION = {
     "ALLOWED_HOSTS": "shop.example.com",
 }
 REQUIRED = [
-    "SECRET_KEY", "WEBHOOK_SECRET", "DATABASE_URL", "BROKER_URL", "PAYMENTS_URL", "INVOICING_URL",
-    "SHIPPING_URL",
+    "SECRET_KEY", "PAYMENTS_WEBHOOK_SECRETS", "SHIPPING_WEBHOOK_SECRETS", "DATABASE_URL", "BROKER_URL",
+    "PAYMENTS_URL", "INVOICING_URL", "SHIPPING_URL",
 ]  # fmt: skip
 
 
@@ -65,15 +66,42 @@ def test_without_what_it_needs_no_process_starts(tmp_path, name, how):
 
 
 @pytest.mark.parametrize(
-    "secret", ["abc", "whsec_", "whsec_not base64", "whsec_c2hvcnQ=", PRODUCTION["WEBHOOK_SECRET"][6:]]
+    "secret",
+    [
+        "abc",
+        "whsec_",
+        "whsec_not base64",
+        "whsec_c2hvcnQ=",
+        PRODUCTION["PAYMENTS_WEBHOOK_SECRETS"][6:],
+        PRODUCTION["PAYMENTS_WEBHOOK_SECRETS"] + ",whsec_c2hvcnQ=",
+        PRODUCTION["PAYMENTS_WEBHOOK_SECRETS"] + ",",
+    ],
 )
 def test_a_secret_that_could_be_guessed_is_refused_and_not_repeated(tmp_path, secret):
-    said = manage(tmp_path, "check", **PRODUCTION | {"WEBHOOK_SECRET": secret})
+    said = manage(tmp_path, "check", **PRODUCTION | {"PAYMENTS_WEBHOOK_SECRETS": secret})
 
     assert said.returncode != 0
     last = said.stderr.splitlines()[-1]
-    assert "WEBHOOK_SECRET must be whsec_ and the base64 of 24 bytes or more" in last
+    assert "PAYMENTS_WEBHOOK_SECRETS must be whsec_ and the base64 of 24 bytes or more" in last
     assert f"{secret!r}" not in last
+
+
+def test_a_secret_that_bank_and_carrier_share_is_refused(tmp_path):
+    bank = PRODUCTION["PAYMENTS_WEBHOOK_SECRETS"]
+    both = f"{PRODUCTION['SHIPPING_WEBHOOK_SECRETS']},{bank}"
+    said = manage(tmp_path, "check", **PRODUCTION | {"SHIPPING_WEBHOOK_SECRETS": both})
+
+    assert said.returncode != 0
+    assert "PAYMENTS_WEBHOOK_SECRETS and SHIPPING_WEBHOOK_SECRETS have a secret in common" in said.stderr
+    assert bank not in said.stderr.splitlines()[-1]
+
+
+def test_while_a_secret_is_changed_two_of_them_are_well(tmp_path):
+    new = f"whsec_{base64.b64encode(bytes(range(64, 96))).decode()}"
+    changing = {"PAYMENTS_WEBHOOK_SECRETS": f"{new}, {PRODUCTION['PAYMENTS_WEBHOOK_SECRETS']}"}
+    said = manage(tmp_path, "check", **PRODUCTION | changing)
+
+    assert said.returncode == 0, said.stderr
 
 
 ASK = """

@@ -170,7 +170,8 @@ def test_evidence_may_carry_the_facts_that_later_steps_need():
 def test_facts_that_are_no_object_are_refused_with_the_field_named():
     saga = desk.stuck()
 
-    for facts in ("[1]", "{", '"x"'):
+    unkeepable = ('{"number": 1e999}', '{"number": NaN}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', "9" * 5000)
+    for facts in ("[1]", "{", '"x"', *unkeepable, "[" * 40 + "]" * 40):
         response = desk.supervisor().post(desk.move(saga, "happened"), {"reason": "so", "facts": facts})
 
         assert list(response.context["form"].errors) == ["facts"], facts

@@ -143,3 +143,11 @@ def test_a_move_that_needs_a_second_person_waits_for_one(settings):
     waiting.refresh_from_db()
     assert waiting.direction == 1
     assert models.Approval.objects.get(saga=waiting).actor == "olga"
+
+
+@pytest.mark.parametrize("facts", ['{"number": 1e999}', '{"number": NaN}', '{"a": "\\u0000"}', "[1]", "{"])
+def test_facts_that_cannot_be_kept_are_refused_at_the_shell(facts):
+    one = desk.attention()
+
+    with pytest.raises(CommandError, match="--facts"):
+        saga("resolve", str(one.pk), "--happened", "--reason", "so", "--facts", facts)

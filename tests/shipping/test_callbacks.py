@@ -95,7 +95,7 @@ def test_what_somebody_else_signed_is_refused(sandbox, settings):
     headers, body = webhooks.signed(
         kind="shipment.delivered", key=KEY, data={}, id_="evt_1", at=now, sent_at=now
     )
-    settings.WEBHOOK_SECRET = "whsec_YW5vdGhlciBzZWNyZXQ="
+    settings.SHIPPING_WEBHOOK_SECRETS = ["whsec_YW5vdGhlciBzZWNyZXQ="]
 
     with pytest.raises(services.BadCallback):
         services.read_callback(headers=headers, body=body, now=now)

@@ -43,6 +43,13 @@ def sign(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.digest(secret, signed, hashlib.sha256)).decode()
 
 
+def _secret(settings: world.Settings, kind: str) -> bytes:
+    """The carrier's for what the carrier reports, else the bank's."""
+    if kind.startswith("shipment."):
+        return settings.shipping_webhook_secrets
+    return settings.payments_webhook_secrets
+
+
 def log(here: world.World, request: world.Request) -> answers.Answer:
     """Every callback: what became of it, in how many tries."""
     with here.books.transaction() as page:
@@ -137,7 +144,7 @@ class Deliverer(threading.Thread):
             "content-type": "application/json",
             "webhook-id": row["id"],
             "webhook-timestamp": str(timestamp),
-            "webhook-signature": sign(self._here.settings.webhook_secret, row["id"], timestamp, body),
+            "webhook-signature": sign(_secret(self._here.settings, row["type"]), row["id"], timestamp, body),
         }
         secure = self._target.scheme == "https"
         kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection

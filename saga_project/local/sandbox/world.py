@@ -21,7 +21,10 @@ class Settings:
 
     webhook_target: str | None = None
     """Where callbacks go, without the path; None keeps them queued in the books."""
-    webhook_secret: bytes = b""
+    payments_webhook_secrets: bytes = b""
+    """What the bank signs its callbacks with: of several, the newest."""
+    shipping_webhook_secrets: bytes = b""
+    """What the carrier signs with; another, so that neither can speak for the other."""
     webhook_retry_after_s: tuple[float, ...] = (0.5, 1, 2, 4, 6, 8, 8)
     """Eight tries in about thirty seconds; who was away longer has to ask."""
     pix_autopay_after_s: float | None = None
@@ -54,10 +57,10 @@ class Request:
 def read_settings(environ: collections.abc.Mapping[str, str]) -> Settings:
     """The settings of the environment; raises Misconfigured rather than guess."""
     target = environ.get("WEBHOOK_TARGET") or None
-    secret = environ.get("WEBHOOK_SECRET", "")
     given: dict[str, Any] = {
         "webhook_target": _target(target) if target else None,
-        "webhook_secret": _secret(secret) if target or secret else None,
+        "payments_webhook_secrets": _newest(environ, "PAYMENTS_WEBHOOK_SECRETS", target),
+        "shipping_webhook_secrets": _newest(environ, "SHIPPING_WEBHOOK_SECRETS", target),
         "webhook_retry_after_s": _delays(environ.get("WEBHOOK_RETRY_AFTER_S", "")),
         "pix_autopay_after_s": _seconds(environ, "PIX_AUTOPAY_AFTER_S"),
         "carrier_pace_s": _seconds(environ, "CARRIER_PACE_S"),
@@ -74,13 +77,18 @@ def _target(target: str) -> str:
     return target.rstrip("/")
 
 
-def _secret(secret: str) -> bytes:
+def _newest(environ: collections.abc.Mapping[str, str], name: str, target: str | None) -> bytes | None:
+    """The first of the secrets, which are separated by commas; needed where callbacks are sent."""
+    value = environ.get(name, "")
+    if not value and not target:
+        return None
+    secret = value.partition(",")[0].strip()
     try:
         decoded = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
     except binascii.Error:
         decoded = b""
     if not secret.startswith("whsec_") or not decoded:
-        raise Misconfigured("WEBHOOK_SECRET must be whsec_ and the secret in base64.")
+        raise Misconfigured(f"{name} must be whsec_ and the secret in base64.")
     return decoded
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.core.management import base
 
+import strictjson
 from sagas import banners, errors, export, models, panels, phrases, steering, story, verdict, words
 from sagas.states import LIVE, SagaState
 
@@ -262,8 +263,8 @@ def _count(text: str) -> int:
 
 def _facts(text: str) -> dict[str, Any]:
     try:
-        facts = json.loads(text)
-    except ValueError as error:
+        facts = strictjson.loads(text)
+    except strictjson.Refused as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
     if not isinstance(facts, dict):
         raise argparse.ArgumentTypeError('a JSON object, such as {"number": 7}')

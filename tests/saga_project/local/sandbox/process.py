@@ -12,7 +12,11 @@ import urllib.parse
 
 import httpx
 
-SECRET = "whsec_" + base64.b64encode(b"what the providers sign with").decode()
+SECRET = "whsec_" + base64.b64encode(b"what the bank signs with").decode()
+SECRETS = {
+    "PAYMENTS_WEBHOOK_SECRETS": SECRET,
+    "SHIPPING_WEBHOOK_SECRETS": "whsec_" + base64.b64encode(b"what the carrier signs with").decode(),
+}
 ROOT = pathlib.Path(__file__).resolve().parents[4]
 
 

@@ -39,7 +39,8 @@ def masked(text: str) -> dict:
 
 
 def test_the_page_names_every_path_variable_token_and_fault():
-    settings = {"WEBHOOK_TARGET", "WEBHOOK_SECRET", "WEBHOOK_RETRY_AFTER_S", "PIX_AUTOPAY_AFTER_S"}
+    settings = {"WEBHOOK_TARGET", "WEBHOOK_RETRY_AFTER_S", "PIX_AUTOPAY_AFTER_S"}
+    settings |= {"PAYMENTS_WEBHOOK_SECRETS", "SHIPPING_WEBHOOK_SECRETS"}
     settings |= {"CARRIER_PACE_S", "FISCAL_CANCEL_WINDOW_S", "SEED"}
     assert {field.upper() for field in world.Settings.__dataclass_fields__} == settings
 

@@ -145,8 +145,8 @@ def test_a_port_in_use_is_said_so(data, tmp_path):
     ("name", "value"),
     [
         ("WEBHOOK_TARGET", "somewhere"),
-        ("WEBHOOK_SECRET", "whsec_not base64"),
-        ("WEBHOOK_SECRET", "c2VjcmV0"),
+        ("PAYMENTS_WEBHOOK_SECRETS", "whsec_not base64"),
+        ("SHIPPING_WEBHOOK_SECRETS", "c2VjcmV0"),
         ("PIX_AUTOPAY_AFTER_S", "soon"),
         ("CARRIER_PACE_S", "-1"),
         ("CARRIER_PACE_S", "nan"),
@@ -164,11 +164,13 @@ def test_a_senseless_setting_is_refused_at_the_start(data, name, value):
     assert name in refused.stderr
 
 
-def test_callbacks_need_a_secret(data):
-    refused = start(data, WEBHOOK_TARGET="http://127.0.0.1:1")
+@pytest.mark.parametrize("name", list(process.SECRETS))
+def test_callbacks_need_a_secret_of_each_sender(data, name):
+    rest = {other: secret for other, secret in process.SECRETS.items() if other != name}
+    refused = start(data, WEBHOOK_TARGET="http://127.0.0.1:1", **rest)
 
     assert refused.returncode == 2
-    assert "WEBHOOK_SECRET" in refused.stderr
+    assert name in refused.stderr
 
 
 def test_reset_begins_anew(data, key):

@@ -14,6 +14,12 @@ import standardwebhooks
 from tests import patience
 from tests.saga_project.local.sandbox import examples, process
 
+VERIFIERS = {
+    "/api/v1/webhooks/payments": standardwebhooks.Webhook(process.SECRETS["PAYMENTS_WEBHOOK_SECRETS"]),
+    "/api/v1/webhooks/carrier": standardwebhooks.Webhook(process.SECRETS["SHIPPING_WEBHOOK_SECRETS"]),
+}
+"""The bank and the carrier have a secret each, so that neither can speak for the other."""
+
 
 class Receiver(http.server.ThreadingHTTPServer):
     """Keeps what it is sent; refuses as many as it is told to."""
@@ -33,10 +39,9 @@ class Receiver(http.server.ThreadingHTTPServer):
 
     def of(self, key: str) -> list[dict]:
         """The events of a key, as they came, each with a signature that an independent library finds good."""
-        verifier = standardwebhooks.Webhook(process.SECRET)
         with self.lock:
             calls = list(self.calls)
-        events = [verifier.verify(body, headers) for _, headers, body in calls]
+        events = [VERIFIERS[path].verify(body, headers) for path, headers, body in calls]
         return [event for event in events if event["key"] == key]
 
     def types_of(self, key: str) -> list[str]:
@@ -77,7 +82,7 @@ def receiver() -> collections.abc.Iterator[Receiver]:
 @pytest.fixture
 def told(receiver, data) -> collections.abc.Iterator[process.Sandbox]:
     """A sandbox that reports to the receiver."""
-    with process.running(data, WEBHOOK_TARGET=receiver.url, WEBHOOK_SECRET=process.SECRET) as world:
+    with process.running(data, WEBHOOK_TARGET=receiver.url, **process.SECRETS) as world:
         yield world
 
 
@@ -168,7 +173,7 @@ def test_a_refused_callback_comes_again_under_the_same_id(told, receiver, key):
 
 def test_nobody_is_told_for_ever(receiver, data, key):
     receiver.refuse = 1000
-    environment = {"WEBHOOK_TARGET": receiver.url, "WEBHOOK_SECRET": process.SECRET}
+    environment = {"WEBHOOK_TARGET": receiver.url, **process.SECRETS}
     with process.running(data, WEBHOOK_RETRY_AFTER_S="0.01,0.02,0.4", **environment) as world:
         world.client.put(f"/bank/charges/{key}", json=examples.card())
 
@@ -182,7 +187,7 @@ def test_nobody_is_told_for_ever(receiver, data, key):
 def test_a_killed_sandbox_goes_on_telling(data, key):
     with receiving() as gone:
         port = gone.server_port
-    environment = {"WEBHOOK_TARGET": f"http://127.0.0.1:{port}", "WEBHOOK_SECRET": process.SECRET}
+    environment = {"WEBHOOK_TARGET": f"http://127.0.0.1:{port}", **process.SECRETS}
     with process.running(data, **environment) as world:
         world.client.put(f"/bank/charges/{key}", json=examples.card())
         patience.until(lambda: logged(world, key)[0]["last"] == "ConnectionRefusedError")
