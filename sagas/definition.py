@@ -134,8 +134,13 @@ class Step:
 
     def __post_init__(self) -> None:
         if not self.queue:
-            module = getattr(_named(self.do), "__module__", None) or "sagas"
+            module = getattr(self.deed, "__module__", None) or "sagas"
             object.__setattr__(self, "queue", module.partition(".")[0])
+
+    @property
+    def deed(self) -> Verb:
+        """The function behind `do`, as functools.partial had it: says what a step does, whatever its name."""
+        return _named(self.do)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -192,6 +197,10 @@ class Saga:
 
     attention: Callable[..., object] | None = None
     """`attention(*, key)`: called with the saga's key, once, when it first needs a person (A4)."""
+
+    closed: Callable[..., object] | None = None
+    """`closed(*, key)`: called with the saga's key in the transaction in which an operator puts it aside for
+    good. When it raises, the saga is not put aside."""
 
     def __post_init__(self) -> None:
         for field in ("steps", "given", "refused", "unknown", "outage"):
@@ -321,7 +330,7 @@ def _signatures(saga: Saga) -> Iterator[Problem]:
                 message=f"{step.name} is given a fact named 'key'.",
                 hint="Every verb is called with the engine's `key`: give the fact another name.",
             )
-    for hook in (saga.completed, saga.compensated, saga.attention):
+    for hook in (saga.completed, saga.compensated, saga.attention, saga.closed):
         if hook is not None and (problem := _misfit(hook, [])):
             yield Problem(id="sagas.E003", message=problem, hint="A hook takes `key`, keyword-only.")
 

@@ -204,6 +204,8 @@ def _act(locked: journal.Locked, signal: Signal) -> None:
         moves.revive(change, step, actor=signal.source, reason="A callback settles it.")
         if _apply(change, step, signal) and not saga.is_final:
             moves.dispatch(change)
+    elif saga.closed_at is not None:
+        _act_on_closed(change, step, signal)
     elif saga.state in (SagaState.RUNNING, SagaState.NEEDS_ATTENTION) and _may_yet_wait(step):
         _note(change, step, signal, Signal.Fate.STORED)
         if step.state == StepState.UNKNOWN and saga.state == SagaState.RUNNING:
@@ -215,6 +217,24 @@ def _act(locked: journal.Locked, signal: Signal) -> None:
     else:
         _note(change, step, signal, Signal.Fate.NOTED)
     change.write()
+
+
+def _act_on_closed(change: Change, step: models.StepInstance, signal: Signal) -> None:
+    """A callback about a saga that was put aside: nothing waits for it any more.
+
+    What it tells that nobody knew when the saga was put aside, such as a payment that lands after it, is
+    undone (M3). What was known then was an operator's to settle by hand: undone once more here, the same
+    money might go back twice.
+    """
+    saga = change.saga
+    wait = saga.definition.step(step.name).wait
+    known = wait is not None and bool((step.facts or {}).get(wait.until))
+    if _tells_of_end(saga, step, signal) and not known and step.begun and _has_undo(saga, step):
+        _note(change, step, signal, Signal.Fate.LATE)
+        signal.wake_at = change.now
+        signal.save(update_fields=["wake_at"])
+    else:
+        _note(change, step, signal, Signal.Fate.NOTED)
 
 
 _GIVEN_UP = {StepState.UNDOING, StepState.UNDONE, StepState.UNDO_FAILED, StepState.FAILED}

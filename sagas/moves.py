@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import functions
 
-from sagas import definition, models, transport, words
+from sagas import definition, errors, models, registry, transport, words
 from sagas.journal import NOW, After, Change
 from sagas.states import Direction, SagaState, StepState
 
@@ -195,13 +195,46 @@ def finish(change: Change, state: SagaState, **said: Any) -> None:
     change.move(state, f"saga.{state.value}", **said)
     change.set(finished_at=NOW, wake_at=None, dispatched_at=None, deadline_at=None, held_at=None)
     forget(change)
-    waited = [f"{change.saga.pk}.{step.name}" for step in declared.steps if step.wait is not None]
-    if waited:
-        # What came before its step waited, and was never needed, is not left lying there as if it were.
-        stored = models.Signal.objects.filter(step_key__in=waited, fate=models.Signal.Fate.STORED)
-        stored.update(fate=models.Signal.Fate.NOTED, matched_at=functions.Now())
+    _note_stored(change)
     if hook is not None:
         hook(key=change.saga.key)
+
+
+def close(change: Change) -> None:
+    """Nothing moves a saga any more that is put aside: what `finish` clears away goes, and its owner is told.
+
+    One whose version is gone can be put aside too; its owner is told by the newest version's hook.
+
+    Raises:
+        NotAllowed: its owner could not take that.
+    """
+    saga = change.saga
+    try:
+        hook = saga.definition.closed
+        forget(change)
+        _note_stored(change)
+    except errors.UnknownSaga:
+        hook = next((newest.closed for newest in reversed(registry.versions(saga.name))), None)
+    if hook is None:
+        return
+    try:
+        with transaction.atomic():
+            hook(key=saga.key)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        logger.exception("the hook that tells of a saga's being put aside met a bug")
+        why = f"Its owner could not take that: {type(error).__name__}: {words_of(error)}"
+        raise errors.NotAllowed(why, state=saga.state) from error
+
+
+def _note_stored(change: Change) -> None:
+    """Callbacks that came before their step waited, and were never needed, are not left lying there."""
+    declared = change.saga.definition
+    waited = [f"{change.saga.pk}.{step.name}" for step in declared.steps if step.wait is not None]
+    if waited:
+        stored = models.Signal.objects.filter(step_key__in=waited, fate=models.Signal.Fate.STORED)
+        stored.update(fate=models.Signal.Fate.NOTED, matched_at=functions.Now())
 
 
 def forget(change: Change) -> None:

@@ -208,16 +208,19 @@ def skip(saga_id: uuid.UUID | str, *, step: str, actor: str, reason: str) -> Sag
 def close(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
     """Put a saga that needs attention aside for good. Nothing is deleted, and nothing is undone.
 
+    Its owner is told in the same transaction: for whoever waits for it, this is its end.
+
     Raises:
-        NotAllowed: it does not need attention, or is closed.
+        NotAllowed: it does not need attention, is closed, or its owner could not take its end.
     """
     with _moving(saga_id) as (locked, change):
         saga = locked.saga
         if saga.state != SagaState.NEEDS_ATTENTION or saga.closed_at is not None:
             raise errors.NotAllowed(_state(saga, "cannot be closed"), state=saga.state)
-        change.note("operator.close", actor=actor, reason=reason)
+        # It names the state although that stays the same: who follows the saga's states is to hear of it.
+        change.note("operator.close", from_state=saga.state, to_state=saga.state, actor=actor, reason=reason)
         change.set(closed_at=NOW, wake_at=None)
-        moves.forget(change)
+        moves.close(change)
     return saga
 
 

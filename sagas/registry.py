@@ -62,13 +62,17 @@ def get(name: str, version: int) -> definition.Saga:
         ) from None
 
 
+def versions(name: str) -> list[definition.Saga]:
+    """Every declared version of that saga, the newest last."""
+    return [saga for saga in everything() if saga.name == name]
+
+
 def timeout(name: str, step: str) -> datetime.timedelta:
     """The longest that an attempt at that step may take, whichever version of the saga it is of.
 
     The versions share the step's task, and so its time limit; a lease must not end before that.
     """
-    versions = [saga for saga in _sagas.values() if saga.name == name]
-    return max(one.timeout for saga in versions for one in saga.steps if one.name == step)
+    return max(one.timeout for saga in versions(name) for one in saga.steps if one.name == step)
 
 
 def everything() -> Iterator[definition.Saga]:

@@ -130,7 +130,47 @@ def test_but_not_after_that_saga_was_put_aside(office):
     signal = tell(saga, key=f"{saga.pk}.r")
     saga.refresh_from_db()
 
-    assert (signal.fate, saga.state, saga.wake_at) == ("stored", "needs_attention", None)
+    assert (signal.fate, saga.state, saga.wake_at) == ("noted", "needs_attention", None)
+
+
+CLOSED_WAIT = toys.saga("inbox-closed", toys.waits("w", **toys.ASK), toys.local("c"))
+
+
+def put_aside(office, script):
+    """Its undo was refused, and an operator settled that by hand."""
+    saga = waiting(office, script, CLOSED_WAIT)
+    if saga.steps.get(name="w").state == "waiting":
+        engine.cancel(saga.pk, actor="customer", reason="too slow")
+    stage.drive(office, saga)
+    assert saga.state == "needs_attention"
+    engine.close(saga.pk, actor="operator", reason="settled by hand")
+    return saga
+
+
+def test_a_payment_that_lands_after_its_saga_was_put_aside_is_returned(office):
+    saga = put_aside(office, "begin w, fail undo w, undo w")
+
+    late = tell(saga)
+    engine.sweep()
+    office.deliver_all()
+
+    late.refresh_from_db()
+    assert (late.fate, late.remedied_at is not None) == ("late", True)
+    assert witness.lines(saga.pk)[-1] == "undo w"
+    saga.refresh_from_db()
+    assert (saga.state, saga.wake_at) == ("needs_attention", None)
+
+
+def test_what_was_known_before_it_was_put_aside_is_not_returned_a_second_time(office):
+    saga = put_aside(office, "do w, fail c, fail undo w")
+    undone = witness.lines(saga.pk)
+
+    repeated = tell(saga)
+    engine.sweep()
+    office.deliver_all()
+
+    assert repeated.fate == "noted"
+    assert witness.lines(saga.pk) == undone
 
 
 def test_but_not_where_it_lacks_what_later_steps_ask_for(office):

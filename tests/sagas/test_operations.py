@@ -8,6 +8,7 @@ import pytest
 from sagas import engine, errors, models, registry
 from sagas.testing import clocks
 from tests.sagas import rules, stage
+from tests.sagas.toybox import models as toy_rows
 from tests.sagas.toybox import saga as toys
 from tests.sagas.toybox import witness
 
@@ -280,6 +281,63 @@ def test_a_saga_put_aside_makes_room_for_another_of_its_key(office):
     stage.drive(office, second)
 
     assert second.state == "completed"
+
+
+def told_of_closing(*, key):
+    toy_rows.End.objects.create(key=key, kind="closed")
+
+
+def fails_to_be_told(*, key):
+    told_of_closing(key=key)
+    raise RuntimeError("the owner's table is full")
+
+
+def stuck(office, name, **hooks):
+    """Its undo was refused, and a person is called."""
+    saga = stage.begin(toys.saga(name, toys.remote("a"), **hooks), "fail a, fail undo a")
+    stage.drive(office, saga)
+    assert saga.state == "needs_attention"
+    return saga
+
+
+def ends(saga):
+    return list(toy_rows.End.objects.filter(key=saga.key).values_list("kind", flat=True))
+
+
+def test_its_owner_is_told_when_a_saga_is_put_aside_and_whoever_follows_its_states_too(office):
+    saga = stuck(office, "toy-closed", closed=told_of_closing)
+
+    engine.close(saga.pk, **WHO)
+
+    assert ends(saga) == ["attention", "closed"]
+    event = saga.events.get(kind="operator.close")
+    assert (event.from_state, event.to_state, event.actor) == (
+        "needs_attention",
+        "needs_attention",
+        "operator",
+    )
+    rules.rows_are_the_fold_of_events(
+        models.SagaInstance.objects.get(pk=saga.pk), list(saga.steps.all()), list(saga.events.order_by("id"))
+    )
+
+
+def test_a_saga_whose_owner_cannot_take_it_is_not_put_aside(office):
+    saga = stuck(office, "toy-closed-badly", closed=fails_to_be_told)
+
+    with pytest.raises(errors.NotAllowed, match="the owner's table is full"):
+        engine.close(saga.pk, **WHO)
+
+    saga.refresh_from_db()
+    assert (saga.closed_at, ends(saga)) == (None, ["attention"])
+
+
+def test_a_saga_whose_version_is_gone_can_be_put_aside_and_its_owner_is_told_all_the_same(office):
+    saga = stuck(office, "toy-closed-old", closed=told_of_closing)
+    models.SagaInstance.objects.filter(pk=saga.pk).update(version=7)
+
+    engine.close(saga.pk, **WHO)
+
+    assert ends(saga) == ["attention", "closed"]
 
 
 # --- Begin ----------------------------------------------------------------------------------------
