@@ -18,20 +18,24 @@ from django.db import connection
 from django.db.models import Q, Sum
 
 from inventory import audit as inventory
+from inventory import services as stock
 from invoicing import audit as invoicing
-from orders import models, saga
+from invoicing import services as billing
+from orders import models, saga, steps
 from payments import audit as payments
+from payments import services as charging
+from sagas import definition, errors, registry, states
 from sagas import models as sagas
-from sagas import states
 from shipping import audit as shipping
+from shipping import services as delivering
 
-ROOMS = {
-    "take-payment": payments,
-    "reserve-stock": inventory,
-    "issue-invoice": invoicing,
-    "deliver-order": shipping,
+ROOMS: dict[definition.Verb, Any] = {
+    charging.charge: payments,
+    stock.reserve: inventory,
+    billing.issue: invoicing,
+    delivering.dispatch: shipping,
 }
-"""Whose books a step's key is in."""
+"""Whose books the key of a step that does this is in."""
 
 BOOKS = {"charges": payments, "invoices": invoicing, "shipments": shipping}
 """Whose books the providers' can be held against."""
@@ -123,6 +127,7 @@ class _Ended:
     """Of an order that has ended, no more than is compared: there may be very many."""
 
     number: str
+    version: int
     fulfilled: bool
     total: int
     currency: str
@@ -133,17 +138,18 @@ def _ended() -> dict[str, _Ended]:
     """Orders whose saga has ended, by its id."""
     orders = models.Order.objects.filter(saga__finished_at__isnull=False)
     rows = orders.annotate(units=Sum("lines__quantity", default=0)).values_list(
-        "saga_id", "number", "saga__state", "total_amount", "currency", "units"
+        "saga_id", "number", "saga__version", "saga__state", "total_amount", "currency", "units"
     )
     return {
         str(saga_id): _Ended(
             number=number,
+            version=version,
             fulfilled=state == states.SagaState.COMPLETED,
             total=total,
             currency=currency,
             units=units,
         )
-        for saga_id, number, state, total, currency, units in rows.iterator()
+        for saga_id, number, version, state, total, currency, units in rows.iterator()
     }
 
 
@@ -156,14 +162,15 @@ def _remedied(*, since: datetime.datetime) -> set[str]:
 
 def _answers() -> dict[tuple[str, str], str]:
     """Who said, with which evidence, that an undo took effect outside our books; by order and room."""
+    rooms = {name: _name(ROOMS[deed]) for name, deed in steps.deeds().items() if deed in ROOMS}
     said = sagas.Event.objects.filter(
         kind="operator.resolve",
-        subject__in=ROOMS,
+        subject__in=rooms,
         data__happened=True,
         saga__order__cancelled_at__isnull=False,
     ).order_by("id")
     return {
-        (number, _name(ROOMS[step])): f"{actor} answers for it: {reason}"
+        (number, rooms[step]): f"{actor} answers for it: {reason}"
         for number, step, actor, reason in said.values_list(
             "saga__order__number", "subject", "actor", "reason"
         )
@@ -176,18 +183,30 @@ def _key(finding: Discrepancy) -> tuple[str, str]:
 
 def _ends(ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
     """What an ended order must come to: everything in effect, or nothing (T5, M1)."""
-    for step, room in ROOMS.items():
+    for deed, room in ROOMS.items():
+        asked = {version: _names(deed, version) for version in {order.version for order in ended.values()}}
         for batch in _batches(ended):
-            positions = room.positions(keys=[f"{saga_id}.{step}" for saga_id in batch])
+            keys = [f"{saga_id}.{name}" for saga_id in batch for name in steps.names(deed)]
+            positions = room.positions(keys=keys)
             for saga_id in batch:
-                order, position = ended[saga_id], positions.get(f"{saga_id}.{step}")
-                for finding in _comes_to(order, room, position):
-                    yield Discrepancy(order.number, _name(room), finding)
+                order = ended[saga_id]
+                for name in steps.names(deed):
+                    position = positions.get(f"{saga_id}.{name}")
+                    for finding in _comes_to(order, room, position, asked=name in asked[order.version]):
+                        yield Discrepancy(order.number, _name(room), finding)
 
 
-def _comes_to(order: _Ended, room: Any, position: Mapping[str, Any] | None) -> Iterator[str]:
+def _names(deed: definition.Verb, version: int) -> list[str]:
+    """Which steps of that version do this; none where its declaration is gone, for nobody knows then."""
+    try:
+        return steps.names(deed, version=version)
+    except errors.UnknownSaga:
+        return []
+
+
+def _comes_to(order: _Ended, room: Any, position: Mapping[str, Any] | None, *, asked: bool) -> Iterator[str]:
     in_effect = position is not None and position["in_effect"]
-    if order.fulfilled and not in_effect:
+    if order.fulfilled and asked and not in_effect:
         yield "The order is fulfilled, and this is not in effect."
     if position is None:
         return
@@ -220,14 +239,15 @@ def _within(ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
 
 def _against(books: Mapping[str, Any], ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
     """Where a room contradicts its provider; all that a saga has there is looked at together."""
-    steps = {room: step for step, room in ROOMS.items()}
+    deeds = {room: deed for deed, room in ROOMS.items()}
     for name, room in BOOKS.items():
         theirs = collections.defaultdict(list)
         for row in books[name]:
             theirs[_saga_of(row["key"])].append(row)
         for batch in _batches({*ended, *theirs}):
             rows = [row for saga_id in batch for row in theirs.get(saga_id, ())]
-            keys = {f"{saga_id}.{steps[room]}" for saga_id in batch if saga_id in ended}
+            ours = steps.names(deeds[room])
+            keys = {f"{saga_id}.{step}" for saga_id in batch if saga_id in ended for step in ours}
             for about, finding in room.against(rows, keys=keys):
                 yield _discrepancy(room, about, finding, ended)
 
@@ -279,9 +299,9 @@ def _of_sagas() -> Iterator[tuple[str, str]]:
         cursor.execute(_FOLD)
         for key, subject, state, folded in cursor.fetchall():
             yield key, f"{subject or 'the saga'} is {state}, and its events say {folded}."
-        declared = saga.ORDER_FULFILMENT
-        local = [step.name for step in declared.steps if not step.remote]
-        cursor.execute(_HALF_DONE, [declared.name, local])
+        name = saga.ORDER_FULFILMENT.name
+        remote = {step.name for version in registry.versions(name) for step in version.steps if step.remote}
+        cursor.execute(_HALF_DONE, [name, sorted(remote)])
         for key, name, state, saga_state in cursor.fetchall():
             yield key, f"It is {saga_state}, and its step {name} is {state}."
         cursor.execute(_UNATTENDED, [UNATTENDED_S])
@@ -322,7 +342,7 @@ _HALF_DONE = """
             s.state IN ('undone', 'skipped')
             OR s.state = 'pending' AND s.attempts = 0
             -- A local deed without facts was rolled back, and never happened.
-            OR s.state IN ('pending', 'failed') AND s.name = ANY(%s) AND s.facts IS NULL
+            OR s.state IN ('pending', 'failed') AND s.name <> ALL(%s) AND s.facts IS NULL
         )
     )
 """

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 from backoffice import money
 from inventory import models as inventory
 from invoicing import models as invoicing
-from orders import models
+from orders import models, wording
 from payments import models as payments
 from sagas import panels
 from sagas.models import SagaInstance
@@ -98,10 +98,15 @@ class Orders:
 
     def panels(self, saga: SagaInstance) -> Iterable[panels.Panel]:
         """Money, stock, invoice and delivery, each with its net position."""
-        yield from _money(f"{saga.pk}.take-payment")
-        yield from _stock(f"{saga.pk}.reserve-stock")
-        yield from _invoice(f"{saga.pk}.issue-invoice")
-        yield from _delivery(f"{saga.pk}.deliver-order")
+        # Each service is asked for the keys of all steps, and knows its own: no list of names is needed,
+        # and nothing of a saga whose declaration is gone is lost.
+        keys = [f"{saga.pk}.{name}" for name in saga.steps.values_list("name", flat=True)]  # type: ignore[arg-type]
+        for service in (_money, _stock, _invoice, _delivery):
+            yield from service(keys)
+
+    def label(self, step: str) -> str:
+        """What people call a step, in the viewer's language; empty where nobody has said it."""
+        return wording.label(step)
 
 
 def _is_ours(key: str) -> bool:
@@ -116,10 +121,12 @@ def _facts(*pairs: tuple[str, Any]) -> Sequence[panels.Fact]:
     return [panels.Fact(label=label, value=value) for label, value in pairs if value not in (None, "")]
 
 
-def _money(key: str) -> Iterable[panels.Panel]:
-    payment = payments.Payment.objects.filter(key=key).prefetch_related("operations").first()
-    if payment is None:
-        return
+def _money(keys: Sequence[str]) -> Iterable[panels.Panel]:
+    rows = payments.Payment.objects.filter(key__in=keys).prefetch_related("operations")
+    return [_of_payment(row) for row in rows.order_by("pk")]
+
+
+def _of_payment(payment: payments.Payment) -> panels.Panel:
     net = payment.captured - payment.refunded
     if net > 0 and payment.undo_requested_at:
         words, tone = _("%(amount)s still to be returned"), "warning"
@@ -136,7 +143,7 @@ def _money(key: str) -> Iterable[panels.Panel]:
         "refunded": money.written(payment.refunded, payment.currency),
         "asked": money.written(payment.amount, payment.currency),
     }
-    yield panels.Panel(
+    return panels.Panel(
         title=_("Money"),
         net=words % amounts,
         tone=tone,
@@ -159,10 +166,12 @@ def _money(key: str) -> Iterable[panels.Panel]:
     )  # fmt: skip
 
 
-def _stock(key: str) -> Iterable[panels.Panel]:
-    reservation = inventory.Reservation.objects.filter(key=key).prefetch_related("movements").first()
-    if reservation is None:
-        return
+def _stock(keys: Sequence[str]) -> Iterable[panels.Panel]:
+    rows = inventory.Reservation.objects.filter(key__in=keys).prefetch_related("movements")
+    return [_of_reservation(row) for row in rows.order_by("pk")]
+
+
+def _of_reservation(reservation: inventory.Reservation) -> panels.Panel:
     held: dict[str, int] = {}
     signs = {inventory.Kind.RESERVED: 1, inventory.Kind.RELEASED: -1, inventory.Kind.SHIPPED: -1}
     movements = list(reservation.movements.all())
@@ -171,7 +180,7 @@ def _stock(key: str) -> Iterable[panels.Panel]:
         held[movement.product_id] = held.get(movement.product_id, 0) + sign * movement.quantity
     units = sum(held.values())
     shipped = reservation.status == inventory.Status.SHIPPED
-    yield panels.Panel(
+    return panels.Panel(
         title=_("Stock"),
         net=_("%(units)s units reserved") % {"units": units}
         if units
@@ -184,14 +193,18 @@ def _stock(key: str) -> Iterable[panels.Panel]:
     )
 
 
-def _invoice(key: str) -> Iterable[panels.Panel]:
-    invoices = list(invoicing.Invoice.objects.filter(key__in=[key, f"{key}.return"]).order_by("id"))
-    if not invoices:
-        return
+def _invoice(keys: Sequence[str]) -> Iterable[panels.Panel]:
+    every = [key for one in keys for key in (one, f"{one}.return")]
+    rows = list(invoicing.Invoice.objects.filter(key__in=every).order_by("id"))
+    documents = ([row for row in rows if row.key in (key, f"{key}.return")] for key in keys)
+    return [_of_invoice(found) for found in documents if found]
+
+
+def _of_invoice(invoices: Sequence[invoicing.Invoice]) -> panels.Panel:
     sale = invoices[0]
     undone = sale.status in invoicing.UNDONE
     valid = sale.status == invoicing.Status.AUTHORIZED
-    yield panels.Panel(
+    return panels.Panel(
         title=_("Invoice"),
         net=_("Valid") if valid else sale.get_status_display(),
         tone="good" if valid else ("undone" if undone else "warning"),
@@ -211,13 +224,15 @@ def _invoice(key: str) -> Iterable[panels.Panel]:
     )
 
 
-def _delivery(key: str) -> Iterable[panels.Panel]:
-    shipment = shipping.Shipment.objects.filter(key=key).prefetch_related("tracking_events").first()
-    if shipment is None:
-        return
+def _delivery(keys: Sequence[str]) -> Iterable[panels.Panel]:
+    rows = shipping.Shipment.objects.filter(key__in=keys).prefetch_related("tracking_events")
+    return [_of_shipment(row) for row in rows.order_by("pk")]
+
+
+def _of_shipment(shipment: shipping.Shipment) -> panels.Panel:
     undone = shipment.status in shipping.UNDONE
     bad = shipment.status in (shipping.Status.FAILED, shipping.Status.REFUSED)
-    yield panels.Panel(
+    return panels.Panel(
         title=_("Delivery"),
         net=shipment.get_status_display(),
         tone="undone" if undone else ("warning" if bad else "good"),

@@ -193,7 +193,7 @@ def _steps() -> list[StepFigures]:
                      FILTER (WHERE s.state IN ('done', 'undoing', 'undone', 'undo_failed')),
                    count(*) FILTER (WHERE r.failed_at = s.name)
               FROM recent r JOIN sagas_step s ON s.saga_id = r.id
-             GROUP BY r.name, s.name, s.position ORDER BY r.name, s.position
+             GROUP BY r.name, s.name ORDER BY r.name, max(s.position), s.name
             """,
             [RECENT],
         )

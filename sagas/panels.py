@@ -102,6 +102,16 @@ def of(saga: models.SagaInstance) -> list[Panel]:
     return list(_rooms[saga.name].panels(saga)) if saga.name in _rooms else []
 
 
+def label(saga: str, step: str) -> str:
+    """What people call a step of the sagas with that name, in the viewer's language; else its name in words.
+
+    A room that names its steps has the method `label(step)`, empty for a step that it has no words for.
+    """
+    name = getattr(_rooms.get(saga), "label", None)
+    plain = step.replace("-", " ")
+    return (name(step) if name is not None else "") or plain[:1].upper() + plain[1:]
+
+
 def search(term: str) -> set[uuid.UUID]:
     """The sagas that any room finds under this word."""
     return {saga_id for room in rooms() for saga_id in room.search(term)}

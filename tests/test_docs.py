@@ -181,7 +181,7 @@ def trips(
     tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch, transactional_db: None
 ) -> Iterator[list[str]]:
     """The README's app `trips` is installed; the rest of what the README says about it."""
-    files, rest = split_files(blocks(README, "python")[1:])
+    files, rest = split_files(blocks(README, "python", under="A saga of your own"))
     (tmp_path / "trips").mkdir()
     (tmp_path / "trips/__init__.py").touch()
     for name, text in files.items():
@@ -303,9 +303,12 @@ def prose(page: pathlib.Path) -> str:
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def blocks(page: pathlib.Path, language: str) -> list[str]:
-    """The page's code blocks in that language."""
-    return re.findall(rf"^```{language}[^\n]*\n(.*?)\n```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+def blocks(page: pathlib.Path, language: str, under: str = "") -> list[str]:
+    """The page's code blocks in that language; of one chapter, if its heading is given."""
+    text = page.read_text()
+    if under:
+        text = text.partition(f"\n## {under}\n")[2].partition("\n## ")[0]
+    return re.findall(rf"^```{language}[^\n]*\n(.*?)\n```$", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def spans(page: pathlib.Path) -> list[str]:

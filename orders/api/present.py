@@ -3,10 +3,13 @@
 import datetime
 from typing import Any
 
-from orders import models, wording
+from invoicing import services as invoicing
+from orders import models, steps, wording
 from orders.wire import instant
+from payments import services as payments
 from sagas import models as saga_models
 from sagas import states
+from shipping import services as shipping
 
 Step = saga_models.StepInstance
 StepState = states.StepState
@@ -52,20 +55,21 @@ SHIPMENT_STATUS = {
 def order(row: models.Order) -> dict[str, Any]:
     """An order whole: needs `saga`, `saga.steps` and `lines` to be loaded."""
     # django-stubs takes the annotated manager for a descriptor of its own.
-    steps = {step.name: step for step in row.saga.steps.all()}  # type: ignore[arg-type]
+    rows: list[Step] = list(row.saga.steps.all())  # type: ignore[arg-type]
+    does = steps.by_deed(rows)
     return {
         "id": str(row.pk),
         "number": row.number,
         "status": row.status,
         "total": money(row.total_amount, row.currency),
         "lines": [line(item) for item in row.lines.all()],
-        "payment": payment(row, steps["take-payment"]),
-        "invoice": invoice(row, steps["issue-invoice"]),
-        "shipment": shipment(steps["deliver-order"]),
-        "saga": saga(row.saga, list(steps.values())),
+        "payment": payment(row, does.get(payments.charge)),
+        "invoice": invoice(row, does.get(invoicing.issue)),
+        "shipment": shipment(does.get(shipping.dispatch)),
+        "saga": saga(row.saga, rows),
         "failure": wording.failure(row.saga.failure),
         "reference": row.reference,
-        "next": upcoming(row, steps),
+        "next": upcoming(row, rows),
         "created_at": instant(row.created_at),
         # The saga's row is written first, in the same transaction.
         "updated_at": instant(max(row.saga.updated_at, row.created_at)),
@@ -74,8 +78,8 @@ def order(row: models.Order) -> dict[str, Any]:
 
 def undoing(row: models.Order) -> list[str]:
     """The steps that are or will be undone, in the order of undoing."""
-    steps = [step for step in row.saga.steps.all() if step.begun]  # type: ignore[arg-type]
-    return [step.name for step in reversed(steps) if step.state != StepState.UNDONE]
+    begun = [step for step in row.saga.steps.all() if step.begun]  # type: ignore[arg-type]
+    return [step.name for step in reversed(begun) if step.state != StepState.UNDONE]
 
 
 def line(row: models.OrderLine) -> dict[str, Any]:
@@ -88,8 +92,10 @@ def line(row: models.OrderLine) -> dict[str, Any]:
     }
 
 
-def payment(row: models.Order, step: Step) -> dict[str, Any]:
-    """How it is paid and whether it was; for a PIX, the code to pay with."""
+def payment(row: models.Order, step: Step | None) -> dict[str, Any] | None:
+    """How it is paid and whether it was; for a PIX, the code to pay with. None if no step does that."""
+    if step is None:
+        return None
     facts = step.facts or {}
     return {
         "method": row.payment_method,
@@ -100,8 +106,10 @@ def payment(row: models.Order, step: Step) -> dict[str, Any]:
     }
 
 
-def invoice(row: models.Order, step: Step) -> dict[str, Any]:
-    """The invoice; its numbers are null until there is one."""
+def invoice(row: models.Order, step: Step | None) -> dict[str, Any] | None:
+    """The invoice; its numbers are null until there is one. None if its saga has no such step."""
+    if step is None:
+        return None
     facts = step.facts or {}
     return {
         "number": facts.get("number"),
@@ -132,15 +140,17 @@ def _ran_out(row: models.Order, step: Step) -> bool:
     return failure.get("step") == step.name and failure.get("clock") == "wait"
 
 
-def shipment(step: Step) -> dict[str, Any]:
-    """Where the parcel is."""
+def shipment(step: Step | None) -> dict[str, Any] | None:
+    """Where the parcel is. None if its saga has no such step."""
+    if step is None:
+        return None
     return {
         "tracking": (step.facts or {}).get("tracking"),
         "status": SHIPMENT_STATUS[StepState(step.state)],
     }
 
 
-def saga(row: saga_models.SagaInstance, steps: list[Step]) -> dict[str, Any]:
+def saga(row: saga_models.SagaInstance, rows: list[Step]) -> dict[str, Any]:
     """The saga as far as a customer may see it."""
     return {
         "id": str(row.pk),
@@ -155,7 +165,7 @@ def saga(row: saga_models.SagaInstance, steps: list[Step]) -> dict[str, Any]:
                 "finished_at": instant(step.finished_at),
                 "error": error(step),
             }
-            for step in steps
+            for step in rows
         ],
     }
 
@@ -175,15 +185,16 @@ def product(row: Any) -> dict[str, Any]:
     return {"sku": row.sku, "name": row.name, "price": row.price, "available": row.available}
 
 
-def upcoming(row: models.Order, steps: dict[str, Step]) -> dict[str, Any]:
+def upcoming(row: models.Order, rows: list[Step]) -> dict[str, Any]:
     """What happens next, for those who wait: in words, and when, where that is known."""
-    words, at = _upcoming(row, list(steps.values()))
+    words, at = _upcoming(row, rows)
     return {"message": words, "at": instant(at)}
 
 
-def _upcoming(row: models.Order, steps: list[Step]) -> tuple[str, datetime.datetime | None]:
+def _upcoming(row: models.Order, rows: list[Step]) -> tuple[str, datetime.datetime | None]:
     instance = row.saga
-    step = steps[min(instance.position, len(steps) - 1)]
+    step = rows[min(instance.position, len(rows) - 1)]
+    words = wording.of_step(step.name)
     match row.status:
         case models.Status.FULFILLED:
             return "Nothing: the order is paid, invoiced and delivered.", None
@@ -193,22 +204,16 @@ def _upcoming(row: models.Order, steps: list[Step]) -> tuple[str, datetime.datet
             return "The shop sees to it; nothing is lost.", None
         case models.Status.CANCELLING:
             return (
-                f"We {wording.UNDOING[step.name]}.",
+                f"We {words.undoing}.",
                 None if step.state == StepState.UNDOING else instance.wake_at,
             )
     if instance.cancel_requested_at:
         return "The order is cancelled as soon as the step at hand has ended.", None
     if step.state == StepState.WAITING:
-        return WAITING[step.name], step.wait_until
+        return words.waiting, step.wait_until
     if step.error and step.state == StepState.PENDING:
-        return f"We try again to {wording.DOING[step.name]}.", instance.wake_at
-    return f"We {wording.DOING[step.name]}.", None
-
-
-WAITING = {
-    "take-payment": "You pay the PIX; without payment by then the order is cancelled.",
-    "deliver-order": "The carrier delivers; a parcel that has not arrived by then is called back.",
-}
+        return f"We try again to {words.doing}.", instance.wake_at
+    return f"We {words.doing}.", None
 
 
 def operated(row: saga_models.SagaInstance) -> dict[str, Any]:

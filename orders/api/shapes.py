@@ -128,6 +128,10 @@ class Next(Shape):
     at = serializers.DateTimeField(allow_null=True, help_text="When, at the latest, where that is known.")
 
 
+NO_SUCH_STEP = "null for an order whose saga"
+"""Sagas of other versions may have other steps."""
+
+
 class Order(Shape):
     """An order."""
 
@@ -136,9 +140,9 @@ class Order(Shape):
     status = serializers.ChoiceField(models.Status.values)
     total = Money()
     lines = OrderedLine(many=True)
-    payment = OrderPayment()
-    invoice = OrderInvoice()
-    shipment = OrderShipment()
+    payment = OrderPayment(allow_null=True, help_text=f"{NO_SUCH_STEP} has no payment.")
+    invoice = OrderInvoice(allow_null=True, help_text=f"{NO_SUCH_STEP} has no invoice.")
+    shipment = OrderShipment(allow_null=True, help_text=f"{NO_SUCH_STEP} has no delivery.")
     saga = OrderSaga()
     failure = OrderFailure(allow_null=True, help_text="null unless it was turned back.")
     reference = serializers.CharField(allow_blank=True)

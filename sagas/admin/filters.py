@@ -74,8 +74,8 @@ class Step(admin.SimpleListFilter):
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Every declared step."""
-        names = {step.name: None for saga in registry.everything() for step in saga.steps}
-        return [(name, name) for name in names]
+        steps = {step.name: saga.name for saga in registry.everything() for step in saga.steps}
+        return [(name, f"{name} ({panels.label(saga, name)})") for name, saga in steps.items()]
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
         """Only those."""

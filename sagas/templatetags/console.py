@@ -11,7 +11,7 @@ from django.utils import html, timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
-from sagas import models, phrases, steering, veil, verdict
+from sagas import models, panels, phrases, steering, veil, verdict
 from sagas import words as wording
 from sagas.states import SagaState, StepState
 
@@ -168,6 +168,12 @@ def percent(share: float) -> str:
 def say(text: str | None) -> str:
     """What a row says, in the viewer's language."""
     return wording.say(text or "")
+
+
+@register.filter
+def step_label(step: models.StepInstance) -> str:
+    """What people call a step, in the viewer's language."""
+    return panels.label(step.saga.name, step.name)
 
 
 @register.filter

@@ -1,0 +1,365 @@
+"""A step that is added as the README says works everywhere, and nothing breaks where a version is gone."""
+
+import collections.abc
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from django.contrib.auth import models as auth
+from django.core import checks, management
+from django.test import Client
+from django.urls import reverse
+from prometheus_client import parser
+
+from orders import audit, models, webhooks, wording
+from orders import saga as order_saga
+from sagas import models as saga_models
+from sagas import registry, roles
+from sagas.testing import post
+from tests.orders import adding
+from tests.orders.conftest import Api, deliver, member, order
+from tests.orders.merchant import Receiver, receiving
+from tests.orders.test_schema import is_described
+from tests.sandbox import Sandbox
+from tests.test_docs import README, ROOT, blocks
+
+LIST = "/admin/sagas/sagainstance/"
+NAMES = ["take-payment", "reserve-stock", "issue-invoice", "deliver-order"]
+NEW_NAMES = [*NAMES[:2], "wrap-gift", *NAMES[2:]]
+
+WORDS = {
+    True: {
+        "next": "We wrap the gift.",
+        "refused": "This is too much to be wrapped as one gift.",
+        "undo": "We unwrap the gift.",
+    },
+    False: {
+        "next": "We carry out “wrap gift”.",
+        "refused": "“Wrap gift” could not be done.",
+        "undo": "We undo “wrap gift”.",
+    },
+}
+"""What customers read, where the README's words were added and where they were not."""
+
+
+@pytest.fixture
+def receiver(settings: Any) -> collections.abc.Iterator[Receiver]:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    with receiving() as one:
+        yield one
+
+
+@pytest.fixture
+def mia(catalogue: None, receiver: Receiver) -> Api:
+    """A merchant who is told of everything."""
+    mia = member("mia", models.Scope.MERCHANT)
+    wanted = {"url": receiver.url, "types": ["order.*", "saga.step.*"]}
+    assert mia.post("/webhook-endpoints", wanted).status_code == 201
+    return mia
+
+
+@pytest.fixture
+def olga(db: None) -> Api:
+    """An operator, at the API."""
+    return member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+
+
+@pytest.fixture
+def console(db: None) -> Client:
+    """An operator, at the console."""
+    roles.make()
+    vera = auth.User.objects.create_user("vera", is_staff=True)
+    vera.groups.add(auth.Group.objects.get(name=roles.VIEWER))
+    client = Client()
+    client.force_login(vera)
+    return client
+
+
+@pytest.fixture(params=[True, False], ids=["with words", "without words"])
+def words(request: pytest.FixtureRequest, transactional_db: None) -> collections.abc.Iterator[dict[str, str]]:
+    """The step is there; what customers read of it."""
+    with adding.into_this_process(with_words=request.param):
+        yield WORDS[request.param]
+
+
+def too_much(**changes: Any) -> dict[str, Any]:
+    """More than is wrapped as one gift."""
+    return order(lines=[{"sku": "MUG-BLUE", "quantity": 11}], **changes)
+
+
+def until(office: post.Post, shown: dict[str, Any], position: int) -> None:
+    """Deliver until the order stands at that step."""
+    saga = saga_models.SagaInstance.objects.get(pk=shown["saga"]["id"])
+    while saga.position != position:
+        assert office.deliver()
+        saga.refresh_from_db()
+
+
+def names(shown: dict[str, Any]) -> list[str]:
+    return [step["name"] for step in shown["saga"]["steps"]]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_that_stands_at_a_new_step_is_shown_like_any_other(
+    mia: Api, olga: Api, office: post.Post, sandbox: Sandbox, words: dict[str, str]
+) -> None:
+    shown = mia.order().json()
+    until(office, shown, 2)
+
+    listed = mia.get("/orders")
+    assert listed.status_code == 200
+    (row,) = listed.json()["results"]
+    assert names(row) == NEW_NAMES
+    assert row["next"]["message"] == words["next"]
+    is_described("Order", mia.get(f"/orders/{shown['id']}").json())
+    assert mia.get(f"/orders/{shown['id']}?wait=0").json()["payment"]["status"] == "paid"
+
+    sagas = olga.get("/sagas?step=wrap-gift")
+    assert [row["step"] for row in sagas.json()["results"]] == ["wrap-gift"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_with_the_new_step_is_fulfilled_and_told_step_by_step(
+    mia: Api, receiver: Receiver, office: post.Post, sandbox: Sandbox, words: dict[str, str], settings: Any
+) -> None:
+    shown = mia.order().json()
+    office.deliver_all()
+    deliver(mia, shown)
+    office.deliver_all()
+    webhooks.run()
+
+    done = mia.get(f"/orders/{shown['id']}").json()
+    assert done["status"] == "fulfilled"
+    assert [step["status"] for step in done["saga"]["steps"]] == ["done"] * 5
+    told = [(one["type"], one["data"].get("step", {}).get("name")) for one in receiver.told]
+    assert ("saga.step.done", "wrap-gift") in told
+    assert told[-1] == ("order.fulfilled", None)
+    assert models.Outbox.objects.count() == 0
+    stream = b"".join(mia.get(f"/orders/{shown['id']}/events").streaming_content)
+    assert b'"step":"wrap-gift","from":"pending","to":"done"' in stream
+
+    report = audit.run()
+    assert [finding for finding in report.discrepancies if finding.room != "shipping"] == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_refusal_at_the_new_step_tells_the_customer_so_and_everything_is_undone(
+    mia: Api, receiver: Receiver, office: post.Post, sandbox: Sandbox, words: dict[str, str]
+) -> None:
+    shown = mia.order(too_much()).json()
+    office.deliver_all()
+    webhooks.run()
+
+    told = mia.get(f"/orders/{shown['id']}").json()
+    assert told["status"] == "cancelled"
+    failure = {"step": "wrap-gift", "kind": "refused", "message": words["refused"]}
+    assert told["failure"] == failure
+    assert told["payment"]["status"] == "refunded"
+    (step,) = [one for one in receiver.told if one["data"].get("step", {}).get("status") == "failed"]
+    assert step["data"]["step"]["error"]["message"] == words["refused"]
+    assert receiver.told[-1]["data"]["order"]["failure"] == failure
+    stream = b"".join(mia.get(f"/orders/{shown['id']}/events").streaming_content)
+    assert words["refused"] in stream.decode()
+    assert audit.run().discrepancies == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_order_that_fails_later_has_its_new_step_undone_in_its_place(
+    mia: Api, office: post.Post, sandbox: Sandbox, words: dict[str, str]
+) -> None:
+    body = order()
+    body["customer"]["tax_id"] = "00000000191"
+    shown = mia.order(body).json()
+    until(office, shown, 3)
+    until(office, shown, 2)
+
+    under_way = mia.get(f"/orders/{shown['id']}").json()
+    assert (under_way["status"], under_way["next"]["message"]) == ("cancelling", words["undo"])
+
+    office.deliver_all()
+    ended = mia.get(f"/orders/{shown['id']}").json()
+    assert ended["status"] == "cancelled"
+    assert ended["saga"]["steps"][2]["status"] == "undone"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_console_the_shell_and_the_metrics_show_the_new_step(
+    mia: Api, olga: Api, console: Client, office: post.Post, sandbox: Sandbox, words: dict[str, str]
+) -> None:
+    well, refused = mia.order(key="well").json(), mia.order(too_much(), key="refused").json()
+    office.deliver_all()
+
+    for language in ("en", "pt-BR"):
+        for shown in (well, refused):
+            page = console.get(f"{LIST}{shown['saga']['id']}/change/", headers={"Accept-Language": language})
+            assert page.status_code == 200, language
+            assert [lane.name for lane in page.context["timeline"].lanes if not lane.undo] == NEW_NAMES
+            assert page.context["panels"][0].title in ("Money", "Dinheiro")
+    listed = console.get(LIST, {"step": "wrap-gift"})
+    assert [str(saga.pk) for saga in listed.context["cl"].result_list] == [refused["saga"]["id"]]
+    label = "Wrap the gift" if words is WORDS[True] else "Wrap gift"
+    assert f"wrap-gift ({label})" in listed.content.decode()
+    assert console.get(reverse("admin:sagas_groups"), {"scope": "failed"}).status_code == 200
+    assert console.get("/admin/").status_code == 200
+
+    out = io.StringIO()
+    management.call_command("saga", "show", refused["saga"]["id"], stdout=out)
+    management.call_command("saga", "list", "--step", "wrap-gift", stdout=out)
+    assert out.getvalue().count("wrap-gift") > 2
+
+    text = olga.client.get("/metrics").text
+    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
+    of_steps = [sample.labels["step"] for sample in families["sagas_step_p50_seconds"].samples]
+    assert "wrap-gift" in of_steps
+
+
+@pytest.mark.django_db(transaction=True)
+def test_orders_that_began_before_go_on_beside_those_with_the_new_step(
+    mia: Api, olga: Api, office: post.Post, sandbox: Sandbox
+) -> None:
+    before = mia.order(key="before").json()
+    office.deliver_all()
+    with adding.into_this_process(with_words=False):
+        after = mia.order(key="after").json()
+        office.deliver_all()
+
+        old, new = (mia.get(f"/orders/{shown['id']}").json() for shown in (before, after))
+        assert (names(old), names(new)) == (NAMES, NEW_NAMES)
+        text = olga.client.get("/metrics").text
+        lines = [line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("sagas_step_")]
+        assert sorted(lines) == sorted(set(lines)), "Prometheus takes no series twice"
+
+        for shown in (before, after):
+            deliver(mia, shown)
+        office.deliver_all()
+        for shown in (before, after):
+            assert mia.get(f"/orders/{shown['id']}").json()["status"] == "fulfilled"
+        assert {finding.room for finding in audit.run().discrepancies} <= {"shipping"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_old_order_whose_steps_nobody_knows_any_more_breaks_no_page(
+    mia: Api,
+    olga: Api,
+    receiver: Receiver,
+    console: Client,
+    office: post.Post,
+    sandbox: Sandbox,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with adding.into_this_process(with_words=True):
+        refused = mia.order(too_much(), key="refused").json()
+        office.deliver_all()
+    monkeypatch.setattr(registry, "_sagas", {})
+    monkeypatch.setattr(wording, "STEPS", {})
+
+    shown = mia.get(f"/orders/{refused['id']}").json()
+    assert shown["failure"]["message"] == "“Wrap gift” could not be done."
+    assert (shown["payment"], shown["invoice"], shown["shipment"]) == (None, None, None)
+    is_described("Order", shown)
+    assert mia.get("/orders").status_code == 200
+    assert b"".join(mia.get(f"/orders/{refused['id']}/events").streaming_content)
+    webhooks.run()
+    assert receiver.types[-1] == "order.cancelled"
+    for path in (f"/sagas/{refused['saga']['id']}", f"/sagas/{refused['saga']['id']}/events", "/sagas"):
+        assert olga.get(path).status_code == 200
+    for path in ("", "change/", "story.json", "events.csv"):
+        where = f"{LIST}{refused['saga']['id']}/{path}" if path else LIST
+        assert console.get(where).status_code == 200, where
+    page = console.get(f"{LIST}{refused['saga']['id']}/change/")
+    assert page.context["panels"][0].net.startswith("Nothing held")
+    management.call_command("saga", "show", refused["saga"]["id"], stdout=io.StringIO())
+    assert audit.run().discrepancies == []
+
+
+# --- The checks ----------------------------------------------------------------------------------
+
+
+def complaints() -> list[tuple[str | None, str]]:
+    return [(one.id, str(one.hint)) for one in checks.run_checks() if str(one.id).startswith("orders.")]
+
+
+def test_every_step_of_ours_has_its_words_in_both_languages() -> None:
+    assert complaints() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_step_without_words_or_without_portuguese_is_named_by_the_check(words: dict[str, str]) -> None:
+    ((id_, hint),) = complaints()
+
+    if words is WORDS[True]:
+        assert id_ == "orders.W002"
+        assert "orders/locale/pt_BR/LC_MESSAGES/django.po" in hint
+    else:
+        assert id_ == "orders.W001"
+        assert "orders/wording.py" in hint
+
+
+def test_the_readmes_edits_are_all_that_a_project_needs(tmp_path: Any, environment: dict[str, str]) -> None:
+    project = tmp_path / "project"
+    left_out = shutil.ignore_patterns(".*", "__pycache__", "staticfiles", "tests", "docs", "benchmarks")
+    shutil.copytree(ROOT, project, ignore=left_out)
+    adding.into_a_copy(project)
+
+    def manage(*words: str) -> str:
+        ran = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=project,
+            env=environment | {"PYTHONPATH": str(project), "DJANGO_SETTINGS_MODULE": "saga_project.settings"},
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout + ran.stderr
+
+    assert "Create model Wrapping" in manage("makemigrations", "inventory")
+    assert "No changes" in manage("makemigrations", "--check")
+    told = manage("check")
+    assert "orders.W002" in told
+    assert "orders.W001" not in told
+
+    (portuguese,) = blocks(README, "po", under=adding.HEADING)
+    catalogue = project / "orders/locale/pt_BR/LC_MESSAGES/django.po"
+    catalogue.write_text(f"{catalogue.read_text()}\n{portuguese}\n")
+    if shutil.which("msgfmt"):
+        subprocess.run(["msgfmt", "-o", "django.mo", "django.po"], cwd=catalogue.parent, check=True)
+        assert "no issues" in manage("check", "--fail-level", "WARNING")
+    declared = manage("shell", "-c", _DECLARED)
+    assert json.loads(declared.strip().splitlines()[-1]) == {"1": NAMES, "2": NEW_NAMES}
+
+
+_DECLARED = """
+import json
+from sagas import registry
+versions = registry.versions("order-fulfilment")
+print(json.dumps({saga.version: [step.name for step in saga.steps] for saga in versions}))
+"""
+
+
+def test_no_steps_name_is_written_outside_its_declaration_and_its_words() -> None:
+    allowed = {"orders/saga.py", "orders/wording.py", "orders/api/samples.py"}
+    rooms = (
+        "orders",
+        "sagas",
+        "payments",
+        "inventory",
+        "invoicing",
+        "shipping",
+        "saga_project",
+        "backoffice",
+    )
+    own = {step.name for step in order_saga.ORDER_FULFILMENT.steps}
+
+    found = {
+        os.path.relpath(path, ROOT)
+        for room in rooms
+        for path in (ROOT / room).rglob("*")
+        if path.suffix in (".py", ".html", ".js") and any(f'"{name}"' in path.read_text() for name in own)
+    }
+
+    assert found <= allowed
