@@ -71,6 +71,7 @@ STEPS = {
 
 KINDS = {
     "bug": "Something went wrong on our side.",
+    "late": "It takes a little longer than usual, and goes on by itself.",
     "cancelled": "The order was cancelled on request.",
     "operator": "The shop turned the order back.",
 }

@@ -1,14 +1,16 @@
-"""What every answer carries: a request id, and a policy for what a page may load."""
+"""What every answer carries: a request id, and a content policy. And what a page says without a database."""
 
 import contextvars
 import logging
 import re
 from collections.abc import Callable
 
-from django import http
+from django import http, shortcuts
 from django.conf import settings
 
-from sagas import ids
+from sagas import database, ids
+
+logger = logging.getLogger(__name__)
 
 Handler = Callable[[http.HttpRequest], http.HttpResponseBase]
 
@@ -50,6 +52,28 @@ class PrivateApi:
         if request.path.startswith("/api/v1/"):
             response.headers.setdefault("Cache-Control", "private, no-store")
         return response
+
+
+class DatabaseTrouble:
+    """A page that the database is in the way of says so, with 503; the API says it in its own words."""
+
+    def __init__(self, handler: Handler) -> None:
+        self.handler = handler
+
+    def __call__(self, request: http.HttpRequest) -> http.HttpResponseBase:
+        """Answer as ever."""
+        return self.handler(request)
+
+    def process_exception(self, request: http.HttpRequest, error: Exception) -> http.HttpResponse | None:
+        """Somebody holds a lock that is wanted, or the server is away; anything else is a bug."""
+        database.let_go(error)
+        if not database.is_passing(error):
+            return None
+        busy = database.is_busy(error)
+        logger.warning("The database could not be used: %s", type(error).__name__, exc_info=error)
+        answer = shortcuts.render(request, "503.html", {"busy": busy}, status=503)
+        answer.headers["Retry-After"] = "1" if busy else "2"
+        return answer
 
 
 class RequestIdFilter(logging.Filter):

@@ -53,6 +53,7 @@ MIDDLEWARE = [
     "saga_project.middleware.RequestId",
     "saga_project.middleware.ContentSecurityPolicy",
     "saga_project.middleware.PrivateApi",
+    "saga_project.middleware.DatabaseTrouble",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -5,6 +5,8 @@ OperationalError is a lost connection, a lock timeout and a full disk alike. Pos
 (SQLSTATE) tells them apart.
 """
 
+import re
+
 from django.db import Error, InterfaceError, OperationalError, connection
 
 READ_ONLY = "25006"
@@ -42,6 +44,13 @@ def is_away(error: BaseException | None) -> bool:
 def is_busy(error: BaseException | None) -> bool:
     """Whether somebody else holds what is wanted: nothing happened, and it may go well another time."""
     return isinstance(error, OperationalError) and sqlstate(error) in _BUSY
+
+
+def held_table(error: BaseException | None) -> str:
+    """The table in which the wanted row is locked, where the error tells; else nothing."""
+    diagnosis = getattr(error.__cause__ if error is not None else None, "diag", None)
+    found = re.search(r'relation "(\w+)"', getattr(diagnosis, "context", None) or "")
+    return found[1] if found else ""
 
 
 def is_passing(error: BaseException | None) -> bool:

@@ -44,6 +44,10 @@ class NotAllowed(SagaError):
     """This move does not apply to the saga's present state; read the state and choose another."""
 
 
+class Busy(SagaError):
+    """Somebody else is at this saga just now; nothing was changed, so try again in a few seconds."""
+
+
 class LostRace(SagaError):
     """Another worker moved the saga first; nothing was written, and nothing need be done."""
 

@@ -433,9 +433,9 @@ def failure(
 ) -> dict[str, Any]:
     """An error as the rows keep it: plain data, without personal facts (A3).
 
-    `kind` is refused, outage, transient, unknown, bug, timeout, cancelled or operator; `clock` names the
-    clock that ran out, if one did: attempt, budget, wait, lease, deadline or undo-deadline. A bug's `frames`
-    say where it came from: file, line and function, and no value of anything.
+    `kind` is refused, outage, transient, late, unknown, bug, timeout, cancelled or operator; `clock` names
+    the clock that ran out, if one did: attempt, budget, wait, lease, deadline or undo-deadline. A bug's
+    `frames` say where it came from: file, line and function, and no value of anything.
     """
     return {
         "step": step.name if step else None,

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
-from sagas import errors, journal, models, moves
+from sagas import database, errors, journal, models, moves
 from sagas.journal import NOW, Change, Locked
 from sagas.models import SagaInstance
 from sagas.states import Direction, SagaState, StepState
@@ -229,13 +230,23 @@ def _moving(saga_id: uuid.UUID | str) -> Iterator[tuple[Locked, Change]]:
     """Lock the instance at its position, and write the change at the end.
 
     A body that returns early has collected nothing, or everything that it wants written.
+
+    Raises:
+        Busy: a lock was not given in time; a person is told so instead of being kept waiting.
     """
-    with transaction.atomic():
-        locked = journal.lock(saga_id)
-        change = Change(locked.saga, locked.now)
-        yield locked, change
-        if change.collected:
-            change.write()
+    try:
+        with transaction.atomic():
+            locked = journal.lock(saga_id)
+            change = Change(locked.saga, locked.now)
+            yield locked, change
+            if change.collected:
+                change.write()
+    except Exception as error:
+        if database.is_busy(error):
+            raise errors.Busy(
+                _("Somebody else is at this saga just now: nothing was changed. Try again in a few seconds.")
+            ) from error
+        raise
 
 
 def _turn_if_free(locked: Locked, change: Change, *, kind: str, actor: str, reason: str) -> None:

@@ -18,10 +18,22 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from django.db import IntegrityError, InterfaceError, OperationalError, connection, transaction
+from django.db import IntegrityError, connection, transaction
 from psycopg import pq
 
-from sagas import circuits, definition, errors, inbox, journal, models, moves, registry, transport, words
+from sagas import (
+    circuits,
+    database,
+    definition,
+    errors,
+    inbox,
+    journal,
+    models,
+    moves,
+    registry,
+    transport,
+    words,
+)
 from sagas.journal import NOW, After, Change
 from sagas.states import Direction, SagaState, StepState
 
@@ -36,6 +48,14 @@ CANCEL_TIMEOUT_S = 2
 CRASH_SUSPICION = 2
 """Dispatches without progress after which a local step is claimed in a transaction of its own, so
 that one that kills its worker is counted and ends like any other that keeps failing."""
+
+
+LATE = definition.Retry(on=())
+"""The pauses of a step that waits for a lock: a second, then ever longer, up to a minute."""
+
+SECOND_LOOK_MS = 100
+"""How long a local step that was late waits for a lock when it comes again. The first time it waits as long
+as its connection does; were it to do so each time, a hundred orders of one product would take all workers."""
 
 
 class Verdict(enum.Enum):
@@ -87,6 +107,9 @@ class Outcome:
     """Whether an earlier attempt may still have happened, though this one did not."""
     owners: bool = False
     """Whether the verb went well, and it was the saga's owner who failed."""
+    late: bool = False
+    """Whether the database was in the way: another session holds a lock that was wanted, or the server is
+    away. That is not the step's doing, so no budget of attempts pays for it; deadlines go on counting."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +151,7 @@ def perform(
         What the message is to do next.
 
     Raises:
-        django.db.OperationalError: the database is gone; the sweep takes over when it is back.
+        django.db.Error: the database is gone, or somebody holds the instance's own row; the sweep takes over.
     """
     bearer = bearer or Bearer()
     try:
@@ -142,13 +165,17 @@ def perform(
                 return _perform_here(locked, attempt, bearer)
     except _Thrown as thrown:
         # The verb's transaction is rolled back: it did not happen. Say so in one of its own.
+        database.let_go(thrown.outcome.error)
         return _record_thrown(saga_id, epoch, step, direction, thrown.outcome, bearer)
     except IntegrityError as error:
         return _record_thrown(saga_id, epoch, step, direction, _broken_at_commit(error), bearer)
     outcome = None if not attempt.step.remote else _call(attempt, bearer)
+    if outcome is not None:
+        database.let_go(outcome.error)
     try:
         return _record_claimed(saga_id, attempt, outcome, bearer)
     except _Thrown as thrown:
+        database.let_go(thrown.outcome.error)
         return _record_claimed(saga_id, attempt, thrown.outcome, bearer)
     except IntegrityError as error:
         return _record_claimed(saga_id, attempt, _broken_at_commit(error), bearer)
@@ -250,12 +277,15 @@ def _intend_undo(change: Change, row: models.StepInstance, bearer: Bearer) -> No
 
 def _perform_here(locked: journal.Locked, attempt: Attempt, bearer: Bearer) -> Result:
     """Call a local verb and record it in the transaction that holds the lock."""
+    if _was_late(locked.step):
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = {SECOND_LOOK_MS}")
     outcome = _call(attempt, bearer)
     if outcome.kind != "done":
         raise _Thrown(outcome)
     change = Change(locked.saga, locked.now)
     _count(change, locked.step, attempt.direction, bearer)
-    with _hooks_bugs_thrown():
+    with _hooks_bugs_thrown(attempt.step):
         return _record(change, locked.step, attempt, outcome)
 
 
@@ -269,7 +299,7 @@ def _record_thrown(
         if isinstance(admitted, Result):
             return admitted
         change = Change(locked.saga, locked.now)
-        if not admitted.claimed:
+        if not admitted.claimed and not outcome.late:
             _count(change, locked.step, direction, bearer)
         return _record(change, locked.step, admitted, outcome)
 
@@ -293,7 +323,7 @@ def _record_claimed(
         change.set_step(row, lease_until=None)
         if outcome.kind != "done":
             return _record(change, row, attempt, outcome)
-        with _hooks_bugs_thrown():
+        with _hooks_bugs_thrown(attempt.step):
             return _record(change, row, attempt, outcome)
 
 
@@ -304,13 +334,20 @@ def _broken_at_commit(error: IntegrityError) -> Outcome:
 
 
 @contextlib.contextmanager
-def _hooks_bugs_thrown() -> Iterator[None]:
-    """The saga's end is not recorded if its owner's hook fails: a person is called, and it is tried again."""
+def _hooks_bugs_thrown(step: definition.Step) -> Iterator[None]:
+    """The saga's end is not recorded if its owner's hook fails: a person is called, and it is tried again.
+
+    One that does not get a lock is late, as a verb is.
+    """
     try:
         yield
-    except (OperationalError, InterfaceError, errors.LostRace):
+    except errors.LostRace:
         raise
     except Exception as bug:
+        if database.is_busy(bug):
+            raise _Thrown(Outcome(kind=_lost(step), error=bug, late=True)) from bug
+        if database.is_passing(bug):
+            raise
         logger.error("a saga's hook met a bug: %s", moves.traced(bug, {}))
         raise _Thrown(Outcome(kind="bug", error=bug, owners=True)) from bug
 
@@ -381,7 +418,10 @@ def _facts(answer: Any, step: definition.Step, row: models.StepInstance) -> dict
 def _classify(
     declared: definition.Saga, step: definition.Step, attempt: Attempt, error: Exception
 ) -> Outcome:
-    """Errors decide: what the declaration names, then what the database says, then it is a bug."""
+    """Errors decide: that the database is in the way, what the declaration names, then it is a bug."""
+    if database.is_busy(error) or database.is_away(error):
+        logger.info("saga step %s is late: %s", step.name, moves.words_of(error).partition("\n")[0])
+        return Outcome(kind=_lost(step), error=error, late=True)
     retry = declared.retry_of(step, undo=attempt.direction == Direction.BACKWARD)
     for kind, named in (
         ("refused", declared.refused),
@@ -394,7 +434,7 @@ def _classify(
             # a provider that could be out.
             local = not step.remote and kind in ("unknown", "outage")
             return Outcome(kind="transient" if local else kind, error=error)
-    if isinstance(error, OperationalError | InterfaceError | MemoryError):
+    if isinstance(error, MemoryError) or database.is_passing(error):
         return Outcome(kind=_lost(step), error=error)
     logger.error("saga step %s met a bug: %s", step.name, moves.traced(error, attempt.row.saga.facts))
     return Outcome(kind="bug", error=error)
@@ -406,7 +446,7 @@ def _lost(step: definition.Step) -> str:
 
 def _record(change: Change, row: models.StepInstance, attempt: Attempt, outcome: Outcome) -> Result:
     """Write what came of it, and say how the saga goes on."""
-    excused = attempt.step.remote and _tell_circuit(change.saga, attempt, outcome)
+    excused = outcome.late or (attempt.step.remote and _tell_circuit(change.saga, attempt, outcome))
     if attempt.direction == Direction.FORWARD:
         result = _record_deed(change, row, attempt, outcome, excused)
     else:
@@ -487,11 +527,16 @@ def _record_failure(
 ) -> Result:
     """A deed that did not go well: again, or round, or to a person.
 
-    `excused` says that the provider is out: that is not held against the saga, and only clocks end it (R4).
+    `excused` says that the provider is out, or the database in the way: that is not held against the saga,
+    and only clocks end it (R4).
     """
     saga, step, now = change.saga, attempt.step, change.now
     retry = saga.definition.retry_of(step, undo=False)
     failure = moves.failure(row, outcome.kind, now=now, error=outcome.error, clock=outcome.clock)
+    if outcome.late:
+        failure |= _late(row, step, outcome)
+        if step.budget is not None:
+            change.set_step(row, started_at=row.started_at or now)
     change.set_step(row, error=failure)
     if outcome.owners:
         return _failed(change, row, failure, owners=True)
@@ -503,7 +548,7 @@ def _record_failure(
         failure["clock"] = "wait"
     elif outcome.kind in PASSING:
         out_of_time = moves.out_of_time(change, row)
-        if excused:
+        if excused and attempt.claimed:
             change.set_step(row, excused=row.excused + 1)
         if not out_of_time and (excused or not moves.budget_spent(change, row)):
             return _again(change, row, retry, outcome, failure)
@@ -533,9 +578,12 @@ def _again(
     failure: dict[str, Any],
 ) -> Result:
     """Another attempt after a pause, through the sweep: no message carries the time."""
-    attempts = max(moves.counted(row, undo=False), 1)
-    pause = retry.pause(attempt=attempts, chance=random.random())  # noqa: S311 - no secret
-    kind = "step.unknown" if _unknown(outcome) else "step.retry"
+    if outcome.late:
+        pause = LATE.pause(attempt=failure["late"], chance=random.random())  # noqa: S311 - no secret
+    else:
+        attempts = max(moves.counted(row, undo=False), 1)
+        pause = retry.pause(attempt=attempts, chance=random.random())  # noqa: S311 - no secret
+    kind = "step.unknown" if _unknown(outcome) else "step.late" if outcome.late else "step.retry"
     to = StepState.UNKNOWN if _unknown(outcome) else StepState.PENDING
     if row.state == to:
         change.note(kind, subject=row.name, attempt=row.attempts, data=failure)
@@ -559,12 +607,19 @@ def _record_undo(
     retry = saga.definition.retry_of(step, undo=True)
     failure = moves.failure(row, outcome.kind, now=now, error=outcome.error, clock=outcome.clock)
     failure["attempt"] = row.undo_attempts
+    if outcome.late:
+        failure |= _late(row, step, outcome)
     change.set_step(row, error=failure)
+    if excused and attempt.claimed:
+        change.set_step(row, undo_excused=row.undo_excused + 1)
+    if outcome.late:
+        pause = LATE.pause(attempt=failure["late"], chance=random.random())  # noqa: S311 - no secret
+        change.note("undo.late", subject=row.name, attempt=row.undo_attempts, data=failure)
+        moves.wake_after(change, pause)
+        return STOP
     if row.state != StepState.UNDOING:
         change.move_step(row, StepState.UNDOING, "undo.started", attempt=row.undo_attempts)
     passing = outcome.kind in PASSING
-    if passing and excused:
-        change.set_step(row, undo_excused=row.undo_excused + 1)
     if passing and (excused or not moves.budget_spent(change, row)):
         attempts = max(moves.counted(row, undo=True), 1)
         pause = retry.pause(attempt=attempts, chance=random.random())  # noqa: S311 - no secret
@@ -573,6 +628,21 @@ def _record_undo(
         return STOP
     moves.fail_undo(change, row, failure)
     return STOP
+
+
+def _late(row: models.StepInstance, step: definition.Step, outcome: Outcome) -> dict[str, Any]:
+    """What the failure of a step says that was late: what it waits for, and how often it was by now."""
+    if database.is_busy(outcome.error):
+        table = database.held_table(outcome.error)
+        message = words.LOCK_HELD_IN % {"table": table} if table else words.LOCK_HELD
+    else:
+        message = words.DATABASE_AWAY
+    said = {"message": message, "late": 1 + (row.error or {}).get("late", 0)}
+    return said if step.remote else said | {"kind": "late"}
+
+
+def _was_late(row: models.StepInstance) -> bool:
+    return (row.error or {}).get("kind") == "late"
 
 
 def _with_errand(change: Change, result: Result) -> Result:

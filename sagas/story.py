@@ -30,7 +30,7 @@ class Attempt:
     started_at: datetime.datetime
     ended_at: datetime.datetime | None
     outcome: str
-    """running, done, begun, retry, unknown, failed, lost; waiting, where it is a wait."""
+    """running, done, begun, retry, late, unknown, failed, lost; waiting, where it is a wait."""
 
     waits: bool = False
     asks: bool = False
@@ -191,10 +191,12 @@ _CLOSES = {
     "step.done": "done",
     "step.waiting": "begun",
     "step.retry": "retry",
+    "step.late": "late",
     "step.unknown": "unknown",
     "step.failed": "failed",
     "undo.done": "done",
     "undo.retry": "retry",
+    "undo.late": "late",
     "undo.failed": "failed",
 }
 
@@ -268,7 +270,7 @@ def _instant(
     return Attempt(
         step=row.name,
         undo=undo,
-        number=event.attempt,
+        number=None if outcome == "late" else event.attempt,
         started_at=began if first and began is not None else event.at,
         ended_at=event.at,
         outcome=outcome,

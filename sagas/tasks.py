@@ -12,12 +12,13 @@ import math
 from typing import Any
 
 import celery
+from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import Error, close_old_connections
 from django.utils import module_loading
 
-from sagas import bulk, engine, errors, inbox, registry, states, sweeping, transport
+from sagas import bulk, database, engine, errors, inbox, registry, states, sweeping, transport
 
 logger = logging.getLogger("sagas")
 
@@ -102,11 +103,12 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
     )
     try:
         result = engine.perform(saga_id, epoch=epoch, step=step, direction=direction, bearer=bearer)
-    except (Error, errors.LostRace):
+    except (Error, errors.LostRace) as error:
         # What was not recorded will be looked at again: by the lease, or by the sweep.
         logger.warning(
             "saga %s: %s could not be recorded, the sweep will see to it", saga_id, step, exc_info=True
         )
+        database.let_go(error)
         close_old_connections()
         result = engine.Result(verdict=engine.Verdict.STOP)
     if result.verdict is engine.Verdict.TURNED:
@@ -146,6 +148,12 @@ def _task(name: str, run: Any, soft_limit_s: float) -> None:
     )
     def step(self: Any, *, saga_id: str, epoch: int) -> None:
         run(self, saga_id=saga_id, epoch=epoch)
+
+
+@signals.task_failure.connect
+def let_go(exception: BaseException | None = None, **_: Any) -> None:
+    """Any task that finds the database away leaves no connection to it behind."""
+    database.let_go(exception)
 
 
 _register()

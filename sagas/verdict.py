@@ -177,6 +177,12 @@ def _under_way(told: story.Story) -> Verdict:
         )
     if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not told.backward:
         text = _("Whether %(step)s happened is unknown; the provider is asked %(when)s.")
+    elif saga.dispatched_at is None and (row.error or {}).get("kind") == "late":
+        text = (
+            _("Undoing %(step)s is late: %(message)s Tried again %(when)s; no attempt is counted.")
+            if told.backward
+            else _("%(step)s is late: %(message)s Tried again %(when)s; no attempt is counted.")
+        )
     elif saga.dispatched_at is None and row.error and (row.undo_attempts or not told.backward):
         text = (
             _("Undoing %(step)s failed: %(message)s Tried again %(when)s.")
@@ -245,6 +251,7 @@ def rule(error: dict[str, Any]) -> str:
             "Named in `outage`: it did not happen, nor can it for anybody until a person mends something."
         ),
         "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
+        "late": _("The database was in the way, not the step: no attempt is counted, and deadlines decide."),
         "unknown": _("It may have happened: the provider is asked with the same key first."),
         "bug": _("Named nowhere: a bug. It is not tried again, and is shown as what it is."),
         "timeout": _("A clock ran out."),

@@ -21,6 +21,9 @@ TIME_OVER = gettext_noop("Its time is over.")
 WAIT_OVER = gettext_noop("Nobody said that it is done, in time.")
 NEVER_HAPPENED = gettext_noop("The provider knows nothing of it.")
 WORKER_VANISHED = gettext_noop("Its worker vanished.")
+LOCK_HELD = gettext_noop("Another session holds a lock that it needs.")
+LOCK_HELD_IN = gettext_noop("Another session holds a lock that it needs, on a row of %(table)s.")
+DATABASE_AWAY = gettext_noop("The database could not be used.")
 
 SEE_TO_THE_CAUSE = gettext_noop(
     "See to the cause, then retry; or say with evidence that it happened, or did not."
@@ -73,6 +76,7 @@ _FORMS = [
         TIME_TO_UNDO_OVER,
         CANNOT_BE_MOVED,
         OWNER_FAILED,
+        LOCK_HELD_IN,
         WAVE_FAILED,
         RUN_STOPPED,
     )

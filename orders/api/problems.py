@@ -11,10 +11,11 @@ from typing import Any
 
 from django import http
 from django.core import exceptions as django_exceptions
-from django.db import InterfaceError, OperationalError
 from rest_framework import exceptions, response
 
 from orders import wire
+from sagas import database
+from sagas import errors as saga_errors
 
 logger = logging.getLogger(__name__)
 
@@ -184,6 +185,12 @@ INTERNAL_ERROR = _kind(
     "Send the same request with the same Idempotency-Key again later; nothing is done twice. If it stays,"
     " tell the shop the `request_id`.",
 )
+BUSY = _kind(
+    "busy",
+    503,
+    "Somebody else is at it just now",
+    "Nothing was changed. Wait as long as `Retry-After` says and send the same request again.",
+)
 UNAVAILABLE = _kind(
     "unavailable", 503, "The service cannot answer just now",
     "Wait as long as `Retry-After` says and send the same request again.",
@@ -226,6 +233,7 @@ class Problem(exceptions.APIException):
 
 def handle(error: Exception, context: dict[str, Any]) -> response.Response | None:
     """What Django REST framework calls with every exception of a view; None leaves it to Django."""
+    database.let_go(error)
     problem = of(error)
     if problem is None:
         return None
@@ -282,7 +290,11 @@ def of(error: Exception) -> Problem | None:
             return Problem(TOO_LARGE, "The body is too large.")
         case django_exceptions.BadRequest() | django_exceptions.SuspiciousOperation():
             return Problem(MALFORMED_REQUEST, "The request is not one that is understood.")
-        case OperationalError() | InterfaceError():
+        case saga_errors.Busy():
+            return Problem(BUSY, "Somebody else is at this order just now.", headers={"Retry-After": "1"})
+        case _ if database.is_busy(error):
+            return Problem(BUSY, "Somebody else is at this just now.", headers={"Retry-After": "1"})
+        case _ if database.is_passing(error):
             # The database is away, or gave up on us; nothing was committed.
             logger.warning("The database could not be used: %s", type(error).__name__, exc_info=error)
             return Problem(UNAVAILABLE, "The database cannot be reached.", headers={"Retry-After": "2"})

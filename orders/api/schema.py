@@ -15,6 +15,7 @@ EVERYWHERE = [
     problems.MALFORMED_REQUEST,
     problems.NOT_ACCEPTABLE,
     problems.INTERNAL_ERROR,
+    problems.BUSY,
     problems.UNAVAILABLE,
 ]
 WITH_TOKEN = [problems.NOT_AUTHENTICATED, problems.NOT_PERMITTED, problems.THROTTLED]

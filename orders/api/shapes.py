@@ -83,7 +83,7 @@ class OrderShipment(Shape):
     status = serializers.ChoiceField(sorted(set(present.SHIPMENT_STATUS.values())))
 
 
-KINDS = ["refused", "outage", "transient", "unknown", "bug", "timeout", "cancelled", "operator"]
+KINDS = ["refused", "outage", "transient", "late", "unknown", "bug", "timeout", "cancelled", "operator"]
 
 
 class StepError(Shape):

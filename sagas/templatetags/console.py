@@ -22,7 +22,7 @@ GLYPHS = {
     "pending": "○", "waiting": "…", "done": "✓", "failed": "✕", "unknown": "?", "undoing": "◀",
     "undone": "↺", "undo_failed": "!", "skipped": "⤼", "held": "‖", "closed": "■", "none": "–", "due": "○",
     "asked": "…", "stopped": "!", "finished": "✓", "sent": "▶", "helped": "✓", "refused": "–", "begun": "▶",
-    "retry": "↻", "lost": "?", "approved": "✓", "void": "–",
+    "retry": "↻", "late": "◷", "lost": "?", "approved": "✓", "void": "–",
 }  # fmt: skip
 """A mark for each state, so that its colour is never the only sign of it."""
 
@@ -40,7 +40,8 @@ def words() -> dict[str, str]:
         "due": _("Undo is due"), "asked": _("Waits for a second person"), "stopped": _("Stopped"),
         "finished": _("Finished"), "sent": _("Under way"), "helped": _("Helped"),
         "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),
-        "lost": _("Lost its worker"), "approved": _("Approved"), "void": _("Void"),
+        "late": _("Late, tried again"), "lost": _("Lost its worker"), "approved": _("Approved"),
+        "void": _("Void"),
     }  # fmt: skip
 
 
