@@ -19,7 +19,7 @@ from payments.models import Payment
 from sagas import bulk, engine, groups, models, roles, steering, transport
 from sagas.testing import clocks, post
 from shipping.models import Shipment
-from tests import browser, gallery, sandbox
+from tests import browser, database, gallery, sandbox
 
 CLIPPED = """[...document.querySelectorAll("table")].filter(table => table.offsetWidth)
     .map(table => table.closest(".scroll, .results, .tabular") ?? table)
@@ -99,7 +99,7 @@ def _clear():
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
+    database.empty(*tables)
     connection.close()
 
 

@@ -5,6 +5,7 @@ from django.db import connection
 
 from sagas import registry, transport
 from sagas.testing import crashes, post
+from tests import database
 from tests.sagas.toybox import verbs, witness
 
 ROWS = [
@@ -28,8 +29,7 @@ def transactional_db(django_db_setup, django_db_blocker):
 def clear():
     """Delete what the engine's tests left behind."""
     connection.close()
-    with connection.cursor() as cursor:
-        cursor.execute(f"TRUNCATE {', '.join(ROWS)} CASCADE")
+    database.empty(*ROWS)
     connection.close()
     witness.close()
 

@@ -1,0 +1,51 @@
+"""What is only ever appended to, or never deleted, stays: TRUNCATE is refused like DELETE, whoever asks."""
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+pytestmark = pytest.mark.django_db
+
+KEPT = {
+    "sagas_event",
+    "payments_operation",
+    "inventory_movement",
+    "shipping_trackingevent",
+    "invoicing_invoice",
+}
+
+BEFORE, DELETES, TRUNCATES = 2, 8, 32
+"""Bits of pg_trigger.tgtype."""
+
+
+def tables_with_a_trigger(what):
+    """Tables of ours with a trigger before that, which can refuse it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT relname FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid"
+            " WHERE NOT tgisinternal AND tgenabled = 'O' AND tgtype & %s = %s",
+            [BEFORE | what, BEFORE | what],
+        )
+        return {name for (name,) in cursor.fetchall()}
+
+
+def test_every_table_that_keeps_its_rows_is_one_of_these():
+    assert tables_with_a_trigger(DELETES) == tables_with_a_trigger(TRUNCATES) == KEPT
+
+
+@pytest.mark.parametrize("table", sorted(KEPT))
+def test_it_is_emptied_by_nobody(table):
+    with pytest.raises(DatabaseError, match="TRUNCATE is refused"), transaction.atomic():
+        execute(f"TRUNCATE {table} CASCADE")
+
+
+@pytest.mark.parametrize(
+    "parent", ["sagas_saga", "payments_payment", "inventory_product", "shipping_shipment"]
+)
+def test_nor_by_emptying_what_it_belongs_to(parent):
+    with pytest.raises(DatabaseError, match="TRUNCATE is refused"), transaction.atomic():
+        execute(f"TRUNCATE {parent} CASCADE")
+
+
+def execute(sql):
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
