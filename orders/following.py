@@ -26,6 +26,9 @@ TICK_S = 1.0
 """How long the listener outlives the last who follows; no statement is sent for it."""
 
 RECONNECT_S = 1.0
+"""How long the listener waits before it connects again; twice as long after each time in vain."""
+
+LONGEST_RECONNECT_S = 30.0
 MISSED_BEATS = 4
 """A process that has not said so for so many heartbeats does not follow any more."""
 
@@ -124,26 +127,36 @@ class Hub:
             logger.warning("could not say that nobody follows saga %s any more", saga_id, exc_info=True)
 
     def _start(self) -> None:
-        if self._listener is None:
+        if self._listener is None or not self._listener.is_alive():
             self._listener = threading.Thread(target=self._listen, name="orders-listener", daemon=True)
             self._listener.start()
 
     def _listen(self) -> None:
-        """Listen for as long as anybody follows; whoever is cut off tells everyone to look again."""
+        """Listen for as long as anybody follows; whoever is cut off tells everyone to look again.
+
+        Whatever goes wrong, it connects again: without it streams would be told of nothing.
+        """
+        pause_s = RECONNECT_S
         while True:
             try:
                 with psycopg.connect(**_parameters(), autocommit=True) as link:
                     link.execute(f"LISTEN {CHANNEL}")
                     self._listening.set()
+                    pause_s = RECONNECT_S
                     # What was notified while nobody listened is found by looking.
                     self._tell_all()
                     while not self._deserted():
                         for notice in link.notifies(timeout=TICK_S, stop_after=100):
-                            self._tell(uuid.UUID(notice.payload))
+                            self._hear(notice.payload)
                 return
-            except (psycopg.Error, OSError):
-                logger.warning("lost the connection that listens; connecting again", exc_info=True)
-                time.sleep(RECONNECT_S)
+            except Exception:
+                if self._deserted():
+                    return
+                logger.warning(
+                    "lost the connection that listens; connecting again in %g s", pause_s, exc_info=True
+                )
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_RECONNECT_S)
             finally:
                 self._listening.clear()
 
@@ -153,6 +166,15 @@ class Hub:
             if not self._watches:
                 self._listener = None
             return not self._watches
+
+    def _hear(self, payload: str) -> None:
+        """Tell those who follow the saga that the notification names; it may name none."""
+        try:
+            saga_id = uuid.UUID(payload)
+        except ValueError:
+            logger.warning("a notification that names no saga was left alone: %.100r", payload)
+            return
+        self._tell(saga_id)
 
     def _tell(self, saga_id: uuid.UUID) -> None:
         with self._lock:
