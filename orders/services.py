@@ -101,15 +101,19 @@ def place(
     return order
 
 
-def cancel(*, order_id: UUID, actor: str, reason: str) -> None:
-    """Ask for an order to be undone; asking twice is asking once.
+def cancel(*, order_id: UUID, owner: auth.User, reason: str) -> None:
+    """Ask, as its owner, for an order to be undone; asking twice is asking once.
+
+    Nobody else may: what the staff decides about another's order is an operator's move, and goes through
+    `sagas.steering`.
 
     Raises:
+        Order.DoesNotExist: the owner has no such order.
         TooLate: it has ended, or is past its point of no return.
     """
     with transaction.atomic():
-        order = models.Order.objects.only("saga_id", "cancel_reason").get(pk=order_id)
-        engine.cancel(order.saga_id, actor=actor, reason=reason)
+        order = models.Order.objects.only("saga_id", "cancel_reason").get(pk=order_id, owner=owner)
+        engine.cancel(order.saga_id, actor=owner.get_username(), reason=reason)
         models.Order.objects.filter(pk=order_id, cancel_reason="").update(cancel_reason=reason)
 
 

@@ -3,18 +3,23 @@
 The rows are the run: whoever sweeps drives it, and any number of sweepers may. A wave is sent, and
 looked at until each of its sagas is seen to get past the point where it stood, or to stand there
 again; only then comes the next wave.
+
+Each saga is moved in a transaction of its own, which takes the run's lock first and then that saga's (I4):
+two runs over the same sagas wait for each other now and then, and never in a ring. Where the database could
+not give a saga its turn, nothing is known of it, and it is tried again.
 """
 
 import datetime
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from django.db import transaction
+from django.db import IntegrityError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
-from sagas import errors, models, moves, steering, story, words
+from sagas import errors, journal, models, moves, steering, story, words
 from sagas.models import BulkItem, BulkRun
+from sagas.seen import Seen
 from sagas.states import SagaState, StepState
 
 logger = logging.getLogger("sagas")
@@ -37,13 +42,30 @@ SENT_AT_ONCE = 50
 LARGEST_RUN = 20_000
 
 
-def begin(*, saga_ids: Iterable[uuid.UUID], move: str, actor: str, reason: str) -> BulkRun:
+def look(saga_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Seen]:
+    """How each of these sagas stands now, in their order; in one statement. What is not there is left out."""
+    wanted = list(dict.fromkeys(saga_ids))
+    at: dict[uuid.UUID, models.StepInstance] = {}
+    rows = models.StepInstance.objects.select_related("saga").filter(saga__in=wanted)
+    for step in rows.order_by("saga_id", "position"):
+        if step.position <= step.saga.position:
+            at[step.saga_id] = step
+    return {pk: Seen.of(at[pk].saga, at[pk]) for pk in wanted if pk in at}
+
+
+def begin(*, chosen: Mapping[uuid.UUID, Seen], move: str, actor: str, reason: str) -> BulkRun:
     """Begin a run over these sagas, in this order; the sweep sends its first wave.
+
+    Arguments:
+        chosen: the sagas, each with how it stood when it was chosen: one that has moved on when its turn
+            comes is left alone.
+        move: one of `MOVES`.
+        actor: who decided.
+        reason: why.
 
     Raises:
         NotAllowed: there are none, or too many, or the move is not one for bulk.
     """
-    chosen = list(dict.fromkeys(saga_ids))
     if move not in MOVES or not chosen or len(chosen) > LARGEST_RUN:
         raise errors.NotAllowed(
             _("A bulk run is over 1 to %(most)s sagas, and its move one of: %(moves)s.")
@@ -58,7 +80,10 @@ def begin(*, saga_ids: Iterable[uuid.UUID], move: str, actor: str, reason: str) 
             state=BulkRun.State.ASKED if waits else BulkRun.State.RUNNING,
         )
         BulkItem.objects.bulk_create(
-            [BulkItem(run=run, saga_id=pk, number=n) for n, pk in enumerate(chosen, start=1)],
+            [
+                BulkItem(run=run, saga_id=pk, number=number, seen=str(seen))
+                for number, (pk, seen) in enumerate(chosen.items(), start=1)
+            ],
             batch_size=2000,
         )
     return run
@@ -116,28 +141,34 @@ def drive() -> int:
     pks = list(BulkRun.objects.filter(state=BulkRun.State.RUNNING).values_list("pk", flat=True))
     for pk in pks:
         try:
-            with transaction.atomic():
-                run = (
-                    BulkRun.objects.select_for_update(skip_locked=True)
-                    .filter(pk=pk, state=BulkRun.State.RUNNING)
-                    .first()
-                )
-                if run is not None:
-                    _drive(run)
+            for item in _look_over(pk):
+                _send(pk, item)
         except Exception:
             # One run must not keep the sweep from the others, nor from its sagas.
             logger.exception("bulk run %s could not be driven", pk)
     return len(pks)
 
 
-def _drive(run: BulkRun) -> None:
-    """Take one run a bit further.
+def _running(pk: uuid.UUID) -> BulkRun | None:
+    """The run, locked, if it is still running and no other sweeper is at it."""
+    runs = BulkRun.objects.select_for_update(skip_locked=True)
+    return runs.filter(pk=pk, state=BulkRun.State.RUNNING).first()
+
+
+@transaction.atomic
+def _look_over(pk: uuid.UUID) -> list[int]:
+    """See how far one run got.
 
     1. Look at what is under way.
     2. Stop, if too much of the wave failed again.
-    3. Send what is left of the wave.
-    4. Begin the next one when everything of it is seen.
+    3. Begin the next wave when everything of this one is seen.
+
+    Returns:
+        The items of the wave that are to be sent now.
     """
+    run = _running(pk)
+    if run is None:
+        return []
     now = models.database_now()
     sent = list(run.items.filter(state=BulkItem.State.SENT).select_related("saga"))
     rows = {
@@ -148,13 +179,12 @@ def _drive(run: BulkRun) -> None:
         _look(item, rows, now)
     if why := _recurs(run):
         _stop(run, why)
-        return
-    queued = list(run.items.filter(state=BulkItem.State.PENDING, wave=run.wave, wave__gt=0)[:SENT_AT_ONCE])
-    for item in queued:
-        _send(run, item, now)
-    if queued or run.items.filter(state=BulkItem.State.SENT).exists():
-        return
-    _next_wave(run, now)
+        return []
+    pending = run.items.filter(state=BulkItem.State.PENDING, wave=run.wave, wave__gt=0)
+    queued = list(pending.values_list("pk", flat=True)[:SENT_AT_ONCE])
+    if not queued and not run.items.filter(state=BulkItem.State.SENT).exists():
+        _next_wave(run, now)
+    return queued
 
 
 def _next_wave(run: BulkRun, now: datetime.datetime) -> None:
@@ -170,24 +200,52 @@ def _next_wave(run: BulkRun, now: datetime.datetime) -> None:
     run.items.filter(pk__in=chosen).update(wave=run.wave)
 
 
-def _send(run: BulkRun, item: BulkItem, now: datetime.datetime) -> None:
-    move = steering.MOVES[run.move]
+def _send(run_pk: uuid.UUID, item_pk: int) -> None:
+    """Move one saga, and write down what came of it in the same transaction."""
     try:
+        with transaction.atomic():
+            run = _running(run_pk)
+            item = BulkItem.objects.select_related("saga").get(pk=item_pk)
+            if run is not None and item.state == BulkItem.State.PENDING:
+                _move(run, item)
+                item.save()
+    except OperationalError as error:
+        if not journal.is_contention(error):
+            raise
+        # Somebody else had its lock, which is not its failure: it is pending still, for the next sweep.
+        logger.warning("a saga of bulk run %s could not be moved now: %s", run_pk, moves.words_of(error))
+    except IntegrityError as bug:
+        # A deferred constraint refused its owner's rows at the commit.
+        BulkItem.objects.filter(pk=item_pk, state=BulkItem.State.PENDING).update(
+            state=BulkItem.State.FAILED, message=moves.words_of(bug), settled_at=models.ClockTimestamp()
+        )
+
+
+def _move(run: BulkRun, item: BulkItem) -> None:
+    move = steering.MOVES[run.move]
+    now = models.database_now()
+    try:
+        seen = Seen.parse(item.seen)
         told = story.read(item.saga_id)
         item.position = told.saga.position
+        if move.moved_on(seen, told):
+            raise errors.MovedOn
         if why := move.refusal(told):
             raise errors.NotAllowed(why)
         with transaction.atomic():
-            move.make(told, actor=run.actor, reason=run.reason, given={})
+            move.make(told, seen=seen, actor=run.actor, reason=run.reason, given={})
+    except (errors.MovedOn, errors.BadSeen):  # Version 0.1.0 did not write down what was seen.
+        item.state, item.message, item.settled_at = BulkItem.State.MOVED, words.MOVED_ON, now
     except errors.SagaError as error:
         item.state, item.message, item.settled_at = BulkItem.State.REFUSED, str(error), now
+    except OperationalError:
+        raise
     except Exception as bug:
         # A hook of its owner failed, say: that is one saga's trouble, and not the end of the run.
         logger.error("saga %s could not be moved: %s", item.saga_id, moves.traced(bug, item.saga.facts))
         item.state, item.message, item.settled_at = BulkItem.State.FAILED, moves.words_of(bug), now
     else:
         item.state, item.sent_at = BulkItem.State.SENT, models.database_now()
-    item.save()
 
 
 def _look(
@@ -219,7 +277,7 @@ def _look(
 def _recurs(run: BulkRun) -> str:
     """Why the run had better stop; empty while the wave goes well enough."""
     wave = run.items.filter(wave=run.wave, wave__gt=0)
-    tried = wave.exclude(state=BulkItem.State.REFUSED).count()
+    tried = wave.exclude(state__in=[BulkItem.State.REFUSED, BulkItem.State.MOVED]).count()
     failed = wave.filter(state=BulkItem.State.FAILED).count()
     if tried and failed / tried > TOLERATED:
         return words.WAVE_FAILED % {

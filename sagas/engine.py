@@ -10,13 +10,15 @@ from django.db import connection
 
 from sagas import definition, errors, journal, models, moves, transport
 from sagas.inbox import receive, remedy
-from sagas.operations import ask, cancel, close, compensate, extend, hold, release, resolve, retry, skip
+from sagas.operations import ask, cancel, close, compensate, extend, hold, look, release, resolve, retry, skip
 from sagas.phases import Bearer, Result, Verdict, perform
+from sagas.seen import Seen
 from sagas.sweeping import echo, sweep, take_up
 
 __all__ = [
     "Bearer",
     "Result",
+    "Seen",
     "Verdict",
     "ask",
     "begin",
@@ -26,6 +28,7 @@ __all__ = [
     "echo",
     "extend",
     "hold",
+    "look",
     "perform",
     "receive",
     "release",

@@ -44,6 +44,14 @@ class NotAllowed(SagaError):
     """This move does not apply to the saga's present state; read the state and choose another."""
 
 
+class MovedOn(NotAllowed):
+    """This has moved on since it was looked at; look again, and decide on what stands now."""
+
+
+class BadSeen(SagaError):
+    """What was seen is named as console, API and shell show it, such as take-payment:forward:waiting:1."""
+
+
 class Busy(SagaError):
     """Somebody else is at this saga just now; nothing was changed, so try again in a few seconds."""
 

@@ -21,6 +21,7 @@ def saga(told: story.Story, *, events: Sequence[models.Event] | None = None) -> 
         "direction": Direction(saga.direction).name.lower(),
         "position": saga.position,
         "epoch": saga.epoch,
+        "seen": str(told.seen),
         "created_at": _iso(saga.created_at),
         "updated_at": _iso(saga.updated_at),
         "finished_at": _iso(saga.finished_at),

@@ -446,6 +446,9 @@ class Approval(models.Model):
     """Empty for a bulk run, which names its sagas itself."""
 
     move = models.CharField(max_length=30)
+    seen = models.CharField(max_length=100, blank=True, default="", db_default="")
+    """What it was decided on: see `sagas.seen`. Empty in what version 0.1.0 wrote, which is void."""
+
     given = models.JSONField(default=dict)
     actor = models.CharField(max_length=150)
     reason = models.TextField()
@@ -552,6 +555,9 @@ class BulkItem(models.Model):
         REFUSED = "refused", "Did not apply"
         """When its turn came the move was not possible; nothing was done to it."""
 
+        MOVED = "moved", "Moved on"
+        """When its turn came it did not stand where it stood when it was chosen; nothing was done to it."""
+
     id = models.BigAutoField(primary_key=True)
     run = models.ForeignKey(BulkRun, models.PROTECT, related_name="items", db_index=False)
     saga = models.ForeignKey(SagaInstance, models.PROTECT, related_name="+", db_index=False)
@@ -559,6 +565,9 @@ class BulkItem(models.Model):
     wave = models.PositiveSmallIntegerField(default=0)
     state = models.CharField(max_length=10, choices=State, default=State.PENDING)
     message = models.TextField(blank=True, default="")
+    seen = models.CharField(max_length=100, blank=True, default="", db_default="")
+    """What it was chosen on: see `sagas.seen`. Empty in what version 0.1.0 wrote: moved on."""
+
     position = models.PositiveSmallIntegerField(default=0)
     """Where the saga stood when it was moved."""
 
@@ -575,7 +584,7 @@ class BulkItem(models.Model):
             models.UniqueConstraint(name="bulk_item_number", fields=["run", "number"]),
             models.CheckConstraint(
                 name="bulk_item_state_is_known",
-                condition=models.Q(state__in=["pending", "sent", "helped", "failed", "refused"]),
+                condition=models.Q(state__in=["pending", "sent", "helped", "failed", "refused", "moved"]),
             ),
         ]
 

@@ -91,10 +91,10 @@ def advance(change: Change, step: models.StepInstance) -> None:
         look_within(change, grace())
 
 
-def finish_step(change: Change, step: models.StepInstance, facts: dict[str, Any]) -> None:
+def finish_step(change: Change, step: models.StepInstance, facts: dict[str, Any], **said: Any) -> None:
     """The deed is done: its facts are kept on its row, and what it gives goes to later steps."""
     declared = change.saga.definition.steps[step.position]
-    change.move_step(step, StepState.DONE, "step.done", attempt=step.attempts)
+    change.move_step(step, StepState.DONE, "step.done", attempt=step.attempts, **said)
     change.set_step(step, finished_at=NOW, wait_until=None, facts=facts, error=None)
     if declared.gives or declared.forgets:
         kept = _without(change.saga.facts, declared.forgets)

@@ -1,7 +1,11 @@
 """The moves that people may make: who may, when they apply, what they will do, and how they are made.
 
-One table, read by the admin's pages, by bulk runs and by `manage.py saga`. Each move ends in one of
-`sagas.engine`'s operations, which decide under the lock; what is said here before is a courtesy.
+One table, read by the admin's pages, by bulk runs, by the API's staff and by `manage.py saga`. Each move ends
+in one of `sagas.engine`'s operations, which decide under the lock; what is said here before is a courtesy.
+
+Every door through which an operator moves a saga leads through `make`, `decide` or a bulk run, so that every
+one is bound to what was seen, and none that moves money goes round the second person. Locks are taken in one
+order (I4): a bulk run, then a saga, then its approvals.
 """
 
 import dataclasses
@@ -15,7 +19,8 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import engine, errors, journal, models, moves, phrases, story
+from sagas import engine, errors, journal, models, moves, phrases, story, words
+from sagas.seen import Seen
 from sagas.states import SagaState, StepState
 
 Given = Mapping[str, Any]
@@ -42,7 +47,11 @@ class Move:
     """What it will do, in sentences."""
 
     make: Callable[..., Any]
-    """`make(story, *, actor, reason, given)`: the operation."""
+    """`make(story, *, seen, actor, reason, given)`: the operation."""
+
+    about_attempt: bool = False
+    """Whether it says how the step stands, so that no attempt may have been made since it was seen; the
+    engine holds its operation to the same."""
 
     moves_money: bool = False
     """Whether it waits for a second person where settings.SAGAS_FOUR_EYES is on."""
@@ -56,6 +65,14 @@ class Move:
     def title(self, told: "story.Story") -> str:
         """What its button says, for this saga."""
         return str(self.backward_label if told.backward and self.backward_label else self.label)
+
+    def moved_on(self, seen: Seen, told: "story.Story") -> bool:
+        """Whether the saga has moved on since it was seen so, as far as this move minds."""
+        try:
+            seen.require(told.saga, told.step, attempt=self.about_attempt)
+        except errors.MovedOn:
+            return True
+        return False
 
 
 # --- What each needs ------------------------------------------------------------------------------
@@ -290,37 +307,24 @@ _STANDING = (
 # --- The table ------------------------------------------------------------------------------------
 
 
-def _retry(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
-    return engine.retry(told.saga.pk, actor=actor, reason=reason)
-
-
 def _say(happened: bool) -> Callable[..., Any]:
-    def resolve(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
+    def resolve(told: story.Story, *, seen: Seen, actor: str, reason: str, given: Given) -> Any:
         facts = given.get("facts") if happened and not told.backward else None
         return engine.resolve(
-            told.saga.pk,
-            step=given.get("step") or told.step.name,
-            happened=happened,
-            actor=actor,
-            reason=reason,
-            facts=facts or None,
+            told.saga.pk, seen=seen, happened=happened, actor=actor, reason=reason, facts=facts or None
         )
 
     return resolve
 
 
-def _extend(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
+def _extend(told: story.Story, *, seen: Seen, actor: str, reason: str, given: Given) -> Any:
     by = datetime.timedelta(hours=float(given["hours"]))
-    return engine.extend(told.saga.pk, by=by, actor=actor, reason=reason)
-
-
-def _skip(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
-    return engine.skip(told.saga.pk, step=given.get("step") or told.step.name, actor=actor, reason=reason)
+    return engine.extend(told.saga.pk, by=by, seen=seen, actor=actor, reason=reason)
 
 
 def _plain(operation: Callable[..., Any]) -> Callable[..., Any]:
-    def make(told: story.Story, *, actor: str, reason: str, given: Given) -> Any:
-        return operation(told.saga.pk, actor=actor, reason=reason)
+    def make(told: story.Story, *, seen: Seen, actor: str, reason: str, given: Given) -> Any:
+        return operation(told.saga.pk, seen=seen, actor=actor, reason=reason)
 
     return make
 
@@ -330,11 +334,11 @@ MOVES: dict[str, Move] = {
     for move in (
         Move(
             name="resume", label=gettext_lazy("Resume"), permission="operate_saga",
-            refusal=_not_resume, preview=_will_retry, make=_retry,
+            refusal=_not_resume, preview=_will_retry, make=_plain(engine.retry),
         ),
         Move(
             name="retry", label=gettext_lazy("Retry now"), permission="operate_saga",
-            refusal=_not_retry, preview=_will_retry, make=_retry,
+            refusal=_not_retry, preview=_will_retry, make=_plain(engine.retry),
         ),
         Move(
             name="ask", label=gettext_lazy("Ask the provider"), permission="operate_saga",
@@ -344,13 +348,13 @@ MOVES: dict[str, Move] = {
             name="happened", label=gettext_lazy("It happened"),
             backward_label=gettext_lazy("The undo happened"), permission="resolve_saga",
             refusal=_not_resolve, preview=_will_say_happened, make=_say(True),
-            moves_money=True, fields=("facts",), evidence=True,
+            moves_money=True, fields=("facts",), evidence=True, about_attempt=True,
         ),
         Move(
             name="did-not-happen", label=gettext_lazy("It did not happen"),
             backward_label=gettext_lazy("The undo did not happen"), permission="resolve_saga",
             refusal=_not_resolve, preview=_will_say_not, make=_say(False),
-            moves_money=True, evidence=True,
+            moves_money=True, evidence=True, about_attempt=True,
         ),
         Move(
             name="compensate", label=gettext_lazy("Compensate now"), permission="compensate_saga",
@@ -371,12 +375,13 @@ MOVES: dict[str, Move] = {
         ),
         Move(
             name="skip", label=gettext_lazy("Skip the step"), permission="resolve_saga",
-            refusal=_not_skip, preview=_will_skip, make=_skip,
+            refusal=_not_skip, preview=_will_skip, make=_plain(engine.skip),
+            moves_money=True, about_attempt=True,
         ),
         Move(
             name="close", label=gettext_lazy("Put aside"), permission="resolve_saga",
             refusal=_not_close, preview=_will_close, make=_plain(engine.close),
-            moves_money=True,
+            moves_money=True, about_attempt=True,
         ),
     )
 }  # fmt: skip
@@ -393,30 +398,46 @@ def needs_two(move: Move) -> bool:
 
 
 def make(
-    saga_id: uuid.UUID | str, move: Move, *, actor: str, reason: str, given: Given | None = None
+    saga_id: uuid.UUID | str, move: Move, *, seen: Seen, actor: str, reason: str, given: Given | None = None
 ) -> None:
     """Make a move, or ask for a second person's agreement where one is needed.
 
+    Arguments:
+        saga_id: the saga.
+        move: one of `MOVES`.
+        seen: how the saga stood when it was decided on.
+        actor: who decided.
+        reason: why, or the evidence.
+        given: what the move asks for beside the reason.
+
     Raises:
+        MovedOn: the saga is not as it was seen.
         NotAllowed: it does not apply now.
         NeedsApproval: it was asked for, and waits.
         NotFound: there is no such saga.
     """
     told = story.read(saga_id)
+    if move.moved_on(seen, told):
+        raise errors.MovedOn(state=told.saga.state)
     if why := move.refusal(told):
-        raise errors.NotAllowed(why, state=told.saga.state)
+        # Between two attempts or in the middle of one, say: what it was decided on is not there any more.
+        raise (
+            errors.MovedOn(state=told.saga.state)
+            if seen != told.seen
+            else errors.NotAllowed(why, state=told.saga.state)
+        )
     if not needs_two(move):
-        move.make(told, actor=actor, reason=reason, given=given or {})
+        move.make(told, seen=seen, actor=actor, reason=reason, given=given or {})
         return
-    # The step is written down: agreed is what was asked for, not what the saga has come to since.
-    given = {**(given or {}), "step": told.step.name}
     with transaction.atomic():
         locked = journal.lock(saga_id)
+        seen.require(locked.saga, locked.step, attempt=move.about_attempt)
+        _forget_what_moved_on(locked, move)
         _asked, created = models.Approval.objects.get_or_create(
             saga=locked.saga,
             move=move.name,
             state=models.Approval.State.ASKED,
-            defaults={"actor": actor, "reason": reason, "given": dict(given)},
+            defaults={"actor": actor, "reason": reason, "given": dict(given or {}), "seen": str(seen)},
         )
         if not created:
             raise errors.NotAllowed(_("That was asked for already, and waits for a second person."))
@@ -424,22 +445,49 @@ def make(
     raise NeedsApproval
 
 
+def _forget_what_moved_on(locked: journal.Locked, move: Move) -> None:
+    """What was asked for on something that is no more can never be agreed to: it makes room for what is."""
+    states = models.Approval.State
+    for asked in models.Approval.objects.select_for_update().filter(
+        saga=locked.saga, move=move.name, state=states.ASKED
+    ):
+        if approval_moved_on(asked, locked.saga, locked.step):
+            asked.state, asked.decision, asked.decided_at = states.VOID, words.MOVED_ON, locked.now
+            asked.save(update_fields=["state", "decision", "decided_at"])
+
+
+def approval_moved_on(
+    approval: models.Approval, saga: models.SagaInstance, step: models.StepInstance
+) -> bool:
+    """Whether the saga has moved on since the approval was asked for, so that agreeing would do nothing."""
+    try:
+        seen = Seen.parse(approval.seen)
+        seen.require(saga, step, attempt=MOVES[approval.move].about_attempt)
+    except (errors.MovedOn, errors.BadSeen):  # Version 0.1.0 wrote none down.
+        return True
+    return False
+
+
 def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> models.Approval:
     """Agree to a move that somebody else asked for, which makes it; or refuse it.
 
-    Whoever asked may take it back, and nobody may agree with himself.
+    Whoever asked may take it back, and nobody may agree with himself. What was asked for when the saga stood
+    elsewhere is void: agreed is what was asked for, not what the saga has come to since.
 
     Raises:
         NotAllowed: it is decided already, or one's own.
     """
     states = models.Approval.State
     with transaction.atomic():
+        saga_id = models.Approval.objects.values_list("saga_id", flat=True).get(pk=approval_id)
+        if saga_id is None:
+            raise errors.NotAllowed(_("That is decided already."))
+        locked = journal.lock(saga_id)
         approval = models.Approval.objects.select_for_update().get(pk=approval_id)
-        if approval.state != states.ASKED or approval.saga_id is None:
+        if approval.state != states.ASKED:
             raise errors.NotAllowed(_("That is decided already."))
         if agree and approval.actor == actor:
             raise errors.NotAllowed(_("A second person must agree: you asked for it yourself."))
-        locked = journal.lock(approval.saga_id)
         _note(
             locked, "operator.approved" if agree else "operator.refused", approval.move,
             actor=actor, reason=reason,
@@ -447,12 +495,14 @@ def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> models.
         approval.state = states.APPROVED if agree else states.REFUSED
         if agree:
             move = MOVES[approval.move]
-            told = story.read(approval.saga_id)
-            moved_on = approval.given.get("step") not in (None, told.step.name)
-            if why := _("The saga has moved on since.") if moved_on else move.refusal(told):
+            told = story.read(saga_id)
+            if approval_moved_on(approval, locked.saga, locked.step):
+                approval.state, reason = states.VOID, words.MOVED_ON
+            elif why := move.refusal(told):
                 approval.state, reason = states.VOID, why
             else:
-                move.make(told, actor=approval.actor, reason=approval.reason, given=approval.given)
+                seen = Seen.parse(approval.seen)
+                move.make(told, seen=seen, actor=approval.actor, reason=approval.reason, given=approval.given)
         approval.decided_by, approval.decision, approval.decided_at = actor, reason, locked.now
         approval.save()
     return approval

@@ -12,6 +12,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from sagas import definition, errors, models, moves, veil
+from sagas.seen import Seen
 from sagas.states import Direction, StepState
 
 EVENTS_AT_MOST = 2000
@@ -111,6 +112,11 @@ class Story:
     def step(self) -> models.StepInstance:
         """The step at the saga's position; the last when all are done."""
         return self.steps[min(self.saga.position, len(self.steps) - 1)]
+
+    @property
+    def seen(self) -> Seen:
+        """How it stands, for a move that is decided on this."""
+        return Seen.of(self.saga, self.step)
 
     @property
     def declared_step(self) -> definition.Step | None:

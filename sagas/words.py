@@ -39,6 +39,10 @@ RUN_STOPPED = gettext_noop("%(actor)s stopped it: %(reason)s")
 RUN_GOES_ON = gettext_noop("It goes on.")
 NOTHING_SEEN = gettext_noop("Nothing was seen of it in time.")
 
+MOVED_ON = gettext_noop(
+    "This has moved on since it was looked at; look again, and decide on what stands now."
+)
+
 Teacher = Callable[[str], str]
 
 _teachers: list[Teacher] = []

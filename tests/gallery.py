@@ -4,7 +4,6 @@ Messages are carried in memory and time passes when told to, so that days of wai
 """
 
 import datetime
-import uuid
 from typing import Any
 
 from django.contrib.auth import models as auth
@@ -127,20 +126,26 @@ class Gallery:
     def held(self) -> SagaInstance:
         """An operator looks into something."""
         saga = self.waiting()
-        return engine.hold(saga.pk, actor="olga", reason="The customer called about the address.")
+        return engine.hold(
+            saga.pk, seen=engine.look(saga.pk), actor="olga", reason="The customer called about the address."
+        )
 
     def closed(self) -> SagaInstance:
         """Settled outside, and put aside."""
         saga = self.attention()
-        return engine.close(saga.pk, actor="susana", reason="The bank returned the money by hand, ref. 8841.")
+        return engine.close(
+            saga.pk,
+            seen=engine.look(saga.pk),
+            actor="susana",
+            reason="The bank returned the money by hand, ref. 8841.",
+        )
 
     def cancelled(self) -> SagaInstance:
         """The customer no longer wanted it."""
         saga = self.waiting()
         with transport.use(self.post), transaction.atomic():
-            services.cancel(
-                order_id=uuid.UUID(saga.key), actor="shop", reason="The customer changed their mind."
-            )
+            order = models.Order.objects.select_related("owner").get(pk=saga.key)
+            services.cancel(order_id=order.pk, owner=order.owner, reason="The customer changed their mind.")
         return self.settle(saga)
 
     def retrying(self) -> SagaInstance:

@@ -12,6 +12,8 @@ from rest_framework.request import Request
 
 from orders import brazil, posting
 from orders.api import problems
+from sagas import errors as saga_errors
+from sagas import seen
 
 
 class Strict(serializers.Serializer[Any]):
@@ -99,6 +101,25 @@ class Text(serializers.CharField):
         if len(data) > (self.max_length or 0):
             self.fail("max_length")  # Spaces around it count too, so that the schema can say so.
         return super().to_internal_value(data)
+
+
+@utils.extend_schema_field({"type": "string", "maxLength": seen.LONGEST, "pattern": f"^{seen.PATTERN}$"})
+class Seen(serializers.Field[Any, Any, Any, Any]):
+    """How a saga stood when somebody decided on something: what its representation calls `seen`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        allowed = (
+            "This must be `seen` of the saga as it was when you decided, such as"
+            " take-payment:forward:waiting:1; GET /api/v1/sagas/{{id}} shows it."
+        )
+        super().__init__(error_messages=_all(allowed, "required", "null", "invalid"), **kwargs)
+
+    def to_internal_value(self, data: Any) -> seen.Seen:
+        """What the text says."""
+        try:
+            return seen.Seen.parse(data if isinstance(data, str) else "")
+        except saga_errors.BadSeen:
+            self.fail("invalid")
 
 
 class Whole(serializers.IntegerField):

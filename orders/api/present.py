@@ -9,6 +9,7 @@ from orders.wire import instant
 from payments import services as payments
 from sagas import models as saga_models
 from sagas import states
+from sagas.seen import Seen
 from shipping import services as shipping
 
 Step = saga_models.StepInstance
@@ -219,6 +220,7 @@ def _upcoming(row: models.Order, rows: list[Step]) -> tuple[str, datetime.dateti
 def operated(row: saga_models.SagaInstance) -> dict[str, Any]:
     """A saga as its operators see it, without the facts, which are personal."""
     ladder = list(row.steps.all())  # type: ignore[arg-type]
+    step = ladder[min(row.position, len(ladder) - 1)]
     order_row: models.Order | None = getattr(row, "order", None)
     return {
         "id": str(row.pk),
@@ -228,7 +230,8 @@ def operated(row: saga_models.SagaInstance) -> dict[str, Any]:
         "order": {"id": str(order_row.pk), "number": order_row.number} if order_row else None,
         "state": row.state,
         "direction": states.Direction(row.direction).name.lower(),
-        "step": ladder[min(row.position, len(ladder) - 1)].name,
+        "step": step.name,
+        "seen": str(Seen.of(row, step)),
         "failure": failure(row.failure),
         "attention": row.attention,
         "cancel": {

@@ -99,6 +99,14 @@ NOT_PERMITTED = _kind(
     "Use a token with the scope that the operation names; for a staff operation its user also needs the"
     " permission.",
 )
+OPERATORS_MOVE = _kind(
+    "operators-move",
+    403,
+    "The order belongs to somebody else",
+    "Only who ordered may ask for this; for the staff it is a decision about another."
+    " `POST /sagas/{id}/compensate` undoes it: with the permission, with what you saw of the saga, and with a"
+    " second person where the shop asks for one. `saga.id` says which saga.",
+)
 NOT_FOUND = _kind(
     "not-found",
     404,
@@ -134,6 +142,13 @@ MOVE_NOT_ALLOWED = _kind(
     409,
     "That does not apply to the saga as it stands",
     "Somebody or something else was first. Read the saga again; `saga.state` says where it stands.",
+)
+MOVED_ON = _kind(
+    "moved-on",
+    409,
+    "The saga has moved on since you looked at it",
+    "It no longer stands as `seen` says, so nothing was done. Read the saga again (`GET /sagas/{id}`), decide"
+    " on what stands now, and send its `seen`.",
 )
 ENDPOINT_DISABLED = _kind(
     "endpoint-disabled",

@@ -96,8 +96,9 @@ PRODUCT = {
     "available": 120,
 }
 
-REASON = {"reason": "The bank says that it was refunded by hand"}
-RESOLUTION = {**REASON, "step": "take-payment", "happened": True}
+SEEN = "take-payment:backward:undo_failed:1"
+MOVE = {"seen": SEEN, "reason": "The bank says that it was refunded by hand"}
+RESOLUTION = {**MOVE, "happened": True}
 
 FAILURE = {
     "step": "issue-invoice",
@@ -141,6 +142,7 @@ OPERATED: dict[str, Any] = {
     "state": "needs_attention",
     "direction": "backward",
     "step": "take-payment",
+    "seen": SEEN,
     "failure": FAILURE,
     "attention": {
         "step": "take-payment",
@@ -300,6 +302,15 @@ DETAILS: dict[str, dict[str, Any]] = {
     "too-late": {
         "detail": "The order is fulfilled; it cannot be cancelled any more.",
         "order": {"id": ID, "status": "fulfilled"},
+    },
+    "moved-on": {
+        "detail": "This has moved on since it was looked at; look again, and decide on what stands now.",
+        "saga": {"id": SAGA, "state": "compensating"},
+    },
+    "operators-move": {
+        "detail": "The order belongs to somebody else: have it undone with"
+        f" POST /api/v1/sagas/{SAGA}/compensate.",
+        "saga": {"id": SAGA},
     },
     "move-not-allowed": {
         "detail": "The saga is completed and has nothing to retry now.",

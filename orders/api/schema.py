@@ -113,16 +113,20 @@ def callback(*, id: str, summary: str, sample: Any) -> Callable[[View], View]:
     return utils.extend_schema_view(post=described)
 
 
-def move(*, id: str, summary: str, request: Any, sample: Any = samples.REASON) -> Callable[[View], View]:
+def move(*, id: str, summary: str, request: Any, sample: Any = samples.MOVE) -> Callable[[View], View]:
     """Describe a view by which an operator moves a saga."""
     described = operation(
         id=id,
         tag="sagas",
         summary=summary,
-        description="Needs the permission; the reason is kept with the saga's events.",
+        description=(
+            "Needs the permission. `seen` says what you decided on, as the saga shows it: if the saga has"
+            " moved on since, nothing is done. The reason is kept with its events. Where two must agree it"
+            " waits for the second, and `waits_for_approval` says so."
+        ),
         request=example(request, sample),
         answers={202: shapes.MovedSaga},
-        problems_=[problems.NOT_FOUND, problems.MOVE_NOT_ALLOWED],
+        problems_=[problems.NOT_FOUND, problems.MOVE_NOT_ALLOWED, problems.MOVED_ON],
     )
     return utils.extend_schema_view(post=described)
 

@@ -145,16 +145,16 @@ class SagaQuery(Page):
     younger_than = fields.Age(required=False, help_text="Begun less long ago than this, such as 2h.")
 
 
-class Reason(fields.Strict):
-    """Why an operator acts: kept with the event."""
+class Move(fields.Strict):
+    """What an operator decided on, and why: both are kept with the event."""
 
+    seen = fields.Seen(help_text="`seen` of the saga as it was when you decided.")
     reason = fields.Text(max_length=500)
 
 
-class Resolution(Reason):
-    """What an operator knows about a step."""
+class Resolution(Move):
+    """What an operator knows about the step that was seen."""
 
-    step = fields.Text(max_length=50)
     happened = fields.Flag(help_text="Whether the deed (on the way back: its undo) took effect.")
     facts = fields.Facts(required=False, help_text="What the deed would have answered, for later steps.")
 

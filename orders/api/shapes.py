@@ -249,6 +249,10 @@ class Saga(Shape):
     state = serializers.ChoiceField(states.SagaState.values)
     direction = serializers.ChoiceField(["forward", "backward"])
     step = serializers.CharField(help_text="The one that it stands at.")
+    seen = serializers.CharField(
+        help_text="How it stands: step, direction, the step's state, and attempts. A move that is decided on"
+        " this names it."
+    )
     failure = SagaFailure(allow_null=True)
     attention = SagaAttention(allow_null=True)
     cancel = SagaCancellation(allow_null=True)

@@ -6,6 +6,7 @@ from uuid import UUID
 from django import http
 from django.db.models import F, QuerySet, functions
 from django.shortcuts import get_object_or_404
+from django.utils import translation
 from rest_framework import exceptions, permissions
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -24,9 +25,10 @@ from orders.api import (
     serializers,
     shapes,
 )
-from sagas import engine, steering, story
 from sagas import errors as saga_errors
 from sagas import models as saga_models
+from sagas import states, steering
+from sagas.seen import Seen
 
 
 class IsStaff(permissions.BasePermission):
@@ -105,23 +107,29 @@ class EventPages(pagination.ByCursor):
 
 
 class Move(StaffView):
-    """An operator's move: with a reason, permitted, and kept with the saga's events."""
+    """An operator's move: permitted, with what it was decided on and a reason, which its event keeps."""
 
-    form: type[serializers.Reason] = serializers.Reason
+    form: type[serializers.Move] = serializers.Move
     permission = ""
 
     def post(self, request: Request, saga_id: UUID) -> Response:
-        """Make it, unless somebody or something else was first (I3)."""
-        need(request, self.permission)
-        form = fields.read(self.form, request.data)
+        """Make it, unless the saga has moved on (I3), or ask for the second person where two must agree."""
+        need(request, f"sagas.{self.permission}")
+        given = dict(fields.read(self.form, request.data).validated_data)
+        seen, reason = given.pop("seen"), given.pop("reason")
+        move = steering.MOVES[self.move(saga_id, seen, given)]
+        assert move.permission == self.permission
+        actor = auth.caller(request).get_username()
         waits = False
         try:
-            self.move(saga_id, actor=auth.caller(request).get_username(), **form.validated_data)
+            # What is refused is told in English, whatever the caller's language, as everything here is.
+            with translation.override("en"):
+                steering.make(saga_id, move, seen=seen, actor=actor, reason=reason, given=given)
         except steering.NeedsApproval:
             waits = True
         except saga_errors.NotFound:
             raise http.Http404 from None
-        except (saga_errors.NotAllowed, saga_errors.TooLate) as error:
+        except saga_errors.NotAllowed as error:
             raise conflict(saga_id, error) from error
         except saga_errors.BadFacts as error:
             fault = {"pointer": "/facts", "detail": str(error), "code": "invalid"}
@@ -129,34 +137,34 @@ class Move(StaffView):
         body = present.operated(sagas().get(pk=saga_id)) | {"waits_for_approval": waits}
         return Response(body, status=202)
 
-    def move(self, saga_id: UUID, *, actor: str, reason: str, **more: Any) -> None:
-        """What is asked of the engine."""
+    def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
+        """Which of `steering.MOVES` is wanted."""
         raise NotImplementedError
 
 
-@schema.move(id="retrySaga", summary="Try again now", request=serializers.Reason)
+@schema.move(id="retrySaga", summary="Try again now", request=serializers.Move)
 class Retry(Move):
     """Try again now."""
 
-    permission = "sagas.operate_saga"
+    permission = "operate_saga"
 
-    def move(self, saga_id: UUID, *, actor: str, reason: str, **more: Any) -> None:
-        """What needs attention, or waits for its next attempt, has it now."""
-        engine.retry(saga_id, actor=actor, reason=reason)
+    def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
+        """What needs attention, or waits for its next attempt, has it now; what waits is asked about."""
+        state = saga_models.SagaInstance.objects.filter(pk=saga_id).values_list("state", flat=True).first()
+        if state == states.SagaState.NEEDS_ATTENTION:
+            return "resume"
+        return "ask" if seen.state == states.StepState.WAITING else "retry"
 
 
-@schema.move(id="compensateSaga", summary="Have a saga undone", request=serializers.Reason)
+@schema.move(id="compensateSaga", summary="Have a saga undone", request=serializers.Move)
 class Compensate(Move):
     """Have it undone."""
 
-    permission = "sagas.compensate_saga"
+    permission = "compensate_saga"
 
-    def move(self, saga_id: UUID, *, actor: str, reason: str, **more: Any) -> None:
-        """Turn it round, or ask for a second person's agreement where that is needed."""
-        move = steering.MOVES["compensate"]
-        if steering.needs_two(move):
-            steering.make(saga_id, move, actor=actor, reason=reason)
-        engine.compensate(saga_id, actor=actor, reason=reason)
+    def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
+        """Turn it round."""
+        return "compensate"
 
 
 @schema.move(
@@ -167,17 +175,11 @@ class Resolve(Move):
     """Say what happened."""
 
     form = serializers.Resolution
-    permission = "sagas.resolve_saga"
+    permission = "resolve_saga"
 
-    def move(self, saga_id: UUID, *, actor: str, reason: str, **more: Any) -> None:
-        """Settle whether a step's deed, or its undo, took effect; that may need a second person too."""
-        move = steering.MOVES["happened" if more["happened"] else "did-not-happen"]
-        if steering.needs_two(move):
-            told = story.read(saga_id)
-            if told.step.name != more["step"]:
-                raise saga_errors.NotAllowed(f"It stands at {told.step.name}.", state=told.saga.state)
-            steering.make(saga_id, move, actor=actor, reason=reason, given={"facts": more.get("facts", {})})
-        engine.resolve(saga_id, actor=actor, reason=reason, **more)
+    def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
+        """Settle whether the deed, or the undo, of the step that was seen took effect."""
+        return "happened" if given.pop("happened") else "did-not-happen"
 
 
 def sagas() -> QuerySet[saga_models.SagaInstance]:
@@ -215,5 +217,5 @@ def need(request: Request, permission: str) -> None:
 def conflict(saga_id: UUID, error: Exception) -> problems.Problem:
     """It does not apply; the answer says where the saga stands now."""
     row = saga_models.SagaInstance.objects.get(pk=saga_id)
-    saga = {"id": str(row.pk), "state": row.state}
-    return problems.Problem(problems.MOVE_NOT_ALLOWED, str(error), saga=saga)
+    kind = problems.MOVED_ON if isinstance(error, saga_errors.MovedOn) else problems.MOVE_NOT_ALLOWED
+    return problems.Problem(kind, str(error), saga={"id": str(row.pk), "state": row.state})

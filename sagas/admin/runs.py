@@ -1,6 +1,8 @@
 """Bulk runs: how one begins, and how far it got."""
 
+import secrets
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django import forms, http
@@ -18,6 +20,7 @@ from django.utils.translation import gettext_lazy
 from sagas import bulk, errors, panels, steering
 from sagas.admin import rows
 from sagas.models import BulkItem, BulkRun, SagaInstance
+from sagas.seen import Seen
 from sagas.templatetags import console
 
 SHOWN = 10
@@ -35,6 +38,30 @@ class ReasonForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 3}),
         help_text=gettext_lazy("Kept for ever in every saga's events, with your name. No personal data."),
     )
+
+
+def choose(
+    request: http.HttpRequest, move: str, ids: Sequence[uuid.UUID], shown: Mapping[str, str]
+) -> http.HttpResponse:
+    """Keep what was chosen for a run, each saga with how it was shown, and lead to the page that begins it.
+
+    Arguments:
+        request: whose session keeps it.
+        move: one of `bulk.MOVES`.
+        ids: the sagas, in the order in which they are to have their turn.
+        shown: by id, how those stood that the page showed; the others are looked at now.
+    """
+    seen = {str(pk): str(stands) for pk, stands in bulk.look(ids).items()}
+    request.session[CHOSEN] = {
+        "move": move,
+        "seen": {pk: shown.get(pk) or stands for pk, stands in seen.items()},
+        "choice": secrets.token_hex(8),
+    }
+    return redirect("admin:sagas_bulkrun_begin")
+
+
+CHOSEN = "sagas-bulk"
+"""Under which the session keeps what was chosen."""
 
 
 @admin.register(BulkRun)
@@ -68,26 +95,32 @@ class BulkRunAdmin(rows.ReadOnly):
 
     def begin_view(self, request: http.HttpRequest) -> http.HttpResponse:
         """Say what the run will do, ask why, and begin it."""
-        chosen = request.session.get("sagas-bulk") or {}
+        chosen = request.session.get(CHOSEN) or {}
         move = steering.MOVES.get(chosen.get("move", ""))
-        if move is None or move.name not in bulk.MOVES:
+        if move is None or move.name not in bulk.MOVES or "seen" not in chosen:
             messages.warning(request, _("Choose sagas in the list, or a failure group, first."))
             return redirect("admin:sagas_sagainstance_changelist")
         if not _may(request, move):
             raise exceptions.PermissionDenied
-        ids = [uuid.UUID(pk) for pk in chosen.get("ids", [])]
+        seen = {uuid.UUID(pk): text for pk, text in chosen["seen"].items()}
         form = ReasonForm(request.POST if request.method == "POST" else None)
+        if request.method == "POST" and request.POST.get("choice") != chosen["choice"]:
+            # Another tab chose others meanwhile: what this page showed is not what would be done.
+            form.add_error(None, _("Other sagas were chosen meanwhile, perhaps in another tab: look again."))
         if request.method == "POST" and form.is_valid():
             reason = form.cleaned_data["reason"]
             try:
-                run = bulk.begin(saga_ids=ids, move=move.name, actor=_actor(request), reason=reason)
+                run = bulk.begin(chosen=_parsed(seen), move=move.name, actor=_actor(request), reason=reason)
             except errors.SagaError as error:
                 form.add_error(None, str(error))
             else:
-                del request.session["sagas-bulk"]
-                self.log_addition(request, run, f"{move.name} of {len(ids)} sagas: {reason}")
+                del request.session[CHOSEN]
+                self.log_addition(request, run, f"{move.name} of {len(seen)} sagas: {reason}")
                 return redirect("admin:sagas_bulkrun_change", run.pk)
-        shown = list(SagaInstance.objects.filter(pk__in=ids[:SHOWN]).order_by("created_at"))
+        ids = list(seen)
+        shown = sorted(
+            SagaInstance.objects.filter(pk__in=ids[:SHOWN]), key=lambda saga: (saga.created_at, saga.pk)
+        )
         told = panels.describe(shown)
         context = {
             **self.admin_site.each_context(request),
@@ -95,7 +128,8 @@ class BulkRunAdmin(rows.ReadOnly):
             "opts": self.opts,
             "move": move,
             "count": len(ids),
-            "shown": [(saga, told.get(saga.pk)) for saga in shown],
+            "choice": chosen["choice"],
+            "shown": [(saga, told.get(saga.pk), seen[saga.pk]) for saga in shown],
             "more": max(len(ids) - SHOWN, 0),
             "largest": bulk.LARGEST_RUN,
             "growth": bulk.GROWTH,
@@ -149,9 +183,9 @@ class BulkRunAdmin(rows.ReadOnly):
         whole = sum(counts.values())
         page = Paginator(items.select_related("saga"), PAGE).get_page(request.GET.get("page"))
         told = panels.describe([item.saga for item in page])
-        settled = sum(counts.get(state, 0) for state in ("helped", "failed", "refused"))
+        settled = sum(counts.get(state, 0) for state in ("helped", "failed", "refused", "moved"))
         x, bars = 0.0, []
-        for state in ("helped", "failed", "refused", "sent", "pending"):
+        for state in ("helped", "failed", "refused", "moved", "sent", "pending"):
             if count := counts.get(state, 0):
                 width = count / whole * 100
                 bars.append({"state": state, "x": round(x, 3), "width": round(width, 3), "count": count})
@@ -170,6 +204,15 @@ class BulkRunAdmin(rows.ReadOnly):
             "may": _may(request, steering.MOVES[run.move]),
             "own": run.actor == _actor(request),
         }
+
+
+def _parsed(seen: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Seen]:
+    """What was seen of each.
+
+    Raises:
+        BadSeen: a page was tampered with.
+    """
+    return {pk: Seen.parse(text) for pk, text in seen.items()}
 
 
 def _may(request: http.HttpRequest, move: steering.Move) -> bool:

@@ -40,9 +40,11 @@ from sagas import (
     story,
     veil,
     verdict,
+    words,
 )
-from sagas.admin import filters, graph, paging, rows, timeline
+from sagas.admin import filters, graph, paging, rows, runs, timeline
 from sagas.models import Approval, SagaInstance
+from sagas.seen import Seen
 from sagas.states import SagaState
 from sagas.templatetags import console
 
@@ -63,6 +65,9 @@ class SagaList(main.ChangeList):
         """Add to each saga whom it is about."""
         super().get_results(request)
         _tell_subjects(self.result_list)
+        seen = bulk.look(saga.pk for saga in self.result_list)
+        for saga in self.result_list:
+            saga.seen = seen.get(saga.pk)
 
 
 def _tell_subjects(sagas: Iterable[Any]) -> None:
@@ -160,6 +165,12 @@ class SagaAdmin(rows.ReadOnly):
 
     # --- The list
 
+    @admin.display(description=SafeString('<input type="checkbox" id="action-toggle">'))
+    def action_checkbox(self, obj: Any) -> SafeString:
+        """Its tick, with how it stood on this page: what a bulk run is decided on."""
+        hidden = html.format_html('<input type="hidden" name="seen" value="{}={}">', obj.pk, obj.seen or "")
+        return html.format_html("{}{}", super().action_checkbox(obj), hidden)
+
     def get_changelist(self, request: http.HttpRequest, **kwargs: Any) -> type[SagaList]:
         """With subjects."""
         return SagaList
@@ -254,8 +265,9 @@ class SagaAdmin(rows.ReadOnly):
         self, request: http.HttpRequest, queryset: QuerySet[SagaInstance], move: str
     ) -> http.HttpResponse | None:
         ids = list(queryset.order_by("created_at").values_list("pk", flat=True)[: bulk.LARGEST_RUN + 1])
-        request.session["sagas-bulk"] = {"move": move, "ids": [str(pk) for pk in ids]}
-        return redirect("admin:sagas_bulkrun_begin")
+        # As the list showed them, where it did; "select all" also means sagas that are on no page.
+        shown = dict(text.split("=", 1) for text in request.POST.getlist("seen") if "=" in text)
+        return runs.choose(request, move, ids, shown)
 
     # --- Who may
 
@@ -364,7 +376,12 @@ class SagaAdmin(rows.ReadOnly):
             # What waits for a second person stands beside the moves, where it is decided.
             "banners": [banner for banner in banners.of(told) if banner.kind != "approval"],
             "approvals": [
-                (approval, move.title(told), _may(request, move))
+                (
+                    approval,
+                    move.title(told),
+                    _may(request, move),
+                    steering.approval_moved_on(approval, saga, told.step),
+                )
                 for approval in told.approvals
                 for move in [steering.MOVES[approval.move]]
             ],
@@ -397,32 +414,22 @@ class SagaAdmin(rows.ReadOnly):
         told = self._told(request, saga_id)
         if not _may(request, move):
             raise exceptions.PermissionDenied
+        posted = request.method == "POST"
+        form = MoveForm(move, told, request.POST if posted else None)
+        # What the page that led here showed; who comes by another way decides on what is shown here.
+        seen = _seen(request.POST.get("seen", "") if posted else request.GET.get("seen", str(told.seen)))
+        moved_on = seen is None or move.moved_on(seen, told)
         refusal = move.refusal(told)
-        form = MoveForm(move, told, request.POST if request.method == "POST" else None)
-        page = redirect("admin:sagas_sagainstance_change", saga_id)
-        if request.method == "POST" and not refusal and form.is_valid():
-            reason = form.cleaned_data["reason"]
-            given = {key: value for key, value in form.cleaned_data.items() if key != "reason"}
-            if "hours" in given:
-                given["hours"] = float(given["hours"])
+        if posted and form.is_valid() and seen is not None and not moved_on and not refusal:
             try:
-                steering.make(saga_id, move, actor=_actor(request), reason=reason, given=given)
-            except steering.NeedsApproval:
-                self.log_change(request, told.saga, f"asked for {move.name}: {reason}")
-                messages.warning(
-                    request, _("“%(move)s” waits for a second person now.") % {"move": move.title(told)}
-                )
-                return page
+                return self._make(request, told, move, form, seen)
             except errors.SagaError as error:
                 # Somebody, or the engine, was first: the page shows what the saga has come to (I3).
+                moved_on = isinstance(error, errors.MovedOn)
                 told = self._told(request, saga_id)
-                form.add_error(None, move.refusal(told) or str(error))
-            else:
-                self.log_change(request, told.saga, f"{move.name}: {reason}")
-                messages.success(
-                    request, _("“%(move)s” is done; see the events.") % {"move": move.title(told)}
-                )
-                return page
+                refusal = move.refusal(told)
+                if not moved_on:
+                    form.add_error(None, refusal or str(error))
         subject = panels.describe([told.saga]).get(saga_id)
         context = {
             **self.admin_site.each_context(request),
@@ -434,12 +441,35 @@ class SagaAdmin(rows.ReadOnly):
             "verdict": verdict.of(told),
             "move": move,
             "refusal": refusal,
-            "preview": [] if refusal else move.preview(told),
+            "moved_on": words.say(words.MOVED_ON) if moved_on else "",
+            "seen": seen,
+            "written": request.POST.get("reason", "") if posted else "",
+            "preview": [] if refusal or moved_on else move.preview(told),
             "form": form,
             "two": steering.needs_two(move),
         }
-        status = 409 if request.method == "POST" and (refusal or form.non_field_errors()) else 200
+        status = 409 if moved_on or (posted and (refusal or form.non_field_errors())) else 200
         return TemplateResponse(request, "sagas/move.html", context, status=status)
+
+    def _make(
+        self, request: http.HttpRequest, told: story.Story, move: steering.Move, form: MoveForm, seen: Seen
+    ) -> http.HttpResponse:
+        """Make the move, and say so on the saga's page."""
+        reason = form.cleaned_data["reason"]
+        given = {key: value for key, value in form.cleaned_data.items() if key != "reason"}
+        if "hours" in given:
+            given["hours"] = float(given["hours"])
+        try:
+            steering.make(told.saga.pk, move, seen=seen, actor=_actor(request), reason=reason, given=given)
+        except steering.NeedsApproval:
+            self.log_change(request, told.saga, f"asked for {move.name}: {reason}")
+            messages.warning(
+                request, _("“%(move)s” waits for a second person now.") % {"move": move.title(told)}
+            )
+        else:
+            self.log_change(request, told.saga, f"{move.name}: {reason}")
+            messages.success(request, _("“%(move)s” is done; see the events.") % {"move": move.title(told)})
+        return redirect("admin:sagas_sagainstance_change", told.saga.pk)
 
     def decide_view(
         self, request: http.HttpRequest, saga_id: uuid.UUID, approval_id: int
@@ -462,7 +492,7 @@ class SagaAdmin(rows.ReadOnly):
             else:
                 self.log_change(request, told.saga, f"{decided.state} {move.name}: {reason}")
                 level = messages.WARNING if decided.state == Approval.State.VOID else messages.SUCCESS
-                text = f"“{move.title(told)}”: {decided.get_state_display()}. {decided.decision}"
+                text = f"“{move.title(told)}”: {decided.get_state_display()}. {words.say(decided.decision)}"
                 messages.add_message(request, level, text)
                 return redirect("admin:sagas_sagainstance_change", saga_id)
         context = {
@@ -476,6 +506,9 @@ class SagaAdmin(rows.ReadOnly):
             "move": move,
             "approval": approval,
             "own": own,
+            "moved_on": words.say(words.MOVED_ON)
+            if steering.approval_moved_on(approval, told.saga, told.step)
+            else "",
             "preview": move.preview(told),
             "form": form,
         }
@@ -512,9 +545,7 @@ class SagaAdmin(rows.ReadOnly):
         if move in bulk.MOVES:
             if not _may(request, steering.MOVES[move]):
                 raise exceptions.PermissionDenied
-            ids = groups.members(signature, scope)
-            request.session["sagas-bulk"] = {"move": move, "ids": [str(pk) for pk in ids]}
-            return redirect("admin:sagas_bulkrun_begin")
+            return runs.choose(request, move, groups.members(signature, scope), {})
         if not self.has_operate_permission(request):
             raise exceptions.PermissionDenied
         text = request.POST.get("text", "").strip()[:1000]
@@ -542,7 +573,11 @@ def _chosen(request: http.HttpRequest, events: QuerySet[models.Event]) -> QueryS
 
 def _offer(request: http.HttpRequest, told: story.Story) -> list[dict[str, Any]]:
     """Every move with its button, or with why it has none."""
-    asked = {approval.move for approval in told.approvals}
+    asked = {
+        approval.move
+        for approval in told.approvals
+        if not steering.approval_moved_on(approval, told.saga, told.step)
+    }
     offered = []
     for move in steering.MOVES.values():
         allowed = _may(request, move)
@@ -559,6 +594,14 @@ def _offer(request: http.HttpRequest, told: story.Story) -> list[dict[str, Any]]
             {"move": move, "title": move.title(told), "refusal": refusal, "two": steering.needs_two(move)}
         )
     return offered
+
+
+def _seen(text: str) -> Seen | None:
+    """What a link or a form says was seen; None where it says nothing that anybody could have seen."""
+    try:
+        return Seen.parse(text)
+    except errors.BadSeen:
+        return None
 
 
 def _may(request: http.HttpRequest, move: steering.Move) -> bool:

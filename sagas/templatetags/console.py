@@ -22,7 +22,7 @@ GLYPHS = {
     "pending": "○", "waiting": "…", "done": "✓", "failed": "✕", "unknown": "?", "undoing": "◀",
     "undone": "↺", "undo_failed": "!", "skipped": "⤼", "held": "‖", "closed": "■", "none": "–", "due": "○",
     "asked": "…", "stopped": "!", "finished": "✓", "sent": "▶", "helped": "✓", "refused": "–", "begun": "▶",
-    "retry": "↻", "late": "◷", "lost": "?", "approved": "✓", "void": "–",
+    "retry": "↻", "late": "◷", "lost": "?", "approved": "✓", "void": "–", "moved": "→",
 }  # fmt: skip
 """A mark for each state, so that its colour is never the only sign of it."""
 
@@ -41,7 +41,7 @@ def words() -> dict[str, str]:
         "finished": _("Finished"), "sent": _("Under way"), "helped": _("Helped"),
         "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),
         "late": _("Late, tried again"), "lost": _("Lost its worker"), "approved": _("Approved"),
-        "void": _("Void"),
+        "void": _("Void"), "moved": _("Moved on"),
     }  # fmt: skip
 
 

@@ -338,7 +338,7 @@ def test_a_page_follows_its_saga_without_losing_the_readers_place(site, visit):
     page.locator("#part-attempts").scroll_into_view_if_needed()
     top = page.locator("#part-attempts").bounding_box()["y"]
 
-    engine.hold(saga.pk, actor="olga", reason="The customer called")
+    engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="The customer called")
     page.locator("#part-verdict", has_text="olga holds it").wait_for()
 
     assert page.locator("#facts-take-payment").evaluate("item => item.open")
@@ -354,7 +354,7 @@ def test_a_filter_that_was_chosen_survives_the_refresh(site, visit):
     tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/?kind=step.done")
     before = tab.page.locator(".events tbody tr").count()
 
-    engine.hold(saga.pk, actor="olga", reason="wait")
+    engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="wait")
     tab.page.locator("#part-verdict", has_text="olga holds it").wait_for()
 
     assert tab.page.locator(".events tbody tr").count() == before

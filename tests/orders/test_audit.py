@@ -243,7 +243,7 @@ def test_stock_that_was_refused_never_happened_and_is_half_of_nothing(exhibition
 def test_what_an_operator_settled_outside_is_told_with_the_evidence_and_accuses_nobody(exhibition, capsys):
     saga = exhibition.attention()
     evidence = "Paid back by bank transfer, receipt 8841."
-    engine.resolve(saga.pk, step="take-payment", happened=True, actor="susana", reason=evidence)
+    engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, actor="susana", reason=evidence)
     saga = exhibition.settle(saga)
     assert saga.state == "compensated"
 

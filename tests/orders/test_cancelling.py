@@ -4,7 +4,6 @@ import concurrent.futures
 from typing import Any
 
 import pytest
-from django.contrib.auth import models as auth
 from django.db import connection
 from django.utils import timezone
 
@@ -92,15 +91,49 @@ def test_a_cancellation_needs_a_reason(ana: Api, body: dict[str, Any]) -> None:
 
 
 @pytest.mark.django_db
-def test_staff_cancel_another_s_order_only_with_the_permission(ana: Api) -> None:
-    path = f"/orders/{ana.order().json()['id']}"
-    clerk = member("clerk", models.Scope.STAFF, is_staff=True)
+def test_the_staff_is_sent_to_the_one_door_through_which_another_s_order_is_undone(ana: Api) -> None:
+    shown = ana.order().json()
+    path = f"/orders/{shown['id']}"
+    olga = member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
 
-    assert clerk.get(path).status_code == 200
-    assert clerk.post(f"{path}/cancel", REASON).status_code == 403
+    refused = olga.post(f"{path}/cancel", REASON)
 
-    clerk.user.user_permissions.add(auth.Permission.objects.get(codename="compensate_saga"))
-    assert clerk.post(f"{path}/cancel", REASON).status_code == 202
+    assert refused.status_code == 403
+    assert refused.json()["type"] == "/api/problems/operators-move"
+    assert refused.json()["saga"] == {"id": shown["saga"]["id"]}
+    assert ana.get(path).json()["status"] == "pending"
+    seen = olga.get(f"/sagas/{shown['saga']['id']}").json()["seen"]
+    assert olga.post(f"/sagas/{shown['saga']['id']}/compensate", {"seen": seen, **REASON}).status_code == 202
+    assert ana.get(path).json()["status"] == "cancelled"
+
+
+@pytest.mark.django_db
+def test_who_belongs_to_the_staff_cancels_an_order_of_his_own_like_anybody(catalogue: None) -> None:
+    olga = member("olga", models.Scope.STAFF, is_staff=True)
+
+    assert olga.post(f"/orders/{olga.order().json()['id']}/cancel", REASON).status_code == 202
+
+
+@pytest.mark.django_db(transaction=True)
+def test_where_two_must_agree_nobody_of_the_staff_returns_money_alone(
+    ana: Api, sandbox: Sandbox, office: post.Post, settings: Any
+) -> None:
+    settings.SAGAS_FOUR_EYES = True
+    shown = ana.order().json()
+    office.deliver_all()
+    olga = member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+
+    assert olga.post(f"/orders/{shown['id']}/cancel", REASON).status_code == 403
+    seen = olga.get(f"/sagas/{shown['saga']['id']}").json()["seen"]
+    asked = olga.post(f"/sagas/{shown['saga']['id']}/compensate", {"seen": seen, **REASON})
+    office.deliver_all()
+
+    assert (asked.status_code, asked.json()["waits_for_approval"]) == (202, True)
+    charge = sandbox.charge(shown["payment"]["key"])
+    assert charge is not None
+    assert charge["refunded"] == 0
+    # Who ordered it asks for what is his own, and waits for nobody.
+    assert ana.post(f"/orders/{shown['id']}/cancel", REASON).status_code == 202
 
 
 @pytest.mark.django_db(transaction=True)
@@ -165,6 +198,6 @@ def _operator(saga_id: str) -> None:
     from sagas import errors
 
     try:
-        engine.compensate(saga_id, actor="olga", reason="fraud")
+        engine.compensate(saga_id, seen=engine.look(saga_id), actor="olga", reason="fraud")
     except errors.NotAllowed:
         return  # The customer was first.

@@ -96,7 +96,9 @@ def test_what_an_operator_noted_is_not_the_customer_s_to_read(
 ) -> None:
     shown = ana.order().json()
     office.deliver_all()
-    engine.compensate(shown["saga"]["id"], actor="olga", reason="looks like fraud")
+    engine.compensate(
+        shown["saga"]["id"], seen=engine.look(shown["saga"]["id"]), actor="olga", reason="looks like fraud"
+    )
     office.deliver_all()
 
     told = ana.get(f"/orders/{shown['id']}")

@@ -10,12 +10,15 @@ from django.db import connection
 
 from orders import models
 from orders.api import staff
+from sagas import engine
 from sagas import models as saga_models
 from sagas.testing import clocks, post
 from tests.orders.conftest import Api, member, order
 from tests.sandbox import Sandbox
 
 WHY = {"reason": "the bank called"}
+SEEN = "take-payment:forward:pending:0"
+ON_SOMETHING = {"seen": SEEN, **WHY}
 NOBODY = "0190a0a0-0000-7000-8000-000000000000"
 
 
@@ -23,6 +26,11 @@ NOBODY = "0190a0a0-0000-7000-8000-000000000000"
 def olga(catalogue: None) -> Api:
     """Of the staff, with every permission."""
     return member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+
+
+def on(saga_id: str, **more: Any) -> dict[str, Any]:
+    """The body of a move that is decided on how the saga stands now."""
+    return {"seen": str(engine.look(saga_id)), **WHY, **more}
 
 
 def stuck(ana: Api, office: post.Post) -> dict[str, Any]:
@@ -133,7 +141,7 @@ def test_a_saga_is_found_by_its_key_without_reading_the_others(ana: Api) -> None
 def test_a_saga_is_tried_again(ana: Api, olga: Api, sandbox: Sandbox, office: post.Post) -> None:
     saga_id = stuck(ana, office)["saga"]["id"]
 
-    answer = olga.post(f"/sagas/{saga_id}/retry", WHY)
+    answer = olga.post(f"/sagas/{saga_id}/retry", on(saga_id))
 
     assert answer.status_code == 202
     assert answer.json()["state"] == "compensating"
@@ -144,7 +152,7 @@ def test_a_saga_is_tried_again(ana: Api, olga: Api, sandbox: Sandbox, office: po
 @pytest.mark.django_db(transaction=True)
 def test_a_doubt_is_settled(ana: Api, olga: Api, sandbox: Sandbox, office: post.Post) -> None:
     placed = stuck(ana, office)
-    body = WHY | {"step": "take-payment", "happened": True}
+    body = on(placed["saga"]["id"], happened=True)
 
     answer = olga.post(f"/sagas/{placed['saga']['id']}/resolve", body)
     office.deliver_all()
@@ -158,7 +166,7 @@ def test_a_saga_is_undone_by_an_operator(ana: Api, olga: Api, sandbox: Sandbox, 
     placed = ana.order().json()
     office.deliver_all()
 
-    answer = olga.post(f"/sagas/{placed['saga']['id']}/compensate", WHY)
+    answer = olga.post(f"/sagas/{placed['saga']['id']}/compensate", on(placed["saga"]["id"]))
     office.deliver_all()
 
     assert answer.status_code == 202
@@ -175,15 +183,16 @@ def test_where_two_must_agree_one_only_asks(
     fine = ana.order(key="key-2").json()
     office.deliver_all()
 
-    asked = olga.post(f"/sagas/{fine['saga']['id']}/compensate", WHY)
+    asked = olga.post(f"/sagas/{fine['saga']['id']}/compensate", on(fine["saga"]["id"]))
     assert asked.status_code == 202
     assert asked.json()["waits_for_approval"] is True
     assert asked.json()["state"] == "running"
 
-    body = WHY | {"step": "take-payment", "happened": True}
+    body = on(placed["saga"]["id"], happened=True)
     assert olga.post(f"/sagas/{placed['saga']['id']}/resolve", body).json()["waits_for_approval"] is True
     # Trying again moves no money that was not to be moved, and needs nobody else.
-    assert olga.post(f"/sagas/{placed['saga']['id']}/retry", WHY).json()["waits_for_approval"] is False
+    again = olga.post(f"/sagas/{placed['saga']['id']}/retry", on(placed["saga"]["id"]))
+    assert again.json()["waits_for_approval"] is False
 
 
 @pytest.mark.django_db(transaction=True)
@@ -193,9 +202,9 @@ def test_what_does_not_apply_is_refused_with_the_state(
 ) -> None:
     placed = ana.order().json()
     ana.post(f"/orders/{placed['id']}/cancel", {"reason": "so"})
-    more = {"step": "take-payment", "happened": True} if move == "resolve" else {}
+    more = {"happened": True} if move == "resolve" else {}
 
-    answer = olga.post(f"/sagas/{placed['saga']['id']}/{move}", WHY | more)
+    answer = olga.post(f"/sagas/{placed['saga']['id']}/{move}", on(placed["saga"]["id"], **more))
 
     assert answer.status_code == 409
     assert answer.json()["type"] == "/api/problems/move-not-allowed"
@@ -207,7 +216,7 @@ def test_of_operators_at_the_same_time_one_wins(
     ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
 ) -> None:
     saga_id = stuck(ana, office)["saga"]["id"]
-    body = WHY | {"step": "take-payment", "happened": True}
+    body = on(saga_id, happened=True)
 
     def settle(_: int) -> int:
         try:
@@ -222,6 +231,68 @@ def test_of_operators_at_the_same_time_one_wins(
     assert saga_models.Event.objects.filter(kind="operator.resolve").count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_was_said_of_an_unpaid_order_does_not_deliver_it_once_it_is_paid(
+    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = ana.order(order(payment={"method": "pix"})).json()
+    office.deliver_all()
+    path = f"/sagas/{placed['saga']['id']}"
+    shown = olga.get(path).json()
+    assert shown["seen"] == "take-payment:forward:waiting:1"
+    sandbox.post(f"/pix/{placed['payment']['key']}/pay")
+    clocks.skip()
+    engine.sweep()
+    office.deliver_all()
+    stands = olga.get(path).json()
+    assert stands["seen"] == "deliver-order:forward:waiting:1"
+
+    for move, more in (("resolve", {"happened": True}), ("compensate", {}), ("retry", {})):
+        late = olga.post(f"{path}/{move}", {"seen": shown["seen"], **WHY, **more})
+
+        assert late.status_code == 409
+        assert late.json()["type"] == "/api/problems/moved-on"
+        assert late.json()["saga"] == {"id": placed["saga"]["id"], "state": "running"}
+    office.deliver_all()
+    assert olga.get(path).json() == stands
+    assert ana.get(f"/orders/{placed['id']}").json()["status"] == "pending"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_was_said_of_a_charge_does_not_count_as_its_refund(
+    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = ana.order(order(payment={"method": "pix"})).json()
+    office.deliver_all()
+    path = f"/sagas/{placed['saga']['id']}"
+    seen = olga.get(path).json()["seen"]
+    ana.post(f"/orders/{placed['id']}/cancel", {"reason": "changed my mind"})
+
+    late = olga.post(f"{path}/resolve", {"seen": seen, **WHY, "happened": True})
+
+    assert late.status_code == 409
+    assert late.json()["type"] == "/api/problems/moved-on"
+    assert olga.get(path).json()["state"] == "compensating"
+    office.deliver_all()
+    charge = sandbox.charge(placed["payment"]["key"])
+    assert charge is not None
+    assert charge["status"] == "cancelled", "nobody's word stood in for the undo"
+
+
+@pytest.mark.django_db
+def test_who_does_not_say_what_was_seen_is_told_where_to_find_it(ana: Api, olga: Api) -> None:
+    saga_id = ana.order().json()["saga"]["id"]
+
+    for move in ("retry", "compensate", "resolve"):
+        more = {"happened": True} if move == "resolve" else {}
+        answer = olga.post(f"/sagas/{saga_id}/{move}", WHY | more)
+
+        assert answer.status_code == 422
+        (fault,) = answer.json()["errors"]
+        assert fault["pointer"] == "/seen"
+        assert "GET /api/v1/sagas/{id} shows it" in fault["detail"]
+
+
 # --- Who may -------------------------------------------------------------------------------------
 
 
@@ -231,9 +302,10 @@ def test_of_operators_at_the_same_time_one_wins(
     [("retry", "operate_saga"), ("compensate", "compensate_saga"), ("resolve", "resolve_saga")],
 )
 def test_each_move_needs_its_permission(ana: Api, move: str, permission: str) -> None:
-    path = f"/sagas/{ana.order().json()['saga']['id']}/{move}"
+    saga_id = ana.order().json()["saga"]["id"]
+    path = f"/sagas/{saga_id}/{move}"
     clerk = member("clerk", models.Scope.STAFF, is_staff=True)
-    body = WHY | ({"step": "take-payment", "happened": False} if move == "resolve" else {})
+    body = on(saga_id, **({"happened": False} if move == "resolve" else {}))
 
     refused = clerk.post(path, body)
     assert refused.status_code == 403
@@ -266,21 +338,21 @@ def test_a_saga_that_there_is_not_is_not_there(olga: Api) -> None:
     assert olga.get(f"/sagas/{NOBODY}").status_code == 404
     assert olga.get(f"/sagas/{NOBODY}/events").status_code == 404
     for move in ("retry", "compensate"):
-        assert olga.post(f"/sagas/{NOBODY}/{move}", WHY).status_code == 404
+        assert olga.post(f"/sagas/{NOBODY}/{move}", ON_SOMETHING).status_code == 404
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"step": "take-payment", "happened": True}, "/reason"),
-        (WHY | {"happened": True}, "/step"),
-        (WHY | {"step": "take-payment"}, "/happened"),
-        (WHY | {"step": "take-payment", "happened": "yes"}, "/happened"),
-        (WHY | {"step": "take-payment", "happened": 1}, "/happened"),
-        (WHY | {"step": "take-payment", "happened": True, "facts": []}, "/facts"),
-        (WHY | {"step": "take-payment", "happened": True, "facts": {"a": "x" * 5000}}, "/facts"),
-        (WHY | {"step": "take-payment", "happened": True, "facts": {"a": "\u0000"}}, "/facts"),
+        ({"seen": SEEN, "happened": True}, "/reason"),
+        (WHY | {"happened": True}, "/seen"),
+        (ON_SOMETHING, "/happened"),
+        (ON_SOMETHING | {"happened": "yes"}, "/happened"),
+        (ON_SOMETHING | {"happened": 1}, "/happened"),
+        (ON_SOMETHING | {"happened": True, "facts": []}, "/facts"),
+        (ON_SOMETHING | {"happened": True, "facts": {"a": "x" * 5000}}, "/facts"),
+        (ON_SOMETHING | {"happened": True, "facts": {"a": "\u0000"}}, "/facts"),
     ],
 )
 def test_a_senseless_resolution_is_refused(ana: Api, olga: Api, body: dict[str, Any], pointer: str) -> None:

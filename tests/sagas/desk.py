@@ -70,6 +70,18 @@ def finish(saga):
     raise AssertionError(f"{saga.pk} does not come to rest: {saga.state}")
 
 
+def finish_again(saga):
+    """One that needs attention tries again by itself, and stands again."""
+    posted = post.Post()
+    with transport.use(posted):
+        clocks.skip()
+        engine.sweep()
+        saga.refresh_from_db()
+        assert saga.state != "needs_attention"
+    finish(saga)
+    assert saga.state == "needs_attention"
+
+
 def attention():
     """Its undo was refused."""
     return play(toys.LOCAL, "do a, do b, fail c, fail undo b, needs attention")
@@ -85,12 +97,23 @@ def waiting():
     return play(toys.WAIT, "do a, begin w")
 
 
+def act(operation, saga, **said):
+    """An operator who looks, and acts at once on what is seen."""
+    return operation(saga.pk, seen=engine.look(saga.pk), **said)
+
+
 def page(saga):
     return reverse("admin:sagas_sagainstance_change", args=[saga.pk])
 
 
-def move(saga, name):
-    return reverse("admin:sagas_saga_move", args=[saga.pk, name])
+def move(saga, name, seen=None):
+    """The address of a move's page, as a saga's page that shows how it stands now would link to it."""
+    return f"{reverse('admin:sagas_saga_move', args=[saga.pk, name])}?seen={seen or engine.look(saga.pk)}"
+
+
+def said(saga, seen=None, **fields):
+    """What a move's form sends, as it was rendered when the saga stood so; by default as it stands now."""
+    return {"seen": str(seen or engine.look(saga.pk)), **fields}
 
 
 def text(response):

@@ -217,11 +217,11 @@ class Simulation:
         move = self.chance.choice(["retry", "hold", "release", "compensate", "extend", "ask", "resolve"])
         self._say(move)
         if move == "extend":
-            engine.extend(saga.pk, by=HOUR, **WHO)
+            engine.extend(saga.pk, seen=engine.look(saga.pk), by=HOUR, **WHO)
         elif move == "resolve":
             self._resolve(saga)
         else:
-            getattr(engine, move)(saga.pk, **WHO)
+            getattr(engine, move)(saga.pk, seen=engine.look(saga.pk), **WHO)
 
     def _resolve(self, saga):
         """An operator never lies: he looks into the provider's books, and has them put in order first."""
@@ -236,7 +236,7 @@ class Simulation:
                 happened = account.closed and account.made == account.unmade
             else:
                 happened = bool(account.made)
-            engine.resolve(saga.pk, step=step.name, happened=happened, **WHO)
+            engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=happened, **WHO)
             if not happened:
                 account.doubt = False
                 # The provider was told to see to it that it never happens, where it is not to be tried again.
@@ -485,9 +485,9 @@ class Simulation:
         for saga in self.sagas:
             with contextlib.suppress(errors.NotAllowed):
                 if saga.held_at is not None:
-                    engine.release(saga.pk, **WHO)
+                    engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
                 elif saga.state == "needs_attention":
-                    engine.retry(saga.pk, **WHO)
+                    engine.retry(saga.pk, seen=engine.look(saga.pk), **WHO)
 
     def _check(self):
         assert self.office.bugs == [], self.office.bugs

@@ -91,11 +91,11 @@ class Player:
         elif word == "outlast":
             clocks.pass_time(self.saga.deadline_at - models.database_now(), pk)
         elif word == "retry":
-            engine.retry(pk, **said)
+            engine.retry(pk, seen=engine.look(pk), **said)
             self.stood = ""
         elif word == "resolve":
             self._settle(f"{pk}.{about[0]}", about[1] == "yes")
-            engine.resolve(pk, step=about[0], happened=about[1] == "yes", **said)
+            engine.resolve(pk, seen=engine.look(pk), happened=about[1] == "yes", **said)
             self.stood = ""
 
     def _settle(self, key, happened):

@@ -46,7 +46,8 @@ def drive(run, rounds=30):
 
 
 def begin(sagas, move="resume", actor="olga"):
-    return bulk.begin(saga_ids=[saga.pk for saga in sagas], move=move, actor=actor, reason="Ticket 12")
+    chosen = bulk.look(saga.pk for saga in sagas)
+    return bulk.begin(chosen=chosen, move=move, actor=actor, reason="Ticket 12")
 
 
 def states(run):
@@ -152,7 +153,7 @@ def test_what_nothing_is_seen_of_in_time_counts_as_failed():
 def test_a_run_needs_sagas_and_a_move_that_is_one_for_bulk():
     for ids, move in (([], "resume"), ([desk.waiting().pk], "close"), ([desk.waiting().pk], "nonsense")):
         with pytest.raises(errors.NotAllowed):
-            bulk.begin(saga_ids=ids, move=move, actor="olga", reason="x")
+            bulk.begin(chosen=bulk.look(ids), move=move, actor="olga", reason="x")
 
 
 def test_the_whole_way_through_the_pages():
@@ -167,7 +168,8 @@ def test_the_whole_way_through_the_pages():
     preview = operator.get(chosen["Location"])
     assert "is done to 3 sagas, in waves" in desk.text(preview)
 
-    begun = operator.post(chosen["Location"], {"reason": "Ticket 12"})
+    choice = preview.context["choice"]
+    begun = operator.post(chosen["Location"], {"choice": choice, "reason": "Ticket 12"})
     run = BulkRun.objects.get()
     assert begun["Location"] == reverse("admin:sagas_bulkrun_change", args=[run.pk])
     assert operator.get(reverse("admin:sagas_bulkrun_live", args=[run.pk]))["X-Saga-Live"] == "1"
@@ -186,7 +188,9 @@ def test_a_whole_failure_group_is_resumed_from_its_page():
     operator = desk.operator()
 
     operator.post(reverse("admin:sagas_groups"), {"signature": group.signature, "move": "resume"})
-    operator.post(reverse("admin:sagas_bulkrun_begin"), {"reason": "The bank is back"})
+    begin_page = reverse("admin:sagas_bulkrun_begin")
+    choice = operator.get(begin_page).context["choice"]
+    operator.post(begin_page, {"choice": choice, "reason": "The bank is back"})
 
     assert {item.saga_id for item in BulkRun.objects.get().items.all()} == sagas
 
@@ -210,10 +214,13 @@ def test_who_may_not_compensate_begins_no_run_that_does():
         "/admin/sagas/sagainstance/", {"action": "bulk_compensate", "_selected_action": [str(saga.pk)]}
     )
     session = operator.session
-    session["sagas-bulk"] = {"move": "compensate", "ids": [str(saga.pk)]}
+    seen = {str(saga.pk): str(bulk.look([saga.pk])[saga.pk])}
+    session["sagas-bulk"] = {"move": "compensate", "seen": seen, "choice": "x"}
     session.save()
 
-    assert operator.post(reverse("admin:sagas_bulkrun_begin"), {"reason": "x"}).status_code == 403
+    assert (
+        operator.post(reverse("admin:sagas_bulkrun_begin"), {"choice": "x", "reason": "x"}).status_code == 403
+    )
     assert not BulkRun.objects.exists()
 
 

@@ -24,7 +24,7 @@ def shown(response):
 def test_what_waits_for_a_person_stands_above_the_list_the_oldest_first():
     older, newer = desk.attention(), desk.stuck()
     desk.play(toys.ONE, "do a, completed")
-    engine.close(desk.attention().pk, actor="olga", reason="Settled by hand")
+    desk.act(engine.close, desk.attention(), actor="olga", reason="Settled by hand")
 
     response = desk.viewer().get(LIST)
 
@@ -34,8 +34,8 @@ def test_what_waits_for_a_person_stands_above_the_list_the_oldest_first():
 
 def test_each_filter_narrows_the_list_to_what_it_says():
     attention, waiting = desk.attention(), desk.waiting()
-    held = engine.hold(desk.waiting().pk, actor="olga", reason="wait")
-    closed = engine.close(desk.stuck().pk, actor="olga", reason="Settled")
+    held = desk.act(engine.hold, desk.waiting(), actor="olga", reason="wait")
+    closed = desk.act(engine.close, desk.stuck(), actor="olga", reason="Settled")
     done = desk.play(toys.ONE, "do a, completed")
     viewer = desk.viewer()
 

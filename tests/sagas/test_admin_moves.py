@@ -19,7 +19,7 @@ def skippable():
 
 
 def held():
-    return engine.hold(desk.waiting().pk, actor="olga", reason="wait")
+    return desk.act(engine.hold, desk.waiting(), actor="olga", reason="wait")
 
 
 def retrying():
@@ -60,11 +60,11 @@ def test_a_move_says_what_it_will_do_asks_why_does_it_and_is_kept(name):
     assert before.context["preview"], "it says what it will do"
     assert not before.context["refusal"]
 
-    nameless = supervisor.post(page, {**given, "reason": "  "})
+    nameless = supervisor.post(page, desk.said(saga, **given, reason="  "))
     assert nameless.context["form"].errors["reason"]
     assert not saga.events.filter(kind__startswith="operator", actor="supervisor").exists()
 
-    after = supervisor.post(page, {**given, "reason": "Ticket 12"})
+    after = supervisor.post(page, desk.said(saga, **given, reason="Ticket 12"))
     assert (after.status_code, after["Location"]) == (302, desk.page(saga))
     event = saga.events.get(kind=KINDS.get(name, f"operator.{name}"), actor="supervisor")
     assert event.reason == "Ticket 12"
@@ -79,7 +79,7 @@ def test_a_move_that_does_not_apply_has_no_button_and_says_why():
 
     for name in steering.MOVES:
         page = supervisor.get(desk.move(saga, name))
-        refused = supervisor.post(desk.move(saga, name), {"reason": "no matter", "hours": "1"})
+        refused = supervisor.post(desk.move(saga, name), desk.said(saga, reason="no matter", hours="1"))
 
         assert page.context["refusal"], name
         assert '<form method="post" class="card' not in page.content.decode(), name
@@ -114,7 +114,7 @@ def test_what_is_said_to_be_possible_is_possible_and_what_is_not_is_not():
         lambda: desk.under_way(toys.LOCAL, "do a, fail b", 3),
         lambda: desk.play(toys.PIVOT_WAIT, "do a, begin p"),
         lambda: desk.play(toys.PIVOTAL, "do a, do p, 3x flake r, needs attention"),
-        lambda: engine.close(desk.attention().pk, actor="olga", reason="Settled"),
+        lambda: desk.act(engine.close, desk.attention(), actor="olga", reason="Settled"),
         lambda: desk.play(toys.ONE, "do a, completed"),
     ]  # fmt: skip
     possible = set()
@@ -128,9 +128,8 @@ def test_what_is_said_to_be_possible_is_possible_and_what_is_not_is_not():
             told = story.read(saga.pk)
             refusal = move.refusal(told)
 
-            given = {"hours": 1, "step": told.step.name}
             try:
-                move.make(told, actor="olga", reason="to see", given=given)
+                move.make(told, seen=told.seen, actor="olga", reason="to see", given={"hours": 1})
                 made = True
             except errors.SagaError:
                 made = False
@@ -148,8 +147,8 @@ def test_somebody_else_was_first_and_nothing_is_done_twice():
     saga, supervisor = desk.attention(), desk.supervisor()
     supervisor.get(desk.move(saga, "resume"))
 
-    engine.retry(saga.pk, actor="olga", reason="first")
-    late = supervisor.post(desk.move(saga, "resume"), {"reason": "second"})
+    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="first")
+    late = supervisor.post(desk.move(saga, "resume"), desk.said(saga, reason="second"))
 
     assert late.status_code == 409
     assert "It goes on by itself" in desk.text(late)
@@ -160,7 +159,8 @@ def test_evidence_may_carry_the_facts_that_later_steps_need():
     saga = desk.stuck()
 
     desk.supervisor().post(
-        desk.move(saga, "happened"), {"reason": "The world's log, line 8", "facts": '{"number": 8}'}
+        desk.move(saga, "happened"),
+        desk.said(saga, reason="The world's log, line 8", facts='{"number": 8}'),
     )
 
     row = saga.steps.get(name="p")
@@ -172,7 +172,9 @@ def test_facts_that_are_no_object_are_refused_with_the_field_named():
 
     unkeepable = ('{"number": 1e999}', '{"number": NaN}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', "9" * 5000)
     for facts in ("[1]", "{", '"x"', *unkeepable, "[" * 40 + "]" * 40):
-        response = desk.supervisor().post(desk.move(saga, "happened"), {"reason": "so", "facts": facts})
+        response = desk.supervisor().post(
+            desk.move(saga, "happened"), desk.said(saga, reason="so", facts=facts)
+        )
 
         assert list(response.context["form"].errors) == ["facts"], facts
     saga.refresh_from_db()
@@ -182,24 +184,24 @@ def test_facts_that_are_no_object_are_refused_with_the_field_named():
 def test_a_deadline_is_extended_by_the_hours_given():
     saga = desk.waiting()
 
-    desk.operator().post(desk.move(saga, "extend"), {"reason": "The carrier is late", "hours": "48"})
+    desk.operator().post(desk.move(saga, "extend"), desk.said(saga, reason="The carrier is late", hours="48"))
 
     later = models.SagaInstance.objects.get(pk=saga.pk).deadline_at
     assert (later - saga.deadline_at).total_seconds() == pytest.approx(48 * 3600, abs=1)
 
 
 def test_what_was_put_aside_stays_aside():
-    saga = engine.close(desk.attention().pk, actor="olga", reason="Settled")
+    saga = desk.act(engine.close, desk.attention(), actor="olga", reason="Settled")
 
     for operation in (engine.retry, engine.compensate, engine.hold, engine.ask, engine.close):
         with pytest.raises(errors.NotAllowed):
-            operation(saga.pk, actor="olga", reason="again")
+            desk.act(operation, saga, actor="olga", reason="again")
 
 
 def test_a_question_that_finds_nothing_fails_the_wait():
     saga = desk.play(toys.WAIT, "do a, begin w, miss ask w")
 
-    engine.ask(saga.pk, actor="olga", reason="The payer says he paid")
+    engine.ask(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="The payer says he paid")
 
     assert desk.finish(saga).state == "compensated"
 
@@ -218,7 +220,7 @@ def test_each_role_may_exactly_what_it_says(role, name):
 
     seen = person.get(desk.page(saga))
     asked = person.get(desk.move(saga, name))
-    done = person.post(desk.move(saga, name), {**given, "reason": "Ticket 12"})
+    done = person.post(desk.move(saga, name), desk.said(saga, **given, reason="Ticket 12"))
 
     assert seen.status_code == (403 if role == desk.NOBODY else 200)
     assert asked.status_code == (200 if allowed else 403)
@@ -297,7 +299,7 @@ def decide(person, approval, verdict):
 
 def ask_for(saga, name="compensate"):
     supervisor = desk.supervisor()
-    supervisor.post(desk.move(saga, name), {"reason": "Ticket 12"})
+    supervisor.post(desk.move(saga, name), desk.said(saga, reason="Ticket 12"))
     return supervisor, models.Approval.objects.get(saga=saga)
 
 
@@ -356,7 +358,7 @@ def test_a_move_is_asked_for_once():
     saga = desk.waiting()
     supervisor, _approval = ask_for(saga)
 
-    again = supervisor.post(desk.move(saga, "compensate"), {"reason": "once more"})
+    again = supervisor.post(desk.move(saga, "compensate"), desk.said(saga, reason="once more"))
 
     assert again.status_code == 409
     assert models.Approval.objects.filter(saga=saga).count() == 1
@@ -381,7 +383,7 @@ def test_an_agreement_that_comes_too_late_does_nothing():
 def test_a_move_that_moves_no_money_needs_one_person():
     saga = desk.waiting()
 
-    desk.operator().post(desk.move(saga, "hold"), {"reason": "Ticket 12"})
+    desk.operator().post(desk.move(saga, "hold"), desk.said(saga, reason="Ticket 12"))
 
     saga.refresh_from_db()
     assert saga.held_at is not None

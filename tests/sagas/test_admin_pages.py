@@ -62,11 +62,11 @@ def unknown():
 
 
 def held():
-    return engine.hold(desk.waiting().pk, actor="olga", reason="The customer called.")
+    return desk.act(engine.hold, desk.waiting(), actor="olga", reason="The customer called.")
 
 
 def closed():
-    return engine.close(desk.attention().pk, actor="olga", reason="Settled by hand")
+    return desk.act(engine.close, desk.attention(), actor="olga", reason="Settled by hand")
 
 
 VERDICTS = [
@@ -204,7 +204,7 @@ def test_a_page_costs_a_bounded_number_of_statements_however_long_the_saga_is():
 
 
 def test_events_can_be_filtered_and_taken_away_as_json_and_csv():
-    saga = engine.hold(desk.waiting().pk, actor="olga", reason="=1+1")
+    saga = desk.act(engine.hold, desk.waiting(), actor="olga", reason="=1+1")
     viewer = desk.viewer()
 
     response = viewer.get(desk.page(saga), {"actor": "olga"})
@@ -247,7 +247,7 @@ def test_the_live_part_of_a_moving_saga_is_sent_anew_when_it_moves():
     viewer, live = desk.viewer(), reverse("admin:sagas_saga_live", args=[saga.pk])
     first = viewer.get(live)
 
-    engine.hold(saga.pk, actor="olga", reason="wait")
+    engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="wait")
     again = viewer.get(live, headers={"If-None-Match": first["ETag"]})
 
     assert again.status_code == 200

@@ -59,7 +59,7 @@ def test_so_is_one_whose_version_is_declared_otherwise(office):
 def test_what_has_ended_or_was_put_aside_holds_up_no_version(office):
     ended, closed = stage.begin(toys.ONE), stage.begin(toys.REMOTE, "fail a, fail undo a")
     stage.drive(office, ended, closed)
-    engine.close(closed.pk, actor="operator", reason="settled by hand")
+    engine.close(closed.pk, seen=engine.look(closed.pk), actor="operator", reason="settled by hand")
     models.SagaInstance.objects.update(version=7)
 
     assert found(databases=["default"]) == []

@@ -69,7 +69,7 @@ def test_what_is_put_aside_forgets_too(office):
     assert saga.state == "needs_attention"
     assert facts(saga) == GIVEN, "it may yet be retried"
 
-    engine.close(saga.pk, **WHO)
+    engine.close(saga.pk, seen=engine.look(saga.pk), **WHO)
 
     assert facts(saga) == {"total": 990}
 

@@ -125,7 +125,7 @@ def test_but_not_after_that_saga_was_put_aside(office):
     office.deliver_all()
     clocks.pass_time(HOUR)
     stage.drive(office, saga)
-    engine.close(saga.pk, actor="operator", reason="settled by hand")
+    engine.close(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="settled by hand")
 
     signal = tell(saga, key=f"{saga.pk}.r")
     saga.refresh_from_db()
@@ -143,7 +143,7 @@ def put_aside(office, script):
         engine.cancel(saga.pk, actor="customer", reason="too slow")
     stage.drive(office, saga)
     assert saga.state == "needs_attention"
-    engine.close(saga.pk, actor="operator", reason="settled by hand")
+    engine.close(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="settled by hand")
     return saga
 
 
@@ -199,7 +199,7 @@ def test_a_refusal_that_came_while_a_person_was_wanted_ends_the_wait_when_it_goe
     assert saga.state == "needs_attention"
 
     tell(saga, key=f"{saga.pk}.p", refused="expired")
-    engine.retry(saga.pk, actor="operator", reason="it has come to nothing")
+    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="it has come to nothing")
     stage.drive(office, saga)
 
     assert (saga.state, saga.failure["clock"]) == ("compensated", "deadline")
@@ -225,7 +225,7 @@ def test_one_that_ends_a_saga_whose_owner_fails_is_kept_until_that_is_mended(off
     assert (signal.fate, saga.state) == ("stored", "needs_attention")
     assert (saga.failure["step"], saga.failure["kind"], saga.failure["error"]) == ("w", "bug", "LookupError")
 
-    engine.retry(saga.pk, actor="operator", reason="mended")
+    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
     stage.drive(office, saga)
 
     signal.refresh_from_db()
@@ -257,7 +257,9 @@ def test_facts_that_cannot_be_kept_are_refused_and_the_transaction_goes_on(offic
         with pytest.raises(errors.BadFacts, match="cannot be kept"):
             tell(saga, facts=facts)
         with pytest.raises(errors.BadFacts, match="cannot be kept"):
-            engine.resolve(saga.pk, step="w", happened=True, actor="me", reason="I saw it", facts=facts)
+            engine.resolve(
+                saga.pk, seen=engine.look(saga.pk), happened=True, actor="me", reason="I saw it", facts=facts
+            )
         with pytest.raises(errors.BadFacts, match="cannot be kept"):
             engine.begin(GIVEN, key="order-1", given={"what": object()}, actor="me")
         tell(saga)

@@ -206,10 +206,12 @@ def test_a_deadlock_costs_its_victim_time_and_no_attempt(office):
 
 
 MOVES = {
-    "cancel": lambda pk: engine.cancel(pk, actor="ana", reason="changed my mind"),
-    "retry": lambda pk: engine.retry(pk, actor="olga", reason="now"),
-    "hold": lambda pk: engine.hold(pk, actor="olga", reason="wait"),
-    "compensate": lambda pk: engine.compensate(pk, actor="olga", reason="the customer called"),
+    "cancel": lambda pk, seen: engine.cancel(pk, actor="ana", reason="changed my mind"),
+    "retry": lambda pk, seen: engine.retry(pk, seen=seen, actor="olga", reason="now"),
+    "hold": lambda pk, seen: engine.hold(pk, seen=seen, actor="olga", reason="wait"),
+    "compensate": lambda pk, seen: engine.compensate(
+        pk, seen=seen, actor="olga", reason="the customer called"
+    ),
 }
 
 
@@ -217,15 +219,15 @@ MOVES = {
 def test_a_person_is_told_at_once_that_somebody_else_is_at_it(office, move):
     saga = stage.begin(toys.LOCAL)
     row = "SELECT FROM sagas_saga WHERE id = %s FOR UPDATE"
-    before = rules.snapshot(saga)
+    before, seen = rules.snapshot(saga), engine.look(saga.pk)
     with (
         a_neighbour_in_the_middle_of_a_transaction(row, saga.pk),
         pytest.raises(errors.Busy, match="Try again"),
     ):
-        MOVES[move](saga.pk)
+        MOVES[move](saga.pk, seen)
     assert rules.snapshot(saga) == before
 
-    MOVES[move](saga.pk)
+    MOVES[move](saga.pk, seen)
 
 
 def test_at_the_shell_too(office):
@@ -235,7 +237,7 @@ def test_at_the_shell_too(office):
         a_neighbour_in_the_middle_of_a_transaction(row, saga.pk),
         pytest.raises(CommandError, match="Somebody else is at this saga"),
     ):
-        call_command("saga", "hold", str(saga.pk), "--reason", "wait")
+        call_command("saga", "hold", str(saga.pk), "--reason", "wait", "--seen", str(engine.look(saga.pk)))
 
 
 def test_a_saga_whose_own_row_is_held_goes_on_when_it_is_free(office):

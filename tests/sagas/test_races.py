@@ -271,10 +271,10 @@ def test_three_copies_of_an_error_callback(office):
 
 
 OPERATORS = {
-    "resolve yes": lambda pk: engine.resolve(pk, step="b", happened=True, **WHO),
-    "resolve no": lambda pk: engine.resolve(pk, step="b", happened=False, **WHO),
-    "retry": lambda pk: engine.retry(pk, **WHO),
-    "compensate": lambda pk: engine.compensate(pk, **WHO),
+    "resolve yes": lambda pk: engine.resolve(pk, seen=engine.look(pk), happened=True, **WHO),
+    "resolve no": lambda pk: engine.resolve(pk, seen=engine.look(pk), happened=False, **WHO),
+    "retry": lambda pk: engine.retry(pk, seen=engine.look(pk), **WHO),
+    "compensate": lambda pk: engine.compensate(pk, seen=engine.look(pk), **WHO),
     "cancel": lambda pk: engine.cancel(pk, **WHO),
 }
 
@@ -341,7 +341,7 @@ def test_everybody_at_everything_without_a_deadlock(office):
 
     for saga in sagas:
         with contextlib.suppress(errors.NotAllowed):
-            engine.release(saga.pk, **WHO)
+            engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
     for number, saga in enumerate(sagas):
         tell(saga.pk, f"last {number}")
     stage.drive(office, *sagas, rounds=1000)
@@ -350,11 +350,11 @@ def test_everybody_at_everything_without_a_deadlock(office):
 
 
 def engine_hold(pk):
-    engine.hold(pk, **WHO)
+    engine.hold(pk, seen=engine.look(pk), **WHO)
 
 
 def engine_release(pk):
-    engine.release(pk, **WHO)
+    engine.release(pk, seen=engine.look(pk), **WHO)
 
 
 def false_alarm(pk):

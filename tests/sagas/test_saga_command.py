@@ -20,9 +20,15 @@ def saga(*arguments):
     return out.getvalue()
 
 
+def seen(one):
+    """What `show` prints, as it is typed."""
+    (line,) = re.findall(r"^Seen: (\S+)$", saga("show", str(one.pk)), re.MULTILINE)
+    return ["--seen", line]
+
+
 def test_it_lists_the_newest_first_and_narrows_down():
     attention, waiting = desk.attention(), desk.waiting()
-    held = engine.hold(desk.waiting().pk, actor="olga", reason="wait")
+    held = desk.act(engine.hold, desk.waiting(), actor="olga", reason="wait")
 
     everything = [line.split()[0] for line in saga("list").splitlines()]
     assert everything == [str(one.pk) for one in (held, waiting, attention)]
@@ -77,16 +83,16 @@ def test_each_move_is_made_with_a_reason_and_an_actor():
         ("close", desk.attention, [], "operator.close"),
     ]:
         one = make()
-        saga(verb, str(one.pk), "--reason", "Ticket 12", "--actor", "olga", *more)
+        saga(verb, str(one.pk), *seen(one), "--reason", "Ticket 12", "--actor", "olga", *more)
 
         event = models.Event.objects.get(saga_id=one.pk, kind=kind)
         assert (event.actor, event.reason) == ("olga", "Ticket 12"), verb
 
 
 def test_held_sagas_are_released():
-    one = engine.hold(desk.waiting().pk, actor="olga", reason="wait")
+    one = desk.act(engine.hold, desk.waiting(), actor="olga", reason="wait")
 
-    saga("release", str(one.pk), "--reason", "go on")
+    saga("release", str(one.pk), *seen(one), "--reason", "go on")
 
     one.refresh_from_db()
     assert one.held_at is None
@@ -137,7 +143,7 @@ def test_a_move_that_needs_a_second_person_waits_for_one(settings):
     waiting = desk.waiting()
 
     with pytest.raises(SystemExit) as ended:
-        saga("compensate", str(waiting.pk), "--reason", "Ticket 12", "--actor", "olga")
+        saga("compensate", str(waiting.pk), *seen(waiting), "--reason", "Ticket 12", "--actor", "olga")
 
     assert ended.value.code == 3
     waiting.refresh_from_db()

@@ -119,10 +119,10 @@ def test_a_sweep_leaves_alone_what_is_held_or_closed_or_has_ended(office):
         stage.begin(toys.REMOTE, "fail a, fail undo a"),
         stage.begin(toys.ONE),
     )
-    engine.hold(held.pk, actor="operator", reason="let me see")
+    engine.hold(held.pk, seen=engine.look(held.pk), actor="operator", reason="let me see")
     for _ in range(15):
         office.deliver()
-    engine.close(closed.pk, actor="operator", reason="settled by hand")
+    engine.close(closed.pk, seen=engine.look(closed.pk), actor="operator", reason="settled by hand")
     office.waiting.clear()
 
     clocks.pass_time(HOUR)
@@ -267,7 +267,7 @@ def test_what_needs_a_person_is_tried_again_by_itself_where_that_may_help(office
 def test_a_message_of_an_older_dispatch_is_void(office):
     saga = stage.begin(toys.LOCAL)
     old = office.waiting.pop()
-    engine.retry(saga.pk, actor="operator", reason="it takes so long")
+    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="it takes so long")
 
     office.carry_out(old)
     office.carry_out(post.TakeUp(saga_id=saga.pk, epoch=1))
@@ -310,13 +310,13 @@ def test_an_error_callback_sends_nothing_for_a_saga_that_is_held(office):
     saga = stage.begin(toys.LOCAL, "do a, fail b")
     office.deliver()
     office.deliver()
-    engine.hold(saga.pk, **WHO)
+    engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO)
 
     office.deliver_all()
 
     saga.refresh_from_db()
     assert (saga.state, saga.epoch) == ("compensating", 1)
-    engine.release(saga.pk, **WHO)
+    engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
     stage.drive(office, saga)
     assert saga.state == "compensated"
     rules.check(saga)
@@ -352,8 +352,11 @@ def test_past_the_pivot_a_deadline_stops_nobody_who_is_on_the_way(office):
 # --- What a person sent on again has time again -----------------------------------------------------
 
 AGAIN = {
-    "resumed": ("fail c, fail undo c", lambda pk: engine.retry(pk, **WHO)),
-    "settled": ("fail c, fail undo c", lambda pk: engine.resolve(pk, step="c", happened=True, **WHO)),
+    "resumed": ("fail c, fail undo c", lambda pk: engine.retry(pk, seen=engine.look(pk), **WHO)),
+    "settled": (
+        "fail c, fail undo c",
+        lambda pk: engine.resolve(pk, seen=engine.look(pk), happened=True, **WHO),
+    ),
     "by itself": ("fail c, 4x flake undo c", lambda pk: clocks.pass_time(toys.REMOTE.resume_every, pk)),
 }
 WHO = {"actor": "operator", "reason": "the provider is back"}
@@ -381,7 +384,7 @@ def test_but_no_more_than_the_first_time(office):
     saga = stage.begin(toys.REMOTE, "fail a, fail undo a")
     stage.drive(office, saga)
     clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)
-    engine.retry(saga.pk, **WHO)
+    engine.retry(saga.pk, seen=engine.look(saga.pk), **WHO)
 
     clocks.pass_time(toys.REMOTE.undo_deadline, saga.pk)
     engine.sweep()
@@ -395,7 +398,7 @@ def test_what_was_settled_past_the_pivot_after_its_time_goes_on_too(office):
     stage.drive(office, saga)
     clocks.pass_time(3 * toys.PIVOTAL.deadline, saga.pk)
 
-    engine.resolve(saga.pk, step="r", happened=True, **WHO)
+    engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **WHO)
     for _ in range(15):
         engine.sweep()
         office.deliver()

@@ -193,7 +193,7 @@ def test_a_saga_whose_owner_cannot_complete_it_needs_a_person_and_ends_when_that
     assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "LookupError")
     assert "no such order" in saga.attention["why"]
 
-    engine.retry(saga.pk, actor="operator", reason="mended")
+    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
     stage.drive(office, saga)
 
     assert saga.state == "completed"
@@ -205,7 +205,9 @@ def test_one_that_is_not_wanted_any_more_is_undone(office):
     declared = toys.saga("hook-unwanted", toys.local("a"), toys.remote("b"), completed=fall)
     saga = run(office, declared, "")
 
-    engine.compensate(saga.pk, actor="operator", reason="the customer went elsewhere")
+    engine.compensate(
+        saga.pk, seen=engine.look(saga.pk), actor="operator", reason="the customer went elsewhere"
+    )
     stage.drive(office, saga)
 
     assert saga.state == "compensated"
@@ -302,7 +304,7 @@ def test_a_saga_whose_owner_failed_to_take_it_back_ends_when_that_is_mended(offi
     saga.refresh_from_db()
     assert saga.state == "needs_attention"
 
-    engine.retry(saga.pk, actor="operator", reason="mended")
+    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
     for _ in range(3):
         stage.engine.sweep()
 

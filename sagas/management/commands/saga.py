@@ -13,6 +13,7 @@ from django.core.management import base
 
 import strictjson
 from sagas import banners, errors, export, models, panels, phrases, steering, story, verdict, words
+from sagas.seen import Seen
 from sagas.states import LIVE, SagaState
 
 WHICH = "its id, its business key, or what the console's search finds it by, such as an order's number"
@@ -67,7 +68,6 @@ class Command(base.BaseCommand):
         said = resolving.add_mutually_exclusive_group(required=True)
         said.add_argument("--happened", action="store_true", help="it did")
         said.add_argument("--did-not-happen", action="store_true", help="it did not")
-        resolving.add_argument("--step", help="the step that is meant; by default the one at hand")
         resolving.add_argument(
             "--facts", type=_facts, default={}, help="what it would have answered, as JSON"
         )
@@ -76,6 +76,12 @@ class Command(base.BaseCommand):
         parser: argparse.ArgumentParser = verbs.add_parser(name, help=what)
         parser.add_argument("saga", help=WHICH)
         parser.add_argument("--reason", required=True, help="why, or how you know; kept in its events")
+        parser.add_argument(
+            "--seen",
+            type=_seen,
+            help="what you decided on, as `show` and --dry-run print it; without it you are shown what stands"
+            " now, and asked",
+        )
         parser.add_argument("--actor", default=getpass.getuser(), help="who you are (your login)")
         parser.add_argument("--dry-run", action="store_true", help="only say what it would do")
         parser.add_argument("--json", action="store_true", help="tell the saga afterwards as JSON")
@@ -140,6 +146,7 @@ class Command(base.BaseCommand):
         if not saga.is_final:
             write("")
             write(f"Key of {told.step.name}: {told.step.key}")
+            write(f"Seen: {told.seen}")
         possible = [SPELT.get(name, name) for name, move in steering.MOVES.items() if not move.refusal(told)]
         if possible:
             write("")
@@ -156,6 +163,7 @@ class Command(base.BaseCommand):
     def _make(self, verb: str, options: dict[str, Any]) -> None:
         saga_id = _find(options["saga"])
         told = story.read(saga_id)
+        seen = options["seen"] or told.seen
         name = verb
         if verb == "resolve":
             name = "happened" if options["happened"] else "did-not-happen"
@@ -164,21 +172,49 @@ class Command(base.BaseCommand):
         move = steering.MOVES[name]
         given: dict[str, Any] = {}
         if verb == "resolve":
-            given = {"facts": options["facts"], "step": options["step"] or told.step.name}
+            given = {"facts": options["facts"]}
         if verb == "extend":
             given = {"hours": options["hours"]}
+        if move.moved_on(seen, told):
+            raise errors.MovedOn
         if why := move.refusal(told):
             raise errors.NotAllowed(why)
         if options["dry_run"]:
-            for line in move.preview(told):
-                self.stdout.write(line)
+            self._preview(told, move)
             return
+        if options["seen"] is None:
+            self._confirm(told, move)
         try:
-            steering.make(saga_id, move, actor=options["actor"][:150], reason=options["reason"], given=given)
+            steering.make(
+                saga_id, move, seen=seen, actor=options["actor"][:150], reason=options["reason"], given=given
+            )
         except steering.NeedsApproval as waits:
             self.stderr.write(str(waits))
             sys.exit(3)
         self._show(story.read(saga_id), options)
+
+    def _preview(self, told: story.Story, move: steering.Move) -> None:
+        for line in move.preview(told):
+            self.stdout.write(line)
+        self.stdout.write(f"Seen: {told.seen}")
+
+    def _confirm(self, told: story.Story, move: steering.Move) -> None:
+        """Show what stands now, and have it agreed to.
+
+        Raises:
+            CommandError: nobody is there to be asked, or says no.
+        """
+        if not sys.stdin.isatty():
+            raise base.CommandError(
+                'Say what you decided on: --seen with what `manage.py saga show` prints after "Seen:". '
+                "At a terminal you are asked instead."
+            )
+        self.stdout.write(verdict.of(told).what)
+        self._preview(told, move)
+        self.stdout.write(f"{move.title(told)}? [y/N] ", ending="")
+        self.stdout.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise base.CommandError("Nothing was done.")
 
 
 def timeline(told: story.Story) -> list[str]:
@@ -259,6 +295,13 @@ def _count(text: str) -> int:
     if not 1 <= count <= 10_000:
         raise argparse.ArgumentTypeError("between 1 and 10000")
     return count
+
+
+def _seen(text: str) -> Seen:
+    try:
+        return Seen.parse(text)
+    except errors.BadSeen as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _facts(text: str) -> dict[str, Any]:
