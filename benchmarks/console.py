@@ -43,7 +43,7 @@ def run(*, sagas: int, write: bool) -> None:
     from django.core import management
 
     # As a web process is, with its own way to connect.
-    importlib.import_module("saga_project.wsgi")
+    importlib.import_module("saga_project.asgi")
 
     settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, "testserver"]
     management.call_command("migrate", verbosity=0)

@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import secrets
+from collections.abc import Collection
 
 from django.contrib.auth import models as auth
 from django.db.models import Q, QuerySet, functions
@@ -46,9 +47,9 @@ def find(secret: str) -> models.Token | None:
     return _live().select_related("user").filter(digest=digest(secret)).first()
 
 
-def is_live(token: models.Token) -> bool:
-    """Whether it still opens anything: what goes on for long asks now and then."""
-    return _live().filter(pk=token.pk).exists()
+def live(token_ids: Collection[int]) -> set[int]:
+    """Those of them that still open anything: what goes on for long asks now and then."""
+    return set(_live().filter(pk__in=token_ids).values_list("pk", flat=True))
 
 
 def note_use(token: models.Token) -> None:

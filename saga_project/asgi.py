@@ -1,14 +1,15 @@
-"""The ASGI door: the same application, for the streams of server-sent events."""
+"""The application that a web server serves; `python -m saga_project.web` is one that does."""
 
 import os
 
-from django.core import asgi
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
-application = asgi.get_asgi_application()
+django.setup(set_prefix=False)
 
 # After the settings, which they read.
-from saga_project import celery, postgres  # noqa: E402
+from saga_project import celery, postgres, serving  # noqa: E402
 
 postgres.assume("web")
 celery.publish_in_haste()
+application = serving.Handler()

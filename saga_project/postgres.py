@@ -1,7 +1,7 @@
 """How the processes of this project connect to PostgreSQL: where to, and how patient each kind of them is.
 
-A process is a `command` (`manage.py`, a migration, a shell) until it says otherwise: wsgi.py and asgi.py say
-`web`, a Celery worker says `worker`, each before its first connection. The limits are the server's own
+A process is a `command` (`manage.py`, a migration, a shell) until it says otherwise: asgi.py says `web`, a
+Celery worker says `worker`, each before its first connection. The limits are the server's own
 (`lock_timeout` and its like), sent with the connection, so that they hold whatever the process does.
 """
 

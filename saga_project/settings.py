@@ -66,7 +66,6 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "saga_project.urls"
-WSGI_APPLICATION = "saga_project.wsgi.application"
 ASGI_APPLICATION = "saga_project.asgi.application"
 TEMPLATES = [
     {
@@ -225,11 +224,18 @@ SPECTACULAR_SETTINGS = {
 IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")
 """How long a repeated request gets the first answer; clients give up long before."""
 
-FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 16, least=0)
-"""Streams and long polls that one web process serves at once. Each takes a thread of its server."""
+WEB_REQUEST_TIMEOUT = env.duration("WEB_REQUEST_TIMEOUT", "30s")
+"""How long a client may take to send a request line and headers, and then again for the body. Without it
+whoever sends a half, or vanishes from the network, would keep a socket for ever."""
 
-FOLLOWERS_PER_CALLER = env.integer("FOLLOWERS_PER_CALLER", 8, least=0)
-"""How many of them may be one user's: half, so that one who follows everything leaves room for others."""
+WEB_THREADS = env.integer("WEB_THREADS", 16)
+"""Requests that one web process works on at once; each thread keeps a connection to the database."""
+
+FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 1000, least=0)
+"""Streams and long polls that one web process serves at once. They take sockets and memory, no threads."""
+
+FOLLOWERS_PER_CALLER = env.integer("FOLLOWERS_PER_CALLER", 250, least=0)
+"""How many of them may be one user's: a quarter, so that whoever follows everything leaves room."""
 
 FOLLOWERS_HEARTBEAT = env.duration("FOLLOWERS_HEARTBEAT", "15s")
 """How often a stream on which nothing happens says so, and looks whether it missed something."""

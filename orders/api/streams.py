@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Generator, Iterator
-from concurrent import futures
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import Any, TypeVar
 
 from django import http
 from django.conf import settings
 from django.core.handlers import asgi
-from django.db import connection
+from django.db import close_old_connections
 from rest_framework.request import Request
 
-from orders import following, models, tokens, wire, wording
+from orders import following, models, wire, wording
 from orders.api import auth, problems, rendering
 from sagas import models as saga_models
 from sagas import states
@@ -25,6 +24,8 @@ RETRY_MS = 2000
 LONGEST_WAIT_S = 30
 READ = 200
 
+T = TypeVar("T")
+
 
 class EventStream(rendering.JSON):
     """So that `Accept: text/event-stream` finds something; its errors are JSON all the same."""
@@ -34,22 +35,35 @@ class EventStream(rendering.JSON):
 
 
 class Stream:
-    """Chunks of an answer, and what is to be let go of at its end, though it may never have begun."""
+    """The messages of an answer, and what is to be let go of at its end, though it may never have begun."""
 
-    def __init__(self, chunks: Generator[bytes, None, None], held: contextlib.ExitStack) -> None:
-        self._chunks = chunks
+    def __init__(self, messages: AsyncGenerator[bytes, None], held: contextlib.ExitStack) -> None:
+        self._messages = messages
         self._held = held
 
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        return next(self._chunks)
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._messages
 
     def close(self) -> None:
         """Let go."""
-        self._chunks.close()
         self._held.close()
+
+
+class Waiting:
+    """What an answer waits for, before it is made anew: the end of an order, or of the caller's patience."""
+
+    def __init__(self, watch: following.Watch, seconds: float) -> None:
+        self._watch = watch
+        self._seconds = min(seconds, settings.FOLLOWERS_STAY.total_seconds())
+
+    async def __call__(self) -> None:
+        """Wait; on an event loop, so that it costs no thread."""
+        until = time.monotonic() + self._seconds
+        live = saga_models.SagaInstance.objects.filter(pk=self._watch.saga_id, finished_at=None)
+        while await _ask(live.exists) and not self._watch.over:
+            if (left := until - time.monotonic()) <= 0:
+                return
+            await self._watch.wait(left)
 
 
 def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
@@ -60,85 +74,91 @@ def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
         return http.HttpResponse(status=204)
     if request.method == "HEAD":
         return http.HttpResponse(content_type="text/event-stream")
-    with contextlib.ExitStack() as stack:
-        try:
-            watch = stack.enter_context(following.hub.watch(order.saga_id, caller_id=auth.caller(request).pk))
-        except following.Greedy:
-            raise problems.Problem(
-                problems.THROTTLED,
-                "You follow as many orders at once as you may: end a stream first, or be told by webhooks.",
-                headers={"Retry-After": "2"},
-            ) from None
-        except following.Full:
-            raise problems.Problem(
-                problems.UNAVAILABLE, "Too many streams are open here.", headers={"Retry-After": "2"}
-            ) from None
-        held = stack.pop_all()
-    token: Any = request.auth  # Ours, which the framework's stubs do not know.
-    stream = Stream(_chunks(watch, after, token=token), held)
-    by_asgi = isinstance(request._request, asgi.ASGIRequest)
-    response = http.StreamingHttpResponse(
-        _unhurried(stream, watch) if by_asgi else stream, content_type="text/event-stream"
-    )
+    try:
+        watch, held = _follow(request, order)
+    except following.Greedy:
+        raise problems.Problem(
+            problems.THROTTLED,
+            "You follow as many orders at once as you may: end a stream first, or be told by webhooks.",
+            headers={"Retry-After": "2"},
+        ) from None
+    except following.Full:
+        raise problems.Problem(
+            problems.UNAVAILABLE, "Too many streams are open here.", headers={"Retry-After": "2"}
+        ) from None
+    watch.seen = after
+    response = http.StreamingHttpResponse(Stream(_messages(watch), held), content_type="text/event-stream")
     response["Cache-Control"] = "no-store"
     # For proxies that would collect a buffer full first.
     response["X-Accel-Buffering"] = "no"
     return response
 
 
-async def _unhurried(stream: Stream, watch: following.Watch) -> AsyncIterator[bytes]:
-    """The same for an ASGI server, whose loop must not wait: a thread does, one for each stream."""
-    loop = asyncio.get_running_loop()
-    thread = futures.ThreadPoolExecutor(1)
-    try:
-        while chunk := await loop.run_in_executor(thread, next, stream, b""):
-            yield chunk
-    finally:
-        # The client may be gone while the thread waits for news: wake it, so that it closes and ends.
-        watch.tell()
-        thread.submit(stream.close)
-        thread.shutdown(wait=False)
+def has_waited(request: Request) -> bool:
+    """Whether this is the answer that is made after the wait."""
+    return isinstance(request._request, asgi.ASGIRequest) and "has_waited" in request._request.scope
 
 
-def wait_for_end(saga_id: uuid.UUID, seconds: int, *, caller_id: int) -> bool:
-    """Return when the saga has ended or the time is up; at once, with False, if nobody else may wait here."""
-    until = time.monotonic() + min(seconds, settings.FOLLOWERS_STAY.total_seconds())
-    live = saga_models.SagaInstance.objects.filter(pk=saga_id, finished_at=None)
-    try:
-        with following.hub.watch(saga_id, caller_id=caller_id) as watch:
-            while live.exists() and (left := until - time.monotonic()) > 0:
-                watch.wait(left)
-    except following.Full:
-        return False
-    return True
+def until_end(request: Request, order: models.Order, response: http.HttpResponse, seconds: int) -> None:
+    """Have an answer wait until the order has ended, and be made anew then; at most so long.
+
+    The answer is good as it is: it goes out at once where too many wait already, or where the server has no
+    event loop to wait on. `Retry-After` says then when to ask again.
+    """
+    response["Retry-After"] = "1"
+    if isinstance(request._request, asgi.ASGIRequest):
+        with contextlib.suppress(following.Full):
+            watch, held = _follow(request, order)
+            response._resource_closers.append(held.close)  # type: ignore[attr-defined]
+            response.waiting = Waiting(watch, seconds)  # type: ignore[attr-defined]
 
 
-def _chunks(watch: following.Watch, after: int, *, token: models.Token) -> Generator[bytes, None, None]:
+def _follow(request: Request, order: models.Order) -> tuple[following.Watch, contextlib.ExitStack]:
+    """A watch over the order's saga, and what to close at its end."""
+    if not isinstance(request._request, asgi.ASGIRequest):
+        raise following.Full  # Nobody would wait here but a thread.
+    assert isinstance(request.auth, models.Token), "only a token opens this"
+    with contextlib.ExitStack() as stack:
+        watch = stack.enter_context(
+            following.hub.watch(order.saga_id, caller_id=auth.caller(request).pk, token_id=request.auth.pk)
+        )
+        return watch, stack.pop_all()
+
+
+async def _messages(watch: following.Watch) -> AsyncGenerator[bytes, None]:
     """What is there, then what comes, for as long as the token opens it.
 
     Every event of a saga is written under the lock of its row, so they commit in the order of their ids,
     and "all that are higher than the last one sent" misses none and repeats none (D7).
     """
-    saga_id = watch.saga_id
     yield f"retry: {RETRY_MS}\n\n".encode()
+    beat = settings.FOLLOWERS_HEARTBEAT.total_seconds()
     until = time.monotonic() + settings.FOLLOWERS_STAY.total_seconds()
-    while time.monotonic() < until and tokens.is_live(token):
-        while events := _read(saga_id, after):
+    while not watch.over:
+        while events := await _ask(_read, watch.saga_id, watch.seen):
             for event in events:
-                after = event.pk
+                watch.seen = event.pk
                 yield _message(event)
                 if not event.subject and event.to_state in states.FINAL:
                     return
-        if not watch.wait(until - time.monotonic()):
-            following.hub.renew(saga_id)
-            # Nothing happens here: the connection to the database is of more use to others.
-            connection.close()
+        while not await watch.wait(min(beat, max(0, until - time.monotonic()))):
+            if time.monotonic() >= until:
+                return
             yield b": still here\n\n"
 
 
+async def _ask(question: Callable[..., T], *about: Any) -> T:
+    """The answer of the database, fetched by a thread on a connection that is alive."""
+
+    def asked() -> T:
+        close_old_connections()
+        return question(*about)
+
+    return await asyncio.to_thread(asked)
+
+
 def _read(saga_id: uuid.UUID, after: int) -> list[saga_models.Event]:
-    events = saga_models.Event.objects.filter(saga_id=saga_id, pk__gt=after)
-    return list(events.exclude(to_state="").exclude(kind="step.planned").order_by("pk")[:READ])
+    return list(following.told().filter(saga_id=saga_id, pk__gt=after).order_by("pk")[:READ])
 
 
 def _message(event: saga_models.Event) -> bytes:

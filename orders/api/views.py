@@ -115,13 +115,9 @@ class Order(base.View):
         """It, as it stands, or as it will stand when it has ended, if that is not too long."""
         seconds = fields.read_query(serializers.Wait, request).get("wait", 0)
         row = get_object_or_404(visible(request), pk=order_id)
-        waited = True
-        if seconds and row.status not in models.FINAL:
-            waited = streams.wait_for_end(row.saga_id, seconds, caller_id=auth.caller(request).pk)
-            row = get_object_or_404(visible(request), pk=order_id)
         answer = etags.answer(request, present.order(row))
-        if not waited:
-            answer["Retry-After"] = "1"
+        if seconds and row.status not in models.FINAL and not streams.has_waited(request):
+            streams.until_end(request, row, answer, seconds)
         return answer
 
 

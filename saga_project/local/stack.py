@@ -187,17 +187,10 @@ class Stack:
         return _program(
             "web",
             [
-                "gunicorn",
-                "saga_project.wsgi",
-                f"--bind={HOST}:{self.web_port}",
-                # A thread waits for the database most of its time; a process per core does the rest. Half
-                # of the threads may be taken by streams and long polls (FOLLOWERS_PER_PROCESS).
+                "saga_project.web",
+                f"--host={HOST}",
+                f"--port={self.web_port}",
                 "--workers=2",
-                "--worker-class=gthread",
-                "--threads=32",
-                # A request in the middle of its order ends before the process does.
-                "--graceful-timeout=10",
-                "--no-control-socket",
             ],
             env,
             ready=lambda _: _answers(f"{env['WEB_URL']}/readyz"),

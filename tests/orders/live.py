@@ -1,4 +1,4 @@
-"""The API on a real server: gunicorn as the local stack runs it, on a port and a database of the test's."""
+"""The API on a real server, as the local stack runs it, on a port and a database of the test's."""
 
 import collections.abc
 import contextlib
@@ -39,24 +39,11 @@ class Web:
         self.process.wait(10)
 
 
-WSGI = ["saga_project.wsgi", "--worker-class=gthread", "--threads=64"]
-ASGI = ["saga_project.asgi", "--worker-class=asgi"]
-
-
 @contextlib.contextmanager
-def web(environment: dict[str, str], kind: list[str] = WSGI, **more: str) -> collections.abc.Iterator[Web]:
+def web(environment: dict[str, str], *, workers: int = 2, **more: str) -> collections.abc.Iterator[Web]:
     """A server on a free port, stopped at the end."""
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "gunicorn",
-            *kind,
-            "--bind=127.0.0.1:0",
-            "--workers=2",
-            "--graceful-timeout=1",
-            "--no-control-socket",
-        ],
+        [sys.executable, "-m", "saga_project.web", "--port=0", f"--workers={workers}"],
         env=environment | {"PYTHONUNBUFFERED": "1"} | more,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -99,7 +86,7 @@ def _collect(stream: IO[str], log: list[str]) -> None:
 
 
 def _address(log: list[str]) -> str:
-    found = [match[1] for line in list(log) if (match := re.search(r"Listening at: (http://\S+)", line))]
+    found = [match[1] for line in list(log) if (match := re.search(r"running on (http://\S+)", line))]
     return found[0] if found else ""
 
 

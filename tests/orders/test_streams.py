@@ -56,27 +56,6 @@ def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
         assert over.status_code == 204
 
 
-def test_an_asgi_server_streams_too(
-    environment: dict[str, str], ana: Api, sandbox: Sandbox, office: post.Post
-) -> None:
-    shown = ana.order().json()
-    followers = models.Follower.objects.filter(saga_id=shown["saga"]["id"])
-    with live.web(environment | BRISK, live.ASGI) as web, web.client(ana) as client:
-        with stream(client, shown) as told:
-            next(told)
-        patience.until(lambda: not followers.exists(), "who left is forgotten")
-
-        with stream(client, shown) as told:
-            assert _line(next(told)) == "pending"
-            office.deliver_all()
-            deliver(ana, shown)
-            seen = [_line(message) for message in told]
-
-        assert client.get(f"/orders/{shown['id']}").json()["status"] == "fulfilled"
-    assert len(seen) == 9
-    assert seen[-1] == "fulfilled"
-
-
 def test_a_client_cut_off_after_every_event_misses_none_and_gets_none_twice(
     web: live.Web, ana: Api, sandbox: Sandbox, office: post.Post
 ) -> None:
@@ -262,18 +241,25 @@ def test_waiting_has_an_end_of_its_own(web: live.Web, ana: Api) -> None:
     assert 0.9 < time.monotonic() - started < 10
 
 
-@pytest.mark.parametrize("bound", ["FOLLOWERS_PER_PROCESS", "FOLLOWERS_PER_CALLER"])
 def test_where_too_many_wait_the_answer_comes_at_once_and_says_when_to_ask_again(
-    ana: Api, settings: Any, bound: str
+    environment: dict[str, str], ana: Api
 ) -> None:
     path = f"/orders/{ana.order().json()['id']}"
-    setattr(settings, bound, 0)
+    for bound in ("FOLLOWERS_PER_PROCESS", "FOLLOWERS_PER_CALLER"):
+        with live.web(environment | {bound: "0"}, workers=1) as web, web.client(ana) as client:
+            answer = client.get(f"{path}?wait=30")
 
-    answer = ana.get(f"{path}?wait=30")
+            assert answer.json()["status"] == "pending"
+            assert answer.headers["Retry-After"] == "1"
+            assert "Retry-After" not in client.get(path).headers
 
-    assert answer.json()["status"] == "pending"
-    assert answer["Retry-After"] == "1"
-    assert "Retry-After" not in ana.get(path)
+
+def test_where_nothing_can_wait_the_answer_comes_at_once_as_well(ana: Api) -> None:
+    """Under a WSGI server, such as `manage.py runserver`."""
+    path = f"/orders/{ana.order().json()['id']}"
+
+    assert ana.get(f"{path}?wait=30")["Retry-After"] == "1"
+    assert ana.get(f"{path}/events").status_code == 503
 
 
 @pytest.mark.parametrize("wait", ["31", "-1", "soon", ""])

@@ -35,7 +35,7 @@ with connection.cursor() as cursor:
     print(json.dumps(dict(cursor.fetchall())))
 """
 BECOMES = {
-    "web": "import saga_project.wsgi",
+    "web": "import saga_project.asgi",
     "web by ASGI": "import saga_project.asgi",
     "worker": "import django; django.setup(); from saga_project import celery; from celery import signals;"
     " signals.worker_init.send(None)",

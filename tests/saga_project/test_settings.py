@@ -137,7 +137,7 @@ def test_a_web_process_has_every_statement_planned_for_the_values_it_asks_with(e
     """A worker's few are planned once; what people filter by is rare or common, and is planned as such."""
     prints = "print(db.connection.cursor() and db.connection.connection.prepare_threshold)"
     asked = {
-        "a web process": "import saga_project.wsgi; from django import db; " + prints,
+        "a web process": "import saga_project.asgi; from django import db; " + prints,
         "a worker": "import django; django.setup(); from django import db; " + prints,
     }
     said = {

@@ -1,0 +1,71 @@
+"""A connection to the web server: what may be half sent, and for how long."""
+
+import asyncio
+import resource
+from typing import Any
+
+from django.conf import settings
+from uvicorn.protocols.http import h11_impl
+
+
+class Connection(h11_impl.H11Protocol):
+    """uvicorn's, which does not ask whether a request that has begun to arrive will ever be all there."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._clock: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Expect a request from now on."""
+        super().connection_made(transport)
+        self._look_at_the_clock()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the clock if this was the last of the headers."""
+        super().data_received(data)
+        self._look_at_the_clock()
+
+    def on_response_complete(self) -> None:
+        """Expect the next request."""
+        super().on_response_complete()
+        self._look_at_the_clock()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing any more."""
+        super().connection_lost(exc)
+        self._stop_the_clock()
+
+    def shutdown(self) -> None:
+        """The process is to end: streams end too, and go on at another."""
+        # Not before Django is set up, which the application does.
+        from orders import following
+
+        super().shutdown()
+        following.hub.dismiss()
+
+    def _look_at_the_clock(self) -> None:
+        """While a request is awaited the clock runs, from when it began to be awaited."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_the_clock()
+        elif self._clock is None and not self.transport.is_closing():
+            patience = settings.WEB_REQUEST_TIMEOUT.total_seconds()
+            self._clock = self.loop.call_later(patience, self.timeout_keep_alive_handler)
+
+    def _stop_the_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+
+MOST_FILES = 65_536
+
+
+def allow_many() -> None:
+    """Let this process and its children open as many files as they may: each connection is one.
+
+    A shell or a service manager often grants 1,024, and more to whoever asks.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
