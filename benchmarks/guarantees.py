@@ -237,7 +237,7 @@ def _stack() -> Iterator[list[psutil.Process]]:
         os.environ.pop(throwaway.MARK)
         _count_statements(postgres, log)
         celery = [sys.executable, "-m", "celery", "-A", "saga_project"]
-        worker = ["worker", "-Q", "benchmarks,sagas", "-c", str(CHILDREN), "-l", "ERROR"]
+        worker = ["worker", "-Q", "benchmarks,sagas,sagas-sweep", "-c", str(CHILDREN), "-l", "ERROR"]
         worker += ["--without-gossip", "--without-mingle"]
         commands = [[*celery, *worker, "-n", f"bench-{number}@%h"] for number in range(WORKERS)]
         commands.append([*celery, "beat", "-s", str(place / "beat"), "-l", "ERROR"])

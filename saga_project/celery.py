@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import close_old_connections
 
 from saga_project import postgres
+from sagas import ticks
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
 
@@ -51,29 +52,28 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_max_tasks_per_child=10_000,
     timezone="UTC",
+    # Nothing here expires: that would compare the clocks of two machines (D9). The two that come every
+    # second are ticks, of which one that waits is enough; of the others few come in a day, and one that
+    # finds nothing to do costs next to nothing.
     beat_schedule={
         "sweep": {
             "task": "sagas.sweep",
             "schedule": settings.SAGAS_SWEEP_EVERY,
-            # Ticks that nobody took are worthless: the next one does the same.
-            "options": {"queue": "sagas", "expires": 10},
         },
         "deliver-webhooks": {
             "task": "orders.deliver-webhooks",
             "schedule": datetime.timedelta(seconds=1),
-            # A queue of its own: a merchant's slow server holds up other merchants at worst.
-            "options": {"queue": "webhooks", "expires": 10},
         },
         "look-back": {
             "task": "orders.look-back",
             "schedule": settings.PIX_POLL,
             # It asks the bank, so a bank that is slow holds up its own queue and no other.
-            "options": {"queue": "payments", "expires": settings.PIX_POLL.total_seconds()},
+            "options": {"queue": "payments"},
         },
         "clear-up": {
             "task": "orders.clear-up",
             "schedule": datetime.timedelta(minutes=10),
-            "options": {"queue": "webhooks", "expires": 600},
+            "options": {"queue": "webhooks"},
         },
     },
     # Celery closes Django's connection around every task unless told how often to reuse it. These
@@ -105,7 +105,15 @@ app.conf.broker_transport_options = (
 app.autodiscover_tasks()
 
 
-@app.task(name="orders.deliver-webhooks", ignore_result=True, soft_time_limit=90, time_limit=100)
+# A queue of its own: a merchant's slow server holds up other merchants at worst.
+@app.task(
+    name="orders.deliver-webhooks",
+    base=ticks.Tick,
+    queue="webhooks",
+    ignore_result=True,
+    soft_time_limit=90,
+    time_limit=100,
+)
 def deliver_webhooks() -> None:
     """Tell merchants what is to be told by now."""
     from orders import webhooks

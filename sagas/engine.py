@@ -13,7 +13,7 @@ from sagas.inbox import receive, remedy
 from sagas.operations import ask, cancel, close, compensate, extend, hold, look, release, resolve, retry, skip
 from sagas.phases import Bearer, Result, Verdict, perform
 from sagas.seen import Seen
-from sagas.sweeping import echo, sweep, take_up
+from sagas.sweeping import echo, heard, sweep, take_up
 
 __all__ = [
     "Bearer",
@@ -27,6 +27,7 @@ __all__ = [
     "compensate",
     "echo",
     "extend",
+    "heard",
     "hold",
     "look",
     "perform",
@@ -62,7 +63,9 @@ def begin(
         MissingFacts: `given` does not name exactly what the declaration asks for.
         BadFacts: `given` is not JSON that can be kept.
         AlreadyLive: a live saga of that name has the key.
+        ImproperlyConfigured: the settings name nobody who could carry its messages.
     """
+    transport.current()  # It would stand for ever, and only the log would say why.
     if not connection.in_atomic_block:
         raise errors.NotInTransaction
     if set(given) != set(saga.given):

@@ -337,7 +337,13 @@ class Queue(models.Model):
 
     name = models.CharField(primary_key=True, max_length=50)
     probed_at = models.DateTimeField(null=True)
-    """When the last probe was sent."""
+    """When the last probe was sent; null when it could not be."""
+
+    unanswered_since = models.DateTimeField(null=True)
+    """When the oldest probe that is still under way was sent, or a moment before it; null when none is."""
+
+    heard_at = models.DateTimeField(null=True)
+    """When a worker last took any message of this queue, or began to listen: workers say so once a second."""
 
     echoed_sent_at = models.DateTimeField(null=True)
     """When the latest probe that came through had been sent."""
@@ -356,11 +362,49 @@ class Queue(models.Model):
 
     def lag(self, now: datetime.datetime) -> datetime.timedelta | None:
         """How long the oldest unanswered probe has been under way; zero when none is, None if unknown."""
-        if self.probed_at is None:
-            return None
-        if self.echoed_sent_at is not None and self.echoed_sent_at >= self.probed_at:
-            return datetime.timedelta(0)
-        return now - self.probed_at
+        since = self._unanswered_since()
+        if since is not None:
+            return now - since
+        return None if self.probed_at is None else datetime.timedelta(0)
+
+    def silence(self, now: datetime.datetime) -> datetime.timedelta | None:
+        """How long no worker has given a sign while a probe waits; zero when none does, None if unknown.
+
+        A queue with a lag and without silence has workers, and a backlog.
+        """
+        since = self._unanswered_since()
+        if since is None or self.heard_at is None or self.heard_at < since:
+            return self.lag(now)
+        return now - self.heard_at
+
+    def _unanswered_since(self) -> datetime.datetime | None:
+        if self.unanswered_since is None and self.probed_at is not None:
+            # A row that 0.1.0 wrote says only when the newest one was sent.
+            answered = self.echoed_sent_at is not None and self.echoed_sent_at >= self.probed_at
+            return None if answered else self.probed_at
+        return self.unanswered_since
+
+
+class Heartbeat(models.Model):
+    """A sign of life of what runs by itself, by the database's clock: whoever looks sees that it stopped."""
+
+    SWEEP = "sweep"
+
+    name = models.CharField(primary_key=True, max_length=50)
+    at = models.DateTimeField()
+    """When it last came to its end; written every few seconds, not each time."""
+
+    class Meta:
+        db_table = "sagas_heartbeat"
+        verbose_name = "heartbeat"
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def last_sweep(cls) -> "models.QuerySet[Heartbeat, datetime.datetime]":
+        """When somebody swept last, as a queryset of one moment, or of none."""
+        return cls.objects.filter(name=cls.SWEEP).values_list("at", flat=True)
 
 
 class Circuit(models.Model):
@@ -592,11 +636,11 @@ class BulkItem(models.Model):
         return f"{self.number} of {self.run_id}"
 
 
-def database_now() -> datetime.datetime:
+def database_now(using: str = "default") -> datetime.datetime:
     """The database's clock (D9)."""
-    from django.db import connection
+    from django.db import connections
 
-    with connection.cursor() as cursor:
+    with connections[using].cursor() as cursor:
         cursor.execute("SELECT clock_timestamp()")
         row: tuple[Any, ...] | None = cursor.fetchone()
     assert row is not None

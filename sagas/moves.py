@@ -12,11 +12,10 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import functions
 
-from sagas import definition, errors, models, registry, transport, words
+from sagas import conf, definition, errors, models, registry, transport, words
 from sagas.journal import NOW, After, Change
 from sagas.states import Direction, SagaState, StepState
 
@@ -38,8 +37,7 @@ FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 
 def grace(dispatches: int = 1) -> datetime.timedelta:
     """How long a message may be under way before somebody asks after it: doubles with each in vain."""
-    first: datetime.timedelta = settings.SAGAS_GRACE
-    doubled: datetime.timedelta = first * 2.0 ** min(dispatches - 1, 16)
+    doubled: datetime.timedelta = conf.grace() * 2.0 ** min(dispatches - 1, 16)
     return min(doubled, LONGEST_GRACE)
 
 

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.apps import apps
-from django.conf import settings
 from django.contrib.auth import management
+
+from sagas import conf
 
 VIEWER, OPERATOR, SUPERVISOR = "saga viewer", "saga operator", "saga supervisor"
 
@@ -48,7 +49,7 @@ def make(using: str = "default", **_: Any) -> None:
 def _seen() -> Iterable[str]:
     """The models that every role sees: the engine's, and those that settings.SAGAS_ROLES_SEE names."""
     own = [model._meta.label_lower for model in apps.get_app_config("sagas").get_models()]
-    return [*own, *settings.SAGAS_ROLES_SEE]
+    return [*own, *conf.roles_see()]
 
 
 def _view(model: str) -> str:

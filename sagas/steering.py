@@ -14,12 +14,11 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import engine, errors, journal, models, moves, phrases, story, words
+from sagas import conf, engine, errors, journal, models, moves, phrases, story, words
 from sagas.seen import Seen
 from sagas.states import SagaState, StepState
 
@@ -394,7 +393,7 @@ class NeedsApproval(errors.SagaError):
 
 def needs_two(move: Move) -> bool:
     """Whether a second person must agree to it."""
-    return move.moves_money and bool(settings.SAGAS_FOUR_EYES)
+    return move.moves_money and conf.four_eyes()
 
 
 def make(

@@ -9,20 +9,19 @@ import datetime
 import functools
 import logging
 import math
+import time
 from typing import Any
 
 import celery
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
-from django.conf import settings
-from django.db import Error, close_old_connections
-from django.utils import module_loading
+from django.db import Error, close_old_connections, connections
 
-from sagas import bulk, database, engine, errors, inbox, registry, states, sweeping, transport
+from sagas import bulk, conf, database, engine, errors, inbox, registry, states, sweeping, ticks, transport
 
 logger = logging.getLogger("sagas")
 
-app: celery.Celery = module_loading.import_string(settings.SAGAS_CELERY_APP)
+app: celery.Celery = conf.celery_app()
 
 HARD_LIMIT_MARGIN_S = 5
 """Between the soft limit, which the verb can feel, and the hard one, which kills its process."""
@@ -64,7 +63,7 @@ def task_name(saga: str, step: str, *, undo: bool) -> str:
     return f"{saga}.{step}" + (".undo" if undo else "")
 
 
-@app.task(name="sagas.sweep", ignore_result=True)
+@app.task(name=conf.SWEEP_TASK, base=ticks.Tick, queue=conf.SWEEP_QUEUE, ignore_result=True)
 def sweep() -> None:
     """Send on what is due, batch by batch; then take operators' bulk runs a bit further."""
     while engine.sweep() >= sweeping.BATCH:
@@ -75,6 +74,7 @@ def sweep() -> None:
 @app.task(name="sagas.take-up", bind=True, ignore_result=True)
 def take_up(self: Any, *, saga_id: str, epoch: int) -> None:
     """The error callback: ask the row what is to be done."""
+    _give_a_sign(self.request)
     engine.take_up(saga_id, epoch)
 
 
@@ -95,6 +95,31 @@ def echo(self: Any, *, queue: str, sent_at: str) -> None:
     engine.echo(queue, datetime.datetime.fromisoformat(sent_at), self.request.hostname or "")
 
 
+@signals.worker_ready.connect
+def worker_is_ready(sender: Any, **_: Any) -> None:
+    """Say that somebody listens: the next sweep then asks what the broker has forgotten meanwhile."""
+    try:
+        for queue in sender.app.amqp.queues.consume_from:
+            engine.heard(queue, sender.hostname)
+    except Error:
+        logger.warning("nobody could be told that this worker listens", exc_info=True)
+    finally:
+        # The pool's processes are made from this one, and must not inherit its connection.
+        connections.close_all()
+
+
+SIGN_EVERY_S = 1.0
+_signs: dict[str, float] = {}
+
+
+def _give_a_sign(request: Any) -> None:
+    """Say that somebody works on the queue that this message came from, once a second in each process."""
+    queue = (request.delivery_info or {}).get("routing_key")
+    if queue and time.monotonic() >= _signs.get(queue, 0.0):
+        _signs[queue] = time.monotonic() + SIGN_EVERY_S
+        engine.heard(queue, request.hostname or "")
+
+
 def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: str, epoch: int) -> None:
     """One step's task: ask the row, do as it says, and let the chain go on or end."""
     request = task.request
@@ -102,6 +127,7 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
         task_id=request.id or "", worker=request.hostname or "", interrupts=(SoftTimeLimitExceeded,)
     )
     try:
+        _give_a_sign(request)
         result = engine.perform(saga_id, epoch=epoch, step=step, direction=direction, bearer=bearer)
     except (Error, errors.LostRace) as error:
         # What was not recorded will be looked at again: by the lease, or by the sweep.

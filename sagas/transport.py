@@ -13,11 +13,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from django.conf import settings
+from django.core import exceptions
 from django.db import transaction
 from django.utils import module_loading
 
-from sagas import states
+from sagas import conf, states
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +60,20 @@ _current: Transport | None = None
 
 
 def current() -> Transport:
-    """The transport in use."""
+    """The transport in use.
+
+    Raises:
+        ImproperlyConfigured: the settings name none that can be used.
+    """
     global _current
     if _current is None:
-        path = getattr(settings, "SAGAS_TRANSPORT", "sagas.tasks.CeleryTransport")
-        _current = module_loading.import_string(path)()
+        path = conf.transport()
+        try:
+            _current = module_loading.import_string(path)()
+        except ImportError as error:
+            raise exceptions.ImproperlyConfigured(
+                f"SAGAS_TRANSPORT is {path!r}, which cannot be imported: {error}."
+            ) from error
     return _current
 
 
@@ -94,12 +103,12 @@ def send_remedy(signal_id: int, queue: str) -> None:
     _try(lambda: current().remedy(signal_id, queue), f"remedy {signal_id}")
 
 
-def send_probe(queue: str, sent_at: datetime.datetime) -> None:
-    """Send a probe now."""
-    _try(lambda: current().probe(queue, sent_at), f"probe of queue {queue}")
+def send_probe(queue: str, sent_at: datetime.datetime) -> bool:
+    """Send a probe now; says whether that went well, as far as anybody can know."""
+    return _try(lambda: current().probe(queue, sent_at), f"probe of queue {queue}")
 
 
-def _try(publish: Callable[[], None], what: str) -> None:
+def _try(publish: Callable[[], None], what: str) -> bool:
     """Publish, and go on if that fails: the row still says what is due, and the sweep publishes it (D1).
 
     Whatever a broker's client may raise counts as failure, and none of it proves that nothing was sent.
@@ -108,3 +117,5 @@ def _try(publish: Callable[[], None], what: str) -> None:
         publish()
     except Exception:
         logger.warning("%s: could not publish; the sweep will", what, exc_info=True)
+        return False
+    return True

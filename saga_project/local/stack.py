@@ -26,9 +26,13 @@ from saga_project.local import runfile, servers, supervisor
 HOST = "127.0.0.1"
 """Nothing here is meant for the network: it is plain HTTP, and the passwords lie in a file."""
 
-WORKERS = {"payments": 4, "inventory": 2, "invoicing": 2, "shipping": 2, "sagas": 2, "webhooks": 1}
+WORKERS = {
+    "payments": 4, "inventory": 2, "invoicing": 2, "shipping": 2,
+    "sagas": 1, "sagas-sweep": 2, "webhooks": 1,
+}  # fmt: skip
 """Queue by queue, how many steps at once. Every queue has a worker of its own, so that a provider that is
-slow holds up its own queue and no other. Payments has the most, since its provider is the slowest."""
+slow holds up its own queue and no other. Payments has the most, since its provider is the slowest. The sweep
+has two, so that one of them may wait for a lock."""
 
 TICKS = r"Task (sagas\.(sweep|echo)|orders\.(deliver-webhooks|look-back|clear-up))\[.*\] (received|succeeded)"
 """What comes by the clock and went well: worth a look in the log, not on the terminal."""

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import forms, http
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.views import main
 from django.core import exceptions
@@ -30,6 +29,7 @@ import strictjson
 from sagas import (
     banners,
     bulk,
+    conf,
     errors,
     export,
     groups,
@@ -400,7 +400,7 @@ class SagaAdmin(rows.ReadOnly):
             "event_actors": sorted({event.actor for event in told.events}),
             "event_query": f"?{query}" if query else "",
             "chosen": {name: request.GET.get(name, "") for name in _EVENT_FILTERS},
-            "flower": settings.FLOWER_URL.rstrip("/"),
+            "flower": conf.flower_url(),
             "error_kind": (saga.failure or {}).get("kind", ""),
         }
 

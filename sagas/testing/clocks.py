@@ -9,7 +9,7 @@ import uuid
 
 from django.db import connection, models
 
-from sagas.models import Circuit, Queue, SagaInstance, Signal, StepInstance
+from sagas.models import Circuit, Heartbeat, Queue, SagaInstance, Signal, StepInstance
 
 A_MOMENT = datetime.timedelta(milliseconds=1)
 
@@ -24,7 +24,8 @@ def pass_time(by: datetime.timedelta, saga_id: uuid.UUID | str | None = None) ->
         f"steps AS ({_set_back(StepInstance, 'saga_id IN (SELECT id FROM locked)')})",
     ]
     if not one:
-        parts += [f"{model._meta.model_name}s AS ({_set_back(model)})" for model in (Signal, Queue, Circuit)]
+        others = (Signal, Queue, Circuit, Heartbeat)
+        parts += [f"{model._meta.model_name}s AS ({_set_back(model)})" for model in others]
     with connection.cursor() as cursor:
         # One statement, and no transaction around it: time passes even where a commit is lost.
         cursor.execute(f"WITH {', '.join(parts)} SELECT 1", {"by_s": by.total_seconds(), "saga_id": saga_id})

@@ -35,10 +35,11 @@ def celery(*arguments, log=subprocess.DEVNULL, **more):
 
 
 @contextlib.contextmanager
-def worker(place, *, queues="toys,world,sagas", children=2, **more):
-    """A worker with beat in it."""
+def worker(place, *, queues="toys,world,sagas,sagas-sweep", children=2, beat=True, **more):
+    """A worker, with beat in it unless that is elsewhere."""
     arguments = [
-        "worker", "--beat", f"--schedule={place}/beat", f"--queues={queues}", f"--concurrency={children}",
+        "worker", f"--queues={queues}", f"--concurrency={children}",
+        *(["--beat", f"--schedule={place}/beat"] if beat else []),
         "--loglevel=INFO", "--without-gossip", "--without-mingle",
         f"--hostname=toys-{os.getpid()}-{time.time_ns()}@test",
         # How long a result of a dead child may still be under way: ten seconds in production.

@@ -9,8 +9,8 @@ from tests import database
 from tests.sagas.toybox import verbs, witness
 
 ROWS = [
-    "sagas_approval", "sagas_bulk_item", "sagas_bulk_run", "sagas_circuit", "sagas_event", "sagas_queue",
-    "sagas_saga", "sagas_signal", "sagas_step",
+    "sagas_approval", "sagas_bulk_item", "sagas_bulk_run", "sagas_circuit", "sagas_event",
+    "sagas_heartbeat", "sagas_queue", "sagas_saga", "sagas_signal", "sagas_step",
     "toybox_end", "toybox_line", "toybox_script", "toybox_toy",
 ]  # fmt: skip
 

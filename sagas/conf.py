@@ -1,0 +1,172 @@
+"""The engine's settings: a sound default where there is one, and a clear word at start where there is none.
+
+| Setting | Default | What it is |
+|---|---|---|
+| `SAGAS_CELERY_APP` | required | the dotted path of the Celery application whose workers carry the messages |
+| `SAGAS_TRANSPORT` | Celery | the dotted path of a `sagas.transport.Transport`, for who has no Celery |
+| `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
+| `SAGAS_SWEEP_EVERY` | 1 s | how often the sweep is meant to come: it is late after a multiple of that |
+| `SAGAS_FOUR_EYES` | False | whether moves that move money wait for a second person |
+| `SAGAS_ROLES_SEE` | none | models, as `app.model`, that operators' roles see beside the engine's own |
+| `FLOWER_URL` | none | where operators reach Flower |
+"""
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.conf import settings
+from django.core import exceptions
+from django.utils import module_loading
+
+CELERY_TRANSPORT = "sagas.tasks.CeleryTransport"
+
+SWEEP_TASK = "sagas.sweep"
+"""The task that beat is to send."""
+
+SWEEP_QUEUE = "sagas-sweep"
+"""Where it goes: a queue of its own, so that no backlog of anything else stands before the sweep."""
+
+SCHEDULE_THE_SWEEP = (
+    f'Add "sweep": {{"task": "{SWEEP_TASK}", "schedule": 1.0}} to its beat_schedule, run `celery beat`, and '
+    f"have a worker listen on the queue {SWEEP_QUEUE} (celery worker --queues={SWEEP_QUEUE})."
+)
+
+
+SILENT_AFTER = datetime.timedelta(seconds=30)
+"""Who gave no sign for so long is not there: a worker that takes nothing, a sweep that does not come."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A setting that makes no sense, as system checks report it."""
+
+    id: str
+    message: str
+    hint: str
+
+
+def problems() -> list[Problem]:
+    """What is wrong with the settings, as far as it shows before any app is loaded."""
+    return list(_problems())
+
+
+def insist() -> None:
+    """Refuse to start with settings that make no sense, all of them named at once.
+
+    Raises:
+        ImproperlyConfigured: with what is wrong, and what to write instead.
+    """
+    if found := problems():
+        lines = [f"  {problem.id}: {problem.message} {problem.hint}" for problem in found]
+        raise exceptions.ImproperlyConfigured(
+            "\n".join(["The settings of the saga engine are refused:", *lines])
+        )
+
+
+def grace() -> datetime.timedelta:
+    """How long a message may be under way before somebody asks after it."""
+    value: datetime.timedelta = _read("SAGAS_GRACE", datetime.timedelta(seconds=5))
+    return value
+
+
+def sweep_every() -> datetime.timedelta:
+    """How often the sweep is meant to come."""
+    value: datetime.timedelta = _read("SAGAS_SWEEP_EVERY", datetime.timedelta(seconds=1))
+    return value
+
+
+def sweep_is_late_after() -> datetime.timedelta:
+    """Without a sweep for so long nobody sweeps."""
+    return max(SILENT_AFTER, 5 * sweep_every())
+
+
+def four_eyes() -> bool:
+    """Whether moves that move money wait for a second person."""
+    return bool(_read("SAGAS_FOUR_EYES", False))
+
+
+def roles_see() -> list[str]:
+    """The models that operators' roles see beside the engine's own."""
+    return list(_read("SAGAS_ROLES_SEE", ()))
+
+
+def flower_url() -> str:
+    """Where operators reach Flower, without a slash at its end; empty for none."""
+    return str(_read("FLOWER_URL", "")).rstrip("/")
+
+
+def transport() -> str:
+    """The dotted path of whoever carries the messages."""
+    return str(_read("SAGAS_TRANSPORT", CELERY_TRANSPORT))
+
+
+def celery_app() -> Any:
+    """The Celery application whose workers carry the messages.
+
+    Raises:
+        ImproperlyConfigured: none is named, or what is named is none.
+    """
+    path = _read("SAGAS_CELERY_APP", None)
+    if not path:
+        raise exceptions.ImproperlyConfigured(f"{_NO_APP.id}: {_NO_APP.message} {_NO_APP.hint}")
+    try:
+        app = module_loading.import_string(path)
+    except ImportError as error:
+        raise exceptions.ImproperlyConfigured(
+            f"SAGAS_CELERY_APP is {path!r}, which cannot be imported: {error}."
+        ) from error
+    if not hasattr(app, "send_task"):
+        raise exceptions.ImproperlyConfigured(
+            f"SAGAS_CELERY_APP is {path!r}, which is no Celery application."
+        )
+    return app
+
+
+def uses_celery() -> bool:
+    """Whether it is Celery that carries the messages."""
+    return transport() == CELERY_TRANSPORT
+
+
+NAME_THE_APP = 'Name your Celery application in the settings, such as SAGAS_CELERY_APP = "shop.celery.app".'
+
+_NO_APP = Problem(id="sagas.E012", message="SAGAS_CELERY_APP is not set.", hint=NAME_THE_APP)
+
+
+def _problems() -> Iterator[Problem]:
+    if uses_celery() and not _read("SAGAS_CELERY_APP", None):
+        yield _NO_APP
+    for name, sound, hint in _KINDS:
+        value = getattr(settings, name, None)
+        if value is not None and not sound(value):
+            yield Problem(id="sagas.E013", message=f"{name} is {value!r}.", hint=hint)
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, datetime.timedelta) and value > datetime.timedelta(0)
+
+
+def _are_models(value: Any) -> bool:
+    return not isinstance(value, str) and all(
+        isinstance(name, str) and name.count(".") == 1 for name in value
+    )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+_KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("SAGAS_CELERY_APP", _is_text, 'It is a dotted path, such as "shop.celery.app".'),
+    ("SAGAS_TRANSPORT", _is_text, f'It is a dotted path, such as "{CELERY_TRANSPORT}".'),
+    ("SAGAS_GRACE", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=5)."),
+    ("SAGAS_SWEEP_EVERY", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=1)."),
+    ("SAGAS_FOUR_EYES", lambda value: isinstance(value, bool), "It is True or False."),
+    ("SAGAS_ROLES_SEE", _are_models, 'It is a list of models, such as ["orders.order"].'),
+    ("FLOWER_URL", _is_text, "It is an address, or empty."),
+)
+
+
+def _read(name: str, default: Any) -> Any:
+    return getattr(settings, name, default)

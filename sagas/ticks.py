@@ -1,0 +1,48 @@
+"""Tasks that a clock sends: of such a task one that waits is as good as a thousand.
+
+Celery's own means against a heap of them is `expires`, a moment by the clock of whoever sends, which is
+compared with the clock of whoever takes it: with a few seconds of skew between two machines every one of
+them has expired. So a tick says no time at all (D9). Instead none is sent while one is waiting: however
+long nobody works, the queue stays as short as that.
+"""
+
+from typing import Any
+
+import celery
+
+WAITING_AT_MOST = 1
+"""With so many messages in its queue, another tick would tell whoever takes them nothing new."""
+
+
+class Tick(celery.Task):  # type: ignore[type-arg]  # It has none outside the stubs.
+    """A task that beat sends again and again, through a queue of its own.
+
+    Declare it as `@app.task(base=Tick, queue="...")`. The queue is the task's, whatever a schedule's
+    options say, and no tick expires: a schedule written for another version, or for another task, can
+    neither send it where other messages wait nor have it thrown away.
+    """
+
+    queue: str = ""
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Send it, unless one is waiting: then nothing is sent, and None is the answer."""
+        options = {name: value for name, value in options.items() if name not in _NOT_FOR_SCHEDULES}
+        with self.app.producer_or_acquire(options.get("producer")) as publisher:
+            if self._waiting(publisher) >= WAITING_AT_MOST:
+                return None
+            return super().apply_async(*args, **options | {"producer": publisher, "queue": self.queue})
+
+    def _waiting(self, publisher: Any) -> int:
+        """How many messages lie in its queue, as the broker says; a connection that died is replaced."""
+        queue = self.app.amqp.queues[self.queue]
+
+        def count() -> int:
+            declared: Any = queue.bind(publisher.channel).queue_declare()
+            return int(declared.message_count)
+
+        policy = self.app.conf.task_publish_retry_policy
+        counted: int = publisher.connection.ensure(publisher, count, **policy)()
+        return counted
+
+
+_NOT_FOR_SCHEDULES = ("queue", "routing_key", "exchange", "expires", "eta", "countdown")

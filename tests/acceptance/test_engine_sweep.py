@@ -1,0 +1,119 @@
+"""What the sweep depends upon, on real parts: its ticks, the clocks of two machines, a cold start."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import redis
+from django.conf import settings
+
+from saga_project import celery
+from sagas import models
+from tests import database, patience
+from tests.acceptance import processes
+from tests.sagas import rules, stage
+from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
+from tests.sagas.toybox import saga as toys
+
+pytestmark = [pytest.mark.usefixtures("rows"), pytest.mark.timeout(300)]
+
+
+@pytest.fixture(autouse=True)
+def broker():
+    with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
+        client.flushdb()
+        yield client
+        client.flushdb()
+
+
+@pytest.fixture
+def beat_elsewhere(tmp_path):
+    """Starts beat on a machine whose clock is so many seconds off."""
+    started = []
+
+    def start(skew_s):
+        command = [sys.executable, "-m", "tests.acceptance.skewed", str(skew_s), "--app=saga_project", "beat"]
+        command += ["--scheduler=celery.beat:Scheduler", "--pidfile=", "--loglevel=INFO"]
+        with (tmp_path / "beat.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env=database.environment(**processes.IMPATIENT),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        started.append(process)
+
+    yield start
+    for process in started:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.parametrize("skew_s", [-3600, -11, 3600], ids=["an hour behind", "11 s behind", "an hour ahead"])
+def test_the_sweep_goes_on_whatever_the_clock_of_the_machine_with_beat_says(
+    tmp_path, beat_elsewhere, broker, skew_s
+):
+    saga = stage.begin(toys.LOCAL)
+    broker.flushdb()  # Only the sweep can help it now.
+
+    beat_elsewhere(skew_s)
+    with processes.worker(tmp_path, beat=False):
+        to_its_end(saga)
+
+    rules.check(saga)
+
+
+def test_a_backlog_of_the_engines_own_messages_does_not_stop_the_sweep(tmp_path, broker):
+    """So long that nobody gets through it: nobody works on it at all."""
+    saga = stage.begin(toys.LOCAL, "do a, fail b")
+    broker.flushdb()
+    for _ in range(200):
+        celery.app.send_task("sagas.take-up", kwargs={"saga_id": str(saga.pk), "epoch": 99}, queue="sagas")
+
+    with processes.worker(tmp_path, queues="toys,world,sagas-sweep"):
+        to_its_end(saga, "compensated")
+
+    assert broker.llen("sagas") >= 200
+    rules.check(saga)
+
+
+def test_a_cold_start_whose_broker_forgets_everything_is_as_quick_as_a_warm_one(tmp_path, broker):
+    """Nobody has ever answered a probe, and the first ones lie behind the backlog when all is forgotten."""
+    sagas = [stage.begin(toys.ONE) for _ in range(200)]
+
+    with processes.worker(tmp_path, SAGAS_SWEEP_EVERY="1s"):
+        patience.until(lambda: models.Queue.objects.filter(name="toys").exists(), "a probe is sent")
+        patience.until(
+            lambda: models.Event.objects.filter(saga__in=sagas, kind="step.done").exists(), "begun"
+        )
+        assert broker.llen("toys") > 50, "there is a backlog"
+        broker.flushdb()
+        # Were the next probe sent a minute after the first, this would take as long as that.
+        patience.until(lambda: not never_sent_again(), "all that still stand were sent again", seconds=50)
+        patience.until(lambda: not under_way(sagas), "all have ended", seconds=180)
+
+    for saga in sagas:
+        saga.refresh_from_db()
+        assert saga.state == "completed"
+        assert set(stage.books(saga).values()) == {(1, 0)}, "each step took effect once"
+
+
+def never_sent_again():
+    """Sagas that nobody has taken up and that were not sent again."""
+    return models.SagaInstance.objects.filter(finished_at=None, epoch=1, position=0).exists()
+
+
+def under_way(sagas):
+    return models.SagaInstance.objects.filter(pk__in=[saga.pk for saga in sagas], finished_at=None).exists()
+
+
+def to_its_end(saga, state="completed"):
+    def ended():
+        saga.refresh_from_db()
+        return saga.finished_at
+
+    patience.until(ended, "it ends")
+    assert saga.state == state
