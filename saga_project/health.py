@@ -10,7 +10,8 @@ from django.db.migrations import executor
 from django.views.decorators import cache, csrf
 from django.views.decorators import http as methods
 
-from sagas import database
+from sagas import database, models
+from sagas import health as engine_health
 
 TIMEOUT_S = 1.0
 PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671}
@@ -31,13 +32,17 @@ def ready(request: http.HttpRequest) -> http.HttpResponse:
     """It can take orders: 503 while the database is away, takes no writes, or is not migrated.
 
     Without the broker it still can: orders are written down, and worked on when the broker is back. A
-    missing broker is said, as `degraded`, and does not take this process out of rotation.
+    missing broker is said, as `degraded`, and does not take this process out of rotation. Neither does it
+    that nobody sweeps, so that what is lost is not sent again.
     """
-    checks = {"database": _database(), "migrations": "unknown", "broker": _broker()}
+    checks = {"database": _database(), "migrations": "unknown", "broker": _broker(), "sweep": "unknown"}
     if checks["database"] == "ok":
         checks["migrations"] = _migrations()
     able = checks["database"] == checks["migrations"] == "ok"
-    status = "unavailable" if not able else "ok" if checks["broker"] == "ok" else "degraded"
+    if able:
+        checks["sweep"] = _sweep()
+    well = checks["broker"] == checks["sweep"] == "ok"
+    status = "unavailable" if not able else "ok" if well else "degraded"
     return http.JsonResponse({"status": status, "checks": checks}, status=200 if able else 503)
 
 
@@ -66,6 +71,12 @@ def _migrations() -> str:
         plan = executor.MigrationExecutor(connection)
         _migrated = not plan.migration_plan(plan.loader.graph.leaf_nodes())
     return "ok" if _migrated else "pending"
+
+
+def _sweep() -> str:
+    """Whether somebody swept lately."""
+    swept = engine_health.swept(models.database_now())
+    return "never" if swept is None else "late" if engine_health.is_late(swept) else "ok"
 
 
 def _broker() -> str:

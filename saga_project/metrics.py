@@ -4,6 +4,7 @@ Never public: it wants a token with the scope `staff`, which Prometheus sends as
 `authorization: {type: Token, credentials: ...}`.
 """
 
+import math
 from collections.abc import Iterator
 
 import prometheus_client
@@ -57,8 +58,14 @@ class _Rows(registry.Collector):
         yield _gauge("sagas_sweep_lag_seconds", "For how long the most overdue saga has been due.", [], [
             ([], now.sweep_lag.total_seconds())
         ])  # fmt: skip
-        yield _gauge("sagas_queue_lag_seconds", "How long a probe is unanswered.", ["queue"], [
+        yield _gauge("sagas_sweep_age_seconds", "How long ago somebody swept; +Inf if nobody ever has.", [], [
+            ([], math.inf if now.swept is None else now.swept.total_seconds())
+        ])  # fmt: skip
+        yield _gauge("sagas_queue_lag_seconds", "How long the oldest probe is unanswered.", ["queue"], [
             ([queue.name], queue.lag.total_seconds()) for queue in now.queues if queue.lag is not None
+        ])  # fmt: skip
+        yield _gauge("sagas_queue_silent_seconds", "How long no worker has given a sign.", ["queue"], [
+            ([queue.name], queue.silence.total_seconds()) for queue in now.queues if queue.silence is not None
         ])  # fmt: skip
         yield _gauge("sagas_circuit_open", "Whether a service's provider is held to be out.", ["queue"], [
             ([queue.name], int(_is_open(queue, now))) for queue in now.queues if queue.calls_out

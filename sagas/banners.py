@@ -6,11 +6,8 @@ from collections.abc import Iterator
 
 from django.utils.translation import gettext as _
 
-from sagas import models, phrases, story
+from sagas import conf, models, phrases, story
 from sagas.states import SagaState
-
-SILENT_AFTER = datetime.timedelta(seconds=30)
-"""A queue whose probe is unanswered for so long has no live worker, or a long backlog."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +78,9 @@ def _surroundings(told: story.Story) -> Iterator[Banner]:
             text=_("%(actor)s asked for “%(move)s”, which waits for a second person: %(reason)s")
             % {"actor": approval.actor, "move": approval.move, "reason": phrases.sentence(approval.reason)},
         )
+    if told.unswept is not None:
+        silence = None if told.swept_at is None else told.now - told.swept_at
+        yield Banner(kind="sweep", tone="error", text=nobody_sweeps(silence))
     if declared is None:
         return
     yield from _way(told, declared.queue)
@@ -108,15 +108,38 @@ def _way(told: story.Story, name: str) -> Iterator[Banner]:
             },
         )
     lag = queue.lag(told.now) if queue is not None else None
-    if lag is not None and lag > SILENT_AFTER:
+    if told.unheard is not None:
+        yield Banner(kind="queue", tone="error", text=nobody_listens(name, told.unheard))
+    elif lag is not None and lag > conf.SILENT_AFTER:
         yield Banner(
-            kind="queue",
+            kind="backlog",
             text=_(
-                "No worker has answered on the queue %(queue)s for %(lag)s: start one "
-                "(celery worker --queues=%(queue)s), or wait for its backlog to shrink."
+                "The queue %(queue)s has a backlog: what was sent %(lag)s ago has not been taken yet. Its "
+                "workers are at it; more of them would make it shorter."
             )
             % {"queue": name, "lag": phrases.length(lag)},
         )
+
+
+def nobody_listens(queue: str, silence: datetime.timedelta) -> str:
+    """That a queue has no worker, and what to do about it."""
+    return _(
+        "No worker listens on the queue %(queue)s: none has given a sign for %(silence)s. Start one "
+        "(celery worker --queues=%(queue)s)."
+    ) % {"queue": queue, "silence": phrases.length(silence)}
+
+
+def nobody_sweeps(silence: datetime.timedelta | None) -> str:
+    """That nobody sweeps, since when if ever somebody did, and what to do about it."""
+    if silence is None:
+        text = _("Nobody sweeps, and nobody ever has: what is lost, late or due stands still.")
+    else:
+        text = _("Nobody sweeps for %(silence)s: what is lost, late or due stands still.")
+    hint = _(
+        "Schedule the task sagas.sweep in beat, run beat, and have a worker listen on the queue "
+        "%(queue)s (celery worker --queues=%(queue)s)."
+    )
+    return f"{text} {hint}" % {"silence": phrases.length(silence), "queue": conf.SWEEP_QUEUE}
 
 
 def _late(signal: models.Signal) -> Banner:

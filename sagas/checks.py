@@ -1,12 +1,17 @@
 """System checks: a wrong declaration is `sagas.E00n` with a hint, not an error at three in the morning."""
 
-from collections.abc import Sequence
+import collections
+import contextlib
+import datetime
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from django.core import checks
+from django.apps import apps
+from django.core import checks, exceptions
 from django.db import connections
+from django.db.models import Count, QuerySet
 
-from sagas import models, registry, states
+from sagas import conf, errors, models, registry, states
 
 
 def check_declarations(**_: Any) -> list[checks.CheckMessage]:
@@ -30,9 +35,97 @@ def check_declarations(**_: Any) -> list[checks.CheckMessage]:
     return found
 
 
+def check_settings(**_: Any) -> list[checks.CheckMessage]:
+    """Report settings that name what is not there (E012, E013). What shows earlier is refused at start."""
+    found: list[checks.CheckMessage] = [
+        checks.Error(problem.message, hint=problem.hint, id=problem.id) for problem in conf.problems()
+    ]
+    if not found and conf.uses_celery():
+        try:
+            conf.celery_app()
+        except exceptions.ImproperlyConfigured as error:
+            found.append(checks.Error(str(error), hint=conf.NAME_THE_APP, id="sagas.E012"))
+    for name in conf.roles_see():
+        try:
+            apps.get_model(name)
+        except (LookupError, ValueError):
+            hint = "Name installed models as app.model, or leave it out."
+            found.append(
+                checks.Error(f"SAGAS_ROLES_SEE names {name!r}: no such model.", hint=hint, id="sagas.E013")
+            )
+    return found
+
+
+def check_schedule(**_: Any) -> list[checks.CheckMessage]:
+    """Report that nothing starts the sweep (W002), where the Celery application can say so.
+
+    Where the schedule is kept elsewhere, in a database say, only the sweep's heartbeat tells (W003).
+    """
+    if not conf.uses_celery() or apps.is_installed("django_celery_beat"):
+        return []
+    try:
+        app = conf.celery_app()
+    except exceptions.ImproperlyConfigured:
+        return []  # Which is an error of its own.
+    app.finalize()  # add_periodic_task may wait for it.
+    if any(entry.get("task") == conf.SWEEP_TASK for entry in app.conf.beat_schedule.values()):
+        return []
+    return [
+        checks.Warning(
+            f"Nothing in the beat_schedule of {app.main or 'the Celery application'} starts the sweep: what "
+            "is lost, late or due would stand still for ever.",
+            hint=conf.SCHEDULE_THE_SWEEP,
+            id="sagas.W002",
+        )
+    ]
+
+
+def check_who_works(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
+    """Report live instances for which nobody sweeps (W003), or whose queue no worker listens on (W004)."""
+    if not databases or not _migrated(databases[0]):
+        return []
+    using = databases[0]
+    now = models.database_now(using)
+    live = models.SagaInstance.objects.using(using).filter(state__in=states.LIVE, closed_at=None)
+    return [*_unswept(live, now), *_unheard(live, now)]
+
+
+def _unswept(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Iterator[checks.CheckMessage]:
+    oldest = live.order_by("created_at").values_list("created_at", flat=True).first()
+    swept = models.Heartbeat.last_sweep().using(live.db).first()
+    if oldest is None or now - max(swept or oldest, oldest) <= conf.sweep_is_late_after():
+        return
+    since = "ever has" if swept is None else f"has since {swept:%Y-%m-%d %H:%M:%S %Z}"
+    yield checks.Warning(
+        f"Nobody sweeps, and nobody {since}, while {live.count()} sagas are live: what is lost, late or due "
+        "stands still.",
+        hint=conf.SCHEDULE_THE_SWEEP,
+        id="sagas.W003",
+    )
+
+
+def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Iterator[checks.CheckMessage]:
+    sent = live.filter(dispatched_at__isnull=False, held_at=None).values("name", "version", "position")
+    waiting: collections.Counter[str] = collections.Counter()
+    for row in sent.annotate(count=Count("id")):
+        with contextlib.suppress(errors.UnknownSaga):  # That is E011.
+            steps = registry.get(row["name"], row["version"]).steps
+            waiting[steps[min(row["position"], len(steps) - 1)].queue] += row["count"]
+    for queue in models.Queue.objects.using(live.db).filter(name__in=waiting).order_by("name"):
+        silence = queue.silence(now)
+        if silence is not None and silence > conf.SILENT_AFTER:
+            yield checks.Warning(
+                f"No worker listens on the queue {queue.name}, where {waiting[queue.name]} sagas wait: none "
+                f"has given a sign for {silence.total_seconds():.0f} s.",
+                hint=f"Start one: celery worker --queues={queue.name}",
+                obj=queue.name,
+                id="sagas.W004",
+            )
+
+
 def check_live_versions(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Report live instances whose version is no longer declared, or declared otherwise (E011)."""
-    if not databases or models.SagaInstance._meta.db_table not in _tables(databases[0]):
+    if not databases or not _migrated(databases[0]):
         return []
     declared = {(saga.name, saga.version): saga.fingerprint for saga in registry.everything()}
     live = (
@@ -53,6 +146,7 @@ def check_live_versions(databases: Sequence[str] | None = None, **_: Any) -> lis
     ]
 
 
-def _tables(database: str) -> list[str]:
-    """The tables that are there: before the first migration there are none to look into."""
-    return connections[database].introspection.table_names()
+def _migrated(database: str) -> bool:
+    """Whether the tables are there: before the first migration there are none to look into."""
+    ours = {model._meta.db_table for model in (models.SagaInstance, models.Queue, models.Heartbeat)}
+    return ours <= set(connections[database].introspection.table_names())

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.db import connection
 
-from sagas import models, registry, sweeping
+from sagas import conf, models, registry, sweeping
 from sagas.states import LIVE, SagaState
 
 RECENT = 2000
@@ -67,6 +67,9 @@ class QueueFigures:
 
     name: str
     lag: datetime.timedelta | None
+    """How long the oldest probe is unanswered: how long its backlog is, in time."""
+    silence: datetime.timedelta | None
+    """How long no worker has given a sign while a probe is unanswered."""
     echoed_at: datetime.datetime | None
     worker: str
     calls_out: bool
@@ -80,8 +83,13 @@ class QueueFigures:
 
     @property
     def silent(self) -> bool:
-        """Whether nobody answered for too long, or ever."""
-        return self.lag is None or self.lag > datetime.timedelta(seconds=30)
+        """Whether no worker gave a sign for too long, or ever."""
+        return self.silence is None or self.silence > conf.SILENT_AFTER
+
+    @property
+    def behind(self) -> bool:
+        """Whether its workers are there, and have much to do."""
+        return not self.silent and self.lag is not None and self.lag > conf.SILENT_AFTER
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,6 +104,8 @@ class Health:
     oldest: models.SagaInstance | None
     sweep_lag: datetime.timedelta
     overdue: int
+    swept: datetime.timedelta | None
+    """How long ago somebody swept; None if nobody ever has."""
     queues: list[QueueFigures]
 
     @property
@@ -109,6 +119,11 @@ class Health:
         return {state: sum(bucket.counts.get(state, 0) for bucket in self.buckets) for state in SagaState}
 
     @property
+    def unswept(self) -> bool:
+        """Whether nobody sweeps."""
+        return is_late(self.swept)
+
+    @property
     def begun(self) -> int:
         """How many began in the window."""
         return sum(bucket.total for bucket in self.buckets)
@@ -120,7 +135,7 @@ class Health:
 
 
 def read(window: str = "24h") -> Health:
-    """Read it all, in seven statements."""
+    """Read it all, in eight statements."""
     length, width = WINDOWS[window]
     now = models.database_now()
     live, held, overdue, sweep_lag = _live(now)
@@ -135,8 +150,20 @@ def read(window: str = "24h") -> Health:
         .first(),
         sweep_lag=sweep_lag,
         overdue=overdue,
+        swept=swept(now),
         queues=_queues(now),
     )
+
+
+def swept(now: datetime.datetime) -> datetime.timedelta | None:
+    """How long ago somebody swept, by the database's clock; None if nobody ever has."""
+    at = models.Heartbeat.last_sweep().first()
+    return None if at is None else max(now - at, datetime.timedelta(0))
+
+
+def is_late(swept: datetime.timedelta | None) -> bool:
+    """Whether a sweep that long ago means that nobody sweeps."""
+    return swept is None or swept > conf.sweep_is_late_after()
 
 
 def _live(now: datetime.datetime) -> tuple[dict[str, int], int, int, datetime.timedelta]:
@@ -212,6 +239,7 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
         QueueFigures(
             name=name,
             lag=rows[name].lag(now) if name in rows else None,
+            silence=rows[name].silence(now) if name in rows else None,
             echoed_at=rows[name].echoed_at if name in rows else None,
             worker=rows[name].worker if name in rows else "",
             calls_out=name in providers,

@@ -9,9 +9,10 @@ import datetime
 import uuid
 from typing import Any
 
+from django.db.models import Subquery
 from django.utils.translation import gettext as _
 
-from sagas import definition, errors, models, moves, veil
+from sagas import conf, definition, errors, models, moves, veil
 from sagas.seen import Seen
 from sagas.states import Direction, StepState
 
@@ -107,6 +108,8 @@ class Story:
     queues: dict[str, models.Queue]
     circuits: dict[str, models.Circuit]
     now: datetime.datetime
+    swept_at: datetime.datetime | None
+    """When somebody swept last, whichever saga; None if nobody ever has."""
 
     @property
     def step(self) -> models.StepInstance:
@@ -151,6 +154,20 @@ class Story:
         return self.saga.finished_at is None
 
     @property
+    def unswept(self) -> datetime.timedelta | None:
+        """For how long nobody has swept, since it began at most; None while somebody does."""
+        age = self.now - max(self.swept_at or self.saga.created_at, self.saga.created_at)
+        return age if age > conf.sweep_is_late_after() else None
+
+    @property
+    def unheard(self) -> datetime.timedelta | None:
+        """For how long no worker of its step's queue has given a sign; None while one does."""
+        declared = self.declared_step
+        queue = self.queues.get(declared.queue) if declared is not None else None
+        silence = queue.silence(self.now) if queue is not None else None
+        return silence if silence is not None and silence > conf.SILENT_AFTER else None
+
+    @property
     def past_pivot(self) -> bool:
         """Whether it can no longer be undone."""
         return self.declared is not None and moves.past_pivot(self.saga, self.step)
@@ -167,7 +184,10 @@ def read(saga_id: uuid.UUID | str) -> Story:
     Raises:
         NotFound: there is no such saga.
     """
-    saga = models.SagaInstance.objects.annotate(now=models.ClockTimestamp()).filter(pk=saga_id).first()
+    instances = models.SagaInstance.objects.annotate(
+        now=models.ClockTimestamp(), swept_at=Subquery(models.Heartbeat.last_sweep())
+    )
+    saga = instances.filter(pk=saga_id).first()
     if saga is None:
         raise errors.NotFound(f"There is no saga {saga_id}.")
     try:
@@ -187,6 +207,7 @@ def read(saga_id: uuid.UUID | str) -> Story:
         queues=models.Queue.objects.in_bulk(),
         circuits=models.Circuit.objects.in_bulk(),
         now=saga.now,
+        swept_at=saga.swept_at,
     )
 
 

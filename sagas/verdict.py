@@ -6,7 +6,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from sagas import errors, models, phrases, story, words
+from sagas import conf, errors, models, phrases, story, words
 from sagas.states import SagaState, StepState
 
 
@@ -167,6 +167,8 @@ def _under_way(told: story.Story) -> Verdict:
             else _("%(worker)s is at %(step)s, attempt %(attempt)s of %(budget)s.")
         )
         return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+    if nobody := _nobody_there(told):
+        return Verdict(tone="attention", what=what, next=nobody[0], who=nobody[1])
     if row.state == StepState.WAITING:
         return Verdict(
             tone="waiting",
@@ -196,6 +198,27 @@ def _under_way(told: story.Story) -> Verdict:
             else _("%(step)s is next; a worker of its queue takes it up.")
         )
     return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+
+
+def _nobody_there(told: story.Story) -> tuple[str, str] | None:
+    """What comes next, and who must act, where nobody is there to do it; None where somebody is."""
+    saga, declared = told.saga, told.declared_step
+    overdue = saga.wake_at is not None and told.now - saga.wake_at > conf.SILENT_AFTER
+    if told.unheard is not None and declared is not None and saga.dispatched_at is not None:
+        text = (
+            _("%(step)s is to be undone next, but no worker listens on %(queue)s.")
+            if told.backward
+            else _("%(step)s is next, but no worker listens on %(queue)s.")
+        )
+        who = _("Whoever runs the workers: start one for it (celery worker --queues=%(queue)s).")
+        given = {"step": told.step.name, "queue": declared.queue}
+    elif told.unswept is not None and overdue:
+        text = _("Nothing, for nobody sweeps: it has been due for %(length)s.")
+        who = _("Whoever runs the workers: start beat, and a worker on the queue %(queue)s.")
+        given = {"length": phrases.length(told.now - saga.wake_at), "queue": conf.SWEEP_QUEUE}  # type: ignore[operator]
+    else:
+        return None
+    return text % given, who % given
 
 
 # --- From a row alone, as lists show it ------------------------------------------------------------

@@ -1,11 +1,11 @@
 """The first page's figures and pictures."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from django import http
-from django.conf import settings
 
-from sagas import health, models, panels
+from sagas import banners, conf, health, models, panels
 from sagas.admin import charts
 from sagas.models import SagaInstance
 from sagas.states import SagaState
@@ -37,13 +37,23 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
         "totals": [(state, figures.totals[state]) for state in charts.STACK],
         "throughput": charts.throughput(figures),
         "failures": charts.failures(figures),
+        "alarms": list(_alarms(figures)),
         "waiting": [(saga, subjects.get(saga.pk)) for saga in waiting],
         "oldest_subject": subjects.get(figures.oldest.pk) if figures.oldest else None,
         "steps": [(step, _wide(step, figures.steps)) for step in figures.steps],
         "approvals_waiting": models.Approval.objects.filter(state=models.Approval.State.ASKED)[:20].count(),
         "runs_live": list(models.BulkRun.objects.filter(state=models.BulkRun.State.RUNNING)[:5]),
-        "flower": settings.FLOWER_URL.rstrip("/"),
+        "flower": conf.flower_url(),
     }
+
+
+def _alarms(figures: health.Health) -> Iterator[str]:
+    """What keeps every saga from going on, and no saga's row says."""
+    if figures.unswept:
+        yield banners.nobody_sweeps(figures.swept)
+    for queue in figures.queues:
+        if queue.silent and queue.silence is not None:
+            yield banners.nobody_listens(queue.name, queue.silence)
 
 
 def _wide(step: health.StepFigures, steps: list[health.StepFigures]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Whether a process lives, and whether it can do its work."""
 
+import datetime
 import socket
 from typing import Any
 
@@ -8,6 +9,7 @@ from django.db.migrations import recorder
 from django.test import Client
 
 from saga_project import health
+from sagas import models
 
 pytestmark = pytest.mark.django_db
 
@@ -20,13 +22,19 @@ def test_a_process_that_answers_lives() -> None:
     assert "no-store" in answer["Cache-Control"]
 
 
+@pytest.fixture(autouse=True)
+def swept() -> None:
+    """Somebody swept a moment ago."""
+    models.Heartbeat.objects.create(name=models.Heartbeat.SWEEP, at=models.database_now())
+
+
 def test_with_database_schema_and_broker_it_is_ready() -> None:
     answer = Client().get("/readyz")
 
     assert answer.status_code == 200
     assert answer.json() == {
         "status": "ok",
-        "checks": {"database": "ok", "migrations": "ok", "broker": "ok"},
+        "checks": {"database": "ok", "migrations": "ok", "broker": "ok", "sweep": "ok"},
     }
 
 
@@ -40,6 +48,19 @@ def test_without_a_broker_it_still_takes_orders(settings: Any) -> None:
     assert answer.status_code == 200
     assert answer.json()["status"] == "degraded"
     assert answer.json()["checks"]["broker"] == "unreachable"
+
+
+@pytest.mark.parametrize(("ago_s", "said"), [(40, "late"), (None, "never")])
+def test_where_nobody_sweeps_it_takes_orders_and_says_so(ago_s: int | None, said: str) -> None:
+    if ago_s is None:
+        models.Heartbeat.objects.all().delete()
+    else:
+        models.Heartbeat.objects.update(at=models.database_now() - datetime.timedelta(seconds=ago_s))
+
+    answer = Client().get("/readyz")
+
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert answer.json()["checks"]["sweep"] == said
 
 
 def test_with_a_migration_missing_it_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:

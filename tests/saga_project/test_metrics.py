@@ -1,10 +1,13 @@
+import datetime
+import math
+
 import pytest
 from django.contrib.auth import models as auth
 from django.test import Client
 from prometheus_client import parser
 
 from orders import models, tokens
-from sagas import models as engine
+from sagas import models as sagas
 
 pytestmark = pytest.mark.django_db
 
@@ -25,6 +28,7 @@ def test_metrics_are_for_staff_and_read_from_the_rows(client: Client) -> None:
         "needs_attention",
     }
     assert families["sagas_overdue"].samples[0].value == 0
+    assert math.isinf(families["sagas_sweep_age_seconds"].samples[0].value), "nobody ever swept"
 
     # Whatever form it is asked for in.
     for accepted in ("text/plain", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5", "*/*"):
@@ -38,14 +42,37 @@ def test_metrics_are_for_staff_and_read_from_the_rows(client: Client) -> None:
 
 def test_an_outage_that_a_person_must_mend_is_a_metric(client: Client) -> None:
     staff = _token(auth.User.objects.create_user("alice"), models.Scope.STAFF)
-    now = engine.database_now()
-    engine.Circuit.objects.create(name="payments", opened_at=now, open_until=now, needs_person=True)
+    now = sagas.database_now()
+    sagas.Circuit.objects.create(name="payments", opened_at=now, open_until=now, needs_person=True)
 
     answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
 
     families = {family.name: family for family in parser.text_string_to_metric_families(answer.text)}
     told = {sample.labels["queue"]: sample.value for sample in families["sagas_circuit_needs_person"].samples}
     assert (told["payments"], told["shipping"]) == (1, 0)
+
+
+def test_a_queue_that_nobody_works_on_grows_in_the_metrics_and_one_with_a_backlog_is_told_apart(
+    client: Client,
+) -> None:
+    now = sagas.database_now()
+    five_minutes, a_second = datetime.timedelta(minutes=5), datetime.timedelta(seconds=1)
+    since = {"probed_at": now - a_second, "unanswered_since": now - five_minutes}
+    sagas.Queue.objects.create(name="payments", **since)
+    sagas.Queue.objects.create(name="shipping", heard_at=now, **since)
+    staff = _token(auth.User.objects.create_user("alice"), models.Scope.STAFF)
+
+    answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
+
+    families = {family.name: family for family in parser.text_string_to_metric_families(answer.text)}
+    told = {
+        name: {sample.labels["queue"]: round(sample.value / 60) for sample in families[name].samples}
+        for name in ("sagas_queue_lag_seconds", "sagas_queue_silent_seconds")
+    }
+    assert told == {
+        "sagas_queue_lag_seconds": {"payments": 5, "shipping": 5},
+        "sagas_queue_silent_seconds": {"payments": 5, "shipping": 0},
+    }
 
 
 def _token(user: auth.User, scope: models.Scope) -> str:

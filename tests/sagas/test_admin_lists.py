@@ -1,5 +1,6 @@
 """The lists put what waits for a person first, find what people look for, and never count to the end."""
 
+import datetime
 import re
 
 import pytest
@@ -224,6 +225,23 @@ def test_the_first_page_tells_how_the_sagas_fare():
     assert {queue.name for queue in figures.queues} >= {"toys", "world", "sagas"}
     assert all(queue.silent for queue in figures.queues), "nobody has answered a probe"
     assert desk.page(attention) in response.content.decode()
+
+
+def test_the_first_page_says_loudly_what_nobody_works_on():
+    client, now, age = desk.viewer(), models.database_now(), datetime.timedelta(minutes=5)
+    models.Queue.objects.create(name="toys", probed_at=now, unanswered_since=now - age)
+    models.Heartbeat.objects.create(name=models.Heartbeat.SWEEP, at=now - age)
+
+    response = client.get("/admin/")
+
+    sweep, queue = response.context["alarms"]
+    assert sweep.startswith("Nobody sweeps for 5 min")
+    assert queue.startswith("No worker listens on the queue toys: none has given a sign for 5 min")
+    assert "Nobody has to act" not in desk.text(response)
+
+    models.Heartbeat.objects.update(at=now)
+    models.Queue.objects.update(heard_at=now)
+    assert client.get("/admin/").context["alarms"] == []
 
 
 @pytest.mark.parametrize("window", ["1h", "24h", "7d", "nonsense"])

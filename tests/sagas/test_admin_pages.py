@@ -157,7 +157,49 @@ def test_banners_tell_of_what_it_depends_upon():
 
     kinds = {banner.kind for banner in desk.viewer().get(desk.page(saga)).context["banners"]}
 
-    assert kinds == {"queue", "circuit"}
+    assert kinds == {"queue", "circuit", "sweep"}
+
+
+FIVE_MINUTES = 300_000 * clocks.A_MOMENT
+
+
+def silent(queue, **more):
+    """A queue that was probed for five minutes, and no worker gave a sign."""
+    now = models.database_now()
+    since = {"probed_at": now, "unanswered_since": now - FIVE_MINUTES}
+    models.Queue.objects.update_or_create(name=queue, defaults=since | more)
+
+
+def test_that_no_worker_listens_on_its_queue_is_said_under_next_and_under_who_must_act():
+    saga = desk.under_way(toys.LOCAL, "", 0)
+    silent("toys")
+
+    verdict = desk.viewer().get(desk.page(saga)).context["verdict"]
+
+    assert verdict.next == "a is next, but no worker listens on toys."
+    assert verdict.who == "Whoever runs the workers: start one for it (celery worker --queues=toys)."
+
+
+def test_a_backlog_that_somebody_works_on_needs_nobody_to_act():
+    saga = desk.under_way(toys.LOCAL, "", 0)
+    silent("toys", heard_at=models.database_now())
+
+    context = desk.viewer().get(desk.page(saga)).context
+
+    assert [banner.kind for banner in context["banners"]] == ["backlog"]
+    assert context["verdict"].who == "Nobody has to act."
+
+
+def test_that_nobody_sweeps_is_said_of_every_saga_that_is_due():
+    saga = desk.under_way(toys.LOCAL, "", 0)
+    clocks.pass_time(FIVE_MINUTES)
+
+    context = desk.viewer().get(desk.page(saga)).context
+
+    assert [banner.kind for banner in context["banners"]] == ["sweep"]
+    assert context["verdict"].next.startswith("Nothing, for nobody sweeps: it has been due for 4 min")
+    who = "Whoever runs the workers: start beat, and a worker on the queue sagas-sweep."
+    assert context["verdict"].who == who
 
 
 def test_so_is_one_of_a_saga_that_has_ended():

@@ -1,12 +1,17 @@
 """`manage.py check` names what a deployment would break, before it does."""
 
 import dataclasses
+import datetime
+import sys
 
 import pytest
-from django.core import checks
+from django.apps import apps
+from django.core import checks, exceptions
 from django.core.management import CommandError, call_command
 
-from sagas import BadDeclaration, Saga, engine, models, registry
+from saga_project import celery
+from sagas import BadDeclaration, Saga, conf, engine, models, registry, transport
+from sagas.testing import clocks
 from tests.sagas import stage
 from tests.sagas.toybox import saga as toys
 
@@ -54,6 +59,101 @@ def test_so_is_one_whose_version_is_declared_otherwise(office):
     models.SagaInstance.objects.filter(pk=saga.pk).update(fingerprint="of old")
 
     assert found(databases=["default"]) == ["sagas.E011"]
+
+
+HOUR = datetime.timedelta(hours=1)
+
+
+def told(*, databases=None):
+    """What `manage.py check` warns of, by id."""
+    found = checks.run_checks(databases=databases)
+    return {message.id: message for message in found if message.id.startswith("sagas.")}
+
+
+def test_that_nobody_sweeps_while_sagas_live_is_found_with_the_line_to_add(office):
+    stage.begin(toys.LOCAL)
+    assert told(databases=["default"]) == {}, "it has only just begun"
+
+    clocks.pass_time(HOUR)
+
+    warning = told(databases=["default"])["sagas.W003"]
+    assert "Nobody sweeps, and nobody ever has, while 1 sagas are live" in warning.msg
+    assert '{"task": "sagas.sweep", "schedule": 1.0}' in warning.hint
+
+    engine.sweep()
+    assert "sagas.W003" not in told(databases=["default"])
+
+
+def test_that_no_worker_listens_where_sagas_wait_is_found(office):
+    stage.begin(toys.LOCAL)
+    for _ in range(4):
+        engine.sweep()
+        clocks.pass_time(HOUR / 60)
+    engine.sweep()
+
+    warning = told(databases=["default"])["sagas.W004"]
+    assert warning.msg.startswith("No worker listens on the queue toys, where 1 sagas wait: none has given")
+    assert warning.hint == "Start one: celery worker --queues=toys"
+
+    engine.heard("toys")
+    assert told(databases=["default"]) == {}
+
+
+def test_a_beat_schedule_without_the_sweep_is_found_with_the_line_to_add(monkeypatch):
+    monkeypatch.setitem(celery.app.conf, "beat_schedule", {})
+
+    warning = told()["sagas.W002"]
+    assert "saga_project" in warning.msg
+    assert '{"task": "sagas.sweep", "schedule": 1.0}' in warning.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("SAGAS_CELERY_APP", "", "sagas.E012: SAGAS_CELERY_APP is not set. Name your Celery application"),
+        ("SAGAS_GRACE", 5, "sagas.E013: SAGAS_GRACE is 5. It is a timedelta above zero"),
+        ("SAGAS_SWEEP_EVERY", datetime.timedelta(0), "sagas.E013: SAGAS_SWEEP_EVERY is"),
+        ("SAGAS_FOUR_EYES", "no", "sagas.E013: SAGAS_FOUR_EYES is 'no'. It is True or False."),
+        ("SAGAS_ROLES_SEE", "orders.order", "sagas.E013: SAGAS_ROLES_SEE is 'orders.order'. It is a list"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_refused_when_the_process_starts(settings, name, value, says):
+    setattr(settings, name, value)
+
+    with pytest.raises(exceptions.ImproperlyConfigured) as refused:
+        apps.get_app_config("sagas").ready()
+
+    assert says in str(refused.value)
+
+
+def test_every_other_setting_may_be_left_out(settings):
+    for name in ("SAGAS_GRACE", "SAGAS_SWEEP_EVERY", "SAGAS_FOUR_EYES", "SAGAS_ROLES_SEE", "FLOWER_URL"):
+        delattr(settings, name)
+
+    assert conf.problems() == []
+    second = datetime.timedelta(seconds=1)
+    assert (conf.grace(), conf.sweep_every()) == (5 * second, second)
+    assert (conf.four_eyes(), conf.roles_see(), conf.flower_url()) == (False, [], "")
+
+
+@pytest.mark.parametrize("path", ["nowhere.app", "sagas.conf.problems"])
+def test_a_celery_application_that_is_none_is_found_and_nothing_is_begun_with_it(
+    rows, settings, monkeypatch, path
+):
+    settings.SAGAS_CELERY_APP = path
+    assert found() == ["sagas.E012"]
+
+    monkeypatch.delitem(sys.modules, "sagas.tasks", raising=False)
+    monkeypatch.setattr(transport, "_current", None)
+    with pytest.raises(exceptions.ImproperlyConfigured, match="SAGAS_CELERY_APP is"):
+        stage.begin(toys.ONE)
+    assert not models.SagaInstance.objects.exists()
+
+
+def test_a_role_that_is_to_see_a_model_that_is_not_there_is_found(settings):
+    settings.SAGAS_ROLES_SEE = ["orders.order", "orders.ordre"]
+
+    assert told()["sagas.E013"].msg == "SAGAS_ROLES_SEE names 'orders.ordre': no such model."
 
 
 def test_what_has_ended_or_was_put_aside_holds_up_no_version(office):

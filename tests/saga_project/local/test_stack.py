@@ -79,7 +79,7 @@ def test_a_stack_from_its_first_start_to_its_end(place):
     assert set(supervisor.processes(run)) == EVERYONE
     assert set(stack.CONTRACT) <= set(env)
     assert stat.S_IMODE((run / "env").stat().st_mode) == 0o600
-    assert httpx.get(f"{env['WEB_URL']}/readyz").json()["status"] == "ok"
+    patience.until(lambda: httpx.get(f"{env['WEB_URL']}/readyz").json()["status"] == "ok", "somebody sweeps")
     assert httpx.get(f"{env['FLOWER_URL']}/workers").status_code == 200
     assert httpx.get(f"{env['WEB_URL']}/admin/login/").status_code == 200
     assert httpx.get(f"{env['WEB_URL']}/static/admin/css/base.css").status_code == 200
