@@ -70,7 +70,7 @@ def once(
         return answer
 
 
-def purge(*, limit: int = 10_000) -> int:
+def purge(*, limit: int = 1_000) -> int:
     """Forget keys that have expired, so many at a time; how many it were."""
     with connection.cursor() as cursor:
         cursor.execute(

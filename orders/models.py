@@ -303,6 +303,18 @@ class Outbox(models.Model):
         return str(self.event_id)
 
 
+class WebhookRun(models.Model):
+    """A process that delivers webhooks: one of a few slots, held by a lease (unlogged)."""
+
+    slot = models.PositiveSmallIntegerField(primary_key=True)
+    run = models.UUIDField()
+    """Of the run that holds it, so that one whose lease is over lets go of nobody else's."""
+    until = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return f"slot {self.slot}"
+
+
 class WebhookMessage(models.Model):
     """What is told, word for word: every attempt and every endpoint gets the same bytes."""
 

@@ -37,8 +37,13 @@ def admit(*, key: str, rate: int, burst: int) -> int:
     return max(1, math.ceil(ahead - interval * (burst - 1)))
 
 
-def purge() -> int:
-    """Forget those who are at rest."""
+def purge(*, limit: int = 1_000) -> int:
+    """Forget those who are at rest, so many at a time; how many it were."""
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM orders_throttle WHERE due_at < clock_timestamp()")
+        cursor.execute(
+            "DELETE FROM orders_throttle WHERE key IN ("
+            " SELECT key FROM orders_throttle WHERE due_at < clock_timestamp()"
+            " LIMIT %s FOR UPDATE SKIP LOCKED)",
+            [limit],
+        )
         return int(cursor.rowcount)

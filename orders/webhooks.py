@@ -24,7 +24,7 @@ from django.conf import settings
 from django.contrib.auth import models as auth
 from django.core import mail
 from django.db import connection, transaction
-from django.db.models import functions
+from django.db.models import Exists, OuterRef, functions
 
 from orders import models, posting, wire, wording
 from orders.models import DeliveryState
@@ -143,7 +143,7 @@ def compose(*, limit: int = 500) -> int:
     written an earlier one down.
     """
     with transaction.atomic():
-        if not _try_lock("orders.webhooks.compose", xact=True):
+        if not _try_lock("orders.webhooks.compose"):
             return 0
         waiting = models.Outbox.objects.order_by("event_id").values_list("event_id", flat=True)[:limit]
         ids = list(waiting.select_for_update(skip_locked=True))
@@ -177,31 +177,35 @@ def deliver() -> int:
 def run(*, seconds: float = 20) -> int:
     """Compose and deliver until nothing is due or the time is up; how many messages were sent.
 
-    Leaves at once where enough processes are at it already.
+    Leaves at once where nothing is to be done, or enough processes are at it already.
     """
     until = time.monotonic() + seconds
-    slot = next((n for n in range(RUNS) if _try_lock(f"orders.webhooks.run.{n}")), None)
-    if slot is None:
+    ours = models.WebhookRun(run=uuid.uuid4())
+    if not _anything_due() or not _take_slot(ours):
         return 0
     count = 0
     try:
-        while time.monotonic() < until:
+        while time.monotonic() < until and _keep_slot(ours):
             composed, sent = compose(), deliver()
             count += sent
             if not composed and not sent:
                 break
     finally:
-        _unlock(f"orders.webhooks.run.{slot}")
+        models.WebhookRun.objects.filter(slot=ours.slot, run=ours.run).delete()
     return count
 
 
-def purge(*, older_than: datetime.timedelta, limit: int = 2_000) -> int:
-    """Forget messages, with their log, that are older and no longer pending; so many at a time."""
+def purge(*, older_than: datetime.timedelta, limit: int = 1_000) -> int:
+    """Forget messages, with their log, that are older and no longer pending, so many at a time; how many."""
     old = models.WebhookMessage.objects.filter(created_at__lt=functions.Now() - older_than)
-    pending = models.WebhookDelivery.objects.filter(state=DeliveryState.PENDING).values("message")
-    ids = list(old.exclude(pk__in=pending).values_list("pk", flat=True)[:limit])
-    count, _ = models.WebhookMessage.objects.filter(pk__in=ids).delete()
-    return count
+    pending = models.WebhookDelivery.objects.filter(message=OuterRef("pk"), state=DeliveryState.PENDING)
+    with transaction.atomic():
+        some = old.filter(~Exists(pending)).order_by("created_at").select_for_update(skip_locked=True)
+        ids = list(some.values_list("pk", flat=True)[:limit])
+        models.WebhookAttempt.objects.filter(delivery__message__in=ids).delete()
+        models.WebhookDelivery.objects.filter(message__in=ids).delete()
+        models.WebhookMessage.objects.filter(pk__in=ids).delete()
+    return len(ids)
 
 
 def sign(*, id_: str, sent_at: int, body: bytes, secret: str) -> str:
@@ -405,14 +409,45 @@ def _locked(endpoint_id: uuid.UUID, **like: Any) -> bool:
     return rows.select_for_update(no_key=True).first() is not None
 
 
-def _try_lock(name: str, *, xact: bool = False) -> bool:
+def _anything_due() -> bool:
+    """Whether there is something to compose or to send: all that a second without any costs."""
     with connection.cursor() as cursor:
-        kind = "pg_try_advisory_xact_lock" if xact else "pg_try_advisory_lock"
-        cursor.execute(f"SELECT {kind}(hashtextextended(%s, 0))", [name])
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM orders_outbox) OR EXISTS (SELECT FROM orders_webhookdelivery"
+            " WHERE state = 'pending' AND next_at <= clock_timestamp())"
+        )
         row = cursor.fetchone()
     return bool(row and row[0])
 
 
-def _unlock(name: str) -> None:
+def _take_slot(ours: models.WebhookRun) -> bool:
+    """Whether one of the few slots is ours now, until its lease is over.
+
+    A lease, because a lock that outlives its transaction belongs to a session, and behind a pooler that
+    shares connections between transactions the session is anybody's.
+    """
+    for ours.slot in range(RUNS):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO orders_webhookrun AS held (slot, run, until)"
+                " VALUES (%s, %s, clock_timestamp() + make_interval(secs => %s)) ON CONFLICT (slot) DO UPDATE"
+                " SET run = excluded.run, until = excluded.until WHERE held.until < clock_timestamp()",
+                [ours.slot, ours.run, LEASE.total_seconds()],
+            )
+            if cursor.rowcount:
+                return True
+    return False
+
+
+def _keep_slot(ours: models.WebhookRun) -> bool:
+    """Whether the slot is still ours; if so it stays ours for another lease, longer than a batch takes."""
+    held = models.WebhookRun.objects.filter(slot=ours.slot, run=ours.run)
+    return bool(held.update(until=saga_models.ClockTimestamp() + LEASE))
+
+
+def _try_lock(name: str) -> bool:
+    """Whether nobody else has this lock, which is now ours until the transaction ends."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
+        cursor.execute("SELECT pg_try_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+        row = cursor.fetchone()
+    return bool(row and row[0])

@@ -53,8 +53,8 @@ app.conf.update(
     worker_max_tasks_per_child=10_000,
     timezone="UTC",
     # Nothing here expires: that would compare the clocks of two machines (D9). The two that come every
-    # second are ticks, of which one that waits is enough; of the others few come in a day, and one that
-    # finds nothing to do costs next to nothing.
+    # second are ticks, of which one that waits is enough; of the others one comes in a minute, and those
+    # that find nothing to do cost next to nothing.
     beat_schedule={
         "sweep": {
             "task": "sagas.sweep",
@@ -72,7 +72,7 @@ app.conf.update(
         },
         "clear-up": {
             "task": "orders.clear-up",
-            "schedule": datetime.timedelta(minutes=10),
+            "schedule": datetime.timedelta(minutes=1),
             "options": {"queue": "webhooks"},
         },
     },
@@ -129,7 +129,7 @@ def look_back() -> None:
     latecomers.run()
 
 
-@app.task(name="orders.clear-up", ignore_result=True, soft_time_limit=300, time_limit=310)
+@app.task(name="orders.clear-up", ignore_result=True, soft_time_limit=50, time_limit=55)
 def clear_up() -> None:
     """Forget what has outlived its use."""
     from orders import clearing

@@ -50,6 +50,18 @@ def test_every_variable_that_the_local_stack_tells_is_described():
     assert [name for name, _ in rows("What the local stack tells")] == list(stack.CONTRACT)
 
 
+SESSION_LOCK = re.compile(r"pg_(try_)?advisory_(un)?lock\b")
+
+
+def test_no_lock_outlives_its_transaction():
+    """A pooler shares connections between transactions: the lock of a session there is anybody's."""
+    rooms = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests"]
+    modules = [path for room in rooms for path in room.rglob("*.py")]
+
+    assert len(modules) > 100
+    assert [path for path in modules if SESSION_LOCK.search(path.read_text())] == []
+
+
 def read_by_the_local_stack():
     """Names that saga_project/local looks up in os.environ; the sandbox has a page of its own."""
     names = set(stack.PORTS)

@@ -749,6 +749,51 @@ def test_a_page_of_the_log_is_bounded_and_costs_the_same_however_often_it_was_se
 
 
 @pytest.mark.django_db(transaction=True)
+def test_few_processes_deliver_at_once_and_one_that_died_keeps_its_slot_for_a_lease_only(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    endpoint(mia, receiver, "order.cancelled")
+    _cancelled(mia)
+    for slot in range(webhooks.RUNS):
+        until = _now() + webhooks.LEASE
+        models.WebhookRun.objects.create(slot=slot, run=uuid.uuid4(), until=until)
+
+    assert webhooks.run() == 0, "there are as many as there may be"
+
+    models.WebhookRun.objects.filter(slot=2).update(until=_now())
+    assert webhooks.run() == 1
+    assert set(models.WebhookRun.objects.values_list("slot", flat=True)) == {0, 1, 3}, "it let go of its own"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_lost_its_slot_meanwhile_ends_and_lets_go_of_nobody_elses(
+    mia: Api, receiver: Receiver, office: post.Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint(mia, receiver, "order.cancelled")
+    _cancelled(mia)
+    deliver_ = webhooks.deliver
+
+    def somebody_takes_over() -> int:
+        models.WebhookRun.objects.update(run=uuid.uuid4())
+        return deliver_()
+
+    monkeypatch.setattr(webhooks, "deliver", somebody_takes_over)
+
+    assert webhooks.run() == 1
+    assert models.WebhookRun.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_second_without_news_costs_one_statement(
+    mia: Api, receiver: Receiver, django_assert_num_queries: Any
+) -> None:
+    endpoint(mia, receiver, "order.cancelled")
+
+    with django_assert_num_queries(1):
+        assert webhooks.run() == 0
+
+
+@pytest.mark.django_db(transaction=True)
 def test_old_messages_are_forgotten_and_pending_ones_are_not(
     mia: Api, receiver: Receiver, office: post.Post
 ) -> None:
