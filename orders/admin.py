@@ -155,7 +155,7 @@ class WebhookEndpointAdmin(readonly.Admin):
     search_fields = ("url", "owner__username", "=id")
     ordering = ("-id",)
     show_full_result_count = False
-    exclude = ("secret", "old_secret")
+    exclude = ("secret", "old_secrets")
 
 
 class AttemptInline(readonly.Inline):

@@ -273,12 +273,14 @@ class WebhookEndpoint(models.Model):
     """The types of events that it wants; one that ends in `.*` stands for all that begin so."""
     secret = models.CharField(max_length=80, editable=False)
     """Signs every message (Standard Webhooks); readable, for a signature cannot be made from a hash."""
-    old_secret = models.CharField(max_length=80, blank=True, editable=False)
-    old_secret_until = models.DateTimeField(null=True, editable=False)
-    """Until when messages are signed with both, so that the secret can be changed without a gap."""
+    old_secrets = models.JSONField(default=list, editable=False)
+    """Those it had before, newest first, each as `{"secret": "whsec_...", "until": "2026-11-23T12:00:00Z"}`:
+    until then messages are signed with it too, so that the secret can be changed without a gap."""
     created_at = models.DateTimeField(db_default=functions.Now(), editable=False)
     failing_since = models.DateTimeField(null=True, editable=False)
     """Of the first failure since the last success."""
+    served_at = models.DateTimeField(null=True, editable=False)
+    """When messages to it were last taken up: whoever waits longest is next."""
     disabled_at = models.DateTimeField(null=True, blank=True)
     disabled_reason = models.CharField(max_length=200, blank=True)
 

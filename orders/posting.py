@@ -8,6 +8,7 @@ check and the call gains nothing. Redirects are not followed, and no proxy is as
 import dataclasses
 import http.client
 import ipaddress
+import queue
 import re
 import socket
 import ssl
@@ -24,7 +25,7 @@ Place = tuple[socket.AddressFamily, Any]
 
 CONNECT_TIMEOUT_S = 5
 TIMEOUT_S = 15
-"""For the whole call once the name is looked up: neither a name that stands for a hundred silent addresses
+"""For the whole call: neither a silent name server, nor a name that stands for a hundred silent addresses,
 nor a receiver that sends a byte now and then keeps us longer."""
 
 READ = 4096
@@ -111,9 +112,8 @@ def _exchange(
 ) -> tuple[int, bytes, int | None]:
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
-    places = _look_up(parts.hostname or "", port)
     until = time.monotonic() + TIMEOUT_S
-    link = _connect(places, until)
+    link = _connect(_look_up(parts.hostname or "", port, until), until)
     rang = threading.Event()
 
     def cut_off() -> None:
@@ -146,9 +146,27 @@ def _exchange(
         link.close()
 
 
-def _look_up(host: str, port: int) -> list[Place]:
-    """Every address that the name stands for; they must all be public."""
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+def _look_up(host: str, port: int, until: float) -> list[Place]:
+    """Every address that the name stands for; they must all be public.
+
+    Nothing can interrupt the resolver, so it is asked in a thread, which is left alone when the time is over.
+    It gives up by itself some time later (`timeout` and `attempts` in resolv.conf): few such threads pile up.
+    """
+    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answer.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except Exception as error:  # Whatever it is, it is for whoever asked.
+            answer.put(error)
+
+    threading.Thread(target=ask, name="webhooks-resolver", daemon=True).start()
+    try:
+        found = answer.get(timeout=max(0, until - time.monotonic()))
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(found, Exception):
+        raise found
     if not all(_is_allowed(ipaddress.ip_address(place[0])) for *_, place in found):
         raise Refused("The host is at a private address.")
     return [(family, place) for family, *_, place in found]

@@ -3,8 +3,8 @@
 1. A trigger puts a saga's event into the outbox in the event's own transaction, if its order's owner has an
    endpoint: nothing that happened goes untold, and nothing is told that was rolled back.
 2. `compose` makes a message of it, word for word, and a delivery for each endpoint that wants it.
-3. `deliver` sends what is due: at least once, each time with the same id, and of one order in order: a
-   message goes out only once the one before it has been accepted or given up.
+3. `deliver` sends what is due: at least once, each time with the same id, the merchants in turn. Of one order
+   in order, as long as the endpoint is well: a message waits for the one before it, but not for long.
 """
 
 import base64
@@ -46,6 +46,10 @@ PER_ENDPOINT = 8
 """So many of a batch at most go to one endpoint, so that a slow one does not keep the others waiting; to one
 that failed last time goes one, to see whether it is well again."""
 
+HELD_FOR = 1
+"""So many attempts of a message hold back the later ones of its order. What is lost once does not mix up
+their order so, and an endpoint that refuses one message for days hears of the rest all the same."""
+
 SENDERS = 8
 LEASE = datetime.timedelta(seconds=BATCH / SENDERS * posting.TIMEOUT_S + 30)
 """How long an attempt may be under way before it is thought dead and made again."""
@@ -54,6 +58,9 @@ RUNS = 4
 """How many processes may deliver at the same time."""
 
 OLD_SECRET_LIVES = datetime.timedelta(hours=24)
+MOST_OLD_SECRETS = 4
+"""Each is one more signature in the headers of every message."""
+
 MOST_ENDPOINTS = 16
 
 ORDER_TYPES = {
@@ -85,11 +92,22 @@ def new_secret() -> str:
 
 
 def rotate(*, endpoint: models.WebhookEndpoint) -> str:
-    """A new secret; for a day every message is signed with the old one too."""
-    endpoint.old_secret, endpoint.secret = endpoint.secret, new_secret()
-    endpoint.old_secret_until = functions.Now() + OLD_SECRET_LIVES
-    endpoint.save(update_fields=["secret", "old_secret", "old_secret_until"])
-    return endpoint.secret
+    """A new secret; for a day every message is signed with the one that it replaces too.
+
+    So of two that ask at once each gets a secret that counts; and whoever asks again, because the answer was
+    lost, has not broken the one that is in use.
+
+    Raises:
+        WebhookEndpoint.DoesNotExist: it was deleted meanwhile.
+    """
+    with transaction.atomic():
+        row = models.WebhookEndpoint.objects.select_for_update(no_key=True).get(pk=endpoint.pk)
+        now = saga_models.database_now()
+        replaced = {"secret": row.secret, "until": (now + OLD_SECRET_LIVES).isoformat()}
+        row.old_secrets = [replaced, *_alive(row.old_secrets, now)][:MOST_OLD_SECRETS]
+        row.secret = new_secret()
+        row.save(update_fields=["secret", "old_secrets"])
+    return row.secret
 
 
 def enable(*, endpoint: models.WebhookEndpoint) -> None:
@@ -215,6 +233,10 @@ def sign(*, id_: str, sent_at: int, body: bytes, secret: str) -> str:
     return "v1," + base64.b64encode(mac.digest()).decode()
 
 
+def _alive(old_secrets: list[dict[str, str]], now: datetime.datetime) -> list[dict[str, str]]:
+    return [old for old in old_secrets if datetime.datetime.fromisoformat(old["until"]) > now]
+
+
 def _compose(ids: list[int]) -> None:
     events = saga_models.Event.objects.filter(pk__in=ids).select_related("saga__order").order_by("pk")
     owners = {event.saga.order.owner_id for event in events}
@@ -281,32 +303,54 @@ def _message_to(
 
 
 def _claim() -> list[models.WebhookDelivery]:
-    """Deliveries that are due and the oldest of their order, a few of each endpoint, now ours to send."""
+    """Deliveries that are due, the merchants in turn and whoever waits longest first, now ours to send.
+
+    A merchant may have many endpoints, and gets no more turns for them. What an earlier message of its order
+    holds back is not due: one that is under way, or was not tried often enough (`HELD_FOR`) and is soon.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
             WITH due AS (
-                SELECT d.id, row_number() OVER (PARTITION BY d.endpoint_id ORDER BY d.next_at, d.id) AS n,
-                    CASE WHEN p.failing_since IS NULL THEN %s ELSE 1 END AS most
+                SELECT d.id, p.owner_id, p.id AS endpoint_id, p.served_at,
+                    row_number() OVER (PARTITION BY p.id ORDER BY d.next_at, d.id) AS n,
+                    CASE WHEN p.failing_since IS NULL THEN %(most)s ELSE 1 END AS most
                 FROM orders_webhookdelivery d JOIN orders_webhookendpoint p ON p.id = d.endpoint_id
                 WHERE d.state = 'pending' AND d.next_at <= clock_timestamp() AND NOT EXISTS (
                     SELECT FROM orders_webhookdelivery e
                     WHERE e.endpoint_id = d.endpoint_id AND e.order_id = d.order_id
-                    AND e.state = 'pending' AND e.sequence < d.sequence
+                    AND e.state = 'pending' AND e.sequence < d.sequence AND e.attempts <= %(held)s
+                    AND e.next_at <= clock_timestamp() + make_interval(secs => %(lease)s)
                 )
+            ), turns AS (
+                SELECT id, max(served_at) OVER (PARTITION BY owner_id) AS owner_served_at,
+                    row_number() OVER (
+                        PARTITION BY owner_id ORDER BY n, served_at NULLS FIRST, endpoint_id
+                    ) AS turn
+                FROM due WHERE n <= most
             ), ours AS (
                 SELECT id FROM orders_webhookdelivery
-                WHERE id IN (SELECT id FROM due WHERE n <= most ORDER BY n LIMIT %s)
+                WHERE id IN (
+                    SELECT id FROM turns ORDER BY turn, owner_served_at NULLS FIRST, id LIMIT %(batch)s
+                )
                 AND state = 'pending' AND next_at <= clock_timestamp()
                 FOR UPDATE SKIP LOCKED
             )
             UPDATE orders_webhookdelivery
-            SET attempts = attempts + 1, next_at = clock_timestamp() + make_interval(secs => %s)
-            WHERE id IN (SELECT id FROM ours) RETURNING id
+            SET attempts = attempts + 1, next_at = clock_timestamp() + make_interval(secs => %(lease)s)
+            WHERE id IN (SELECT id FROM ours) RETURNING id, endpoint_id
             """,
-            [PER_ENDPOINT, BATCH, LEASE.total_seconds()],
+            {"most": PER_ENDPOINT, "held": HELD_FOR, "lease": LEASE.total_seconds(), "batch": BATCH},
         )
-        ids = [row[0] for row in cursor.fetchall()]
+        claimed = cursor.fetchall()
+        ids, endpoints = [row[0] for row in claimed], {row[1] for row in claimed}
+        # After the claim, not with it: endpoints are locked before their deliveries (I4). One that is locked
+        # right now is passed over, and so gets its next turn early.
+        cursor.execute(
+            "UPDATE orders_webhookendpoint SET served_at = clock_timestamp() WHERE id IN ("
+            " SELECT id FROM orders_webhookendpoint WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED)",
+            [list(endpoints)],
+        )
     return list(models.WebhookDelivery.objects.filter(pk__in=ids).select_related("message", "endpoint"))
 
 
@@ -315,9 +359,8 @@ def _send(delivery: models.WebhookDelivery) -> posting.Reply:
     endpoint, message = delivery.endpoint, delivery.message
     now = int(time.time())
     body, id_ = message.body.encode(), str(message.pk)
-    keys = [endpoint.secret]
-    if endpoint.old_secret_until is not None and endpoint.old_secret_until.timestamp() > now:
-        keys.append(endpoint.old_secret)
+    at = datetime.datetime.fromtimestamp(now, datetime.UTC)
+    keys = [endpoint.secret, *(old["secret"] for old in _alive(endpoint.old_secrets, at))]
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "saga-orders-webhooks/1",

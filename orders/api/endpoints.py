@@ -109,13 +109,16 @@ class Secret(MerchantView):
 
     @schema.operation(
         id="rotateWebhookSecret", tag="webhooks", summary="Change an endpoint's secret",
-        description="For a day messages are signed with the old one too.",
+        description="For a day messages are signed with the old one too, also if it is changed again.",
         request=fields.Nothing, answers={200: shapes.Secret}, problems_=[problems.NOT_FOUND],
     )  # fmt: skip
     def post(self, request: Request, endpoint_id: UUID) -> Response:
         """A new one; for a day messages are signed with the old one too."""
         fields.read(fields.Nothing, request.data)
-        secret = webhooks.rotate(endpoint=self.endpoint(request, endpoint_id))
+        try:
+            secret = webhooks.rotate(endpoint=self.endpoint(request, endpoint_id))
+        except models.WebhookEndpoint.DoesNotExist:
+            raise http.Http404 from None
         return Response({"secret": secret})
 
 

@@ -145,7 +145,7 @@ def test_only_who_placed_the_order_is_told(mia: Api, bob: Api, receiver: Receive
 def test_a_failure_is_tried_again_with_the_same_id_and_the_same_bytes(
     mia: Api, receiver: Receiver, office: post.Post
 ) -> None:
-    shop = endpoint(mia, receiver)
+    shop = endpoint(mia, receiver, "order.cancelled")
     receiver.answers = [500, 503]
     _cancelled(mia)
     webhooks.run()
@@ -219,7 +219,7 @@ def test_pauses_grow_and_end_and_then_it_is_given_up(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_receiver_that_asks_for_patience_gets_it(mia: Api, receiver: Receiver, office: post.Post) -> None:
-    endpoint(mia, receiver)
+    endpoint(mia, receiver, "order.cancelled")
     receiver.answers, receiver.headers = [429], {"Retry-After": "3600"}
     _cancelled(mia)
     webhooks.run()
@@ -444,13 +444,117 @@ def test_a_secret_is_changed_without_a_gap(mia: Api, receiver: Receiver, office:
     headers, body = receiver.heard[0]
     for secret in (shop["secret"], new):
         standardwebhooks.Webhook(secret).verify(body, headers)
-    models.WebhookEndpoint.objects.update(old_secret_until=_now() - datetime.timedelta(seconds=1))
+    _let_secrets_age()
     mia.post(f"/webhook-endpoints/{shop['id']}/test")
     webhooks.run()
     headers, body = receiver.heard[1]
     standardwebhooks.Webhook(new).verify(body, headers)
     with pytest.raises(standardwebhooks.WebhookVerificationError):
         standardwebhooks.Webhook(shop["secret"]).verify(body, headers)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_changes_a_secret_twice_at_once_or_again_after_a_lost_answer_breaks_none_in_use(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    shop = endpoint(mia, receiver)
+    row = models.WebhookEndpoint.objects.get(pk=shop["id"])
+
+    def rotate(_: int) -> str:
+        try:
+            return webhooks.rotate(endpoint=row)
+        finally:
+            connection.close()
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(rotate, range(2)))
+    mia.post(f"/webhook-endpoints/{shop['id']}/test")
+    webhooks.run()
+
+    headers, body = receiver.heard[0]
+    for secret in (shop["secret"], *both):
+        standardwebhooks.Webhook(secret).verify(body, headers)
+
+    # However often: the headers do not grow for ever, and what is old is forgotten.
+    for n in range(5):
+        rotate(n)
+    assert len(models.WebhookEndpoint.objects.get().old_secrets) == webhooks.MOST_OLD_SECRETS
+    _let_secrets_age()
+    rotate(0)
+    assert len(models.WebhookEndpoint.objects.get().old_secrets) == 1
+
+
+# --- Whose turn it is -----------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_merchants_with_endless_backlogs_do_not_starve_a_third(
+    mia: Api, receiver: Receiver, office: post.Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Two whose messages fill every batch, and whose endpoints were there first.
+    with receiving() as theirs:
+        for name in ("rita", "tom"):
+            rival = member(name, models.Scope.MERCHANT)
+            for n in range(webhooks.BATCH // 2 + 1):
+                _backlog(rival, f"{theirs.url}&n={n}", messages=4)
+        _backlog(mia, receiver.url, messages=3)
+
+        for _ in range(3):
+            webhooks.deliver()
+
+        assert len(receiver.heard) == 3
+        # And she did not keep them waiting either.
+        assert len(theirs.heard) == 3 * webhooks.BATCH - 3
+
+
+@pytest.mark.django_db(transaction=True)
+def test_more_merchants_than_fit_into_a_batch_are_served_one_after_the_other(
+    mia: Api, receiver: Receiver, office: post.Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "BATCH", 2)
+    names = ["rita", "tom", "una", "vic", "wu"]
+    for name in names:
+        _backlog(member(name, models.Scope.MERCHANT), f"{receiver.url}&to={name}", messages=4)
+
+    for _ in range(5):
+        webhooks.deliver()
+
+    told = models.WebhookDelivery.objects.filter(state=DeliveryState.DELIVERED)
+    assert sorted(told.values_list("endpoint__owner__username", flat=True)) == sorted(names * 2)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_message_that_keeps_failing_does_not_hold_up_the_rest_of_its_order(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    endpoint(mia, receiver)
+    receiver.answers = [500]
+    _cancelled(mia)
+    webhooks.run()
+    assert receiver.types == ["order.cancelling"], "it is tried again in five seconds, and the next one waits"
+
+    receiver.answers = [500]
+    _let_pause_pass()
+    webhooks.run()
+    webhooks.run()
+
+    # It has five minutes to wait now; the end of the order is told all the same.
+    assert receiver.types == ["order.cancelling", "order.cancelling", "order.cancelled"]
+    first = models.WebhookDelivery.objects.get(state=DeliveryState.PENDING)
+    assert first.next_at is not None
+    assert first.next_at - _now() > datetime.timedelta(minutes=3)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_receiver_that_asks_for_hours_of_patience_for_one_message_hears_the_next(
+    mia: Api, receiver: Receiver, office: post.Post
+) -> None:
+    endpoint(mia, receiver)
+    receiver.answers, receiver.headers = [503], {"Retry-After": "36000"}
+    _cancelled(mia)
+    webhooks.run()
+
+    assert receiver.types == ["order.cancelling", "order.cancelled"]
 
 
 # --- Where to -------------------------------------------------------------------------------------
@@ -583,6 +687,22 @@ def test_a_name_with_a_hundred_silent_addresses_is_given_up_in_time(
 
     assert "no answer within" in reply.error
     assert time.monotonic() - started < 5
+
+
+def test_a_name_server_that_is_silent_keeps_nobody_longer_than_a_silent_receiver(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
+    monkeypatch.setattr(posting, "TIMEOUT_S", 0.5)
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(60))
+    try:
+        reply = posting.post("http://slow.example/", body=b"{}", headers={})
+
+        assert "no answer within" in reply.error
+        assert not answered.is_set()
+    finally:
+        answered.set()
 
 
 @pytest.mark.parametrize(
@@ -814,6 +934,21 @@ def _cancelled(mia: Api, key: str = "key-1") -> None:
     """An order that came and went."""
     placed = mia.order(order(reference=str(uuid.uuid4())), key=key).json()
     assert mia.post(f"/orders/{placed['id']}/cancel", {"reason": "so"}).status_code == 202
+
+
+def _backlog(merchant: Api, url: str, *, messages: int) -> None:
+    """Messages that wait to be told at an address."""
+    row = models.WebhookEndpoint.objects.create(owner=merchant.user, url=url, secret=webhooks.new_secret())
+    for _ in range(messages):
+        webhooks.send_test(endpoint=row)
+
+
+def _let_secrets_age() -> None:
+    """A day passes."""
+    for row in models.WebhookEndpoint.objects.all():
+        for old in row.old_secrets:
+            old["until"] = (_now() - datetime.timedelta(seconds=1)).isoformat()
+        row.save()
 
 
 def _let_pause_pass() -> None:
