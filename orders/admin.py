@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import money, readonly
-from orders import console, models, saga, tokens, webhooks
+from orders import console, models, saga, selectors, tokens, webhooks
 from sagas import panels, words
 from sagas.templatetags import console as marks
 
@@ -42,12 +42,21 @@ class LineInline(readonly.Inline):
         return money.written(line.unit_amount * line.quantity, line.currency)
 
 
-class SagaState(admin.ChoicesFieldListFilter):
+class State(admin.SimpleListFilter):
     """By what has become of it."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.title = _("state")
+    title = _("state")
+    parameter_name = "status"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Each status, called what its saga's badge is called."""
+        said = marks.words()
+        return [(status.value, said[models.SAGA_STATE_OF.get(status, "closed")]) for status in models.Status]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[models.Order]) -> QuerySet[models.Order]:
+        """Only those."""
+        value = self.value()
+        return selectors.chosen(queryset, {"status": value}) if value in models.Status.values else queryset
 
 
 @admin.register(models.Order)
@@ -55,7 +64,7 @@ class OrderAdmin(readonly.Admin):
     """Newest first."""
 
     list_display = ("number", "badge", "customer_name", "total", "payment_method", "placed", "its_saga")
-    list_filter = (("saga__state", SagaState), "payment_method")
+    list_filter = (State, "payment_method")
     list_select_related = ("saga",)
     # Each by an index: see the migration that makes them.
     search_fields = (
@@ -67,20 +76,22 @@ class OrderAdmin(readonly.Admin):
     search_help_text = _("Order number, customer, e-mail, tax id")
     ordering = ("-id",)
     show_full_result_count = False
-    readonly_fields = ("number", "badge", "its_saga", "total", "placed", "fulfilled_at", "cancelled_at")
+    readonly_fields = (
+        "number", "badge", "its_saga", "total", "placed", "fulfilled_at", "cancelled_at", "closed_at",
+    )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("number", "badge", "its_saga", "total", "payment_method", "reference", "owner")}),
         (_("Customer"), {"fields": ("customer_name", "customer_email", "customer_tax_id")}),
         (_("Goes to"), {"fields": ("recipient", "street", "street_number", "complement", "district", "city",
                                    "state", "postal_code", "country")}),
-        (_("Record"), {"fields": ("placed", "fulfilled_at", "cancelled_at", "cancel_reason")}),
+        (_("Record"), {"fields": ("placed", "fulfilled_at", "cancelled_at", "closed_at", "cancel_reason")}),
     )  # fmt: skip
     inlines = (LineInline,)
 
     @admin.display(description=_("state"))
     def badge(self, order: models.Order) -> SafeString:
         """What has become of it."""
-        return marks.badge(order.saga.state)
+        return marks.badge("closed" if order.saga.closed_at else order.saga.state)
 
     @admin.display(description=_("total"))
     def total(self, order: models.Order) -> str:

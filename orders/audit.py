@@ -67,7 +67,7 @@ class Report:
     """What an audit looked at, and what it found."""
 
     ended: int
-    """Orders that have ended, whose every book was compared."""
+    """Orders that have ended, those that were closed by hand included, whose every book was compared."""
     live: int
     """Orders still open, those that wait for a person included: only their order of things was checked."""
     books: bool
@@ -88,7 +88,7 @@ def run(books: Mapping[str, Any] | None = None) -> Report:
     """
     begun_at = sagas.database_now()
     ended = _ended()
-    live = models.Order.objects.filter(saga__finished_at=None).count()
+    live = models.Order.objects.filter(saga__finished_at=None, saga__closed_at=None).count()
     theirs = books if books is not None else read_books()
     compared = {*_ends(ended), *(_against(theirs, ended) if theirs is not None else ())}
     remedied = _remedied(since=begun_at)
@@ -98,8 +98,10 @@ def run(books: Mapping[str, Any] | None = None) -> Report:
         *_within(ended),
         *(finding for finding in compared if finding.about not in remedied),
     }
-    answers = _answers()
+    answers, closings = _answers(), _closings()
     told = {finding: answers[finding.about, finding.room] for finding in found if _key(finding) in answers}
+    # Who closed an order answers for what it came to, and not for books that contradict themselves.
+    told |= {finding: closings[finding.about] for finding in found & compared if finding.about in closings}
     return Report(
         ended=len(ended),
         live=live,
@@ -129,14 +131,18 @@ class _Ended:
     number: str
     version: int
     fulfilled: bool
+    closed: bool
+    """By hand: whatever is left of it was an operator's to settle."""
     total: int
     currency: str
     units: int
 
 
 def _ended() -> dict[str, _Ended]:
-    """Orders whose saga has ended, by its id."""
-    orders = models.Order.objects.filter(saga__finished_at__isnull=False)
+    """Orders whose saga has ended or was put aside, by its id."""
+    orders = models.Order.objects.filter(
+        Q(saga__finished_at__isnull=False) | Q(saga__closed_at__isnull=False)
+    )
     rows = orders.annotate(units=Sum("lines__quantity", default=0)).values_list(
         "saga_id", "number", "saga__version", "saga__state", "total_amount", "currency", "units"
     )
@@ -145,6 +151,7 @@ def _ended() -> dict[str, _Ended]:
             number=number,
             version=version,
             fulfilled=state == states.SagaState.COMPLETED,
+            closed=state == states.SagaState.NEEDS_ATTENTION,
             total=total,
             currency=currency,
             units=units,
@@ -174,6 +181,15 @@ def _answers() -> dict[tuple[str, str], str]:
         for number, step, actor, reason in said.values_list(
             "saga__order__number", "subject", "actor", "reason"
         )
+    }
+
+
+def _closings() -> dict[str, str]:
+    """Who closed which order by hand, and with what words."""
+    closed = sagas.Event.objects.filter(kind=models.CLOSING, saga__order__isnull=False).order_by("id")
+    return {
+        number: f"{actor} closed it and answers for it: {reason}"
+        for number, actor, reason in closed.values_list("saga__order__number", "actor", "reason")
     }
 
 
@@ -211,7 +227,7 @@ def _comes_to(order: _Ended, room: Any, position: Mapping[str, Any] | None, *, a
     if position is None:
         return
     if in_effect and not order.fulfilled:
-        yield f"The order is cancelled, and this is {position['status']}."
+        yield f"The order is {'closed' if order.closed else 'cancelled'}, and this is {position['status']}."
     if order.fulfilled:
         yield from _fulfils(order, room, position)
 
@@ -279,10 +295,12 @@ def _orders() -> Iterator[Discrepancy]:
     """Orders that say another end than their sagas, which ended in the same transaction."""
     completed = Q(saga__state=states.SagaState.COMPLETED)
     compensated = Q(saga__state=states.SagaState.COMPENSATED)
+    put_aside = Q(saga__closed_at__isnull=False)
     wrong = models.Order.objects.exclude(
-        (completed & Q(fulfilled_at__isnull=False, cancelled_at=None))
-        | (compensated & Q(fulfilled_at=None, cancelled_at__isnull=False))
-        | (~completed & ~compensated & Q(fulfilled_at=None, cancelled_at=None))
+        (completed & Q(fulfilled_at__isnull=False, cancelled_at=None, closed_at=None))
+        | (compensated & Q(fulfilled_at=None, cancelled_at__isnull=False, closed_at=None))
+        | (put_aside & Q(fulfilled_at=None, cancelled_at=None, closed_at__isnull=False))
+        | (~completed & ~compensated & ~put_aside & Q(fulfilled_at=None, cancelled_at=None, closed_at=None))
     )
     for number in wrong.values_list("number", flat=True):
         yield Discrepancy(number, "orders", "It and its saga disagree on how it ended.")

@@ -101,7 +101,8 @@ class Orders:
         # Each service is asked for the keys of all steps, and knows its own: no list of names is needed,
         # and nothing of a saga whose declaration is gone is lost.
         keys = [f"{saga.pk}.{name}" for name in saga.steps.values_list("name", flat=True)]  # type: ignore[arg-type]
-        for service in (_money, _stock, _invoice, _delivery):
+        yield from _money(keys, closed=saga.closed_at is not None)
+        for service in (_stock, _invoice, _delivery):
             yield from service(keys)
 
     def label(self, step: str) -> str:
@@ -121,14 +122,16 @@ def _facts(*pairs: tuple[str, Any]) -> Sequence[panels.Fact]:
     return [panels.Fact(label=label, value=value) for label, value in pairs if value not in (None, "")]
 
 
-def _money(keys: Sequence[str]) -> Iterable[panels.Panel]:
+def _money(keys: Sequence[str], *, closed: bool) -> Iterable[panels.Panel]:
     rows = payments.Payment.objects.filter(key__in=keys).prefetch_related("operations")
-    return [_of_payment(row) for row in rows.order_by("pk")]
+    return [_of_payment(row, closed) for row in rows.order_by("pk")]
 
 
-def _of_payment(payment: payments.Payment) -> panels.Panel:
+def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
     net = payment.captured - payment.refunded
-    if net > 0 and payment.undo_requested_at:
+    if net > 0 and closed:
+        words, tone = _("%(amount)s held, and nobody returns it any more: it was put aside"), "warning"
+    elif net > 0 and payment.undo_requested_at:
         words, tone = _("%(amount)s still to be returned"), "warning"
     elif net > 0:
         words, tone = _("%(amount)s held"), "good"

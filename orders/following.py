@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 from django.conf import settings
 from django.db import connection
-from django.db.models import Max, QuerySet
+from django.db.models import Max, Q, QuerySet
 
 from orders import models, tokens
 from sagas import models as saga_models
@@ -244,7 +244,9 @@ class Hub:
 
 def told() -> QuerySet[saga_models.Event]:
     """The events that those who follow are told of: the transitions."""
-    return saga_models.Event.objects.exclude(to_state="").exclude(kind="step.planned")
+    # A closing that was written by version 0.1.0 names no state.
+    transitions = ~Q(to_state="") | Q(kind=models.CLOSING)
+    return saga_models.Event.objects.filter(transitions).exclude(kind="step.planned")
 
 
 hub = Hub()

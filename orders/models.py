@@ -9,6 +9,7 @@ from django.db.models import functions
 
 from orders import brazil, numbers
 from sagas import ids, states
+from sagas import models as saga_models
 
 
 class Status(models.TextChoices):
@@ -29,6 +30,9 @@ class Status(models.TextChoices):
     ATTENTION = "attention", "Needs attention"
     """The shop has to look at it; nothing is lost, and it goes on from where it stands."""
 
+    CLOSED = "closed", "Closed"
+    """The staff ended it by hand, and settled by hand what was left of it. Final."""
+
 
 STATUS_OF = {
     states.SagaState.RUNNING: Status.PENDING,
@@ -37,11 +41,21 @@ STATUS_OF = {
     states.SagaState.COMPENSATED: Status.CANCELLED,
     states.SagaState.NEEDS_ATTENTION: Status.ATTENTION,
 }
+"""Unless its saga was put aside: then it is closed."""
+
 SAGA_STATE_OF = {status: state for state, status in STATUS_OF.items()}
-FINAL = frozenset({Status.FULFILLED, Status.CANCELLED})
+FINAL = frozenset({Status.FULFILLED, Status.CANCELLED, Status.CLOSED})
+
+CLOSING = "operator.close"
+"""The kind of the event with which a saga is put aside, and its order is closed."""
 
 assert set(STATUS_OF) == set(states.SagaState), "a saga state that no order status stands for"
-assert set(SAGA_STATE_OF) == set(Status), "an order status that no saga state leads to"
+assert {*SAGA_STATE_OF, Status.CLOSED} == set(Status), "an order status that no saga state leads to"
+
+
+def status_after(event: saga_models.Event) -> Status:
+    """What an order came to with this event of its saga, which is about the saga itself and not a step."""
+    return Status.CLOSED if event.kind == CLOSING else STATUS_OF[states.SagaState(event.to_state)]
 
 
 class PaymentMethod(models.TextChoices):
@@ -90,6 +104,7 @@ class Order(models.Model):
     created_at = models.DateTimeField(db_default=functions.Now(), editable=False)
     fulfilled_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancelled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    closed_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     class Meta:
         constraints: ClassVar = [
@@ -105,9 +120,11 @@ class Order(models.Model):
                 condition=models.Q(state__in=sorted(brazil.STATES), country="BR"),
                 name="orders_order_in_brazil",
             ),
-            # Both hooks run in a saga's last transaction, and a saga has one end (T1).
+            # Each hook runs in a saga's last transaction, and a saga has one end (T1).
             models.CheckConstraint(
-                condition=models.Q(fulfilled_at=None) | models.Q(cancelled_at=None),
+                condition=models.Q(fulfilled_at=None, cancelled_at=None)
+                | models.Q(cancelled_at=None, closed_at=None)
+                | models.Q(fulfilled_at=None, closed_at=None),
                 name="orders_order_has_one_end",
             ),
         ]
@@ -130,6 +147,8 @@ class Order(models.Model):
     @property
     def status(self) -> Status:
         """What the saga's state means to those who wait for the order."""
+        if self.saga.closed_at is not None:
+            return Status.CLOSED
         return STATUS_OF[states.SagaState(self.saga.state)]
 
 

@@ -1,4 +1,4 @@
-"""The order's own part in its saga: how it ends. Both run in the transaction that ends the saga."""
+"""The order's own part in its saga: how it ends. Each runs in the transaction that ends the saga."""
 
 from django.db.models import functions
 
@@ -18,3 +18,8 @@ def fulfil(*, key: str) -> None:
 def cancel(*, key: str) -> None:
     """Everything is undone."""
     models.Order.objects.filter(pk=key, cancelled_at=None).update(cancelled_at=functions.Now())
+
+
+def close(*, key: str) -> None:
+    """An operator has put its saga aside: what was left of it was settled by hand."""
+    models.Order.objects.filter(pk=key, closed_at=None).update(closed_at=functions.Now())

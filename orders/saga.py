@@ -37,4 +37,5 @@ ORDER_FULFILMENT = Saga(
     deadline=settings.ORDER_DEADLINE,
     completed=outcome.fulfil,
     compensated=outcome.cancel,
+    closed=outcome.close,
 )  # fmt: skip

@@ -24,7 +24,7 @@ def orders() -> QuerySet[models.Order]:
 def chosen(rows: QuerySet[models.Order], wanted: Mapping[str, Any]) -> QuerySet[models.Order]:
     """Those of the orders that a query asks for."""
     if "status" in wanted:
-        rows = rows.filter(saga__state=models.SAGA_STATE_OF[models.Status(wanted["status"])])
+        rows = _with_status(rows, models.Status(wanted["status"]))
     if "reference" in wanted:
         rows = rows.filter(reference=wanted["reference"])
     if "number" in wanted:
@@ -38,6 +38,13 @@ def chosen(rows: QuerySet[models.Order], wanted: Mapping[str, Any]) -> QuerySet[
         at = wanted["created_to"]
         rows = rows.filter(created_at__lt=at, pk__lt=_earliest_key(at + CLOCKS_DIFFER))
     return rows
+
+
+def _with_status(rows: QuerySet[models.Order], status: models.Status) -> QuerySet[models.Order]:
+    if status == models.Status.CLOSED:
+        attention = models.SAGA_STATE_OF[models.Status.ATTENTION]
+        return rows.filter(saga__state=attention, saga__closed_at__isnull=False)
+    return rows.filter(saga__state=models.SAGA_STATE_OF[status], saga__closed_at=None)
 
 
 def access_key(step_key: str) -> str | None:

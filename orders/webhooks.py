@@ -70,11 +70,14 @@ ORDER_TYPES = {
     states.SagaState.COMPENSATED: "order.cancelled",
     states.SagaState.NEEDS_ATTENTION: "order.needs_attention",
 }
+CLOSED = "order.closed"
+"""Its saga goes nowhere any more, so no state of it says so: an operator put it aside."""
+
 TURNED = {states.SagaState.COMPENSATING, states.SagaState.COMPENSATED}
 STEP_TYPES = {state: f"saga.step.{state.value}" for state in states.StepState}
 DISABLED = "endpoint.disabled"
 TEST = "endpoint.test"
-TYPES = [*ORDER_TYPES.values(), *STEP_TYPES.values(), DISABLED]
+TYPES = [*ORDER_TYPES.values(), CLOSED, *STEP_TYPES.values(), DISABLED]
 WISHES = [*TYPES, "order.*", "saga.step.*", "endpoint.*"]
 """What an endpoint may ask for."""
 
@@ -254,6 +257,8 @@ def _compose(ids: list[int]) -> None:
 def _type_of(event: saga_models.Event) -> str:
     if event.subject:
         return STEP_TYPES[states.StepState(event.to_state)]
+    if event.kind == models.CLOSING:
+        return CLOSED
     return ORDER_TYPES[states.SagaState(event.to_state)]
 
 
@@ -273,8 +278,8 @@ def _data_of(event: saga_models.Event, order: models.Order) -> dict[str, Any]:
         if error := wording.of_event(event):
             data["step"]["error"] = error
     else:
-        data["order"]["status"] = models.STATUS_OF[states.SagaState(event.to_state)]
-        if event.to_state in TURNED:
+        data["order"]["status"] = models.status_after(event)
+        if event.to_state in TURNED or event.kind == models.CLOSING:
             # The first failure stays what it is, so it is what it was then (A2).
             data["order"]["failure"] = wording.failure(event.saga.failure)
     return data

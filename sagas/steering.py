@@ -285,22 +285,15 @@ def _will_close(told: story.Story) -> list[str]:
         _("The saga stays as it stands: nothing is deleted, nothing is undone, and nobody is alerted again."),
         _("A new saga may begin for the same key, %(key)s.") % {"key": told.saga.key},
     ]
-    standing = [row.name for row in told.steps if row.state in _STANDING]
+    if told.declared is not None and told.declared.closed is not None:
+        lines.append(_("Whoever waits for it is told that it was ended by hand. That cannot be taken back."))
+    standing = [row.name for row in told.steps if row.state in story.STANDING]
     if standing:
         lines.append(
             _("These steps stand as done, or may be: %(steps)s. Settle them by hand.")
             % {"steps": ", ".join(standing)}
         )
     return lines
-
-
-_STANDING = (
-    StepState.DONE,
-    StepState.UNKNOWN,
-    StepState.WAITING,
-    StepState.UNDOING,
-    StepState.UNDO_FAILED,
-)
 
 
 # --- The table ------------------------------------------------------------------------------------

@@ -19,6 +19,11 @@ from sagas.states import Direction, StepState
 EVENTS_AT_MOST = 2000
 """More events than this of one saga are not told at once; the download has them all."""
 
+STANDING = frozenset(
+    {StepState.DONE, StepState.UNKNOWN, StepState.WAITING, StepState.UNDOING, StepState.UNDO_FAILED}
+)
+"""States of a step whose deed is in effect, or may be."""
+
 UNDO_STATES = frozenset({StepState.UNDOING, StepState.UNDONE, StepState.UNDO_FAILED})
 
 

@@ -129,12 +129,17 @@ def _held(told: story.Story) -> Verdict:
 
 def _closed(told: story.Story) -> Verdict:
     event = _latest(told, "operator.close")
+    standing = [row.name for row in told.steps if row.state in story.STANDING]
     return Verdict(
         tone="closed",
         what=_("%(actor)s put it aside for good: %(reason)s")
         % {"actor": event.actor if event else "?", "reason": phrases.sentence(event.reason) if event else ""},
         next=_("Nothing: the engine leaves it as it stands, and nothing of it is deleted."),
         who=_("Nobody has to act."),
+        advice=_("These steps stand as done, or may be, and nothing undoes them any more: %(steps)s.")
+        % {"steps": ", ".join(standing)}
+        if standing
+        else "",
     )
 
 

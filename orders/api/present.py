@@ -8,7 +8,7 @@ from orders import models, steps, wording
 from orders.wire import instant
 from payments import services as payments
 from sagas import models as saga_models
-from sagas import states
+from sagas import states, veil
 from sagas.seen import Seen
 from shipping import services as shipping
 
@@ -201,6 +201,12 @@ def _upcoming(row: models.Order, rows: list[Step]) -> tuple[str, datetime.dateti
             return "Nothing: the order is paid, invoiced and delivered.", None
         case models.Status.CANCELLED:
             return "Nothing: whatever had been done is undone.", None
+        case models.Status.CLOSED:
+            return (
+                "Nothing: our staff ended the order by hand. Ask the shop about it,"
+                f" by its number {row.number}.",
+                None,
+            )
         case models.Status.ATTENTION:
             return "The shop sees to it; nothing is lost.", None
         case models.Status.CANCELLING:
@@ -289,7 +295,7 @@ def event(row: saga_models.Event) -> dict[str, Any]:
         "attempt": row.attempt,
         "actor": row.actor,
         "reason": row.reason,
-        "data": row.data,
+        "data": veil.over(row.data),
     }
 
 

@@ -16,7 +16,6 @@ from rest_framework.request import Request
 from orders import following, models, wire, wording
 from orders.api import auth, problems, rendering
 from sagas import models as saga_models
-from sagas import states
 
 RETRY_MS = 2000
 """What a client that was cut off waits before it comes back."""
@@ -59,7 +58,9 @@ class Waiting:
     async def __call__(self) -> None:
         """Wait; on an event loop, so that it costs no thread."""
         until = time.monotonic() + self._seconds
-        live = saga_models.SagaInstance.objects.filter(pk=self._watch.saga_id, finished_at=None)
+        live = saga_models.SagaInstance.objects.filter(
+            pk=self._watch.saga_id, finished_at=None, closed_at=None
+        )
         while await _ask(live.exists) and not self._watch.over:
             if (left := until - time.monotonic()) <= 0:
                 return
@@ -69,7 +70,7 @@ class Waiting:
 def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
     """The transitions of the order's saga, from the one after `Last-Event-ID` on."""
     after = _last_event_id(request)
-    if states.SagaState(order.saga.state) in states.FINAL and not _read(order.saga_id, after):
+    if order.status in models.FINAL and not _read(order.saga_id, after):
         # There is nothing to come: 204 tells an EventSource not to come back.
         return http.HttpResponse(status=204)
     if request.method == "HEAD":
@@ -139,7 +140,7 @@ async def _messages(watch: following.Watch) -> AsyncGenerator[bytes, None]:
             for event in events:
                 watch.seen = event.pk
                 yield _message(event)
-                if not event.subject and event.to_state in states.FINAL:
+                if not event.subject and models.status_after(event) in models.FINAL:
                     return
         while not await watch.wait(min(beat, max(0, until - time.monotonic()))):
             if time.monotonic() >= until:
@@ -177,7 +178,7 @@ def transition(event: saga_models.Event) -> dict[str, Any]:
             "attempt": event.attempt,
         }
     else:
-        told |= {"status": models.STATUS_OF[states.SagaState(event.to_state)]}
+        told |= {"status": models.status_after(event)}
     if error := wording.of_event(event):
         told["error"] = error
     return told
