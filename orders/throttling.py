@@ -9,7 +9,7 @@ import math
 from django.db import connection
 
 
-def admit(*, key: str, rate: int, burst: int) -> int:
+def admit(*, key: str, rate: float, burst: int) -> int:
     """Count one request of the caller; 0 if it may go on, or the seconds after which to come back.
 
     A request that is refused is not counted, so a caller that keeps asking is not kept out for ever.

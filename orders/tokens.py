@@ -8,11 +8,15 @@ from collections.abc import Collection
 from django.contrib.auth import models as auth
 from django.db.models import Q, QuerySet, functions
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from orders import models
 
 PREFIX = "ord_"
 """Lets a secret scanner, and a reader of a log, know one when it sees it."""
+
+STAFF_SEES = ("orders.view_order", "sagas.view_sagainstance")
+"""Permissions of the console whose holder sees as much as a staff token shows."""
 
 USED_AT_EVERY = datetime.timedelta(minutes=5)
 """A token's last use is noted this often, so that reading an order does not cost a write."""
@@ -42,6 +46,35 @@ def fill(token: models.Token) -> str:
     return secret
 
 
+def refusal(*, maker: auth.User | None, user: auth.User, scope: str) -> str:
+    """Why this person may not make such a token for that user; empty where they may.
+
+    Nobody hands out what they do not have: a token does whatever its user may do, and one of the staff's
+    shows everybody's orders and sagas.
+
+    Arguments:
+        maker: who wants to make it; None at the shell, where one may do everything anyway.
+    """
+    if not user.is_active:
+        return _("This user may not log in, so the token would open nothing.")
+    if scope == models.Scope.STAFF and not user.is_staff:
+        return _("This user does not belong to the staff, so the token would open nothing.")
+    if maker is None or maker.is_superuser:
+        return ""
+    if user != maker:
+        return _("Only a superuser makes tokens for others; make one for yourself.")
+    if scope == models.Scope.STAFF and not maker.has_perms(STAFF_SEES):
+        return _("A staff token shows everybody's orders and sagas, which you may not see.")
+    return ""
+
+
+def may_revoke(*, actor: auth.User, token: models.Token) -> bool:
+    """Whether this person may: their own; others' with `orders.change_token`; superusers' as one of them."""
+    if actor.is_superuser or token.user_id == actor.pk:
+        return True
+    return not token.user.is_superuser and actor.has_perm("orders.change_token")
+
+
 def find(secret: str) -> models.Token | None:
     """The live token with this secret, of a user who may still log in."""
     return _live().select_related("user").filter(digest=digest(secret)).first()
@@ -69,5 +102,7 @@ def digest(secret: str) -> str:
 
 
 def _live() -> QuerySet[models.Token]:
+    """Tokens that open something now. One of the staff's opens nothing once its user has left the staff."""
     unexpired = Q(expires_at=None) | Q(expires_at__gt=functions.Now())
-    return models.Token.objects.filter(unexpired, revoked_at=None, user__is_active=True)
+    entitled = ~Q(scope=models.Scope.STAFF) | Q(user__is_staff=True)
+    return models.Token.objects.filter(unexpired, entitled, revoked_at=None, user__is_active=True)

@@ -15,6 +15,8 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from saga_project import logins
+
 ZONE_COOKIE = "zone"
 """Holds the name of the viewer's time zone; the browser writes it, or the viewer chooses one."""
 
@@ -32,6 +34,12 @@ class Site(admin.AdminSite):
     enable_nav_sidebar = False
     """The way through the rooms is one line under the head; the width is the tables'."""
     index_template = "admin/console_index.html"
+
+    login_form = logins.Form
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> http.HttpResponse:
+        """Django's page; whoever tries too many passwords is told when to come back."""
+        return logins.finish(request, super().login(request, extra_context))
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """With a page for language and time zone."""

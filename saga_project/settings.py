@@ -139,6 +139,16 @@ DATABASE_DIRECT = (
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("pt-br", "Português (Brasil)")]
 FORMAT_MODULE_PATH = ["saga_project.formats"]
@@ -251,6 +261,11 @@ API_BURST = env.integer("API_BURST", 1000)
 STRANGERS_RATE = env.integer("STRANGERS_RATE", 5)
 STRANGERS_BURST = env.integer("STRANGERS_BURST", 100)
 """The same for wrong tokens and wrong signatures, by address."""
+
+LOGINS_EVERY = env.duration("LOGINS_EVERY", "1m")
+LOGINS_BURST = env.integer("LOGINS_BURST", 10)
+"""Passwords that may be tried at the admin's door: at once after a rest, and one more after each such time.
+By address; by account four times as often; a browser that the account has used has its own allowance."""
 
 WEBHOOKS_TO_PRIVATE_ADDRESSES = env.boolean("WEBHOOKS_TO_PRIVATE_ADDRESSES", False)
 """Whether merchants may be told by http and at private addresses: on a developer's machine only."""

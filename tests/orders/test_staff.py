@@ -2,10 +2,12 @@
 
 import concurrent.futures
 import datetime
+import io
 from typing import Any
 
 import pytest
 from django.contrib.auth import models as auth
+from django.core import management
 from django.db import connection
 
 from orders import models
@@ -293,6 +295,44 @@ def test_who_does_not_say_what_was_seen_is_told_where_to_find_it(ana: Api, olga:
         assert "GET /api/v1/sagas/{id} shows it" in fault["detail"]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_an_operator_states_as_facts_is_veiled_in_the_history_as_everywhere(
+    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    shown = ana.order(order(payment={"method": "pix"})).json()
+    office.deliver_all()
+    said = {
+        "paid": True,
+        "provider_ref": "ch_8841",
+        "payer_name": "Ana Souza",
+        "tax_id": 52998224725,
+        "payer": {"email": {"home": "ana@example.com"}},
+    }
+    path = f"/sagas/{shown['saga']['id']}"
+    body = {
+        "seen": olga.get(path).json()["seen"],
+        "happened": True,
+        "facts": said,
+        "reason": "Seen at the bank.",
+    }
+    assert olga.post(f"{path}/resolve", body).status_code == 202
+
+    history = olga.get(f"{path}/events")
+    (event,) = [one for one in history.json()["results"] if one["kind"] == "operator.resolve"]
+    assert event["data"]["facts"] == {
+        "paid": True,
+        "provider_ref": "ch_8841",
+        "payer_name": "•••",
+        "tax_id": "•••",
+        "payer": {"email": "•••"},
+    }
+    told = io.StringIO()
+    management.call_command("saga", "show", shown["saga"]["id"], "--events", "--json", stdout=told)
+    for text in (history.content.decode(), olga.get(path).content.decode(), told.getvalue()):
+        for personal in ("Ana Souza", "52998224725", "ana@example.com"):
+            assert personal not in text
+
+
 # --- Who may -------------------------------------------------------------------------------------
 
 
@@ -321,10 +361,10 @@ def test_a_staff_token_of_somebody_who_has_left_the_staff_shows_nothing(ana: Api
     assert clerk.get("/sagas").status_code == 200
 
     auth.User.objects.filter(pk=clerk.user.pk).update(is_staff=False)
-    assert clerk.get("/sagas").status_code == 403
-    # Nor everybody's orders.
+    assert clerk.get("/sagas").status_code == 401
+    # Nor anybody's orders.
     path = f"/orders/{ana.order().json()['id']}"
-    assert clerk.get(path).status_code == 404
+    assert clerk.get(path).status_code == 401
 
 
 @pytest.mark.django_db

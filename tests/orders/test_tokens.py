@@ -3,6 +3,7 @@
 import datetime
 import io
 import re
+from typing import Any
 
 import pytest
 from django.contrib.auth import models as auth
@@ -188,3 +189,89 @@ def test_the_admin_sends_a_message_again(chief: Client, ana: auth.User) -> None:
 
     delivery.refresh_from_db()
     assert (delivery.state, delivery.attempts) == ("pending", 0)
+
+
+# --- Who may make one for whom -------------------------------------------------------------------
+
+
+def clerk(name: str, *permissions: str, **user: Any) -> auth.User:
+    """Somebody of the staff with these permissions."""
+    made = auth.User.objects.create_user(name, is_staff=True, **user)
+    codenames = [permission.partition(".")[2] for permission in permissions]
+    made.user_permissions.set(auth.Permission.objects.filter(codename__in=codenames))
+    return made
+
+
+ADD = ("orders.add_token", "orders.view_token")
+
+
+def make(client: Client, maker: auth.User, **chosen: Any) -> str:
+    """Have that person make a token in the admin; its secret, or nothing."""
+    client.force_login(maker)
+    form = {"name": "mine", "scope": "customer", "expires_at_0": "", "expires_at_1": ""} | chosen
+    page = client.post("/admin/orders/token/add/", form, follow=True).content.decode()
+    shown = re.search(r"<code>(ord_[\w-]+)</code>", page)
+    return shown[1] if shown else ""
+
+
+def test_nobody_makes_a_token_for_a_more_powerful_user(client: Client) -> None:
+    chief = auth.User.objects.create_superuser("chief")
+    carla = clerk("carla", *ADD)
+
+    secret = make(client, carla, user=chief.pk)
+
+    # The form does not ask for whom: whatever was sent, it is one's own.
+    assert not models.Token.objects.filter(user=chief).exists()
+    token = tokens.find(secret)
+    assert token is not None
+    assert token.user == carla
+
+
+def test_nobody_makes_a_staff_token_who_may_not_see_what_it_shows(client: Client) -> None:
+    carla, vera = clerk("carla", *ADD), clerk("vera", *ADD, *tokens.STAFF_SEES)
+
+    assert make(client, carla, scope="staff") == ""
+    assert models.Token.objects.count() == 0
+    assert tokens.find(make(client, vera, scope="staff")) is not None
+
+
+def test_a_superuser_makes_them_for_others_but_none_that_would_open_nothing(client: Client) -> None:
+    chief = auth.User.objects.create_superuser("chief")
+    ana, gone = auth.User.objects.create_user("ana"), auth.User.objects.create_user("gone", is_active=False)
+
+    assert make(client, chief, user=ana.pk)
+    assert make(client, chief, user=ana.pk, scope="staff") == ""
+    assert make(client, chief, user=gone.pk) == ""
+    with pytest.raises(base.CommandError, match="does not belong to the staff"):
+        command("create", "ana", "--scope", "staff")
+
+
+def test_nobody_revokes_anothers_token_without_the_permission_for_it(client: Client) -> None:
+    chief, ana = auth.User.objects.create_superuser("chief"), auth.User.objects.create_user("ana")
+    hers, chiefs = (tokens.create(user=user, name="one")[0] for user in (ana, chief))
+    carla, olga = clerk("carla", *ADD), clerk("olga", *ADD, "orders.change_token")
+
+    def live_after(user: auth.User, token: models.Token) -> bool:
+        client.force_login(user)
+        client.post("/admin/orders/token/", {"action": "revoke", "_selected_action": [token.pk]})
+        return tokens.is_live(token)
+
+    assert live_after(carla, hers)
+    assert live_after(olga, chiefs)
+    assert not live_after(olga, hers)
+    assert not live_after(chief, chiefs)
+
+
+@pytest.mark.parametrize("change", [{"is_staff": False}, {"is_active": False}])
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/sagas", "/api/v1/orders", "/api/v1/products"])
+def test_a_staff_token_of_somebody_who_left_opens_nothing_anywhere(
+    path: str, change: dict[str, bool]
+) -> None:
+    olga = member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+    assert olga.client.get(path).status_code == 200
+
+    auth.User.objects.filter(pk=olga.user.pk).update(**change)
+
+    assert olga.client.get(path).status_code == 401
+    # What goes on for long, such as a stream, asks this now and then.
+    assert not tokens.is_live(models.Token.objects.get(user=olga.user))

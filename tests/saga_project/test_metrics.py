@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 
 def test_metrics_are_for_staff_and_read_from_the_rows(client: Client) -> None:
-    alice = auth.User.objects.create_user("alice")
+    alice = auth.User.objects.create_user("alice", is_staff=True)
     staff = _token(alice, models.Scope.STAFF)
     customer = _token(alice, models.Scope.CUSTOMER)
 

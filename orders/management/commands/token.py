@@ -53,6 +53,8 @@ class Command(base.BaseCommand):
             user = users.create_user(username=username, is_staff=scope == models.Scope.STAFF)
         if user is None:
             raise base.CommandError(f"There is no user {username!r}; --create-user makes one.")
+        if why := tokens.refusal(maker=None, user=user, scope=scope):
+            raise base.CommandError(why)
         _token, secret = tokens.create(user=user, name=name, scope=scope, lifetime=expires_in)
         self.stdout.write(secret)
 
