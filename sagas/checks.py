@@ -97,8 +97,8 @@ def _unswept(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
         return
     since = "ever has" if swept is None else f"has since {swept:%Y-%m-%d %H:%M:%S %Z}"
     yield checks.Warning(
-        f"Nobody sweeps, and nobody {since}, while {live.count()} sagas are live: what is lost, late or due "
-        "stands still.",
+        f"Nobody sweeps, and nobody {since}, while sagas are live ({live.count()}): what is lost, late or "
+        "due stands still.",
         hint=conf.SCHEDULE_THE_SWEEP,
         id="sagas.W003",
     )
@@ -115,8 +115,8 @@ def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
         silence = queue.silence(now)
         if silence is not None and silence > conf.SILENT_AFTER:
             yield checks.Warning(
-                f"No worker listens on the queue {queue.name}, where {waiting[queue.name]} sagas wait: none "
-                f"has given a sign for {silence.total_seconds():.0f} s.",
+                f"No worker listens on the queue {queue.name}, where sagas wait ({waiting[queue.name]}): "
+                f"none has given a sign for {silence.total_seconds():.0f} s.",
                 hint=f"Start one: celery worker --queues={queue.name}",
                 obj=queue.name,
                 id="sagas.W004",

@@ -77,7 +77,7 @@ def test_that_nobody_sweeps_while_sagas_live_is_found_with_the_line_to_add(offic
     clocks.pass_time(HOUR)
 
     warning = told(databases=["default"])["sagas.W003"]
-    assert "Nobody sweeps, and nobody ever has, while 1 sagas are live" in warning.msg
+    assert "Nobody sweeps, and nobody ever has, while sagas are live (1)" in warning.msg
     assert '{"task": "sagas.sweep", "schedule": 1.0}' in warning.hint
 
     engine.sweep()
@@ -92,7 +92,7 @@ def test_that_no_worker_listens_where_sagas_wait_is_found(office):
     engine.sweep()
 
     warning = told(databases=["default"])["sagas.W004"]
-    assert warning.msg.startswith("No worker listens on the queue toys, where 1 sagas wait: none has given")
+    assert warning.msg.startswith("No worker listens on the queue toys, where sagas wait (1): none has given")
     assert warning.hint == "Start one: celery worker --queues=toys"
 
     engine.heard("toys")
