@@ -113,9 +113,16 @@ class Stack:
             told.append(text)
             print(text)
 
+        if not self.run.exists():
+            return False
         supervisor.stop_supervisor(self.run, say=say)
-        supervisor.stop_leftovers(self.run, say=say)
-        (self.run / "env").unlink(missing_ok=True)
+        try:
+            # So that nobody begins there meanwhile, whose processes would be taken for left behind.
+            with supervisor.take(self.run):
+                supervisor.stop_leftovers(self.run, say=say)
+                (self.run / "env").unlink(missing_ok=True)
+        except supervisor.Taken as taken:
+            raise SystemExit(str(taken)) from None
         return bool(told)
 
     def _start(self, keeper: supervisor.Supervisor) -> None:

@@ -75,6 +75,8 @@ class Supervisor:
     """Of the programs of one directory, `run`, of which it is the only one."""
 
     def __init__(self, run: pathlib.Path, *, verbose: bool = True) -> None:
+        # First of all: what lies in a directory is not touched by who may not work there.
+        self._lock = take(run)
         self._run = run
         self._logs = _Logs(run / "log", verbose=verbose)
         self._groups: list[list[_Running]] = []
@@ -83,15 +85,6 @@ class Supervisor:
         self._stop_asked = False
         self._stop_asked_at = 0.0
         self._hurry = False
-        run.mkdir(parents=True, exist_ok=True)
-        self._lock = (run / "supervisor.pid").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            raise Taken(
-                f"A stack is already running in {run} (process {self._lock.read()}); `make down` stops it."
-            ) from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -167,13 +160,14 @@ class Supervisor:
                     self._record()
 
     def stop(self) -> None:
-        """Stop everything, the last started first, each group side by side."""
+        """Stop everything, the last started first, each group side by side; the directory is free then."""
         self._stop_asked = True
         for group in reversed(self._groups):
             _side_by_side(self._stop_one, group)
         self._groups.clear()
         self._record()
         self._logs.close()
+        self._lock.close()
 
     def _launch(self, program: Program) -> _Running:
         if self._stop_asked:
@@ -224,6 +218,24 @@ class Supervisor:
         fresh = self._run / "processes.json.new"
         fresh.write_text(json.dumps(rows, indent=1))
         fresh.rename(self._run / "processes.json")
+
+
+def take(run: pathlib.Path) -> IO[str]:
+    """Have a directory for oneself, until the file that is returned is closed or this process ends.
+
+    Raises:
+        Taken: a supervisor is at work there. Nothing was touched.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    lock = (run / "supervisor.pid").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        with lock:
+            lock.seek(0)
+            pid = lock.read()
+        raise Taken(f"A stack is already running in {run} (process {pid}); `make down` stops it.") from None
+    return lock
 
 
 def processes(run: pathlib.Path) -> dict[str, int]:
@@ -289,9 +301,8 @@ class _Logs:
 
     def __init__(self, place: pathlib.Path, *, verbose: bool) -> None:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in place.glob("*.log"):
-            old.replace(old.with_suffix(".log.old"))
         self._place = place
+        self._fresh = False
         self._verbose = verbose
         self._colourful = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._read_to: dict[str, int] = {}
@@ -304,6 +315,11 @@ class _Logs:
     def open(self, name: str, hush: str | None = None) -> IO[bytes]:
         if hush:
             self._hushed[name] = re.compile(hush)
+        if not self._fresh:
+            # Not before something is started: a start that is refused leaves the logs of the last run.
+            for old in self._place.glob("*.log"):
+                old.replace(old.with_suffix(".log.old"))
+            self._fresh = True
         self._read_to.setdefault(name, 0)
         return self._path(name).open("ab")
 

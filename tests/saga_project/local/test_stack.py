@@ -112,7 +112,8 @@ def test_a_stack_from_its_first_start_to_its_end(place):
     with shop(again) as client:
         assert client.get(f"/orders/{order['id']}").json()["status"] == "fulfilled"
 
-    # --- A second one in the same directory is refused.
+    # --- A second one in the same directory is refused, and touches nothing.
+    logs = {path: path.stat().st_ino for path in (run / "log").iterdir()}
     second = subprocess.run(
         [sys.executable, "-m", "saga_project.local.stack", "up"],
         env=surroundings,
@@ -121,6 +122,8 @@ def test_a_stack_from_its_first_start_to_its_end(place):
     )
     assert second.returncode == 1
     assert f"process {process.pid}" in second.stderr
+    assert {path: path.stat().st_ino for path in (run / "log").iterdir()} == logs
+    assert runfile.read(run / "env") == again
 
     # --- SIGTERM: everything stops, and `.run/env` promises nothing any more.
     running = supervisor.processes(run)

@@ -133,6 +133,35 @@ def test_only_one_supervisor_works_in_a_directory(keeper, tmp_path):
         supervisor.Supervisor(tmp_path, verbose=False)
 
 
+def test_a_supervisor_that_is_refused_touches_nothing(keeper, tmp_path):
+    keeper.start(program("worker", "echo ready; exec sleep 60"))
+    before = _everything_in(tmp_path)
+
+    with pytest.raises(supervisor.Taken):
+        supervisor.Supervisor(tmp_path)
+
+    assert _everything_in(tmp_path) == before
+
+
+def test_the_logs_of_the_last_run_are_kept_until_something_is_started(tmp_path):
+    last = supervisor.Supervisor(tmp_path, verbose=False)
+    last.start(program("worker", "echo the last words; echo ready"))
+    last.stop()
+
+    supervisor.Supervisor(tmp_path, verbose=False).stop()  # As if its ports were taken.
+    assert "the last words" in (tmp_path / "log" / "worker.log").read_text()
+
+    this = supervisor.Supervisor(tmp_path, verbose=False)
+    this.start(program("beat", "echo ready"))
+    this.stop()
+    assert "the last words" in (tmp_path / "log" / "worker.log.old").read_text()
+    assert not (tmp_path / "log" / "worker.log").exists()
+
+
+def _everything_in(place):
+    return {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
 SUPERVISE = """
     import pathlib, subprocess, sys
     from saga_project.local import supervisor
