@@ -10,10 +10,15 @@ from saga_project.local import runfile
 
 SETTINGS = """
 import os
-import dj_database_url
+from psycopg import conninfo
+told = conninfo.conninfo_to_dict(os.environ["DATABASE_URL"])
 SECRET_KEY = "x" * 50
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "sagas"]
-DATABASES = {"default": dj_database_url.parse(os.environ["DATABASE_URL"])}
+DATABASES = {"default": {
+    "ENGINE": "django.db.backends.postgresql",
+    "NAME": told["dbname"], "USER": told["user"], "PASSWORD": told.get("password", ""),
+    "HOST": told["host"], "PORT": told["port"],
+}}
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 """
