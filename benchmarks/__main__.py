@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import console, guarantees
+from benchmarks import console, guarantees, idle
 
 
 def main() -> None:
@@ -16,8 +16,12 @@ def main() -> None:
         known.add_argument("--orders", type=int, default=300, help="orders per run (default 300)")
     pages = questions.add_parser("console", help="whether the console stays quick however much has ended")
     pages.add_argument("--sagas", type=int, default=1_000_000, help="how many have ended (default a million)")
+    rest = questions.add_parser("idle", help="what a stack without orders costs PostgreSQL in an hour")
+    rest.add_argument("--seconds", type=int, default=120, help="how long to count (default 120)")
     options = parser.parse_args()
-    if options.question == "console":
+    if options.question == "idle":
+        idle.run(seconds=options.seconds, write=options.write)
+    elif options.question == "console":
         console.run(sagas=options.sagas, write=options.write)
     else:
         guarantees.run(rounds=options.rounds, orders=options.orders, write=options.write)

@@ -235,7 +235,7 @@ def _stack() -> Iterator[list[psutil.Process]]:
             DJANGO_SETTINGS_MODULE="benchmarks.settings",
         )
         os.environ.pop(throwaway.MARK)
-        _count_statements(postgres, log)
+        count_statements(postgres, log)
         celery = [sys.executable, "-m", "celery", "-A", "saga_project"]
         worker = ["worker", "-Q", "benchmarks,sagas,sagas-sweep", "-c", str(CHILDREN), "-l", "ERROR"]
         worker += ["--without-gossip", "--without-mingle"]
@@ -264,7 +264,8 @@ def _set_up() -> None:
     models.Stock.objects.bulk_create(models.Stock(sku=sku, available=1_000_000) for sku in range(100))
 
 
-def _count_statements(postgres: Any, log: Any) -> None:
+def count_statements(postgres: Any, log: Any) -> None:
+    """Have a PostgreSQL count its statements from now on; it is started anew for that."""
     import psycopg
 
     with psycopg.connect(postgres.url, autocommit=True) as connection:

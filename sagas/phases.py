@@ -109,7 +109,7 @@ class Outcome:
     """Whether the verb went well, and it was the saga's owner who failed."""
     late: bool = False
     """Whether the database was in the way: another session holds a lock that was wanted, or the server is
-    away. That is not the step's doing, so no budget of attempts pays for it; deadlines go on counting."""
+    away. That is not the step's doing, so no budget of attempts pays for it (R5); deadlines count on."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("rows")
 
 PARTS = {
     "step": "take-payment", "message": words.WORKER_VANISHED, "error": "ValueError",
-    "wave": 2, "failed": 3, "tried": 5, "actor": "olga", "reason": "Enough.",
+    "wave": 2, "failed": 3, "tried": 5, "actor": "olga", "reason": "Enough.", "table": "inventory_product",
 }  # fmt: skip
 
 
