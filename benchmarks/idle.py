@@ -70,7 +70,7 @@ def _stack() -> Iterator[str]:
         undo.callback(process.wait)
         assert process.stdin is not None
         undo.callback(process.stdin.close)
-        _await(lambda: (place / "run" / "env").exists(), "the stack did not start", process)
+        _await(lambda: (place / "run" / "env").exists(), f"the stack did not start; see {place}/log", process)
         yield postgres.url
 
 

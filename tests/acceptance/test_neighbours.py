@@ -83,7 +83,7 @@ def kinds(order):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_host_that_vanished_with_a_products_row_makes_its_orders_late_and_turns_none_back(
+def test_a_host_that_vanished_with_the_row_of_a_product_makes_its_orders_late_and_turns_none_back(
     world, worker, catalogue
 ):
     with session() as vanished:
