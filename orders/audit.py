@@ -170,12 +170,14 @@ def _remedied(*, since: datetime.datetime) -> set[str]:
 def _answers() -> dict[tuple[str, str], str]:
     """Who said, with which evidence, that an undo took effect outside our books; by order and room."""
     rooms = {name: _name(ROOMS[deed]) for name, deed in steps.deeds().items() if deed in ROOMS}
-    said = sagas.Event.objects.filter(
-        kind="operator.resolve",
-        subject__in=rooms,
-        data__happened=True,
-        saga__order__cancelled_at__isnull=False,
-    ).order_by("id")
+    # Of the undo, in so many words: that a deed happened says nothing of the way back.
+    said = (
+        sagas.Event.objects.filter(
+            kind="undo.done", subject__in=rooms, saga__order__cancelled_at__isnull=False
+        )
+        .exclude(actor="engine")
+        .order_by("id")
+    )
     return {
         (number, rooms[step]): f"{actor} answers for it: {reason}"
         for number, step, actor, reason in said.values_list(

@@ -1,5 +1,7 @@
 """What the saga console shows of an order: whom it is about, and what it did to money, stock and parcels."""
 
+import dataclasses
+import itertools
 import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +17,7 @@ from inventory import models as inventory
 from invoicing import models as invoicing
 from orders import models, wording
 from payments import models as payments
-from sagas import panels
+from sagas import panels, story
 from sagas.models import SagaInstance
 from sagas.templatetags import console
 from shipping import models as shipping
@@ -96,18 +98,42 @@ class Orders:
             orders = orders.filter(total_amount__lt=most)
         return orders.values_list("saga_id", flat=True)
 
-    def panels(self, saga: SagaInstance) -> Iterable[panels.Panel]:
-        """Money, stock, invoice and delivery, each with its net position."""
+    def panels(self, saga: SagaInstance, answers: Mapping[str, story.Answer]) -> Iterable[panels.Panel]:
+        """Money, stock, invoice and delivery, each with its net position, and who answers for it."""
         # Each service is asked for the keys of all steps, and knows its own: no list of names is needed,
         # and nothing of a saga whose declaration is gone is lost.
-        keys = [f"{saga.pk}.{name}" for name in saga.steps.values_list("name", flat=True)]  # type: ignore[arg-type]
-        yield from _money(keys, closed=saga.closed_at is not None)
-        for service in (_stock, _invoice, _delivery):
-            yield from service(keys)
+        rows = saga.steps.values_list("name", flat=True)  # type: ignore[arg-type]
+        named = {f"{saga.pk}.{name}": name for name in rows}
+        keys = list(named)
+        held = (
+            _money(keys, closed=saga.closed_at is not None),
+            _stock(keys),
+            _invoice(keys),
+            _delivery(keys),
+        )
+        for key, panel in itertools.chain(*held):
+            answer = answers.get(named[key])
+            yield panel if answer is None else _answered(panel, answer)
 
     def label(self, step: str) -> str:
         """What people call a step, in the viewer's language; empty where nobody has said it."""
         return wording.label(step)
+
+
+def _answered(panel: panels.Panel, answer: story.Answer) -> panels.Panel:
+    """The panel of a step for which a person answers: our books may know nothing of what was done."""
+    reached = "undone" if answer.undo else "good"
+    if answer.what != "happened" or panel.tone == reached:
+        net, tone = panel.net, panel.tone
+    else:
+        words = (
+            _("Undone outside our books, says %(actor)s")
+            if answer.undo
+            else _("Done outside our books, says %(actor)s")
+        )
+        net, tone = words % {"actor": answer.actor}, reached
+    said = panels.Fact(label=_("who answers for it"), value=f"{answer.actor}: {answer.reason}")
+    return dataclasses.replace(panel, net=net, tone=tone, facts=[said, *panel.facts])
 
 
 def _is_ours(key: str) -> bool:
@@ -122,9 +148,13 @@ def _facts(*pairs: tuple[str, Any]) -> Sequence[panels.Fact]:
     return [panels.Fact(label=label, value=value) for label, value in pairs if value not in (None, "")]
 
 
-def _money(keys: Sequence[str], *, closed: bool) -> Iterable[panels.Panel]:
+Held = Iterable[tuple[str, panels.Panel]]
+"""What a service holds, by the key of the step that it is of."""
+
+
+def _money(keys: Sequence[str], *, closed: bool) -> Held:
     rows = payments.Payment.objects.filter(key__in=keys).prefetch_related("operations")
-    return [_of_payment(row, closed) for row in rows.order_by("pk")]
+    return [(row.key, _of_payment(row, closed)) for row in rows.order_by("pk")]
 
 
 def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
@@ -169,9 +199,9 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
     )  # fmt: skip
 
 
-def _stock(keys: Sequence[str]) -> Iterable[panels.Panel]:
+def _stock(keys: Sequence[str]) -> Held:
     rows = inventory.Reservation.objects.filter(key__in=keys).prefetch_related("movements")
-    return [_of_reservation(row) for row in rows.order_by("pk")]
+    return [(row.key, _of_reservation(row)) for row in rows.order_by("pk")]
 
 
 def _of_reservation(reservation: inventory.Reservation) -> panels.Panel:
@@ -196,11 +226,11 @@ def _of_reservation(reservation: inventory.Reservation) -> panels.Panel:
     )
 
 
-def _invoice(keys: Sequence[str]) -> Iterable[panels.Panel]:
+def _invoice(keys: Sequence[str]) -> Held:
     every = [key for one in keys for key in (one, f"{one}.return")]
     rows = list(invoicing.Invoice.objects.filter(key__in=every).order_by("id"))
-    documents = ([row for row in rows if row.key in (key, f"{key}.return")] for key in keys)
-    return [_of_invoice(found) for found in documents if found]
+    documents = {key: [row for row in rows if row.key in (key, f"{key}.return")] for key in keys}
+    return [(key, _of_invoice(found)) for key, found in documents.items() if found]
 
 
 def _of_invoice(invoices: Sequence[invoicing.Invoice]) -> panels.Panel:
@@ -227,9 +257,9 @@ def _of_invoice(invoices: Sequence[invoicing.Invoice]) -> panels.Panel:
     )
 
 
-def _delivery(keys: Sequence[str]) -> Iterable[panels.Panel]:
+def _delivery(keys: Sequence[str]) -> Held:
     rows = shipping.Shipment.objects.filter(key__in=keys).prefetch_related("tracking_events")
-    return [_of_shipment(row) for row in rows.order_by("pk")]
+    return [(row.key, _of_shipment(row)) for row in rows.order_by("pk")]
 
 
 def _of_shipment(shipment: shipping.Shipment) -> panels.Panel:

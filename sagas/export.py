@@ -32,6 +32,17 @@ def saga(told: story.Story, *, events: Sequence[models.Event] | None = None) -> 
         "failure": saga.failure,
         "attention": saga.attention,
         "verdict": {"what": said.what, "next": said.next, "who": said.who, "advice": said.advice},
+        "answers": [
+            {
+                "step": answer.step,
+                "undo": answer.undo,
+                "what": answer.what,
+                "actor": answer.actor,
+                "reason": answer.reason,
+                "at": _iso(answer.at),
+            }
+            for answer in story.answers(told).values()
+        ],
         "steps": [
             {
                 "name": row.name,

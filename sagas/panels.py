@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from sagas import models
+from sagas import models, story
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,12 @@ class Subjects(Protocol):
     def amounting(self, least: int, most: int | None) -> Any:
         """A queryset of the ids of sagas about this much money, in minor units."""
 
-    def panels(self, saga: models.SagaInstance) -> Iterable[Panel]:
-        """What each service holds for the saga."""
+    def panels(self, saga: models.SagaInstance, answers: Mapping[str, story.Answer]) -> Iterable[Panel]:
+        """What each service holds for the saga.
+
+        `answers` says for which steps a person answers, and how: a service whose books know nothing of
+        that must not be shown as if the saga still waited for it.
+        """
 
 
 _rooms: dict[str, Subjects] = {}
@@ -97,9 +101,10 @@ def describe(sagas: Iterable[models.SagaInstance]) -> dict[uuid.UUID, Subject]:
     return told
 
 
-def of(saga: models.SagaInstance) -> list[Panel]:
+def of(told: story.Story) -> list[Panel]:
     """The panels of one saga."""
-    return list(_rooms[saga.name].panels(saga)) if saga.name in _rooms else []
+    room = _rooms.get(told.saga.name)
+    return list(room.panels(told.saga, story.standing(told))) if room is not None else []
 
 
 def label(saga: str, step: str) -> str:

@@ -52,6 +52,22 @@ class Attempt:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a person answers for instead of a worker: how a step came to stand as it does."""
+
+    step: str
+    undo: bool
+    what: str
+    """happened, did-not-happen or skipped."""
+
+    actor: str
+    reason: str
+    """The evidence, or why it was left out."""
+
+    at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Lane:
     """One way of one step: its deed, or its undo."""
 
@@ -65,11 +81,13 @@ class Lane:
     ended_at: datetime.datetime | None
     next_at: datetime.datetime | None
     error: dict[str, Any] | None
+    answer: Answer | None = None
+    """Who answers for it, where no worker brought it there; then nobody knows how long it took."""
 
     @property
     def took(self) -> datetime.timedelta | None:
         """From the first attempt to the end."""
-        if self.started_at is None or self.ended_at is None:
+        if self.started_at is None or self.ended_at is None or self.answer is not None:
             return None
         return self.ended_at - self.started_at
 
@@ -216,6 +234,50 @@ def read(saga_id: uuid.UUID | str) -> Story:
     )
 
 
+# --- What people answer for -----------------------------------------------------------------------
+
+
+def answers(story: Story) -> dict[tuple[str, bool], Answer]:
+    """By step, and whether it is about its undo: what stands on a person's word alone."""
+    return {(answer.step, answer.undo): answer for answer in _answers(story).values()}
+
+
+def standing(story: Story) -> dict[str, Answer]:
+    """By step: who answers for the state in which it is now."""
+    said = answers(story)
+    found = {row.name: said.get((row.name, row.state == StepState.UNDONE)) for row in story.steps}
+    settled = {row.name for row in story.steps if row.state in _SETTLED}
+    return {name: answer for name, answer in found.items() if answer is not None and name in settled}
+
+
+_SETTLED = (StepState.UNDONE, StepState.DONE, StepState.SKIPPED, StepState.FAILED)
+
+
+def _answers(story: Story) -> dict[int, Answer]:
+    """By the id of the event in which it took effect."""
+    found: dict[int, Answer] = {}
+    said: models.Event | None = None
+    for event in story.events:
+        if event.kind == "operator.resolve":
+            said = event
+        elif event.kind == "operator.skip":
+            found[event.pk] = _answer(event, "skipped")
+        elif said is not None and event.kind in _SETTLES and event.subject in (said.subject, ""):
+            what = "happened" if said.data.get("happened") else "did-not-happen"
+            found[event.pk] = _answer(said, what, undo=event.kind == "undo.done")
+            said = None
+        elif event.kind != "saga.resumed":
+            said = None  # It was tried again: nothing stands on that word.
+    return found
+
+
+_SETTLES = {"step.done", "step.failed", "undo.done", "saga.compensating"}
+
+
+def _answer(said: models.Event, what: str, *, undo: bool = False) -> Answer:
+    return Answer(step=said.subject, undo=undo, what=what, actor=said.actor, reason=said.reason, at=said.at)
+
+
 # --- The attempts ---------------------------------------------------------------------------------
 
 _OPENS = {"step.started", "step.asked", "undo.started"}
@@ -236,6 +298,7 @@ _CLOSES = {
 def attempts(story: Story) -> list[Attempt]:
     """Every try and every wait, in the order of their beginning, folded from the events."""
     rows = {step.name: step for step in story.steps}
+    answered = _answers(story)
     found: list[Attempt] = []
     tries: dict[tuple[str, bool], Attempt] = {}
     waits: dict[str, Attempt] = {}
@@ -255,7 +318,11 @@ def attempts(story: Story) -> list[Attempt]:
         if event.data.get("clock") == "lease":
             outcome = "lost"
         opened = tries.pop(lane, None)
-        if opened is not None:
+        if event.pk in answered:
+            # No attempt came to this, and no worker: a person answers for it. One still open never ended.
+            if opened is not None:
+                found.append(dataclasses.replace(opened, ended_at=event.at, outcome="lost"))
+        elif opened is not None:
             found.append(dataclasses.replace(opened, ended_at=event.at, outcome=outcome, error=error))
         elif row.name not in waits:
             found.append(_instant(event, row, undo, outcome, error))
@@ -317,11 +384,11 @@ def _instant(
 
 def ladder(story: Story) -> list[Rung]:
     """The steps in the order of doing, each with its deed and its undo side by side."""
-    deeds = _last_states(story)
-    return [_rung(story, row, deeds.get(row.name, row.state)) for row in story.steps]
+    deeds, said = _last_states(story), answers(story)
+    return [_rung(story, row, deeds.get(row.name, row.state), said) for row in story.steps]
 
 
-def _rung(story: Story, row: models.StepInstance, deed: str) -> Rung:
+def _rung(story: Story, row: models.StepInstance, deed: str, said: dict[tuple[str, bool], Answer]) -> Rung:
     declared = story.declare(row)
     pivot = story.declared.pivot if story.declared else len(story.steps)
     current = story.live and row.position == story.saga.position
@@ -337,6 +404,7 @@ def _rung(story: Story, row: models.StepInstance, deed: str) -> Rung:
         ended_at=row.finished_at,
         next_at=None if story.backward else next_at,
         error=row.error if row.undo_attempts == 0 else _first_error(story, row),
+        answer=said.get((row.name, False)),
     )
     backward = None
     if declared is None or declared.undo is not None:
@@ -351,6 +419,7 @@ def _rung(story: Story, row: models.StepInstance, deed: str) -> Rung:
             ended_at=row.undone_at,
             next_at=next_at if story.backward else None,
             error=row.error if row.undo_attempts and row.state != StepState.UNDONE else None,
+            answer=said.get((row.name, True)),
         )
     return Rung(
         row=row,

@@ -1,6 +1,7 @@
 """A saga in a few sentences: what happened, what comes next and when, and who must act."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -21,10 +22,29 @@ class Verdict:
     next: str
     who: str
     advice: str = ""
+    answers: Sequence[str] = ()
+    """What stands on a person's word alone: who answers for it, and with which evidence."""
 
 
 def of(told: story.Story) -> Verdict:
-    """What happened, what comes next and when, and who must act."""
+    """What happened, what comes next and when, who must act, and who answers for what."""
+    said = [answered(answer) for answer in story.answers(told).values()]
+    return dataclasses.replace(_of(told), answers=said)
+
+
+def answered(answer: story.Answer) -> str:
+    """Who answers for a step, and with which evidence, in a sentence."""
+    given = {"actor": answer.actor, "step": answer.step, "reason": phrases.sentence(answer.reason)}
+    if answer.what == "skipped":
+        return _("%(actor)s left out %(step)s: %(reason)s") % given
+    if answer.what == "did-not-happen":
+        return _("%(actor)s answers for it that %(step)s did not happen: %(reason)s") % given
+    if answer.undo:
+        return _("%(actor)s answers for it that %(step)s is undone: %(reason)s") % given
+    return _("%(actor)s answers for it that %(step)s happened: %(reason)s") % given
+
+
+def _of(told: story.Story) -> Verdict:
     saga = told.saga
     if saga.closed_at is not None:
         return _closed(told)
@@ -251,6 +271,9 @@ def cause(saga: models.SagaInstance) -> str:
     """The first failure in one sentence; it is kept for ever (A2)."""
     failure = saga.failure or {}
     kind, step, message = failure.get("kind"), failure.get("step"), failure.get("message", "")
+    if kind == "operator" and not saga.cancel_actor:
+        given = {"step": step, "message": phrases.sentence(message)}
+        return _("An operator said that %(step)s did not happen: %(message)s") % given
     if kind in ("cancelled", "operator"):
         asked = {"actor": saga.cancel_actor, "message": phrases.sentence(message)}
         return _("%(actor)s asked for it to be undone: %(message)s") % asked

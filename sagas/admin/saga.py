@@ -390,7 +390,7 @@ class SagaAdmin(rows.ReadOnly):
             "attempts": attempts,
             "timeline": timeline.of(told, attempts),
             "graph": graph.of(told, rungs),
-            "panels": panels.of(saga),
+            "panels": panels.of(told),
             "given": veil.over(saga.facts),
             "events": chosen,
             "events_all": len(told.events),

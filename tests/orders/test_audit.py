@@ -256,6 +256,22 @@ def test_what_an_operator_settled_outside_is_told_with_the_evidence_and_accuses_
     assert "everything adds up, but for" in told
 
 
+def test_who_said_that_the_charge_was_made_does_not_answer_for_its_refund(exhibition):
+    saga = exhibition.waiting_for_pix()
+    said = {"actor": "susana", "reason": "I saw it in the account", "facts": {"paid": True}}
+    with transport.use(exhibition.post):
+        engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **said)
+        engine.cancel(saga.pk, actor="shop", reason="too slow")
+    saga = exhibition.settle(saga)
+    assert saga.state == "compensated"
+    payments.Payment.objects.filter(key=f"{saga.pk}.take-payment").update(
+        status="captured", captured=1, refunded=0, undone_at=None
+    )
+
+    assert "payments" in {room for _, room in accused()}
+    assert audit.run().answered == []
+
+
 def test_the_command_prints_each_with_its_order_and_ends_with_1(shop, capsys):
     management.call_command("audit")
     assert capsys.readouterr().out == (

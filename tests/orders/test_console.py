@@ -1,14 +1,18 @@
 """What the console shows of an order, and how its saga is found: on real parts, through the services."""
 
+import io
 import re
 
 import pytest
 from django.contrib.auth import models as auth
+from django.core import management
 from django.test import Client
 
+from orders.api import present
 from orders.models import Order
-from sagas import roles, transport
+from sagas import engine, roles, transport
 from tests import gallery
+from tests.sagas import desk
 
 pytestmark = pytest.mark.django_db
 
@@ -151,3 +155,73 @@ def test_no_card_token_is_shown_anywhere(exhibition, viewer):
         body = viewer.get(path).content.decode()
         assert "tok_ok" not in body, path
         assert "52998224725" not in body, path
+
+
+# --- What a person answers for ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def settled(exhibition):
+    """The bank refused the refund; somebody says with evidence that it was made otherwise."""
+    saga = exhibition.settle(exhibition.place(token="tok_refund_refused", who="rejected"))
+    evidence = "Paid back by bank transfer, receipt 8841"
+    said = {"actor": "susana", "reason": evidence}
+    with transport.use(exhibition.post):
+        engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **said)
+    saga = exhibition.settle(saga)
+    assert saga.state == "compensated"
+    return saga
+
+
+def test_who_said_that_the_money_went_back_and_how_they_know_stands_where_one_looks(settled, viewer):
+    shown = page(viewer, settled)
+
+    words = "susana answers for it that take-payment is undone: Paid back by bank transfer, receipt 8841."
+    assert shown.context["verdict"].answers == [words]
+    assert words in desk.text(shown)
+    (step,) = [rung for rung in shown.context["rungs"] if rung.row.name == "take-payment"]
+    assert (step.backward.answer.actor, step.backward.took) == ("susana", None)
+    (money,) = [panel for panel in shown.context["panels"] if panel.title == "Money"]
+    assert money.facts[0].value == "susana: Paid back by bank transfer, receipt 8841"
+    out = io.StringIO()
+    management.call_command("saga", "show", str(settled.pk), stdout=out)
+    assert words in out.getvalue()
+
+
+def test_the_page_does_not_say_still_to_be_returned_where_the_api_says_refunded(settled, viewer):
+    order = Order.objects.select_related("saga").get(saga=settled)
+    assert present.order(order)["payment"]["status"] == "refunded"
+
+    shown = page(viewer, settled)
+
+    assert nets(shown)["Money"] == "Undone outside our books, says susana"
+    assert "still to be returned" not in desk.text(shown)
+
+
+def test_no_worker_is_credited_with_what_a_person_answers_for(settled, viewer):
+    row = settled.steps.get(name="take-payment")
+    assert (row.worker, row.task_id) == ("", "")
+
+    shown = page(viewer, settled)
+
+    undos = [attempt for attempt in shown.context["attempts"] if attempt.undo and attempt.step == row.name]
+    assert [attempt.outcome for attempt in undos] == ["failed"], "the one that the bank refused"
+    refused = settled.events.get(kind="undo.failed", subject=row.name)
+    assert [attempt.ended_at for attempt in undos] == [refused.at], "and it took no longer than that"
+    assert any("operator.resolve" in mark.title for mark in shown.context["timeline"].marks)
+
+
+def test_a_payment_that_somebody_saw_arrive_names_who_saw_it(exhibition, viewer):
+    saga = exhibition.waiting_for_pix()
+    row = saga.steps.get(name="take-payment")
+    assert row.state == "waiting"
+
+    said = {"actor": "susana", "reason": "In the account's statement", "facts": {"paid": True}}
+    with transport.use(exhibition.post):
+        engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **said)
+
+    shown = page(viewer, saga)
+    assert nets(shown)["Money"] == "Done outside our books, says susana"
+    words = "susana answers for it that take-payment happened: In the account's statement."
+    assert shown.context["verdict"].answers == [words]
+    assert saga.events.get(kind="step.done", subject="take-payment").actor == "susana"

@@ -136,6 +136,8 @@ class Command(base.BaseCommand):
         write(f"{saga.pk}  {SagaState(saga.state).label}  {arrow}  {phrases.length(told.age)}")
         write("")
         write(said.what)
+        for answer in said.answers:
+            write(answer)
         write(f"Next: {said.next}")
         write(f"Who must act: {said.who} {said.advice}".rstrip())
         for banner in banners.of(told):
