@@ -6,7 +6,6 @@ from uuid import UUID
 from django import http
 from django.db import transaction
 from django.shortcuts import get_object_or_404
-from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -32,6 +31,7 @@ from orders.api import (
 )
 from payments import services as payments
 from sagas import errors as saga_errors
+from sagas import models as saga_models
 from shipping import services as shipping
 
 
@@ -235,7 +235,9 @@ class Callback(base.View):
         """
         body = parsing.read(request._request)
         try:
-            callback = self.service.read_callback(headers=request.headers, body=body, now=timezone.now())
+            callback = self.service.read_callback(
+                headers=request.headers, body=body, now=saga_models.database_now()
+            )
         except self.service.BadCallback as error:
             if not error.signed:
                 throttles.stranger(request)

@@ -368,6 +368,26 @@ def test_a_callback_about_nothing_of_ours_is_kept_and_answered(ana: Api) -> None
     assert models.Signal.objects.get().fate == "unmatched"
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_web_server_whose_clock_is_an_hour_off_refuses_no_callback(
+    ana: Api, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    now = timezone.now()
+    headers, body = webhooks.signed(
+        kind="shipment.delivered",
+        key="no-such-key",
+        data={"tracking": "BR1"},
+        id_="evt_1",
+        at=now,
+        sent_at=now,
+    )
+    monkeypatch.setattr(timezone, "now", lambda: now + datetime.timedelta(hours=hours))
+
+    answer = ana.client.post("/api/v1/webhooks/carrier", body, "application/json", headers=headers)
+
+    assert answer.status_code == 202, "D9"
+
+
 @pytest.mark.parametrize("harm", ["signature", "body", "timestamp", "id", "nothing"])
 def test_a_forged_or_replayed_callback_is_refused(ana: Api, harm: str) -> None:
     headers, body = webhooks.signed(
