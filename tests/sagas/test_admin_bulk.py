@@ -1,9 +1,13 @@
 """Bulk runs: in waves that grow while it goes well, and stop by themselves when it does not."""
 
+import concurrent.futures
+import threading
+
 import pytest
+from django.db import connection, transaction
 from django.urls import reverse
 
-from sagas import bulk, errors, models, transport
+from sagas import bulk, errors, journal, models, transport
 from sagas.models import BulkItem, BulkRun
 from sagas.testing import clocks, post
 from tests.sagas import desk, stage
@@ -267,3 +271,102 @@ def test_a_saga_whose_owner_fails_stops_no_other():
 
     assert states(run) == ["helped"] * 5 + ["failed"]
     assert "no such order" in run.items.get(number=6).message
+
+
+# --- Beside others --------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_runs_over_the_same_sagas_the_other_way_round_wait_for_each_other_and_finish():
+    """A saga's lock is held for that saga's move alone, after the run's (I4)."""
+    for _ in range(3):
+        sagas = [desk.waiting() for _ in range(8)]
+        runs = [begin(sagas, move="compensate"), begin(sagas[::-1], move="compensate")]
+        for run in runs:
+            BulkRun.objects.filter(pk=run.pk).update(wave=1)
+            run.items.update(wave=1)
+        both = threading.Barrier(2)
+
+        def drive_one(run, both=both):
+            try:
+                with transport.use(post.Post()):
+                    both.wait(30)
+                    for item in bulk._look_over(run.pk):
+                        bulk._send(run.pk, item)
+            finally:
+                connection.close()
+
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(drive_one, run) for run in runs]:
+                done.result(60)
+
+        for run in runs:
+            assert not {"failed", "pending"} & set(states(run)), states(run)
+        assert sum(states(run).count("sent") for run in runs) == len(sagas), "each was moved once"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01", "55P03"])
+def test_a_saga_that_somebody_else_has_locked_has_not_failed_again(sqlstate, monkeypatch):
+    """The error is PostgreSQL's own, raised once in the middle of the move."""
+    sagas = [standing(GETS_BETTER) for _ in range(2)]
+    run = begin(sagas)
+    hindered = []
+    lock = journal.lock
+
+    def contended(*args):
+        if not hindered:
+            hindered.append(args)
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    f"DO $$ BEGIN RAISE EXCEPTION 'contended' USING ERRCODE = '{sqlstate}'; END $$"
+                )
+        return lock(*args)
+
+    monkeypatch.setattr("sagas.journal.lock", contended)
+    bulk.drive()
+    assert states(run) == ["pending", "pending"], "the first wave"
+    with transport.use(post.Post()):
+        bulk.drive()
+    assert hindered
+    assert states(run) == ["pending", "pending"], "it was hindered, and is not failed"
+
+    drive(run)
+
+    assert (run.state, states(run)) == (BulkRun.State.FINISHED, ["helped", "helped"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_saga_whose_lock_is_not_to_be_had_keeps_no_other_of_its_wave_waiting():
+    sagas = [standing(GETS_BETTER) for _ in range(3)]
+    run = begin(sagas)
+    BulkRun.objects.filter(pk=run.pk).update(wave=1)
+    run.items.update(wave=1)
+    taken, done = threading.Event(), threading.Event()
+
+    def hold_the_first():
+        try:
+            with transaction.atomic():
+                journal.lock(sagas[0].pk)
+                taken.set()
+                assert done.wait(60)
+        finally:
+            connection.close()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        holding = pool.submit(hold_the_first)
+        try:
+            assert taken.wait(30)
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '50ms'")
+            with transport.use(post.Post()):
+                bulk.drive()
+            assert states(run) == ["pending", "sent", "sent"]
+        finally:
+            done.set()
+            holding.result(60)
+            with connection.cursor() as cursor:
+                cursor.execute("RESET lock_timeout")
+    with transport.use(post.Post()):
+        bulk.drive()
+    assert states(run)[0] == "sent"
