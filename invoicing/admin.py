@@ -38,7 +38,7 @@ class InvoiceAdmin(readonly.Admin):
     readonly_fields = ("full_number", "total", "bought", "created_at", "updated_at")
     fieldsets = (
         (None, {"fields": ("kind", "full_number", "status", "total", "references")}),
-        (_("The authority"), {"fields": ("access_key", "protocol", "refusal", "authorized_at")}),
+        (_("The authority"), {"fields": ("access_key", "protocol", "mismatch", "refusal", "authorized_at")}),
         (_("Record"), {"fields": ("key", "bought", "created_at", "updated_at", "goods_left_at",
                                   "undo_requested_at", "undone_at")}),
     )  # fmt: skip

@@ -38,6 +38,8 @@ def within() -> Iterator[Finding]:
     for row in models.Invoice.objects.exclude(access_key="").only("key", "access_key").iterator():
         if not access_key.is_valid(row.access_key):
             yield row.key, "Its access key has a wrong check digit."
+    for row in models.Invoice.objects.filter(status=Status.AUTHORIZED).exclude(mismatch="").order_by("id"):
+        yield row.key, f"It is valid, and the authority's word differs from what was asked: {row.mismatch}."
     unreturned = models.Invoice.objects.filter(status=Status.RETURNED).exclude(
         return_note__status=Status.AUTHORIZED
     )

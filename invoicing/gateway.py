@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import module_loading
 
 from invoicing import errors
-from providers import client
+from providers import callbacks, client, reading
 
 TOO_LATE = frozenset({"window_closed", "goods_in_circulation"})
 """The authority's codes for: a cancellation is not to be had any more, return the goods instead."""
@@ -40,10 +40,22 @@ class Verdict:
     status: str
     """`authorized` or `cancelled`."""
     protocol: str
+    key: str = ""
+    series: int | None = None
+    number: int | None = None
+    access_key: str = ""
+    kind: str = ""
+    references: str = ""
+    amount: int | None = None
+    currency: str = ""
+    """What the document says; empty, or None, where the authority does not say, as of one that never was."""
 
 
 class Gateway(Protocol):
-    """What a fiscal authority must be able to do. Each may raise Refused, Unavailable or Unknown."""
+    """What an authority must be able to do. Each may raise Refused, Unavailable, Unknown or AccessDenied.
+
+    What it answers is the authority's word as it is: the service holds it against what was asked.
+    """
 
     def issue(self, *, key: str, document: Document) -> Verdict:
         """Authorise a document; with a key already used, say what that came to."""
@@ -67,6 +79,7 @@ class HttpGateway:
             refused=errors.Refused,
             unavailable=errors.Unavailable,
             unknown=errors.Unknown,
+            denied=errors.AccessDenied,
         )
 
     def issue(self, *, key: str, document: Document) -> Verdict:
@@ -105,8 +118,33 @@ def chosen() -> Gateway:
 
 
 def _verdict(answer: Mapping[str, Any]) -> Verdict:
-    status = answer.get("status")
-    if status not in ("authorized", "cancelled"):
+    try:
+        return read(answer)
+    except reading.Unclear as error:
         # It may have been authorised; what it came to must be asked again (U1).
-        raise errors.Unknown("The fiscal authority's answer cannot be understood.")
-    return Verdict(status=str(status), protocol=str(answer.get("protocol") or ""))
+        raise errors.Unknown(f"The fiscal authority's answer cannot be understood: {error}.") from error
+
+
+def read(data: Mapping[str, Any]) -> Verdict:
+    """What the authority has made of a document, in its own words.
+
+    Raises:
+        Unclear: they make no sense, or are more than a row can keep.
+    """
+    status = reading.text(data, "status", longest=16)
+    if status not in ("authorized", "cancelled"):
+        raise reading.Unclear("status must be authorized or cancelled")
+    # What a document says is told of each that there is; of one that never was, nothing is.
+    there = status == "authorized" or data.get("number") is not None
+    return Verdict(
+        status=status,
+        protocol=reading.text(data, "protocol", longest=64),
+        key=reading.text(data, "key", longest=callbacks.KEY_LENGTH + len(".return")),
+        series=reading.whole(data, "series") if there else None,
+        number=reading.whole(data, "number") if there else None,
+        access_key=reading.text(data, "access_key", longest=64),
+        kind=reading.text(data, "kind", longest=16),
+        references=reading.text(data, "references", longest=64),
+        amount=reading.whole(data, "total") if there else None,
+        currency=reading.currency(data, "currency"),
+    )

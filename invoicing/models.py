@@ -96,6 +96,14 @@ class Invoice(models.Model):
     number = models.PositiveIntegerField(null=True, blank=True)
     access_key = models.CharField(max_length=44, blank=True)
     protocol = models.CharField(max_length=64, blank=True, help_text=_("The authority's word for its yes."))
+    mismatch = models.CharField(
+        max_length=600,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("Where the authority's word differs from what was asked."),
+    )
+    """With one it does not count as issued, whatever its status."""
     refusal = models.CharField(max_length=64, blank=True, help_text=_("The authority's code for its no."))
     references = models.OneToOneField(
         "self", models.PROTECT, related_name="return_note", null=True, blank=True

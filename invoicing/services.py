@@ -18,10 +18,22 @@ from django.utils import timezone
 
 from invoicing import access_key as access_keys
 from invoicing import gateway, models
-from invoicing.errors import Refused, Unavailable, Unknown
+from invoicing.errors import AccessDenied, Mismatch, Refused, Unavailable, Unknown
 from invoicing.models import Kind, Status
+from providers import agreement
 
-__all__ = ["Refused", "Unavailable", "Unknown", "ask", "cancel", "goods_left", "issue", "look_up"]
+__all__ = [
+    "AccessDenied",
+    "Mismatch",
+    "Refused",
+    "Unavailable",
+    "Unknown",
+    "ask",
+    "cancel",
+    "goods_left",
+    "issue",
+    "look_up",
+]
 
 SERIES = 1
 """The one series of this house."""
@@ -42,12 +54,14 @@ def issue(
     1. Take a number and write the document down, in one transaction: a number that nobody accounts for
        cannot be (M4). Leave, if the key has its answer already.
     2. Have the authority authorise it.
-    3. Write down what it said. If the undo came meanwhile, undo at once (E3).
+    3. Hold what it said against what was asked, and write it down. If the undo came meanwhile, undo at
+       once (E3).
 
     Raises:
         Refused: the authority rejected it, or the key was undone.
         Unavailable: nothing happened.
         Unknown: it may be authorised.
+        Mismatch: something was authorised, and not what was asked.
     """
     row = _begin(key=key, customer=customer, lines=lines, total=total)
     if row.status == Status.REQUESTED:
@@ -74,6 +88,7 @@ def cancel(*, key: str) -> dict[str, Any]:
         Refused: the authority allows none of it; a person must.
         Unavailable: not undone yet.
         Unknown: it may be undone.
+        Mismatch: the authority speaks of another document, or of one that a note of ours would not take back.
     """
     row = _forbid(key=key)
     if not row.undone_at:
@@ -91,6 +106,7 @@ def ask(*, key: str) -> dict[str, Any] | None:
         Refused: there was one, and it is undone.
         Unavailable: the authority could not be asked.
         Unknown: it did not answer.
+        Mismatch: there is one, and it is not what was asked.
     """
     found = gateway.chosen().ask(key=key)
     return None if found is None else _stands(_record(key=key, verdict=found))
@@ -181,10 +197,21 @@ def _reject(*, key: str, code: str) -> None:
 
 
 def _record(*, key: str, verdict: gateway.Verdict) -> models.Invoice:
-    """Write down what the authority said, unless we know better: nothing that is undone comes back."""
+    """Write down what the authority said, unless we know better: nothing that is undone comes back.
+
+    Raises:
+        Mismatch: it speaks of another document, which is written down as that and in no other way.
+    """
     with transaction.atomic(durable=True):
-        row = models.Invoice.objects.select_for_update().get(key=key)
-        if verdict.status == "cancelled":
+        row = _with_its_sale(key)
+        foreign = _not_ours(row, verdict)
+        differs = foreign or _disagreement(row, verdict)
+        if differs != row.mismatch:
+            row.mismatch = differs
+            row.save(update_fields=["mismatch"])
+        if foreign:
+            pass
+        elif verdict.status == "cancelled":
             _undone(row, Status.CANCELLED)
         elif row.status not in (Status.AUTHORIZED, Status.CANCELLED, Status.RETURNED):
             row.status = Status.AUTHORIZED.value
@@ -192,7 +219,45 @@ def _record(*, key: str, verdict: gateway.Verdict) -> models.Invoice:
             row.authorized_at = row.updated_at = functions.Now()
             row.undone_at = None
             row.save()
+    if foreign:
+        raise _mismatch(foreign)
     return row
+
+
+def _with_its_sale(key: str) -> models.Invoice:
+    rows = models.Invoice.objects.select_for_update(of=("self",)).select_related("references")
+    return rows.get(key=key)
+
+
+def _not_ours(row: models.Invoice, verdict: gateway.Verdict) -> str:
+    """Why this cannot be about the document: it has another's key, number or access key (M4)."""
+    told = {
+        "key": verdict.key or row.key,
+        "series": row.series_id if verdict.series is None else verdict.series,
+        "number": row.number if verdict.number is None else verdict.number,
+        "access_key": verdict.access_key or row.access_key,
+    }
+    asked = {"key": row.key, "series": row.series_id, "number": row.number, "access_key": row.access_key}
+    return agreement.differences(told, asked)
+
+
+def _disagreement(row: models.Invoice, verdict: gateway.Verdict) -> str:
+    """Where the document differs from what was asked; one that is cancelled says nothing any more."""
+    if verdict.status == "cancelled":
+        return ""
+    sale = row.references.access_key if row.references else ""
+    told = {
+        "total": row.amount if verdict.amount is None else verdict.amount,
+        "currency": verdict.currency or row.currency,
+        "kind": verdict.kind or row.kind,
+        "references": verdict.references or sale,
+    }
+    asked = {"total": row.amount, "currency": row.currency, "kind": row.kind, "references": sale}
+    return agreement.differences(told, asked)
+
+
+def _mismatch(differs: str) -> Mismatch:
+    return Mismatch(f"The fiscal authority tells something else than was asked: {differs}.")
 
 
 def _undone(row: models.Invoice, status: Status) -> None:
@@ -243,6 +308,9 @@ def _descend(row: models.Invoice) -> None:
             if refusal.code not in gateway.TOO_LATE:
                 raise
     if row.status == Status.AUTHORIZED:
+        if row.mismatch:
+            # A note over our total would take back something else than was sold.
+            raise _mismatch(row.mismatch)
         _take_back(row)
 
 
@@ -283,7 +351,9 @@ def _take_back(sale: models.Invoice) -> None:
         except Refused as refusal:
             _reject(key=note.key, code=refusal.code)
             raise
-        _record(key=note.key, verdict=verdict)
+        note = _record(key=note.key, verdict=verdict)
+    if note.mismatch:
+        raise _mismatch(note.mismatch)
     with transaction.atomic(durable=True):
         sale = models.Invoice.objects.select_for_update().get(pk=sale.pk)
         if sale.status == Status.AUTHORIZED:
@@ -295,9 +365,12 @@ def _stands(row: models.Invoice) -> dict[str, Any]:
 
     Raises:
         Refused: it does not: it was undone or rejected.
+        Mismatch: it is not what was asked.
     """
     if row.undo_requested_at:
         raise Refused("This invoice was undone; one that comes after its undo is not issued.", code="undone")
+    if row.mismatch and row.status == Status.AUTHORIZED:
+        raise _mismatch(row.mismatch)
     if row.status not in (Status.REQUESTED, Status.AUTHORIZED):
         raise Refused(f"The invoice was {row.status}: {row.refusal or 'by the authority'}.", code=row.refusal)
     return _facts(row)

@@ -6,7 +6,11 @@ from shipping import services as shipping
 
 
 def pass_on(callback: payments.Callback | shipping.Callback, *, source: str) -> None:
-    """Put it into the saga's inbox, in the caller's transaction; twice is once."""
+    """Put it into the saga's inbox, in the caller's transaction; twice is once.
+
+    Of another service's steps a provider has nothing to say, whatever it signs.
+    """
+    queue = "payments" if isinstance(callback, payments.Callback) else "shipping"
     engine.receive(
         source=source,
         event_id=callback.event_id,
@@ -14,4 +18,6 @@ def pass_on(callback: payments.Callback | shipping.Callback, *, source: str) -> 
         facts=callback.facts,
         refused=callback.refused,
         kind=callback.kind,
+        mismatch=callback.mismatch,
+        queue=queue,
     )

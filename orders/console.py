@@ -46,8 +46,31 @@ _MEANINGS = {
 }
 
 
+_MISMATCH = re.compile(r"The (bank|fiscal authority|carrier) tells something else than was asked: (.+)\.")
+_INSTEAD_OF = re.compile(r"(\w+) (\S+) instead of ([^\s,]+)")
+"""What a service makes of a provider's word that is not what was asked: each member with both figures."""
+
+_WHO_TELLS = {
+    "bank": gettext_lazy("The bank tells something else than was asked: %(differences)s."),
+    "fiscal authority": gettext_lazy(
+        "The fiscal authority tells something else than was asked: %(differences)s."
+    ),
+    "carrier": gettext_lazy("The carrier tells something else than was asked: %(differences)s."),
+}
+
+
+def _instead_of(found: re.Match[str]) -> str:
+    return _("%(name)s %(told)s instead of %(asked)s") % {
+        "name": found[1],
+        "told": found[2],
+        "asked": found[3],
+    }
+
+
 def meaning(message: str) -> str:
     """A provider's message in words, with what it was behind them; empty where nobody knows it."""
+    if differs := _MISMATCH.fullmatch(message):
+        return _WHO_TELLS[differs[1]] % {"differences": _INSTEAD_OF.sub(_instead_of, differs[2])}
     found = _PROVIDERS_CODE.fullmatch(message)
     if found is None or found[2] not in _MEANINGS:
         return ""
@@ -172,8 +195,8 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
     else:
         words, tone = _("Nothing held"), "plain"
     amounts = {
-        "amount": money.written(net, payment.currency),
-        "refunded": money.written(payment.refunded, payment.currency),
+        "amount": money.written(net, payment.held_in),
+        "refunded": money.written(payment.refunded, payment.held_in),
         "asked": money.written(payment.amount, payment.currency),
     }
     return panels.Panel(
@@ -184,15 +207,16 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
         facts=_facts(
             (_("status"), payment.get_status_display()),
             (_("asked"), amounts["asked"]),
-            (_("captured"), money.written(payment.captured, payment.currency)),
+            (_("captured"), money.written(payment.captured, payment.held_in)),
             (_("refunded"), amounts["refunded"]),
             (_("method"), payment.get_method_display()),
             (_("reference"), payment.provider_ref),
+            (_("mismatch"), payment.mismatch),
             (_("refusal"), payment.refusal),
         ),
         heads=(_("When"), _("What"), _("Amount"), _("How we know")),
         lines=[
-            (console.moment(line.at), line.get_kind_display(), money.written(line.amount, payment.currency),
+            (console.moment(line.at), line.get_kind_display(), money.written(line.amount, payment.held_in),
              line.source)
             for line in payment.operations.all()
         ],
@@ -246,6 +270,7 @@ def _of_invoice(invoices: Sequence[invoicing.Invoice]) -> panels.Panel:
             (_("series, number"), f"{sale.series_id} / {sale.number}" if sale.number else ""),
             (_("access key"), sale.access_key),
             (_("protocol"), sale.protocol),
+            (_("mismatch"), sale.mismatch),
             (_("authorised"), console.moment(sale.authorized_at) if sale.authorized_at else ""),
             (_("goods left"), console.moment(sale.goods_left_at) if sale.goods_left_at else ""),
             (_("refusal"), sale.refusal),
@@ -273,6 +298,7 @@ def _of_shipment(shipment: shipping.Shipment) -> panels.Panel:
         facts=_facts(
             (_("tracking"), shipment.tracking),
             (_("parcels"), shipment.parcels),
+            (_("mismatch"), shipment.mismatch),
             (_("refusal"), shipment.refusal),
         ),
         heads=(_("When"), _("Where it was"), _("How we know")),

@@ -24,7 +24,7 @@ def run() -> None:
             return
         try:
             found = payments.inquire(key=key)
-        except (payments.Unavailable, payments.Unknown) as error:
+        except (payments.Unavailable, payments.Unknown, payments.AccessDenied) as error:
             logger.warning("could not ask whether %s was paid after all: %s", key, error)
             return
         if found is not None:
@@ -33,7 +33,7 @@ def run() -> None:
 
 def _take(found: payments.Callback) -> None:
     with transaction.atomic():
-        payments.record_callback(callback=found)
-        if found.facts["paid"]:
+        believed = payments.record_callback(callback=found)
+        if believed.facts["paid"] or believed.mismatch:
             logger.warning("%s was paid after all, and the bank's callback did not come", found.key)
-            callbacks.pass_on(found, source="payments")
+            callbacks.pass_on(believed, source="payments")

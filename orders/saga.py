@@ -34,6 +34,8 @@ ORDER_FULFILMENT = Saga(
     retry=Retry(on=[payments.Unavailable, invoicing.Unavailable, shipping.Unavailable], attempts=5),
     refused=[payments.Refused, inventory.Refused, invoicing.Refused, shipping.Refused],
     unknown=[payments.Unknown, invoicing.Unknown, shipping.Unknown],
+    outage=[payments.AccessDenied, invoicing.AccessDenied, shipping.AccessDenied],
+    mismatch=[payments.Mismatch, invoicing.Mismatch, shipping.Mismatch],
     deadline=settings.ORDER_DEADLINE,
     completed=outcome.fulfil,
     compensated=outcome.cancel,

@@ -74,6 +74,7 @@ KINDS = {
     "late": "It takes a little longer than usual, and goes on by itself.",
     "cancelled": "The order was cancelled on request.",
     "operator": "The shop turned the order back.",
+    "mismatch": "Something has to be cleared up with a provider; the shop sees to it.",
 }
 """Whatever the step."""
 

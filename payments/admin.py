@@ -24,7 +24,7 @@ class OperationInline(readonly.Inline):
     @admin.display(description=_("amount"))
     def moved(self, operation: models.Operation) -> str:
         """How much."""
-        return money.written(operation.amount, operation.payment.currency)
+        return money.written(operation.amount, operation.payment.held_in)
 
 
 @admin.register(models.Payment)
@@ -40,7 +40,10 @@ class PaymentAdmin(readonly.Admin):
     readonly_fields = ("asked", "taken", "returned", "held", "created_at", "updated_at")
     fieldsets = (
         (None, {"fields": ("status", "method", "asked", "taken", "returned", "held")}),
-        (_("The bank"), {"fields": ("provider_ref", "refusal", "pix_copy_paste", "pix_expires_at")}),
+        (
+            _("The bank"),
+            {"fields": ("provider_ref", "mismatch", "refusal", "pix_copy_paste", "pix_expires_at")},
+        ),
         (_("Record"), {"fields": ("key", "created_at", "updated_at", "undo_requested_at", "undone_at")}),
     )
     inlines = (OperationInline,)
@@ -53,14 +56,14 @@ class PaymentAdmin(readonly.Admin):
     @admin.display(description=_("captured"))
     def taken(self, payment: models.Payment) -> str:
         """What the bank took."""
-        return money.written(payment.captured, payment.currency)
+        return money.written(payment.captured, payment.held_in)
 
     @admin.display(description=_("refunded"))
     def returned(self, payment: models.Payment) -> str:
         """What the bank gave back."""
-        return money.written(payment.refunded, payment.currency)
+        return money.written(payment.refunded, payment.held_in)
 
     @admin.display(description=_("held"))
     def held(self, payment: models.Payment) -> str:
         """What is ours: taken and not given back."""
-        return money.written(payment.captured - payment.refunded, payment.currency)
+        return money.written(payment.captured - payment.refunded, payment.held_in)

@@ -22,7 +22,7 @@ def positions(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
             "amount": row.amount,
             "captured": row.captured,
             "refunded": row.refunded,
-            "currency": row.currency,
+            "currency": row.held_in,
         }
         for row in rows
     }
@@ -35,7 +35,10 @@ def within() -> Iterator[Finding]:
     )
     for row in payments.exclude(booked_capture=F("captured"), booked_refund=F("refunded")).order_by("id"):
         yield row.key, "Its ledger does not add up to what was captured and refunded."
-    for row in payments.filter(amount__gt=0, captured__gt=F("amount")).order_by("id"):
+    for row in payments.exclude(mismatch="").exclude(captured=F("refunded")).order_by("id"):
+        yield row.key, f"The bank holds money, and its word differs from what was asked: {row.mismatch}."
+    kept = payments.exclude(captured=F("refunded"))
+    for row in kept.filter(amount__gt=0, captured__gt=F("amount")).order_by("id"):
         yield row.key, f"{row.captured} were captured where {row.amount} were to be paid."
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol, cast
 
 from django.conf import settings
+from django.db import models as db
 from django.utils import module_loading
 
 from payments import errors, models
-from providers import client
+from providers import callbacks, client, reading
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,8 @@ class Charge:
     captured: int
     refunded: int
     ref: str
+    key: str = ""
+    """Whose charge the bank says it is; empty where it does not say."""
     pix_copy_paste: str = ""
     pix_expires_at: datetime.datetime | None = None
 
@@ -32,8 +35,15 @@ class Charge:
         return self.status in models.AT_REST and self.captured == self.refunded
 
 
+LONGEST_PIX_CODE = 1000
+"""The standard (BR Code, EMV) allows 512."""
+
+
 class Gateway(Protocol):
-    """What a bank must be able to do. Each may raise Refused, Unavailable or Unknown."""
+    """What a bank must be able to do. Each may raise Refused, Unavailable, Unknown or AccessDenied.
+
+    What it answers is the bank's word as it is: the service holds it against what was asked.
+    """
 
     def charge_card(self, *, key: str, token: str, amount: int, currency: str) -> Charge:
         """Take the amount from a card; with a key already used, say what that came to."""
@@ -57,6 +67,7 @@ class HttpGateway:
             refused=errors.Refused,
             unavailable=errors.Unavailable,
             unknown=errors.Unknown,
+            denied=errors.AccessDenied,
         )
 
     def charge_card(self, *, key: str, token: str, amount: int, currency: str) -> Charge:
@@ -94,29 +105,35 @@ def read(data: Mapping[str, Any]) -> Charge:
     """A charge in the bank's own words.
 
     Raises:
-        ValueError: they make no sense.
+        Unclear: they make no sense, or are more than a row can keep.
     """
-    try:
-        pix = data.get("pix") or {}
-        expires_at = pix.get("expires_at")
-        return Charge(
-            status=models.Status(data["status"]),
-            method=str(data["method"] or ""),
-            amount=int(data["amount"] or 0),
-            currency=str(data["currency"] or "BRL"),
-            captured=int(data["captured"]),
-            refunded=int(data["refunded"]),
-            ref=str(data["id"] or ""),
-            pix_copy_paste=str(pix.get("copy_paste", "")),
-            pix_expires_at=datetime.datetime.fromisoformat(expires_at) if expires_at else None,
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"a charge without sense: {error!r}") from error
+    pix = data.get("pix") or {}
+    if not isinstance(pix, Mapping):
+        raise reading.Unclear("pix must be an object")
+    return Charge(
+        status=models.Status(_one_of(models.Status, data, "status")),
+        method=_one_of(models.Method, data, "method") if data.get("method") is not None else "",
+        amount=reading.whole(data, "amount"),
+        currency=reading.currency(data, "currency") or "BRL",
+        captured=reading.whole(data, "captured"),
+        refunded=reading.whole(data, "refunded"),
+        ref=reading.text(data, "id", longest=100),
+        key=reading.text(data, "key", longest=callbacks.KEY_LENGTH),
+        pix_copy_paste=reading.text(pix, "copy_paste", longest=LONGEST_PIX_CODE),
+        pix_expires_at=reading.moment(pix, "expires_at") if pix.get("expires_at") is not None else None,
+    )
+
+
+def _one_of(choices: type[db.TextChoices], data: Mapping[str, Any], name: str) -> str:
+    value = reading.text(data, name, longest=16)
+    if value not in choices.values:
+        raise reading.Unclear(f"{name} must be {', '.join(choices.values)}")
+    return value
 
 
 def _charge(answer: Mapping[str, Any]) -> Charge:
     try:
         return read(answer)
-    except ValueError as error:
+    except reading.Unclear as error:
         # It may have been charged; what it came to must be asked again (U1).
-        raise errors.Unknown("The bank's answer cannot be understood.") from error
+        raise errors.Unknown(f"The bank's answer cannot be understood: {error}.") from error

@@ -69,9 +69,19 @@ class Payment(models.Model):
     status = models.CharField(max_length=16, choices=Status, default=Status.REQUESTED)
     amount = models.BigIntegerField(default=0, help_text=_("In minor units: centavos."))
     currency = models.CharField(max_length=3, default="BRL")
+    captured_currency = models.CharField(max_length=3, blank=True, default="", db_default="")
+    """In which the bank took it, by its own word; another than was asked is a mismatch, and goes back so."""
     captured = models.BigIntegerField(default=0, help_text=_("What the bank took, by its own word."))
     refunded = models.BigIntegerField(default=0, help_text=_("What the bank gave back, by its own word."))
     provider_ref = models.CharField(_("provider reference"), max_length=100, blank=True)
+    mismatch = models.CharField(
+        max_length=600,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("Where the bank's word differs from what was asked."),
+    )
+    """With one it does not count as made, whatever its status; what the bank took goes back in full."""
     refusal = models.CharField(max_length=64, blank=True, help_text=_("The bank's code for its no."))
     pix_copy_paste = models.TextField(_("PIX code"), blank=True)
     pix_expires_at = models.DateTimeField(_("PIX code expires"), null=True, blank=True)
@@ -97,6 +107,12 @@ class Payment(models.Model):
                 condition=models.Q(amount__gte=0, captured__gte=0, refunded__gte=0),
                 name="payments_payment_no_negative_money",
             ),
+            # A charge of the bank's is one payment's: who names another's speaks of another order.
+            models.UniqueConstraint(
+                fields=["provider_ref"],
+                condition=~models.Q(provider_ref=""),
+                name="payments_payment_provider_ref_once",
+            ),
             # M2, for those who forget it.
             models.CheckConstraint(
                 condition=models.Q(refunded__lte=models.F("captured")),
@@ -111,7 +127,6 @@ class Payment(models.Model):
         ]
         indexes: ClassVar = [
             models.Index(fields=["-created_at", "-id"], name="payments_payment_newest"),
-            models.Index(fields=["provider_ref"], name="payments_payment_provider_ref"),
             # `abandoned`: the few that somebody may pay though nobody waits for it any more.
             models.Index(
                 fields=["undone_at"],
@@ -122,6 +137,11 @@ class Payment(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def held_in(self) -> str:
+        """The currency of what was captured and refunded."""
+        return self.captured_currency or self.currency
 
 
 class Kind(models.TextChoices):

@@ -16,13 +16,15 @@ from django.db import transaction
 from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Value, functions
 
 from payments import gateway, models
-from payments.errors import BadCallback, Refused, Unavailable, Unknown
+from payments.errors import AccessDenied, BadCallback, Mismatch, Refused, Unavailable, Unknown
 from payments.models import Kind, Method, Status
-from providers import callbacks
+from providers import agreement, callbacks, reading
 
 __all__ = [
+    "AccessDenied",
     "BadCallback",
     "Callback",
+    "Mismatch",
     "Refused",
     "Unavailable",
     "Unknown",
@@ -49,21 +51,23 @@ def charge(
     1. Write the intent down; leave, if the key has its answer already.
     2. Ask the bank. A card's token goes through here and is kept nowhere (A3); the bank wants no more of
        the customer than that.
-    3. Write down what it said. If the undo came meanwhile, undo at once (E3).
+    3. Hold what it said against what was asked, and write it down. If the undo came meanwhile, undo at
+       once (E3).
 
     Raises:
         Refused: the bank declined, or the key was undone.
         Unavailable: nothing happened.
         Unknown: it may have happened.
+        Mismatch: something happened, and not what was asked.
     """
-    row = _begin(key=key, method=Method(payment["method"]), total=total)
-    if row.status == Status.REQUESTED:
+    row, asked_before = _begin(key=key, method=Method(payment["method"]), total=total)
+    if row.status == Status.REQUESTED or not asked_before:
         try:
             answer = _collect(row, payment)
         except Refused as refusal:
             _decline(key=key, code=refusal.code)
             raise
-        row = _record(key=key, charge=answer, source=DEED)
+        row, _ = _record(key=key, charge=answer, source=DEED)
         if row.undo_requested_at:
             refund(key=key)
     return _stands(row)
@@ -77,19 +81,35 @@ def refund(*, key: str) -> dict[str, Any]:
        had been captured: repeated it is the same one, but money that landed since is a new one (M3).
     3. Write down what was undone.
 
+    4. What was captured goes back in full, whether it is what was asked or not (M1).
+
     Raises:
         Refused: the bank will not give it back; a person must.
         Unavailable: not undone yet.
         Unknown: it may be undone.
+        Mismatch: the bank speaks of another charge, or gave back more than it took (M2).
     """
     row = _forbid(key=key)
     if not row.undone_at:
         bank = gateway.chosen()
         found = bank.ask(key=key)
+        if found is not None and (differs := _not_ours(row, found)):
+            # Whose money would be given back is not ours to guess.
+            _record(key=key, charge=found, source="refund")
+            raise _mismatch(differs)
         if found is None or not found.is_at_rest:
             captured = found.captured if found else 0
             found = bank.refund(key=key, operation=f"{key}.refund-{captured}")
-        row = _record(key=key, charge=found, source="refund")
+        if differs := _not_ours(row, found):
+            _record(key=key, charge=found, source="refund")
+            raise _mismatch(differs)
+        row, _ = _record(key=key, charge=found, source="refund")
+        if not row.undone_at and found.is_at_rest:
+            # It has forgotten what it told us, or we were told something newer while it was asked.
+            raise Unavailable(
+                f"The bank says that it took {found.captured} and gave back {found.refunded}; we know of"
+                f" {row.captured} and {row.refunded}."
+            )
     if not row.undone_at:
         raise Unavailable("The bank has begun to give it back and is not done yet.")
     return {"status": row.status, "refunded": _money(row.refunded, row)}
@@ -102,9 +122,15 @@ def ask(*, key: str) -> dict[str, Any] | None:
         Refused: there was one, and it does not stand: declined, expired, undone.
         Unavailable: the bank could not be asked.
         Unknown: it did not answer.
+        Mismatch: there is one, and it is not what was asked.
     """
     found = gateway.chosen().ask(key=key)
-    return None if found is None else _stands(_record(key=key, charge=found, source="ask"))
+    if found is None:
+        return None
+    row, differs = _record(key=key, charge=found, source="ask")
+    if differs:
+        raise _mismatch(differs)
+    return _stands(row)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -118,6 +144,8 @@ class Callback:
     refused: str | None
     """Why the payment will not come; None if that is not what the bank says."""
     charge: gateway.Charge
+    mismatch: str = ""
+    """Where it differs from what was asked, with the figures; known once it is written down."""
 
 
 def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime) -> Callback:
@@ -129,17 +157,27 @@ def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.date
     event = callbacks.read(headers=headers, body=body, now=now, secrets=settings.PAYMENTS_WEBHOOK_SECRETS)
     try:
         charge = gateway.read(event.data)
-    except ValueError as error:
-        raise BadCallback("The data must be a charge.") from error
+    except reading.Unclear as error:
+        raise BadCallback(f"The data must be a charge: {error}.", id_=event.id) from error
     return _callback(event_id=event.id, kind=event.kind, key=event.key, charge=charge)
 
 
-def record_callback(*, callback: Callback) -> None:
+def record_callback(*, callback: Callback) -> Callback:
     """Write down what the bank reports, in the caller's transaction; twice is once, late is in order.
 
     A charge of which we know nothing is written down too: it is money.
+
+    Returns:
+        The callback as far as it may be believed: one that differs from what was asked says where, and
+        tells neither that the payment is made nor that it will not come.
     """
-    _record(key=callback.key, charge=callback.charge, source=f"callback {callback.event_id}")
+    source = f"callback {callback.event_id}"
+    row, differs = _record(key=callback.key, charge=callback.charge, source=source)
+    differs = differs or row.mismatch
+    if not differs:
+        return callback
+    facts = callback.facts | {"paid": False}
+    return dataclasses.replace(callback, facts=facts, refused=None, mismatch=differs)
 
 
 def abandoned() -> str | None:
@@ -202,18 +240,23 @@ def _callback(*, event_id: str, kind: str, key: str, charge: gateway.Charge) -> 
     )
 
 
-def _begin(*, key: str, method: Method, total: Mapping[str, Any]) -> models.Payment:
-    """The intent to charge, durable before the bank hears of it."""
+def _begin(*, key: str, method: Method, total: Mapping[str, Any]) -> tuple[models.Payment, bool]:
+    """The intent to charge, durable before the bank hears of it; and whether it was there before.
+
+    Where it was not, and the bank has told of the charge all the same, what it told was held against
+    nothing: it is asked.
+    """
     with transaction.atomic(durable=True):
         row = _locked(key=key, method=method, amount=total["amount"], currency=total["currency"])
-        if not row.undo_requested_at and not row.method:
+        asked_before = bool(row.method)
+        if not row.undo_requested_at and not asked_before:
             # A callback came before us, and could not know what we were about to ask.
             row.method, row.amount, row.currency = method, total["amount"], total["currency"]
             row.save(update_fields=["method", "amount", "currency"])
-        _stands(row)
+        _refuse_if_over(row)
         if (row.method, row.amount, row.currency) != (method, total["amount"], total["currency"]):
             raise ValueError(f"{key} was used for another charge.")
-    return row
+    return row, asked_before
 
 
 def _collect(row: models.Payment, payment: Mapping[str, str]) -> gateway.Charge:
@@ -241,29 +284,80 @@ def _forbid(*, key: str) -> models.Payment:
     return row
 
 
-def _record(*, key: str, charge: gateway.Charge, source: str) -> models.Payment:
-    """Write down what the bank said, unless we have heard something newer; the ledger gets the difference."""
+def _record(*, key: str, charge: gateway.Charge, source: str) -> tuple[models.Payment, str]:
+    """Write down what the bank said, unless we have heard something newer; the ledger gets the difference.
+
+    1. What is not about this charge, or cannot be, is kept as a mismatch and in no other way.
+    2. What the bank took and gave back is its own word, right or wrong: it is what must go back.
+    3. Whether that is what was asked is another matter, and decides whether the payment counts as made.
+
+    Returns:
+        The row, and where this word of the bank's differs from what was asked.
+    """
     with transaction.atomic():
-        row = _locked(key=key, method=charge.method, amount=charge.amount, currency=charge.currency)
+        row = _locked(key=key)
+        if differs := _not_ours(row, charge):
+            row.mismatch, row.updated_at = differs, functions.Now()
+            row.save(update_fields=["mismatch", "updated_at"])
+            return row, differs
+        differs = _disagreement(row, charge)
         if _is_news(row, charge):
             models.Operation.objects.bulk_create(_differences(row, charge, source))
             row.status = charge.status.value
             row.captured, row.refunded = charge.captured, charge.refunded
+            row.captured_currency = charge.currency if charge.captured else row.captured_currency
             row.undone_at = None
+        if _is_known(row, charge):
+            row.mismatch = differs
         if row.undo_requested_at:
             if charge.is_at_rest and row.captured == row.refunded:
                 row.undone_at = row.undone_at or functions.Now()
             elif source == DEED:
                 # It may have come after its undo had found nothing: that undo does not count (E3).
                 row.undone_at = None
-        row.method = row.method or charge.method
-        row.amount = row.amount or charge.amount
+        if not row.method:
+            # Nobody has asked for it, and somebody may yet: then it is held against that.
+            row.amount, row.currency = charge.amount, charge.currency
         row.provider_ref = row.provider_ref or charge.ref
         row.pix_copy_paste = row.pix_copy_paste or charge.pix_copy_paste
         row.pix_expires_at = row.pix_expires_at or charge.pix_expires_at
         row.updated_at = functions.Now()
         row.save()
-    return row
+    return row, differs
+
+
+def _not_ours(row: models.Payment, charge: gateway.Charge) -> str:
+    """Why this cannot be about the payment: it names another, or its own figures contradict each other."""
+    told: dict[str, object] = {"key": charge.key or row.key}
+    asked: dict[str, object] = {"key": row.key}
+    if charge.ref:
+        others = models.Payment.objects.filter(provider_ref=charge.ref).exclude(pk=row.pk)
+        told["reference"] = charge.ref
+        asked["reference"] = row.provider_ref or ("another" if others.exists() else charge.ref)
+    if charge.refunded > charge.captured:
+        told["refunded"], asked["refunded"] = charge.refunded, f"at_most_{charge.captured}"
+    return agreement.differences(told, asked)
+
+
+def _disagreement(row: models.Payment, charge: gateway.Charge) -> str:
+    """Where the charge differs from what was asked; empty where it agrees, or nothing was asked.
+
+    With nothing taken and nothing to be paid there is nothing to disagree about.
+    """
+    if not row.method or (charge.status in models.AT_REST and charge.captured == charge.refunded == 0):
+        return ""
+    told: dict[str, object] = {
+        "method": charge.method, "amount": charge.amount, "currency": charge.currency,
+    }  # fmt: skip
+    asked: dict[str, object] = {"method": row.method, "amount": row.amount, "currency": row.currency}
+    if charge.captured or charge.status == Status.CAPTURED:
+        told["captured"], asked["captured"] = charge.captured, row.amount
+    if charge.captured > charge.refunded and charge.status != Status.CAPTURED:
+        told["status"], asked["status"] = charge.status.value, Status.CAPTURED.value
+    if not row.undo_requested_at and (row.status == Status.CAPTURED or row.mismatch):
+        # It counted as paid, or a person is to see to it: nobody here has asked for anything back.
+        told["refunded"], asked["refunded"] = charge.refunded, 0
+    return agreement.differences(told, asked)
 
 
 def _is_news(row: models.Payment, charge: gateway.Charge) -> bool:
@@ -271,6 +365,16 @@ def _is_news(row: models.Payment, charge: gateway.Charge) -> bool:
     known = (row.captured, row.refunded, models.NEWNESS[Status(row.status)])
     said = (charge.captured, charge.refunded, models.NEWNESS[charge.status])
     return said > known
+
+
+def _is_known(row: models.Payment, charge: gateway.Charge) -> bool:
+    """Whether the bank said nothing older than what we know, so that its word is the present one."""
+    known = (row.captured, row.refunded, models.NEWNESS[Status(row.status)])
+    return (charge.captured, charge.refunded, models.NEWNESS[charge.status]) >= known
+
+
+def _mismatch(differs: str) -> Mismatch:
+    return Mismatch(f"The bank tells something else than was asked: {differs}.")
 
 
 _WITHDRAWN = (Status.CANCELLED, Status.EXPIRED)
@@ -297,19 +401,26 @@ def _stands(row: models.Payment) -> dict[str, Any]:
 
     Raises:
         Refused: it does not: it was undone, declined, or nobody paid in time.
+        Mismatch: it is not what was asked.
     """
+    if row.mismatch and not row.undo_requested_at:
+        raise _mismatch(row.mismatch)
+    _refuse_if_over(row)
+    return _facts(row)
+
+
+def _refuse_if_over(row: models.Payment) -> None:
     if row.undo_requested_at:
         raise Refused(
             "This payment was undone; a charge that comes after its undo is not made.", code="undone"
         )
     if row.status in models.AT_REST:
         raise Refused(f"The payment was {row.status}: {row.refusal or 'by the bank'}.", code=row.refusal)
-    return _facts(row)
 
 
 def _facts(row: models.Payment) -> dict[str, Any]:
     facts: dict[str, Any] = {
-        "paid": row.status == Status.CAPTURED,
+        "paid": row.status == Status.CAPTURED and not row.mismatch,
         "method": row.method,
         "provider_ref": row.provider_ref,
     }
@@ -319,7 +430,7 @@ def _facts(row: models.Payment) -> dict[str, Any]:
 
 
 def _money(amount: int, row: models.Payment) -> dict[str, Any]:
-    return {"amount": amount, "currency": row.currency}
+    return {"amount": amount, "currency": row.held_in}
 
 
 def _locked(*, key: str, **first: Any) -> models.Payment:

@@ -23,6 +23,9 @@ LONGEST = 256 * 1024
 """Of an answer, in bytes; the longest of those that we know has less than one thousand."""
 
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_LET_IN = (401, 403, 407)
+"""Our key is not good, does not reach so far, or a proxy on the way wants another: each is ours to mend."""
+
 _CODE = re.compile(r"[a-z0-9_.-]{1,64}")
 
 
@@ -31,6 +34,10 @@ class Failure(Exception):
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+
+class Denied(Failure):
+    """The provider does not let us in, whatever we ask: a key of ours is wrong or has expired."""
 
 
 class Refusal(Failure):
@@ -54,11 +61,13 @@ class Provider:
         refused: type[Refusal],
         unavailable: type[Failure],
         unknown: type[Failure],
+        denied: type[Denied],
     ) -> None:
         self.url = url.rstrip("/")
         self.refused = refused
         self.unavailable = unavailable
         self.unknown = unknown
+        self.denied = denied
 
     def call(
         self,
@@ -73,6 +82,8 @@ class Provider:
             refused: a 4xx with a code; it did not happen, and will not.
             unavailable: not sent, or turned away with a 429 or 503 and a code; it did not happen yet.
             unknown: sent, and no answer that can be understood; it may have happened.
+            denied: a 401, 403 or 407, whatever its body: we are not let in. It did not happen, and does not
+                for anybody until a person mends our access.
         """
         target = "/".join([self.url, *(parse.quote(part, safe="") for part in path)])
         what = f"{method} {path[0]}"
@@ -89,8 +100,8 @@ class Provider:
     def find(self, *path: str) -> dict[str, Any] | None:
         """What the provider has there; None only where it says itself that there is nothing.
 
-        A question that is refused for another reason (credentials, say) was not answered: its refusal
-        says nothing about the deed.
+        A question that is refused for another reason was not answered: its refusal says nothing about the
+        deed.
         """
         try:
             return self.call("GET", *path)
@@ -100,6 +111,9 @@ class Provider:
             raise self.unavailable(f"GET {path[0]}: {refusal.code}") from refusal
 
     def _understood(self, reply: httpx.Response, content: bytes, what: str) -> dict[str, Any]:
+        if reply.status_code in _NOT_LET_IN:
+            # Often said by a gateway in front of the provider, which knows nothing of its codes.
+            raise self.denied(f"{what}: {reply.status_code}: our access is refused, whatever is asked")
         try:
             body = _json_object(content)
         except strictjson.Refused as error:

@@ -52,6 +52,8 @@ class _Rows(registry.Collector):
         age = (now.now - now.oldest.created_at).total_seconds() if now.oldest else 0
         yield _gauge("sagas_oldest_live_seconds", "Age of the oldest live saga.", [], [([], age)])
         yield _gauge("sagas_held", "Sagas that an operator holds.", [], [([], now.held)])
+        waiting: list[tuple[list[str], float]] = [([], now.callbacks_waiting)]
+        yield _gauge("sagas_callbacks_attention", "Callbacks that wait for a person.", [], waiting)
         yield _gauge("sagas_overdue", "Sagas whose time has come and that no sweep took yet.", [], [
             ([], now.overdue)
         ])  # fmt: skip

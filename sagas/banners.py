@@ -51,6 +51,13 @@ def _all(told: story.Story) -> Iterator[Banner]:
     for signal in told.signals:
         if signal.fate == models.Signal.Fate.LATE:
             yield _late(signal)
+        elif signal.attention_at is not None and signal.settled_at is None:
+            given = {"source": signal.source, "kind": signal.kind, "why": phrases.spoken(signal.attention)}
+            yield Banner(
+                kind="callback",
+                tone="error",
+                text=_("A callback of %(source)s (%(kind)s) waits for a person: %(why)s") % given,
+            )
 
 
 def _surroundings(told: story.Story) -> Iterator[Banner]:
@@ -155,6 +162,13 @@ def _late(signal: models.Signal) -> Banner:
             "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of was undone "
             "by itself at %(done)s."
         )
+        return Banner(kind="late", tone="info", text=text % given)
+    if signal.settled_at is not None:
+        text = _(
+            "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and %(actor)s settled what it "
+            "told of: %(settlement)s"
+        )
+        given |= {"actor": signal.settled_by, "settlement": phrases.spoken(signal.settlement)}
         return Banner(kind="late", tone="info", text=text % given)
     if signal.wake_at is not None:
         text = _(

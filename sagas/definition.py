@@ -180,6 +180,11 @@ class Saga:
     mends something, such as a key of ours that expired (R4). Raised by a remote verb such an error opens
     the service's circuit at once and calls a person, once per outage; the attempt is not counted."""
 
+    mismatch: Sequence[type[Exception]] = ()
+    """Errors that say: something happened, and it is not what was asked. Trying again would not change that,
+    and to go on as if it were would make the books wrong: a person is called. Undoing takes back what was
+    really done."""
+
     deadline: datetime.timedelta = DAY
     """For the whole way forward; then what was done is undone, or, past the pivot, a person is called."""
 
@@ -203,7 +208,7 @@ class Saga:
     good. When it raises, the saga is not put aside."""
 
     def __post_init__(self) -> None:
-        for field in ("steps", "given", "refused", "unknown", "outage"):
+        for field in ("steps", "given", "refused", "unknown", "outage", "mismatch"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if self.undo_retry is None:
             patient = dataclasses.replace(self.retry, attempts=max(50, self.retry.attempts), cap=5 * MINUTE)
@@ -439,7 +444,7 @@ def _errors(saga: Saga) -> Iterator[Problem]:
     own = [policy for step in saga.steps for policy in (step.retry, step.undo_retry)]
     worth_it = {error for policy in [saga.retry, saga.undo_retry, *own] if policy for error in policy.on}
     retried = sorted(worth_it, key=str)
-    named = [*saga.refused, *saga.outage, *saga.unknown, *retried]
+    named = [*saga.refused, *saga.outage, *saga.mismatch, *saga.unknown, *retried]
     for error in named:
         if not (isinstance(error, type) and issubclass(error, Exception)):
             yield Problem(
@@ -452,11 +457,12 @@ def _errors(saga: Saga) -> Iterator[Problem]:
         yield Problem(
             id="sagas.E009",
             message=f"{error.__qualname__} is named for two outcomes.",
-            hint="An error is a refusal, an outage, unknown, or worth a retry: decide.",
+            hint="An error is a refusal, an outage, a mismatch, unknown, or worth a retry: decide.",
         )
     for first, names in (
-        (saga.refused, [*saga.outage, *saga.unknown, *retried]),
-        (saga.outage, [*saga.unknown, *retried]),
+        (saga.refused, [*saga.outage, *saga.mismatch, *saga.unknown, *retried]),
+        (saga.outage, [*saga.mismatch, *saga.unknown, *retried]),
+        (saga.mismatch, [*saga.unknown, *retried]),
         (saga.unknown, retried),
     ):
         for base, error in itertools.product(first, names):
@@ -465,8 +471,8 @@ def _errors(saga: Saga) -> Iterator[Problem]:
                     id="sagas.E009",
                     message=f"{error.__qualname__} would never mean what it is named for: it is a"
                     f" {base.__qualname__}.",
-                    hint="Refusals are recognised first, then outages, then what is unknown: name the other"
-                    f" kinds of {base.__qualname__} one by one.",
+                    hint="Refusals are recognised first, then outages, mismatches, and what is unknown: name"
+                    f" the other kinds of {base.__qualname__} one by one.",
                 )
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from django.db import connection
 
 from sagas import definition, errors, journal, models, moves, transport
-from sagas.inbox import receive, remedy
+from sagas.inbox import receive, reject, remedy
+from sagas.inbox import retry as retry_callback
+from sagas.inbox import settle as settle_callback
 from sagas.operations import ask, cancel, close, compensate, extend, hold, look, release, resolve, retry, skip
 from sagas.phases import Bearer, Result, Verdict, perform
 from sagas.seen import Seen
@@ -32,10 +34,13 @@ __all__ = [
     "look",
     "perform",
     "receive",
+    "reject",
     "release",
     "remedy",
     "resolve",
     "retry",
+    "retry_callback",
+    "settle_callback",
     "skip",
     "sweep",
     "take_up",

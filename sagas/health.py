@@ -107,6 +107,8 @@ class Health:
     swept: datetime.timedelta | None
     """How long ago somebody swept; None if nobody ever has."""
     queues: list[QueueFigures]
+    callbacks_waiting: int
+    """Callbacks that wait for a person, beside the sagas that do."""
 
     @property
     def to_mend(self) -> list[QueueFigures]:
@@ -152,6 +154,7 @@ def read(window: str = "24h") -> Health:
         overdue=overdue,
         swept=swept(now),
         queues=_queues(now),
+        callbacks_waiting=models.Signal.objects.filter(attention_at__isnull=False, settled_at=None).count(),
     )
 
 

@@ -4,15 +4,18 @@ One that comes before its step waits for it is taken up when the step does. One 
 against the saga's giving up is acted upon: what it tells of is undone once more (M3).
 """
 
+import contextlib
 import datetime
+import functools
 import logging
 import random
 import uuid
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from django.db import transaction
 
-from sagas import database, errors, journal, models, moves
+from sagas import database, errors, journal, models, moves, words
 from sagas.journal import Change
 from sagas.models import Signal
 from sagas.states import Direction, SagaState, StepState
@@ -33,6 +36,8 @@ def receive(
     facts: dict[str, Any] | None = None,
     refused: str | None = None,
     kind: str = "",
+    mismatch: str = "",
+    queue: str = "",
 ) -> models.Signal:
     """Store a verified callback, and act upon it. A callback that is already there changes nothing.
 
@@ -43,6 +48,9 @@ def receive(
         facts: what it tells; a waiting step is done once they have what it waits for.
         refused: words that say why what is waited for will not come, if that is what it tells.
         kind: the sender's name for it, for people.
+        mismatch: words that say how it differs from what was asked, with the figures, if it does: then it is
+            believed in nothing, and a person is called.
+        queue: the queue of the steps that the sender may speak of, its service's; empty for any.
 
     Returns:
         The stored callback, with its fate.
@@ -56,11 +64,92 @@ def receive(
         signal, created = Signal.objects.get_or_create(
             source=source,
             event_id=event_id,
-            defaults={"step_key": key[:100], "facts": facts, "refused": refused, "kind": kind},
+            defaults={
+                "step_key": key[:100],
+                "facts": facts,
+                "refused": refused,
+                "kind": kind,
+                "mismatch": mismatch,
+            },
         )
         if created:
-            _match(signal)
+            _match(signal, queue)
     return signal
+
+
+def reject(*, source: str, event_id: str, why: str) -> models.Signal:
+    """Write down that a callback came which its sender signed, and which nobody can understand or keep.
+
+    Nothing of its content is kept. A person is called: it may tell of money. Coming again changes nothing.
+
+    Arguments:
+        source: who sent it.
+        event_id: the sender's own id of it, or what else it is known again by.
+        why: what is wrong with it, in words, without what it says (A3).
+    """
+    with transaction.atomic():
+        signal, created = Signal.objects.get_or_create(
+            source=source, event_id=event_id, defaults={"step_key": "", "fate": Signal.Fate.UNREADABLE}
+        )
+        if created:
+            _call_a_person(signal, words.NOT_UNDERSTOOD % {"why": why})
+    return signal
+
+
+def settle(signal_id: int, *, actor: str, reason: str) -> models.Signal:
+    """Say, with evidence, that what a callback called a person for is settled; kept with who said so.
+
+    Raises:
+        NotFound: there is no such callback.
+        NotAllowed: nobody was called for it, or it is settled already.
+    """
+    with _open(signal_id) as signal:
+        signal.settled_at, signal.settled_by, signal.settlement = models.database_now(), actor, reason
+        signal.wake_at = None
+        signal.save(update_fields=["settled_at", "settled_by", "settlement", "wake_at"])
+        _note_of_person(signal, "operator.settled", actor=actor, reason=reason)
+    return signal
+
+
+def retry(signal_id: int, *, actor: str, reason: str) -> models.Signal:
+    """Have what a late callback tells of undone once more, now. If that goes well it is settled.
+
+    Raises:
+        NotFound: there is no such callback.
+        NotAllowed: nobody was called for it, or there is nothing to undo.
+    """
+    with _open(signal_id) as signal:
+        if signal.fate != Signal.Fate.LATE:
+            raise errors.NotAllowed("Nothing of it is to be undone by us; say that it is settled.")
+        signal.wake_at = models.database_now()
+        signal.save(update_fields=["wake_at"])
+        _note_of_person(signal, "operator.retried", actor=actor, reason=reason)
+    return signal
+
+
+@contextlib.contextmanager
+def _open(signal_id: int) -> Iterator[Signal]:
+    """A callback that a person was called for, locked."""
+    with transaction.atomic():
+        found = Signal.objects.select_for_update().filter(pk=signal_id).first()
+        if found is None:
+            raise errors.NotFound(f"There is no callback {signal_id}.")
+        if found.attention_at is None or found.settled_at is not None:
+            raise errors.NotAllowed("Nobody has to see to this callback any more.")
+        yield found
+
+
+def _note_of_person(signal: Signal, kind: str, *, actor: str, reason: str) -> None:
+    """With the saga's events, where it is about one."""
+    try:
+        saga_id, name = _parse(signal.step_key)
+        locked = journal.lock(saga_id, name)
+    except errors.NotFound:
+        return
+    change = Change(locked.saga, locked.now)
+    data = {"source": signal.source, "event_id": signal.event_id, "kind": signal.kind}
+    change.note(kind, subject=name, actor=actor, reason=reason, data=data)
+    change.write()
 
 
 def take_stored(change: Change, step: models.StepInstance) -> Ended:
@@ -99,7 +188,7 @@ def remedy(signal_id: int) -> None:
             raise  # Its lease brings it back.
         excused = database.is_busy(error) or isinstance(error, tuple(declared.outage))
         spent = signal.remedy_attempts >= REMEDY_ATTEMPTS and not excused
-        refused = isinstance(error, tuple(declared.refused)) or spent
+        refused = isinstance(error, (*declared.refused, *declared.mismatch)) or spent
         _remedy_failed(signal, error, final=refused, retry=declared.retry_of(step, undo=True))
         return
     with transaction.atomic():
@@ -107,6 +196,8 @@ def remedy(signal_id: int) -> None:
         done = Signal.objects.filter(pk=signal.pk, remedied_at=None)
         if not done.update(remedied_at=locked.now, wake_at=None, remedy_error=""):
             return  # Another worker was first; undos are idempotent.
+        waited_for = Signal.objects.filter(pk=signal.pk, attention_at__isnull=False, settled_at=None)
+        waited_for.update(settled_at=locked.now, settled_by="engine", settlement=words.UNDONE_AFTER_ALL)
         change = Change(locked.saga, locked.now)
         change.note("signal.remedied", subject=name, actor=signal.source, data={"event_id": signal.event_id})
         change.write()
@@ -141,25 +232,44 @@ def _remedy_failed(signal: Signal, error: Exception, *, final: bool, retry: Any)
         kind = "signal.remedy_failed" if final else "signal.remedy_retry"
         change.note(kind, subject=name, attempt=signal.remedy_attempts, data={"error": signal.remedy_error})
         change.write()
-    if final:
-        logger.error(
-            "saga %s: a late callback's remedy failed for good: %s. Settle it with %s by hand.",
-            saga_id,
-            signal.remedy_error,
-            signal.source,
+        if final:
+            signal.refresh_from_db()
+            _call_a_person(signal, words.NOT_UNDONE % {"error": signal.remedy_error})
+
+
+def _call_a_person(signal: Signal, why: str) -> None:
+    """It stands in the attention queue until somebody says that it is settled; alerted once (A4)."""
+    called_before = signal.attention_at is not None
+    signal.attention, signal.attention_at = why, signal.attention_at or models.database_now()
+    signal.settled_at, signal.settled_by, signal.settlement = None, "", ""
+    signal.save(update_fields=["attention", "attention_at", "settled_at", "settled_by", "settlement"])
+    if not called_before:
+        transaction.on_commit(
+            functools.partial(
+                logger.error,
+                "callback %s of %s (%s) needs attention: %s Settle it by hand, and say so in the console.",
+                signal.event_id,
+                signal.source,
+                signal.step_key,
+                why,
+            )
         )
 
 
-def _match(signal: Signal) -> None:
+def _match(signal: Signal, queue: str) -> None:
     """Find the step that the callback is about, and act."""
     try:
         saga_id, name = _parse(signal.step_key)
         locked = journal.lock(saga_id, name)
     except errors.NotFound:
         _set_fate(signal, Signal.Fate.UNMATCHED)
-        logger.warning("callback %s of %s is about no saga of ours", signal.event_id, signal.source)
+        _call_a_person(signal, words.NO_SAGA)
         return
     try:
+        if queue and locked.saga.definition.step(name).queue != queue:
+            _set_fate(signal, Signal.Fate.UNMATCHED)
+            _call_a_person(signal, words.NOT_ITS_STEP)
+            return
         with transaction.atomic():
             _act(locked, signal)
     except errors.UnknownSaga:
@@ -196,7 +306,9 @@ def _act(locked: journal.Locked, signal: Signal) -> None:
     """Do what the callback says, as the saga and the step stand."""
     saga, step = locked.saga, locked.step
     change = Change(saga, locked.now)
-    if saga.state == SagaState.RUNNING and step.state == StepState.WAITING:
+    if signal.mismatch:
+        _contradict(change, step, signal)
+    elif saga.state == SagaState.RUNNING and step.state == StepState.WAITING:
         _apply(change, step, signal)
         if saga.state in (SagaState.RUNNING, SagaState.COMPENSATING) and step.state != StepState.WAITING:
             moves.dispatch(change)
@@ -211,9 +323,7 @@ def _act(locked: journal.Locked, signal: Signal) -> None:
         if step.state == StepState.UNKNOWN and saga.state == SagaState.RUNNING:
             change.set(wake_at=journal.NOW)
     elif _tells_of_end(saga, step, signal) and step.state in _GIVEN_UP and _has_undo(saga, step):
-        _note(change, step, signal, Signal.Fate.LATE)
-        signal.wake_at = locked.now
-        signal.save(update_fields=["wake_at"])
+        _remedy_late(change, step, signal)
     else:
         _note(change, step, signal, Signal.Fate.NOTED)
     change.write()
@@ -230,11 +340,39 @@ def _act_on_closed(change: Change, step: models.StepInstance, signal: Signal) ->
     wait = saga.definition.step(step.name).wait
     known = wait is not None and bool((step.facts or {}).get(wait.until))
     if _tells_of_end(saga, step, signal) and not known and step.begun and _has_undo(saga, step):
-        _note(change, step, signal, Signal.Fate.LATE)
-        signal.wake_at = change.now
-        signal.save(update_fields=["wake_at"])
+        _remedy_late(change, step, signal)
     else:
         _note(change, step, signal, Signal.Fate.NOTED)
+
+
+def _contradict(change: Change, step: models.StepInstance, signal: Signal) -> None:
+    """It tells something else than was asked, so it ends no wait and fails no step.
+
+    1. What is not wanted any more is undone once more: whatever was done goes back (M3). Of a saga that an
+       operator put aside a person decides: what was settled by hand might go back twice.
+    2. A saga that waits for it stops before a person.
+    3. Otherwise the callback itself waits for one. If the step's outcome is unknown, it is asked about.
+    """
+    saga = change.saga
+    if step.state in _GIVEN_UP and _has_undo(saga, step) and saga.closed_at is None:
+        _remedy_late(change, step, signal)
+        return
+    _note(change, step, signal, Signal.Fate.MISMATCH)
+    said = words.NOT_ASKED % {"mismatch": signal.mismatch}
+    if saga.state == SagaState.RUNNING and step.state == StepState.WAITING:
+        failure = moves.failure(step, "mismatch", now=change.now, message=said)
+        if moves.contradict(change, step, failure, actor=signal.source) and not saga.is_final:
+            moves.dispatch(change)
+        return
+    _call_a_person(signal, said)
+    if step.state == StepState.UNKNOWN and saga.state == SagaState.RUNNING:
+        change.set(wake_at=journal.NOW)
+
+
+def _remedy_late(change: Change, step: models.StepInstance, signal: Signal) -> None:
+    _note(change, step, signal, Signal.Fate.LATE)
+    signal.wake_at = change.now
+    signal.save(update_fields=["wake_at"])
 
 
 _GIVEN_UP = {StepState.UNDOING, StepState.UNDONE, StepState.UNDO_FAILED, StepState.FAILED}

@@ -289,7 +289,13 @@ class Signal(models.Model):
         """It lost a race, and what it tells of is being undone again: see `remedied_at` (M3)."""
 
         UNMATCHED = "unmatched", "Unmatched"
-        """No saga has such a step."""
+        """No saga has such a step, or the sender has nothing to do with it: a person is called."""
+
+        MISMATCH = "mismatch", "Mismatch"
+        """It tells something else than was asked: it is believed in nothing, and a person is called."""
+
+        UNREADABLE = "unreadable", "Unreadable"
+        """Its sender signed it, and it cannot be understood or kept: a person is called."""
 
     id = models.BigAutoField(primary_key=True)
     source = models.CharField(max_length=30)
@@ -309,6 +315,20 @@ class Signal(models.Model):
     remedied_at = models.DateTimeField(null=True)
     remedy_error = models.TextField(blank=True, default="")
 
+    mismatch = models.TextField(blank=True, default="", db_default="")
+    """How it differs from what was asked, with the figures."""
+
+    attention = models.TextField(blank=True, default="", db_default="")
+    """Why a person must see to it; empty where nobody must, and where its saga calls for one already."""
+
+    attention_at = models.DateTimeField(null=True)
+    settled_at = models.DateTimeField(null=True)
+    """When somebody said that it is settled, or it settled itself."""
+
+    settled_by = models.CharField(max_length=150, blank=True, default="", db_default="")
+    settlement = models.TextField(blank=True, default="", db_default="")
+    """How they know, in their words."""
+
     class Meta:
         db_table = "sagas_signal"
         verbose_name = "callback"
@@ -316,12 +336,28 @@ class Signal(models.Model):
             models.UniqueConstraint(name="signal_once_per_source", fields=["source", "event_id"]),
             models.CheckConstraint(
                 name="signal_fate_is_known",
-                condition=models.Q(fate__in=["stored", "applied", "noted", "late", "unmatched"]),
+                condition=models.Q(
+                    fate__in=["stored", "applied", "noted", "late", "unmatched", "mismatch", "unreadable"]
+                ),
+            ),
+            # Nobody settles what nobody was called for, and nobody does without saying who they are.
+            models.CheckConstraint(
+                name="signal_settled_by_somebody",
+                condition=models.Q(settled_at=None)
+                | (
+                    models.Q(attention_at__isnull=False) & ~models.Q(settled_by="") & ~models.Q(settlement="")
+                ),
             ),
         ]
         indexes = [
             models.Index(name="signal_of_step", fields=["step_key"]),
             models.Index(name="signal_due", fields=["wake_at"], condition=models.Q(wake_at__isnull=False)),
+            # The attention queue: a few, whatever the history holds.
+            models.Index(
+                name="signal_needs_person",
+                fields=["attention_at"],
+                condition=models.Q(attention_at__isnull=False, settled_at=None),
+            ),
         ]
 
     def __str__(self) -> str:

@@ -150,6 +150,32 @@ def fail(
     return False
 
 
+def contradict(change: Change, step: models.StepInstance, failure: dict[str, Any], **said: Any) -> bool:
+    """Something happened, and it is not what was asked: a person is called, and nothing goes on before.
+
+    It is no refusal, for undoing has something to take back, and no unknown outcome, for asking again
+    gives the same answer. If the saga is not wanted any more, it turns round all the same: its undo takes
+    back what was really done.
+
+    Returns:
+        Whether the saga turned round.
+    """
+    change.set_step(step, error=failure, wait_until=None)
+    change.move_step(step, StepState.UNKNOWN, "step.unknown", attempt=step.attempts, data=failure, **said)
+    if turn_if_cancelled(change, step):
+        return True
+    if change.saga.failure is None:
+        change.set(failure=failure)
+    attend(
+        change,
+        step=step,
+        why=words.MISMATCH % {"step": step.name, "message": failure["message"]},
+        advice=words.SETTLE_MISMATCH,
+        resume=False,
+    )
+    return False
+
+
 def fail_undo(change: Change, step: models.StepInstance, failure: dict[str, Any]) -> None:
     """The undo was refused, met a bug, or spent its budget: a person is called, and nothing is dropped."""
     change.set_step(step, error=failure)
@@ -159,7 +185,7 @@ def fail_undo(change: Change, step: models.StepInstance, failure: dict[str, Any]
         step=step,
         why=words.UNDO_FAILED % {"step": step.name, "message": failure["message"]},
         advice=words.SETTLE_WITH_PROVIDER,
-        resume=failure["kind"] != "refused",
+        resume=failure["kind"] not in ("refused", "mismatch"),
     )
 
 
@@ -431,9 +457,9 @@ def failure(
 ) -> dict[str, Any]:
     """An error as the rows keep it: plain data, without personal facts (A3).
 
-    `kind` is refused, outage, transient, late, unknown, bug, timeout, cancelled or operator; `clock` names
-    the clock that ran out, if one did: attempt, budget, wait, lease, deadline or undo-deadline. A bug's
-    `frames` say where it came from: file, line and function, and no value of anything.
+    `kind` is refused, outage, mismatch, transient, late, unknown, bug, timeout, cancelled or operator.
+    `clock` names the clock that ran out, if one did: attempt, budget, wait, lease, deadline or
+    undo-deadline. A bug's `frames` say where it came from: file, line and function, and no value of anything.
     """
     return {
         "step": step.name if step else None,

@@ -99,7 +99,7 @@ class Outcome:
     """What came of calling a verb."""
 
     kind: str
-    """done, refused, outage, transient, unknown or bug."""
+    """done, refused, outage, mismatch, transient, unknown or bug."""
     facts: dict[str, Any] | None = None
     error: BaseException | None = None
     clock: str | None = None
@@ -426,14 +426,16 @@ def _classify(
     for kind, named in (
         ("refused", declared.refused),
         ("outage", declared.outage),
+        ("mismatch", declared.mismatch),
         ("unknown", declared.unknown),
         ("transient", retry.on),
     ):
         if isinstance(error, tuple(named)):
             # A local verb was rolled back with its transaction: nothing about it is unknown. Nor has it
             # a provider that could be out.
-            local = not step.remote and kind in ("unknown", "outage")
-            return Outcome(kind="transient" if local else kind, error=error)
+            if not step.remote:
+                kind = {"unknown": "transient", "outage": "transient", "mismatch": "refused"}.get(kind, kind)
+            return Outcome(kind=kind, error=error)
     if isinstance(error, MemoryError) or database.is_passing(error):
         return Outcome(kind=_lost(step), error=error)
     logger.error("saga step %s met a bug: %s", step.name, moves.traced(error, attempt.row.saga.facts))
@@ -540,6 +542,8 @@ def _record_failure(
     change.set_step(row, error=failure)
     if outcome.owners:
         return _failed(change, row, failure, owners=True)
+    if outcome.kind == "mismatch":
+        return TURNED if moves.contradict(change, row, failure) else STOP
     if attempt.only_asks and outcome.kind != "refused":
         # The wait goes on: not to be told is no answer. Its limit decides.
         assert step.wait is not None, "only a step with a wait waits"
@@ -659,7 +663,7 @@ def _go_on(saga: models.SagaInstance) -> Result:
 
 def _tell_circuit(saga: models.SagaInstance, attempt: Attempt, outcome: Outcome) -> bool:
     """Tell the service's circuit what came of it; says whether an outage excuses the failure (R4)."""
-    if outcome.kind in ("done", "refused"):
+    if outcome.kind in ("done", "refused", "mismatch"):
         circuits.worked(attempt.step.queue)
     elif outcome.kind in PASSING:
         assert outcome.error is not None, "what failed has an error"

@@ -95,6 +95,8 @@ def _needs_attention(told: story.Story) -> Verdict:
             "%(step)s could not be undone, after %(attempts)s attempts: %(message)s",
             given["attempts"],
         )
+    elif error.get("kind") == "mismatch":
+        what = _("%(step)s came to something else than was asked: %(message)s")
     elif row.state == StepState.UNKNOWN:
         what = _("Nobody knows whether %(step)s happened, and it is past the point of no return: %(message)s")
     elif row.state == StepState.FAILED:
@@ -122,6 +124,8 @@ def _needs_attention(told: story.Story) -> Verdict:
 
 
 def _advice(row: models.StepInstance, told: story.Story) -> str:
+    if (row.error or {}).get("kind") == "mismatch" and not told.backward:
+        return words.say(words.SETTLE_MISMATCH)
     if row.state == StepState.UNDO_FAILED:
         return _(
             "Settle it with the provider under the key shown below; then resume, "
@@ -280,6 +284,8 @@ def cause(saga: models.SagaInstance) -> str:
     given = {"step": step, "message": phrases.spoken(message), "attempt": failure.get("attempt")}
     if kind == "refused":
         return _("%(step)s was refused: %(message)s") % given
+    if kind == "mismatch":
+        return _("%(step)s came to something else than was asked: %(message)s") % given
     if kind == "timeout":
         return _("The time ran out at %(step)s: %(message)s") % given
     if kind == "bug":
@@ -303,6 +309,9 @@ def rule(error: dict[str, Any]) -> str:
         ),
         "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
         "late": _("The database was in the way, not the step: no attempt is counted, and deadlines decide."),
+        "mismatch": _(
+            "Named in `mismatch`: something happened, and it is not what was asked. A person settles it."
+        ),
         "unknown": _("It may have happened: the provider is asked with the same key first."),
         "bug": _("Named nowhere: a bug. It is not tried again, and is shown as what it is."),
         "timeout": _("A clock ran out."),

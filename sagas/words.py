@@ -16,6 +16,15 @@ TIME_TO_UNDO_OVER = gettext_noop("The time for undoing it ran out at %(step)s.")
 OWNER_FAILED = gettext_noop("Every step went well, and its owner could not take that: %(error)s: %(message)s")
 CANNOT_BE_MOVED = gettext_noop("It cannot be moved: %(error)s: %(message)s")
 
+MISMATCH = gettext_noop("%(step)s came to something else than was asked: %(message)s")
+
+NOT_UNDONE = gettext_noop("It came too late, and what it tells of could not be undone: %(error)s")
+UNDONE_AFTER_ALL = gettext_noop("What it tells of was undone after all.")
+NO_SAGA = gettext_noop("It is about no saga of ours.")
+NOT_ITS_STEP = gettext_noop("Its sender has nothing to do with the step that it is about.")
+NOT_ASKED = gettext_noop("It tells something else than was asked: %(mismatch)s.")
+NOT_UNDERSTOOD = gettext_noop("Its sender signed it, and it cannot be understood: %(why)s")
+
 DEADLINE_OVER = gettext_noop("The saga's deadline ran out.")
 TIME_OVER = gettext_noop("Its time is over.")
 WAIT_OVER = gettext_noop("Nobody said that it is done, in time.")
@@ -30,6 +39,10 @@ SEE_TO_THE_CAUSE = gettext_noop(
 )
 SETTLE_WITH_PROVIDER = gettext_noop(
     "Settle it with the provider, then retry; or say with evidence that it is undone."
+)
+SETTLE_MISMATCH = gettext_noop(
+    "Settle it with the provider; then retry, which asks it again, or have the saga undone, which takes back"
+    " what was really done."
 )
 ASK_PROVIDER = gettext_noop("See whether the provider works and what it knows of the key, then retry.")
 SEE_TO_THE_HOOK = gettext_noop("See to the cause, a hook of its owner perhaps; then retry.")
@@ -76,6 +89,10 @@ _FORMS = [
     for form in (
         PAST_UNDOING,
         UNDO_FAILED,
+        MISMATCH,
+        NOT_UNDONE,
+        NOT_ASKED,
+        NOT_UNDERSTOOD,
         TIME_TO_DO_OVER,
         TIME_TO_UNDO_OVER,
         CANNOT_BE_MOVED,

@@ -27,7 +27,7 @@ class ShipmentAdmin(readonly.Admin):
     show_full_result_count = False
     readonly_fields = ("created_at", "updated_at")
     fieldsets = (
-        (None, {"fields": ("status", "tracking", "parcels", "refusal")}),
+        (None, {"fields": ("status", "tracking", "parcels", "mismatch", "refusal")}),
         (_("Record"), {"fields": ("key", "access_key", "created_at", "updated_at", "undo_requested_at",
                                   "undone_at")}),
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """What may go wrong with a shipment. The docstring is the message, and says what the caller may do."""
 
-from providers import callbacks, client
+from providers import agreement, callbacks, client
 
 BadCallback = callbacks.BadCallback
 
@@ -11,6 +11,14 @@ class Refused(client.Refusal):
 
 class Unavailable(client.Failure):
     """The carrier could not be asked; nothing happened. Try again later with the same key."""
+
+
+class AccessDenied(client.Denied):
+    """The carrier does not let us in; nothing happened. Have a person renew our key; no order is to blame."""
+
+
+class Mismatch(agreement.Mismatch):
+    """The carrier tells something else than was asked. Have a person settle it with the carrier."""
 
 
 class Unknown(client.Failure):

@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 from django.conf import settings
 from django.utils import module_loading
 
-from providers import client
+from providers import callbacks, client, reading
 from shipping import errors
 from shipping.models import Status
 
@@ -18,10 +18,22 @@ class Parcel:
 
     status: Status
     tracking: str
+    key: str = ""
+    reference: str = ""
+    """The access key of the invoice that travels with the goods."""
+    parcels: int | None = None
+    """As with the other two: empty, or None, where the carrier does not say."""
+
+
+MOST_PARCELS = 32767
+"""What the column for them holds."""
 
 
 class Gateway(Protocol):
-    """What a carrier must be able to do. Each may raise Refused, Unavailable or Unknown."""
+    """What a carrier must be able to do. Each may raise Refused, Unavailable, Unknown or AccessDenied.
+
+    What it answers is the carrier's word as it is: the service holds it against what was asked.
+    """
 
     def book(self, *, key: str, postal_code: str, reference: str, parcels: int) -> Parcel:
         """Have the goods fetched and brought; with a key already used, say what that came to."""
@@ -42,6 +54,7 @@ class HttpGateway:
             refused=errors.Refused,
             unavailable=errors.Unavailable,
             unknown=errors.Unknown,
+            denied=errors.AccessDenied,
         )
 
     def book(self, *, key: str, postal_code: str, reference: str, parcels: int) -> Parcel:
@@ -64,9 +77,33 @@ def chosen() -> Gateway:
     return cast(Gateway, module_loading.import_string(settings.SHIPPING_GATEWAY)())
 
 
+def read(data: Mapping[str, Any], *, status: str | None = None) -> Parcel:
+    """A shipment in the carrier's own words.
+
+    Arguments:
+        data: them.
+        status: instead of the one in `data`.
+
+    Raises:
+        Unclear: they make no sense, or are more than a row can keep.
+    """
+    status = reading.text(data, "status", longest=16) if status is None else status
+    if status not in Status.values:
+        raise reading.Unclear(f"status must be {', '.join(Status.values)}")
+    return Parcel(
+        status=Status(status),
+        tracking=reading.text(data, "tracking", longest=64),
+        key=reading.text(data, "key", longest=callbacks.KEY_LENGTH),
+        reference=reading.text(data, "reference", longest=64),
+        parcels=reading.whole(data, "parcels", most=MOST_PARCELS)
+        if data.get("parcels") is not None
+        else None,
+    )
+
+
 def _parcel(answer: Mapping[str, Any]) -> Parcel:
     try:
-        return Parcel(status=Status(answer["status"]), tracking=str(answer.get("tracking") or ""))
-    except (KeyError, ValueError) as error:
+        return read(answer)
+    except reading.Unclear as error:
         # It may have been booked; what it came to must be asked again (U1).
-        raise errors.Unknown("The carrier's answer cannot be understood.") from error
+        raise errors.Unknown(f"The carrier's answer cannot be understood: {error}.") from error

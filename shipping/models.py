@@ -61,6 +61,14 @@ class Shipment(models.Model):
     """Of the invoice that travels with the goods."""
     parcels = models.PositiveSmallIntegerField(default=0)
     tracking = models.CharField(_("tracking code"), max_length=64, blank=True)
+    mismatch = models.CharField(
+        max_length=600,
+        blank=True,
+        default="",
+        db_default="",
+        help_text=_("Where the carrier's word differs from what was asked."),
+    )
+    """With one it does not count as delivered, whatever its status."""
     refusal = models.CharField(max_length=64, blank=True, help_text=_("The carrier's code for its no."))
     undo_requested_at = models.DateTimeField(null=True, blank=True)
     """The tombstone: once set, nothing is booked under this key (E5)."""

@@ -15,14 +15,16 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import functions
 
-from providers import callbacks
+from providers import agreement, callbacks, reading
 from shipping import gateway, models
-from shipping.errors import BadCallback, Refused, Unavailable, Unknown
+from shipping.errors import AccessDenied, BadCallback, Mismatch, Refused, Unavailable, Unknown
 from shipping.models import Status
 
 __all__ = [
+    "AccessDenied",
     "BadCallback",
     "Callback",
+    "Mismatch",
     "Refused",
     "Unavailable",
     "Unknown",
@@ -44,16 +46,18 @@ def dispatch(
 
     1. Write the intent down; leave, if the key has its answer already.
     2. Book with the carrier. Of the address it needs the postal code; nothing of it is kept here (A3).
-    3. Write down what it said. If the undo came meanwhile, undo at once (E3).
+    3. Hold what it said against what was asked, and write it down. If the undo came meanwhile, undo at
+       once (E3).
 
     Raises:
         Refused: the carrier does not take it or could not deliver it, or the key was undone.
         Unavailable: nothing happened.
         Unknown: it may be booked.
+        Mismatch: something was booked, and not what was asked.
     """
     # Each line is packed by itself.
-    row = _begin(key=key, access_key=access_key, parcels=len(list(lines)))
-    if row.status == Status.REQUESTED:
+    row, asked_before = _begin(key=key, access_key=access_key, parcels=len(list(lines)))
+    if row.status == Status.REQUESTED or not asked_before:
         try:
             parcel = gateway.chosen().book(
                 key=key, postal_code=address["postal_code"], reference=access_key, parcels=row.parcels
@@ -61,7 +65,7 @@ def dispatch(
         except Refused as refusal:
             _refuse(key=key, code=refusal.code)
             raise
-        row = _record(key=key, parcel=parcel, source=DEED)
+        row, _ = _record(key=key, parcel=parcel, source=DEED)
         if row.undo_requested_at:
             recall(key=key)
     return _stands(row)
@@ -78,10 +82,15 @@ def recall(*, key: str) -> dict[str, Any]:
         Refused: it is delivered; a person must get it back.
         Unavailable: not undone yet.
         Unknown: it may be undone.
+        Mismatch: the carrier speaks of another shipment.
     """
     row = _forbid(key=key)
     if not row.undone_at:
-        row = _record(key=key, parcel=gateway.chosen().recall(key=key), source="recall")
+        parcel = gateway.chosen().recall(key=key)
+        if differs := _not_ours(row, parcel):
+            _record(key=key, parcel=parcel, source="recall")
+            raise _mismatch(differs)
+        row, _ = _record(key=key, parcel=parcel, source="recall")
     if not row.undone_at:
         raise Unavailable("The carrier has begun to bring it back and is not done yet.")
     return {"status": row.status, "tracking": row.tracking}
@@ -94,9 +103,15 @@ def ask(*, key: str) -> dict[str, Any] | None:
         Refused: there was one, and it will not arrive.
         Unavailable: the carrier could not be asked.
         Unknown: it did not answer.
+        Mismatch: there is one, and it is not what was asked.
     """
     found = gateway.chosen().ask(key=key)
-    return None if found is None else _stands(_record(key=key, parcel=found, source="ask"))
+    if found is None:
+        return None
+    row, differs = _record(key=key, parcel=found, source="ask")
+    if differs:
+        raise _mismatch(differs)
+    return _stands(row)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,6 +126,8 @@ class Callback:
     """Why the parcel will not arrive; None if that is not what the carrier says."""
     parcel: gateway.Parcel
     occurred_at: datetime.datetime
+    mismatch: str = ""
+    """Where it differs from what was asked, with the figures; known once it is written down."""
 
 
 def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime) -> Callback:
@@ -122,32 +139,44 @@ def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.date
     event = callbacks.read(headers=headers, body=body, now=now, secrets=settings.SHIPPING_WEBHOOK_SECRETS)
     try:
         # The kind, not the data's status: it says what happened then, not where the parcel is now.
-        status = Status(event.kind.removeprefix("shipment."))
-    except ValueError as error:
-        raise BadCallback("The type must be shipment and a status.") from error
-    tracking = str(event.data.get("tracking") or "")
+        parcel = gateway.read(event.data, status=event.kind.removeprefix("shipment."))
+    except reading.Unclear as error:
+        said = f"The type must be shipment and a status, the data a shipment: {error}."
+        raise BadCallback(said, id_=event.id) from error
+    status = parcel.status
     return Callback(
         event_id=event.id,
         kind=event.kind,
         key=event.key,
-        facts={"delivered": status == Status.DELIVERED, "tracking": tracking},
+        facts={"delivered": status == Status.DELIVERED, "tracking": parcel.tracking},
         refused=_WILL_NOT_ARRIVE.get(status),
-        parcel=gateway.Parcel(status=status, tracking=tracking),
+        parcel=parcel,
         occurred_at=event.occurred_at,
     )
 
 
-def record_callback(*, callback: Callback) -> None:
+def record_callback(*, callback: Callback) -> Callback:
     """Write down what the carrier reports, in the caller's transaction; twice is once, late is in order.
 
     A parcel of which we know nothing is written down too: somebody will look for it.
+
+    Returns:
+        The callback as far as it may be believed: one that differs from what was asked says where, and
+        does not tell that the goods are delivered. One that tells that they will not arrive does.
     """
-    _record(
+    row, differs = _record(
         key=callback.key,
         parcel=callback.parcel,
         source=f"callback {callback.event_id}",
         occurred_at=callback.occurred_at,
     )
+    differs = differs or row.mismatch
+    if not differs:
+        return callback
+    if callback.refused is not None and not _not_ours(row, callback.parcel):
+        return callback
+    facts = callback.facts | {"delivered": False}
+    return dataclasses.replace(callback, facts=facts, refused=None, mismatch=differs)
 
 
 def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -162,18 +191,23 @@ _WILL_NOT_ARRIVE = {
 }
 
 
-def _begin(*, key: str, access_key: str, parcels: int) -> models.Shipment:
-    """The intent to ship, durable before the carrier hears of it."""
+def _begin(*, key: str, access_key: str, parcels: int) -> tuple[models.Shipment, bool]:
+    """The intent to ship, durable before the carrier hears of it; and whether it was there before.
+
+    Where it was not, and the carrier has told of the shipment all the same, what it told was held against
+    nothing: it is asked.
+    """
     with transaction.atomic(durable=True):
         row = _locked(key=key, access_key=access_key, parcels=parcels)
-        _stands(row)
-        if not row.access_key:
+        _refuse_if_over(row)
+        asked_before = bool(row.access_key)
+        if not asked_before:
             # A callback came before us, and could not know what we were about to ask.
             row.access_key, row.parcels = access_key, parcels
             row.save(update_fields=["access_key", "parcels"])
         if row.access_key != access_key:
             raise ValueError(f"{key} was used for another shipment.")
-    return row
+    return row, asked_before
 
 
 def _refuse(*, key: str, code: str) -> None:
@@ -194,10 +228,25 @@ def _forbid(*, key: str) -> models.Shipment:
 
 def _record(
     *, key: str, parcel: gateway.Parcel, source: str, occurred_at: datetime.datetime | None = None
-) -> models.Shipment:
-    """Write down what the carrier said; the row follows only what is newer, the tracking keeps it all."""
+) -> tuple[models.Shipment, str]:
+    """Write down what the carrier said; the row follows only what is newer, the tracking keeps it all.
+
+    What is about another shipment is kept as a mismatch and in no other way.
+
+    Returns:
+        The row, and where this word of the carrier's differs from what was asked.
+    """
     with transaction.atomic():
         row = _locked(key=key)
+        if differs := _not_ours(row, parcel):
+            row.mismatch, row.updated_at = differs, functions.Now()
+            row.save(update_fields=["mismatch", "updated_at"])
+            return row, differs
+        if row.access_key and parcel.parcels is not None and parcel.status not in models.UNDONE:
+            differs = agreement.differences({"parcels": parcel.parcels}, {"parcels": row.parcels})
+        if parcel.parcels is not None or occurred_at is None:
+            # An answer to a question of ours, or as good as one.
+            row.mismatch = differs
         event = models.TrackingEvent(shipment=row, status=parcel.status, source=source)
         if occurred_at:
             event.occurred_at = occurred_at
@@ -213,7 +262,24 @@ def _record(
                 row.undone_at = None
         row.updated_at = functions.Now()
         row.save()
-    return row
+    return row, differs
+
+
+def _not_ours(row: models.Shipment, parcel: gateway.Parcel) -> str:
+    """Why this cannot be about the shipment: it names another's key, invoice or tracking code."""
+    pairs = {
+        "key": (parcel.key, row.key),
+        "reference": (parcel.reference, row.access_key),
+        "tracking": (parcel.tracking, row.tracking),
+    }
+    known = {name: pair for name, pair in pairs.items() if all(pair)}
+    return agreement.differences(
+        {name: told for name, (told, _) in known.items()}, {name: ours for name, (_, ours) in known.items()}
+    )
+
+
+def _mismatch(differs: str) -> Mismatch:
+    return Mismatch(f"The carrier tells something else than was asked: {differs}.")
 
 
 def _stands(row: models.Shipment) -> dict[str, Any]:
@@ -221,18 +287,26 @@ def _stands(row: models.Shipment) -> dict[str, Any]:
 
     Raises:
         Refused: it does not: it was undone, refused, or could not be delivered.
+        Mismatch: it is not what was asked.
     """
+    _refuse_if_over(row)
+    if row.mismatch:
+        raise _mismatch(row.mismatch)
+    return _facts(row)
+
+
+def _refuse_if_over(row: models.Shipment) -> None:
     if row.undo_requested_at:
         raise Refused("This shipment was undone; one that comes after its undo is not booked.", code="undone")
     if row.status in _WILL_NOT_ARRIVE:
         raise Refused(_WILL_NOT_ARRIVE[Status(row.status)], code=row.status)
     if row.status == Status.REFUSED:
         raise Refused(f"The carrier does not take it: {row.refusal}.", code=row.refusal)
-    return _facts(row)
 
 
 def _facts(row: models.Shipment) -> dict[str, Any]:
-    return {"delivered": row.status == Status.DELIVERED, "tracking": row.tracking}
+    delivered = row.status == Status.DELIVERED and not row.mismatch
+    return {"delivered": delivered, "tracking": row.tracking}
 
 
 def _locked(*, key: str, **first: Any) -> models.Shipment:

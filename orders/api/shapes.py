@@ -83,7 +83,10 @@ class OrderShipment(Shape):
     status = serializers.ChoiceField(sorted(set(present.SHIPMENT_STATUS.values())))
 
 
-KINDS = ["refused", "outage", "transient", "late", "unknown", "bug", "timeout", "cancelled", "operator"]
+KINDS = [
+    "refused", "outage", "mismatch", "transient", "late", "unknown", "bug", "timeout", "cancelled",
+    "operator",
+]  # fmt: skip
 
 
 class StepError(Shape):

@@ -30,6 +30,7 @@ from orders.api import (
     throttles,
 )
 from payments import services as payments
+from sagas import engine
 from sagas import errors as saga_errors
 from sagas import models as saga_models
 from shipping import services as shipping
@@ -230,7 +231,9 @@ class Callback(base.View):
         """Take it.
 
         1. Believe nothing before the signature is right.
-        2. In one transaction: the service's row learns of it, and the saga's inbox.
+        2. In one transaction: the service holds it against what was asked, and its row and the saga's inbox
+           learn of it. What differs from what was asked is kept as that, and a person is called; to send it
+           again would change nothing.
         3. Answer 202 to the first and to every repetition: a provider that gets an error sends it again.
         """
         body = parsing.read(request._request)
@@ -241,11 +244,13 @@ class Callback(base.View):
         except self.service.BadCallback as error:
             if not error.signed:
                 throttles.stranger(request)
+            else:
+                engine.reject(source=self.source, event_id=error.id, why=str(error))
             raise problems.Problem(problems.BAD_SIGNATURE, str(error)) from error
         with transaction.atomic():
-            self.service.record_callback(callback=callback)
-            self.learn(callback)
-            callbacks.pass_on(callback, source=self.source)
+            believed = self.service.record_callback(callback=callback)
+            self.learn(believed)
+            callbacks.pass_on(believed, source=self.source)
         return Response(status=202)
 
     def learn(self, callback: Any) -> None:
@@ -273,7 +278,7 @@ class CarrierCallback(Callback):
 
     def learn(self, callback: Any) -> None:
         """Once the goods have left, the law has another way to undo their invoice."""
-        if callback.kind == "shipment.handed_over":
+        if callback.kind == "shipment.handed_over" and not callback.mismatch:
             access_key = selectors.access_key(callback.key)
             if access_key is not None:
                 invoicing.goods_left(access_key=access_key)

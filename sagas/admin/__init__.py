@@ -3,6 +3,7 @@
 Other rooms add to it through `sagas.panels`; the engine itself knows none of them.
 """
 
+from sagas.admin import callbacks as callbacks
 from sagas.admin import rows as rows
 from sagas.admin import runs as runs
 from sagas.admin import saga as saga

@@ -6,7 +6,7 @@ from typing import Any
 from django import http
 
 from sagas import banners, conf, health, models, panels
-from sagas.admin import charts
+from sagas.admin import callbacks, charts
 from sagas.models import SagaInstance
 from sagas.states import SagaState
 
@@ -39,6 +39,7 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
         "failures": charts.failures(figures),
         "alarms": list(_alarms(figures)),
         "waiting": [(saga, subjects.get(saga.pk)) for saga in waiting],
+        "callbacks_waiting": list(callbacks.waiting()[:QUEUE_SHOWN]),
         "oldest_subject": subjects.get(figures.oldest.pk) if figures.oldest else None,
         "steps": [(step, _wide(step, figures.steps)) for step in figures.steps],
         "approvals_waiting": models.Approval.objects.filter(state=models.Approval.State.ASKED)[:20].count(),

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import html
@@ -43,7 +43,7 @@ class OfSagas(ReadOnly):
         """Those of that saga."""
         if not search_term:
             return queryset, False
-        saga_id = _saga_id(search_term)
+        saga_id = saga_id_of(search_term)
         return (queryset.filter(saga_id=saga_id) if saga_id else queryset.none()), False
 
     @admin.display(description=_("saga"))
@@ -58,7 +58,8 @@ class OfSagas(ReadOnly):
         return console.badge(row.state)
 
 
-def _saga_id(term: str) -> uuid.UUID | None:
+def saga_id_of(term: str) -> uuid.UUID | None:
+    """The saga whose id this is, or whose step has this key; None where it is neither."""
     try:
         return uuid.UUID(term.strip().partition(".")[0])
     except ValueError:
@@ -81,32 +82,6 @@ class EventAdmin(OfSagas):
     list_display = ("at", "its_saga", "kind", "subject", "from_state", "to_state", "attempt", "actor")
     ordering = ("-id",)
     show_full_result_count = False
-
-
-@admin.register(models.Signal)
-class SignalAdmin(ReadOnly):
-    """The inbox, newest first."""
-
-    list_display = ("received_at", "source", "kind", "step_key", "fate", "matched_at", "remedied_at")
-    list_filter = ("fate",)
-    search_fields = ("step_key__exact", "event_id__exact")
-    search_help_text = _("Id of a saga, key of a step, or the provider's id of the callback")
-    ordering = ("-id",)
-    show_full_result_count = False
-
-    def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[models.Signal], search_term: str
-    ) -> tuple[QuerySet[models.Signal], bool]:
-        """By index: those of a saga's steps, or the one with that id, whoever sent it."""
-        if not search_term:
-            return queryset, False
-        term = search_term.strip()
-        keys = [term]
-        if saga_id := _saga_id(term):
-            keys += [step.key for step in models.StepInstance.objects.filter(saga_id=saga_id)]
-        # The index begins with the sender, of whom there are few; the latest callbacks name them all.
-        senders = set(models.Signal.objects.order_by("-id").values_list("source", flat=True)[:1000])
-        return queryset.filter(Q(step_key__in=keys) | Q(source__in=senders, event_id=term)), False
 
 
 @admin.register(models.Queue)

@@ -42,7 +42,7 @@ from sagas import (
     verdict,
     words,
 )
-from sagas.admin import filters, graph, paging, rows, runs, timeline
+from sagas.admin import callbacks, filters, graph, paging, rows, runs, timeline
 from sagas.models import Approval, SagaInstance
 from sagas.seen import Seen
 from sagas.states import SagaState
@@ -203,6 +203,7 @@ class SagaAdmin(rows.ReadOnly):
             _tell_subjects(queue)
             context |= {
                 "attention": queue[:ATTENTION_FIRST],
+                "callbacks_waiting": callbacks.waiting().exists(),
                 "attention_more": len(queue) > ATTENTION_FIRST,
                 "now": models.database_now(),
             }

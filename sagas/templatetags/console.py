@@ -91,7 +91,7 @@ def kinds() -> dict[str, str]:
         "refused": _("refused"), "outage": _("outage"),
         "transient": _("unavailable"), "unknown": _("outcome unknown"), "timeout": _("time ran out"),
         "bug": _("bug"), "cancelled": _("cancelled"),
-        "operator": _("by an operator"),
+        "operator": _("by an operator"), "mismatch": _("not what was asked"),
     }  # fmt: skip
 
 

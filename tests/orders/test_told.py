@@ -7,8 +7,12 @@ import pytest
 from django.conf import settings as configured
 from django.utils import timezone
 
-from sagas import models
-from sagas.testing import post
+from invoicing import models as invoicing
+from orders import audit
+from payments import models as payments
+from sagas import engine, models
+from sagas.testing import clocks, post
+from shipping import models as shipping
 from tests import webhooks
 from tests.orders.conftest import Api, order
 from tests.sandbox import Sandbox
@@ -77,3 +81,293 @@ def test_a_callback_is_not_lost_while_its_sender_s_secret_is_changed(
     office.deliver_all()
 
     assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "paid"
+
+
+# --- Amounts, currencies, totals, parcels (M1, M2, M3) ------------------------------------------------
+
+CARD = {"method": "card"}
+ONE_CENTAVO = {"status": "captured", "amount": 1, "captured": 1}
+
+
+def stands(ana: Api, placed: dict[str, Any], step: str) -> models.SagaInstance:
+    """The order's saga, which must wait for a person at that step."""
+    saga = models.SagaInstance.objects.get(order=placed["id"])
+    assert saga.state == "needs_attention"
+    assert saga.attention is not None
+    assert saga.attention["step"] == step
+    assert ana.get(f"/orders/{placed['id']}").json()["status"] == "attention"
+    return saga
+
+
+def undo(office: post.Post, saga: models.SagaInstance) -> None:
+    engine.compensate(saga.pk, actor="olga", reason="not what was asked")
+    office.deliver_all()
+
+
+def settled(sandbox: Sandbox, ana: Api, placed: dict[str, Any]) -> None:
+    """Everything is undone, and all the books agree."""
+    assert ana.get(f"/orders/{placed['id']}").json()["status"] == "cancelled"
+    taken = sandbox.charge(placed["payment"]["key"])
+    assert taken is not None
+    assert taken["captured"] == taken["refunded"] > 0
+    assert audit.run(sandbox.books()).discrepancies == []
+
+
+def test_a_callback_of_one_centavo_does_not_pay_an_order(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = waiting(ana, office)
+    key = placed["payment"]["key"]
+
+    answer = tell(ana, "payments", "pix.paid", key, charge(sandbox, key) | ONE_CENTAVO)
+    office.deliver_all()
+
+    assert answer.status_code == 202, "to send it again would change nothing"
+    saga = stands(ana, placed, "take-payment")
+    total = placed["total"]["amount"]
+    assert f"captured 1 instead of {total}" in saga.attention["why"]
+    assert payments.Payment.objects.get(key=key).captured == 1, "what was taken is not lost track of"
+    assert not invoicing.Invoice.objects.exists()
+    assert models.Signal.objects.get().fate == "mismatch"
+
+
+@pytest.mark.parametrize(
+    ("change", "figures"),
+    [
+        ({"currency": "USD", "status": "captured", "captured": 18290}, "currency USD instead of BRL"),
+        ({"status": "captured", "captured": 18291}, "captured 18291 instead of 18290"),
+        ({"status": "captured", "captured": 0}, "captured 0 instead of 18290"),
+        ({"status": "expired", "captured": 18290}, "status expired instead of captured"),
+        ({"status": "captured", "captured": 5, "refunded": 9}, "refunded 9 instead of at_most_5"),
+        (
+            {"status": "captured", "captured": 18290, "id": "ch_another"},
+            "reference ch_another instead of ch_",
+        ),
+        (
+            {"status": "captured", "captured": 18290, "key": "another.take-payment"},
+            "key another.take-payment",
+        ),
+        ({"status": "captured", "captured": 18290, "method": "card"}, "method card instead of pix"),
+    ],
+)
+def test_no_callback_that_differs_from_what_was_asked_pays_an_order(
+    ana: Api, sandbox: Sandbox, office: post.Post, change: dict[str, Any], figures: str
+) -> None:
+    placed = waiting(ana, office)
+    key = placed["payment"]["key"]
+
+    assert tell(ana, "payments", "pix.paid", key, charge(sandbox, key) | change).status_code == 202
+    office.deliver_all()
+
+    assert figures in stands(ana, placed, "take-payment").attention["why"]
+
+
+def test_a_pix_paid_with_another_amount_goes_back_in_full_as_it_was_taken(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = waiting(ana, office)
+    key = placed["payment"]["key"]
+    httpx.post(f"{sandbox.url}/pix/{key}/pay", json={"amount": 20000}).raise_for_status()
+
+    tell(ana, "payments", "pix.paid", key, charge(sandbox, key))
+    office.deliver_all()
+    undo(office, stands(ana, placed, "take-payment"))
+
+    settled(sandbox, ana, placed)
+    assert payments.Payment.objects.get(key=key).refunded == 20000
+
+
+def test_a_provider_that_corrects_itself_is_asked_again_and_the_order_goes_on(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = waiting(ana, office)
+    key = placed["payment"]["key"]
+    tell(ana, "payments", "pix.paid", key, charge(sandbox, key) | ONE_CENTAVO)
+    office.deliver_all()
+    saga = stands(ana, placed, "take-payment")
+
+    sandbox.post(f"/pix/{key}/pay")
+    engine.retry(saga.pk, actor="olga", reason="the bank says that it was a slip")
+    office.deliver_all()
+
+    assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "paid"
+    assert payments.Payment.objects.get(key=key).mismatch == ""
+
+
+@pytest.mark.parametrize("token", ["tok_one_centavo", "tok_other_currency"])
+def test_a_card_charged_with_something_else_pays_no_order_and_goes_back(
+    ana: Api, sandbox: Sandbox, office: post.Post, token: str
+) -> None:
+    placed = ana.order(order(payment=CARD | {"token": token})).json()
+    office.deliver_all()
+
+    saga = stands(ana, placed, "take-payment")
+    assert "instead of" in saga.attention["why"]
+    assert saga.wake_at is None, "asking again by itself changes nothing"
+    undo(office, saga)
+    settled(sandbox, ana, placed)
+
+
+def test_an_invoice_over_another_total_is_not_shipped_with_and_is_cancelled(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    body = order()
+    body["customer"]["tax_id"] = "00000000272"
+    placed = ana.order(body).json()
+    office.deliver_all()
+
+    saga = stands(ana, placed, "issue-invoice")
+    assert f"total 1 instead of {placed['total']['amount']}" in saga.attention["why"]
+    assert not shipping.Shipment.objects.exists()
+    undo(office, saga)
+    settled(sandbox, ana, placed)
+    assert invoicing.Invoice.objects.get().status == "cancelled"
+
+
+def test_parcels_that_nobody_sent_are_seen_and_called_back(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    body = order()
+    body["shipping_address"]["postal_code"] = "99999-004"
+    placed = ana.order(body).json()
+    office.deliver_all()
+
+    saga = stands(ana, placed, "deliver-order")
+    assert "parcels 3 instead of 2" in saga.attention["why"]
+    undo(office, saga)
+    settled(sandbox, ana, placed)
+
+
+@pytest.mark.parametrize(
+    ("change", "figures"),
+    [
+        ({"tracking": "SB999999999BR"}, "tracking SB999999999BR instead of"),
+        ({"reference": "1" * 44}, "reference 1111"),
+        ({"key": "another.deliver-order"}, "key another.deliver-order"),
+        ({"parcels": 7}, "parcels 7 instead of 2"),
+    ],
+)
+def test_a_delivery_of_something_else_fulfils_no_order(
+    ana: Api, sandbox: Sandbox, office: post.Post, change: dict[str, Any], figures: str
+) -> None:
+    placed = ana.order().json()
+    office.deliver_all()
+    key = placed["payment"]["key"].replace("take-payment", "deliver-order")
+    shipment = httpx.get(f"{sandbox.url}/carrier/shipments/{key}").raise_for_status().json()
+
+    assert tell(ana, "carrier", "shipment.delivered", key, shipment | change).status_code == 202
+    office.deliver_all()
+
+    assert figures in stands(ana, placed, "deliver-order").attention["why"]
+
+
+def test_a_late_payment_of_another_amount_is_returned_in_full_too(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = waiting(ana, office)
+    key = placed["payment"]["key"]
+    ana.post(f"/orders/{placed['id']}/cancel", {"reason": "changed my mind"})
+    office.deliver_all()
+    httpx.post(f"{sandbox.url}/pix/{key}/pay", json={"amount": 777}).raise_for_status()
+
+    tell(ana, "payments", "pix.paid", key, charge(sandbox, key))
+    engine.sweep()
+    office.deliver_all()
+
+    settled(sandbox, ana, placed)
+    assert payments.Payment.objects.get(key=key).refunded == 777
+
+
+def test_a_carrier_has_nothing_to_say_of_a_payment(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+    placed = waiting(ana, office)
+
+    tell(ana, "carrier", "shipment.failed", placed["payment"]["key"], {})
+    office.deliver_all()
+
+    assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "awaiting_payment"
+    signal = models.Signal.objects.get()
+    assert (signal.fate, signal.attention_at is not None) == ("unmatched", True)
+
+
+def test_money_that_goes_back_by_itself_after_the_order_was_paid_is_shown_to_a_person(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    placed = ana.order().json()
+    office.deliver_all()
+    key = placed["payment"]["key"]
+    back = charge(sandbox, key) | {"status": "refunded", "refunded": 18290}
+
+    assert tell(ana, "payments", "charge.refunded", key, back).status_code == 202
+
+    signal = models.Signal.objects.get()
+    assert "refunded 18290 instead of 0" in signal.attention
+    assert signal.settled_at is None
+
+
+# --- What cannot be understood ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"captured": 10**30},
+        {"captured": 1.5},
+        {"captured": "18290"},
+        {"captured": True},
+        {"currency": "Real"},
+        {"id": "\x00"},
+        {"id": "x" * 101},
+        {"pix": {"copy_paste": "x" * 2000}},
+    ],
+)
+def test_a_signed_callback_that_can_never_be_kept_is_answered_with_a_reason_and_shown_to_a_person(
+    ana: Api, sandbox: Sandbox, office: post.Post, data: dict[str, Any]
+) -> None:
+    placed = waiting(ana, office)
+    key = placed["payment"]["key"]
+
+    answers = [tell(ana, "payments", "pix.paid", key, charge(sandbox, key) | data) for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [400] * 3
+    assert answers[0].json()["type"] == "/api/problems/bad-signature"
+    signal = models.Signal.objects.get()
+    assert (signal.fate, signal.event_id, signal.step_key) == ("unreadable", "evt_1", "")
+    assert signal.attention_at is not None
+
+
+def test_a_type_that_is_too_long_is_refused_and_not_repeated_for_ever(ana: Api) -> None:
+    answer = tell(ana, "payments", "p" * 41, "a.take-payment", {})
+
+    assert answer.status_code == 400
+    assert "40" in answer.json()["detail"]
+
+
+# --- Our key has expired (R4) --------------------------------------------------------------------------
+
+
+def test_a_key_that_expired_spends_no_order_and_all_go_on_when_it_is_renewed(
+    ana: Api, sandbox: Sandbox, office: post.Post
+) -> None:
+    httpx.post(f"{sandbox.url}/faults", json={"denied_rate": 1}).raise_for_status()
+    orders = [ana.order(key=f"key-{number}").json() for number in range(3)]
+    for _ in range(4):
+        office.deliver_all()
+        clocks.skip()
+        engine.sweep()
+
+    circuit = models.Circuit.objects.get(name="payments")
+    assert circuit.needs_person
+    assert "401" in circuit.error["message"]
+    assert {ana.get(f"/orders/{one['id']}").json()["status"] for one in orders} == {"pending"}
+
+    httpx.post(f"{sandbox.url}/faults", json={}).raise_for_status()
+    for _ in range(12):
+        office.deliver_all()
+        clocks.skip()
+        engine.sweep()
+    office.deliver_all()
+
+    assert {ana.get(f"/orders/{one['id']}").json()["payment"]["status"] for one in orders} == {"paid"}
+    assert not models.Circuit.objects.get(name="payments").needs_person
+    for step in models.StepInstance.objects.filter(name="take-payment"):
+        assert step.attempts - step.excused == 1, "an outage of ours is no attempt of theirs"

@@ -33,14 +33,14 @@ def verbs(key: str, payment: dict[str, str]) -> dict[str, Any]:
 
 
 def request(
-    sandbox: Sandbox, of: str, kind: str, *, key: str | None = None, id_: str = "evt_1", **changes: Any
+    sandbox: Sandbox, of: str, kind: str, *, about: str | None = None, id_: str = "evt_1", **changes: Any
 ) -> webhooks.Request:
-    """The callback that the bank sends of the charge as it is now, but for the changes."""
+    """What the bank sends of the charge as it is now, but for the changes; `about` is its key."""
     answer = httpx.get(f"{sandbox.url}/bank/charges/{of}")
     answer.raise_for_status()
     now = timezone.now()
     return webhooks.signed(
-        kind=kind, key=key or of, data=answer.json() | changes, id_=id_, at=now, sent_at=now
+        kind=kind, key=about or of, data=answer.json() | changes, id_=id_, at=now, sent_at=now
     )
 
 

@@ -108,7 +108,11 @@ def test_what_expired_is_withdrawn_once_though_the_bank_cancels_it_too(sandbox):
 def test_money_of_which_we_know_nothing_is_written_down(sandbox):
     payers.charge("theirs.take-payment")
     models_before = models.Payment.objects.get()
-    unknown = payers.callback(sandbox, "theirs.take-payment", "charge.captured", key="a.lost-key")
+    own = {"key": "a.lost-key", "id": "ch_lost"}
+    headers, body = payers.request(
+        sandbox, "theirs.take-payment", "charge.captured", about="a.lost-key", **own
+    )
+    unknown = services.read_callback(headers=headers, body=body, now=timezone.now())
 
     with transaction.atomic():
         services.record_callback(callback=unknown)

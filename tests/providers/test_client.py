@@ -26,6 +26,10 @@ class Unknown(client.Failure):
     """It did not say."""
 
 
+class Denied(client.Denied):
+    """It did not let us in."""
+
+
 TOKEN = "tok_that_nobody_may_see"
 
 
@@ -58,7 +62,11 @@ def provider(answer: bytes) -> collections.abc.Iterator[client.Provider]:
 
 def at(port: int) -> client.Provider:
     return client.Provider(
-        url=f"http://127.0.0.1:{port}/bank", refused=Refused, unavailable=Unavailable, unknown=Unknown
+        url=f"http://127.0.0.1:{port}/bank",
+        refused=Refused,
+        unavailable=Unavailable,
+        unknown=Unknown,
+        denied=Denied,
     )
 
 
@@ -93,6 +101,11 @@ def _read_request(connection: socket.socket) -> None:
         (no("404 Not Found", "not_found"), Refused),
         (no("409 Conflict", "voided"), Refused),
         (no("422 Unprocessable Entity", "rejected"), Refused),
+        # It did not let us in, whatever we ask; or somebody in front of it did not.
+        (no("401 Unauthorized", "bad_credentials"), Denied),
+        (no("403 Forbidden", "not_allowed"), Denied),
+        (http("403 Forbidden", "<html>a gateway</html>"), Denied),
+        (http("407 Proxy Authentication Required"), Denied),
         # It said that it did nothing, and that we may come back.
         (no("503 Service Unavailable", "unavailable"), Unavailable),
         (no("429 Too Many Requests", "slow_down"), Unavailable),
@@ -145,7 +158,11 @@ def test_nobody_listening_means_that_nothing_happened():
 
 def test_a_name_that_does_not_resolve_means_that_nothing_happened():
     nowhere = client.Provider(
-        url="http://nowhere.invalid", refused=Refused, unavailable=Unavailable, unknown=Unknown
+        url="http://nowhere.invalid",
+        refused=Refused,
+        unavailable=Unavailable,
+        unknown=Unknown,
+        denied=Denied,
     )
     with pytest.raises(Unavailable):
         nowhere.call("PUT", "charges", "key-1", json={})
@@ -175,7 +192,7 @@ def test_a_code_that_could_be_anything_is_not_repeated():
     ("answer", "meaning"),
     [
         # Refused for another reason, a question is not answered: nothing is known of the deed.
-        (no("401 Unauthorized", "bad_credentials"), Unavailable),
+        (no("401 Unauthorized", "bad_credentials"), Denied),
         (no("410 Gone", "api_version_gone"), Unavailable),
         (http("404 Not Found", "<html>a wrong address</html>"), Unknown),
         (SILENCE, Unknown),

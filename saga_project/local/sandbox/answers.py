@@ -40,6 +40,11 @@ def unavailable() -> Answer:
     return no(503, "unavailable", "Nothing was done; try again later.")
 
 
+def denied() -> Answer:
+    """The caller's key is not good; nothing was done, whatever was asked."""
+    return no(401, "bad_credentials", "This key is not, or no longer, good.")
+
+
 def not_found() -> Answer:
     """The key never had an effect here."""
     return no(404, "not_found", "Nothing was ever done under this key.")

@@ -21,6 +21,10 @@ class Card(enum.StrEnum):
     """503 to every charge; a refund finds nothing to give back, and is content."""
     SLOW = "tok_slow"
     """Two seconds pass before the charge happens."""
+    ONE_CENTAVO = "tok_one_centavo"
+    """One centavo is charged, whatever was asked."""
+    OTHER_CURRENCY = "tok_other_currency"
+    """The amount is charged, in another currency than was asked: in USD; in EUR, if that was asked."""
     REFUND_FLAKY = "tok_refund_flaky"
     """503 to the first three refunds, then it works."""
     REFUND_REFUSED = "tok_refund_refused"
@@ -97,8 +101,12 @@ def refund(here: world.World, request: world.Request) -> answers.Answer:
 
 
 def pay(here: world.World, request: world.Request) -> answers.Answer:
-    """The customer pays a PIX charge, in time or not: the bank takes the money either way."""
-    fields.known(request.body)
+    """The customer pays a PIX charge, in time or not: the bank takes the money either way.
+
+    With an `amount` the bank takes that instead of what was asked, as if it had misunderstood.
+    """
+    fields.known(request.body, "amount")
+    other = None if request.body.get("amount") is None else fields.amount(request.body, "amount")
     with here.books.transaction() as page:
         found = _find(page, request.key)
         if found is None:
@@ -106,6 +114,8 @@ def pay(here: world.World, request: world.Request) -> answers.Answer:
         if found["method"] != "pix":
             return answers.no(409, "not_pix", "Only a PIX charge is paid this way.")
         if not found["captured"]:
+            if other is not None:
+                page.execute("UPDATE charges SET amount = ? WHERE key = ?", (other, request.key))
             _capture_pix(page, request.key)
         return answers.ok(_shown(_existing(page, request.key)))
 
@@ -193,6 +203,11 @@ def _write(
     expires_at: float | None = None,
 ) -> None:
     method, amount = request.body["method"], request.body["amount"]
+    currency = request.body["currency"]
+    if token == Card.ONE_CENTAVO:
+        amount = 1
+    if token == Card.OTHER_CURRENCY:
+        currency = "EUR" if currency == "USD" else "USD"
     charge_id = f"ch_{uuid.uuid4().hex}"
     page.execute(
         "INSERT INTO charges (key, id, fingerprint, method, token, status, amount, currency, captured,"
@@ -205,7 +220,7 @@ def _write(
             token,
             status,
             amount,
-            request.body["currency"],
+            currency,
             amount if status == "captured" else 0,
             _copy_paste(charge_id, amount) if method == "pix" else None,
             expires_at,

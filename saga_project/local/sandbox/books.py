@@ -60,6 +60,7 @@ CREATE TABLE IF NOT EXISTS shipments (
     postal_code TEXT NOT NULL,
     reference TEXT NOT NULL,
     tracking TEXT NOT NULL UNIQUE,
+    parcels INTEGER NOT NULL DEFAULT 1,
     status TEXT NOT NULL
         CHECK (status IN ('booked', 'handed_over', 'delivered', 'failed', 'recalled', 'returned')),
     handed_over_at REAL,
@@ -135,6 +136,8 @@ class Books:
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute("PRAGMA foreign_keys = ON")
         self._connection.executescript(SCHEMA)
+        with contextlib.suppress(sqlite3.OperationalError):  # Books of an older version lack the column.
+            self._connection.execute("ALTER TABLE shipments ADD COLUMN parcels INTEGER NOT NULL DEFAULT 1")
         self.listeners: list[threading.Event] = []
         """Set after every change: who waits for work looks again."""
 

@@ -8,6 +8,8 @@ from saga_project.local.sandbox import answers, books, fields, webhooks, world
 REFUSED = "99999001"
 UNDELIVERABLE = "99999002"
 SILENT = "99999003"
+ONE_TOO_MANY = "99999004"
+"""Booked with one parcel more than was asked."""
 PARCELS_MAX = 10_000
 
 
@@ -26,14 +28,15 @@ def book(here: world.World, request: world.Request) -> answers.Answer:
         if postal_code == REFUSED:
             return answers.no(422, "booking_refused", "The carrier does not serve this postal code.")
         page.execute(
-            "INSERT INTO shipments (key, fingerprint, postal_code, reference, tracking, status, booked_at)"
-            " VALUES (?, ?, ?, ?, ?, 'booked', ?)",
+            "INSERT INTO shipments (key, fingerprint, postal_code, reference, tracking, parcels, status,"
+            " booked_at) VALUES (?, ?, ?, ?, ?, ?, 'booked', ?)",
             (
                 request.key,
                 fields.fingerprint(request.body),
                 postal_code,
                 reference,
                 f"SB{books.last(page, 'shipments') + 1:09}BR",
+                request.body["parcels"] + (postal_code == ONE_TOO_MANY),
                 time.time(),
             ),
         )
@@ -123,8 +126,8 @@ def _existing(page: sqlite3.Connection, key: str) -> sqlite3.Row:
 
 
 def _shown(row: sqlite3.Row) -> answers.Json:
-    return {name: row[name] for name in ("key", "tracking", "status", "reference")}
+    return {name: row[name] for name in ("key", "tracking", "status", "reference", "parcels")}
 
 
 def _tombstone(key: str) -> answers.Json:
-    return {"key": key, "tracking": None, "status": "recalled", "reference": None}
+    return {"key": key, "tracking": None, "status": "recalled", "reference": None, "parcels": None}

@@ -16,6 +16,8 @@ class Weather:
 
     error_rate: float = 0.0
     """503 before anything was done."""
+    denied_rate: float = 0.0
+    """401, as to somebody whose key has expired; before anything was done."""
     lost_reply_rate: float = 0.0
     """It is done, and the connection breaks before the answer."""
     latency_ms: tuple[float, float] = (0.0, 0.0)
@@ -65,6 +67,7 @@ def read(body: answers.Json, default_seed: int) -> Weather:
     fields.known(body, *(field.name for field in dataclasses.fields(Weather)))
     return Weather(
         error_rate=_rate(body, "error_rate"),
+        denied_rate=_rate(body, "denied_rate"),
         lost_reply_rate=_rate(body, "lost_reply_rate"),
         latency_ms=_latency(body.get("latency_ms", [0, 0])),
         duplicate_webhook_rate=_rate(body, "duplicate_webhook_rate"),

@@ -7,6 +7,8 @@ import time
 from saga_project.local.sandbox import answers, books, carrier, fields, world
 
 REJECTED_TAX_ID = "00000000191"
+ONE_CENTAVO_TAX_ID = "00000000272"
+"""Authorized over one centavo, whatever was asked."""
 SERIES_MAX = 999
 NUMBER_MAX = 999_999_999
 FIELDS = ("series", "number", "access_key", "tax_id", "total", "currency", "kind", "references")
@@ -162,7 +164,7 @@ def _write(page: sqlite3.Connection, request: world.Request) -> None:
             body["access_key"],
             body["kind"],
             body.get("references"),
-            body["total"],
+            1 if body["tax_id"] == ONE_CENTAVO_TAX_ID and body["kind"] == "sale" else body["total"],
             body["currency"],
             protocol,
             now,
@@ -183,10 +185,11 @@ def _existing(page: sqlite3.Connection, key: str) -> sqlite3.Row:
 
 
 def _shown(row: sqlite3.Row) -> answers.Json:
-    names = ("key", "number", "status", "protocol", "series", "access_key", "kind")
+    names = ("key", "number", "status", "protocol", "series", "access_key", "kind", "total", "currency")
     return {**{name: row[name] for name in names}, "references": row["refers_to"]}
 
 
 def _tombstone(key: str) -> answers.Json:
-    nothing = dict.fromkeys(("number", "protocol", "series", "access_key", "kind", "references"))
+    names = ("number", "protocol", "series", "access_key", "kind", "total", "currency", "references")
+    nothing = dict.fromkeys(names)
     return {"key": key, "status": "cancelled", **nothing}

@@ -217,6 +217,8 @@ def _through(here: world.World, what: str, verb: Verb, request: world.Request) -
     die = here.faults.die(what)
     time.sleep(die.uniform(*weather.latency_ms) / 1000)
     fails, is_lost = die.random() < weather.error_rate, die.random() < weather.lost_reply_rate
+    if die.random() < weather.denied_rate:
+        return answers.denied()
     if fails:
         return answers.unavailable()
     answer = verb(here, request)

@@ -92,6 +92,7 @@ def test_weather_that_is_not_named_is_fair(stormy):
     weather = stormy.client.get("/faults").json()
     assert weather == {
         "error_rate": 0,
+        "denied_rate": 0,
         "lost_reply_rate": 0,
         "latency_ms": [0, 1],
         "duplicate_webhook_rate": 0,

@@ -1,0 +1,177 @@
+"""Callbacks that wait for a person: shown where one looks, settled with evidence, or tried again (A4, M3)."""
+
+import pytest
+from django.urls import reverse
+
+from sagas import engine, errors, health, models
+from tests.sagas import desk, rules, stage
+from tests.sagas.test_inbox import PAID, given_up, tell, waiting
+
+WHY = {"reason": "Refund 8841 in the bank's portal"}
+
+
+def failed(office, *, then=""):
+    """A late payment whose automatic return was refused."""
+    saga = given_up(office, f"begin w, undo w, fail undo w{then}")
+    late = tell(saga)
+    carry_out(office)
+    late.refresh_from_db()
+    return saga, late
+
+
+def carry_out(office):
+    for _ in range(3):
+        engine.sweep()
+        office.deliver_all()
+
+
+def settle(signal):
+    return reverse("admin:sagas_signal_settle", args=[signal.pk])
+
+
+def test_a_return_that_fails_for_good_stands_in_the_attention_queue(office, caplog):
+    saga, late = failed(office)
+    supervisor = desk.supervisor()
+
+    overview = desk.text(supervisor.get(reverse("admin:index")))
+    listed = desk.text(supervisor.get(reverse("admin:sagas_signal_changelist") + "?person=waiting"))
+    page = desk.text(supervisor.get(settle(late)))
+
+    assert "1 callback waits for a person" in overview
+    assert "Nobody has to act" not in overview
+    assert "could not be undone" in listed
+    assert f"{saga.pk}.w" in page
+    assert "See to the cause and try again" in page
+    assert health.read("1h").callbacks_waiting == 1
+    assert caplog.text.count("needs attention") == 1
+
+
+def test_what_somebody_settled_is_kept_with_their_name_and_their_words(office):
+    saga, late = failed(office)
+
+    answer = desk.supervisor().post(settle(late), WHY | {"act": "settle"})
+
+    assert answer.status_code == 302
+    late.refresh_from_db()
+    assert (late.settled_by, late.settlement) == ("supervisor", WHY["reason"])
+    event = saga.events.get(kind="operator.settled")
+    assert (event.actor, event.reason, event.subject) == ("supervisor", WHY["reason"], "w")
+    assert health.read("1h").callbacks_waiting == 0
+    assert "supervisor settled what it told of: Refund 8841" in desk.text(desk.viewer().get(desk.page(saga)))
+    rules.check(saga)
+
+
+def test_it_is_settled_once(office):
+    _saga, late = failed(office)
+    engine.settle_callback(late.pk, actor="olga", reason="so")
+
+    again = desk.supervisor().post(settle(late), WHY | {"act": "settle"})
+
+    assert again.status_code == 409
+    with pytest.raises(errors.NotAllowed):
+        engine.retry_callback(late.pk, actor="olga", reason="so")
+
+
+def test_tried_again_it_settles_itself_when_that_goes_well(office):
+    saga, late = failed(office, then=", undo w")
+
+    desk.operator().post(settle(late), WHY | {"act": "retry"})
+    carry_out(office)
+
+    late.refresh_from_db()
+    assert late.remedied_at is not None
+    assert (late.settled_by, late.settled_at is not None) == ("engine", True)
+    assert saga.events.get(kind="operator.retried").actor == "operator"
+
+
+def test_tried_again_in_vain_it_waits_on(office, caplog):
+    _saga, late = failed(office, then=", fail undo w")
+
+    engine.retry_callback(late.pk, actor="olga", reason="perhaps now")
+    carry_out(office)
+
+    late.refresh_from_db()
+    assert (late.remedy_attempts, late.settled_at) == (2, None)
+    assert caplog.text.count("needs attention") == 1, "a person is called once (A4)"
+
+
+def test_who_may_not_settle_does_not(office):
+    _saga, late = failed(office)
+
+    for client, act in ((desk.viewer(), "settle"), (desk.viewer(), "retry"), (desk.operator(), "settle")):
+        assert client.post(settle(late), WHY | {"act": act}).status_code == 403
+    assert desk.client(desk.NOBODY).get(settle(late)).status_code == 403
+    assert desk.supervisor().post(settle(late), {"act": "settle"}).status_code == 200, "without evidence"
+    late.refresh_from_db()
+    assert late.settled_at is None
+
+
+def test_one_about_nothing_of_ours_calls_a_person(rows, caplog):
+    signal = engine.receive(source="world", event_id="1", key="nothing.of-ours", facts=PAID)
+
+    assert signal.attention == "It is about no saga of ours."
+    with pytest.raises(errors.NotAllowed):
+        engine.retry_callback(signal.pk, actor="olga", reason="so")
+    engine.settle_callback(signal.pk, actor="olga", reason="another shop's")
+    assert models.Signal.objects.get().settled_by == "olga"
+
+
+def test_one_that_cannot_be_understood_is_counted_once_and_nothing_of_it_is_kept(rows, caplog):
+    for _ in range(3):
+        engine.reject(source="world", event_id="1", why="type must have 1 to 40 characters.")
+
+    signal = models.Signal.objects.get()
+    assert (signal.fate, signal.step_key, signal.facts) == ("unreadable", "", None)
+    assert caplog.text.count("needs attention") == 1
+
+
+def test_a_sender_has_nothing_to_say_of_another_service_s_step(office):
+    saga = waiting(office)
+
+    signal = engine.receive(source="other", event_id="1", key=f"{saga.pk}.w", facts=PAID, queue="elsewhere")
+
+    saga.refresh_from_db()
+    assert (signal.fate, saga.steps.get(name="w").state) == ("unmatched", "waiting")
+
+
+def test_a_wait_is_not_ended_by_what_was_not_asked(office):
+    saga = waiting(office)
+
+    signal = engine.receive(
+        source="world", event_id="1", key=f"{saga.pk}.w", facts=PAID, mismatch="amount 1 instead of 2"
+    )
+    saga.refresh_from_db()
+
+    assert (signal.fate, signal.attention_at) == ("mismatch", None)
+    assert (saga.state, saga.wake_at) == ("needs_attention", None)
+    assert "amount 1 instead of 2" in saga.attention["why"]
+    assert "came to something else than was asked" in desk.text(desk.viewer().get(desk.page(saga)))
+    rules.check(saga)
+
+
+def test_what_was_not_asked_and_is_not_wanted_turns_round_at_once(office):
+    saga = waiting(office, "begin w, undo w")
+    engine.receive(source="world", event_id="1", key=f"{saga.pk}.w", mismatch="amount 1 instead of 2")
+
+    engine.cancel(saga.pk, actor="customer", reason="too slow")
+    stage.drive(office, saga)
+
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def test_what_was_not_asked_after_the_end_waits_for_a_person_by_itself(office):
+    saga = waiting(office)
+    tell(saga)
+    stage.drive(office, saga)
+    assert saga.state == "completed"
+    before = rules.snapshot(saga)
+
+    signal = engine.receive(
+        source="world", event_id="2", key=f"{saga.pk}.w", mismatch="refunded 2 instead of 0"
+    )
+
+    assert "refunded 2 instead of 0" in signal.attention
+    saga.refresh_from_db()
+    assert saga.state == "completed", "a final state stays as it is (T3)"
+    assert before != rules.snapshot(saga), "an event says that it came"
