@@ -34,15 +34,20 @@ class Tick(celery.Task):  # type: ignore[type-arg]  # It has none outside the st
 
     def _waiting(self, publisher: Any) -> int:
         """How many messages lie in its queue, as the broker says; a connection that died is replaced."""
-        queue = self.app.amqp.queues[self.queue]
+        try:
+            return self._count(publisher.channel)
+        except Exception:
+            # What is left of a connection that died may raise anything. Where the broker is still away
+            # this fails, and is tried again with the next tick.
+            connection = publisher.connection
+            connection.collapse()
+            connection.ensure_connection(max_retries=1, interval_start=0)
+            publisher.revive(connection.default_channel)
+            return self._count(publisher.channel)
 
-        def count() -> int:
-            declared: Any = queue.bind(publisher.channel).queue_declare()
-            return int(declared.message_count)
-
-        policy = self.app.conf.task_publish_retry_policy
-        counted: int = publisher.connection.ensure(publisher, count, **policy)()
-        return counted
+    def _count(self, channel: Any) -> int:
+        declared: Any = self.app.amqp.queues[self.queue].bind(channel).queue_declare()
+        return int(declared.message_count)
 
 
 _NOT_FOR_SCHEDULES = ("queue", "routing_key", "exchange", "expires", "eta", "countdown")

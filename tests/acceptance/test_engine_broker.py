@@ -5,10 +5,13 @@ import os
 import signal
 
 import pytest
+import redis
+from celery import beat
 from kombu import pools
 
 from saga_project import celery
 from saga_project.local import servers
+from sagas import tasks
 from tests import patience
 from tests.acceptance import processes
 from tests.sagas import rules, stage
@@ -40,6 +43,25 @@ def test_what_begins_while_the_broker_is_gone_or_hangs_is_done_when_it_is_back(t
         for saga in (begun_without, begun_in_silence):
             assert witness.lines(saga.pk) == ["do a", "do b", "do c", "do d"]
             rules.check(saga)
+
+
+def test_beat_sends_again_as_soon_as_the_broker_is_back(tmp_path):
+    assert tasks.sweep, "beat imports the tasks as well"
+    entry = celery.app.conf.beat_schedule["sweep"]
+    with a_broker(tmp_path) as broker:
+        scheduler = beat.Scheduler(celery.app, lazy=True)
+        tick = scheduler.Entry(name="sweep", app=celery.app, **entry)
+        scheduler.apply_async(tick, producer=scheduler.producer, advance=False)
+        broker.stop()
+        for _ in range(3):
+            with pytest.raises(beat.SchedulingError):
+                scheduler.apply_async(tick, producer=scheduler.producer, advance=False)
+        broker.start()
+
+        sent = scheduler.apply_async(tick, producer=scheduler.producer, advance=False)
+
+        assert sent is not None
+        assert redis.Redis.from_url(broker.url).llen("sagas-sweep") == 1
 
 
 def to_its_end(saga):
