@@ -462,7 +462,7 @@ def _anything_due() -> bool:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT EXISTS (SELECT FROM orders_outbox) OR EXISTS (SELECT FROM orders_webhookdelivery"
-            " WHERE state = 'pending' AND next_at <= clock_timestamp())"
+            " WHERE state = 'pending' AND next_at <= statement_timestamp())"
         )
         row = cursor.fetchone()
     return bool(row and row[0])

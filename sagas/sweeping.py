@@ -68,8 +68,10 @@ def sweep(limit: int = BATCH) -> int:
     Returns:
         How many sagas it looked at; if that is `limit`, there may be more.
     """
-    swept = _sweep_sagas(limit)
-    _sweep_signals(limit)
+    sagas_due, signals_due = _due()
+    swept = _sweep_sagas(limit) if sagas_due else 0
+    if signals_due:
+        _sweep_signals(limit)
     _probe_queues()
     _beat()
     return swept
@@ -132,6 +134,18 @@ def heard(queue: str, worker: str = "") -> None:
             " AND (heard_at IS NULL OR heard_at < clock_timestamp() - interval '1 second')",
             [worker, queue],
         )
+
+
+def _due() -> tuple[bool, bool]:
+    """Whether any saga is due, and whether any callback is: most of the time none, and nothing is locked."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM sagas_saga"
+            " WHERE wake_at <= statement_timestamp() AND held_at IS NULL AND closed_at IS NULL),"
+            " EXISTS (SELECT FROM sagas_signal WHERE wake_at <= statement_timestamp())"
+        )
+        row: tuple[bool, bool] = cursor.fetchone()
+    return row
 
 
 def _sweep_sagas(limit: int) -> int:

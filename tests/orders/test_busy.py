@@ -52,8 +52,10 @@ def test_a_cancellation(ana: Api, office: post.Post) -> None:
 def test_an_operators_move(ana: Api, office: post.Post) -> None:
     shown = ana.order().json()
     olga = member("olga", scope=models.Scope.STAFF, is_staff=True, is_superuser=True)
+    path = f"/sagas/{shown['saga']['id']}"
+    said = {"reason": "now", "seen": olga.get(path).json()["seen"]}
     with somebody_at(shown["saga"]["id"]):
-        answer = olga.post(f"/sagas/{shown['saga']['id']}/retry", {"reason": "now"})
+        answer = olga.post(f"{path}/retry", said)
 
     assert (answer.status_code, answer.json()["type"]) == (503, "/api/problems/busy")
 
