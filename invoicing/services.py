@@ -127,11 +127,14 @@ def _begin(
     *, key: str, customer: Mapping[str, str], lines: Iterable[Mapping[str, Any]], total: Mapping[str, Any]
 ) -> models.Invoice:
     """The intent to issue, with its number, durable before the authority hears of it."""
+    lines = list(lines)
+    if any(line["unit_price"]["currency"] != total["currency"] for line in lines):
+        raise ValueError(f"{key}: a line is priced in another currency than the total.")
     with transaction.atomic(durable=True):
         row = models.Invoice.objects.select_for_update().filter(key=key).first() or _numbered(
             key=key,
             tax_id=customer["tax_id"],
-            lines=list(lines),
+            lines=lines,
             amount=total["amount"],
             currency=total["currency"],
         )

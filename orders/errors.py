@@ -17,6 +17,16 @@ class UnknownProduct(OrderError):
         self.positions = positions
 
 
+class MixedCurrencies(OrderError):
+    """An order is paid in one currency, and its products are priced in several. Place one order for each."""
+
+    def __init__(self, currency: str, positions: dict[int, str]) -> None:
+        """`positions` maps the index of each line that is priced otherwise than in `currency` to its own."""
+        super().__init__()
+        self.currency = currency
+        self.positions = positions
+
+
 class NumberTaken(OrderError):
     """By chance another order has the number that this one was given. Place it again."""
 

@@ -72,12 +72,13 @@ def place(
 
     Raises:
         UnknownProduct: a line names a product that there is not.
+        MixedCurrencies: the products are not all priced in one currency.
         NumberTaken: chance gave it another order's number; the transaction is lost, begin again.
     """
     order = models.Order(owner=owner, reference=reference, payment_method=payment.method)
     lines = _priced(order, wishes)
+    order.currency = _one_currency(lines)
     order.total_amount = sum(line.quantity * line.unit_amount for line in lines)
-    order.currency = lines[0].currency
     _address(order, customer, address)
     order.saga = engine.begin(
         saga.ORDER_FULFILMENT,
@@ -134,6 +135,15 @@ def _priced(order: models.Order, wishes: Sequence[Wish]) -> list[models.OrderLin
         )
         for position, wish in enumerate(wishes)
     ]
+
+
+def _one_currency(lines: Sequence[models.OrderLine]) -> str:
+    """The currency of all of them: amounts of several add up to nothing."""
+    currency = lines[0].currency
+    others = {line.position: line.currency for line in lines if line.currency != currency}
+    if others:
+        raise errors.MixedCurrencies(currency, others)
+    return currency
 
 
 def _address(order: models.Order, customer: Customer, address: Address) -> None:

@@ -92,7 +92,7 @@ def reject(*, source: str, event_id: str, why: str) -> models.Signal:
             source=source, event_id=event_id, defaults={"step_key": "", "fate": Signal.Fate.UNREADABLE}
         )
         if created:
-            _call_a_person(signal, words.NOT_UNDERSTOOD % {"why": why})
+            call_a_person(signal, words.NOT_UNDERSTOOD % {"why": why})
     return signal
 
 
@@ -234,11 +234,11 @@ def _remedy_failed(signal: Signal, error: Exception, *, final: bool, retry: Any)
         change.write()
         if final:
             signal.refresh_from_db()
-            _call_a_person(signal, words.NOT_UNDONE % {"error": signal.remedy_error})
+            call_a_person(signal, words.NOT_UNDONE % {"error": signal.remedy_error})
 
 
-def _call_a_person(signal: Signal, why: str) -> None:
-    """It stands in the attention queue until somebody says that it is settled; alerted once (A4)."""
+def call_a_person(signal: Signal, why: str) -> None:
+    """Have it stand in the attention queue until somebody says that it is settled; alerted once (A4)."""
     called_before = signal.attention_at is not None
     signal.attention, signal.attention_at = why, signal.attention_at or models.database_now()
     signal.settled_at, signal.settled_by, signal.settlement = None, "", ""
@@ -263,12 +263,12 @@ def _match(signal: Signal, queue: str) -> None:
         locked = journal.lock(saga_id, name)
     except errors.NotFound:
         _set_fate(signal, Signal.Fate.UNMATCHED)
-        _call_a_person(signal, words.NO_SAGA)
+        call_a_person(signal, words.NO_SAGA)
         return
     try:
         if queue and locked.saga.definition.step(name).queue != queue:
             _set_fate(signal, Signal.Fate.UNMATCHED)
-            _call_a_person(signal, words.NOT_ITS_STEP)
+            call_a_person(signal, words.NOT_ITS_STEP)
             return
         with transaction.atomic():
             _act(locked, signal)
@@ -364,7 +364,7 @@ def _contradict(change: Change, step: models.StepInstance, signal: Signal) -> No
         if moves.contradict(change, step, failure, actor=signal.source) and not saga.is_final:
             moves.dispatch(change)
         return
-    _call_a_person(signal, said)
+    call_a_person(signal, said)
     if step.state == StepState.UNKNOWN and saga.state == SagaState.RUNNING:
         change.set(wake_at=journal.NOW)
 

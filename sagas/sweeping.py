@@ -408,8 +408,9 @@ def _sweep_signals(limit: int) -> None:
             signal.save(update_fields=["wake_at"])
             try:
                 sent.append((signal.pk, inbox.queue_of(signal)))
-            except (errors.UnknownSaga, KeyError):
-                logger.exception("callback %s cannot be remedied", signal.pk)
+            except (errors.UnknownSaga, KeyError) as error:
+                # Its declaration is gone from the code; it is tried again in case it comes back (sagas.E011).
+                inbox.call_a_person(signal, words.NOT_UNDONE % {"error": moves.words_of(error)})
     for pk, queue in sent:
         transport.send_remedy(pk, queue)
 

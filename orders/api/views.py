@@ -83,6 +83,19 @@ class Orders(base.View):
                 return keys.once(request, "POST /orders", work)
             except errors.NumberTaken:
                 return keys.once(request, "POST /orders", work)  # Another chance, of a million million.
+        except errors.MixedCurrencies as error:
+            raise problems.Problem(
+                problems.INVALID_BODY,
+                str(error),
+                errors=[
+                    {
+                        "pointer": f"/lines/{position}/sku",
+                        "detail": f"This is priced in {currency}, the first line in {error.currency}.",
+                        "code": "currency",
+                    }
+                    for position, currency in error.positions.items()
+                ],
+            ) from error
         except errors.UnknownProduct as error:
             raise problems.Problem(
                 problems.INVALID_BODY,
