@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import console, guarantees, idle
+from benchmarks import console, guarantees, idle, poison
 
 
 def main() -> None:
@@ -18,9 +18,21 @@ def main() -> None:
     pages.add_argument("--sagas", type=int, default=1_000_000, help="how many have ended (default a million)")
     rest = questions.add_parser("idle", help="what a stack without orders costs PostgreSQL in an hour")
     rest.add_argument("--seconds", type=int, default=120, help="how long to count (default 120)")
+    bad = questions.add_parser("poison", help="how long good orders wait beside poisoned ones and an outage")
+    bad.add_argument("--seeds", type=int, default=20, help="campaigns per share (default 20)")
+    bad.add_argument("--orders", type=int, default=60, help="orders per campaign (default 60)")
+    bad.add_argument(
+        "--shares",
+        type=float,
+        nargs="+",
+        default=[0.04, 0.2, 0.5],
+        help="that are poisoned (default .04 .2 .5)",
+    )
     options = parser.parse_args()
     if options.question == "idle":
         idle.run(seconds=options.seconds, write=options.write)
+    elif options.question == "poison":
+        poison.run(seeds=options.seeds, orders=options.orders, shares=options.shares, write=options.write)
     elif options.question == "console":
         console.run(sagas=options.sagas, write=options.write)
     else:

@@ -105,12 +105,13 @@ def _way(told: story.Story, name: str) -> Iterator[Banner]:
         yield Banner(
             kind="circuit",
             text=_(
-                "The provider of %(queue)s is out since %(since)s: its steps are put off without spending "
-                "their attempts. It is tried again %(when)s."
+                "The provider of %(queue)s is out since %(since)s: %(reason)s Its steps wait without "
+                "spending their attempts. A few are tried again %(when)s."
             )
             % {
                 "queue": name,
-                "since": phrases.moment(circuit.opened_at),
+                "since": phrases.moment(circuit.failing_since or circuit.opened_at),
+                "reason": phrases.sentence(circuit.reason),
                 "when": phrases.when(circuit.open_until, told.now),
             },
         )

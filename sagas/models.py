@@ -45,6 +45,13 @@ class SagaInstance(models.Model):
     dispatched_at = models.DateTimeField(null=True)
     """When the message now thought to be under way was sent; null when none is expected."""
 
+    parked_for = models.CharField(max_length=50, null=True)  # noqa: DJ001 - null means "not parked"
+    """The service whose open circuit it waits for: without a message, and without a timer but the far one
+    of `wake_at`, which is there in case nobody wakes it."""
+
+    parked_rank = models.PositiveSmallIntegerField(default=0, db_default=0)
+    """How often the step that it is parked at has failed: the least often tried first."""
+
     dispatches = models.PositiveSmallIntegerField(default=1)
     """Dispatches since the last progress; each redispatch waits twice as long as the one before."""
 
@@ -104,6 +111,12 @@ class SagaInstance(models.Model):
                 | models.Q(wake_at__isnull=True, finished_at__isnull=False)
                 | models.Q(wake_at__isnull=True, state="needs_attention"),
             ),
+            # Whoever sends a saga on, ends it or calls a person for it has it wait for no circuit any more.
+            models.CheckConstraint(
+                name="saga_parked_has_no_message",
+                condition=models.Q(parked_for__isnull=True)
+                | models.Q(dispatched_at__isnull=True, state__in=["running", "compensating"]),
+            ),
             models.UniqueConstraint(
                 name="saga_one_live_per_key",
                 fields=["name", "key"],
@@ -113,6 +126,12 @@ class SagaInstance(models.Model):
         indexes = [
             # The sweep reads this and nothing else, whatever the history holds.
             models.Index(name="saga_due", fields=["wake_at"], condition=models.Q(wake_at__isnull=False)),
+            # Those that wait for a circuit, in the order in which they are let through and woken.
+            models.Index(
+                name="saga_parked",
+                fields=["parked_for", "parked_rank", "id"],
+                condition=models.Q(parked_for__isnull=False),
+            ),
             # The operator's lists: newest first, by state.
             models.Index(name="saga_by_state", fields=["state", "-created_at"]),
             models.Index(name="saga_newest", fields=["-created_at"]),
@@ -450,13 +469,31 @@ class Circuit(models.Model):
     """The queue of the steps that it guards: the service."""
 
     failing = models.JSONField(default=list)
-    """The last sagas that found it unavailable in a row, each once."""
+    """The last sagas that found it unavailable in a row, each once, and none for its own sake."""
 
     trips = models.PositiveIntegerField(default=0)
-    """How often it opened since it last worked: each time it stays open longer."""
+    """How often a few sagas were let through since it opened."""
 
     opened_at = models.DateTimeField(null=True)
+    """Since when it is open; null while it is closed."""
+
     open_until = models.DateTimeField(null=True)
+    """When a few of those that wait are let through next."""
+
+    probes = models.JSONField(default=list, db_default=[])
+    """The sagas that were let through, and of which nothing has been heard yet."""
+
+    permits = models.PositiveSmallIntegerField(default=0, db_default=0)
+    """How many more that never failed there are let through before `permits_at`."""
+
+    permits_at = models.DateTimeField(null=True)
+    """When there are new ones."""
+
+    worked_at = models.DateTimeField(null=True)
+    """When it last worked after a failure. What failed before that and fails again fails for its own sake."""
+
+    woken_at = models.DateTimeField(null=True)
+    """When some of those that wait for it were last woken: they are woken at a bounded rate."""
 
     failures = models.PositiveIntegerField(default=0, db_default=0)
     """How many attempts failed since it last worked."""
@@ -483,6 +520,11 @@ class Circuit(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def reason(self) -> str:
+        """The last error, in a line; empty while there was none."""
+        return f"{self.error.get('error')}: {self.error.get('message')}" if self.error else ""
 
 
 class FailureNote(models.Model):

@@ -15,7 +15,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import functions
 
-from sagas import conf, definition, errors, models, registry, transport, words
+from sagas import circuits, conf, definition, errors, models, registry, transport, words
 from sagas.journal import NOW, After, Change
 from sagas.states import Direction, SagaState, StepState
 
@@ -31,6 +31,9 @@ FRAMES_AT_MOST = 12
 
 LONGEST_GRACE = datetime.timedelta(minutes=10)
 """However often a saga was redispatched in vain, it is looked at again after this long."""
+
+PARKED_LOOK = datetime.timedelta(hours=1)
+"""A saga that waits for a circuit is woken when it closes. If nobody did, the sweep looks after so long."""
 
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 
@@ -65,16 +68,67 @@ def errand(saga: models.SagaInstance, step: models.StepInstance | None = None) -
 
 
 def dispatch(change: Change, step: models.StepInstance | None = None) -> None:
-    """Raise the epoch, so that every message of before is void, and send the rest after the commit."""
+    """Raise the epoch, so that every message of before is void, and send the rest after the commit.
+
+    Where it could only be turned away by an open circuit, it is parked, and nothing is sent.
+    """
     saga = change.saga
+    if step is not None and step.position == saga.position and not admitted(saga, step):
+        park(change, step)
+        return
+    _unpark(change)
     dispatches = saga.dispatches + 1
     change.set(epoch=saga.epoch + 1, dispatches=dispatches, dispatched_at=NOW)
     look_within(change, grace(dispatches))
     transport.after_commit(errand(saga, step))
 
 
+def admitted(saga: models.SagaInstance, step: models.StepInstance, *, take: bool = False) -> bool:
+    """Whether the service of the step at hand lets this saga through now; a local step has none.
+
+    Arguments:
+        take: whether the attempt is made at once.
+    """
+    declared = saga.definition.steps[step.position]
+    asks_nobody = step.state == StepState.WAITING and declared.ask is None
+    if not declared.remote or asks_nobody:
+        return True
+    return circuits.admits(declared.queue, saga.pk, untried=_tried(saga, step) == 0, take=take)
+
+
+def _tried(saga: models.SagaInstance, step: models.StepInstance) -> int:
+    return step.attempts if saga.direction == FORWARD else step.undo_attempts
+
+
+def park(change: Change, step: models.StepInstance) -> None:
+    """Have the saga wait for the open circuit of its step's service: no message, no timer, no attempt.
+
+    Whoever closes the circuit has it woken. Clocks go on: the deadline, the limit of a wait and the time
+    that all attempts may take.
+    """
+    saga = change.saga
+    declared = saga.definition.steps[step.position]
+    ends = [step.wait_until] if step.state == StepState.WAITING else []
+    if saga.direction == FORWARD and step.started_at is not None and declared.budget is not None and not ends:
+        ends.append(step.started_at + declared.budget)
+    look = min([PARKED_LOOK, *(end - change.now for end in ends if end is not None and end > change.now)])
+    change.set(
+        parked_for=declared.queue,
+        parked_rank=min(_tried(saga, step), circuits.ANY_RANK),
+        wake_at=_no_later_than_deadline(change, look),
+        dispatched_at=None,
+        dispatches=0,
+    )
+
+
+def _unpark(change: Change) -> None:
+    if change.saga.parked_for is not None:
+        change.set(parked_for=None)
+
+
 def advance(change: Change, step: models.StepInstance) -> None:
     """The step is done, or undone: the next one is due, or the saga ends."""
+    _unpark(change)
     saga = change.saga
     declared = saga.definition
     forward = saga.direction == FORWARD
@@ -217,6 +271,7 @@ def finish(change: Change, state: SagaState, **said: Any) -> None:
     declared = change.saga.definition
     hook = declared.completed if state == SagaState.COMPLETED else declared.compensated
     change.move(state, f"saga.{state.value}", **said)
+    _unpark(change)
     change.set(finished_at=NOW, wake_at=None, dispatched_at=None, deadline_at=None, held_at=None)
     forget(change)
     _note_stored(change)
@@ -283,6 +338,7 @@ def turn(change: Change, step: models.StepInstance | None, failure: dict[str, An
     if saga.failure is None:
         change.set(failure=failure)
     change.move(SagaState.COMPENSATING, "saga.compensating", data=failure, **said)
+    _unpark(change)
     change.set(
         direction=BACKWARD,
         attention=None,
@@ -339,6 +395,7 @@ def attend(
         "since": change.now.isoformat(),
     }
     change.move(SagaState.NEEDS_ATTENTION, "saga.attention", data=attention, **said)
+    _unpark(change)
     change.set(
         attention=attention,
         dispatched_at=None,
@@ -554,6 +611,7 @@ def look_within(change: Change, delay: datetime.timedelta) -> None:
 
 def wake_after(change: Change, delay: datetime.timedelta) -> None:
     """No message is under way: somebody looks again after so long, or at the deadline."""
+    _unpark(change)
     change.set(wake_at=_no_later_than_deadline(change, delay), dispatched_at=None, dispatches=0)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from sagas import database, errors, journal, models, moves
+from sagas import circuits, database, errors, journal, models, moves
 from sagas.journal import NOW, Change, Locked
 from sagas.models import SagaInstance
 from sagas.seen import Seen
@@ -355,6 +355,8 @@ def _credit_nobody(change: Change, row: models.StepInstance) -> None:
 def _go_on(change: Change, row: models.StepInstance, **said: Any) -> None:
     if change.saga.state == SagaState.NEEDS_ATTENTION:
         moves.resume(change, row, **said)
+    # Somebody wants it tried now, and may know that the provider is back.
+    circuits.let_through(moves.queue_of(change.saga), change.saga.pk)
     moves.dispatch(change, row)
 
 

@@ -228,8 +228,8 @@ def _claim(
             step=step, row=row, direction=direction, fence=row.fence, begun_at=change.now, claimed=False
         )
     lease = registry.timeout(saga.name, step.name) + LEASE_MARGIN
-    if step.remote and (pause := circuits.closed_for(step.queue, probe=lease)):
-        moves.wake_after(change, pause * (1 + 0.2 * random.random()))  # noqa: S311 - no secret
+    if not moves.admitted(saga, row, take=True):
+        moves.park(change, row)
         change.write()
         return STOP
     unknown = forward and row.state in (StepState.UNKNOWN, StepState.RUNNING)
@@ -479,12 +479,21 @@ def _record_done(change: Change, row: models.StepInstance, attempt: Attempt, out
 
 
 def _wait(
-    change: Change, row: models.StepInstance, wait: definition.Wait, *, excused: bool = False
+    change: Change,
+    row: models.StepInstance,
+    wait: definition.Wait,
+    *,
+    out: bool = False,
+    late: datetime.timedelta | None = None,
 ) -> Result:
     """Begin to wait, or go on waiting; when the limit is over the step has failed.
 
     A callback that came before anybody waited for it lies in the inbox, and is taken up now. Where the
-    provider could not be asked because it is out, it is asked once more when it works again.
+    provider could not be asked because it is out, or the database was in the way, it is asked once more.
+
+    Arguments:
+        out: whether the provider is out: it is asked when it works again.
+        late: if the database was in the way, how long until it is asked again.
     """
     if row.wait_until is None:
         change.set_step(row, wait_until=After(wait.limit))
@@ -493,11 +502,15 @@ def _wait(
         return TURNED if ended == "turned" else GO_ON
     if moves.turn_if_cancelled(change, row):
         return TURNED
+    if late is not None:
+        moves.wake_after(change, late)
+        return STOP
+    if out:
+        moves.park(change, row)
+        return STOP
     left = (row.wait_until or change.now) - change.now
     if left <= datetime.timedelta(0):
-        if not excused:
-            return _failed(change, row, _over(row, change.now))
-        left = datetime.timedelta(seconds=circuits.FIRST_PAUSE_S)
+        return _failed(change, row, _over(row, change.now))
     moves.wake_after(change, min(left, wait.poll) if wait.poll is not None else left)
     return STOP
 
@@ -548,14 +561,15 @@ def _record_failure(
         # The wait goes on: not to be told is no answer. Its limit decides.
         assert step.wait is not None, "only a step with a wait waits"
         if row.wait_until is None or row.wait_until > now or excused:
-            return _wait(change, row, step.wait, excused=excused)
+            late = _late_pause(failure) if outcome.late else None
+            return _wait(change, row, step.wait, out=excused, late=late)
         failure["clock"] = "wait"
     elif outcome.kind in PASSING:
         out_of_time = moves.out_of_time(change, row)
         if excused and attempt.claimed:
             change.set_step(row, excused=row.excused + 1)
         if not out_of_time and (excused or not moves.budget_spent(change, row)):
-            return _again(change, row, retry, outcome, failure)
+            return _again(change, row, retry, outcome, failure, excused)
         if out_of_time:
             failure["clock"] = "budget"
     # It may have happened: the answer was lost, or the verb broke off, or it was begun and nobody knows more.
@@ -580,10 +594,11 @@ def _again(
     retry: definition.Retry,
     outcome: Outcome,
     failure: dict[str, Any],
+    excused: bool,
 ) -> Result:
-    """Another attempt after a pause, through the sweep: no message carries the time."""
+    """Another attempt after a pause, or once the provider is back: no message carries the time."""
     if outcome.late:
-        pause = LATE.pause(attempt=failure["late"], chance=random.random())  # noqa: S311 - no secret
+        pause = _late_pause(failure)
     else:
         attempts = max(moves.counted(row, undo=False), 1)
         pause = retry.pause(attempt=attempts, chance=random.random())  # noqa: S311 - no secret
@@ -595,7 +610,10 @@ def _again(
         change.move_step(row, to, kind, attempt=row.attempts, data=failure)
     if moves.turn_if_cancelled(change, row):
         return TURNED
-    moves.wake_after(change, pause)
+    if excused and not outcome.late:
+        moves.park(change, row)
+    else:
+        moves.wake_after(change, pause)
     return STOP
 
 
@@ -617,9 +635,8 @@ def _record_undo(
     if excused and attempt.claimed:
         change.set_step(row, undo_excused=row.undo_excused + 1)
     if outcome.late:
-        pause = LATE.pause(attempt=failure["late"], chance=random.random())  # noqa: S311 - no secret
         change.note("undo.late", subject=row.name, attempt=row.undo_attempts, data=failure)
-        moves.wake_after(change, pause)
+        moves.wake_after(change, _late_pause(failure))
         return STOP
     if row.state != StepState.UNDOING:
         change.move_step(row, StepState.UNDOING, "undo.started", attempt=row.undo_attempts)
@@ -628,7 +645,10 @@ def _record_undo(
         attempts = max(moves.counted(row, undo=True), 1)
         pause = retry.pause(attempt=attempts, chance=random.random())  # noqa: S311 - no secret
         change.note("undo.retry", subject=row.name, attempt=row.undo_attempts, data=failure)
-        moves.wake_after(change, pause)
+        if excused:
+            moves.park(change, row)
+        else:
+            moves.wake_after(change, pause)
         return STOP
     moves.fail_undo(change, row, failure)
     return STOP
@@ -643,6 +663,11 @@ def _late(row: models.StepInstance, step: definition.Step, outcome: Outcome) -> 
         message = words.DATABASE_AWAY
     said = {"message": message, "late": 1 + (row.error or {}).get("late", 0)}
     return said if step.remote else said | {"kind": "late"}
+
+
+def _late_pause(failure: dict[str, Any]) -> datetime.timedelta:
+    """How long until a step that was late is looked at again."""
+    return LATE.pause(attempt=failure["late"], chance=random.random())  # noqa: S311 - no secret
 
 
 def _was_late(row: models.StepInstance) -> bool:
@@ -664,7 +689,7 @@ def _go_on(saga: models.SagaInstance) -> Result:
 def _tell_circuit(saga: models.SagaInstance, attempt: Attempt, outcome: Outcome) -> bool:
     """Tell the service's circuit what came of it; says whether an outage excuses the failure (R4)."""
     if outcome.kind in ("done", "refused", "mismatch"):
-        circuits.worked(attempt.step.queue)
+        circuits.worked(attempt.step.queue, begun_at=attempt.begun_at)
     elif outcome.kind in PASSING:
         assert outcome.error is not None, "what failed has an error"
         error = {
@@ -674,11 +699,21 @@ def _tell_circuit(saga: models.SagaInstance, attempt: Attempt, outcome: Outcome)
             "message": moves.words_of(outcome.error, without=saga.facts),
             "step": attempt.step.name,
         }
-        outage = outcome.kind == "outage"
         return circuits.failed(
-            attempt.step.queue, saga.pk, begun_at=attempt.begun_at, error=error, outage=outage
+            attempt.step.queue,
+            saga.pk,
+            troubled_since=_troubled_since(attempt),
+            error=error,
+            outage=outcome.kind == "outage",
         )
     return False
+
+
+def _troubled_since(attempt: Attempt) -> datetime.datetime | None:
+    """When the first of the attempts began that failed at the service, at this deed or at its undo."""
+    row = attempt.row
+    undone = attempt.direction == Direction.BACKWARD and row.facts is not None
+    return row.undo_started_at if undone else row.started_at
 
 
 def _of(bearer: Bearer) -> dict[str, Any]:

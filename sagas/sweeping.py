@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import functions
 
-from sagas import database, errors, inbox, journal, models, moves, registry, transport, words
+from sagas import circuits, database, errors, inbox, journal, models, moves, registry, transport, words
 from sagas.journal import After, Change
 from sagas.models import SagaInstance, Signal
 from sagas.states import Direction, SagaState, StepState
@@ -59,17 +59,21 @@ ENGINE_QUEUE = "sagas"
 def sweep(limit: int = BATCH) -> int:
     """Send on what is due.
 
-    1. Lock the live rows whose `wake_at` has come, skipping those that somebody holds.
-    2. Decide for each: turn round, call a person, count as unknown, or dispatch anew.
-    3. Have remedies of late callbacks tried.
-    4. Send probes through the queues.
-    5. Write down that there was a sweep, for whoever asks whether anybody sweeps.
+    1. Let a few through to services that are out, and wake some of those that wait for one that works again.
+    2. Lock the live rows whose `wake_at` has come, skipping those that somebody holds.
+    3. Decide for each: turn round, call a person, count as unknown, or dispatch anew.
+    4. Have remedies of late callbacks tried.
+    5. Send probes through the queues.
+    6. Write down that there was a sweep, for whoever asks whether anybody sweeps.
 
     Returns:
         How many sagas it looked at; if that is `limit`, there may be more.
     """
-    sagas_due, signals_due = _due()
-    swept = _sweep_sagas(limit) if sagas_due else 0
+    parked, sagas_due, signals_due = _due()
+    if parked:
+        circuits.tend()
+    # Those that were woken just now are due as well.
+    swept = _sweep_sagas(limit) if parked or sagas_due else 0
     if signals_due:
         _sweep_signals(limit)
     _probe_queues()
@@ -136,15 +140,15 @@ def heard(queue: str, worker: str = "") -> None:
         )
 
 
-def _due() -> tuple[bool, bool]:
-    """Whether any saga is due, and whether any callback is: most of the time none, and nothing is locked."""
+def _due() -> tuple[bool, bool, bool]:
+    """Whether any saga waits for a service, any is due, any callback is: mostly none; nothing is locked."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT EXISTS (SELECT FROM sagas_saga"
-            " WHERE wake_at <= statement_timestamp() AND held_at IS NULL AND closed_at IS NULL),"
+            "SELECT EXISTS (SELECT FROM sagas_saga WHERE parked_for IS NOT NULL),"
+            " EXISTS (SELECT FROM sagas_saga WHERE wake_at <= statement_timestamp() AND held_at IS NULL AND closed_at IS NULL),"
             " EXISTS (SELECT FROM sagas_signal WHERE wake_at <= statement_timestamp())"
         )
-        row: tuple[bool, bool] = cursor.fetchone()
+        row: tuple[bool, bool, bool] = cursor.fetchone()
     return row
 
 
@@ -314,6 +318,8 @@ def _wake(saga: SagaInstance, step: models.StepInstance, now: datetime.datetime)
         _dispatch_if_live(change, step)
     elif step.state in moves.AT_WORK and step.lease_until is not None:
         _lease_over(change, step)
+    elif saga.parked_for is not None and _budget_over(change, step):
+        _dispatch_if_live(change, step)
     else:
         moves.dispatch(change, step)
     change.write()
@@ -370,6 +376,18 @@ def _lease_over(change: Change, step: models.StepInstance) -> None:
     else:
         moves.lose(change, step, failure)
     _dispatch_if_live(change, step)
+
+
+def _budget_over(change: Change, step: models.StepInstance) -> bool:
+    """Whether a deed that waits for its provider has used up its time: then it has failed."""
+    saga = change.saga
+    waits = step.state == StepState.WAITING
+    if saga.direction == Direction.BACKWARD or waits or not moves.out_of_time(change, step):
+        return False
+    unknown = step.state == StepState.UNKNOWN
+    failure = moves.failure(step, "timeout", now=change.now, clock="budget", message=words.TIME_OVER)
+    moves.fail(change, step, failure, unknown=unknown, provable=not unknown)
+    return True
 
 
 def _fence_off(change: Change, step: models.StepInstance) -> None:

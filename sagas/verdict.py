@@ -206,6 +206,8 @@ def _under_way(told: story.Story) -> Verdict:
             % given,
             who=_("Whoever it waits for: the payer, or the provider. Nobody here has to act."),
         )
+    if saga.parked_for is not None:
+        return _parked(told, what)
     if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not told.backward:
         text = _("Whether %(step)s happened is unknown; the provider is asked %(when)s.")
     elif saga.dispatched_at is None and (row.error or {}).get("kind") == "late":
@@ -248,6 +250,31 @@ def _nobody_there(told: story.Story) -> tuple[str, str] | None:
     else:
         return None
     return text % given, who % given
+
+
+def _parked(told: story.Story, what: str) -> Verdict:
+    """It waits for its service's circuit: why, since when, and who must act."""
+    name = told.saga.parked_for or ""
+    circuit = told.circuits.get(name)
+    nobody = _("Nobody has to act.")
+    if circuit is None or circuit.opened_at is None:
+        following = _("%(queue)s works again: it goes on in a moment.") % {"queue": name}
+        return Verdict(tone="waiting", what=what, next=following, who=nobody)
+    following = ngettext(
+        "%(step)s waits for %(queue)s, which is out since %(since)s, after %(count)s failed attempt: "
+        "%(reason)s It goes on by itself when that works again; no attempt is counted meanwhile.",
+        "%(step)s waits for %(queue)s, which is out since %(since)s, after %(count)s failed attempts: "
+        "%(reason)s It goes on by itself when that works again; no attempt is counted meanwhile.",
+        circuit.failures,
+    ) % {
+        "step": told.step.name,
+        "queue": name,
+        "since": phrases.moment(circuit.failing_since or circuit.opened_at),
+        "count": circuit.failures,
+        "reason": phrases.sentence(circuit.reason),
+    }
+    mend = _("Somebody must mend what keeps all sagas from %(queue)s.") % {"queue": name}
+    return Verdict(tone="waiting", what=what, next=following, who=mend if circuit.needs_person else nobody)
 
 
 # --- From a row alone, as lists show it ------------------------------------------------------------

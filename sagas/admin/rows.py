@@ -118,4 +118,9 @@ class FailureNoteAdmin(ReadOnly):
 class CircuitAdmin(ReadOnly):
     """Which provider is out."""
 
-    list_display = ("name", "trips", "opened_at", "open_until")
+    list_display = ("name", "failures", "failing_since", "reason", "opened_at", "open_until", "needs_person")
+
+    @admin.display(description=_("last error"))
+    def reason(self, circuit: models.Circuit) -> str:
+        """In a line."""
+        return circuit.reason

@@ -1,16 +1,27 @@
 """An outage of one provider pauses its steps, spends no budgets, and keeps nobody else waiting (R4)."""
 
+import contextlib
 import datetime
+import re
 
 import pytest
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
-from sagas import circuits, engine, models
-from sagas.testing import clocks
-from tests.sagas import rules, stage
+from sagas import Retry, circuits, engine, models, registry
+from sagas.testing import clocks, crashes, post
+from tests.sagas import desk, rules, stage
 from tests.sagas.toybox import saga as toys
 from tests.sagas.toybox import verbs
 
+NO_TIME = datetime.timedelta(0)
+SECOND = datetime.timedelta(seconds=1)
 MINUTE = datetime.timedelta(minutes=1)
+HOUR = datetime.timedelta(hours=1)
+
+PATIENT = toys.saga(
+    "toy-patient", toys.remote("a"), retry=Retry(on=[verbs.Unavailable], attempts=3, first=MINUTE)
+)
 
 
 class Outage(verbs.Scripted):
@@ -56,7 +67,7 @@ def test_an_outage_costs_nothing_but_time(office, world):
     live_for(office, 10 * MINUTE)
 
     assert set(models.SagaInstance.objects.filter(name="toy-remote").values_list("state")) == {("running",)}
-    assert world.calls < 40, "it is tried again once a minute, by one for all"
+    assert world.calls < 200, "a few are tried now and then, ever more seldom"
     bystander.refresh_from_db()
     assert bystander.state == "completed"
 
@@ -69,20 +80,25 @@ def test_an_outage_costs_nothing_but_time(office, world):
         rules.check(saga)
 
 
-def test_each_trial_in_vain_makes_the_pause_longer(office, world):
+def circuit():
+    return models.Circuit.objects.get(name="world")
+
+
+def test_the_longer_it_lasts_the_longer_are_the_pauses_between_trials(office, world):
     for _ in range(circuits.THRESHOLD):
         stage.begin(toys.REMOTE)
     office.deliver_all()
 
     pauses = []
-    for _ in range(8):
-        circuit = models.Circuit.objects.get(name="world")
-        pauses.append(round((circuit.open_until - models.database_now()).total_seconds()))
-        calls = world.calls
-        clocks.pass_time(circuit.open_until - models.database_now() + clocks.A_MOMENT)
-        live_for(office, 2 * MINUTE, until=lambda calls=calls: world.calls > calls)
+    for lasted in (NO_TIME, 20 * SECOND, 3 * MINUTE, HOUR):
+        clocks.pass_time(max(lasted - (models.database_now() - circuit().opened_at), NO_TIME) + 2 * SECOND)
+        engine.sweep()
+        pauses.append(round((circuit().open_until - models.database_now()).total_seconds()))
+        office.deliver_all()
 
-    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+    assert pauses[0] == circuits.FIRST_PAUSE_S
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == circuits.LONGEST_PAUSE_S
 
 
 def test_one_saga_that_fails_often_is_no_outage(office, world):
@@ -92,25 +108,344 @@ def test_one_saga_that_fails_often_is_no_outage(office, world):
 
     assert saga.state == "compensated"
     assert world.calls == 3
-    assert models.Circuit.objects.get(name="world").open_until is None
+    assert circuit().open_until is None
+
+
+class Poisoned(verbs.Scripted):
+    """A world that works, but not for some, and for nobody while it is down."""
+
+    def __init__(self):
+        self.bad, self.down, self.asked = set(), False, []
+
+    def do(self, key, *, local=False):
+        self.asked.append(key.split(".")[0])
+        if self.down or key.split(".")[0] in self.bad:
+            raise verbs.Unavailable("503")
+        return super().do(key, local=local)
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
+    world = Poisoned()
+    monkeypatch.setattr(verbs, "WORLD", world)
+    return world
+
+
+def begin_poisoned(world, count, saga=toys.ONE_REMOTE):
+    sagas = [stage.begin(saga) for _ in range(count)]
+    world.bad |= {str(saga.pk) for saga in sagas}
+    return sagas
+
+
+def test_many_bad_orders_beside_good_ones_are_no_outage_and_come_to_an_end(office, poisoned):
+    bad = []
+    for _ in range(2 * circuits.THRESHOLD):
+        bad += begin_poisoned(poisoned, 1, PATIENT)
+        good = stage.begin(toys.ONE_REMOTE)
+        while good.state == "running":
+            office.deliver()
+            good.refresh_from_db()
+
+    stage.drive(office, *bad, rounds=400)
+
+    assert {saga.state for saga in bad} == {"compensated"}
+    assert circuit().opened_at is None
+    for saga in bad:
+        step = saga.steps.get()
+        assert (step.attempts, step.excused) == (3, 0), "they spend their own attempts"
+
+
+def test_what_an_outage_cost_is_not_held_against_a_saga_afterwards(office, world):
+    sagas = [stage.begin(toys.ONE_REMOTE) for _ in range(circuits.THRESHOLD)]
+    live_for(office, 10 * MINUTE)
+
+    for saga in sagas:
+        step = saga.steps.get()
+        assert step.attempts > 3
+        assert step.attempts - step.excused <= 1
+
+    world.down = False
+    stage.drive(office, *sagas)
+    assert {saga.state for saga in sagas} == {"completed"}
+
+
+def test_several_are_let_through_and_first_those_that_never_failed_there(office, poisoned):
+    poisoned.down = True
+    bad = begin_poisoned(poisoned, circuits.THRESHOLD)
+    office.deliver_all()
+    good = [stage.begin(toys.ONE_REMOTE) for _ in range(2 * circuits.PROBES)]
+    office.deliver_all()
+    poisoned.asked.clear()
+    clocks.pass_time(circuits.FIRST_PAUSE_S * SECOND + clocks.A_MOMENT)
+
+    engine.sweep()
+    office.deliver_all()
+
+    assert len(set(poisoned.asked)) == len(poisoned.asked) >= circuits.PROBES
+    assert set(poisoned.asked) <= {str(saga.pk) for saga in good}
+
+    poisoned.down = False
+    stage.drive(office, *good, *bad, rounds=400)
+    assert {saga.state for saga in good} == {"completed"}
+    assert {saga.state for saga in bad} == {"compensated"}
+
+
+def test_the_first_success_of_another_saga_closes_it(office, poisoned):
+    begin_poisoned(poisoned, circuits.THRESHOLD)
+    office.deliver_all()
+    assert circuit().opened_at is not None
+    clocks.pass_time(circuits.FIRST_PAUSE_S * SECOND + clocks.A_MOMENT)
+
+    good = stage.begin(toys.ONE_REMOTE)
+    office.deliver_all()
+
+    good.refresh_from_db()
+    assert good.state == "completed", "who never failed there need not wait for a sweep"
+    assert circuit().opened_at is None
+
+
+def test_a_provider_that_hangs_is_not_given_ever_more_to_do(office, poisoned):
+    poisoned.down = True
+    for _ in range(30):
+        stage.begin(toys.ONE_REMOTE)
+    office.deliver_all()
+    office.waiting.clear()
+
+    for _ in range(20):
+        clocks.pass_time(2 * SECOND)
+        engine.sweep()
+
+    let_through = models.SagaInstance.objects.filter(
+        dispatched_at__isnull=False, name="toy-one-remote"
+    ).count()
+    assert let_through <= circuits.PROBES_UNDER_WAY + 20 * 2 / circuits.UNTRIED_PAUSE_S * circuits.PROBES
 
 
 def test_an_attempt_that_was_under_way_when_it_opened_tells_nothing_new(rows):
-    begun_at = models.database_now()
+    began = models.database_now()
     for number in range(circuits.THRESHOLD):
-        circuits_failed(number, begun_at)
-    opened = models.Circuit.objects.get(name="world")
+        tell_that_failed(number)
 
-    circuits_failed(99, begun_at)
+    circuits.worked("world", begun_at=began)
+    assert circuit().opened_at is not None
 
-    assert models.Circuit.objects.get(name="world").open_until == opened.open_until
-    assert models.Circuit.objects.get(name="world").trips == 1
+    circuits.worked("world", begun_at=models.database_now())
+    assert circuit().opened_at is None
 
 
-def circuits_failed(number, begun_at):
-    with stage.transaction.atomic():
-        error = {"error": "Unavailable", "kind": "transient", "message": "nobody home", "step": "a"}
-        circuits.failed("world", f"saga {number}", begun_at=begun_at, error=error)
+def test_what_fails_again_after_the_provider_worked_for_another_says_nothing_about_it(rows):
+    first = models.database_now()
+    for number in range(circuits.THRESHOLD - 1):
+        tell_that_failed(number, since=first)
+    circuits.worked("world", begun_at=models.database_now())
+
+    for number in range(3 * circuits.THRESHOLD):
+        tell_that_failed(number, since=first)
+    assert circuit().opened_at is None
+
+    for number in range(circuits.THRESHOLD):
+        tell_that_failed(f"new {number}")
+    assert circuit().opened_at is not None
+
+
+def test_the_reason_is_kept(rows):
+    for number in range(circuits.THRESHOLD):
+        tell_that_failed(number)
+
+    told = circuit()
+    assert (told.failures, told.error["message"]) == (circuits.THRESHOLD, "nobody home")
+    assert told.failing_since <= told.opened_at
+
+
+def test_the_console_says_what_a_saga_waits_for_and_why(office, world):
+    saga = wait_for_world(office, world)
+
+    page = desk.text(desk.viewer().get(desk.page(saga)))
+    overview = desk.text(desk.viewer().get("/admin/"))
+
+    assert "a waits for world, which is out since" in page
+    assert "Unavailable: nobody home" in page
+    assert "5 failures in" in overview
+    assert "Unavailable: nobody home" in overview
+
+
+def tell_that_failed(number, *, since=None):
+    error = {"error": "Unavailable", "kind": "transient", "message": "nobody home", "step": "a"}
+    with transaction.atomic():
+        circuits.failed("world", f"saga {number}", troubled_since=since or models.database_now(), error=error)
+
+
+# --- Those that wait ------------------------------------------------------------------------------
+
+
+def parked(number, *, opened=True, queue="world", saga=toys.ONE_REMOTE):
+    """So many sagas that wait for that circuit, written by SQL."""
+    registry.add(saga)
+    now = models.database_now()
+    models.Circuit.objects.update_or_create(
+        name=queue,
+        defaults={"opened_at": now, "open_until": now + HOUR, "permits_at": now + HOUR} if opened else {},
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH made AS (INSERT INTO sagas_saga (id, name, version, fingerprint, key, state, direction,"
+            " position, epoch, facts, dispatches, cancel_reason, cancel_actor, parked_for, wake_at,"
+            " deadline_at) SELECT gen_random_uuid(), %s, 1, %s, gen_random_uuid()::text, 'running', 1, 0, 1,"
+            " '{}', 0, '', '', %s, now() + interval '1 h', now() + interval '1 day'"
+            " FROM generate_series(1, %s) RETURNING id)"
+            " INSERT INTO sagas_step (saga_id, position, name, state, attempts, undo_attempts, fence,"
+            " task_id, worker) SELECT id, 0, 'a', 'pending', 0, 0, 0, '', '' FROM made",
+            [saga.name, saga.fingerprint, queue, number],
+        )
+        cursor.execute("ANALYZE sagas_saga")
+
+
+def waiting():
+    return models.SagaInstance.objects.filter(parked_for="world").count()
+
+
+def test_waiting_costs_a_sweep_as_much_however_many_wait(office):
+    engine.sweep()
+    bills = []
+    for more in (10, 3_000):
+        parked(more)
+        with CaptureQueriesContext(connection) as captured:
+            engine.sweep()
+        bills.append([re.sub(r"'[^']*'", "?", query["sql"]) for query in captured.captured_queries])
+
+    assert bills[0] == bills[1]
+    assert not [sql for sql in bills[1] if sql.startswith(("UPDATE", "INSERT"))], "and nothing is written"
+
+
+def test_an_hour_of_waiting_sends_nothing_but_the_few_that_are_let_through(office, world):
+    for _ in range(40):
+        stage.begin(toys.ONE_REMOTE)
+    office.deliver_all()
+    sent = len(steps_of(office))
+
+    live_for(office, HOUR / 2)
+
+    assert len(steps_of(office)) - sent < 2 * world.calls
+    assert waiting() >= 40 - 2 * circuits.PROBES, "all but those that were let through at last"
+
+
+def steps_of(office):
+    return [message for message in office.sent if isinstance(message, post.Leg)]
+
+
+def test_they_are_woken_at_a_bounded_rate_and_keep_nobody_elses_timer_waiting(office, monkeypatch):
+    monkeypatch.setattr(circuits, "WAKE_PAUSE_S", 60.0)  # However slow the machine is.
+    parked(500, opened=False)
+    bystander = stage.begin(toys.LOCAL, "flake a, do a")
+    office.deliver()
+    sent = len(steps_of(office))
+
+    woken = []
+    for _ in range(7):
+        before = waiting()
+        engine.sweep()
+        engine.sweep()
+        woken.append(before - waiting())
+        if len(woken) == 1:
+            bystander.refresh_from_db()
+            assert bystander.dispatched_at is not None, "its time had come, and it was not behind them"
+        clocks.pass_time(MINUTE)
+
+    assert woken == [circuits.WAKES] * 5 + [0, 0]
+    assert len(steps_of(office)) - sent >= 500
+    office.deliver_all()
+    stage.drive(office, bystander)
+    assert set(models.SagaInstance.objects.filter(name="toy-one-remote").values_list("state")) == {
+        ("completed",)
+    }
+
+
+def test_a_crash_between_the_close_and_the_waking_loses_nobody(office, world):
+    sagas = [stage.begin(toys.ONE_REMOTE) for _ in range(10)]
+    office.deliver_all()
+    world.down = False
+    clocks.pass_time(2 * SECOND)
+    with crashes.crash_at(3, before=True), contextlib.suppress(crashes.Crash):
+        engine.sweep()
+        office.deliver_all()
+
+    stage.drive(office, *sagas)
+
+    assert {saga.state for saga in sagas} == {"completed"}
+
+
+def test_who_waits_for_a_circuit_that_nobody_knows_any_more_is_woken(office):
+    parked(3)
+    models.Circuit.objects.all().delete()
+
+    engine.sweep()
+
+    assert waiting() == 0
+
+
+def wait_for_world(office, world, saga=toys.REMOTE):
+    sagas = [stage.begin(saga) for _ in range(circuits.THRESHOLD + 1)]
+    office.deliver_all()
+    clocks.pass_time(clocks.A_MOMENT)
+    engine.sweep()
+    saga = sagas[-1]
+    saga.refresh_from_db()
+    assert saga.parked_for == "world"
+    assert (saga.dispatched_at, world.calls) == (None, circuits.THRESHOLD)
+    return saga
+
+
+WHO = {"actor": "Alice", "reason": "asked to"}
+
+
+def test_one_that_waits_can_be_cancelled(office, world):
+    saga = wait_for_world(office, world)
+
+    engine.cancel(saga.pk, **WHO)
+    office.deliver_all()
+
+    saga.refresh_from_db()
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def test_one_that_waits_can_be_held_and_goes_on_only_when_released(office, world):
+    saga = wait_for_world(office, world)
+    engine.hold(saga.pk, **WHO)
+    world.down = False
+    live_for(office, MINUTE, until=lambda: circuit().opened_at is None and waiting() <= 1)
+    live_for(office, MINUTE)
+
+    saga.refresh_from_db()
+    assert saga.state == "running"
+    assert saga.parked_for == "world"
+
+    engine.release(saga.pk, **WHO)
+    stage.drive(office, saga)
+    assert saga.state == "completed"
+
+
+def test_an_operators_retry_is_let_through_at_once(office, world):
+    saga = wait_for_world(office, world)
+    world.down = False
+
+    engine.retry(saga.pk, **WHO)
+    office.deliver_all()
+
+    saga.refresh_from_db()
+    assert saga.state == "completed"
+    assert circuit().opened_at is None, "and all the others follow"
+
+
+def test_the_time_that_a_step_may_take_ends_its_waiting(office, world):
+    budgeted = toys.saga("toy-budgeted", toys.local("a"), toys.remote("b", budget=MINUTE))
+    sagas = [stage.begin(budgeted) for _ in range(circuits.THRESHOLD)]
+
+    live_for(office, 3 * MINUTE, until=lambda: ended(sagas))
+
+    assert {(saga.state, saga.failure["clock"]) for saga in sagas} == {("compensated", "budget")}
+    for saga in sagas:
+        rules.check(saga)
 
 
 def test_what_waits_for_a_provider_that_is_out_ends_by_its_deadline(office, world):
