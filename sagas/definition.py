@@ -25,6 +25,10 @@ SECOND = datetime.timedelta(seconds=1)
 MINUTE = datetime.timedelta(minutes=1)
 DAY = datetime.timedelta(days=1)
 
+LONGEST_RESUME_PAUSE = DAY
+RESUME_JITTER = 0.25
+"""The share of that pause that is left to chance: what was stopped together does not come back together."""
+
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NAME_LENGTH = 50
 
@@ -192,7 +196,9 @@ class Saga:
     """For the whole way back; then a person is called."""
 
     resume_every: datetime.timedelta = 15 * MINUTE
-    """How often a saga that needs attention is tried again by itself, where trying may help."""
+    """How soon a saga that needs attention is tried again by itself, where trying may help. The pause
+    doubles with each time in vain, to a day at most (or to this, where this is longer), and a quarter of
+    it is left to chance. It begins anew when the saga has got on, or a person has resumed it."""
 
     completed: Callable[..., object] | None = None
     """`completed(*, key)`: called with the saga's key in the transaction that completes it."""
@@ -257,6 +263,17 @@ class Saga:
             KeyError: no step has that name.
         """
         return self.steps[self.positions[name]]
+
+    def resume_pause(self, *, resumes: int, chance: float) -> datetime.timedelta:
+        """How long a saga needs attention before it is tried again by itself.
+
+        Arguments:
+            resumes: how often that was in vain.
+            chance: in [0, 1).
+        """
+        longest = max(self.resume_every, LONGEST_RESUME_PAUSE)
+        whole_s = min(self.resume_every.total_seconds() * 2.0 ** min(resumes, 60), longest.total_seconds())
+        return datetime.timedelta(seconds=whole_s * (1 - RESUME_JITTER * chance))
 
     def retry_of(self, step: Step, *, undo: bool) -> Retry:
         """The policy for that step's deed, or for its undo."""

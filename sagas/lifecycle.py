@@ -41,7 +41,7 @@ running -> needs_attention: A step is not done, and the saga is past the point w
 compensating -> compensated: Everything begun is undone. `compensated` is called in the same transaction.
 compensating -> needs_attention: An undo was refused or spent its budget, or the time for undoing ran out.
 needs_attention -> running: Forwards again: an operator retries, settles or skips the step, a callback settles
-    it, or `resume_every` has passed where trying again may help.
+    it, or its pause (`resume_every`, then ever longer) is over where trying again may help.
 needs_attention -> compensating: Backwards again, for reasons of the same kind; or backwards at last, because
     it is now known that the pivot did not happen.
 """)

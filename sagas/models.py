@@ -65,6 +65,9 @@ class SagaInstance(models.Model):
     attention = models.JSONField(null=True)
     """Why it needs attention: step, why, advice, since."""
 
+    resumes = models.PositiveSmallIntegerField(default=0, db_default=0)
+    """How often it was tried again by itself in vain: the pause before the next time doubles."""
+
     alerted_at = models.DateTimeField(null=True)
     """When it was alerted, once for all (A4)."""
 

@@ -8,6 +8,7 @@ import functools
 import inspect
 import logging
 import pathlib
+import random
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -34,6 +35,9 @@ LONGEST_GRACE = datetime.timedelta(minutes=10)
 
 PARKED_LOOK = datetime.timedelta(hours=1)
 """A saga that waits for a circuit is woken when it closes. If nobody did, the sweep looks after so long."""
+
+MOST_RESUMES = 1000
+"""No more are counted: the pause has long been the longest."""
 
 FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
 
@@ -130,6 +134,8 @@ def advance(change: Change, step: models.StepInstance) -> None:
     """The step is done, or undone: the next one is due, or the saga ends."""
     _unpark(change)
     saga = change.saga
+    if saga.resumes:
+        change.set(resumes=0)
     declared = saga.definition
     forward = saga.direction == FORWARD
     position = step.position + 1 if forward else next_to_undo(saga, below=step.position)
@@ -400,7 +406,7 @@ def attend(
         attention=attention,
         dispatched_at=None,
         dispatches=1,
-        wake_at=After(declared.resume_every) if resume else None,
+        wake_at=After(_resume_pause(saga)) if resume else None,
     )
     if saga.alerted_at is None:
         change.set(alerted_at=NOW)
@@ -411,6 +417,10 @@ def attend(
                 logger.error, "saga %s (%s) needs attention: %s %s", saga.pk, saga.name, why, advice
             )
         )
+
+
+def _resume_pause(saga: models.SagaInstance) -> datetime.timedelta:
+    return saga.definition.resume_pause(resumes=saga.resumes, chance=random.random())  # noqa: S311 - no secret
 
 
 def _tell(hook: Callable[..., object], key: str) -> None:
@@ -425,8 +435,11 @@ def _tell(hook: Callable[..., object], key: str) -> None:
 def resume(change: Change, step: models.StepInstance, **said: Any) -> None:
     """Let a saga that needs attention try again, in the direction it was going.
 
-    Its budget stays spent: each time it is resumed buys one more attempt.
+    Its budget stays spent: each time it is resumed buys one more attempt. Where it resumes by itself, the
+    next pause is longer; where a person resumes it, the pauses begin anew.
     """
+    by_itself = said.get("actor", "engine") == "engine"
+    change.set(resumes=min(change.saga.resumes + 1, MOST_RESUMES) if by_itself else 0)
     if change.saga.direction == FORWARD and step.state == StepState.FAILED:
         change.move_step(step, StepState.PENDING, "step.reopened", **said)
     revive(change, step, **said)

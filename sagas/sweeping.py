@@ -145,7 +145,8 @@ def _due() -> tuple[bool, bool, bool]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT EXISTS (SELECT FROM sagas_saga WHERE parked_for IS NOT NULL),"
-            " EXISTS (SELECT FROM sagas_saga WHERE wake_at <= statement_timestamp() AND held_at IS NULL AND closed_at IS NULL),"
+            " EXISTS (SELECT FROM sagas_saga"
+            " WHERE wake_at <= statement_timestamp() AND held_at IS NULL AND closed_at IS NULL),"
             " EXISTS (SELECT FROM sagas_signal WHERE wake_at <= statement_timestamp())"
         )
         row: tuple[bool, bool, bool] = cursor.fetchone()

@@ -1,10 +1,11 @@
 """The sweep: what is lost is sent again, what merely waits its turn is not, and nothing is sent too often."""
 
 import datetime
+import random
 
 import pytest
 
-from sagas import engine, models, moves, sweeping, transport
+from sagas import definition, engine, models, moves, sweeping, transport
 from sagas.states import Direction
 from sagas.testing import clocks, post
 from tests.sagas import rules, stage
@@ -356,6 +357,49 @@ def test_what_needs_a_person_is_tried_again_by_itself_where_that_may_help(office
     assert (refused.state, flaky.state) == ("needs_attention", "compensated")
     assert refused.wake_at is None, "a refusal does not change by itself"
     rules.check(flaky)
+
+
+def pauses_until_tried_again(office, saga, times):
+    """How long it stands before a person each time, while nobody comes and nothing mends."""
+    pauses = []
+    for _ in range(times):
+        saga.refresh_from_db()
+        assert saga.state == "needs_attention"
+        pauses.append(saga.wake_at - models.database_now())
+        clocks.pass_time(pauses[-1] + SECOND)
+        engine.sweep()
+        office.deliver_all()
+    saga.refresh_from_db()
+    return pauses
+
+
+def test_what_nobody_mends_is_tried_again_ever_more_seldom(office):
+    saga = stage.begin(toys.LOCAL, "do a, fail b, 40x flake undo a")
+    stage.drive(office, saga)
+
+    pauses = pauses_until_tried_again(office, saga, 10)
+
+    first, longest = toys.LOCAL.resume_every, definition.LONGEST_RESUME_PAUSE
+    for number, pause in enumerate(pauses):
+        whole = min(first * 2**number, longest)
+        assert whole * (1 - definition.RESUME_JITTER) - SECOND < pause <= whole
+    assert pauses[-1] > longest / 2
+
+    # A person's word makes it hopeful again.
+    engine.retry(saga.pk, actor="Alice", reason="the provider says that it is mended")
+    office.deliver_all()
+    assert pauses_until_tried_again(office, saga, 1)[0] <= first
+    rules.check(saga)
+
+
+def test_what_was_stopped_together_is_not_tried_again_at_the_same_instant(office):
+    random.seed(7)
+    sagas = [stage.begin(toys.LOCAL, "do a, fail b, 40x flake undo a") for _ in range(12)]
+    stage.drive(office, *sagas)
+
+    due = sorted(saga.wake_at for saga in sagas)
+
+    assert due[-1] - due[0] > toys.LOCAL.resume_every * definition.RESUME_JITTER / 4
 
 
 # --- Messages that come too late --------------------------------------------------------------------
