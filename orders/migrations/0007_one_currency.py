@@ -4,7 +4,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("orders", "0003_found_by_customer")]
+    dependencies = [("orders", "0006_orders_are_closed")]
 
     operations = [
         migrations.RunSQL(
