@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
-from sagas import errors, journal, models, moves, steering, story, words
+from sagas import database, errors, models, moves, steering, story, words
 from sagas.models import BulkItem, BulkRun
 from sagas.seen import Seen
 from sagas.states import SagaState, StepState
@@ -209,8 +209,8 @@ def _send(run_pk: uuid.UUID, item_pk: int) -> None:
             if run is not None and item.state == BulkItem.State.PENDING:
                 _move(run, item)
                 item.save()
-    except OperationalError as error:
-        if not journal.is_contention(error):
+    except (OperationalError, errors.Busy) as error:
+        if not (isinstance(error, errors.Busy) or database.is_busy(error)):
             raise
         # Somebody else had its lock, which is not its failure: it is pending still, for the next sweep.
         logger.warning("a saga of bulk run %s could not be moved now: %s", run_pk, moves.words_of(error))
@@ -236,10 +236,10 @@ def _move(run: BulkRun, item: BulkItem) -> None:
             move.make(told, seen=seen, actor=run.actor, reason=run.reason, given={})
     except (errors.MovedOn, errors.BadSeen):  # Version 0.1.0 did not write down what was seen.
         item.state, item.message, item.settled_at = BulkItem.State.MOVED, words.MOVED_ON, now
+    except (OperationalError, errors.Busy):
+        raise
     except errors.SagaError as error:
         item.state, item.message, item.settled_at = BulkItem.State.REFUSED, str(error), now
-    except OperationalError:
-        raise
     except Exception as bug:
         # A hook of its owner failed, say: that is one saga's trouble, and not the end of the run.
         logger.error("saga %s could not be moved: %s", item.saga_id, moves.traced(bug, item.saga.facts))

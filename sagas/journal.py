@@ -233,20 +233,6 @@ _INSERT_EVENTS = (
 )
 
 
-CONTENTION = {
-    "40001": "serialization failure",
-    "40P01": "deadlock detected",
-    "55P03": "lock not available",
-    "57014": "statement timeout",
-}
-"""PostgreSQL's codes for errors that say nothing of a saga: it did not get its turn, and is tried again."""
-
-
-def is_contention(error: BaseException) -> bool:
-    """Whether the database could not give a transaction its turn; it was rolled back, and may be repeated."""
-    return getattr(error.__cause__, "sqlstate", None) in CONTENTION
-
-
 def storable(facts: Any) -> dict[str, Any]:
     """The facts as a row can keep them.
 
