@@ -169,15 +169,16 @@ def record_callback(*, callback: Callback) -> Callback:
 
     Returns:
         The callback as far as it may be believed: one that differs from what was asked says where, and
-        tells neither that the payment is made nor that it will not come.
+        tells neither that the payment is made nor that it will not come. Nor does one that comes before
+        anything was asked: there is nothing yet to hold it against, and the bank will be asked.
     """
     source = f"callback {callback.event_id}"
     row, differs = _record(key=callback.key, charge=callback.charge, source=source)
     differs = differs or row.mismatch
-    if not differs:
+    unasked = not row.method and not row.undo_requested_at
+    if not differs and not unasked:
         return callback
-    facts = callback.facts | {"paid": False}
-    return dataclasses.replace(callback, facts=facts, refused=None, mismatch=differs)
+    return dataclasses.replace(callback, facts={"paid": False}, refused=None, mismatch=differs)
 
 
 def abandoned() -> str | None:
@@ -252,7 +253,13 @@ def _begin(*, key: str, method: Method, total: Mapping[str, Any]) -> tuple[model
         if not row.undo_requested_at and not asked_before:
             # A callback came before us, and could not know what we were about to ask.
             row.method, row.amount, row.currency = method, total["amount"], total["currency"]
-            row.save(update_fields=["method", "amount", "currency"])
+            row.status = Status.REQUESTED.value
+            if row.captured:
+                row.mismatch = agreement.differences(
+                    {"captured": row.captured, "currency": row.held_in},
+                    {"captured": row.amount, "currency": row.currency},
+                )
+            row.save(update_fields=["method", "amount", "currency", "status", "mismatch"])
         _refuse_if_over(row)
         if (row.method, row.amount, row.currency) != (method, total["amount"], total["currency"]):
             raise ValueError(f"{key} was used for another charge.")
@@ -382,6 +389,8 @@ _WITHDRAWN = (Status.CANCELLED, Status.EXPIRED)
 
 def _differences(row: models.Payment, charge: gateway.Charge, source: str) -> Iterable[models.Operation]:
     accepted = row.status == Status.REQUESTED and charge.status not in (Status.DECLINED, Status.VOIDED)
+    # What was told of before it was asked for is in the ledger already.
+    accepted = accepted and not row.captured
     withdrawn = charge.status in _WITHDRAWN and row.status not in _WITHDRAWN
     amounts = {
         Kind.CHARGE: charge.amount if accepted else 0,

@@ -162,7 +162,8 @@ def record_callback(*, callback: Callback) -> Callback:
 
     Returns:
         The callback as far as it may be believed: one that differs from what was asked says where, and
-        does not tell that the goods are delivered. One that tells that they will not arrive does.
+        does not tell that the goods are delivered. One that tells that they will not arrive does. One that
+        comes before anything was asked tells neither: there is nothing yet to hold it against.
     """
     row, differs = _record(
         key=callback.key,
@@ -171,18 +172,20 @@ def record_callback(*, callback: Callback) -> Callback:
         occurred_at=callback.occurred_at,
     )
     differs = differs or row.mismatch
-    if not differs:
+    unasked = not row.access_key and not row.undo_requested_at
+    if not differs and not unasked:
         return callback
-    if callback.refused is not None and not _not_ours(row, callback.parcel):
+    if not unasked and callback.refused is not None and not _not_ours(row, callback.parcel):
         return callback
-    facts = callback.facts | {"delivered": False}
-    return dataclasses.replace(callback, facts=facts, refused=None, mismatch=differs)
+    return dataclasses.replace(callback, facts={"delivered": False}, refused=None, mismatch=differs)
 
 
 def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The facts as they are known here, by key, without asking the carrier."""
     return {row.key: _facts(row) for row in models.Shipment.objects.filter(key__in=list(keys))}
 
+
+_UNDER_WAY = (Status.BOOKED, Status.HANDED_OVER)
 
 _WILL_NOT_ARRIVE = {
     Status.FAILED: "The carrier could not deliver the parcel.",
@@ -199,12 +202,15 @@ def _begin(*, key: str, access_key: str, parcels: int) -> tuple[models.Shipment,
     """
     with transaction.atomic(durable=True):
         row = _locked(key=key, access_key=access_key, parcels=parcels)
-        _refuse_if_over(row)
         asked_before = bool(row.access_key)
+        if not asked_before and not row.undo_requested_at and row.status not in _UNDER_WAY:
+            # An end that was told of before anything was asked is not believed; the carrier is asked.
+            row.status = Status.REQUESTED.value
+        _refuse_if_over(row)
         if not asked_before:
             # A callback came before us, and could not know what we were about to ask.
-            row.access_key, row.parcels = access_key, parcels
-            row.save(update_fields=["access_key", "parcels"])
+            row.access_key, row.parcels, row.tracking = access_key, parcels, ""
+            row.save(update_fields=["access_key", "parcels", "tracking", "status"])
         if row.access_key != access_key:
             raise ValueError(f"{key} was used for another shipment.")
     return row, asked_before

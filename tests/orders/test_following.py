@@ -230,16 +230,37 @@ def test_a_callback_that_comes_twice_is_one(ana: Api, sandbox: Sandbox, office: 
     assert ana.get(path).json()["status"] == "fulfilled"
 
 
-def test_a_callback_that_comes_before_its_step_waits_is_kept_for_it(
-    ana: Api, sandbox: Sandbox, office: post.Post
+@pytest.mark.parametrize("kind", ["shipment.delivered", "shipment.failed"])
+def test_a_callback_that_comes_before_anything_was_asked_is_not_believed(
+    ana: Api, sandbox: Sandbox, office: post.Post, kind: str
 ) -> None:
     placed = ana.order().json()
     key = placed["payment"]["key"].replace("take-payment", "deliver-order")
-    assert send(ana, "carrier", "shipment.delivered", key, {"tracking": "BR1"}).status_code == 202
+    assert send(ana, "carrier", kind, key, {"tracking": "BR1"}).status_code == 202
 
     office.deliver_all()
 
+    under_way = ana.get(f"/orders/{placed['id']}").json()
+    assert under_way["status"] == "pending"
+    assert under_way["shipment"]["tracking"].startswith("SB")
+    carrier(ana, sandbox, under_way, "shipment.delivered", id_="evt_2")
+    office.deliver_all()
     assert ana.get(f"/orders/{placed['id']}").json()["status"] == "fulfilled"
+
+
+@pytest.mark.parametrize("captured", [1, 18290])
+def test_a_payment_that_is_told_of_before_it_was_asked_for_pays_nothing(
+    ana: Api, sandbox: Sandbox, office: post.Post, captured: int
+) -> None:
+    placed = ana.order(order(payment={"method": "pix"})).json()
+    told = {"method": "pix", "status": "captured", "amount": captured, "currency": "BRL"}
+    told |= {"captured": captured, "refunded": 0, "id": None}
+    assert send(ana, "payments", "pix.paid", placed["payment"]["key"], told).status_code == 202
+
+    office.deliver_all()
+
+    status = ana.get(f"/orders/{placed['id']}").json()["payment"]["status"]
+    assert status == {1: "unconfirmed", 18290: "awaiting_payment"}[captured]
 
 
 @pytest.mark.parametrize(
@@ -273,7 +294,7 @@ def test_a_callback_without_sense_is_refused_though_its_signature_is_right(
 
     assert answer.status_code == 400
     assert answer.json()["type"] == "/api/problems/bad-signature"
-    assert not models.Signal.objects.exists()
+    assert models.Signal.objects.get().fate == "unreadable"
 
 
 def test_a_provider_that_sends_nonsense_is_not_kept_out_for_it(ana: Api, settings: Any) -> None:
