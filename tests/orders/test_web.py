@@ -43,7 +43,7 @@ def test_a_thousand_half_sent_requests_keep_nobody_from_an_answer(web: live.Web,
 
 @pytest.mark.parametrize("half", HALVES.values(), ids=HALVES)
 def test_who_does_not_finish_a_request_is_cut_off(environment: dict[str, str], half: bytes) -> None:
-    with live.web(environment, workers=1, WEB_REQUEST_TIMEOUT="300ms") as web, half_sent(web, half) as link:
+    with live.web(environment, workers=1, WEB_REQUEST_TIMEOUT="2s") as web, half_sent(web, half) as link:
         # However diligently the rest trickles in.
         over = threading.Event()
         threading.Thread(target=_trickle, args=[link, over], daemon=True).start()
@@ -58,11 +58,12 @@ def test_a_connection_may_be_used_again_and_its_next_request_must_come_as_well(
     environment: dict[str, str],
 ) -> None:
     whole = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with live.web(environment, workers=1, WEB_REQUEST_TIMEOUT="300ms") as web, half_sent(web, whole) as link:
+    with live.web(environment, workers=1, WEB_REQUEST_TIMEOUT="2s") as web, half_sent(web, whole) as link:
         for _ in range(3):
             answer = b""
             while not answer.endswith(b'{"status": "ok"}'):
-                answer += link.recv(4096)
+                assert (chunk := link.recv(4096)), "it was closed too early"
+                answer += chunk
             link.sendall(whole)
 
         link.sendall(HALF_A_HEAD)
