@@ -42,6 +42,7 @@ def rows_are_the_fold_of_events(saga, steps, events):
         for attempts, kind in ((step.attempts, "step."), (step.undo_attempts, "undo.")):
             about = [e for e in events if e.subject == step.name and e.kind.startswith(kind)]
             told = max([0, *(event.attempt or 0 for event in about)])
+            assert 0 <= (step.excused if kind == "step." else step.undo_excused) <= attempts, "R4"
             assert told == attempts, (
                 f"A1: attempts at {step.name}: {told} in the events, {attempts} in the row"
             )

@@ -109,6 +109,7 @@ class Simulation:
             undo_retry=self._retry(chance.randint(4, 6)),
             refused=[verbs.Refused],
             unknown=[verbs.Unknown],
+            outage=[verbs.KeyExpired],
             deadline=chance.choice([HOUR, 24 * HOUR]),
             completed=verbs.completed,
             compensated=verbs.compensated,
@@ -298,7 +299,7 @@ class Simulation:
 
     def do(self, key, *, local=False):
         self._nobody_else_is_at_it(key)
-        answer = self._roll(well=6, flake=2, fail=0.7, lose=1, drop=1, bug=0.3, die=0.5)
+        answer = self._roll(well=6, flake=2, shut=0.5, fail=0.7, lose=1, drop=1, bug=0.3, die=0.5)
         self._say("do", key[-9:], "" if local else "remotely", answer)
         if local:
             return self._do_here(key, answer)
@@ -331,14 +332,14 @@ class Simulation:
                 raise crashes.Crash
         if answer == "fail" and (account.made or account.begun or key in self.inflight):
             answer = "flake"  # A provider does not refuse what it has done.
-        if answer in ("flake", "fail"):
+        if answer in ("flake", "shut", "fail"):
             account.doubt = doubt_before
         self._react(answer)
         return {"settled": bool(account.made)}
 
     def undo(self, key, *, local=False):
         self._nobody_else_is_at_it(key)
-        answer = self._roll(well=6, flake=1.5, fail=0.2, lose=1, drop=1, bug=0.2, die=0.5)
+        answer = self._roll(well=6, flake=1.5, shut=0.5, fail=0.2, lose=1, drop=1, bug=0.2, die=0.5)
         self._say("undo", key[-9:], "" if local else "remotely", answer)
         if answer in ("well", "lose", "die"):
             if local:
@@ -350,7 +351,7 @@ class Simulation:
         self._react(answer)
 
     def ask(self, key):
-        answer = self._roll(well=6, flake=1, lose=1, bug=0.2, die=0.5)
+        answer = self._roll(well=6, flake=1, shut=0.5, lose=1, bug=0.2, die=0.5)
         self._say("ask", key[-9:], answer)
         self._meanwhile()
         self._react(answer)
@@ -370,6 +371,8 @@ class Simulation:
     def _react(self, answer):
         if answer == "flake":
             raise verbs.Unavailable("later")
+        if answer == "shut":
+            raise verbs.KeyExpired("for nobody")
         if answer == "fail":
             raise verbs.Refused("no")
         if answer in ("lose", "drop"):

@@ -3,6 +3,9 @@
 import contextlib
 import datetime
 import re
+import threading
+import uuid
+from concurrent import futures
 
 import pytest
 from django.db import connection, transaction
@@ -464,3 +467,62 @@ def ended(sagas):
     for saga in sagas:
         saga.refresh_from_db()
     return all(saga.finished_at for saga in sagas)
+
+
+# --- Many workers at once -------------------------------------------------------------------------
+
+
+def at_once(count, act):
+    """Each with a connection of its own, as workers have; all begin at the same moment."""
+    gate = threading.Barrier(count)
+
+    def one(number):
+        try:
+            gate.wait(30)
+            return act(number)
+        finally:
+            connection.close()
+
+    with futures.ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+def test_workers_that_fail_at_the_same_moment_open_it_once_and_none_is_forgotten(rows, caplog):
+    def fail(number):
+        error = {"error": "KeyExpired", "kind": "outage", "message": "401", "step": "a"}
+        with transaction.atomic():
+            return circuits.failed("world", f"saga {number}", troubled_since=None, error=error, outage=True)
+
+    assert at_once(8, fail) == [True] * 8
+
+    assert circuit().failures == 8
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
+
+
+def test_no_more_workers_get_through_than_there_are_permits(rows):
+    for number in range(circuits.THRESHOLD):
+        tell_that_failed(number)
+    clocks.pass_time(circuits.FIRST_PAUSE_S * SECOND)
+
+    def ask(number):
+        return circuits.admits("world", uuid.uuid4(), untried=True, take=True)
+
+    assert sum(at_once(12, ask)) == circuits.PROBES
+
+
+def test_sweepers_that_come_at_the_same_moment_let_the_same_few_through(rows):
+    parked(50)
+    models.Circuit.objects.update(open_until=models.database_now(), permits_at=None)
+
+    at_once(6, lambda _: circuits.tend())
+
+    assert (waiting(), len(circuit().probes)) == (50 - circuits.PROBES, circuits.PROBES)
+
+
+def test_sweepers_that_come_at_the_same_moment_wake_no_more_than_one_would(rows, monkeypatch):
+    monkeypatch.setattr(circuits, "WAKE_PAUSE_S", 60.0)  # However slow the machine is.
+    parked(400, opened=False)
+
+    at_once(6, lambda _: circuits.tend())
+
+    assert waiting() == 400 - circuits.WAKES
