@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from django.db import transaction
 
-from sagas import database, errors, journal, models, moves, words
+from sagas import conf, database, errors, journal, models, moves, words
 from sagas.journal import Change
 from sagas.models import Signal
 from sagas.states import Direction, SagaState, StepState
@@ -99,15 +99,31 @@ def reject(*, source: str, event_id: str, why: str) -> models.Signal:
 def settle(signal_id: int, *, actor: str, reason: str) -> models.Signal:
     """Say, with evidence, that what a callback called a person for is settled; kept with who said so.
 
+    With SAGAS_FOUR_EYES it is settled once a second person says so too: whoever says that money was given
+    back by hand decides about it.
+
+    Returns:
+        The callback; its `settled_at` is null while it waits for the second person.
+
     Raises:
         NotFound: there is no such callback.
         NotAllowed: nobody was called for it, or it is settled already.
     """
     with _open(signal_id) as signal:
-        signal.settled_at, signal.settled_by, signal.settlement = models.database_now(), actor, reason
-        signal.wake_at = None
+        first = signal.settled_by
+        agreed = not conf.four_eyes() or first not in ("", actor)
+        if agreed and first not in ("", actor):
+            signal.settled_by, signal.settlement = (
+                f"{first}, {actor}"[:150],
+                f"{signal.settlement} / {reason}",
+            )
+        else:
+            signal.settled_by, signal.settlement = actor, reason
+        if agreed:
+            signal.settled_at, signal.wake_at = models.database_now(), None
         signal.save(update_fields=["settled_at", "settled_by", "settlement", "wake_at"])
-        _note_of_person(signal, "operator.settled", actor=actor, reason=reason)
+        kind = "operator.settled" if agreed else "operator.asked"
+        _note_of_person(signal, kind, actor=actor, reason=reason)
     return signal
 
 

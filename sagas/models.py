@@ -349,7 +349,7 @@ class Signal(models.Model):
 
     settled_by = models.CharField(max_length=150, blank=True, default="", db_default="")
     settlement = models.TextField(blank=True, default="", db_default="")
-    """How they know, in their words."""
+    """How they know, in their words. Without `settled_at` it waits for a second person to agree."""
 
     class Meta:
         db_table = "sagas_signal"

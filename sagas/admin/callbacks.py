@@ -121,13 +121,12 @@ class SignalAdmin(rows.ReadOnly):
                 operation = engine.retry_callback if again else engine.settle_callback
                 reason = form.cleaned_data["reason"]
                 try:
-                    operation(signal_id, actor=request.user.get_username()[:150], reason=reason)
+                    told = operation(signal_id, actor=request.user.get_username()[:150], reason=reason)
                 except errors.SagaError as error:
                     form.add_error(None, words.say(str(error)))
                 else:
                     self.log_change(request, signal, f"{'retry' if again else 'settle'}: {reason}")
-                    said = _("It is tried again now.") if again else _("It is settled; thank you.")
-                    messages.success(request, said)
+                    messages.success(request, _said(told, again=again))
                     return redirect("admin:sagas_signal_changelist")
         context = {
             **self.admin_site.each_context(request),
@@ -149,6 +148,14 @@ class SignalAdmin(rows.ReadOnly):
 def waiting() -> QuerySet[Signal]:
     """Those that wait for a person, the oldest first."""
     return Signal.objects.filter(WAITING).order_by("attention_at")
+
+
+def _said(signal: Signal, *, again: bool) -> str:
+    if again:
+        return _("It is tried again now.")
+    if signal.settled_at is None:
+        return _("It waits for a second person, who must say so too.")
+    return _("It is settled; thank you.")
 
 
 def _saga_of(signal: Signal) -> uuid.UUID | None:

@@ -62,7 +62,8 @@ def test_a_connection_may_be_used_again_and_its_next_request_must_come_as_well(
         for _ in range(3):
             answer = b""
             while not answer.endswith(b'{"status": "ok"}'):
-                assert (chunk := link.recv(4096)), "it was closed too early"
+                chunk = link.recv(4096)
+                assert chunk, "it was closed too early"
                 answer += chunk
             link.sendall(whole)
 

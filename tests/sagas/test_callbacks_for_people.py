@@ -175,3 +175,22 @@ def test_what_was_not_asked_after_the_end_waits_for_a_person_by_itself(office):
     saga.refresh_from_db()
     assert saga.state == "completed", "a final state stays as it is (T3)"
     assert before != rules.snapshot(saga), "an event says that it came"
+
+
+def test_what_is_settled_by_hand_takes_two_where_two_are_asked_for(office, settings):
+    settings.SAGAS_FOUR_EYES = True
+    saga, late = failed(office)
+
+    for _ in range(2):
+        engine.settle_callback(late.pk, actor="olga", reason="Refund 8841")
+        late.refresh_from_db()
+        assert (late.settled_at, health.read("1h").callbacks_waiting) == (None, 1)
+    page = desk.text(desk.supervisor().get(settle(late)))
+    assert "olga says that it is settled, and a second person must say so too: Refund 8841" in page
+
+    desk.supervisor().post(settle(late), {"reason": "Seen in the portal", "act": "settle"})
+
+    late.refresh_from_db()
+    assert late.settled_at is not None
+    assert (late.settled_by, late.settlement) == ("olga, supervisor", "Refund 8841 / Seen in the portal")
+    assert [event.actor for event in saga.events.filter(kind="operator.settled")] == ["supervisor"]
