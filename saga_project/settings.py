@@ -316,6 +316,9 @@ CELERY_BROKER_URL = env.text("BROKER_URL")
 SAGAS_SWEEP_EVERY = env.duration("SAGAS_SWEEP_EVERY", "1s")
 """How often sagas whose time has come are looked for."""
 
+SAGAS_CIRCUIT_THRESHOLD = env.integer("SAGAS_CIRCUIT_THRESHOLD", 5, least=1)
+"""How many different orders in a row must find a provider out before all others wait for it."""
+
 SAGAS_GRACE = env.duration("SAGAS_GRACE", "5s")
 """How long a saga's message may be under way before the sweep asks whether it was lost."""
 

@@ -23,12 +23,9 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from sagas import models
+from sagas import conf, models
 
 logger = logging.getLogger("sagas")
-
-THRESHOLD = 5
-"""How many different sagas must fail in a row. One order with an unlucky card is no outage."""
 
 PROBES = 3
 """How many different sagas are let through at a time: one of them alone may be a bad order."""
@@ -107,14 +104,15 @@ def failed(
         return False
     now = models.database_now()
     known = str(saga_id)
-    circuit.failing = [*(other for other in circuit.failing if other != known), known][-THRESHOLD:]
+    threshold = conf.circuit_threshold()
+    circuit.failing = [*(other for other in circuit.failing if other != known), known][-threshold:]
     circuit.probes = [other for other in circuit.probes if other != known]
     circuit.failures += 1
     circuit.failing_since = circuit.failing_since or now
     circuit.error = error
     called = outage and not circuit.needs_person
     circuit.needs_person = circuit.needs_person or outage
-    if circuit.opened_at is None and (outage or len(circuit.failing) >= THRESHOLD):
+    if circuit.opened_at is None and (outage or len(circuit.failing) >= threshold):
         circuit.opened_at, circuit.probes, circuit.trips = now, [], 0
         _shut(circuit, now)
     elif called:

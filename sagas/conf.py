@@ -5,6 +5,7 @@
 | `SAGAS_CELERY_APP` | required | the dotted path of the Celery application whose workers carry the messages |
 | `SAGAS_TRANSPORT` | Celery | the dotted path of a `sagas.transport.Transport`, for who has no Celery |
 | `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
+| `SAGAS_CIRCUIT_THRESHOLD` | 5 | how many different sagas in a row must find a service out |
 | `SAGAS_SWEEP_EVERY` | 1 s | how often the sweep is meant to come: it is late after a multiple of that |
 | `SAGAS_FOUR_EYES` | False | whether moves that move money wait for a second person |
 | `SAGAS_ROLES_SEE` | none | models, as `app.model`, that operators' roles see beside the engine's own |
@@ -33,6 +34,9 @@ SCHEDULE_THE_SWEEP = (
     f"have a worker listen on the queue {SWEEP_QUEUE} (celery worker --queues={SWEEP_QUEUE})."
 )
 
+
+CIRCUIT_THRESHOLD = 5
+"""One order with an unlucky card is no outage, and neither are two."""
 
 SILENT_AFTER = datetime.timedelta(seconds=30)
 """Who gave no sign for so long is not there: a worker that takes nothing, a sweep that does not come."""
@@ -69,6 +73,11 @@ def grace() -> datetime.timedelta:
     """How long a message may be under way before somebody asks after it."""
     value: datetime.timedelta = _read("SAGAS_GRACE", datetime.timedelta(seconds=5))
     return value
+
+
+def circuit_threshold() -> int:
+    """How many different sagas in a row must find a service unavailable for its circuit to open."""
+    return int(_read("SAGAS_CIRCUIT_THRESHOLD", CIRCUIT_THRESHOLD))
 
 
 def sweep_every() -> datetime.timedelta:
@@ -147,6 +156,10 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, datetime.timedelta) and value > datetime.timedelta(0)
 
 
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _are_models(value: Any) -> bool:
     return not isinstance(value, str) and all(
         isinstance(name, str) and name.count(".") == 1 for name in value
@@ -161,6 +174,7 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("SAGAS_CELERY_APP", _is_text, 'It is a dotted path, such as "shop.celery.app".'),
     ("SAGAS_TRANSPORT", _is_text, f'It is a dotted path, such as "{CELERY_TRANSPORT}".'),
     ("SAGAS_GRACE", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=5)."),
+    ("SAGAS_CIRCUIT_THRESHOLD", _is_count, "It is a whole number above zero, such as 5."),
     ("SAGAS_SWEEP_EVERY", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=1)."),
     ("SAGAS_FOUR_EYES", lambda value: isinstance(value, bool), "It is True or False."),
     ("SAGAS_ROLES_SEE", _are_models, 'It is a list of models, such as ["orders.order"].'),

@@ -20,7 +20,7 @@ from django.db import connection
 from orders import tokens
 from saga_project import metrics
 from saga_project.local import fates
-from sagas import circuits, definition, lifecycle, models, moves, phases, registry, sweeping, transport
+from sagas import circuits, conf, definition, lifecycle, models, moves, phases, registry, sweeping, transport
 from sagas.states import SagaState
 from sagas.testing import post
 
@@ -145,7 +145,7 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
     [
         ("architecture", "a hundred at a time", sweeping.BATCH == 100),
         ("architecture", "for fifteen minutes", sweeping.PATIENCE == 15 * definition.MINUTE),
-        ("architecture", "When five different sagas", circuits.THRESHOLD == 5),
+        ("architecture", "When five different sagas", conf.CIRCUIT_THRESHOLD == 5),
         ("architecture", "a tenth of the time that the outage has lasted", circuits.PAUSE_SHARE == 0.1),
         (
             "architecture",

@@ -274,7 +274,7 @@ def test_a_move_is_made_with_the_keyboard_alone(site, visit):
 
     assert _tab_to(page, "a.move-hold"), "the button is reached with Tab"
     page.keyboard.press("Enter")
-    page.wait_for_url("**/move/hold/")
+    page.wait_for_url("**/move/hold/?seen=*")
     assert _tab_to(page, "#id_reason")
     page.keyboard.type("Ticket 12")
     assert _tab_to(page, "button.button-strong")

@@ -100,7 +100,7 @@ def stands(ana: Api, placed: dict[str, Any], step: str) -> models.SagaInstance:
 
 
 def undo(office: post.Post, saga: models.SagaInstance) -> None:
-    engine.compensate(saga.pk, actor="olga", reason="not what was asked")
+    engine.compensate(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="not what was asked")
     office.deliver_all()
 
 
@@ -187,7 +187,7 @@ def test_a_provider_that_corrects_itself_is_asked_again_and_the_order_goes_on(
     saga = stands(ana, placed, "take-payment")
 
     sandbox.post(f"/pix/{key}/pay")
-    engine.retry(saga.pk, actor="olga", reason="the bank says that it was a slip")
+    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="the bank says that it was a slip")
     office.deliver_all()
 
     assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "paid"

@@ -41,7 +41,7 @@ def test_metrics_are_for_staff_and_read_from_the_rows(client: Client) -> None:
 
 
 def test_an_outage_that_a_person_must_mend_is_a_metric(client: Client) -> None:
-    staff = _token(auth.User.objects.create_user("alice"), models.Scope.STAFF)
+    staff = _token(auth.User.objects.create_user("alice", is_staff=True), models.Scope.STAFF)
     now = sagas.database_now()
     sagas.Circuit.objects.create(name="payments", opened_at=now, open_until=now, needs_person=True)
 
@@ -60,7 +60,7 @@ def test_a_queue_that_nobody_works_on_grows_in_the_metrics_and_one_with_a_backlo
     since = {"probed_at": now - a_second, "unanswered_since": now - five_minutes}
     sagas.Queue.objects.create(name="payments", **since)
     sagas.Queue.objects.create(name="shipping", heard_at=now, **since)
-    staff = _token(auth.User.objects.create_user("alice"), models.Scope.STAFF)
+    staff = _token(auth.User.objects.create_user("alice", is_staff=True), models.Scope.STAFF)
 
     answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
 

@@ -11,7 +11,7 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from sagas import Retry, circuits, engine, models, registry
+from sagas import Retry, circuits, conf, engine, models, registry
 from sagas.testing import clocks, crashes, post
 from tests.sagas import desk, rules, stage
 from tests.sagas.toybox import saga as toys
@@ -64,7 +64,7 @@ def live_for(office, span, *, until=lambda: False):
 
 
 def test_an_outage_costs_nothing_but_time(office, world):
-    sagas = [stage.begin(toys.REMOTE) for _ in range(circuits.THRESHOLD)]
+    sagas = [stage.begin(toys.REMOTE) for _ in range(conf.CIRCUIT_THRESHOLD)]
     bystander = stage.begin(toys.LOCAL)
 
     live_for(office, 10 * MINUTE)
@@ -88,7 +88,7 @@ def circuit():
 
 
 def test_the_longer_it_lasts_the_longer_are_the_pauses_between_trials(office, world):
-    for _ in range(circuits.THRESHOLD):
+    for _ in range(conf.CIRCUIT_THRESHOLD):
         stage.begin(toys.REMOTE)
     office.deliver_all()
 
@@ -142,7 +142,7 @@ def begin_poisoned(world, count, saga=toys.ONE_REMOTE):
 
 def test_many_bad_orders_beside_good_ones_are_no_outage_and_come_to_an_end(office, poisoned):
     bad = []
-    for _ in range(2 * circuits.THRESHOLD):
+    for _ in range(2 * conf.CIRCUIT_THRESHOLD):
         bad += begin_poisoned(poisoned, 1, PATIENT)
         good = stage.begin(toys.ONE_REMOTE)
         while good.state == "running":
@@ -159,7 +159,7 @@ def test_many_bad_orders_beside_good_ones_are_no_outage_and_come_to_an_end(offic
 
 
 def test_what_an_outage_cost_is_not_held_against_a_saga_afterwards(office, world):
-    sagas = [stage.begin(toys.ONE_REMOTE) for _ in range(circuits.THRESHOLD)]
+    sagas = [stage.begin(toys.ONE_REMOTE) for _ in range(conf.CIRCUIT_THRESHOLD)]
     live_for(office, 10 * MINUTE)
 
     for saga in sagas:
@@ -174,7 +174,7 @@ def test_what_an_outage_cost_is_not_held_against_a_saga_afterwards(office, world
 
 def test_several_are_let_through_and_first_those_that_never_failed_there(office, poisoned):
     poisoned.down = True
-    bad = begin_poisoned(poisoned, circuits.THRESHOLD)
+    bad = begin_poisoned(poisoned, conf.CIRCUIT_THRESHOLD)
     office.deliver_all()
     good = [stage.begin(toys.ONE_REMOTE) for _ in range(2 * circuits.PROBES)]
     office.deliver_all()
@@ -194,7 +194,7 @@ def test_several_are_let_through_and_first_those_that_never_failed_there(office,
 
 
 def test_the_first_success_of_another_saga_closes_it(office, poisoned):
-    begin_poisoned(poisoned, circuits.THRESHOLD)
+    begin_poisoned(poisoned, conf.CIRCUIT_THRESHOLD)
     office.deliver_all()
     assert circuit().opened_at is not None
     clocks.pass_time(circuits.FIRST_PAUSE_S * SECOND + clocks.A_MOMENT)
@@ -226,7 +226,7 @@ def test_a_provider_that_hangs_is_not_given_ever_more_to_do(office, poisoned):
 
 def test_an_attempt_that_was_under_way_when_it_opened_tells_nothing_new(rows):
     began = models.database_now()
-    for number in range(circuits.THRESHOLD):
+    for number in range(conf.CIRCUIT_THRESHOLD):
         tell_that_failed(number)
 
     circuits.worked("world", begun_at=began)
@@ -238,25 +238,25 @@ def test_an_attempt_that_was_under_way_when_it_opened_tells_nothing_new(rows):
 
 def test_what_fails_again_after_the_provider_worked_for_another_says_nothing_about_it(rows):
     first = models.database_now()
-    for number in range(circuits.THRESHOLD - 1):
+    for number in range(conf.CIRCUIT_THRESHOLD - 1):
         tell_that_failed(number, since=first)
     circuits.worked("world", begun_at=models.database_now())
 
-    for number in range(3 * circuits.THRESHOLD):
+    for number in range(3 * conf.CIRCUIT_THRESHOLD):
         tell_that_failed(number, since=first)
     assert circuit().opened_at is None
 
-    for number in range(circuits.THRESHOLD):
+    for number in range(conf.CIRCUIT_THRESHOLD):
         tell_that_failed(f"new {number}")
     assert circuit().opened_at is not None
 
 
 def test_the_reason_is_kept(rows):
-    for number in range(circuits.THRESHOLD):
+    for number in range(conf.CIRCUIT_THRESHOLD):
         tell_that_failed(number)
 
     told = circuit()
-    assert (told.failures, told.error["message"]) == (circuits.THRESHOLD, "nobody home")
+    assert (told.failures, told.error["message"]) == (conf.CIRCUIT_THRESHOLD, "nobody home")
     assert told.failing_since <= told.opened_at
 
 
@@ -387,14 +387,14 @@ def test_who_waits_for_a_circuit_that_nobody_knows_any_more_is_woken(office):
 
 
 def wait_for_world(office, world, saga=toys.REMOTE):
-    sagas = [stage.begin(saga) for _ in range(circuits.THRESHOLD + 1)]
+    sagas = [stage.begin(saga) for _ in range(conf.CIRCUIT_THRESHOLD + 1)]
     office.deliver_all()
     clocks.pass_time(clocks.A_MOMENT)
     engine.sweep()
     saga = sagas[-1]
     saga.refresh_from_db()
     assert saga.parked_for == "world"
-    assert (saga.dispatched_at, world.calls) == (None, circuits.THRESHOLD)
+    assert (saga.dispatched_at, world.calls) == (None, conf.CIRCUIT_THRESHOLD)
     return saga
 
 
@@ -414,7 +414,7 @@ def test_one_that_waits_can_be_cancelled(office, world):
 
 def test_one_that_waits_can_be_held_and_goes_on_only_when_released(office, world):
     saga = wait_for_world(office, world)
-    engine.hold(saga.pk, **WHO)
+    engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO)
     world.down = False
     live_for(office, MINUTE, until=lambda: circuit().opened_at is None and waiting() <= 1)
     live_for(office, MINUTE)
@@ -423,7 +423,7 @@ def test_one_that_waits_can_be_held_and_goes_on_only_when_released(office, world
     assert saga.state == "running"
     assert saga.parked_for == "world"
 
-    engine.release(saga.pk, **WHO)
+    engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
     stage.drive(office, saga)
     assert saga.state == "completed"
 
@@ -432,7 +432,7 @@ def test_an_operators_retry_is_let_through_at_once(office, world):
     saga = wait_for_world(office, world)
     world.down = False
 
-    engine.retry(saga.pk, **WHO)
+    engine.retry(saga.pk, seen=engine.look(saga.pk), **WHO)
     office.deliver_all()
 
     saga.refresh_from_db()
@@ -442,7 +442,7 @@ def test_an_operators_retry_is_let_through_at_once(office, world):
 
 def test_the_time_that_a_step_may_take_ends_its_waiting(office, world):
     budgeted = toys.saga("toy-budgeted", toys.local("a"), toys.remote("b", budget=MINUTE))
-    sagas = [stage.begin(budgeted) for _ in range(circuits.THRESHOLD)]
+    sagas = [stage.begin(budgeted) for _ in range(conf.CIRCUIT_THRESHOLD)]
 
     live_for(office, 3 * MINUTE, until=lambda: ended(sagas))
 
@@ -500,7 +500,7 @@ def test_workers_that_fail_at_the_same_moment_open_it_once_and_none_is_forgotten
 
 
 def test_no_more_workers_get_through_than_there_are_permits(rows):
-    for number in range(circuits.THRESHOLD):
+    for number in range(conf.CIRCUIT_THRESHOLD):
         tell_that_failed(number)
     clocks.pass_time(circuits.FIRST_PAUSE_S * SECOND)
 

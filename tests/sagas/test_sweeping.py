@@ -386,7 +386,9 @@ def test_what_nobody_mends_is_tried_again_ever_more_seldom(office):
     assert pauses[-1] > longest / 2
 
     # A person's word makes it hopeful again.
-    engine.retry(saga.pk, actor="Alice", reason="the provider says that it is mended")
+    engine.retry(
+        saga.pk, seen=engine.look(saga.pk), actor="Alice", reason="the provider says that it is mended"
+    )
     office.deliver_all()
     assert pauses_until_tried_again(office, saga, 1)[0] <= first
     rules.check(saga)
