@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import console, guarantees, idle, poison
+from benchmarks import console, guarantees, idle, poison, web
 
 
 def main() -> None:
@@ -28,6 +28,12 @@ def main() -> None:
         default=[0.04, 0.2, 0.5],
         help="that are poisoned (default .04 .2 .5)",
     )
+    served = questions.add_parser("web", help="how many a web process can serve, and who can stop it")
+    served.add_argument("--rounds", type=int, default=3, help="of every server (default 3)")
+    served.add_argument("--requests", type=int, default=800, help="of each kind, in a round (default 800)")
+    served.add_argument(
+        "--connections", type=int, default=1000, help="half-sent requests, and then streams (default 1000)"
+    )
     options = parser.parse_args()
     if options.question == "idle":
         idle.run(seconds=options.seconds, write=options.write)
@@ -35,6 +41,13 @@ def main() -> None:
         poison.run(seeds=options.seeds, orders=options.orders, shares=options.shares, write=options.write)
     elif options.question == "console":
         console.run(sagas=options.sagas, write=options.write)
+    elif options.question == "web":
+        web.run(
+            rounds=options.rounds,
+            requests=options.requests,
+            connections=options.connections,
+            write=options.write,
+        )
     else:
         guarantees.run(rounds=options.rounds, orders=options.orders, write=options.write)
 

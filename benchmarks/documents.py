@@ -5,7 +5,7 @@ import os
 import pathlib
 import platform
 
-PACKAGES = ("celery", "kombu", "django", "psycopg")
+PACKAGES = ("celery", "kombu", "django", "psycopg", "uvicorn")
 
 
 def machine() -> str:
