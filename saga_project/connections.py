@@ -1,7 +1,8 @@
-"""A connection to the web server: what may be half sent, and for how long."""
+"""Connections to the web server: which process takes one, and how long a request on it may be half sent."""
 
 import asyncio
 import resource
+import socket
 from typing import Any
 
 from django.conf import settings
@@ -55,6 +56,24 @@ class Connection(h11_impl.H11Protocol):
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """asyncio's, which takes one new connection at a time.
+
+    Its own takes as many in a row as there are, so that of a burst one process gets all and the others none;
+    and a proxy that keeps its connections would keep them there.
+    """
+
+    async def create_server(
+        self, *args: Any, sock: socket.socket | None = None, backlog: int = 100, **more: Any
+    ) -> asyncio.Server:
+        """As asyncio's, for which `backlog` is both how many may wait and how many are taken in a row."""
+        if sock is None:
+            return await super().create_server(*args, backlog=backlog, **more)
+        server = await super().create_server(*args, sock=sock, backlog=1, **more)
+        sock.listen(backlog)
+        return server
 
 
 MOST_FILES = 65_536

@@ -23,6 +23,7 @@ def main() -> None:
         host=options.host,
         port=options.port,
         workers=options.workers,
+        loop="saga_project.connections:Loop",
         http="saga_project.connections:Connection",
         ws="none",
         # Django has no start and no end to be told of.
