@@ -27,7 +27,7 @@ class Handler(asgi.ASGIHandler):
     """Django's ASGI handler, but with a fixed number of threads, one of which does all of a request's work.
 
     Django's own starts a thread for each request, whose connection to the database is new as well, and
-    crosses between thread and loop at every middleware: it does half as much (docs/benchmarks.md).
+    crosses between thread and loop at every middleware: it answers fewer (docs/benchmarks.md).
     """
 
     def __init__(self) -> None:
