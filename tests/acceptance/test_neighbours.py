@@ -19,7 +19,7 @@ from tests.acceptance import processes
 
 pytestmark = pytest.mark.timeout(300)
 
-QUEUES = "payments,inventory,invoicing,shipping,sagas"
+QUEUES = "payments,inventory,invoicing,shipping,sagas,sagas-sweep"
 BRISK = {"WORKER_LOCK_TIMEOUT": "300ms", "DELIVERY_POLL": "1s"}
 
 
@@ -94,7 +94,7 @@ def test_a_host_that_vanished_with_the_row_of_a_product_makes_its_orders_late_an
         for order in [*mugs, regretted]:
             patience.until(lambda o=order: kinds(o).count("step.late") >= 2, "it waits for the mug's row")
         patience.until(lambda: state(poster) == "completed", "other goods are sold meanwhile")
-        services.cancel(order_id=regretted.pk, actor="ana", reason="it takes too long")
+        services.cancel(order_id=regretted.pk, owner=regretted.owner, reason="it takes too long")
         patience.until(lambda: state(regretted) == "compensated", "one that is late can be cancelled")
         assert {state(order) for order in mugs} == {"running"}
 

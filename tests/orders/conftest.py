@@ -1,12 +1,15 @@
 """Those who order, and what they may order."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.auth import models as auth
-from django.test import Client
+from django.db import connections
+from django.test import AsyncClient, Client
 from django.utils import timezone
 
 from inventory import services as inventory
@@ -27,6 +30,21 @@ class Api:
 
     def get(self, path: str, **headers: str) -> Any:
         return self.client.get(f"/api/v1{path}", headers=headers)
+
+    def stream(self, path: str) -> str:
+        """What a stream says until it ends; only an ASGI server has one."""
+
+        async def read() -> str:
+            headers = {"Authorization": f"Token {self.secret}"}
+            answer: Any = await AsyncClient().get(f"/api/v1{path}", headers=headers)
+            assert answer.status_code == 200, answer.content
+            told = b"".join([chunk async for chunk in answer.streaming_content]).decode()
+            # Those of the threads that worked on it, which end with this loop.
+            await asyncio.to_thread(connections.close_all)
+            await sync_to_async(connections.close_all)()
+            return told
+
+        return asyncio.run(read())
 
     def post(self, path: str, body: Any = None, **headers: str) -> Any:
         data = body if isinstance(body, bytes | str) else json.dumps(body or {})
