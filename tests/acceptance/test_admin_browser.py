@@ -91,7 +91,7 @@ class Site:
 
 def _clear():
     keep = {"django_migrations", "django_content_type", "auth_permission", "auth_group",
-            "auth_group_permissions", "invoicing_cancellationwindow", "invoicing_series"}  # fmt: skip
+            "auth_group_permissions", "invoicing_cancellationwindow"}  # fmt: skip
     tables = [name for name in connection.introspection.table_names() if name not in keep]
     with connection.cursor() as cursor:
         # The server's threads are gone, their connections are not.
