@@ -97,7 +97,7 @@ format: $(DEVELOPMENT) ## Let ruff write what it would otherwise complain about
 
 .PHONY: docs
 docs: $(RUNTIME) ## Draw anew what the documentation takes from the code
-	@$(BIN)/python -m sagas.lifecycle docs/lifecycle.md
+	@$(BIN)/python -m sagas.declaration.diagram docs/lifecycle.md
 	@$(THROWAWAY) $(BIN)/python manage.py api_docs
 
 .PHONY: lock

@@ -88,7 +88,7 @@ def _fill(up_to: int) -> None:
     """Write sagas with their steps, an event each and their orders, until there are so many."""
     from django.db import connection
 
-    from sagas import registry
+    from sagas.declaration import registry
 
     declared = registry.get("order-fulfilment", 1)
     with connection.cursor() as cursor:

@@ -1,7 +1,7 @@
 """What do a saga's guarantees cost, against a plain Celery chain that does the same work?
 
 Four local steps, each one statement in a transaction. *Floor*: a Celery chain with an error callback,
-which keeps no promise. *Ours*: the same verbs as a saga, every promise kept. Both run on the same
+which keeps no promise. *Ours*: the same functions as a saga, every promise kept. Both run on the same
 workers, the same PostgreSQL (fsync on) and the same Valkey, turn by turn in one run; what counts is the
 ratio of neighbours. The machine's mood changes both.
 """

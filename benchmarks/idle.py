@@ -78,7 +78,7 @@ def _stack() -> Iterator[str]:
 
 
 def _await_every_queue(link: Any) -> None:
-    silent = "SELECT count(*) FROM sagas_queue WHERE echoed_at IS NULL"
+    silent = "SELECT count(*) FROM sagas_queue WHERE returned_at IS NULL"
     some = "SELECT count(*) FROM sagas_queue"
     _await(
         lambda: link.execute(some).fetchone()[0] and not link.execute(silent).fetchone()[0],

@@ -84,14 +84,15 @@ class Campaign:
     """
 
     def __init__(self, seed: int, *, share: float, orders: int = 60, rate: float = 6.0) -> None:
-        from sagas import Retry, Saga, Step, registry
-        from sagas.testing import post
+        from sagas import Retry, Saga, Step
+        from sagas.declaration import registry
+        from sagas.testing import memory_transport
 
         self.chance = random.Random(seed)
         random.seed(seed)
         self.share, self.orders, self.rate = share, orders, rate
         self.away_from = self.chance.uniform(2, max(orders / rate - OUTAGE_S / 2, 3))
-        self.post = post.Post(chance=self.chance, shuffle=True)
+        self.post = memory_transport.MemoryTransport(chance=self.chance, shuffle=True)
         self.saga = registry.add(
             Saga(
                 name=f"poison-{seed}-{round(share * 100)}-{time.time_ns()}",
@@ -110,7 +111,8 @@ class Campaign:
 
     def run(self) -> Result:
         """Let all orders come, until every one has ended, or the horizon is reached."""
-        from sagas import engine, transport
+        from sagas import engine
+        from sagas.engine import transport
         from sagas.testing import clocks
 
         with transport.use(self.post):
@@ -135,7 +137,7 @@ class Campaign:
         from sagas import engine
 
         with transaction.atomic():
-            saga = engine.begin(self.saga, key=f"{len(self.book)}", given={}, actor="campaign")
+            saga = engine.begin(self.saga, key=f"{len(self.book)}", inputs={}, actor="campaign")
         poisoned = self.chance.random() < self.share
         unlucky = not poisoned and self.chance.random() < 0.2
         self.book[str(saga.pk)] = Order(poisoned=poisoned, unlucky=unlucky, begun=self.now_s)

@@ -34,7 +34,7 @@ class Ours:
     def submit(self, order: str) -> None:
         """Begin it, in a transaction as one does."""
         with transaction.atomic():
-            engine.begin(saga.ORDER, key=order, given={"order": order}, actor="bench")
+            engine.begin(saga.ORDER, key=order, inputs={"order": order}, actor="bench")
 
     def ended(self, prefix: str) -> int:
         """Completed, or compensated."""

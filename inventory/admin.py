@@ -1,4 +1,4 @@
-"""The stock with its reservations and movements, to look at: goods move by verbs, not by an edit."""
+"""The stock with its reservations and movements, to look at: goods move by functions, not by an edit."""
 
 from django.contrib import admin
 from django.db.models import QuerySet

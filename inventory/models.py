@@ -26,7 +26,7 @@ class Product(models.Model):
             models.CheckConstraint(
                 condition=models.Q(price_amount__gte=0), name="inventory_product_price_not_negative"
             ),
-            # I2, for those who forget it: every verb looks before it takes.
+            # I2, for those who forget it: every function looks before it takes.
             models.CheckConstraint(
                 condition=models.Q(available__gte=0, reserved__gte=0, shipped__gte=0),
                 name="inventory_product_stock_not_negative",

@@ -1,8 +1,8 @@
 """The stock, as the rest of the house may use it.
 
-Every verb takes its caller's `key` and may be called any number of times with it, in any order: the first
+Every function takes its caller's `key` and may be called any number of times with it, in any order: the first
 call acts, the others find it done (E1). A release may come before its reservation, which is then refused
-(E4, E5). The verbs run in the caller's transaction, which must not be committed when one of them refuses:
+(E4, E5). The functions run in the caller's transaction, which must not be committed when one of them refuses:
 without a savepoint of their own they cost two statements less, and Django sees to it. They lock products
 in the order of the SKUs, so that no two of them wait for each other (I4).
 """

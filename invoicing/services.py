@@ -1,8 +1,8 @@
 """Invoices, as the rest of the house may use them.
 
-Every verb takes its caller's `key` and may be called any number of times with it, in any order: the first
-call acts, the others find it done (E1). An undo may come before its deed, which is then refused (E4, E5).
-None of the verbs may be called inside a transaction: what they intend is committed before the fiscal
+Every function takes its caller's `key` and may be called any number of times with it, in any order: the first
+call acts, the others find it done (E1). An undo may come before its action, which is then refused (E4, E5).
+None of the functions may be called inside a transaction: what they intend is committed before the fiscal
 authority hears of it, and what it answered is committed after.
 """
 

@@ -18,11 +18,11 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import money, readonly
 from orders import console, models, saga, selectors, tokens, webhooks
-from sagas import panels, words
-from sagas.templatetags import console as marks
+from sagas.console import panels, translation
+from sagas.console.templatetags import console as marks
 
 panels.add(saga.ORDER_FULFILMENT.name, console.Orders())
-words.learn(console.meaning)
+translation.register(console.meaning)
 
 
 class LineInline(readonly.Inline):

@@ -24,12 +24,13 @@ from invoicing import services as billing
 from orders import models, saga, steps
 from payments import audit as payments
 from payments import services as charging
-from sagas import definition, errors, registry, states
+from sagas import errors
 from sagas import models as sagas
+from sagas.declaration import definition, registry, states
 from shipping import audit as shipping
 from shipping import services as delivering
 
-ROOMS: dict[definition.Verb, Any] = {
+ROOMS: dict[definition.StepFunction, Any] = {
     charging.charge: payments,
     stock.reserve: inventory,
     billing.issue: invoicing,
@@ -169,8 +170,8 @@ def _remedied(*, since: datetime.datetime) -> set[str]:
 
 def _answers() -> dict[tuple[str, str], str]:
     """Who said, with which evidence, that an undo took effect outside our books; by order and room."""
-    rooms = {name: _name(ROOMS[deed]) for name, deed in steps.deeds().items() if deed in ROOMS}
-    # Of the undo, in so many words: that a deed happened says nothing of the way back.
+    rooms = {name: _name(ROOMS[action]) for name, action in steps.actions().items() if action in ROOMS}
+    # Of the undo, in so many words: that an action happened says nothing of the way back.
     said = (
         sagas.Event.objects.filter(
             kind="undo.done", subject__in=rooms, saga__order__cancelled_at__isnull=False
@@ -201,23 +202,23 @@ def _key(finding: Discrepancy) -> tuple[str, str]:
 
 def _ends(ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
     """What an ended order must come to: everything in effect, or nothing (T5, M1)."""
-    for deed, room in ROOMS.items():
-        asked = {version: _names(deed, version) for version in {order.version for order in ended.values()}}
+    for action, room in ROOMS.items():
+        asked = {version: _names(action, version) for version in {order.version for order in ended.values()}}
         for batch in _batches(ended):
-            keys = [f"{saga_id}.{name}" for saga_id in batch for name in steps.names(deed)]
+            keys = [f"{saga_id}.{name}" for saga_id in batch for name in steps.names(action)]
             positions = room.positions(keys=keys)
             for saga_id in batch:
                 order = ended[saga_id]
-                for name in steps.names(deed):
+                for name in steps.names(action):
                     position = positions.get(f"{saga_id}.{name}")
                     for finding in _comes_to(order, room, position, asked=name in asked[order.version]):
                         yield Discrepancy(order.number, _name(room), finding)
 
 
-def _names(deed: definition.Verb, version: int) -> list[str]:
+def _names(action: definition.StepFunction, version: int) -> list[str]:
     """Which steps of that version do this; none where its declaration is gone, for nobody knows then."""
     try:
-        return steps.names(deed, version=version)
+        return steps.names(action, version=version)
     except errors.UnknownSaga:
         return []
 
@@ -257,14 +258,14 @@ def _within(ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
 
 def _against(books: Mapping[str, Any], ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
     """Where a room contradicts its provider; all that a saga has there is looked at together."""
-    deeds = {room: deed for deed, room in ROOMS.items()}
+    actions = {room: action for action, room in ROOMS.items()}
     for name, room in BOOKS.items():
         theirs = collections.defaultdict(list)
         for row in books[name]:
             theirs[_saga_of(row["key"])].append(row)
         for batch in _batches({*ended, *theirs}):
             rows = [row for saga_id in batch for row in theirs.get(saga_id, ())]
-            ours = steps.names(deeds[room])
+            ours = steps.names(actions[room])
             keys = {f"{saga_id}.{step}" for saga_id in batch if saga_id in ended for step in ours}
             for about, finding in room.against(rows, keys=keys):
                 yield _discrepancy(room, about, finding, ended)
@@ -361,7 +362,7 @@ _HALF_DONE = """
         OR g.state = 'compensated' AND NOT (
             s.state IN ('undone', 'skipped')
             OR s.state = 'pending' AND s.attempts = 0
-            -- A local deed without facts was rolled back, and never happened.
+            -- A local action without facts was rolled back, and never happened.
             OR s.state IN ('pending', 'failed') AND s.name <> ALL(%s) AND s.facts IS NULL
         )
     )

@@ -6,8 +6,8 @@ from django.conf import settings
 from django.core import checks
 from django.utils import translation
 
-from orders import saga, wording
-from sagas import registry
+from orders import customer_messages, saga
+from sagas.declaration import registry
 
 
 def check_wording(**_: Any) -> list[checks.CheckMessage]:
@@ -16,13 +16,13 @@ def check_wording(**_: Any) -> list[checks.CheckMessage]:
     names = dict.fromkeys(step.name for version in versions for step in version.steps)
     found: list[checks.CheckMessage] = [
         checks.Warning(
-            f"The step {name} has no words for customers: they read “{wording.of_step(name).refused}”",
-            hint=f"Add an entry for {name!r} to STEPS in orders/wording.py.",
+            f"The step {name} has no words for customers: they read “{customer_messages.of_step(name).refused}”",
+            hint=f"Add an entry for {name!r} to STEPS in orders/customer_messages.py.",
             obj=name,
             id="orders.W001",
         )
         for name in names
-        if name not in wording.STEPS
+        if name not in customer_messages.STEPS
     ]
     for language, _label in settings.LANGUAGES:
         if language.partition("-")[0] == "en":
@@ -38,6 +38,7 @@ def check_wording(**_: Any) -> list[checks.CheckMessage]:
                     id="orders.W002",
                 )
                 for name in names
-                if (words := wording.STEPS.get(name)) and translation.gettext(words.doing) == words.doing
+                if (words := customer_messages.STEPS.get(name))
+                and translation.gettext(words.doing) == words.doing
             ]
     return found

@@ -15,11 +15,11 @@ from django.utils.translation import gettext_lazy
 from backoffice import money
 from inventory import models as inventory
 from invoicing import models as invoicing
-from orders import models, wording
+from orders import customer_messages, models
 from payments import models as payments
-from sagas import panels, story
+from sagas.console import history, panels
+from sagas.console.templatetags import console
 from sagas.models import SagaInstance
-from sagas.templatetags import console
 from shipping import models as shipping
 
 FOUND_AT_MOST = 200
@@ -121,7 +121,7 @@ class Orders:
             orders = orders.filter(total_amount__lt=most)
         return orders.values_list("saga_id", flat=True)
 
-    def panels(self, saga: SagaInstance, answers: Mapping[str, story.Answer]) -> Iterable[panels.Panel]:
+    def panels(self, saga: SagaInstance, answers: Mapping[str, history.Answer]) -> Iterable[panels.Panel]:
         """Money, stock, invoice and delivery, each with its net position, and who answers for it."""
         # Each service is asked for the keys of all steps, and knows its own: no list of names is needed,
         # and nothing of a saga whose declaration is gone is lost.
@@ -140,10 +140,10 @@ class Orders:
 
     def label(self, step: str) -> str:
         """What people call a step, in the viewer's language; empty where nobody has said it."""
-        return wording.label(step)
+        return customer_messages.label(step)
 
 
-def _answered(panel: panels.Panel, answer: story.Answer) -> panels.Panel:
+def _answered(panel: panels.Panel, answer: history.Answer) -> panels.Panel:
     """The panel of a step for which a person answers: our books may know nothing of what was done."""
     reached = "undone" if answer.undo else "good"
     if answer.what != "happened" or panel.tone == reached:

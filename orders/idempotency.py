@@ -1,4 +1,4 @@
-"""The same request twice is one deed and one answer (D8).
+"""The same request twice is one action and one answer (D8).
 
 The key's row is written in the transaction that does the work. Of two simultaneous requests the second
 waits at the unique index until the first has committed, and then replays its answer; if the first is

@@ -7,9 +7,10 @@ from django.conf import settings
 from django.db import models
 from django.db.models import functions
 
-from orders import brazil, numbers
-from sagas import ids, states
+from orders import numbers, tax_ids
+from sagas import ids
 from sagas import models as saga_models
+from sagas.declaration import states
 
 
 class Status(models.TextChoices):
@@ -22,7 +23,7 @@ class Status(models.TextChoices):
     """Paid, invoiced and delivered. Final."""
 
     CANCELLING = "cancelling", "Cancelling"
-    """What was done is being undone, last deed first."""
+    """What was done is being undone, last action first."""
 
     CANCELLED = "cancelled", "Cancelled"
     """Nothing of it is left: money returned, stock released, invoice and shipment undone. Final."""
@@ -117,7 +118,7 @@ class Order(models.Model):
                 name="orders_order_payment_method",
             ),
             models.CheckConstraint(
-                condition=models.Q(state__in=sorted(brazil.STATES), country="BR"),
+                condition=models.Q(state__in=sorted(tax_ids.STATES), country="BR"),
                 name="orders_order_in_brazil",
             ),
             # Each hook runs in a saga's last transaction, and a saga has one end (T1).

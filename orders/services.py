@@ -83,7 +83,7 @@ def place(
     order.saga = engine.begin(
         saga.ORDER_FULFILMENT,
         key=str(order.pk),
-        given={
+        inputs={
             "customer": dataclasses.asdict(customer),
             "payment": {"method": payment.method} | ({"token": payment.token} if payment.token else {}),
             "total": {"amount": order.total_amount, "currency": order.currency},
@@ -106,7 +106,7 @@ def cancel(*, order_id: UUID, owner: auth.User, reason: str) -> None:
     """Ask, as its owner, for an order to be undone; asking twice is asking once.
 
     Nobody else may: what the staff decides about another's order is an operator's move, and goes through
-    `sagas.steering`.
+    `sagas.console.interventions`.
 
     Raises:
         Order.DoesNotExist: the owner has no such order.

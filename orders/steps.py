@@ -1,39 +1,41 @@
-"""Which step of an order's saga does what: told by its deed, whatever it is called and in whatever version.
+"""Which step of an order's saga does what: told by its action, whatever it is called and in whatever version.
 
-A step's name is data and never used for something else, so a name stands for one deed in every version of
+A step's name is data and never used for something else, so a name stands for one action in every version of
 the saga. One that no declared version knows any more stands for none.
 """
 
 from collections.abc import Iterable, Mapping
 
 from orders import saga
-from sagas import definition, registry
 from sagas import models as saga_models
+from sagas.declaration import definition, registry
 
 
-def deeds() -> dict[str, definition.Verb]:
+def actions() -> dict[str, definition.StepFunction]:
     """What each step does, by its name, over all declared versions of the order's saga."""
     versions = registry.versions(saga.ORDER_FULFILMENT.name)
-    return {step.name: step.deed for version in versions for step in version.steps}
+    return {step.name: step.action for version in versions for step in version.steps}
 
 
-def by_deed(rows: Iterable[saga_models.StepInstance]) -> Mapping[definition.Verb, saga_models.StepInstance]:
+def by_action(
+    rows: Iterable[saga_models.StepInstance],
+) -> Mapping[definition.StepFunction, saga_models.StepInstance]:
     """The steps of one order by what they do; of several that do the same, the first."""
-    known = deeds()
-    found: dict[definition.Verb, saga_models.StepInstance] = {}
+    known = actions()
+    found: dict[definition.StepFunction, saga_models.StepInstance] = {}
     for row in rows:
         if row.name in known:
             found.setdefault(known[row.name], row)
     return found
 
 
-def names(deed: definition.Verb, *, version: int | None = None) -> list[str]:
+def names(action: definition.StepFunction, *, version: int | None = None) -> list[str]:
     """The names of the steps that do this, in that version or in any.
 
     Raises:
         UnknownSaga: that version is not declared.
     """
     if version is None:
-        return [name for name, known in deeds().items() if known is deed]
+        return [name for name, known in actions().items() if known is action]
     steps = registry.get(saga.ORDER_FULFILMENT.name, version).steps
-    return [step.name for step in steps if step.deed is deed]
+    return [step.name for step in steps if step.action is action]

@@ -26,10 +26,10 @@ from django.core import mail
 from django.db import connection, transaction
 from django.db.models import Exists, OuterRef, functions
 
-from orders import models, posting, wire, wording
+from orders import customer_messages, models, posting, wire
 from orders.models import DeliveryState
 from sagas import models as saga_models
-from sagas import states
+from sagas.declaration import states
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ ORDER_TYPES = {
 CLOSED = "order.closed"
 """Its saga goes nowhere any more, so no state of it says so: an operator put it aside."""
 
-TURNED = {states.SagaState.COMPENSATING, states.SagaState.COMPENSATED}
+COMPENSATE = {states.SagaState.COMPENSATING, states.SagaState.COMPENSATED}
 STEP_TYPES = {state: f"saga.step.{state.value}" for state in states.StepState}
 DISABLED = "endpoint.disabled"
 TEST = "endpoint.test"
@@ -275,13 +275,13 @@ def _data_of(event: saga_models.Event, order: models.Order) -> dict[str, Any]:
     if event.subject:
         names = {"name": event.subject, "from": event.from_state or None, "status": event.to_state}
         data["step"] = names | {"attempt": event.attempt}
-        if error := wording.of_event(event):
+        if error := customer_messages.of_event(event):
             data["step"]["error"] = error
     else:
         data["order"]["status"] = models.status_after(event)
-        if event.to_state in TURNED or event.kind == models.CLOSING:
+        if event.to_state in COMPENSATE or event.kind == models.CLOSING:
             # The first failure stays what it is, so it is what it was then (A2).
-            data["order"]["failure"] = wording.failure(event.saga.failure)
+            data["order"]["failure"] = customer_messages.failure(event.saga.failure)
     return data
 
 

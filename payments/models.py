@@ -65,7 +65,7 @@ class Payment(models.Model):
 
     key = models.CharField(max_length=100)
     method = models.CharField(max_length=8, choices=Method, blank=True)
-    """Empty where the undo came before the deed, so that nobody ever said how it was to be paid."""
+    """Empty where the undo came before the action, so that nobody ever said how it was to be paid."""
     status = models.CharField(max_length=16, choices=Status, default=Status.REQUESTED)
     amount = models.BigIntegerField(default=0, help_text=_("In minor units: centavos."))
     currency = models.CharField(max_length=3, default="BRL")
@@ -167,7 +167,7 @@ class Operation(models.Model):
     kind = models.CharField(max_length=8, choices=Kind)
     amount = models.BigIntegerField()
     source = models.CharField(max_length=110)
-    """How we learned of it: the verb that asked, or `callback` and the event's id."""
+    """How we learned of it: the function that asked, or `callback` and the event's id."""
     at = models.DateTimeField(db_default=functions.Now(), editable=False)
 
     class Meta:

@@ -1,8 +1,8 @@
 """Payments, as the rest of the house may use them.
 
-Every verb takes its caller's `key` and may be called any number of times with it, in any order: the first
-call acts, the others find it done (E1). An undo may come before its deed, which is then refused (E4, E5).
-None of the verbs may be called inside a transaction: what they intend is committed before the bank hears
+Every function takes its caller's `key` and may be called any number of times with it, in any order: the first
+call acts, the others find it done (E1). An undo may come before its action, which is then refused (E4, E5).
+None of the functions may be called inside a transaction: what they intend is committed before the bank hears
 of it, and what it answered is committed after.
 """
 
@@ -38,7 +38,7 @@ __all__ = [
     "refund",
 ]
 
-DEED = "charge"
+ACTION = "charge"
 
 _DURATION, _MOMENT = DurationField(), DateTimeField()
 
@@ -67,7 +67,7 @@ def charge(
         except Refused as refusal:
             _decline(key=key, code=refusal.code)
             raise
-        row, _ = _record(key=key, charge=answer, source=DEED)
+        row, _ = _record(key=key, charge=answer, source=ACTION)
         if row.undo_requested_at:
             refund(key=key)
     return _stands(row)
@@ -319,7 +319,7 @@ def _record(*, key: str, charge: gateway.Charge, source: str) -> tuple[models.Pa
         if row.undo_requested_at:
             if charge.is_at_rest and row.captured == row.refunded:
                 row.undone_at = row.undone_at or functions.Now()
-            elif source == DEED:
+            elif source == ACTION:
                 # It may have come after its undo had found nothing: that undo does not count (E3).
                 row.undone_at = None
         if not row.method:

@@ -101,7 +101,7 @@ class Provider:
         """What the provider has there; None only where it says itself that there is nothing.
 
         A question that is refused for another reason was not answered: its refusal says nothing about the
-        deed.
+        action.
         """
         try:
             return self.call("GET", *path)

@@ -43,7 +43,7 @@ class Site(admin.AdminSite):
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """With a page for language and time zone."""
-        from sagas.admin import paging
+        from sagas.console.admin import paging
 
         for model_admin in self._registry.values():
             model_admin.show_facets = admin.ShowFacets.NEVER  # type: ignore[misc]
@@ -64,7 +64,7 @@ class Site(admin.AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The first page: health for those who may see sagas, and the list of what there is."""
-        from sagas.admin import dashboard
+        from sagas.console.admin import dashboard
 
         context = dict(extra_context or {})
         if request.user.has_perm("sagas.view_sagainstance"):

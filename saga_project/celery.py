@@ -52,13 +52,17 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_max_tasks_per_child=10_000,
     timezone="UTC",
-    # Nothing here expires: that would compare the clocks of two machines (D9). The two that come every
+    # Nothing here expires: that would compare the clocks of two machines (D9). Those that come every
     # second are ticks, of which one that waits is enough; of the others one comes in a minute, and those
     # that find nothing to do cost next to nothing.
     beat_schedule={
         "sweep": {
             "task": "sagas.sweep",
             "schedule": settings.SAGAS_SWEEP_EVERY,
+        },
+        "drive-bulk-runs": {
+            "task": "sagas.bulk",
+            "schedule": datetime.timedelta(seconds=1),
         },
         "deliver-webhooks": {
             "task": "orders.deliver-webhooks",
@@ -124,17 +128,17 @@ def deliver_webhooks() -> None:
 @app.task(name="orders.look-back", ignore_result=True, soft_time_limit=300, time_limit=310)
 def look_back() -> None:
     """Ask the bank whether somebody paid after all."""
-    from orders import latecomers
+    from orders import payment_reconciliation
 
-    latecomers.run()
+    payment_reconciliation.run()
 
 
 @app.task(name="orders.clear-up", ignore_result=True, soft_time_limit=50, time_limit=55)
 def clear_up() -> None:
     """Forget what has outlived its use."""
-    from orders import clearing
+    from orders import cleanup
 
-    clearing.run()
+    cleanup.run()
 
 
 def publish_in_haste() -> None:

@@ -39,10 +39,10 @@ class Connection(h11_impl.H11Protocol):
     def shutdown(self) -> None:
         """The process is to end: streams end too, and go on at another."""
         # Not before Django is set up, which the application does.
-        from orders import following
+        from orders import events
 
         super().shutdown()
-        following.hub.dismiss()
+        events.hub.dismiss()
 
     def _look_at_the_clock(self) -> None:
         """While a request is awaited the clock runs, from when it began to be awaited."""

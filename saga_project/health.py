@@ -11,7 +11,7 @@ from django.views.decorators import cache, csrf
 from django.views.decorators import http as methods
 
 from sagas import database, models
-from sagas import health as engine_health
+from sagas.console import health as engine_health
 
 TIMEOUT_S = 1.0
 PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671}

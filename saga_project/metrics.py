@@ -13,7 +13,8 @@ from prometheus_client import core, registry
 from rest_framework.request import Request
 
 from orders.api import auth, base, rendering
-from sagas import health, states
+from sagas.console import health
+from sagas.declaration import states
 
 
 class Text(rendering.JSON):

@@ -43,6 +43,7 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "sagas",
+    "sagas.console",
     "payments",
     "inventory",
     "invoicing",
@@ -187,7 +188,7 @@ LOGGING = {
     # Django's own handlers would say it twice, and without the request's id.
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
-        # It writes a line for each request. What became of a deed is told once, by the saga's events.
+        # It writes a line for each request. What became of an action is told once, by the saga's events.
         "httpx": {"level": "WARNING"},
     },
 }

@@ -2,6 +2,7 @@
 
 from django import apps
 from django.core import checks as django_checks
+from django.utils import module_loading
 
 
 class SagasConfig(apps.AppConfig):
@@ -11,20 +12,20 @@ class SagasConfig(apps.AppConfig):
     verbose_name = "Sagas"
 
     def ready(self) -> None:
-        """Find the declarations, register the checks on them, and have operators' roles made.
+        """Find the declarations, and register the checks on them.
 
         Raises:
             ImproperlyConfigured: a setting that has no default is missing, or one makes no sense.
         """
-        from django.db.models import signals
-
-        from sagas import checks, conf, registry, roles
+        from sagas import checks, conf
+        from sagas.declaration import registry
 
         conf.insist()
-        registry.discover()
+        for app in apps.apps.get_app_configs():
+            if module_loading.module_has_submodule(app.module, "saga"):
+                registry.load(f"{app.name}.saga")
         django_checks.register(checks.check_declarations, "sagas")
         django_checks.register(checks.check_settings, "sagas")
         django_checks.register(checks.check_schedule, "sagas")
         django_checks.register(checks.check_live_versions, django_checks.Tags.database)
         django_checks.register(checks.check_who_works, django_checks.Tags.database)
-        signals.post_migrate.connect(roles.make, sender=self, dispatch_uid="sagas.roles")

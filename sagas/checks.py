@@ -11,7 +11,8 @@ from django.core import checks, exceptions
 from django.db import connections
 from django.db.models import Count, QuerySet
 
-from sagas import conf, errors, models, registry, states
+from sagas import conf, errors, models
+from sagas.declaration import registry, states
 
 
 def check_declarations(**_: Any) -> list[checks.CheckMessage]:
@@ -45,14 +46,6 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
             conf.celery_app()
         except exceptions.ImproperlyConfigured as error:
             found.append(checks.Error(str(error), hint=conf.NAME_THE_APP, id="sagas.E012"))
-    for name in conf.roles_see():
-        try:
-            apps.get_model(name)
-        except (LookupError, ValueError):
-            hint = "Name installed models as app.model, or leave it out."
-            found.append(
-                checks.Error(f"SAGAS_ROLES_SEE names {name!r}: no such model.", hint=hint, id="sagas.E013")
-            )
     return found
 
 

@@ -3,7 +3,7 @@
 | Setting | Default | What it is |
 |---|---|---|
 | `SAGAS_CELERY_APP` | required | the dotted path of the Celery application whose workers carry the messages |
-| `SAGAS_TRANSPORT` | Celery | the dotted path of a `sagas.transport.Transport`, for who has no Celery |
+| `SAGAS_TRANSPORT` | Celery | the dotted path of a `sagas.engine.transport.Transport`, for who has no Celery |
 | `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
 | `SAGAS_CIRCUIT_THRESHOLD` | 5 | how many different sagas in a row must find a service out |
 | `SAGAS_SWEEP_EVERY` | 1 s | how often the sweep is meant to come: it is late after a multiple of that |
@@ -28,6 +28,12 @@ SWEEP_TASK = "sagas.sweep"
 
 SWEEP_QUEUE = "sagas-sweep"
 """Where it goes: a queue of its own, so that no backlog of anything else stands before the sweep."""
+
+BULK_TASK = "sagas.bulk"
+"""The console's task that beat is to send: it takes operators' bulk runs further."""
+
+BULK_QUEUE = "sagas-bulk"
+"""Where that goes."""
 
 SCHEDULE_THE_SWEEP = (
     f'Add "sweep": {{"task": "{SWEEP_TASK}", "schedule": 1.0}} to its beat_schedule, run `celery beat`, and '

@@ -29,7 +29,7 @@ class NotInTransaction(SagaError):
 
 
 class MissingFacts(SagaError):
-    """`given` must name exactly the facts that the saga's declaration asks for."""
+    """`inputs` must name exactly the facts that the saga's declaration asks for."""
 
 
 class BadFacts(SagaError):

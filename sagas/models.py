@@ -7,8 +7,9 @@ from django.db import models
 from django.db.models import functions
 from django.db.models.fields.json import KeyTextTransform
 
-from sagas import definition, errors, ids, registry
-from sagas.states import Direction, SagaState, StepState
+from sagas import errors, ids
+from sagas.declaration import definition, registry
+from sagas.declaration.states import Direction, SagaState, StepState
 
 
 class ClockTimestamp(models.Func):
@@ -28,8 +29,10 @@ class SagaInstance(models.Model):
     key = models.CharField(max_length=100)
     """The business key: the order's id, say. At most one live saga of a name has it."""
 
-    state = models.CharField(max_length=20, choices=SagaState, default=SagaState.RUNNING)
-    direction = models.SmallIntegerField(choices=Direction, default=Direction.FORWARD)
+    state = models.CharField(max_length=20, choices=SagaState.choices(), default=SagaState.RUNNING.value)
+    direction = models.SmallIntegerField(
+        choices=[(way.value, way.name.capitalize()) for way in Direction], default=Direction.FORWARD.value
+    )
     position = models.PositiveSmallIntegerField(default=0)
     """The step to be done next, or undone next; the number of steps once all are done."""
 
@@ -37,7 +40,7 @@ class SagaInstance(models.Model):
     """The fencing token of messages: those of an earlier dispatch are void."""
 
     facts = models.JSONField(default=dict)
-    """What it was given, and what its steps gave: the arguments of the verbs. May be personal."""
+    """What it was given, and what its steps gave: the arguments of the functions. May be personal."""
 
     wake_at = models.DateTimeField(null=True)
     """When somebody must look again. The outbox, the timer and the watchdog are this column."""
@@ -93,10 +96,11 @@ class SagaInstance(models.Model):
         verbose_name = "saga"
         constraints = [
             models.CheckConstraint(
-                name="saga_state_is_known", condition=models.Q(state__in=SagaState.values)
+                name="saga_state_is_known", condition=models.Q(state__in=SagaState.values())
             ),
             models.CheckConstraint(
-                name="saga_direction_is_known", condition=models.Q(direction__in=Direction.values)
+                name="saga_direction_is_known",
+                condition=models.Q(direction__in=[direction.value for direction in Direction]),
             ),
             # T3: whoever reads finished_at may rely on the state being final, and the reverse.
             models.CheckConstraint(
@@ -184,22 +188,22 @@ class SagaInstance(models.Model):
 
 
 class StepInstance(models.Model):
-    """One step of one run: its deed and its undo."""
+    """One step of one run: its action and its undo."""
 
     id = models.BigAutoField(primary_key=True)
     saga = models.ForeignKey(SagaInstance, models.CASCADE, related_name="steps", db_index=False)
     position = models.PositiveSmallIntegerField()
     name = models.CharField(max_length=50)
-    state = models.CharField(max_length=20, choices=StepState, default=StepState.PENDING)
+    state = models.CharField(max_length=20, choices=StepState.choices(), default=StepState.PENDING.value)
 
     attempts = models.PositiveIntegerField(default=0)
-    """Attempts at the deed, counted before its code runs where that may kill the worker (R1). No small
+    """Attempts at the action, counted before its code runs where that may kill the worker (R1). No small
     number: what needs attention is tried again for as long as it does."""
 
     undo_attempts = models.PositiveIntegerField(default=0)
 
     excused = models.PositiveIntegerField(default=0, db_default=0)
-    """Of the attempts at the deed, those that are not held against its budget: they failed during an
+    """Of the attempts at the action, those that are not held against its budget: they failed during an
     outage of the provider (R4)."""
 
     undo_excused = models.PositiveIntegerField(default=0, db_default=0)
@@ -213,7 +217,7 @@ class StepInstance(models.Model):
 
     wait_until = models.DateTimeField(null=True)
     facts = models.JSONField(null=True)
-    """What the deed answered."""
+    """What the action answered."""
 
     error = models.JSONField(null=True)
     """The last error: kind, error, message, at, clock."""
@@ -233,7 +237,7 @@ class StepInstance(models.Model):
             models.UniqueConstraint(name="step_once_per_saga", fields=["saga", "position"]),
             models.UniqueConstraint(name="step_name_once_per_saga", fields=["saga", "name"]),
             models.CheckConstraint(
-                name="step_state_is_known", condition=models.Q(state__in=StepState.values)
+                name="step_state_is_known", condition=models.Q(state__in=StepState.values())
             ),
         ]
 
@@ -249,7 +253,7 @@ class StepInstance(models.Model):
     def begun(self) -> bool:
         """Whether it took effect or may have, and so is to be undone when the saga turns round (T5).
 
-        A local deed commits together with its facts: without them it never happened, however often it
+        A local action commits together with its facts: without them it never happened, however often it
         was tried, and there is nothing to undo (E2).
         """
         untouched = (StepState.PENDING, StepState.FAILED, StepState.SKIPPED)
@@ -308,7 +312,7 @@ class Signal(models.Model):
         """It told what was known already."""
 
         LATE = "late", "Late"
-        """It lost a race, and what it tells of is being undone again: see `remedied_at` (M3)."""
+        """It lost a race, and what it tells of is being undone again: see `compensated_at` (M3)."""
 
         UNMATCHED = "unmatched", "Unmatched"
         """No saga has such a step, or the sender has nothing to do with it: a person is called."""
@@ -333,9 +337,9 @@ class Signal(models.Model):
     wake_at = models.DateTimeField(null=True)
     """When to try the remedy of a late callback next."""
 
-    remedy_attempts = models.PositiveSmallIntegerField(default=0)
-    remedied_at = models.DateTimeField(null=True)
-    remedy_error = models.TextField(blank=True, default="")
+    compensation_attempts = models.PositiveSmallIntegerField(default=0)
+    compensated_at = models.DateTimeField(null=True)
+    compensation_error = models.TextField(blank=True, default="")
 
     mismatch = models.TextField(blank=True, default="", db_default="")
     """How it differs from what was asked, with the figures."""
@@ -403,10 +407,10 @@ class Queue(models.Model):
     heard_at = models.DateTimeField(null=True)
     """When a worker last took any message of this queue, or began to listen: workers say so once a second."""
 
-    echoed_sent_at = models.DateTimeField(null=True)
+    returned_sent_at = models.DateTimeField(null=True)
     """When the latest probe that came through had been sent."""
 
-    echoed_at = models.DateTimeField(null=True)
+    returned_at = models.DateTimeField(null=True)
     """When it came through."""
 
     worker = models.CharField(max_length=100, blank=True, default="")
@@ -438,7 +442,7 @@ class Queue(models.Model):
     def _unanswered_since(self) -> datetime.datetime | None:
         if self.unanswered_since is None and self.probed_at is not None:
             # A row that 0.1.0 wrote says only when the newest one was sent.
-            answered = self.echoed_sent_at is not None and self.echoed_sent_at >= self.probed_at
+            answered = self.returned_sent_at is not None and self.returned_sent_at >= self.probed_at
             return None if answered else self.probed_at
         return self.unanswered_since
 
@@ -528,193 +532,6 @@ class Circuit(models.Model):
     def reason(self) -> str:
         """The last error, in a line; empty while there was none."""
         return f"{self.error.get('error')}: {self.error.get('message')}" if self.error else ""
-
-
-class FailureNote(models.Model):
-    """What people know of a kind of failure, kept beside its group: a known outage, a ticket."""
-
-    signature = models.CharField(primary_key=True, max_length=32)
-    """Of the group: `sagas.groups` says what goes into it."""
-
-    text = models.TextField()
-    actor = models.CharField(max_length=150)
-    at = models.DateTimeField(db_default=functions.Now())
-
-    class Meta:
-        db_table = "sagas_failure_note"
-        verbose_name = "failure note"
-
-    def __str__(self) -> str:
-        return self.text[:80]
-
-
-class Approval(models.Model):
-    """An operator's move that waits for a second person, where settings.SAGAS_FOUR_EYES asks for one."""
-
-    class State(models.TextChoices):
-        """How far it got."""
-
-        ASKED = "asked", "Asked"
-        """It waits for somebody else's word."""
-
-        APPROVED = "approved", "Approved"
-        """Somebody else agreed, and it was done."""
-
-        REFUSED = "refused", "Refused"
-        """Somebody disagreed, or the one who asked took it back. Nothing was done."""
-
-        VOID = "void", "Void"
-        """It was agreed to when it no longer applied. Nothing was done."""
-
-    id = models.BigAutoField(primary_key=True)
-    saga = models.ForeignKey(SagaInstance, models.PROTECT, related_name="approvals", null=True)
-    """Empty for a bulk run, which names its sagas itself."""
-
-    move = models.CharField(max_length=30)
-    seen = models.CharField(max_length=100, blank=True, default="", db_default="")
-    """What it was decided on: see `sagas.seen`. Empty in what version 0.1.0 wrote, which is void."""
-
-    given = models.JSONField(default=dict)
-    actor = models.CharField(max_length=150)
-    reason = models.TextField()
-    asked_at = models.DateTimeField(db_default=functions.Now())
-    state = models.CharField(max_length=10, choices=State, default=State.ASKED)
-    decided_by = models.CharField(max_length=150, blank=True, default="")
-    decided_at = models.DateTimeField(null=True)
-    decision = models.TextField(blank=True, default="")
-
-    class Meta:
-        db_table = "sagas_approval"
-        verbose_name = "approval"
-        constraints = [
-            models.CheckConstraint(
-                name="approval_state_is_known",
-                condition=models.Q(state__in=["asked", "approved", "refused", "void"]),
-            ),
-            # Four eyes, for those who forget it: nobody agrees with himself.
-            models.CheckConstraint(
-                name="approval_by_somebody_else",
-                condition=~models.Q(state="approved") | ~models.Q(decided_by=models.F("actor")),
-            ),
-            models.UniqueConstraint(
-                name="approval_asked_once", fields=["saga", "move"], condition=models.Q(state="asked")
-            ),
-        ]
-        indexes = [models.Index(name="approval_newest", fields=["-asked_at"])]
-
-    def __str__(self) -> str:
-        return f"{self.move} {self.saga_id or ''}".strip()
-
-
-class BulkRun(models.Model):
-    """One move for many sagas, in waves that grow while it goes well; the sweep drives it."""
-
-    class State(models.TextChoices):
-        """How far it got."""
-
-        ASKED = "asked", "Waits for a second person"
-        """Nothing was done yet: settings.SAGAS_FOUR_EYES wants somebody else's word."""
-
-        RUNNING = "running", "Running"
-        """A wave is under way. Nobody need do anything."""
-
-        STOPPED = "stopped", "Stopped"
-        """Too many failed again, or somebody stopped it; the rest was left alone, and it can go on."""
-
-        FINISHED = "finished", "Finished"
-        """Every saga was tried, or refused the move. Final."""
-
-    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
-    move = models.CharField(max_length=30)
-    actor = models.CharField(max_length=150)
-    reason = models.TextField()
-    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
-    wave = models.PositiveSmallIntegerField(default=0)
-    """The wave under way, from 1; 0 before the first."""
-
-    stopped_why = models.TextField(blank=True, default="")
-    approved_by = models.CharField(max_length=150, blank=True, default="")
-    created_at = models.DateTimeField(db_default=functions.Now())
-    finished_at = models.DateTimeField(null=True)
-
-    class Meta:
-        db_table = "sagas_bulk_run"
-        verbose_name = "bulk run"
-        constraints = [
-            models.CheckConstraint(
-                name="bulk_run_state_is_known",
-                condition=models.Q(state__in=["asked", "running", "stopped", "finished"]),
-            ),
-            models.CheckConstraint(
-                name="bulk_run_by_somebody_else", condition=~models.Q(approved_by=models.F("actor"))
-            ),
-        ]
-        indexes = [
-            models.Index(name="bulk_run_newest", fields=["-created_at"]),
-            # Asked with every sweep: is there anything to drive?
-            models.Index(name="bulk_run_live", fields=["id"], condition=models.Q(state="running")),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.move} {self.id}"
-
-
-class BulkItem(models.Model):
-    """One saga of a bulk run, and what came of it."""
-
-    class State(models.TextChoices):
-        """How far it got."""
-
-        PENDING = "pending", "Not tried yet"
-        """Its wave has not come."""
-
-        SENT = "sent", "Under way"
-        """It was moved; whether that helped will be seen."""
-
-        HELPED = "helped", "Helped"
-        """It got past the point where it stood."""
-
-        FAILED = "failed", "Failed again"
-        """It stands where it stood, or worse."""
-
-        REFUSED = "refused", "Did not apply"
-        """When its turn came the move was not possible; nothing was done to it."""
-
-        MOVED = "moved", "Moved on"
-        """When its turn came it did not stand where it stood when it was chosen; nothing was done to it."""
-
-    id = models.BigAutoField(primary_key=True)
-    run = models.ForeignKey(BulkRun, models.PROTECT, related_name="items", db_index=False)
-    saga = models.ForeignKey(SagaInstance, models.PROTECT, related_name="+", db_index=False)
-    number = models.PositiveIntegerField()
-    wave = models.PositiveSmallIntegerField(default=0)
-    state = models.CharField(max_length=10, choices=State, default=State.PENDING)
-    message = models.TextField(blank=True, default="")
-    seen = models.CharField(max_length=100, blank=True, default="", db_default="")
-    """What it was chosen on: see `sagas.seen`. Empty in what version 0.1.0 wrote: moved on."""
-
-    position = models.PositiveSmallIntegerField(default=0)
-    """Where the saga stood when it was moved."""
-
-    sent_at = models.DateTimeField(null=True)
-    settled_at = models.DateTimeField(null=True)
-
-    class Meta:
-        db_table = "sagas_bulk_item"
-        verbose_name = "saga of a bulk run"
-        verbose_name_plural = "sagas of bulk runs"
-        ordering = ["number"]
-        constraints = [
-            models.UniqueConstraint(name="bulk_item_once", fields=["run", "saga"]),
-            models.UniqueConstraint(name="bulk_item_number", fields=["run", "number"]),
-            models.CheckConstraint(
-                name="bulk_item_state_is_known",
-                condition=models.Q(state__in=["pending", "sent", "helped", "failed", "refused", "moved"]),
-            ),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.number} of {self.run_id}"
 
 
 def database_now(using: str = "default") -> datetime.datetime:

@@ -17,45 +17,51 @@ from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 from django.db import Error, close_old_connections, connections
 
-from sagas import bulk, conf, database, engine, errors, inbox, registry, states, sweeping, ticks, transport
+from sagas import conf, database, engine, errors, ticks
+from sagas.declaration import registry, states
+from sagas.engine import inbox, sweeping, transport
 
 logger = logging.getLogger("sagas")
 
 app: celery.Celery = conf.celery_app()
 
 HARD_LIMIT_MARGIN_S = 5
-"""Between the soft limit, which the verb can feel, and the hard one, which kills its process."""
+"""Between the soft limit, which the function can feel, and the hard one, which kills its process."""
 
 
 class CeleryTransport:
-    """Carries the engine's errands as Celery messages."""
+    """Carries the engine's dispatches_sent as Celery messages."""
 
-    def send(self, errand: transport.Errand) -> None:
-        """Publish the errand's steps as a chain whose every link has the error callback.
+    def send(self, dispatch: transport.Dispatch) -> None:
+        """Publish the dispatch's steps as a chain whose every link has the error callback.
 
         The callback is bound and immutable: so Celery sends it as a message of its own. One that
         takes several arguments would be called inside the failing worker, and its errors be lost.
         """
-        undo = errand.direction == states.Direction.BACKWARD
-        who = {"saga_id": str(errand.saga_id), "epoch": errand.epoch}
+        undo = dispatch.direction == states.Direction.BACKWARD
+        who = {"saga_id": str(dispatch.saga_id), "epoch": dispatch.epoch}
         links = [
             app.signature(
-                task_name(errand.name, leg.step, undo=undo), kwargs=who, immutable=True, queue=leg.queue
+                task_name(dispatch.name, leg.step, undo=undo), kwargs=who, immutable=True, queue=leg.queue
             )
-            for leg in errand.legs
+            for leg in dispatch.messages
         ]
         # Celery's own counter decides nothing here; Flower shows it, and so tells which attempt this is.
-        links[0].set(retries=errand.tried)  # type: ignore[call-arg]  # The stubs lack this option of apply_async.
-        callback = app.signature("sagas.take-up", kwargs=who, immutable=True, queue=sweeping.ENGINE_QUEUE)
+        links[0].set(retries=dispatch.tried)  # type: ignore[call-arg]  # The stubs lack this option of apply_async.
+        callback = app.signature(
+            "sagas.on-chain-error", kwargs=who, immutable=True, queue=sweeping.ENGINE_QUEUE
+        )
         celery.chain(*links, app=app).apply_async(link_error=[callback])
 
-    def remedy(self, signal_id: int, queue: str) -> None:
+    def compensate_late(self, signal_id: int, queue: str) -> None:
         """Publish the remedy of a late callback."""
-        app.send_task("sagas.remedy", kwargs={"signal_id": signal_id}, queue=queue)
+        app.send_task("sagas.compensate-late", kwargs={"signal_id": signal_id}, queue=queue)
 
     def probe(self, queue: str, sent_at: datetime.datetime) -> None:
         """Publish a probe."""
-        app.send_task("sagas.echo", kwargs={"queue": queue, "sent_at": sent_at.isoformat()}, queue=queue)
+        app.send_task(
+            "sagas.probe-returned", kwargs={"queue": queue, "sent_at": sent_at.isoformat()}, queue=queue
+        )
 
 
 def task_name(saga: str, step: str, *, undo: bool) -> str:
@@ -65,34 +71,33 @@ def task_name(saga: str, step: str, *, undo: bool) -> str:
 
 @app.task(name=conf.SWEEP_TASK, base=ticks.Tick, queue=conf.SWEEP_QUEUE, ignore_result=True)
 def sweep() -> None:
-    """Send on what is due, batch by batch; then take operators' bulk runs a bit further."""
+    """Send on what is due, batch by batch."""
     while engine.sweep() >= sweeping.BATCH:
         pass
-    bulk.drive()
 
 
-@app.task(name="sagas.take-up", bind=True, ignore_result=True)
-def take_up(self: Any, *, saga_id: str, epoch: int) -> None:
+@app.task(name="sagas.on-chain-error", bind=True, ignore_result=True)
+def on_chain_error(self: Any, *, saga_id: str, epoch: int) -> None:
     """The error callback: ask the row what is to be done."""
     _give_a_sign(self.request)
-    engine.take_up(saga_id, epoch)
+    engine.on_chain_error(saga_id, epoch)
 
 
 @app.task(
-    name="sagas.remedy",
+    name="sagas.compensate-late",
     ignore_result=True,
     soft_time_limit=inbox.LEASE.seconds,
     time_limit=inbox.LEASE.seconds + HARD_LIMIT_MARGIN_S,
 )
-def remedy(*, signal_id: int) -> None:
+def compensate_late(*, signal_id: int) -> None:
     """Undo once more what a late callback tells of."""
-    engine.remedy(signal_id)
+    engine.compensate_late(signal_id)
 
 
-@app.task(name="sagas.echo", bind=True, ignore_result=True)
-def echo(self: Any, *, queue: str, sent_at: str) -> None:
+@app.task(name="sagas.probe-returned", bind=True, ignore_result=True)
+def probe_returned(self: Any, *, queue: str, sent_at: str) -> None:
     """A probe came through."""
-    engine.echo(queue, datetime.datetime.fromisoformat(sent_at), self.request.hostname or "")
+    engine.probe_returned(queue, datetime.datetime.fromisoformat(sent_at), self.request.hostname or "")
 
 
 @signals.worker_ready.connect
@@ -123,12 +128,12 @@ def _give_a_sign(request: Any) -> None:
 def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: str, epoch: int) -> None:
     """One step's task: ask the row, do as it says, and let the chain go on or end."""
     request = task.request
-    bearer = engine.Bearer(
+    context = engine.WorkerContext(
         task_id=request.id or "", worker=request.hostname or "", interrupts=(SoftTimeLimitExceeded,)
     )
     try:
         _give_a_sign(request)
-        result = engine.perform(saga_id, epoch=epoch, step=step, direction=direction, bearer=bearer)
+        result = engine.perform(saga_id, epoch=epoch, step=step, direction=direction, context=context)
     except (Error, errors.LostRace) as error:
         # What was not recorded will be looked at again: by the lease, or by the sweep.
         logger.warning(
@@ -136,14 +141,14 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
         )
         database.let_go(error)
         close_old_connections()
-        result = engine.Result(verdict=engine.Verdict.STOP)
-    if result.verdict is engine.Verdict.TURNED:
+        result = engine.Result(next=engine.Next.STOP)
+    if result.next is engine.Next.COMPENSATE:
         raise errors.StepFailed(f"{step} failed and the saga turned round; its row says why.")
-    if result.verdict is engine.Verdict.STOP:
+    if result.next is engine.Next.STOP:
         # Ends the chain as a success, without the error callback; `Ignore` would leave Flower lying.
         request.chain = None
-    elif not request.chain and result.errand is not None and result.errand.legs:
-        transport.send(result.errand)
+    elif not request.chain and result.dispatch is not None and result.dispatch.messages:
+        transport.send(result.dispatch)
 
 
 def _register() -> None:

@@ -105,7 +105,7 @@ class TrackingEvent(models.Model):
     occurred_at = models.DateTimeField(db_default=functions.Now())
     """By the carrier's clock where it told us by itself, by ours where we asked."""
     source = models.CharField(max_length=110)
-    """How we learned of it: the verb that asked, or `callback` and the event's id."""
+    """How we learned of it: the function that asked, or `callback` and the event's id."""
     at = models.DateTimeField(db_default=functions.Now(), editable=False)
 
     class Meta:

@@ -1,8 +1,8 @@
 """Shipments, as the rest of the house may use them.
 
-Every verb takes its caller's `key` and may be called any number of times with it, in any order: the first
-call acts, the others find it done (E1). An undo may come before its deed, which is then refused (E4, E5).
-None of the verbs may be called inside a transaction: what they intend is committed before the carrier
+Every function takes its caller's `key` and may be called any number of times with it, in any order: the first
+call acts, the others find it done (E1). An undo may come before its action, which is then refused (E4, E5).
+None of the functions may be called inside a transaction: what they intend is committed before the carrier
 hears of it, and what it answered is committed after.
 """
 
@@ -36,7 +36,7 @@ __all__ = [
     "record_callback",
 ]
 
-DEED = "dispatch"
+ACTION = "dispatch"
 
 
 def dispatch(
@@ -65,7 +65,7 @@ def dispatch(
         except Refused as refusal:
             _refuse(key=key, code=refusal.code)
             raise
-        row, _ = _record(key=key, parcel=parcel, source=DEED)
+        row, _ = _record(key=key, parcel=parcel, source=ACTION)
         if row.undo_requested_at:
             recall(key=key)
     return _stands(row)
@@ -263,7 +263,7 @@ def _record(
         if row.undo_requested_at:
             if parcel.status in models.UNDONE:
                 row.undone_at = row.undone_at or functions.Now()
-            elif source == DEED:
+            elif source == ACTION:
                 # It may have come after its undo had found nothing: that undo does not count (E3).
                 row.undone_at = None
         row.updated_at = functions.Now()

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests import database
 from tests import sandbox as sandboxes
+from tests.support import database
 
 
 @pytest.fixture

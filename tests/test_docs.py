@@ -20,9 +20,11 @@ from django.db import connection
 from orders import tokens
 from saga_project import metrics
 from saga_project.local import fates
-from sagas import circuits, conf, definition, lifecycle, models, moves, phases, registry, sweeping, transport
-from sagas.states import SagaState
-from sagas.testing import post
+from sagas import conf, models
+from sagas.declaration import definition, diagram, registry
+from sagas.declaration.states import SagaState
+from sagas.engine import circuits, execution, sweeping, transitions, transport
+from sagas.testing import memory_transport
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -79,7 +81,7 @@ def test_every_rule_that_is_cited_is_explained() -> None:
 def test_the_lifecycle_is_drawn_from_the_tables() -> None:
     text = (ROOT / "docs/lifecycle.md").read_text()
 
-    assert text == lifecycle.rewrite(text), "run `make docs`"
+    assert text == diagram.rewrite(text), "run `make docs`"
 
 
 def test_the_declaration_in_the_readme_is_the_orders_and_comes_first() -> None:
@@ -154,9 +156,9 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
         ),
         ("architecture", "Now and then three different sagas", circuits.PROBES == 3),
         ("architecture", "a hundred with each tick", circuits.WAKES == 100),
-        ("architecture", "At most eight steps", moves.WINDOW == 8),
-        ("architecture", "in a few seconds", moves.grace() <= 5 * definition.SECOND),
-        ("writing-a-saga", "timeout plus 15 seconds", phases.LEASE_MARGIN == 15 * definition.SECOND),
+        ("architecture", "At most eight steps", transitions.WINDOW == 8),
+        ("architecture", "in a few seconds", transitions.grace() <= 5 * definition.SECOND),
+        ("writing-a-saga", "timeout plus 15 seconds", execution.LEASE_MARGIN == 15 * definition.SECOND),
         (
             "writing-a-saga",
             "at most 100 characters",
@@ -216,15 +218,15 @@ def trips(
 
 def run(code: list[str], names: dict[str, Any]) -> None:
     """Run each block as if it stood in an app's module, and then whatever it set in motion."""
-    office = post.Post()
-    with transport.use(office):
+    broker = memory_transport.MemoryTransport()
+    with transport.use(broker):
         for block in code:
             exec(compile(block, "the documentation", "exec"), names)
             for value in names.values():
                 if isinstance(value, definition.Saga):
                     registry.add(value)
-            office.deliver_all()
-    assert office.bugs == []
+            broker.deliver_all()
+    assert broker.bugs == []
 
 
 @pytest.mark.parametrize(
@@ -258,7 +260,7 @@ def test_the_readmes_requests_are_answered_as_it_says(live_server: Any) -> None:
     (requests,) = [block for block in blocks(README, "sh") if "curl" in block]
     shell = requests.replace("$WEB_URL", live_server.url).replace("$API_TOKEN", secret)
 
-    with transport.use(post.Post()):
+    with transport.use(memory_transport.MemoryTransport()):
         products, order, orders = [curl(line) for line in re.split(r"^(?=curl)", shell, flags=re.M)[1:]]
         again = curl(re.split(r"^(?=curl)", shell, flags=re.M)[2])
 

@@ -1,18 +1,18 @@
-"""Every door through which a person moves a saga leads through `sagas.steering`, where it is locked."""
+"""Every door through which a person moves a saga leads through `sagas.console.interventions`, where it is locked."""
 
 import pathlib
 import re
 
-from sagas import steering
+from sagas.console import interventions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROOMS = ("saga_project", "sagas", "orders", "payments", "inventory", "invoicing", "shipping", "backoffice")
 OPERATIONS = "cancel|compensate|retry|ask|resolve|hold|release|extend|skip|close"
 
 LEADS = {
-    ("sagas/steering.py", "ask"), ("sagas/steering.py", "resolve"), ("sagas/steering.py", "extend"),
-    ("sagas/steering.py", "retry"), ("sagas/steering.py", "compensate"), ("sagas/steering.py", "hold"),
-    ("sagas/steering.py", "release"), ("sagas/steering.py", "skip"), ("sagas/steering.py", "close"),
+    ("sagas/console/interventions.py", "ask"), ("sagas/console/interventions.py", "resolve"), ("sagas/console/interventions.py", "extend"),
+    ("sagas/console/interventions.py", "retry"), ("sagas/console/interventions.py", "compensate"), ("sagas/console/interventions.py", "hold"),
+    ("sagas/console/interventions.py", "release"), ("sagas/console/interventions.py", "skip"), ("sagas/console/interventions.py", "close"),
     ("orders/services.py", "cancel"),
 }  # fmt: skip
 """Who may call the engine's operations: the table of moves, and the owner of an order, who cancels it."""
@@ -31,7 +31,7 @@ def test_nobody_calls_an_operation_of_the_engine_past_the_table_of_moves():
 
 def test_every_move_that_cannot_be_taken_back_needs_two_where_two_are_asked_for(settings):
     settings.SAGAS_FOUR_EYES = True
-    alone = {name for name, move in steering.MOVES.items() if not steering.needs_two(move)}
+    alone = {name for name, move in interventions.MOVES.items() if not interventions.needs_two(move)}
 
     # They carry on with what was decided, under the same key, or say when: see docs/operations.md.
     assert alone == {"resume", "retry", "ask", "hold", "release", "extend"}

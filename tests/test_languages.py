@@ -10,7 +10,7 @@ from django.apps import apps
 from django.utils import translation
 from django.utils.translation import template
 
-from sagas.templatetags import console
+from sagas.console.templatetags import console
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ROOMS = ("sagas", "saga_project", "orders", "payments", "inventory", "invoicing", "shipping")

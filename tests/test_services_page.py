@@ -48,15 +48,15 @@ def test_every_status_is_explained(heading: str, statuses: type[django.TextChoic
     assert names(heading, column=0) == statuses.values
 
 
-def test_every_verb_is_named() -> None:
+def test_every_function_is_named() -> None:
     rooms: dict[str, Any] = {
         room.__name__.partition(".")[0]: room
         for room in (payments.services, inventory.services, invoicing.services, shipping.services)
     }
-    for line in lines("Verbs"):
-        room, *verbs = re.findall(r"`(\w+)`", line)
+    for line in lines("Functions"):
+        room, *functions = re.findall(r"`(\w+)`", line)
         public = {name for name in rooms.pop(room).__all__ if name[0].islower()}
-        assert set(verbs) == public
+        assert set(functions) == public
 
     assert not rooms
 

@@ -1,1 +1,1 @@
-"""Four local deeds on the database: the same work for the plain chain and for the saga."""
+"""Four local actions on the database: the same work for the plain chain and for the saga."""

@@ -1,17 +1,17 @@
 """The work as a saga."""
 
-from benchmarks.shop import verbs
+from benchmarks.shop import functions
 from sagas import Retry, Saga, Step
 
 ORDER = Saga(
     name="bench",
-    given=["order"],
+    inputs=["order"],
     steps=[
-        Step("charge", verbs.charge, undo=verbs.refund, given=["order"]),
-        Step("reserve", verbs.reserve, undo=verbs.release, given=["order"]),
-        Step("issue", verbs.issue, undo=verbs.cancel, given=["order"]),
-        Step("dispatch", verbs.dispatch, undo=verbs.recall, given=["order"]),
+        Step("charge", functions.charge, undo=functions.refund, inputs=["order"]),
+        Step("reserve", functions.reserve, undo=functions.release, inputs=["order"]),
+        Step("issue", functions.issue, undo=functions.cancel, inputs=["order"]),
+        Step("dispatch", functions.dispatch, undo=functions.recall, inputs=["order"]),
     ],
     retry=Retry(on=[], attempts=3),
-    refused=[verbs.Refused],
+    refused=[functions.Refused],
 )

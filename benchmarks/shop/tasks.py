@@ -9,7 +9,7 @@ from typing import Any
 import celery
 from django.db import transaction
 
-from benchmarks.shop import verbs
+from benchmarks.shop import functions
 from saga_project.celery import app
 
 QUEUE = "benchmarks"
@@ -28,13 +28,13 @@ def _signature(name: str, **arguments: str) -> Any:
 
 
 def _register(name: str) -> None:
-    verb = getattr(verbs, name)
+    function = getattr(functions, name)
     facts = name in DEEDS
 
-    @app.task(name=f"floor.{name}", bind=True, ignore_result=True, throws=(verbs.Refused,))
+    @app.task(name=f"floor.{name}", bind=True, ignore_result=True, throws=(functions.Refused,))
     def step(self: Any, *, order: str) -> None:
         with transaction.atomic():
-            verb(key=order, **({"order": order} if facts else {}))
+            function(key=order, **({"order": order} if facts else {}))
 
 
 for _name in (*DEEDS, *UNDOS):

@@ -10,10 +10,10 @@ from drf_spectacular import utils
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from orders import brazil, posting
+from orders import posting, tax_ids
 from orders.api import problems
 from sagas import errors as saga_errors
-from sagas import seen
+from sagas.engine import seen
 
 
 class Strict(serializers.Serializer[Any]):
@@ -229,12 +229,12 @@ class TaxId(Text):
     """A CPF or CNPJ, with or without its punctuation; kept without."""
 
     def __init__(self, **kwargs: Any) -> None:
-        allowed = f"This must be {brazil.TAX_ID_RULE}, with or without punctuation."
+        allowed = f"This must be {tax_ids.TAX_ID_RULE}, with or without punctuation."
         super().__init__(max_length=20, allowed=allowed, **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
         """The characters that count."""
-        bare = brazil.tax_id(super().to_internal_value(data))
+        bare = tax_ids.tax_id(super().to_internal_value(data))
         if bare is None:
             self.fail("invalid")
         return bare
@@ -245,11 +245,11 @@ class PostalCode(Text):
     """A CEP; kept as NNNNN-NNN."""
 
     def __init__(self, **kwargs: Any) -> None:
-        super().__init__(max_length=9, allowed=f"This must be {brazil.POSTAL_CODE_RULE}.", **kwargs)
+        super().__init__(max_length=9, allowed=f"This must be {tax_ids.POSTAL_CODE_RULE}.", **kwargs)
 
     def to_internal_value(self, data: Any) -> str:
         """The code as it is kept."""
-        code = brazil.postal_code(super().to_internal_value(data))
+        code = tax_ids.postal_code(super().to_internal_value(data))
         if code is None:
             self.fail("invalid")
         return code

@@ -4,12 +4,13 @@ import datetime
 from typing import Any
 
 from invoicing import services as invoicing
-from orders import models, steps, wording
+from orders import customer_messages, models, steps
 from orders.wire import instant
 from payments import services as payments
 from sagas import models as saga_models
-from sagas import states, veil
-from sagas.seen import Seen
+from sagas.console import redaction
+from sagas.declaration import states
+from sagas.engine.seen import Seen
 from shipping import services as shipping
 
 Step = saga_models.StepInstance
@@ -57,7 +58,7 @@ def order(row: models.Order) -> dict[str, Any]:
     """An order whole: needs `saga`, `saga.steps` and `lines` to be loaded."""
     # django-stubs takes the annotated manager for a descriptor of its own.
     rows: list[Step] = list(row.saga.steps.all())  # type: ignore[arg-type]
-    does = steps.by_deed(rows)
+    does = steps.by_action(rows)
     return {
         "id": str(row.pk),
         "number": row.number,
@@ -68,7 +69,7 @@ def order(row: models.Order) -> dict[str, Any]:
         "invoice": invoice(row, does.get(invoicing.issue)),
         "shipment": shipment(does.get(shipping.dispatch)),
         "saga": saga(row.saga, rows),
-        "failure": wording.failure(row.saga.failure),
+        "failure": customer_messages.failure(row.saga.failure),
         "reference": row.reference,
         "next": upcoming(row, rows),
         "created_at": instant(row.created_at),
@@ -173,7 +174,7 @@ def saga(row: saga_models.SagaInstance, rows: list[Step]) -> dict[str, Any]:
 
 def error(step: Step) -> dict[str, str] | None:
     """What went wrong with a step last, in plain language."""
-    return wording.error(step.error, step.name, step.state) if step.error else None
+    return customer_messages.error(step.error, step.name, step.state) if step.error else None
 
 
 def money(amount: int, currency: str) -> dict[str, Any]:
@@ -195,7 +196,7 @@ def upcoming(row: models.Order, rows: list[Step]) -> dict[str, Any]:
 def _upcoming(row: models.Order, rows: list[Step]) -> tuple[str, datetime.datetime | None]:
     instance = row.saga
     step = rows[min(instance.position, len(rows) - 1)]
-    words = wording.of_step(step.name)
+    words = customer_messages.of_step(step.name)
     match row.status:
         case models.Status.FULFILLED:
             return "Nothing: the order is paid, invoiced and delivered.", None
@@ -295,7 +296,7 @@ def event(row: saga_models.Event) -> dict[str, Any]:
         "attempt": row.attempt,
         "actor": row.actor,
         "reason": row.reason,
-        "data": veil.over(row.data),
+        "data": redaction.over(row.data),
     }
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from orders import brazil, models, services, webhooks
+from orders import models, services, tax_ids, webhooks
 from orders.api import fields, streams
-from sagas import states
+from sagas.declaration import states
 
 MAX_LINES = 100
 MAX_QUANTITY = 999
@@ -56,7 +56,7 @@ class Address(fields.Strict):
     complement = fields.Text(max_length=120, min_length=0, required=False)
     district = fields.Text(max_length=80, min_length=0, required=False)
     city = fields.Text(max_length=80)
-    state = fields.Choice(sorted(brazil.STATES))
+    state = fields.Choice(sorted(tax_ids.STATES))
     postal_code = fields.PostalCode()
     country = fields.Choice(["BR"])
 
@@ -135,7 +135,7 @@ class Wait(fields.Strict):
 class SagaQuery(Page):
     """Which sagas."""
 
-    state = fields.Choice(states.SagaState, required=False)
+    state = fields.Choice(states.SagaState.values(), required=False)
     step = fields.Text(max_length=50, required=False, help_text="The step that it stands at.")
     error = fields.Text(max_length=100, required=False, help_text="The class of its first failure.")
     key = fields.Text(
@@ -155,8 +155,8 @@ class Move(fields.Strict):
 class Resolution(Move):
     """What an operator knows about the step that was seen."""
 
-    happened = fields.Flag(help_text="Whether the deed (on the way back: its undo) took effect.")
-    facts = fields.Facts(required=False, help_text="What the deed would have answered, for later steps.")
+    happened = fields.Flag(help_text="Whether the action (on the way back: its undo) took effect.")
+    facts = fields.Facts(required=False, help_text="What the action would have answered, for later steps.")
 
 
 class NewEndpoint(fields.Strict):

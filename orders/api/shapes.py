@@ -7,7 +7,7 @@ from rest_framework import serializers
 
 from orders import models, webhooks
 from orders.api import present
-from sagas import states
+from sagas.declaration import states
 
 
 class Shape(serializers.Serializer[Any]):
@@ -108,7 +108,7 @@ class OrderStep(Shape):
     """One step of the order's saga."""
 
     name = serializers.CharField()
-    status = serializers.ChoiceField(states.StepState.values)
+    status = serializers.ChoiceField(states.StepState.values())
     attempts = serializers.IntegerField(min_value=0)
     undo_attempts = serializers.IntegerField(min_value=0)
     started_at = serializers.DateTimeField(allow_null=True)
@@ -120,7 +120,7 @@ class OrderSaga(Shape):
     """How far the order got, step by step."""
 
     id = serializers.UUIDField()
-    status = serializers.ChoiceField(states.SagaState.values)
+    status = serializers.ChoiceField(states.SagaState.values())
     steps = OrderStep(many=True)
 
 
@@ -226,7 +226,7 @@ class SagaStep(Shape):
     """One step, as operators see it."""
 
     name = serializers.CharField()
-    state = serializers.ChoiceField(states.StepState.values)
+    state = serializers.ChoiceField(states.StepState.values())
     key = serializers.CharField()
     attempts = serializers.IntegerField(min_value=0)
     undo_attempts = serializers.IntegerField(min_value=0)
@@ -249,7 +249,7 @@ class Saga(Shape):
     version = serializers.IntegerField()
     key = serializers.CharField()
     order = SagaOrder(allow_null=True)
-    state = serializers.ChoiceField(states.SagaState.values)
+    state = serializers.ChoiceField(states.SagaState.values())
     direction = serializers.ChoiceField(["forward", "backward"])
     step = serializers.CharField(help_text="The one that it stands at.")
     seen = serializers.CharField(
@@ -394,7 +394,7 @@ class ToldStep(Shape):
     """The step that a message is about."""
 
     name = serializers.CharField()
-    status = serializers.ChoiceField(states.StepState.values)
+    status = serializers.ChoiceField(states.StepState.values())
     attempt = serializers.IntegerField(allow_null=True)
     error = StepError(required=False)
     more: ClassVar = {"from": serializers.CharField(allow_null=True)}

@@ -27,8 +27,9 @@ from orders.api import (
 )
 from sagas import errors as saga_errors
 from sagas import models as saga_models
-from sagas import states, steering
-from sagas.seen import Seen
+from sagas.console import interventions
+from sagas.declaration import states
+from sagas.engine.seen import Seen
 
 
 class StaffView(base.View):
@@ -106,15 +107,15 @@ class Move(StaffView):
         need(request, f"sagas.{self.permission}")
         given = dict(fields.read(self.form, request.data).validated_data)
         seen, reason = given.pop("seen"), given.pop("reason")
-        move = steering.MOVES[self.move(saga_id, seen, given)]
+        move = interventions.MOVES[self.move(saga_id, seen, given)]
         assert move.permission == self.permission
         actor = auth.caller(request).get_username()
         waits = False
         try:
             # What is refused is told in English, whatever the caller's language, as everything here is.
             with translation.override("en"):
-                steering.make(saga_id, move, seen=seen, actor=actor, reason=reason, given=given)
-        except steering.NeedsApproval:
+                interventions.make(saga_id, move, seen=seen, actor=actor, reason=reason, given=given)
+        except interventions.NeedsApproval:
             waits = True
         except saga_errors.NotFound:
             raise http.Http404 from None
@@ -127,7 +128,7 @@ class Move(StaffView):
         return Response(body, status=202)
 
     def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
-        """Which of `steering.MOVES` is wanted."""
+        """Which of `interventions.MOVES` is wanted."""
         raise NotImplementedError
 
 
@@ -167,7 +168,7 @@ class Resolve(Move):
     permission = "resolve_saga"
 
     def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
-        """Settle whether the deed, or the undo, of the step that was seen took effect."""
+        """Settle whether the action, or the undo, of the step that was seen took effect."""
         return "happened" if given.pop("happened") else "did-not-happen"
 
 

@@ -13,7 +13,7 @@ from django.core.handlers import asgi
 from django.db import close_old_connections
 from rest_framework.request import Request
 
-from orders import following, models, wire, wording
+from orders import customer_messages, events, models, wire
 from orders.api import auth, problems, rendering
 from sagas import models as saga_models
 
@@ -51,7 +51,7 @@ class Stream:
 class Waiting:
     """What an answer waits for, before it is made anew: the end of an order, or of the caller's patience."""
 
-    def __init__(self, watch: following.Watch, seconds: float) -> None:
+    def __init__(self, watch: events.Watch, seconds: float) -> None:
         self._watch = watch
         self._seconds = min(seconds, settings.FOLLOWERS_STAY.total_seconds())
 
@@ -77,13 +77,13 @@ def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
         return http.HttpResponse(content_type="text/event-stream")
     try:
         watch, held = _follow(request, order)
-    except following.Greedy:
+    except events.Greedy:
         raise problems.Problem(
             problems.THROTTLED,
             "You follow as many orders at once as you may: end a stream first, or be told by webhooks.",
             headers={"Retry-After": "2"},
         ) from None
-    except following.Full:
+    except events.Full:
         raise problems.Problem(
             problems.UNAVAILABLE, "Too many streams are open here.", headers={"Retry-After": "2"}
         ) from None
@@ -108,25 +108,25 @@ def until_end(request: Request, order: models.Order, response: http.HttpResponse
     """
     response["Retry-After"] = "1"
     if isinstance(request._request, asgi.ASGIRequest):
-        with contextlib.suppress(following.Full):
+        with contextlib.suppress(events.Full):
             watch, held = _follow(request, order)
             response._resource_closers.append(held.close)  # type: ignore[attr-defined]
             response.waiting = Waiting(watch, seconds)  # type: ignore[attr-defined]
 
 
-def _follow(request: Request, order: models.Order) -> tuple[following.Watch, contextlib.ExitStack]:
+def _follow(request: Request, order: models.Order) -> tuple[events.Watch, contextlib.ExitStack]:
     """A watch over the order's saga, and what to close at its end."""
     if not isinstance(request._request, asgi.ASGIRequest):
-        raise following.Full  # Nobody would wait here but a thread.
+        raise events.Full  # Nobody would wait here but a thread.
     assert isinstance(request.auth, models.Token), "only a token opens this"
     with contextlib.ExitStack() as stack:
         watch = stack.enter_context(
-            following.hub.watch(order.saga_id, caller_id=auth.caller(request).pk, token_id=request.auth.pk)
+            events.hub.watch(order.saga_id, caller_id=auth.caller(request).pk, token_id=request.auth.pk)
         )
         return watch, stack.pop_all()
 
 
-async def _messages(watch: following.Watch) -> AsyncGenerator[bytes, None]:
+async def _messages(watch: events.Watch) -> AsyncGenerator[bytes, None]:
     """What is there, then what comes, for as long as the token opens it.
 
     Every event of a saga is written under the lock of its row, so they commit in the order of their ids,
@@ -159,7 +159,7 @@ async def _ask(question: Callable[..., T], *about: Any) -> T:
 
 
 def _read(saga_id: uuid.UUID, after: int) -> list[saga_models.Event]:
-    return list(following.told().filter(saga_id=saga_id, pk__gt=after).order_by("pk")[:READ])
+    return list(events.told().filter(saga_id=saga_id, pk__gt=after).order_by("pk")[:READ])
 
 
 def _message(event: saga_models.Event) -> bytes:
@@ -179,7 +179,7 @@ def transition(event: saga_models.Event) -> dict[str, Any]:
         }
     else:
         told |= {"status": models.status_after(event)}
-    if error := wording.of_event(event):
+    if error := customer_messages.of_event(event):
         told["error"] = error
     return told
 

@@ -165,7 +165,7 @@ class Cancellation(base.View):
     @schema.operation(
         id="cancelOrder", tag="orders", summary="Cancel an order",
         description=(
-            "What was done is undone, last deed first. Asking twice is asking once. For the owner of the"
+            "What was done is undone, last action first. Asking twice is asking once. For the owner of the"
             " order: the staff has another's undone with `compensateSaga`."
         ),
         request=schema.example(serializers.Cancellation, {"reason": "Changed my mind"}),

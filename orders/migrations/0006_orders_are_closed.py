@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
 
-    dependencies = [("orders", "0005_webhooks_take_turns"), ("sagas", "0004_room_for_updates")]
+    dependencies = [("orders", "0005_webhooks_take_turns"), ("sagas", "0003_room_for_updates")]
 
     operations = [
         migrations.AddField(

@@ -28,7 +28,7 @@ HOST = "127.0.0.1"
 
 WORKERS = {
     "payments": 4, "inventory": 2, "invoicing": 2, "shipping": 2,
-    "sagas": 1, "sagas-sweep": 2, "webhooks": 1,
+    "sagas": 1, "sagas-sweep": 2, "sagas-bulk": 1, "webhooks": 1,
 }  # fmt: skip
 """Queue by queue, how many steps at once. Every queue has a worker of its own, so that a provider that is
 slow holds up its own queue and no other. Payments has the most, since its provider is the slowest. The sweep

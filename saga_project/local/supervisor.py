@@ -408,8 +408,10 @@ def _stop_leftover(row: dict[str, Any], say: collections.abc.Callable[[str], Non
         _clear(pid)
 
 
-def _side_by_side(deed: collections.abc.Callable[[Any], None], items: collections.abc.Iterable[Any]) -> None:
-    threads = [threading.Thread(target=deed, args=[item]) for item in items]
+def _side_by_side(
+    action: collections.abc.Callable[[Any], None], items: collections.abc.Iterable[Any]
+) -> None:
+    threads = [threading.Thread(target=action, args=[item]) for item in items]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -4,7 +4,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("sagas", "0001_first")]
+    dependencies = [("sagas", "0001_initial")]
 
     operations = [
         migrations.RunSQL(
@@ -16,9 +16,12 @@ class Migration(migrations.Migration):
             END $$;
             CREATE TRIGGER sagas_event_append_only BEFORE UPDATE OR DELETE ON sagas_event
                 FOR EACH ROW EXECUTE FUNCTION sagas_event_is_append_only();
+            CREATE TRIGGER sagas_event_not_truncated BEFORE TRUNCATE ON sagas_event
+                FOR EACH STATEMENT EXECUTE FUNCTION sagas_event_is_append_only();
             """,
             reverse_sql="""
             DROP TRIGGER sagas_event_append_only ON sagas_event;
+            DROP TRIGGER sagas_event_not_truncated ON sagas_event;
             DROP FUNCTION sagas_event_is_append_only();
             """,
         ),

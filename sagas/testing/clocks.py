@@ -9,7 +9,7 @@ import uuid
 
 from django.db import connection, models
 
-from sagas import circuits
+from sagas.engine import circuits
 from sagas.models import Circuit, Heartbeat, Queue, SagaInstance, Signal, StepInstance
 
 A_MOMENT = datetime.timedelta(milliseconds=1)

@@ -3,7 +3,7 @@
     do take-payment, do reserve-stock, fail issue-invoice,
     undo issue-invoice, undo reserve-stock, undo take-payment, compensated
 
-A line that names a step is a call of one of its verbs, with the world's answer in front:
+A line that names a step is a call of one of its functions, with the world's answer in front:
 
     do a        it goes well              undo a        it goes well
     begin a     it will end later         ask a         asked: it happened
@@ -27,7 +27,7 @@ import collections
 import dataclasses
 import re
 
-from sagas import definition
+from sagas.declaration import definition
 
 VERBS = ("do", "undo", "ask")
 ACTS = ("cancel", "tell", "poll", "outwait", "outlast", "retry", "resolve")
@@ -38,22 +38,22 @@ STANDS = ("completed", "compensated", "needs attention", "too late")
 class Line:
     """One line that is a call."""
 
-    verb: str
+    function: str
     step: str
     answer: str = "well"
     meanwhile: str = ""
 
     def __str__(self) -> str:
-        words = [self.answer, self.verb, self.step]
+        words = [self.answer, self.function, self.step]
         if self.answer == "well":
             words.remove("well")
-        elif self.verb == "do":
+        elif self.function == "do":
             words.remove("do")
         return " ".join(words) + (f" while {self.meanwhile}" if self.meanwhile else "")
 
 
 Answers = dict[tuple[str, str], list[tuple[str, str]]]
-"""By verb and step: what each call is answered, and what comes meanwhile."""
+"""By function and step: what each call is answered, and what comes meanwhile."""
 
 
 def lines(script: str) -> list[str]:
@@ -82,16 +82,16 @@ def parse(line: str) -> Line | None:
     if words[0] not in VERBS and words[1] not in VERBS:
         words.insert(1, "do")
     answer = words.pop(0) if words[0] not in VERBS else "well"
-    verb, step = words
-    return Line(verb=verb, step=step, answer=answer, meanwhile=meanwhile)
+    function, step = words
+    return Line(function=function, step=step, answer=answer, meanwhile=meanwhile)
 
 
 def answers(script: str) -> Answers:
-    """What the world of that script answers to each verb's calls, in their order."""
+    """What the world of that script answers to each function's calls, in their order."""
     found: Answers = collections.defaultdict(list)
     for line in lines(script):
         if call := parse(line):
-            found[call.verb, call.step].append((call.answer, call.meanwhile))
+            found[call.function, call.step].append((call.answer, call.meanwhile))
     return dict(found)
 
 
@@ -137,9 +137,9 @@ class _Rehearsal:
     def _step(self) -> definition.Step:
         return self.saga.steps[self.position]
 
-    def _call(self, verb: str, step: definition.Step) -> str:
-        answer, meanwhile = next(self.answers.get((verb, step.name), iter(())), ("well", ""))
-        self.played.append(str(Line(verb, step.name, answer, meanwhile)))
+    def _call(self, function: str, step: definition.Step) -> str:
+        answer, meanwhile = next(self.answers.get((function, step.name), iter(())), ("well", ""))
+        self.played.append(str(Line(function, step.name, answer, meanwhile)))
         if meanwhile == "cancelled":
             self.cancelled = True
         elif meanwhile == "told":
@@ -147,7 +147,7 @@ class _Rehearsal:
         return answer
 
     def _do(self) -> None:
-        """One attempt at a deed; one that may have happened is asked about first (U2)."""
+        """One attempt at an action; one that may have happened is asked about first (U2)."""
         step = self._step
         self.attempts["do", step.name] += 1
         answer = ""
@@ -209,7 +209,7 @@ class _Rehearsal:
         while self.position:
             self.position -= 1
             step = self._step
-            # A local deed that did not go well never happened: its transaction was rolled back.
+            # A local action that did not go well never happened: its transaction was rolled back.
             may_have = self.attempts["do", step.name] if step.remote else step.name in self.happened
             if may_have and step.undo:
                 return

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from tests import database
+from tests.support import database
 
 IMPATIENT = {"SAGAS_SWEEP_EVERY": "200ms", "SAGAS_GRACE": "1s"}
 """What would take seconds in production takes less here; the rules are the same."""

@@ -16,10 +16,14 @@ from pytest_django import live_server_helper
 from invoicing.models import Invoice
 from orders.models import Order
 from payments.models import Payment
-from sagas import bulk, engine, groups, models, roles, steering, transport
-from sagas.testing import clocks, post
+from sagas import engine, models
+from sagas.console import bulk, failure_groups, interventions, roles
+from sagas.console.models import FailureNote
+from sagas.engine import transport
+from sagas.testing import clocks, memory_transport
 from shipping.models import Shipment
-from tests import browser, database, gallery, sandbox
+from tests import sandbox
+from tests.support import browser, database, screenshots
 
 CLIPPED = """[...document.querySelectorAll("table")].filter(table => table.offsetWidth)
     .map(table => table.closest(".scroll, .results, .tabular") ?? table)
@@ -54,7 +58,7 @@ def site(django_db_setup, django_db_blocker, world):
         roles.make()
         server = live_server_helper.LiveServer("127.0.0.1")
         try:
-            yield Site(server.url, gallery.Gallery(world))
+            yield Site(server.url, screenshots.Gallery(world))
         finally:
             server.stop()
             override.undo()
@@ -71,8 +75,8 @@ class Site:
     def __init__(self, url, exhibition):
         self.url = url
         self.gallery = exhibition
-        self.sagas = {name: getattr(exhibition, name)() for name in gallery.EXHIBITS}
-        gallery.staff()
+        self.sagas = {name: getattr(exhibition, name)() for name in screenshots.EXHIBITS}
+        screenshots.staff()
 
     def session(self, role):
         """Somebody with that role, already logged in."""
@@ -133,7 +137,7 @@ def addresses(site):
     payment = Payment.objects.get(key=f"{attention.pk}.take-payment")
     invoice = Invoice.objects.get(key=f"{attention.pk}.issue-invoice")
     shipment = Shipment.objects.get(key=f"{site.sagas['completed'].pk}.deliver-order")
-    signature = groups.groups(groups.ATTENTION)[0].signature
+    signature = failure_groups.groups(failure_groups.ATTENTION)[0].signature
     return [
         "/admin/",
         "/admin/?window=1h",
@@ -143,12 +147,12 @@ def addresses(site):
         f"/admin/sagas/sagainstance/?q={order.number}",
         "/admin/sagas/sagainstance/groups/",
         "/admin/sagas/sagainstance/groups/?scope=failed",
-        *(site.page(name) for name in gallery.EXHIBITS),
+        *(site.page(name) for name in screenshots.EXHIBITS),
         *(
             f"/admin/sagas/sagainstance/{attention.pk}/move/{name}/"
             for name in ("resume", "happened", "skip")
         ),
-        "/admin/sagas/bulkrun/",
+        "/admin/sagas_console/bulkrun/",
         "/admin/sagas/event/",
         "/admin/sagas/queue/",
         "/admin/orders/order/",
@@ -162,7 +166,7 @@ def addresses(site):
         f"/admin/shipping/shipment/{shipment.pk}/change/",
         "/admin/invoicing/invoice/",
         f"/admin/invoicing/invoice/{invoice.pk}/change/",
-        "/admin/sagas/approval/",
+        "/admin/sagas_console/approval/",
         "/admin/sagas/signal/",
         "/admin/viewer/",
     ]
@@ -242,8 +246,8 @@ ACTS = {
     "extend": ("waiting", "operator.extend"),
     "close": ("attention", "operator.close"),
 }
-# No step of the order is optional: skipping is tried in tests/sagas/test_admin_moves.py.
-assert set(ACTS) == set(steering.MOVES) - {"skip"}
+# No step of the order is optional: skipping is tried in tests/sagas/test_admin_interventions.py.
+assert set(ACTS) == set(interventions.MOVES) - {"skip"}
 
 
 @pytest.mark.parametrize("name", ACTS)
@@ -252,7 +256,7 @@ def test_each_move_is_made_by_clicking_through_it(site, visit, name):
     saga = fresh(site, exhibit)
     tab = visit()
     page = tab.page
-    with transport.use(post.Post()):
+    with transport.use(memory_transport.MemoryTransport()):
         tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
         page.locator(f"#part-moves a.move-{name}").click()
         assert page.locator(".preview li").count() >= 1
@@ -302,7 +306,7 @@ def test_what_is_not_possible_is_disabled_and_says_why(site, visit):
 
     assert page.locator("#part-moves a.button-link").count() == 0
     disabled = page.locator(".refused button:disabled")
-    assert disabled.count() == len(steering.MOVES)
+    assert disabled.count() == len(interventions.MOVES)
     for number in range(disabled.count()):
         why = disabled.nth(number).get_attribute("aria-describedby")
         assert page.locator(f"#{why}").inner_text().strip()
@@ -314,7 +318,7 @@ def test_everything_but_the_live_refresh_works_without_javascript(site, visit):
     page = tab.page
     tab.open("/admin/")
     page.locator("nav.rooms a", has_text="Sagas").click()
-    page.locator("#searchbar").fill(gallery.number(saga))
+    page.locator("#searchbar").fill(screenshots.number(saga))
     page.locator("#changelist-search [type=submit]").click()
     page.locator("#result_list tbody th a").first.click()
     assert page.locator("svg.timeline .bar").count() >= 4
@@ -371,7 +375,7 @@ def test_a_bulk_run_is_begun_from_a_group_and_followed_to_its_end(site, visit):
     page.locator("button.button-strong").click()
     page.wait_for_url("**/bulkrun/*/change/")
 
-    posted = post.Post()
+    posted = memory_transport.MemoryTransport()
     with transport.use(posted):
         for _ in range(6):
             bulk.drive()
@@ -443,13 +447,13 @@ def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
     folder.mkdir(parents=True, exist_ok=True)
     if wanted:
         _furnish(site.gallery)
-    signature = groups.groups(groups.ATTENTION)[0].signature
-    models.FailureNote.objects.update_or_create(
+    signature = failure_groups.groups(failure_groups.ATTENTION)[0].signature
+    FailureNote.objects.update_or_create(
         signature=signature,
         defaults={"text": "The bank refuses refunds after a chargeback; see the runbook.", "actor": "olga"},
     )
     for queue in models.Queue.objects.all():
-        queue.probed_at = queue.echoed_at = queue.echoed_sent_at = models.database_now()
+        queue.probed_at = queue.returned_at = queue.returned_sent_at = models.database_now()
         queue.worker = f"{queue.name}@127.0.0.1"
         queue.save()
     clocks.pass_time(clocks.A_MOMENT)
@@ -485,5 +489,5 @@ def _furnish(exhibition):
             # A delivery took half an hour already; all of them began at the same time.
             by = datetime.timedelta(hours=hour, minutes=0 if name in ("completed", "attention") else 30)
             clocks.pass_time(by, saga.pk)
-            gallery.set_back(saga, by)
-    gallery.staff()
+            screenshots.set_back(saga, by)
+    screenshots.staff()

@@ -19,9 +19,9 @@ import pytest
 import standardwebhooks
 
 from saga_project.local import runfile, servers
-from tests import browser, patience
 from tests.orders import live, merchant
 from tests.orders.conftest import order
+from tests.support import browser, waiting
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -47,7 +47,7 @@ def stack() -> collections.abc.Iterator[dict[str, str]]:
             stderr=subprocess.STDOUT,
         )
     try:
-        patience.until(
+        waiting.until(
             lambda: process.poll() is not None or (run / "env").exists(),
             "the stack is up",
             seconds=120,
@@ -120,7 +120,7 @@ def test_merchants_are_told_by_the_stack_and_the_page_s_check_believes_it(stack:
             placed = api.post(
                 "/orders", json=sold(api), headers={"Idempotency-Key": str(uuid.uuid4())}
             ).json()
-            patience.until(lambda: "order.fulfilled" in shop.types, "the merchant is told", seconds=60)
+            waiting.until(lambda: "order.fulfilled" in shop.types, "the merchant is told", seconds=60)
 
     secret = json.loads(made)["secret"]
     headers, body = shop.heard[-1]

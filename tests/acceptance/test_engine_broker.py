@@ -12,36 +12,36 @@ from kombu import pools
 from saga_project import celery
 from saga_project.local import servers
 from sagas import tasks
-from tests import patience
 from tests.acceptance import processes
-from tests.sagas import rules, stage
+from tests.sagas import harness, rules
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
-from tests.sagas.toybox import saga as toys
-from tests.sagas.toybox import witness
+from tests.sagas.sample_app import recorder
+from tests.sagas.sample_app import saga as toys
+from tests.support import waiting
 
 
 @pytest.mark.usefixtures("rows")
 @pytest.mark.timeout(180)
 def test_what_begins_while_the_broker_is_gone_or_hangs_is_done_when_it_is_back(tmp_path):
     with a_broker(tmp_path) as broker, processes.worker(tmp_path, BROKER_URL=broker.url) as worker:
-        saga = stage.begin(toys.MIXED)
+        saga = harness.begin(toys.MIXED)
         to_its_end(saga)
         assert saga.epoch == 1, "its message came through this broker, and was not sent again"
 
         broker.stop()
-        begun_without = stage.begin(toys.MIXED)
+        begun_without = harness.begin(toys.MIXED)
         broker.start()
         to_its_end(begun_without)
         assert begun_without.epoch > 1, "nobody could have taken its first message"
 
         os.kill(broker.process.pid, signal.SIGSTOP)
-        begun_in_silence = stage.begin(toys.MIXED)
+        begun_in_silence = harness.begin(toys.MIXED)
         os.kill(broker.process.pid, signal.SIGCONT)
         to_its_end(begun_in_silence)
 
         assert worker.poll() is None, "it is the worker that was there all the time"
         for saga in (begun_without, begun_in_silence):
-            assert witness.lines(saga.pk) == ["do a", "do b", "do c", "do d"]
+            assert recorder.lines(saga.pk) == ["do a", "do b", "do c", "do d"]
             rules.check(saga)
 
 
@@ -69,7 +69,7 @@ def to_its_end(saga):
         saga.refresh_from_db()
         return saga.finished_at
 
-    patience.until(ended, "it ends")
+    waiting.until(ended, "it ends")
     assert saga.state == "completed"
 
 

@@ -11,14 +11,15 @@ from django.conf import settings
 from django.db import OperationalError
 
 from saga_project import celery
-from sagas import engine, models, tasks, transport
-from sagas.states import Direction
+from sagas import engine, models, tasks
+from sagas.declaration.states import Direction
+from sagas.engine import transport
 from sagas.testing import clocks
-from tests import patience
 from tests.acceptance import processes
-from tests.sagas import rules, stage
+from tests.sagas import harness, rules
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
-from tests.sagas.toybox import saga as toys
+from tests.sagas.sample_app import saga as toys
+from tests.support import waiting
 
 pytestmark = [pytest.mark.usefixtures("rows"), pytest.mark.timeout(300)]
 
@@ -46,13 +47,13 @@ def hurry(*sagas):
 def test_whoever_dies_or_starves_in_a_step_is_counted_and_the_saga_ends(tmp_path):
     """A child is killed in a local step, in a remote one, again and again; or its memory is gone."""
     sagas = {
-        "a child dies in a local step, once": (stage.begin(toys.LOCAL, "do a, die b, do b"), "completed"),
-        "a child dies in a remote step, its deed done": (
-            stage.begin(toys.REMOTE, "do a, perish b, do b"),
+        "a child dies in a local step, once": (harness.begin(toys.LOCAL, "do a, die b, do b"), "completed"),
+        "a child dies in a remote step, its action done": (
+            harness.begin(toys.REMOTE, "do a, perish b, do b"),
             "completed",
         ),
-        "a child dies each time": (stage.begin(toys.LOCAL, "do a, 9x die b"), "compensated"),
-        "no memory": (stage.begin(toys.LOCAL, "do a, starve b, do b"), "completed"),
+        "a child dies each time": (harness.begin(toys.LOCAL, "do a, 9x die b"), "compensated"),
+        "no memory": (harness.begin(toys.LOCAL, "do a, starve b, do b"), "completed"),
     }
     everyone = [saga for saga, _ in sagas.values()]
     with processes.worker(tmp_path):
@@ -62,37 +63,37 @@ def test_whoever_dies_or_starves_in_a_step_is_counted_and_the_saga_ends(tmp_path
             hurry(*[saga for saga in everyone if "SIGKILL" in (tmp_path / "worker.log").read_text()])
             return ended(*everyone)()
 
-        patience.until(over, "all have ended", seconds=120)
+        waiting.until(over, "all have ended", seconds=120)
 
     for what, (saga, ends) in sagas.items():
         saga.refresh_from_db()
         assert (what, saga.state) == (what, ends)
         rules.check(saga)
         if ends == "completed":
-            assert set(stage.books(saga).values()) == {DONE_ONCE}, what
+            assert set(harness.books(saga).values()) == {DONE_ONCE}, what
         else:
-            assert all(made == unmade for made, unmade in stage.books(saga).values()), what
+            assert all(made == unmade for made, unmade in harness.books(saga).values()), what
 
 
 def test_a_broker_that_forgets_everything_delays_and_loses_nothing(tmp_path):
-    sagas = [stage.begin(toys.MIXED) for _ in range(30)]
+    sagas = [harness.begin(toys.MIXED) for _ in range(30)]
     forget()
 
     with processes.worker(tmp_path):
-        patience.until(lambda: any(saga.events.filter(kind="step.done").exists() for saga in sagas), "begun")
+        waiting.until(lambda: any(saga.events.filter(kind="step.done").exists() for saga in sagas), "begun")
         forget()
-        patience.until(ended(*sagas), "all have ended")
+        waiting.until(ended(*sagas), "all have ended")
 
     for saga in sagas:
         saga.refresh_from_db()
         assert saga.state == "completed"
-        assert set(stage.books(saga).values()) == {DONE_ONCE}
+        assert set(harness.books(saga).values()) == {DONE_ONCE}
 
 
 def test_a_whole_worker_killed_in_the_middle_costs_time_only(tmp_path):
-    sagas = [stage.begin(toys.REMOTE) for _ in range(40)]
+    sagas = [harness.begin(toys.REMOTE) for _ in range(40)]
     with processes.worker(tmp_path) as victim:
-        patience.until(
+        waiting.until(
             lambda: models.Event.objects.filter(saga__in=sagas, kind="step.done").count() > 20, "half-way"
         )
         os.killpg(victim.pid, signal.SIGKILL)
@@ -103,18 +104,18 @@ def test_a_whole_worker_killed_in_the_middle_costs_time_only(tmp_path):
             hurry(*sagas)
             return ended(*sagas)()
 
-        patience.until(over, "all have ended", seconds=120)
+        waiting.until(over, "all have ended", seconds=120)
 
     for saga in sagas:
         saga.refresh_from_db()
         assert saga.state == "completed"
-        assert set(stage.books(saga).values()) == {DONE_ONCE}
+        assert set(harness.books(saga).values()) == {DONE_ONCE}
         rules.check(saga)
 
 
 def test_a_backlog_is_no_loss(tmp_path):
     """Nobody works for many graces while a crowd waits; then each step is performed once."""
-    sagas = [stage.begin(toys.LOCAL) for _ in range(60)]
+    sagas = [harness.begin(toys.LOCAL) for _ in range(60)]
     for _ in range(10):  # Minutes: far below sweeping.PATIENCE, on a slow machine too.
         clocks.pass_time(datetime.timedelta(minutes=1))
         engine.sweep()
@@ -122,32 +123,32 @@ def test_a_backlog_is_no_loss(tmp_path):
     assert waiting < 2 * len(sagas), "what merely queues is not sent again"
 
     with processes.worker(tmp_path):
-        patience.until(ended(*sagas), "all have ended")
+        waiting.until(ended(*sagas), "all have ended")
 
     for saga in sagas:
-        assert set(stage.books(saga).values()) == {DONE_ONCE}
+        assert set(harness.books(saga).values()) == {DONE_ONCE}
         done = saga.events.filter(kind="step.done")
         assert done.count() == 3, "each step was performed once"
 
 
 def test_the_same_message_twice_and_false_alarms_change_nothing(tmp_path):
-    saga = stage.begin(toys.MIXED)
-    steps = tuple(transport.Leg(step=step.name, queue=step.queue) for step in toys.MIXED.steps)
-    errand = transport.Errand(
-        saga_id=saga.pk, epoch=saga.epoch, name=saga.name, direction=Direction.FORWARD, legs=steps
+    saga = harness.begin(toys.MIXED)
+    steps = tuple(transport.Message(step=step.name, queue=step.queue) for step in toys.MIXED.steps)
+    dispatch = transport.Dispatch(
+        saga_id=saga.pk, epoch=saga.epoch, name=saga.name, direction=Direction.FORWARD, messages=steps
     )
     for _ in range(3):
-        tasks.CeleryTransport().send(errand)
+        tasks.CeleryTransport().send(dispatch)
         who = {"saga_id": str(saga.pk), "epoch": saga.epoch}
-        celery.app.send_task("sagas.take-up", kwargs=who, queue="sagas")
+        celery.app.send_task("sagas.on-chain-error", kwargs=who, queue="sagas")
 
     with processes.worker(tmp_path):
-        patience.until(ended(saga), "it has ended")
-        patience.until(lambda: not broker().llen("toys") + broker().llen("world"), "all were delivered")
+        waiting.until(ended(saga), "it has ended")
+        waiting.until(lambda: not broker().llen("toys") + broker().llen("world"), "all were delivered")
 
     saga.refresh_from_db()
     assert saga.state == "completed"
-    assert set(stage.books(saga).values()) == {DONE_ONCE}
+    assert set(harness.books(saga).values()) == {DONE_ONCE}
     rules.check(saga)
 
 

@@ -11,7 +11,7 @@ import pytest
 from sagas import testing
 from sagas.testing import scripts as reading
 from tests.acceptance import processes
-from tests.sagas import rules, scripts, stage
+from tests.sagas import harness, rules, scripts
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
 
 
@@ -28,7 +28,7 @@ def can_be_played(script):
 @pytest.mark.timeout(300)
 def test_a_real_worker_does_so(tmp_path):
     playable = [(saga, script) for saga, script in scripts.ALL if can_be_played(script)]
-    players = stage.RealWorker(patience_s=120)
+    players = harness.RealWorker(patience_s=120)
     # At one service so many fail on purpose that it would be taken for one that is out.
     with processes.worker(tmp_path, SAGAS_CIRCUIT_THRESHOLD="1000"):
         played = players.play(playable)

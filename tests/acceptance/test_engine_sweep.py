@@ -11,11 +11,11 @@ from django.conf import settings
 
 from saga_project import celery
 from sagas import models
-from tests import database, patience
 from tests.acceptance import processes
-from tests.sagas import rules, stage
+from tests.sagas import harness, rules
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
-from tests.sagas.toybox import saga as toys
+from tests.sagas.sample_app import saga as toys
+from tests.support import database, waiting
 
 pytestmark = [pytest.mark.usefixtures("rows"), pytest.mark.timeout(300)]
 
@@ -56,7 +56,7 @@ def beat_elsewhere(tmp_path):
 def test_the_sweep_goes_on_whatever_the_clock_of_the_machine_with_beat_says(
     tmp_path, beat_elsewhere, broker, skew_s
 ):
-    saga = stage.begin(toys.LOCAL)
+    saga = harness.begin(toys.LOCAL)
     broker.flushdb()  # Only the sweep can help it now.
 
     beat_elsewhere(skew_s)
@@ -68,10 +68,12 @@ def test_the_sweep_goes_on_whatever_the_clock_of_the_machine_with_beat_says(
 
 def test_a_backlog_of_the_engines_own_messages_does_not_stop_the_sweep(tmp_path, broker):
     """So long that nobody gets through it: nobody works on it at all."""
-    saga = stage.begin(toys.LOCAL, "do a, fail b")
+    saga = harness.begin(toys.LOCAL, "do a, fail b")
     broker.flushdb()
     for _ in range(200):
-        celery.app.send_task("sagas.take-up", kwargs={"saga_id": str(saga.pk), "epoch": 99}, queue="sagas")
+        celery.app.send_task(
+            "sagas.on-chain-error", kwargs={"saga_id": str(saga.pk), "epoch": 99}, queue="sagas"
+        )
 
     with processes.worker(tmp_path, queues="toys,world,sagas-sweep"):
         to_its_end(saga, "compensated")
@@ -82,23 +84,21 @@ def test_a_backlog_of_the_engines_own_messages_does_not_stop_the_sweep(tmp_path,
 
 def test_a_cold_start_whose_broker_forgets_everything_is_as_quick_as_a_warm_one(tmp_path, broker):
     """Nobody has ever answered a probe, and the first ones lie behind the backlog when all is forgotten."""
-    sagas = [stage.begin(toys.ONE) for _ in range(400)]
+    sagas = [harness.begin(toys.ONE) for _ in range(400)]
 
     with processes.worker(tmp_path, SAGAS_SWEEP_EVERY="1s"):
-        patience.until(lambda: models.Queue.objects.filter(name="toys").exists(), "a probe is sent")
-        patience.until(
-            lambda: models.Event.objects.filter(saga__in=sagas, kind="step.done").exists(), "begun"
-        )
+        waiting.until(lambda: models.Queue.objects.filter(name="toys").exists(), "a probe is sent")
+        waiting.until(lambda: models.Event.objects.filter(saga__in=sagas, kind="step.done").exists(), "begun")
         assert broker.llen("toys") > 10, "there is a backlog"
         broker.flushdb()
         # Were the next probe sent a minute after the first, this would take as long as that.
-        patience.until(lambda: not never_sent_again(), "all that still stand were sent again", seconds=50)
-        patience.until(lambda: not under_way(sagas), "all have ended", seconds=180)
+        waiting.until(lambda: not never_sent_again(), "all that still stand were sent again", seconds=50)
+        waiting.until(lambda: not under_way(sagas), "all have ended", seconds=180)
 
     for saga in sagas:
         saga.refresh_from_db()
         assert saga.state == "completed"
-        assert set(stage.books(saga).values()) == {(1, 0)}, "each step took effect once"
+        assert set(harness.books(saga).values()) == {(1, 0)}, "each step took effect once"
 
 
 def never_sent_again():
@@ -115,5 +115,5 @@ def to_its_end(saga, state="completed"):
         saga.refresh_from_db()
         return saga.finished_at
 
-    patience.until(ended, "it ends")
+    waiting.until(ended, "it ends")
     assert saga.state == state

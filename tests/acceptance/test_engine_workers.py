@@ -10,13 +10,14 @@ import pytest
 from django.db import connection
 
 from saga_project import celery
-from sagas import engine, moves, tasks, testing, transport
+from sagas import engine, tasks, testing
+from sagas.engine import transitions, transport
 from sagas.testing import clocks
-from tests import patience
 from tests.acceptance import processes
-from tests.sagas import conftest, rules, stage
-from tests.sagas.toybox import saga as toys
-from tests.sagas.toybox import witness
+from tests.sagas import conftest, harness, rules
+from tests.sagas.sample_app import recorder
+from tests.sagas.sample_app import saga as toys
+from tests.support import waiting
 
 LEASE = toys.MIXED.steps[1].timeout * 2.5
 """The toys' longest timeout and the margin: no lease is longer."""
@@ -92,7 +93,7 @@ def transactional_db(worker, django_db_blocker):
     with django_db_blocker.unblock():
         yield
         connection.close()
-        witness.close()
+        recorder.close()
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def faulted(worker):
 
     def run(declared, script, _):
         try:
-            saga = stage.begin(declared, script)
+            saga = harness.begin(declared, script)
             see_to_its_end(saga)
             return saga
         finally:
@@ -118,7 +119,7 @@ def see_to_its_end(saga, patience_s=90):
         saga.refresh_from_db()
         if saga.finished_at or saga.state == "needs_attention":
             return saga.state
-        assert time.monotonic() < end, (saga.state, witness.lines(saga.pk))
+        assert time.monotonic() < end, (saga.state, recorder.lines(saga.pk))
         leased = saga.steps.filter(lease_until__isnull=False, state__in=["running", "undoing"]).first()
         if leased is not None and began(saga, leased) and not is_at_it(leased):
             clocks.pass_time(LEASE, saga.pk)
@@ -126,8 +127,8 @@ def see_to_its_end(saga, patience_s=90):
 
 
 def began(saga, step):
-    """Whether the attempt has come as far as the verb, and not only to its claim."""
-    lines = [line.split() for line in witness.lines(saga.pk)]
+    """Whether the attempt has come as far as the function, and not only to its claim."""
+    lines = [line.split() for line in recorder.lines(saga.pk)]
     undoing = step.state == "undoing"
     calls = [words for words in lines if words[-1] == step.name and ("undo" in words) == undoing]
     return len(calls) >= (step.undo_attempts if undoing else step.attempts)
@@ -145,7 +146,7 @@ def is_at_it(step):
 def test_what_happens_to_a_worker_costs_nothing_but_time(transactional_db, faulted, what):
     saga = faulted[what].result()
 
-    assert [*witness.lines(saga.pk), saga.get_state_display().lower()] == testing.lines(FAULTS[what][-1])
+    assert [*recorder.lines(saga.pk), saga.get_state_display().lower()] == testing.lines(FAULTS[what][-1])
     rules.check(saga)
 
 
@@ -163,59 +164,59 @@ def test_none_of_it_ends_the_worker_itself(transactional_db, faulted, worker):
 # --- Messages -------------------------------------------------------------------------------------
 
 
-def test_the_same_message_to_three_workers_at_once_is_one_deed(transactional_db):
-    saga = stage.begin(toys.MIXED, "stay a, stay b")
-    legs = tuple(transport.Leg(step=step.name, queue=step.queue) for step in toys.MIXED.steps)
-    errand = transport.Errand(saga_id=saga.pk, epoch=1, name=saga.name, direction=1, legs=legs)
+def test_the_same_message_to_three_workers_at_once_is_one_action(transactional_db):
+    saga = harness.begin(toys.MIXED, "stay a, stay b")
+    messages = tuple(transport.Message(step=step.name, queue=step.queue) for step in toys.MIXED.steps)
+    dispatch = transport.Dispatch(saga_id=saga.pk, epoch=1, name=saga.name, direction=1, messages=messages)
     for _ in range(3):
-        tasks.CeleryTransport().send(errand)
+        tasks.CeleryTransport().send(dispatch)
 
     assert see_to_its_end(saga) == "completed"
-    assert witness.lines(saga.pk) == ["stay a", "stay b", "do c", "do d"]
+    assert recorder.lines(saga.pk) == ["stay a", "stay b", "do c", "do d"]
     rules.check(saga)
 
 
 def test_error_callbacks_that_nobody_called_change_nothing(transactional_db):
-    saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
+    saga = harness.begin(toys.BLIND_WAIT, "do a, begin w")
     who = {"saga_id": str(saga.pk), "epoch": 1}
-    celery.app.send_task("sagas.take-up", kwargs=who, queue="sagas")
-    patience.until(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
+    celery.app.send_task("sagas.on-chain-error", kwargs=who, queue="sagas")
+    waiting.until(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
     for _ in range(3):
-        celery.app.send_task("sagas.take-up", kwargs=who, queue="sagas")
+        celery.app.send_task("sagas.on-chain-error", kwargs=who, queue="sagas")
     tell(saga)
 
     assert see_to_its_end(saga) == "completed"
-    assert witness.lines(saga.pk) == ["do a", "begin w", "do c"]
+    assert recorder.lines(saga.pk) == ["do a", "begin w", "do c"]
     rules.check(saga)
 
 
 def test_a_step_whose_task_is_terminated_is_asked_about(transactional_db):
-    saga = stage.begin(toys.MIXED, "do a, stall b")
-    step = patience.until(lambda: saga.steps.filter(name="b", state="running").first(), "b is begun")
-    patience.until(lambda: is_at_it(step), "a worker is at it")
+    saga = harness.begin(toys.MIXED, "do a, stall b")
+    step = waiting.until(lambda: saga.steps.filter(name="b", state="running").first(), "b is begun")
+    waiting.until(lambda: is_at_it(step), "a worker is at it")
 
     celery.app.control.revoke(step.task_id, terminate=True, signal="SIGKILL")
 
     assert see_to_its_end(saga) == "completed"
-    assert witness.lines(saga.pk) == ["do a", "stall b", "ask b", "do b", "do c", "do d"]
+    assert recorder.lines(saga.pk) == ["do a", "stall b", "ask b", "do b", "do c", "do d"]
     rules.check(saga)
 
 
 def test_a_saga_whose_message_is_revoked_before_it_is_there_is_sent_again(transactional_db):
     """Celery drops such a message and tells nobody: no result, no error callback."""
-    saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
-    patience.until(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
+    saga = harness.begin(toys.BLIND_WAIT, "do a, begin w")
+    waiting.until(lambda: saga.steps.filter(state="waiting").exists(), "it waits")
     with transport.use(Revoked()):
         tell(saga)
 
     def sent_again():
-        clocks.pass_time(moves.grace(), saga.pk)
+        clocks.pass_time(transitions.grace(), saga.pk)
         saga.refresh_from_db()
         return saga.finished_at
 
-    patience.until(sent_again, "the sweep sends it again")
+    waiting.until(sent_again, "the sweep sends it again")
     assert saga.state == "completed"
-    assert witness.lines(saga.pk) == ["do a", "begin w", "do c"]
+    assert recorder.lines(saga.pk) == ["do a", "begin w", "do c"]
     rules.check(saga)
 
 
@@ -226,10 +227,10 @@ def tell(saga):
 class Revoked(tasks.CeleryTransport):
     """Publishes only what is revoked already."""
 
-    def send(self, errand):
-        (leg,) = errand.legs
-        task_id = f"revoked-{errand.saga_id}"
+    def send(self, dispatch):
+        (leg,) = dispatch.messages
+        task_id = f"revoked-{dispatch.saga_id}"
         celery.app.control.revoke(task_id, reply=True)
-        who = {"saga_id": str(errand.saga_id), "epoch": errand.epoch}
-        name = tasks.task_name(errand.name, leg.step, undo=False)
+        who = {"saga_id": str(dispatch.saga_id), "epoch": dispatch.epoch}
+        name = tasks.task_name(dispatch.name, leg.step, undo=False)
         celery.app.send_task(name, kwargs=who, queue=leg.queue, task_id=task_id)

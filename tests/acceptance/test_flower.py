@@ -12,11 +12,11 @@ from saga_project import celery
 from saga_project.local import servers
 from sagas import engine
 from sagas.testing import clocks
-from tests import patience
 from tests.acceptance import processes
-from tests.sagas import stage
+from tests.sagas import harness
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
-from tests.sagas.toybox import saga as toys
+from tests.sagas.sample_app import saga as toys
+from tests.support import waiting
 
 
 def answer(url):
@@ -32,7 +32,7 @@ def flower(*arguments, **more):
     url = f"http://127.0.0.1:{port}"
     conf = f"--conf={os.path.abspath('saga_project/flowerconfig.py')}"
     with processes.celery("flower", "--address=127.0.0.1", f"--port={port}", conf, *arguments, **more):
-        patience.until(lambda: answer(f"{url}/healthcheck"), "Flower starts")
+        waiting.until(lambda: answer(f"{url}/healthcheck"), "Flower starts")
         yield url
 
 
@@ -54,7 +54,7 @@ def test_a_task_leads_to_the_page_of_its_saga_and_cannot_be_touched():
                 )  # fmt: skip
             return answer(f"{url}/task/{task_id}")
 
-        page = patience.until(told, "Flower hears of the task").text
+        page = waiting.until(told, "Flower hears of the task").text
         revoked = httpx.post(f"{url}/api/task/revoke/{task_id}?terminate=true")
 
     assert "order-fulfilment.take-payment" in page
@@ -68,7 +68,7 @@ def test_revoking_and_terminating_a_step_in_flower_harms_nothing():
     """A Flower that may write, as ours may not, cuts a step off in the middle: it is done once."""
     worker = ("worker", "--queues=toys,world,sagas", "--concurrency=1", "--hostname=toys@test")
     with processes.celery(*worker), flower(FLOWER_UNAUTHENTICATED_API="true") as url:
-        saga = stage.begin(toys.REMOTE, "do a, stall b")
+        saga = harness.begin(toys.REMOTE, "do a, stall b")
 
         def at_b():
             row = saga.steps.get(name="b")
@@ -78,8 +78,8 @@ def test_revoking_and_terminating_a_step_in_flower_harms_nothing():
             # Flower learns of its workers by asking them; until then it knows nobody to tell.
             return httpx.post(f"{url}/api/task/revoke/{task_id}?terminate=true&signal=SIGKILL").is_success
 
-        task_id = patience.until(at_b, "a worker is at b")
-        patience.until(revoked, "Flower passes it on")
+        task_id = waiting.until(at_b, "a worker is at b")
+        waiting.until(revoked, "Flower passes it on")
         clocks.pass_time(saga.steps.get(name="b").lease_until - saga.steps.get(name="b").started_at, saga.pk)
 
         def completed():
@@ -87,9 +87,9 @@ def test_revoking_and_terminating_a_step_in_flower_harms_nothing():
             saga.refresh_from_db()
             return saga.state == "completed"
 
-        patience.until(completed, "the saga goes on")
+        waiting.until(completed, "the saga goes on")
 
-    made = stage.books(saga)
+    made = harness.books(saga)
     assert made == {"a": (1, 0), "b": (1, 0), "c": (1, 0)}
     kinds = list(saga.events.filter(subject="b").values_list("kind", flat=True))
     assert "step.unknown" in kinds, "what was cut off may have happened, and is said so"

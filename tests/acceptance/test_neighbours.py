@@ -13,9 +13,9 @@ from inventory import services as inventory
 from orders import audit, services
 from saga_project.local import servers
 from sagas import models as sagas
-from tests import patience
 from tests import sandbox as sandboxes
 from tests.acceptance import processes
+from tests.support import waiting
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -92,15 +92,15 @@ def test_a_host_that_vanished_with_the_row_of_a_product_makes_its_orders_late_an
         poster, regretted = place("POSTER-MAP"), place("MUG-BLUE")
 
         for order in [*mugs, regretted]:
-            patience.until(lambda o=order: kinds(o).count("step.late") >= 2, "it waits for the mug's row")
-        patience.until(lambda: state(poster) == "completed", "other goods are sold meanwhile")
+            waiting.until(lambda o=order: kinds(o).count("step.late") >= 2, "it waits for the mug's row")
+        waiting.until(lambda: state(poster) == "completed", "other goods are sold meanwhile")
         services.cancel(order_id=regretted.pk, owner=regretted.owner, reason="it takes too long")
-        patience.until(lambda: state(regretted) == "compensated", "one that is late can be cancelled")
+        waiting.until(lambda: state(regretted) == "compensated", "one that is late can be cancelled")
         assert {state(order) for order in mugs} == {"running"}
 
         # The settings of every session say so; this one says it shorter, then nothing ever again.
         vanished.execute("SET idle_in_transaction_session_timeout = '200ms'")
-        patience.until(lambda: all(state(order) == "completed" for order in mugs), "they go on")
+        waiting.until(lambda: all(state(order) == "completed" for order in mugs), "they go on")
         with pytest.raises(psycopg.Error):
             vanished.execute("SELECT 1")
 
@@ -148,14 +148,14 @@ def test_a_server_that_takes_no_writes_for_a_while_is_the_database_being_away(
 ):
     log = tmp_path / "worker.log"
     before = [place("MUG-BLUE") for _ in range(20)]
-    patience.until(lambda: sum(state(order) == "completed" for order in before) >= 2, "they are under way")
+    waiting.until(lambda: sum(state(order) == "completed" for order in before) >= 2, "they are under way")
     with demoted():
-        patience.until(lambda: "in a read-only transaction" in log.read_text(), "a worker met it")
-        patience.until(lambda: "session is read-only" in log.read_text(), "and looked for another server")
+        waiting.until(lambda: "in a read-only transaction" in log.read_text(), "a worker met it")
+        waiting.until(lambda: "session is read-only" in log.read_text(), "and looked for another server")
     connection.close()
     orders = [*before, place("POSTER-MAP")]
 
-    patience.until(lambda: all(state(order) == "completed" for order in orders), "every one ends")
+    waiting.until(lambda: all(state(order) == "completed" for order in orders), "every one ends")
 
     assert not sagas.Event.objects.filter(kind__in=["saga.attention", "saga.compensating"]).exists()
     assert not sagas.Event.objects.filter(data__kind="bug").exists(), "nobody took it for a bug"

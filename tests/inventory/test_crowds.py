@@ -33,11 +33,11 @@ def crowd(task, jobs):
         return [result for share in done for result in share.result(PATIENCE_S)]
 
 
-def tries(verb, **given):
-    """Whether the verb, in a transaction of its own, did not refuse."""
+def tries(function, **given):
+    """Whether the function, in a transaction of its own, did not refuse."""
     try:
         with transaction.atomic():
-            verb(**given)
+            function(**given)
     except services.Refused:
         return False
     return True

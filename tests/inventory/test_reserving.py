@@ -7,8 +7,8 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from inventory import audit, models, services
-from tests import verbs
 from tests.inventory import shelves
+from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
 
@@ -42,7 +42,7 @@ def test_what_is_shipped_is_gone():
     assert shelves.levels("mug") == (7, 0, 3)
 
 
-def test_all_verbs_lock_products_in_one_order_and_leave_it_to_nobodys_alphabet():
+def test_all_functions_lock_products_in_one_order_and_leave_it_to_nobodys_alphabet():
     # Bytes put the hyphen before the letters; many a language leaves it out, and begins with MUGS.
     shelves.stock(**{"MUGS": 10, "MUG-STONEWARE": 10})
     wanted = {"MUGS": 1, "MUG-STONEWARE": 1}
@@ -135,7 +135,7 @@ def test_what_is_not_held_cannot_be_shipped(before):
         services.ship(key=KEY)
 
 
-@verbs.every_script
+@step_functions.every_script
 def test_every_order_nets_to_nothing(script):
     shelves.stock(mug=10, poster=10)
 
@@ -151,7 +151,7 @@ def test_every_order_nets_to_nothing(script):
         try:
             {"do": do, "undo": undo}[word]()
         except services.Refused:
-            # E5: only a deed is refused, and only after its tombstone.
+            # E5: only an action is refused, and only after its tombstone.
             assert word == "do"
             assert models.Reservation.objects.get().status == models.Status.RELEASED
 

@@ -18,7 +18,7 @@ def issue(key: str, customer: dict[str, str] = CUSTOMER, total: dict[str, Any] =
     return services.issue(key=key, customer=customer, lines=LINES, total=total)
 
 
-def verbs(key: str, customer: dict[str, str] = CUSTOMER) -> dict[str, Any]:
+def functions(key: str, customer: dict[str, str] = CUSTOMER) -> dict[str, Any]:
     return {
         "do": functools.partial(issue, key, customer),
         "undo": functools.partial(services.cancel, key=key),

@@ -3,8 +3,8 @@
 import pytest
 
 from invoicing import audit, models, services
-from tests import verbs
 from tests.invoicing import buyers
+from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
 
@@ -16,7 +16,7 @@ def books(sandbox):
     """Invoices of every kind, and the authority's own books of them."""
     buyers.issue("authorized")
     for key in ("rejected", "voided"):
-        verbs.attempt(lambda key=key: buyers.issue(key, buyers.REJECTED), services)
+        step_functions.attempt(lambda key=key: buyers.issue(key, buyers.REJECTED), services)
     services.cancel(key="voided")
     buyers.issue("cancelled")
     services.cancel(key="cancelled")

@@ -7,9 +7,9 @@ import pytest
 from django.db.models import functions
 
 from invoicing import audit, gateway, models, services
-from tests import crashes, patience, verbs
 from tests import sandbox as sandboxes
 from tests.invoicing import buyers
+from tests.support import crashes, step_functions, waiting
 
 pytestmark = pytest.mark.django_db
 
@@ -135,7 +135,7 @@ def test_the_authority_knows_of_goods_on_the_road_before_we_do(settings, tmp_pat
         brisk.point(settings)
         access_key = buyers.issue(KEY)["access_key"]
         brisk.put("/carrier/shipments/b", {"postal_code": "01310-100", "reference": access_key, "parcels": 1})
-        patience.until(lambda: brisk.shipment("b")["status"] == "delivered")
+        waiting.until(lambda: brisk.shipment("b")["status"] == "delivered")
 
         services.cancel(key=KEY)
 
@@ -187,7 +187,7 @@ def test_one_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settin
     assert agree(sandbox)
 
 
-@verbs.every_script
+@step_functions.every_script
 @pytest.mark.parametrize("fate", ["authorized", "rejected", "returned"])
 def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, fate):
     settings.INVOICING_GATEWAY = "tests.invoicing.crashing.Gateway"
@@ -196,9 +196,9 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
         models.CancellationWindow.objects.create(state=settings.INVOICING_STATE, length=datetime.timedelta(0))
     buyer = buyers.REJECTED if fate == "rejected" else buyers.CUSTOMER
     for point in itertools.count():
-        key = verbs.key(point, "issue-invoice")
+        key = step_functions.key(point, "issue-invoice")
         with crashes.at(point):
-            verbs.play(script, **buyers.verbs(key, buyer))
+            step_functions.play(script, **buyers.functions(key, buyer))
             met = crashes.was_met(point)
 
         undone = {"authorized": "cancelled", "rejected": "number-voided", "returned": "returned"}[fate]
@@ -217,7 +217,7 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("round_", range(3))
 def test_all_at_once_nets_to_nothing(sandbox, round_):
-    verbs.at_once(["do", "undo", "do", "undo"], **buyers.verbs(KEY))
+    step_functions.at_once(["do", "undo", "do", "undo"], **buyers.functions(KEY))
 
     assert models.Invoice.objects.get(key=KEY).undone_at is not None
     assert agree(sandbox)

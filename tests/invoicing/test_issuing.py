@@ -8,8 +8,8 @@ from django.core import checks
 from django.db import IntegrityError, connection, transaction
 
 from invoicing import access_key, audit, models, services
-from tests import verbs
 from tests.invoicing import buyers
+from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
 
@@ -50,8 +50,8 @@ def test_a_crowd_gets_numbers_without_gaps(sandbox):
 
 @pytest.mark.django_db(transaction=True)
 def test_one_key_from_many_sides_is_one_invoice(sandbox):
-    buyer = buyers.verbs(KEY)
-    verbs.at_once(["do"] * 6, **{**buyer, "undo": buyer["do"]})
+    buyer = buyers.functions(KEY)
+    step_functions.at_once(["do"] * 6, **{**buyer, "undo": buyer["do"]})
 
     assert numbers() == [1]
     assert len(sandbox.books()["invoices"]) == 1

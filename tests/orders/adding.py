@@ -10,9 +10,9 @@ from typing import Any
 from django.apps import apps
 from django.db import connection
 
+from orders import customer_messages
 from orders import saga as order_saga
-from orders import wording
-from sagas import registry
+from sagas.declaration import registry
 from tests.test_docs import README, ROOT, blocks
 
 HEADING = "Adding a step"
@@ -53,7 +53,7 @@ def into_a_copy(project: pathlib.Path) -> None:
     for name, block in additions().items():
         file = project / name
         text = file.read_text()
-        if name == "orders/wording.py":
+        if name == "orders/customer_messages.py":
             end = text.index("\n}\n", text.index("\nSTEPS = {")) + len("\n}\n")
             file.write_text(f"{text[:end]}{block}\n{text[end:]}")
         else:
@@ -63,8 +63,8 @@ def into_a_copy(project: pathlib.Path) -> None:
 @contextlib.contextmanager
 def into_this_process(*, with_words: bool) -> Iterator[None]:
     """Make them in the code that runs here, and take them back at the end."""
-    known, current, words = dict(registry._sagas), order_saga.ORDER_FULFILMENT, dict(wording.STEPS)
-    added = [(name, block) for name, block in additions().items() if name != "orders/wording.py"]
+    known, current, words = dict(registry._sagas), order_saga.ORDER_FULFILMENT, dict(customer_messages.STEPS)
+    added = [(name, block) for name, block in additions().items() if name != "orders/customer_messages.py"]
     for name, block in added:
         _run(name, block)
     wrapping = apps.get_model("inventory", "Wrapping")
@@ -76,7 +76,7 @@ def into_this_process(*, with_words: bool) -> Iterator[None]:
         registry.add(names["ORDER_FULFILMENT_V1"])  # Refused, were it not what it was.
         order_saga.ORDER_FULFILMENT = registry.add(names["ORDER_FULFILMENT"])
         if with_words:
-            _run("orders/wording.py", additions()["orders/wording.py"])
+            _run("orders/customer_messages.py", additions()["orders/customer_messages.py"])
         yield
     finally:
         with connection.schema_editor() as editor:
@@ -84,8 +84,8 @@ def into_this_process(*, with_words: bool) -> Iterator[None]:
         registry._sagas.clear()
         registry._sagas.update(known)
         order_saga.ORDER_FULFILMENT = current
-        wording.STEPS.clear()
-        wording.STEPS.update(words)
+        customer_messages.STEPS.clear()
+        customer_messages.STEPS.update(words)
         apps.all_models["inventory"].pop("wrapping")
         apps.clear_cache()
         _forget()

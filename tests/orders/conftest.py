@@ -14,10 +14,11 @@ from django.utils import timezone
 
 from inventory import services as inventory
 from orders import models, tokens
-from sagas import transport
-from sagas.testing import post
+from sagas.engine import transport
+from sagas.testing import memory_transport
 from shipping import models as shipping
-from tests import database, webhooks
+from tests import webhooks
+from tests.support import database
 
 
 class Api:
@@ -105,9 +106,9 @@ def deliver(api: Api, shown: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def office() -> Any:
+def broker() -> Any:
     """Messages in memory, carried out when the test says so."""
-    kept = post.Post()
+    kept = memory_transport.MemoryTransport()
     with transport.use(kept):
         yield kept
     assert not kept.bugs

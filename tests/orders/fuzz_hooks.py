@@ -9,23 +9,23 @@ from urllib import parse
 import schemathesis
 from hypothesis import strategies as st
 
-from orders import brazil
+from orders import tax_ids
 
 SKUS = [f"SKU-{n:03}" for n in range(100)]
 PRINTABLE = st.characters(codec="utf-8", categories=("L", "N", "P", "S", "Zs"))
 
 
 def _with_check_digits(body: str) -> str:
-    return next(text for n in range(100) if brazil.tax_id(text := f"{body}{n:02}"))
+    return next(text for n in range(100) if tax_ids.tax_id(text := f"{body}{n:02}"))
 
 
-tax_ids = (
+TAX_IDS = (
     st.from_regex(r"[0-9]{9}", fullmatch=True).filter(lambda body: len(set(body)) > 1).map(_with_check_digits)
 )
 instants = st.datetimes(
     datetime.datetime(1901, 1, 1), datetime.datetime(2199, 1, 1), timezones=st.just(datetime.UTC)
 )
-schemathesis.openapi.format("tax-id", tax_ids)
+schemathesis.openapi.format("tax-id", TAX_IDS)
 schemathesis.openapi.format("instant", instants.map(datetime.datetime.isoformat))
 schemathesis.openapi.format("public-url", st.sampled_from(["https://example.com/hooks", "https://8.8.8.8/"]))
 schemathesis.openapi.format(

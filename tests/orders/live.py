@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import httpx
 
-from tests import patience
 from tests.orders.conftest import Api
+from tests.support import waiting
 
 PATIENCE_S = 60
 """Between two heartbeats of the shared server: whatever comes sooner was brought by a notification."""
@@ -55,8 +55,8 @@ def web(environment: dict[str, str], *, workers: int = 2, **more: str) -> collec
     reader = threading.Thread(target=_collect, args=[process.stdout, log], daemon=True)
     reader.start()
     try:
-        url = patience.until(lambda: _address(log), "the server listens")
-        patience.until(lambda: _answers(f"{url}/livez"), "the server answers")
+        url = waiting.until(lambda: _address(log), "the server listens")
+        waiting.until(lambda: _answers(f"{url}/livez"), "the server answers")
         yield Web(url, process, log)
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -16,11 +16,12 @@ from django.test import Client
 from django.urls import reverse
 from prometheus_client import parser
 
-from orders import audit, models, webhooks, wording
+from orders import audit, customer_messages, models, webhooks
 from orders import saga as order_saga
 from sagas import models as saga_models
-from sagas import registry, roles
-from sagas.testing import post
+from sagas.console import roles
+from sagas.declaration import registry
+from sagas.testing import memory_transport
 from tests.orders import adding
 from tests.orders.conftest import Api, deliver, member, order
 from tests.orders.merchant import Receiver, receiving
@@ -92,11 +93,11 @@ def too_much(**changes: Any) -> dict[str, Any]:
     return order(lines=[{"sku": "MUG-BLUE", "quantity": 11}], **changes)
 
 
-def until(office: post.Post, shown: dict[str, Any], position: int) -> None:
+def until(broker: memory_transport.MemoryTransport, shown: dict[str, Any], position: int) -> None:
     """Deliver until the order stands at that step."""
     saga = saga_models.SagaInstance.objects.get(pk=shown["saga"]["id"])
     while saga.position != position:
-        assert office.deliver()
+        assert broker.deliver()
         saga.refresh_from_db()
 
 
@@ -106,10 +107,10 @@ def names(shown: dict[str, Any]) -> list[str]:
 
 @pytest.mark.django_db(transaction=True)
 def test_an_order_that_stands_at_a_new_step_is_shown_like_any_other(
-    mia: Api, olga: Api, office: post.Post, sandbox: Sandbox, words: dict[str, str]
+    mia: Api, olga: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox, words: dict[str, str]
 ) -> None:
     shown = mia.order().json()
-    until(office, shown, 2)
+    until(broker, shown, 2)
 
     listed = mia.get("/orders")
     assert listed.status_code == 200
@@ -125,12 +126,17 @@ def test_an_order_that_stands_at_a_new_step_is_shown_like_any_other(
 
 @pytest.mark.django_db(transaction=True)
 def test_an_order_with_the_new_step_is_fulfilled_and_told_step_by_step(
-    mia: Api, receiver: Receiver, office: post.Post, sandbox: Sandbox, words: dict[str, str], settings: Any
+    mia: Api,
+    receiver: Receiver,
+    broker: memory_transport.MemoryTransport,
+    sandbox: Sandbox,
+    words: dict[str, str],
+    settings: Any,
 ) -> None:
     shown = mia.order().json()
-    office.deliver_all()
+    broker.deliver_all()
     deliver(mia, shown)
-    office.deliver_all()
+    broker.deliver_all()
     webhooks.run()
 
     done = mia.get(f"/orders/{shown['id']}").json()
@@ -149,10 +155,14 @@ def test_an_order_with_the_new_step_is_fulfilled_and_told_step_by_step(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_refusal_at_the_new_step_tells_the_customer_so_and_everything_is_undone(
-    mia: Api, receiver: Receiver, office: post.Post, sandbox: Sandbox, words: dict[str, str]
+    mia: Api,
+    receiver: Receiver,
+    broker: memory_transport.MemoryTransport,
+    sandbox: Sandbox,
+    words: dict[str, str],
 ) -> None:
     shown = mia.order(too_much()).json()
-    office.deliver_all()
+    broker.deliver_all()
     webhooks.run()
 
     told = mia.get(f"/orders/{shown['id']}").json()
@@ -170,18 +180,18 @@ def test_a_refusal_at_the_new_step_tells_the_customer_so_and_everything_is_undon
 
 @pytest.mark.django_db(transaction=True)
 def test_an_order_that_fails_later_has_its_new_step_undone_in_its_place(
-    mia: Api, office: post.Post, sandbox: Sandbox, words: dict[str, str]
+    mia: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox, words: dict[str, str]
 ) -> None:
     body = order()
     body["customer"]["tax_id"] = "00000000191"
     shown = mia.order(body).json()
-    until(office, shown, 3)
-    until(office, shown, 2)
+    until(broker, shown, 3)
+    until(broker, shown, 2)
 
     under_way = mia.get(f"/orders/{shown['id']}").json()
     assert (under_way["status"], under_way["next"]["message"]) == ("cancelling", words["undo"])
 
-    office.deliver_all()
+    broker.deliver_all()
     ended = mia.get(f"/orders/{shown['id']}").json()
     assert ended["status"] == "cancelled"
     assert ended["saga"]["steps"][2]["status"] == "undone"
@@ -189,10 +199,15 @@ def test_an_order_that_fails_later_has_its_new_step_undone_in_its_place(
 
 @pytest.mark.django_db(transaction=True)
 def test_the_console_the_shell_and_the_metrics_show_the_new_step(
-    mia: Api, olga: Api, console: Client, office: post.Post, sandbox: Sandbox, words: dict[str, str]
+    mia: Api,
+    olga: Api,
+    console: Client,
+    broker: memory_transport.MemoryTransport,
+    sandbox: Sandbox,
+    words: dict[str, str],
 ) -> None:
     well, refused = mia.order(key="well").json(), mia.order(too_much(), key="refused").json()
-    office.deliver_all()
+    broker.deliver_all()
 
     for language in ("en", "pt-BR"):
         for shown in (well, refused):
@@ -220,13 +235,13 @@ def test_the_console_the_shell_and_the_metrics_show_the_new_step(
 
 @pytest.mark.django_db(transaction=True)
 def test_orders_that_began_before_go_on_beside_those_with_the_new_step(
-    mia: Api, olga: Api, office: post.Post, sandbox: Sandbox
+    mia: Api, olga: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox
 ) -> None:
     before = mia.order(key="before").json()
-    office.deliver_all()
+    broker.deliver_all()
     with adding.into_this_process(with_words=False):
         after = mia.order(key="after").json()
-        office.deliver_all()
+        broker.deliver_all()
 
         old, new = (mia.get(f"/orders/{shown['id']}").json() for shown in (before, after))
         assert (names(old), names(new)) == (NAMES, NEW_NAMES)
@@ -236,7 +251,7 @@ def test_orders_that_began_before_go_on_beside_those_with_the_new_step(
 
         for shown in (before, after):
             deliver(mia, shown)
-        office.deliver_all()
+        broker.deliver_all()
         for shown in (before, after):
             assert mia.get(f"/orders/{shown['id']}").json()["status"] == "fulfilled"
         assert {finding.room for finding in audit.run().discrepancies} <= {"shipping"}
@@ -248,15 +263,15 @@ def test_an_old_order_whose_steps_nobody_knows_any_more_breaks_no_page(
     olga: Api,
     receiver: Receiver,
     console: Client,
-    office: post.Post,
+    broker: memory_transport.MemoryTransport,
     sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with adding.into_this_process(with_words=True):
         refused = mia.order(too_much(), key="refused").json()
-        office.deliver_all()
+        broker.deliver_all()
     monkeypatch.setattr(registry, "_sagas", {})
-    monkeypatch.setattr(wording, "STEPS", {})
+    monkeypatch.setattr(customer_messages, "STEPS", {})
 
     shown = mia.get(f"/orders/{refused['id']}").json()
     assert shown["failure"]["message"] == "“Wrap gift” could not be done."
@@ -297,7 +312,7 @@ def test_a_step_without_words_or_without_portuguese_is_named_by_the_check(words:
         assert "orders/locale/pt_BR/LC_MESSAGES/django.po" in hint
     else:
         assert id_ == "orders.W001"
-        assert "orders/wording.py" in hint
+        assert "orders/customer_messages.py" in hint
 
 
 def test_the_readmes_edits_are_all_that_a_project_needs(tmp_path: Any, environment: dict[str, str]) -> None:
@@ -342,7 +357,7 @@ print(json.dumps({saga.version: [step.name for step in saga.steps] for saga in v
 
 
 def test_no_steps_name_is_written_outside_its_declaration_and_its_words() -> None:
-    allowed = {"orders/saga.py", "orders/wording.py", "orders/api/samples.py"}
+    allowed = {"orders/saga.py", "orders/customer_messages.py", "orders/api/samples.py"}
     rooms = (
         "orders",
         "sagas",

@@ -9,11 +9,12 @@ from inventory import models as inventory
 from invoicing import models as invoicing
 from orders import audit, models
 from payments import models as payments
-from sagas import engine, transport
+from sagas import engine
 from sagas import models as sagas
+from sagas.engine import transport
 from shipping import models as shipping
-from tests import gallery
 from tests import sandbox as sandboxes
+from tests.support import screenshots
 
 pytestmark = pytest.mark.django_db
 
@@ -37,7 +38,7 @@ def world(_brisk, settings):
 def exhibition(world, monkeypatch):
     # This test's transaction never commits: what would be sent after it is sent at once.
     monkeypatch.setattr(transport, "after_commit", transport.send)
-    return gallery.Gallery(world)
+    return screenshots.Gallery(world)
 
 
 @pytest.fixture
@@ -170,7 +171,7 @@ def test_a_misdeed_is_found_with_its_order(shop, world, misdeed):
 
     assert commit(world, lambda step: f"{victim.pk}.{step}")
 
-    assert accused() == [(gallery.number(victim), room) for room in rooms]
+    assert accused() == [(screenshots.number(victim), room) for room in rooms]
 
 
 def refund(world, key):
@@ -221,7 +222,7 @@ def test_a_late_payment_accuses_nobody_while_it_is_on_its_way_back(shop, world):
     saga = shop["cancelled"]
     key = f"{saga.pk}.take-payment"
     payments.Payment.objects.filter(key=key).update(refunded=0, undone_at=None)
-    with transport.use(gallery.post.Post()):
+    with transport.use(screenshots.post.Post()):
         engine.receive(source="payments", event_id="late", key=key, facts={"paid": True})
 
     assert {room for _, room in accused()} == {"payments"}, "the ledger, which is never out of step"
@@ -251,7 +252,7 @@ def test_what_an_operator_settled_outside_is_told_with_the_evidence_and_accuses_
 
     told = capsys.readouterr().out
     assert accused() == []
-    assert {finding.about for finding in audit.run().answered} == {gallery.number(saga)}
+    assert {finding.about for finding in audit.run().answered} == {screenshots.number(saga)}
     assert f"susana answers for it: {evidence}" in told
     assert "everything adds up, but for" in told
 
@@ -283,7 +284,7 @@ def test_the_command_prints_each_with_its_order_and_ends_with_1(shop, capsys):
     with pytest.raises(SystemExit) as ended:
         management.call_command("audit")
 
-    number = gallery.number(shop["fulfilled"])
+    number = screenshots.number(shop["fulfilled"])
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines()[0] == (
         f"{number}  orders: It and its saga disagree on how it ended."

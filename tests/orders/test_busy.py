@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from orders import models
 from sagas import models as sagas
-from sagas.testing import post
+from sagas.testing import memory_transport
 from tests import webhooks
 from tests.orders.conftest import Api, member
 from tests.orders.test_streams import _url
@@ -39,7 +39,7 @@ def somebody_at(saga_id: Any) -> Iterator[None]:
         link.rollback()
 
 
-def test_a_cancellation(ana: Api, office: post.Post) -> None:
+def test_a_cancellation(ana: Api, broker: memory_transport.MemoryTransport) -> None:
     shown = ana.order().json()
     with somebody_at(shown["saga"]["id"]):
         answer = ana.post(f"/orders/{shown['id']}/cancel", {"reason": "Changed my mind"})
@@ -49,7 +49,7 @@ def test_a_cancellation(ana: Api, office: post.Post) -> None:
     assert ana.post(f"/orders/{shown['id']}/cancel", {"reason": "Changed my mind"}).status_code == 202
 
 
-def test_an_operators_move(ana: Api, office: post.Post) -> None:
+def test_an_operators_move(ana: Api, broker: memory_transport.MemoryTransport) -> None:
     shown = ana.order().json()
     olga = member("olga", scope=models.Scope.STAFF, is_staff=True, is_superuser=True)
     path = f"/sagas/{shown['saga']['id']}"
@@ -60,7 +60,7 @@ def test_an_operators_move(ana: Api, office: post.Post) -> None:
     assert (answer.status_code, answer.json()["type"]) == (503, "/api/problems/busy")
 
 
-def test_a_providers_callback_which_it_repeats(ana: Api, office: post.Post) -> None:
+def test_a_providers_callback_which_it_repeats(ana: Api, broker: memory_transport.MemoryTransport) -> None:
     shown = ana.order().json()
     key = shown["payment"]["key"].replace("take-payment", "deliver-order")
     now = timezone.now()
@@ -74,7 +74,7 @@ def test_a_providers_callback_which_it_repeats(ana: Api, office: post.Post) -> N
     assert not sagas.Signal.objects.exists()
 
 
-def test_a_page_of_the_console(ana: Api, office: post.Post) -> None:
+def test_a_page_of_the_console(ana: Api, broker: memory_transport.MemoryTransport) -> None:
     olga = Client()
     olga.force_login(auth.User.objects.create_superuser("olga"))
     auth.Group.objects.create(name="a table of its own")
@@ -89,7 +89,7 @@ def test_a_page_of_the_console(ana: Api, office: post.Post) -> None:
 
 
 def test_a_web_process_drops_its_connection_to_a_server_that_takes_no_writes(
-    ana: Api, office: post.Post
+    ana: Api, broker: memory_transport.MemoryTransport
 ) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = on")

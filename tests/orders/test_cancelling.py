@@ -10,7 +10,7 @@ from django.utils import timezone
 from orders import models
 from sagas import engine
 from sagas import models as saga_models
-from sagas.testing import clocks, post
+from sagas.testing import clocks, memory_transport
 from tests.orders import live
 from tests.orders.conftest import Api, deliver, member, order
 from tests.sandbox import Sandbox
@@ -19,37 +19,43 @@ REASON = {"reason": "changed my mind"}
 
 
 @pytest.mark.django_db(transaction=True)
-def test_before_anything_is_done_it_is_cancelled_at_once(ana: Api, office: post.Post) -> None:
+def test_before_anything_is_done_it_is_cancelled_at_once(
+    ana: Api, broker: memory_transport.MemoryTransport
+) -> None:
     path = f"/orders/{ana.order().json()['id']}"
 
     answer = ana.post(f"{path}/cancel", REASON)
 
     assert answer.status_code == 202
     assert answer.json()["status"] == "cancelled"
-    office.deliver_all()
+    broker.deliver_all()
     assert ana.get(path).json()["status"] == "cancelled"
     assert models.Order.objects.get().cancel_reason == "changed my mind"
     assert models.Order.objects.get().cancelled_at is not None
 
 
 @pytest.mark.django_db(transaction=True)
-def test_in_flight_what_was_done_is_undone(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+def test_in_flight_what_was_done_is_undone(
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+) -> None:
     path = f"/orders/{ana.order().json()['id']}"
-    office.deliver_all()
+    broker.deliver_all()
 
     answer = ana.post(f"{path}/cancel", REASON).json()
 
     assert answer["status"] == "cancelling"
     assert answer["undoing"] == ["deliver-order", "issue-invoice", "reserve-stock", "take-payment"]
     assert answer["next"]["message"] == "We call the goods back."
-    office.deliver_all()
+    broker.deliver_all()
     assert ana.get(path).json()["status"] == "cancelled"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_asking_twice_is_asking_once(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+def test_asking_twice_is_asking_once(
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+) -> None:
     path = f"/orders/{ana.order().json()['id']}"
-    office.deliver_all()
+    broker.deliver_all()
     ana.post(f"{path}/cancel", REASON)
 
     again = ana.post(f"{path}/cancel", {"reason": "still do not want it"})
@@ -61,15 +67,17 @@ def test_asking_twice_is_asking_once(ana: Api, sandbox: Sandbox, office: post.Po
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("ending", ["fulfilled", "cancelled"])
-def test_what_has_ended_stays_as_it_is(ana: Api, sandbox: Sandbox, office: post.Post, ending: str) -> None:
+def test_what_has_ended_stays_as_it_is(
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, ending: str
+) -> None:
     shown = ana.order().json()
     path = f"/orders/{shown['id']}"
     if ending == "cancelled":
         ana.post(f"{path}/cancel", REASON)
-    office.deliver_all()
+    broker.deliver_all()
     if ending == "fulfilled":
         deliver(ana, shown)
-        office.deliver_all()
+        broker.deliver_all()
 
     answer = ana.post(f"{path}/cancel", REASON)
 
@@ -116,17 +124,17 @@ def test_who_belongs_to_the_staff_cancels_an_order_of_his_own_like_anybody(catal
 
 @pytest.mark.django_db(transaction=True)
 def test_where_two_must_agree_nobody_of_the_staff_returns_money_alone(
-    ana: Api, sandbox: Sandbox, office: post.Post, settings: Any
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, settings: Any
 ) -> None:
     settings.SAGAS_FOUR_EYES = True
     shown = ana.order().json()
-    office.deliver_all()
+    broker.deliver_all()
     olga = member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
 
     assert olga.post(f"/orders/{shown['id']}/cancel", REASON).status_code == 403
     seen = olga.get(f"/sagas/{shown['saga']['id']}").json()["seen"]
     asked = olga.post(f"/sagas/{shown['saga']['id']}/compensate", {"seen": seen, **REASON})
-    office.deliver_all()
+    broker.deliver_all()
 
     assert (asked.status_code, asked.json()["waits_for_approval"]) == (202, True)
     charge = sandbox.charge(shown["payment"]["key"])
@@ -139,13 +147,13 @@ def test_where_two_must_agree_nobody_of_the_staff_returns_money_alone(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("rival", ["delivery", "deadline", "operator", "customer"])
 def test_of_a_cancellation_and_its_rival_one_wins(
-    web: live.Web, sandbox: Sandbox, office: post.Post, rival: str, catalogue: None
+    web: live.Web, sandbox: Sandbox, broker: memory_transport.MemoryTransport, rival: str, catalogue: None
 ) -> None:
     ana = member("ana")
     with web.client(ana) as client:
         for attempt in range(5):
             shown = ana.order(order(reference=f"{rival}-{attempt}"), key=f"{rival}-{attempt}").json()
-            office.deliver_all()
+            broker.deliver_all()
             saga_id = shown["saga"]["id"]
             if rival == "deadline":
                 saga_models.SagaInstance.objects.filter(pk=saga_id).update(
@@ -157,14 +165,14 @@ def test_of_a_cancellation_and_its_rival_one_wins(
                 ours = pool.submit(client.post, f"/orders/{shown['id']}/cancel", json=REASON)
                 theirs.result()
                 answer = ours.result()
-            office.deliver_all()
+            broker.deliver_all()
             while clocks.until_due() is not None and ana.get(f"/orders/{shown['id']}").json()["status"] in (
                 "pending",
                 "cancelling",
             ):
                 clocks.skip()
                 engine.sweep()
-                office.deliver_all()
+                broker.deliver_all()
 
             # Whoever won, the loser was told, and the end is one of the two, whole.
             after = ana.get(f"/orders/{shown['id']}").json()

@@ -16,14 +16,14 @@ from orders import migrations as package
 from payments import models as payments
 from sagas import engine, errors
 from sagas import models as sagas
-from sagas.testing import clocks, post
-from tests import patience
+from sagas.testing import clocks, memory_transport
 from tests.orders.conftest import Api, member, order
 from tests.orders.live import Web, messages
 from tests.orders.merchant import receiving
-from tests.orders.test_following import bank
+from tests.orders.test_events import bank
 from tests.orders.test_schema import is_described
 from tests.sandbox import Sandbox
+from tests.support import waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,9 +37,9 @@ def hurt(**changes: Any) -> dict[str, Any]:
     return body
 
 
-def stuck(api: Api, office: post.Post, key: str = "key-1") -> dict[str, Any]:
+def stuck(api: Api, broker: memory_transport.MemoryTransport, key: str = "key-1") -> dict[str, Any]:
     shown = api.order(hurt(), key=key).json()
-    office.deliver_all()
+    broker.deliver_all()
     shown = api.get(f"/orders/{shown['id']}").json()
     assert shown["status"] == "attention"
     return dict(shown)
@@ -50,9 +50,9 @@ def close(shown: dict[str, Any]) -> None:
 
 
 def test_who_follows_an_order_that_staff_closes_is_told_so_and_whom_to_ask(
-    ana: Api, office: post.Post, sandbox: Sandbox
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox
 ) -> None:
-    shown = stuck(ana, office)
+    shown = stuck(ana, broker)
     close(shown)
 
     path = f"/orders/{shown['id']}"
@@ -74,9 +74,9 @@ def test_who_follows_an_order_that_staff_closes_is_told_so_and_whom_to_ask(
 
 
 def test_a_closed_order_is_listed_as_closed_and_no_longer_as_one_that_needs_attention(
-    ana: Api, office: post.Post, sandbox: Sandbox
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox
 ) -> None:
-    closed, other = stuck(ana, office, "one"), stuck(ana, office, "two")
+    closed, other = stuck(ana, broker, "one"), stuck(ana, broker, "two")
     close(closed)
 
     def listed(status: str) -> list[str]:
@@ -86,9 +86,9 @@ def test_a_closed_order_is_listed_as_closed_and_no_longer_as_one_that_needs_atte
 
 
 def test_streams_and_long_polls_end_when_the_order_is_closed(
-    ana: Api, web: Web, office: post.Post, sandbox: Sandbox
+    ana: Api, web: Web, broker: memory_transport.MemoryTransport, sandbox: Sandbox
 ) -> None:
-    shown = stuck(ana, office)
+    shown = stuck(ana, broker)
     path = f"/orders/{shown['id']}"
 
     def follow() -> list[dict[str, Any]]:
@@ -101,21 +101,21 @@ def test_streams_and_long_polls_end_when_the_order_is_closed(
 
     with concurrent.futures.ThreadPoolExecutor() as both:
         followed, waited = both.submit(follow), both.submit(wait)
-        patience.until(models.Follower.objects.exists, "somebody follows")
+        waiting.until(models.Follower.objects.exists, "somebody follows")
         close(shown)
         assert followed.result(timeout=60)[-1]["status"] == "closed"
         assert waited.result(timeout=60) == "closed"
 
 
 def test_a_merchant_is_told_that_the_order_is_closed(
-    catalogue: None, office: post.Post, sandbox: Sandbox, settings: Any
+    catalogue: None, broker: memory_transport.MemoryTransport, sandbox: Sandbox, settings: Any
 ) -> None:
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
     mia = member("mia", models.Scope.MERCHANT)
     with receiving() as receiver:
         wanted = {"url": receiver.url, "types": ["order.closed"]}
         assert mia.post("/webhook-endpoints", wanted).status_code == 201
-        shown = stuck(mia, office)
+        shown = stuck(mia, broker)
         close(shown)
         webhooks.run()
 
@@ -128,10 +128,10 @@ def test_a_merchant_is_told_that_the_order_is_closed(
 
 
 def test_a_closed_order_cannot_be_cancelled_and_its_key_still_answers_as_it_did(
-    ana: Api, office: post.Post, sandbox: Sandbox
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox
 ) -> None:
     first = ana.order(hurt())
-    office.deliver_all()
+    broker.deliver_all()
     close(first.json())
 
     answer = ana.post(f"/orders/{first.json()['id']}/cancel", {"reason": "so"})
@@ -142,8 +142,10 @@ def test_a_closed_order_cannot_be_cancelled_and_its_key_still_answers_as_it_did(
     assert (again.content, again.headers["Idempotency-Replayed"]) == (first.content, "true")
 
 
-def test_an_order_ends_once_whoever_writes_it(ana: Api, office: post.Post, sandbox: Sandbox) -> None:
-    shown = stuck(ana, office)
+def test_an_order_ends_once_whoever_writes_it(
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox
+) -> None:
+    shown = stuck(ana, broker)
     close(shown)
     with pytest.raises(errors.NotAllowed):
         close(shown)
@@ -156,9 +158,9 @@ def test_an_order_ends_once_whoever_writes_it(ana: Api, office: post.Post, sandb
 
 
 def test_an_order_that_was_put_aside_before_there_was_a_word_for_it_is_closed_too(
-    ana: Api, office: post.Post, sandbox: Sandbox
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox
 ) -> None:
-    shown = stuck(ana, office)
+    shown = stuck(ana, broker)
     close(shown)
     # As version 0.1.0 left it: the order knew nothing of it, and the event named no state.
     models.Order.objects.update(closed_at=None)
@@ -182,10 +184,10 @@ def _migration() -> Any:
 
 
 def test_the_audit_names_who_answers_for_what_is_left_of_a_closed_order(
-    ana: Api, office: post.Post, sandbox: Sandbox, settings: Any
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox, settings: Any
 ) -> None:
     settings.SANDBOX_URL = sandbox.url
-    shown = stuck(ana, office)
+    shown = stuck(ana, broker)
     close(shown)
 
     report = audit.run()
@@ -207,9 +209,9 @@ def test_the_audit_names_who_answers_for_what_is_left_of_a_closed_order(
 
 
 def test_the_console_says_what_is_left_and_that_nobody_returns_it(
-    ana: Api, office: post.Post, sandbox: Sandbox, admin_client: Any
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox, admin_client: Any
 ) -> None:
-    shown = stuck(ana, office)
+    shown = stuck(ana, broker)
     close(shown)
 
     page = admin_client.get(f"/admin/sagas/sagainstance/{shown['saga']['id']}/change/")
@@ -225,21 +227,21 @@ def test_the_console_says_what_is_left_and_that_nobody_returns_it(
 
 
 def test_a_pix_that_is_paid_after_its_order_was_closed_is_returned(
-    ana: Api, office: post.Post, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown = ana.order(order(payment={"method": "pix"})).json()
-    office.deliver_all()
+    broker.deliver_all()
     # Its time runs out while the bank cannot be reached, for as long as anybody tries.
     saga = sagas.SagaInstance.objects.get(pk=shown["saga"]["id"])
     engine.cancel(saga.pk, actor="ana", reason="too slow")
-    _fail_the_undo(saga, monkeypatch, office)
+    _fail_the_undo(saga, monkeypatch, broker)
     close(shown)
 
     key = shown["payment"]["key"]
     sandbox.post(f"/pix/{key}/pay")
     assert bank(ana, sandbox, shown, "pix.paid").status_code == 202
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     charge = sandbox.charge(key)
     assert charge is not None
@@ -248,7 +250,9 @@ def test_a_pix_that_is_paid_after_its_order_was_closed_is_returned(
     assert audit.run(sandbox.books()).discrepancies == []
 
 
-def _fail_the_undo(saga: sagas.SagaInstance, monkeypatch: pytest.MonkeyPatch, office: post.Post) -> None:
+def _fail_the_undo(
+    saga: sagas.SagaInstance, monkeypatch: pytest.MonkeyPatch, broker: memory_transport.MemoryTransport
+) -> None:
     """The bank cannot be reached until a person is called."""
     from django.conf import settings
 
@@ -258,7 +262,7 @@ def _fail_the_undo(saga: sagas.SagaInstance, monkeypatch: pytest.MonkeyPatch, of
         saga.refresh_from_db()
         if saga.state == "needs_attention":
             break
-        if not office.deliver():
+        if not broker.deliver():
             clocks.skip()
             engine.sweep()
     assert saga.state == "needs_attention"

@@ -10,9 +10,11 @@ from django.test import Client
 
 from orders.api import present
 from orders.models import Order
-from sagas import engine, roles, transport
-from tests import gallery
-from tests.sagas import desk
+from sagas import engine
+from sagas.console import roles
+from sagas.engine import transport
+from tests.sagas import admin_client
+from tests.support import screenshots
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +25,7 @@ LIST = "/admin/sagas/sagainstance/"
 def exhibition(sandbox, monkeypatch):
     # This test's transaction never commits: what would be sent after it is sent at once.
     monkeypatch.setattr(transport, "after_commit", transport.send)
-    return gallery.Gallery(sandbox)
+    return screenshots.Gallery(sandbox)
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ def test_who_said_that_the_money_went_back_and_how_they_know_stands_where_one_lo
 
     words = "susana answers for it that take-payment is undone: Paid back by bank transfer, receipt 8841."
     assert shown.context["verdict"].answers == [words]
-    assert words in desk.text(shown)
+    assert words in admin_client.text(shown)
     (step,) = [rung for rung in shown.context["rungs"] if rung.row.name == "take-payment"]
     assert (step.backward.answer.actor, step.backward.took) == ("susana", None)
     (money,) = [panel for panel in shown.context["panels"] if panel.title == "Money"]
@@ -195,7 +197,7 @@ def test_the_page_does_not_say_still_to_be_returned_where_the_api_says_refunded(
     shown = page(viewer, settled)
 
     assert nets(shown)["Money"] == "Undone outside our books, says susana"
-    assert "still to be returned" not in desk.text(shown)
+    assert "still to be returned" not in admin_client.text(shown)
 
 
 def test_no_worker_is_credited_with_what_a_person_answers_for(settled, viewer):

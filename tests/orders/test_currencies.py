@@ -8,7 +8,7 @@ from invoicing import models as invoicing
 from orders import models
 from payments import models as payments
 from sagas import models as sagas
-from sagas.testing import post
+from sagas.testing import memory_transport
 from tests.orders.conftest import Api, order
 from tests.sandbox import Sandbox
 
@@ -57,12 +57,12 @@ def test_the_database_refuses_a_line_in_another_currency(ana: Api) -> None:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("stickers")
 def test_an_order_is_paid_invoiced_and_refunded_in_its_own_currency(
-    ana: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     placed = ana.order(order(lines=lines("STICKERS"))).json()
-    office.deliver_all()
+    broker.deliver_all()
     ana.post(f"/orders/{placed['id']}/cancel", {"reason": "changed my mind"})
-    office.deliver_all()
+    broker.deliver_all()
 
     assert placed["total"] == {"amount": 500, "currency": "USD"}
     payment = payments.Payment.objects.get()

@@ -10,9 +10,9 @@ from django.db import connection
 
 from orders import idempotency, models
 from sagas import models as saga_models
-from tests import patience
 from tests.orders import live
 from tests.orders.conftest import Api, member, order
+from tests.support import waiting
 
 
 @pytest.mark.django_db
@@ -176,11 +176,11 @@ def test_a_server_that_dies_between_the_order_and_its_answer_leaves_nothing_behi
         # The key, the saga and the order are written, the lines are not: there the server dies.
         blocker.execute("LOCK TABLE orders_orderline IN EXCLUSIVE MODE")
         answer = pool.submit(client.post, "/orders", **request)
-        patience.until(lambda: _is_waited_for("orders_orderline"), "the request waits for the lines' table")
+        waiting.until(lambda: _is_waited_for("orders_orderline"), "the request waits for the lines' table")
         web.kill()
         assert isinstance(answer.exception(timeout=10), httpx.TransportError)
         blocker.rollback()
-    patience.until(lambda: not _is_waited_for("orders_orderline"), "the dead server's transaction is gone")
+    waiting.until(lambda: not _is_waited_for("orders_orderline"), "the dead server's transaction is gone")
     assert not models.IdempotencyKey.objects.exists()
     assert not saga_models.SagaInstance.objects.exists()
 

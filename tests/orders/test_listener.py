@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from sagas.testing import post
+from sagas.testing import memory_transport
 from tests.orders import live
 from tests.orders.conftest import Api
 from tests.orders.test_streams import _line, _url, stream
@@ -15,21 +15,21 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.mark.parametrize("payload", ["", "x", "no uuid", "{}", "é" * 100])
 def test_a_notification_that_names_no_saga_is_left_alone(
-    web: live.Web, ana: Api, sandbox: Sandbox, office: post.Post, payload: str
+    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, payload: str
 ) -> None:
     shown = ana.order().json()
     with web.client(ana) as client, stream(client, shown) as told:
         next(told)
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_notify('orders', %s)", [payload])
-        office.deliver_all()
+        broker.deliver_all()
 
         # A heartbeat would bring it too, but not before this client has lost its patience.
         assert _line(next(told)) == "take-payment running"
 
 
 def test_streams_are_told_past_a_pooler_if_there_is_one(
-    environment: dict[str, str], ana: Api, sandbox: Sandbox, office: post.Post
+    environment: dict[str, str], ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     """DATABASE_DIRECT_URL and nothing else says where to listen: here another name of the same server."""
     shown = ana.order().json()
@@ -43,5 +43,5 @@ def test_streams_are_told_past_a_pooler_if_there_is_one(
         with psycopg.connect(_url()) as link:
             asked = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'listens'"
             assert link.execute(asked).fetchone() == (1,)
-        office.deliver_all()
+        broker.deliver_all()
         assert _line(next(told)) == "take-payment running"

@@ -9,9 +9,9 @@ from django.test import Client
 
 from orders import models, tokens
 from orders.api import problems
-from tests import patience
 from tests.orders import live
 from tests.orders.conftest import Api, member, order
+from tests.support import waiting
 
 pytestmark = pytest.mark.django_db
 
@@ -26,7 +26,8 @@ def test_without_a_token_nothing_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "authorization", ["Token", "Token ", "Token nonsense", "Token é", "Bearer x", "Token a b", "Basic YTpi"]
+    "authorization",
+    ["Token", "Token ", "Token nonsense", "Token é", "WorkerContext x", "Token a b", "Basic YTpi"],
 )
 def test_a_wrong_token_is_no_token(authorization: str) -> None:
     answer = Client().get("/api/v1/orders", headers={"Authorization": authorization})
@@ -168,7 +169,7 @@ def test_the_request_s_id_is_in_the_answer_and_may_be_the_caller_s_own(ana: Api)
 def test_the_request_s_id_is_in_the_logs_of_a_real_server(web: live.Web) -> None:
     httpx.get(f"{web.url}/api/v1/nowhere", headers={"X-Request-Id": "checkout-42.retry-1"})
 
-    patience.until(lambda: any("[checkout-42.retry-1]" in line for line in list(web.log)), "it is logged")
+    waiting.until(lambda: any("[checkout-42.retry-1]" in line for line in list(web.log)), "it is logged")
 
 
 @pytest.mark.django_db(transaction=True)

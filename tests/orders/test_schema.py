@@ -18,8 +18,8 @@ from drf_spectacular import validation
 from inventory import services as inventory
 from orders import models
 from orders.api import problems, samples, schema
-from sagas import transport
-from sagas.testing import post
+from sagas.engine import transport
+from sagas.testing import memory_transport
 from tests import webhooks
 from tests.orders import fuzz_hooks, live
 from tests.orders.conftest import Api, member, order
@@ -119,7 +119,7 @@ def bodies() -> collections.abc.Iterator[tuple[str, dict[str, Any]]]:
 def test_what_went_wrong_is_shown_as_described(
     ana: Api, olga: Api, sandbox: Sandbox, settings: Any, fate: str
 ) -> None:
-    kept = post.Post()
+    kept = memory_transport.MemoryTransport()
     with transport.use(kept):
         body = order()
         if fate == "a bug":

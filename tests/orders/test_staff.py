@@ -14,7 +14,7 @@ from orders import models
 from orders.api import staff
 from sagas import engine
 from sagas import models as saga_models
-from sagas.testing import clocks, post
+from sagas.testing import clocks, memory_transport
 from tests.orders.conftest import Api, member, order
 from tests.sandbox import Sandbox
 
@@ -35,20 +35,20 @@ def on(saga_id: str, **more: Any) -> dict[str, Any]:
     return {"seen": str(engine.look(saga_id)), **WHY, **more}
 
 
-def stuck(ana: Api, office: post.Post) -> dict[str, Any]:
+def stuck(ana: Api, broker: memory_transport.MemoryTransport) -> dict[str, Any]:
     """An order whose money the bank will not give back."""
     body = order(payment={"method": "card", "token": "tok_refund_refused"})
     body["customer"]["tax_id"] = "00000000191"
     placed: dict[str, Any] = ana.order(body).json()
-    office.deliver_all()
+    broker.deliver_all()
     return placed
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_saga_is_shown_with_why_it_needs_a_person_and_without_what_is_personal(
-    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
-    placed = stuck(ana, office)
+    placed = stuck(ana, broker)
 
     answer = olga.get(f"/sagas/{placed['saga']['id']}")
     shown = answer.json()
@@ -68,9 +68,9 @@ def test_a_saga_is_shown_with_why_it_needs_a_person_and_without_what_is_personal
 
 @pytest.mark.django_db(transaction=True)
 def test_its_events_are_its_history_page_by_page(
-    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
-    placed = stuck(ana, office)
+    placed = stuck(ana, broker)
     path = f"/sagas/{placed['saga']['id']}/events"
 
     whole = olga.get(path).json()["results"]
@@ -87,9 +87,9 @@ def test_its_events_are_its_history_page_by_page(
 
 @pytest.mark.django_db(transaction=True)
 def test_sagas_are_found_by_state_step_error_age_and_key(
-    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
-    hurt = stuck(ana, office)
+    hurt = stuck(ana, broker)
     fine = ana.order(key="key-2").json()
     hurt_id, fine_id = hurt["saga"]["id"], fine["saga"]["id"]
 
@@ -163,8 +163,10 @@ def test_a_saga_is_found_by_its_key_without_reading_the_others(ana: Api) -> None
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_saga_is_tried_again(ana: Api, olga: Api, sandbox: Sandbox, office: post.Post) -> None:
-    saga_id = stuck(ana, office)["saga"]["id"]
+def test_a_saga_is_tried_again(
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+) -> None:
+    saga_id = stuck(ana, broker)["saga"]["id"]
 
     answer = olga.post(f"/sagas/{saga_id}/retry", on(saga_id))
 
@@ -175,24 +177,28 @@ def test_a_saga_is_tried_again(ana: Api, olga: Api, sandbox: Sandbox, office: po
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_doubt_is_settled(ana: Api, olga: Api, sandbox: Sandbox, office: post.Post) -> None:
-    placed = stuck(ana, office)
+def test_a_doubt_is_settled(
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+) -> None:
+    placed = stuck(ana, broker)
     body = on(placed["saga"]["id"], happened=True)
 
     answer = olga.post(f"/sagas/{placed['saga']['id']}/resolve", body)
-    office.deliver_all()
+    broker.deliver_all()
 
     assert answer.status_code == 202
     assert ana.get(f"/orders/{placed['id']}").json()["status"] == "cancelled"
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_saga_is_undone_by_an_operator(ana: Api, olga: Api, sandbox: Sandbox, office: post.Post) -> None:
+def test_a_saga_is_undone_by_an_operator(
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+) -> None:
     placed = ana.order().json()
-    office.deliver_all()
+    broker.deliver_all()
 
     answer = olga.post(f"/sagas/{placed['saga']['id']}/compensate", on(placed["saga"]["id"]))
-    office.deliver_all()
+    broker.deliver_all()
 
     assert answer.status_code == 202
     assert answer.json()["waits_for_approval"] is False
@@ -201,12 +207,12 @@ def test_a_saga_is_undone_by_an_operator(ana: Api, olga: Api, sandbox: Sandbox, 
 
 @pytest.mark.django_db(transaction=True)
 def test_where_two_must_agree_one_only_asks(
-    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post, settings: Any
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, settings: Any
 ) -> None:
     settings.SAGAS_FOUR_EYES = True
-    placed = stuck(ana, office)
+    placed = stuck(ana, broker)
     fine = ana.order(key="key-2").json()
-    office.deliver_all()
+    broker.deliver_all()
 
     asked = olga.post(f"/sagas/{fine['saga']['id']}/compensate", on(fine["saga"]["id"]))
     assert asked.status_code == 202
@@ -223,7 +229,7 @@ def test_where_two_must_agree_one_only_asks(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("move", ["retry", "compensate", "resolve"])
 def test_what_does_not_apply_is_refused_with_the_state(
-    ana: Api, olga: Api, office: post.Post, move: str
+    ana: Api, olga: Api, broker: memory_transport.MemoryTransport, move: str
 ) -> None:
     placed = ana.order().json()
     ana.post(f"/orders/{placed['id']}/cancel", {"reason": "so"})
@@ -238,9 +244,9 @@ def test_what_does_not_apply_is_refused_with_the_state(
 
 @pytest.mark.django_db(transaction=True)
 def test_of_operators_at_the_same_time_one_wins(
-    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
-    saga_id = stuck(ana, office)["saga"]["id"]
+    saga_id = stuck(ana, broker)["saga"]["id"]
     body = on(saga_id, happened=True)
 
     def settle(_: int) -> int:
@@ -258,17 +264,17 @@ def test_of_operators_at_the_same_time_one_wins(
 
 @pytest.mark.django_db(transaction=True)
 def test_what_was_said_of_an_unpaid_order_does_not_deliver_it_once_it_is_paid(
-    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     placed = ana.order(order(payment={"method": "pix"})).json()
-    office.deliver_all()
+    broker.deliver_all()
     path = f"/sagas/{placed['saga']['id']}"
     shown = olga.get(path).json()
     assert shown["seen"] == "take-payment:forward:waiting:1"
     sandbox.post(f"/pix/{placed['payment']['key']}/pay")
     clocks.skip()
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
     stands = olga.get(path).json()
     assert stands["seen"] == "deliver-order:forward:waiting:1"
 
@@ -278,17 +284,17 @@ def test_what_was_said_of_an_unpaid_order_does_not_deliver_it_once_it_is_paid(
         assert late.status_code == 409
         assert late.json()["type"] == "/api/problems/moved-on"
         assert late.json()["saga"] == {"id": placed["saga"]["id"], "state": "running"}
-    office.deliver_all()
+    broker.deliver_all()
     assert olga.get(path).json() == stands
     assert ana.get(f"/orders/{placed['id']}").json()["status"] == "pending"
 
 
 @pytest.mark.django_db(transaction=True)
 def test_what_was_said_of_a_charge_does_not_count_as_its_refund(
-    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     placed = ana.order(order(payment={"method": "pix"})).json()
-    office.deliver_all()
+    broker.deliver_all()
     path = f"/sagas/{placed['saga']['id']}"
     seen = olga.get(path).json()["seen"]
     ana.post(f"/orders/{placed['id']}/cancel", {"reason": "changed my mind"})
@@ -298,7 +304,7 @@ def test_what_was_said_of_a_charge_does_not_count_as_its_refund(
     assert late.status_code == 409
     assert late.json()["type"] == "/api/problems/moved-on"
     assert olga.get(path).json()["state"] == "compensating"
-    office.deliver_all()
+    broker.deliver_all()
     charge = sandbox.charge(placed["payment"]["key"])
     assert charge is not None
     assert charge["status"] == "cancelled", "nobody's word stood in for the undo"
@@ -320,10 +326,10 @@ def test_who_does_not_say_what_was_seen_is_told_where_to_find_it(ana: Api, olga:
 
 @pytest.mark.django_db(transaction=True)
 def test_what_an_operator_states_as_facts_is_veiled_in_the_history_as_everywhere(
-    ana: Api, olga: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, olga: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order(order(payment={"method": "pix"})).json()
-    office.deliver_all()
+    broker.deliver_all()
     said = {
         "paid": True,
         "provider_ref": "ch_8841",

@@ -12,11 +12,11 @@ import pytest
 from django.db import connection
 
 from orders import models, tokens
-from sagas.testing import post
-from tests import patience
+from sagas.testing import memory_transport
 from tests.orders import live
 from tests.orders.conftest import Api, deliver, order
 from tests.sandbox import Sandbox
+from tests.support import waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,14 +24,14 @@ BRISK = {"FOLLOWERS_HEARTBEAT": "200ms"}
 
 
 def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
-    web: live.Web, ana: Api, sandbox: Sandbox, office: post.Post
+    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order().json()
     with web.client(ana) as client:
         with stream(client, shown) as told:
             assert next(told)["data"]["status"] == "pending"
             started = time.monotonic()
-            office.deliver_all()
+            broker.deliver_all()
             seen = [next(told) for _ in range(7)]
             deliver(ana, shown)
             seen += list(told)
@@ -57,14 +57,14 @@ def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
 
 
 def test_a_client_cut_off_after_every_event_misses_none_and_gets_none_twice(
-    web: live.Web, ana: Api, sandbox: Sandbox, office: post.Post
+    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order(order(payment={"method": "card", "token": "tok_declined"})).json()
     with (
         web.client(ana) as client,
         concurrent.futures.ThreadPoolExecutor(1) as pool,
     ):
-        work = pool.submit(_then_close, office.deliver_all)
+        work = pool.submit(_then_close, broker.deliver_all)
         seen: list[dict[str, Any]] = []
         while not seen or _line(seen[-1]) != "cancelled":
             with stream(client, shown, after=seen[-1]["id"] if seen else "") as told:
@@ -76,12 +76,14 @@ def test_a_client_cut_off_after_every_event_misses_none_and_gets_none_twice(
     assert seen == whole
 
 
-def test_a_listener_cut_off_misses_none(web: live.Web, ana: Api, sandbox: Sandbox, office: post.Post) -> None:
+def test_a_listener_cut_off_misses_none(
+    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+) -> None:
     shown = ana.order().json()
     with web.client(ana) as client, stream(client, shown) as told:
         next(told)
         assert 1 <= _cut_listeners() <= 2, "one for each process that serves"
-        office.deliver_all()
+        broker.deliver_all()
         deliver(ana, shown)
 
         seen = [_line(message) for message in told]
@@ -124,8 +126,8 @@ def test_who_leaves_is_forgotten(environment: dict[str, str], ana: Api) -> None:
             assert followers.count() == 1
             assert set(_listeners()) > before
 
-        patience.until(lambda: not followers.exists(), "nobody follows any more")
-        patience.until(lambda: set(_listeners()) <= before, "nobody listens any more")
+        waiting.until(lambda: not followers.exists(), "nobody follows any more")
+        waiting.until(lambda: set(_listeners()) <= before, "nobody listens any more")
 
 
 def test_streams_are_bounded(environment: dict[str, str], ana: Api) -> None:
@@ -182,7 +184,9 @@ def test_a_stream_ends_with_its_token(environment: dict[str, str], ana: Api) -> 
         assert client.get(f"/orders/{shown['id']}").status_code == 401
 
 
-def test_no_stream_costs_a_notification_when_nobody_follows(ana: Api, office: post.Post) -> None:
+def test_no_stream_costs_a_notification_when_nobody_follows(
+    ana: Api, broker: memory_transport.MemoryTransport
+) -> None:
     import psycopg
 
     shown = ana.order().json()
@@ -194,10 +198,10 @@ def test_no_stream_costs_a_notification_when_nobody_follows(ana: Api, office: po
 
 
 def test_the_stream_tells_why_a_step_failed(
-    web: live.Web, ana: Api, sandbox: Sandbox, office: post.Post
+    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order(order(payment={"method": "card", "token": "tok_declined"})).json()
-    office.deliver_all()
+    broker.deliver_all()
     with web.client(ana) as client, stream(client, shown) as told:
         failed = next(message for message in told if message["data"].get("to") == "failed")
 
@@ -216,16 +220,16 @@ def test_a_last_event_id_that_is_none_is_refused(ana: Api, header: str) -> None:
 
 
 def test_waiting_for_the_end_answers_when_it_comes(
-    web: live.Web, ana: Api, sandbox: Sandbox, office: post.Post
+    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order().json()
-    office.deliver_all()
+    broker.deliver_all()
     with (
         web.client(ana) as client,
         concurrent.futures.ThreadPoolExecutor(1) as pool,
     ):
         answer = pool.submit(client.get, f"/orders/{shown['id']}?wait=25")
-        patience.until(lambda: models.Follower.objects.exists(), "it waits")
+        waiting.until(lambda: models.Follower.objects.exists(), "it waits")
         deliver(ana, shown)
 
         assert answer.result(20).json()["status"] == "fulfilled"

@@ -11,7 +11,7 @@ from invoicing import models as invoicing
 from orders import audit
 from payments import models as payments
 from sagas import engine, models
-from sagas.testing import clocks, post
+from sagas.testing import clocks, memory_transport
 from shipping import models as shipping
 from tests import webhooks
 from tests.orders.conftest import Api, order
@@ -38,20 +38,22 @@ def charge(sandbox: Sandbox, key: str) -> dict[str, Any]:
     return dict(httpx.get(f"{sandbox.url}/bank/charges/{key}").raise_for_status().json())
 
 
-def waiting(ana: Api, office: post.Post) -> dict[str, Any]:
+def waiting(ana: Api, broker: memory_transport.MemoryTransport) -> dict[str, Any]:
     """An order that waits for its PIX to be paid."""
     placed = ana.order(order(payment=PIX)).json()
-    office.deliver_all()
+    broker.deliver_all()
     return dict(placed)
 
 
-def test_the_carrier_cannot_say_that_an_order_is_paid(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
-    placed = waiting(ana, office)
+def test_the_carrier_cannot_say_that_an_order_is_paid(
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+) -> None:
+    placed = waiting(ana, broker)
     key = placed["payment"]["key"]
     paid = charge(sandbox, key) | {"status": "captured", "captured": placed["total"]["amount"]}
 
     carriers = tell(ana, "payments", "pix.paid", key, paid, secret=configured.SHIPPING_WEBHOOK_SECRETS[0])
-    office.deliver_all()
+    broker.deliver_all()
 
     assert carriers.status_code == 400
     assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "awaiting_payment"
@@ -60,13 +62,13 @@ def test_the_carrier_cannot_say_that_an_order_is_paid(ana: Api, sandbox: Sandbox
 
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_callback_is_not_lost_while_its_sender_s_secret_is_changed(
-    ana: Api, sandbox: Sandbox, office: post.Post, settings: Any, place: int
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, settings: Any, place: int
 ) -> None:
     settings.PAYMENTS_WEBHOOK_SECRETS = [
         "whsec_YSBuZXcgc2VjcmV0IG9mIHRoZSBiYW5r",
         *settings.PAYMENTS_WEBHOOK_SECRETS,
     ]
-    placed = waiting(ana, office)
+    placed = waiting(ana, broker)
     key = placed["payment"]["key"]
     sandbox.post(f"/pix/{key}/pay")
 
@@ -78,7 +80,7 @@ def test_a_callback_is_not_lost_while_its_sender_s_secret_is_changed(
         charge(sandbox, key),
         secret=settings.PAYMENTS_WEBHOOK_SECRETS[place],
     )
-    office.deliver_all()
+    broker.deliver_all()
 
     assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "paid"
 
@@ -99,9 +101,9 @@ def stands(ana: Api, placed: dict[str, Any], step: str) -> models.SagaInstance:
     return saga
 
 
-def undo(office: post.Post, saga: models.SagaInstance) -> None:
+def undo(broker: memory_transport.MemoryTransport, saga: models.SagaInstance) -> None:
     engine.compensate(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="not what was asked")
-    office.deliver_all()
+    broker.deliver_all()
 
 
 def settled(sandbox: Sandbox, ana: Api, placed: dict[str, Any]) -> None:
@@ -114,13 +116,13 @@ def settled(sandbox: Sandbox, ana: Api, placed: dict[str, Any]) -> None:
 
 
 def test_a_callback_of_one_centavo_does_not_pay_an_order(
-    ana: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
-    placed = waiting(ana, office)
+    placed = waiting(ana, broker)
     key = placed["payment"]["key"]
 
     answer = tell(ana, "payments", "pix.paid", key, charge(sandbox, key) | ONE_CENTAVO)
-    office.deliver_all()
+    broker.deliver_all()
 
     assert answer.status_code == 202, "to send it again would change nothing"
     saga = stands(ana, placed, "take-payment")
@@ -151,44 +153,44 @@ def test_a_callback_of_one_centavo_does_not_pay_an_order(
     ],
 )
 def test_no_callback_that_differs_from_what_was_asked_pays_an_order(
-    ana: Api, sandbox: Sandbox, office: post.Post, change: dict[str, Any], figures: str
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, change: dict[str, Any], figures: str
 ) -> None:
-    placed = waiting(ana, office)
+    placed = waiting(ana, broker)
     key = placed["payment"]["key"]
 
     assert tell(ana, "payments", "pix.paid", key, charge(sandbox, key) | change).status_code == 202
-    office.deliver_all()
+    broker.deliver_all()
 
     assert figures in stands(ana, placed, "take-payment").attention["why"]
 
 
 def test_a_pix_paid_with_another_amount_goes_back_in_full_as_it_was_taken(
-    ana: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
-    placed = waiting(ana, office)
+    placed = waiting(ana, broker)
     key = placed["payment"]["key"]
     httpx.post(f"{sandbox.url}/pix/{key}/pay", json={"amount": 20000}).raise_for_status()
 
     tell(ana, "payments", "pix.paid", key, charge(sandbox, key))
-    office.deliver_all()
-    undo(office, stands(ana, placed, "take-payment"))
+    broker.deliver_all()
+    undo(broker, stands(ana, placed, "take-payment"))
 
     settled(sandbox, ana, placed)
     assert payments.Payment.objects.get(key=key).refunded == 20000
 
 
 def test_a_provider_that_corrects_itself_is_asked_again_and_the_order_goes_on(
-    ana: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
-    placed = waiting(ana, office)
+    placed = waiting(ana, broker)
     key = placed["payment"]["key"]
     tell(ana, "payments", "pix.paid", key, charge(sandbox, key) | ONE_CENTAVO)
-    office.deliver_all()
+    broker.deliver_all()
     saga = stands(ana, placed, "take-payment")
 
     sandbox.post(f"/pix/{key}/pay")
     engine.retry(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="the bank says that it was a slip")
-    office.deliver_all()
+    broker.deliver_all()
 
     assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "paid"
     assert payments.Payment.objects.get(key=key).mismatch == ""
@@ -196,45 +198,45 @@ def test_a_provider_that_corrects_itself_is_asked_again_and_the_order_goes_on(
 
 @pytest.mark.parametrize("token", ["tok_one_centavo", "tok_other_currency"])
 def test_a_card_charged_with_something_else_pays_no_order_and_goes_back(
-    ana: Api, sandbox: Sandbox, office: post.Post, token: str
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, token: str
 ) -> None:
     placed = ana.order(order(payment=CARD | {"token": token})).json()
-    office.deliver_all()
+    broker.deliver_all()
 
     saga = stands(ana, placed, "take-payment")
     assert "instead of" in saga.attention["why"]
     assert saga.wake_at is None, "asking again by itself changes nothing"
-    undo(office, saga)
+    undo(broker, saga)
     settled(sandbox, ana, placed)
 
 
 def test_an_invoice_over_another_total_is_not_shipped_with_and_is_cancelled(
-    ana: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     body = order()
     body["customer"]["tax_id"] = "00000000272"
     placed = ana.order(body).json()
-    office.deliver_all()
+    broker.deliver_all()
 
     saga = stands(ana, placed, "issue-invoice")
     assert f"total 1 instead of {placed['total']['amount']}" in saga.attention["why"]
     assert not shipping.Shipment.objects.exists()
-    undo(office, saga)
+    undo(broker, saga)
     settled(sandbox, ana, placed)
     assert invoicing.Invoice.objects.get().status == "cancelled"
 
 
 def test_parcels_that_nobody_sent_are_seen_and_called_back(
-    ana: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     body = order()
     body["shipping_address"]["postal_code"] = "99999-004"
     placed = ana.order(body).json()
-    office.deliver_all()
+    broker.deliver_all()
 
     saga = stands(ana, placed, "deliver-order")
     assert "parcels 3 instead of 2" in saga.attention["why"]
-    undo(office, saga)
+    undo(broker, saga)
     settled(sandbox, ana, placed)
 
 
@@ -248,41 +250,43 @@ def test_parcels_that_nobody_sent_are_seen_and_called_back(
     ],
 )
 def test_a_delivery_of_something_else_fulfils_no_order(
-    ana: Api, sandbox: Sandbox, office: post.Post, change: dict[str, Any], figures: str
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, change: dict[str, Any], figures: str
 ) -> None:
     placed = ana.order().json()
-    office.deliver_all()
+    broker.deliver_all()
     key = placed["payment"]["key"].replace("take-payment", "deliver-order")
     shipment = httpx.get(f"{sandbox.url}/carrier/shipments/{key}").raise_for_status().json()
 
     assert tell(ana, "carrier", "shipment.delivered", key, shipment | change).status_code == 202
-    office.deliver_all()
+    broker.deliver_all()
 
     assert figures in stands(ana, placed, "deliver-order").attention["why"]
 
 
 def test_a_late_payment_of_another_amount_is_returned_in_full_too(
-    ana: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
-    placed = waiting(ana, office)
+    placed = waiting(ana, broker)
     key = placed["payment"]["key"]
     ana.post(f"/orders/{placed['id']}/cancel", {"reason": "changed my mind"})
-    office.deliver_all()
+    broker.deliver_all()
     httpx.post(f"{sandbox.url}/pix/{key}/pay", json={"amount": 777}).raise_for_status()
 
     tell(ana, "payments", "pix.paid", key, charge(sandbox, key))
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     settled(sandbox, ana, placed)
     assert payments.Payment.objects.get(key=key).refunded == 777
 
 
-def test_a_carrier_has_nothing_to_say_of_a_payment(ana: Api, sandbox: Sandbox, office: post.Post) -> None:
-    placed = waiting(ana, office)
+def test_a_carrier_has_nothing_to_say_of_a_payment(
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+) -> None:
+    placed = waiting(ana, broker)
 
     tell(ana, "carrier", "shipment.failed", placed["payment"]["key"], {})
-    office.deliver_all()
+    broker.deliver_all()
 
     assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "awaiting_payment"
     signal = models.Signal.objects.get()
@@ -290,10 +294,10 @@ def test_a_carrier_has_nothing_to_say_of_a_payment(ana: Api, sandbox: Sandbox, o
 
 
 def test_money_that_goes_back_by_itself_after_the_order_was_paid_is_shown_to_a_person(
-    ana: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     placed = ana.order().json()
-    office.deliver_all()
+    broker.deliver_all()
     key = placed["payment"]["key"]
     back = charge(sandbox, key) | {"status": "refunded", "refunded": 18290}
 
@@ -321,9 +325,9 @@ def test_money_that_goes_back_by_itself_after_the_order_was_paid_is_shown_to_a_p
     ],
 )
 def test_a_signed_callback_that_can_never_be_kept_is_answered_with_a_reason_and_shown_to_a_person(
-    ana: Api, sandbox: Sandbox, office: post.Post, data: dict[str, Any]
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, data: dict[str, Any]
 ) -> None:
-    placed = waiting(ana, office)
+    placed = waiting(ana, broker)
     key = placed["payment"]["key"]
 
     answers = [tell(ana, "payments", "pix.paid", key, charge(sandbox, key) | data) for _ in range(3)]
@@ -346,12 +350,12 @@ def test_a_type_that_is_too_long_is_refused_and_not_repeated_for_ever(ana: Api) 
 
 
 def test_a_key_that_expired_spends_no_order_and_all_go_on_when_it_is_renewed(
-    ana: Api, sandbox: Sandbox, office: post.Post
+    ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     httpx.post(f"{sandbox.url}/faults", json={"denied_rate": 1}).raise_for_status()
     orders = [ana.order(key=f"key-{number}").json() for number in range(3)]
     for _ in range(4):
-        office.deliver_all()
+        broker.deliver_all()
         clocks.skip()
         engine.sweep()
 
@@ -362,10 +366,10 @@ def test_a_key_that_expired_spends_no_order_and_all_go_on_when_it_is_renewed(
 
     httpx.post(f"{sandbox.url}/faults", json={}).raise_for_status()
     for _ in range(12):
-        office.deliver_all()
+        broker.deliver_all()
         clocks.skip()
         engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     assert {ana.get(f"/orders/{one['id']}").json()["payment"]["status"] for one in orders} == {"paid"}
     assert not models.Circuit.objects.get(name="payments").needs_person

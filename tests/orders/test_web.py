@@ -16,12 +16,12 @@ from django.db import connection
 
 from orders import models
 from saga_project.local import runfile
-from sagas.testing import post
-from tests import patience
+from sagas.testing import memory_transport
 from tests.orders import live
 from tests.orders.conftest import Api, deliver
 from tests.orders.test_streams import BRISK, stream
 from tests.sandbox import Sandbox
+from tests.support import waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -72,7 +72,7 @@ def test_a_connection_may_be_used_again_and_its_next_request_must_come_as_well(
 
 
 def test_streams_and_long_polls_take_no_thread(
-    environment: dict[str, str], ana: Api, sandbox: Sandbox, office: post.Post
+    environment: dict[str, str], ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order().json()
     two_threads = {"WEB_THREADS": "2", "FOLLOWERS_HEARTBEAT": f"{live.PATIENCE_S}s"}
@@ -94,11 +94,11 @@ def test_streams_and_long_polls_take_no_thread(
             stack.callback(waiter.join)
 
         assert client.get("/orders").status_code == 200
-        office.deliver_all()
+        broker.deliver_all()
         deliver(ana, shown)
         for one in told:
             assert list(one)[-1]["data"]["status"] == "fulfilled"
-        patience.until(lambda: len(ends) == 50, "all are answered")
+        waiting.until(lambda: len(ends) == 50, "all are answered")
     assert set(ends) == {"fulfilled"}
 
 
@@ -107,13 +107,13 @@ def test_a_client_that_leaves_while_it_waits_is_forgotten(environment: dict[str,
     with live.web(environment | BRISK, workers=1) as web:
         head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Token {ana.secret}\r\n\r\n"
         with half_sent(web, head.encode()):
-            patience.until(models.Follower.objects.exists, "it waits")
+            waiting.until(models.Follower.objects.exists, "it waits")
 
-        patience.until(lambda: not models.Follower.objects.exists(), "nobody waits any more")
+        waiting.until(lambda: not models.Follower.objects.exists(), "nobody waits any more")
 
 
 def test_nonsense_on_the_channel_ends_no_stream(
-    web: live.Web, ana: Api, sandbox: Sandbox, office: post.Post
+    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order().json()
     with web.client(ana) as client, stream(client, shown) as told:
@@ -122,7 +122,7 @@ def test_nonsense_on_the_channel_ends_no_stream(
             cursor.execute(
                 "SELECT pg_notify('orders', word) FROM unnest(ARRAY['', 'nonsense', '1e999']) word"
             )
-        office.deliver_all()
+        broker.deliver_all()
         deliver(ana, shown)
 
         assert list(told)[-1]["data"]["status"] == "fulfilled"

@@ -20,11 +20,11 @@ from django.test import utils as test_utils
 
 from orders import models, posting, webhooks
 from orders.models import DeliveryState
-from sagas.testing import post
-from tests import patience
+from sagas.testing import memory_transport
 from tests.orders.conftest import Api, deliver, member, order
 from tests.orders.merchant import Receiver, receiving
 from tests.sandbox import Sandbox
+from tests.support import waiting
 
 
 @pytest.fixture
@@ -50,11 +50,11 @@ def endpoint(mia: Api, receiver: Receiver, *types: str) -> dict[str, Any]:
 
 @pytest.mark.django_db(transaction=True)
 def test_a_fulfilled_order_is_told_and_an_independent_library_believes_it(
-    mia: Api, receiver: Receiver, sandbox: Sandbox, office: post.Post
+    mia: Api, receiver: Receiver, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     secret = endpoint(mia, receiver)["secret"]
     shown = mia.order().json()
-    office.deliver_all()
+    broker.deliver_all()
     deliver(mia, shown)
     webhooks.run()
 
@@ -73,11 +73,11 @@ def test_a_fulfilled_order_is_told_and_an_independent_library_believes_it(
 
 @pytest.mark.django_db(transaction=True)
 def test_each_step_is_told_in_order_to_who_wants_it(
-    mia: Api, receiver: Receiver, sandbox: Sandbox, office: post.Post
+    mia: Api, receiver: Receiver, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     endpoint(mia, receiver, "order.*", "saga.step.*")
     mia.order(order(payment={"method": "card", "token": "tok_declined"}))
-    office.deliver_all()
+    broker.deliver_all()
     webhooks.run()
 
     told = [(message["type"], message["data"].get("step", {}).get("name")) for message in receiver.told]
@@ -99,13 +99,13 @@ def test_each_step_is_told_in_order_to_who_wants_it(
 
 @pytest.mark.django_db(transaction=True)
 def test_an_order_that_needs_attention_is_told(
-    mia: Api, receiver: Receiver, sandbox: Sandbox, office: post.Post
+    mia: Api, receiver: Receiver, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     endpoint(mia, receiver, "order.needs_attention")
     body = order(payment={"method": "card", "token": "tok_refund_refused"})
     body["customer"]["tax_id"] = "00000000191"
     mia.order(body)
-    office.deliver_all()
+    broker.deliver_all()
     webhooks.run()
 
     assert receiver.types == ["order.needs_attention"]
@@ -113,7 +113,9 @@ def test_an_order_that_needs_attention_is_told(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_what_is_rolled_back_is_not_told(mia: Api, receiver: Receiver, office: post.Post) -> None:
+def test_what_is_rolled_back_is_not_told(
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
+) -> None:
     from sagas import engine
 
     endpoint(mia, receiver)
@@ -129,7 +131,9 @@ def test_what_is_rolled_back_is_not_told(mia: Api, receiver: Receiver, office: p
 
 
 @pytest.mark.django_db(transaction=True)
-def test_only_who_placed_the_order_is_told(mia: Api, bob: Api, receiver: Receiver, office: post.Post) -> None:
+def test_only_who_placed_the_order_is_told(
+    mia: Api, bob: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
+) -> None:
     endpoint(mia, receiver)
     bobs = bob.order().json()
     bob.post(f"/orders/{bobs['id']}/cancel", {"reason": "so"})
@@ -143,7 +147,7 @@ def test_only_who_placed_the_order_is_told(mia: Api, bob: Api, receiver: Receive
 
 @pytest.mark.django_db(transaction=True)
 def test_a_failure_is_tried_again_with_the_same_id_and_the_same_bytes(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     shop = endpoint(mia, receiver, "order.cancelled")
     receiver.answers = [500, 503]
@@ -168,7 +172,7 @@ def test_a_failure_is_tried_again_with_the_same_id_and_the_same_bytes(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_later_message_of_an_order_waits_for_the_earlier(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     endpoint(mia, receiver)
     receiver.answers = [500]
@@ -189,7 +193,7 @@ def test_a_later_message_of_an_order_waits_for_the_earlier(
 
 @pytest.mark.django_db(transaction=True)
 def test_pauses_grow_and_end_and_then_it_is_given_up(
-    mia: Api, receiver: Receiver, settings: Any, office: post.Post
+    mia: Api, receiver: Receiver, settings: Any, broker: memory_transport.MemoryTransport
 ) -> None:
     settings.WEBHOOKS_DISABLE_AFTER = datetime.timedelta(days=365)
     shop = endpoint(mia, receiver, "order.cancelled")
@@ -218,7 +222,9 @@ def test_pauses_grow_and_end_and_then_it_is_given_up(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_receiver_that_asks_for_patience_gets_it(mia: Api, receiver: Receiver, office: post.Post) -> None:
+def test_a_receiver_that_asks_for_patience_gets_it(
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
+) -> None:
     endpoint(mia, receiver, "order.cancelled")
     receiver.answers, receiver.headers = [429], {"Retry-After": "3600"}
     _cancelled(mia)
@@ -230,7 +236,9 @@ def test_a_receiver_that_asks_for_patience_gets_it(mia: Api, receiver: Receiver,
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_sender_that_dies_is_replaced(mia: Api, receiver: Receiver, office: post.Post) -> None:
+def test_a_sender_that_dies_is_replaced(
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
+) -> None:
     endpoint(mia, receiver, "order.cancelled")
     _cancelled(mia)
     webhooks.compose()
@@ -248,7 +256,7 @@ def test_a_sender_that_dies_is_replaced(mia: Api, receiver: Receiver, office: po
 
 @pytest.mark.django_db(transaction=True)
 def test_senders_at_the_same_time_send_each_message_once(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     endpoint(mia, receiver, "order.cancelled")
     for n in range(20):
@@ -269,7 +277,7 @@ def test_senders_at_the_same_time_send_each_message_once(
 
 @pytest.mark.django_db(transaction=True)
 def test_one_that_fails_is_sent_one_message_until_it_is_well_again(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     endpoint(mia, receiver, "order.cancelled")
     for n in range(3):
@@ -288,7 +296,7 @@ def test_one_that_fails_is_sent_one_message_until_it_is_well_again(
 
 @pytest.mark.django_db(transaction=True)
 def test_what_goes_wrong_with_one_merchant_s_messages_holds_up_nobody_else_s(
-    mia: Api, receiver: Receiver, office: post.Post, caplog: pytest.LogCaptureFixture
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport, caplog: pytest.LogCaptureFixture
 ) -> None:
     eve = member("eve", models.Scope.MERCHANT)
     with receiving() as hers:
@@ -307,7 +315,9 @@ def test_what_goes_wrong_with_one_merchant_s_messages_holds_up_nobody_else_s(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_endpoint_may_be_deleted_while_it_is_told(mia: Api, receiver: Receiver, office: post.Post) -> None:
+def test_an_endpoint_may_be_deleted_while_it_is_told(
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
+) -> None:
     shop = endpoint(mia, receiver, "order.cancelled")
     _cancelled(mia)
     webhooks.compose()
@@ -324,7 +334,7 @@ def test_an_endpoint_may_be_deleted_while_it_is_told(mia: Api, receiver: Receive
 
 @pytest.mark.django_db(transaction=True)
 def test_an_endpoint_that_only_fails_is_disabled_and_its_owner_told(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     shop = endpoint(mia, receiver)
     with receiving() as other:
@@ -359,7 +369,11 @@ def test_an_endpoint_that_only_fails_is_disabled_and_its_owner_told(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("what", ["compose", "replay"])
 def test_what_comes_while_it_is_being_disabled_is_not_told(
-    mia: Api, receiver: Receiver, office: post.Post, environment: dict[str, str], what: str
+    mia: Api,
+    receiver: Receiver,
+    broker: memory_transport.MemoryTransport,
+    environment: dict[str, str],
+    what: str,
 ) -> None:
     shop = endpoint(mia, receiver, "order.cancelled")
     _cancelled(mia)
@@ -371,7 +385,7 @@ def test_what_comes_while_it_is_being_disabled_is_not_told(
     ):
         other.execute("UPDATE orders_webhookendpoint SET disabled_at = now() WHERE id = %s", [shop["id"]])
         work = pool.submit(_then_close, lambda: _compose_or_replay(what))
-        patience.until(_somebody_waits, "it waits for the endpoint")
+        waiting.until(_somebody_waits, "it waits for the endpoint")
         other.commit()
         work.result()
 
@@ -402,7 +416,9 @@ def _somebody_waits() -> bool:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_one_that_is_gone_is_disabled_at_once(mia: Api, receiver: Receiver, office: post.Post) -> None:
+def test_one_that_is_gone_is_disabled_at_once(
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
+) -> None:
     shop = endpoint(mia, receiver)
     receiver.answers = [410]
     _cancelled(mia)
@@ -413,7 +429,7 @@ def test_one_that_is_gone_is_disabled_at_once(mia: Api, receiver: Receiver, offi
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_success_forgives(mia: Api, receiver: Receiver, office: post.Post) -> None:
+def test_a_success_forgives(mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport) -> None:
     shop = endpoint(mia, receiver)
     receiver.answers = [500]
     _cancelled(mia)
@@ -435,7 +451,9 @@ def test_another_address_is_not_blamed_for_the_failures_of_the_old_one(mia: Api,
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_secret_is_changed_without_a_gap(mia: Api, receiver: Receiver, office: post.Post) -> None:
+def test_a_secret_is_changed_without_a_gap(
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
+) -> None:
     shop = endpoint(mia, receiver)
     new = mia.post(f"/webhook-endpoints/{shop['id']}/secret").json()["secret"]
     mia.post(f"/webhook-endpoints/{shop['id']}/test")
@@ -455,7 +473,7 @@ def test_a_secret_is_changed_without_a_gap(mia: Api, receiver: Receiver, office:
 
 @pytest.mark.django_db(transaction=True)
 def test_who_changes_a_secret_twice_at_once_or_again_after_a_lost_answer_breaks_none_in_use(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     shop = endpoint(mia, receiver)
     row = models.WebhookEndpoint.objects.get(pk=shop["id"])
@@ -489,7 +507,7 @@ def test_who_changes_a_secret_twice_at_once_or_again_after_a_lost_answer_breaks_
 
 @pytest.mark.django_db(transaction=True)
 def test_merchants_with_endless_backlogs_do_not_starve_a_third(
-    mia: Api, receiver: Receiver, office: post.Post, monkeypatch: pytest.MonkeyPatch
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Two whose messages fill every batch, and whose endpoints were there first.
     with receiving() as theirs:
@@ -509,7 +527,7 @@ def test_merchants_with_endless_backlogs_do_not_starve_a_third(
 
 @pytest.mark.django_db(transaction=True)
 def test_more_merchants_than_fit_into_a_batch_are_served_one_after_the_other(
-    mia: Api, receiver: Receiver, office: post.Post, monkeypatch: pytest.MonkeyPatch
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhooks, "BATCH", 2)
     names = ["rita", "tom", "una", "vic", "wu"]
@@ -525,7 +543,7 @@ def test_more_merchants_than_fit_into_a_batch_are_served_one_after_the_other(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_message_that_keeps_failing_does_not_hold_up_the_rest_of_its_order(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     endpoint(mia, receiver)
     receiver.answers = [500]
@@ -547,7 +565,7 @@ def test_a_message_that_keeps_failing_does_not_hold_up_the_rest_of_its_order(
 
 @pytest.mark.django_db(transaction=True)
 def test_a_receiver_that_asks_for_hours_of_patience_for_one_message_hears_the_next(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     endpoint(mia, receiver)
     receiver.answers, receiver.headers = [503], {"Retry-After": "36000"}
@@ -870,7 +888,7 @@ def test_a_page_of_the_log_is_bounded_and_costs_the_same_however_often_it_was_se
 
 @pytest.mark.django_db(transaction=True)
 def test_few_processes_deliver_at_once_and_one_that_died_keeps_its_slot_for_a_lease_only(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     endpoint(mia, receiver, "order.cancelled")
     _cancelled(mia)
@@ -887,7 +905,7 @@ def test_few_processes_deliver_at_once_and_one_that_died_keeps_its_slot_for_a_le
 
 @pytest.mark.django_db(transaction=True)
 def test_who_lost_its_slot_meanwhile_ends_and_lets_go_of_nobody_elses(
-    mia: Api, receiver: Receiver, office: post.Post, monkeypatch: pytest.MonkeyPatch
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint(mia, receiver, "order.cancelled")
     _cancelled(mia)
@@ -915,7 +933,7 @@ def test_a_second_without_news_costs_one_statement(
 
 @pytest.mark.django_db(transaction=True)
 def test_old_messages_are_forgotten_and_pending_ones_are_not(
-    mia: Api, receiver: Receiver, office: post.Post
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
     endpoint(mia, receiver, "order.cancelled")
     _cancelled(mia, "told")

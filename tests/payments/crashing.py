@@ -1,5 +1,5 @@
 from payments import gateway
-from tests import crashes
+from tests.support import crashes
 
 
 class Gateway(crashes.Crashes, gateway.HttpGateway):

@@ -24,7 +24,7 @@ def charge(key: str, payment: dict[str, str] | None = None, total: dict[str, Any
     return services.charge(key=key, customer=CUSTOMER, payment=payment or card(), total=total)
 
 
-def verbs(key: str, payment: dict[str, str]) -> dict[str, Any]:
+def functions(key: str, payment: dict[str, str]) -> dict[str, Any]:
     return {
         "do": functools.partial(charge, key, payment),
         "undo": functools.partial(services.refund, key=key),

@@ -7,8 +7,8 @@ import pytest
 from django.db.models import F
 
 from payments import models, services
-from tests import verbs
 from tests.payments import payers
+from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
 
@@ -58,7 +58,7 @@ def test_what_nobody_can_pay_any_more_has_no_turn(sandbox):
     payers.charge("a.take-payment", payers.PIX)  # Somebody still waits for it.
     payers.charge("b.take-payment")
     services.refund(key="b.take-payment")
-    verbs.attempt(lambda: payers.charge("c.take-payment", payers.card("tok_declined")), services)
+    step_functions.attempt(lambda: payers.charge("c.take-payment", payers.card("tok_declined")), services)
     services.refund(key="c.take-payment")
     services.refund(key="d.take-payment")
     give_up("e.take-payment")

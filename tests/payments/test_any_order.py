@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from payments import gateway, models, services
-from tests import crashes, verbs
 from tests.payments import payers
 from tests.sandbox import Sandbox
+from tests.support import crashes, step_functions
 
 pytestmark = pytest.mark.django_db
 
@@ -37,14 +37,14 @@ def nothing_is_left(sandbox: Sandbox, key: str) -> None:
     assert sandbox.charge(key) == charge, "a charge came after its tombstone (E5)"
 
 
-@verbs.every_script
+@step_functions.every_script
 @pytest.mark.parametrize("fate", FATES)
 def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, fate):
     settings.PAYMENTS_GATEWAY = "tests.payments.crashing.Gateway"
     for point in itertools.count():
-        key = verbs.key(point, "take-payment")
+        key = step_functions.key(point, "take-payment")
         with crashes.at(point):
-            verbs.play(script, **payers.verbs(key, FATES[fate]))
+            step_functions.play(script, **payers.functions(key, FATES[fate]))
             met = crashes.was_met(point)
 
         nothing_is_left(sandbox, key)
@@ -86,8 +86,8 @@ def test_a_charge_that_lands_although_it_was_undone_is_undone_at_once(sandbox, s
 @pytest.mark.parametrize("fate", ["card", "lost-reply", "pix"])
 def test_all_at_once_nets_to_nothing(sandbox, fate):
     for round_ in range(5):
-        key = verbs.key(round_, "take-payment")
-        verbs.at_once(["do", "undo", "do", "undo"], **payers.verbs(key, FATES[fate]))
+        key = step_functions.key(round_, "take-payment")
+        step_functions.at_once(["do", "undo", "do", "undo"], **payers.functions(key, FATES[fate]))
 
         nothing_is_left(sandbox, key)
 
@@ -95,8 +95,8 @@ def test_all_at_once_nets_to_nothing(sandbox, fate):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fate", ["card", "lost-reply"])
 def test_charges_at_once_are_one_charge(sandbox, fate):
-    payer = payers.verbs("one.take-payment", FATES[fate])
-    verbs.at_once(["do"] * 4, **{**payer, "undo": payer["do"]})
+    payer = payers.functions("one.take-payment", FATES[fate])
+    step_functions.at_once(["do"] * 4, **{**payer, "undo": payer["do"]})
 
     assert [charge["captured"] for charge in sandbox.books()["charges"]] == [18290]
     assert models.Operation.objects.filter(kind=models.Kind.CAPTURE).count() == 1

@@ -3,8 +3,8 @@
 import pytest
 
 from payments import audit, models, services
-from tests import verbs
 from tests.payments import payers
+from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
 
@@ -16,7 +16,7 @@ def books(sandbox):
     """Payments of every kind, and the bank's own books of them."""
     payers.charge("card")
     payers.charge("pix", payers.PIX)
-    verbs.attempt(lambda: payers.charge("declined", payers.card("tok_declined")), services)
+    step_functions.attempt(lambda: payers.charge("declined", payers.card("tok_declined")), services)
     payers.charge("refunded")
     services.refund(key="refunded")
     services.refund(key="tombstone")

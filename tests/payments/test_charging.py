@@ -6,8 +6,8 @@ import pytest
 from django.db import transaction
 
 from payments import models, services
-from tests import patience
 from tests.payments import payers
+from tests.support import waiting
 
 pytestmark = pytest.mark.django_db
 
@@ -100,7 +100,7 @@ def test_an_intent_must_be_durable_before_the_bank_hears_of_it(sandbox):
 def test_a_pix_that_expired_is_refused(sandbox, settings):
     settings.PIX_LIMIT = datetime.timedelta(seconds=1)
     payers.charge("a.take-payment", payers.PIX)
-    patience.until(lambda: sandbox.charge("a.take-payment")["status"] == "expired")
+    waiting.until(lambda: sandbox.charge("a.take-payment")["status"] == "expired")
 
     with pytest.raises(services.Refused):
         services.ask(key="a.take-payment")

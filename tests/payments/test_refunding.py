@@ -7,8 +7,8 @@ from django.db import IntegrityError, connection, transaction
 
 from payments import audit, models, services
 from providers import client
-from tests import verbs
 from tests.payments import payers
+from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
 
@@ -49,7 +49,7 @@ def test_what_was_never_charged_never_will_be(sandbox):
     assert ledger() == []
 
 
-def test_an_undo_that_has_only_begun_forbids_the_deed(sandbox, settings):
+def test_an_undo_that_has_only_begun_forbids_the_action(sandbox, settings):
     there, settings.PAYMENTS_URL = settings.PAYMENTS_URL, "http://127.0.0.1:9"
     with pytest.raises(services.Unavailable):
         services.refund(key=KEY)
@@ -140,13 +140,13 @@ def test_a_refund_is_named_by_what_it_gives_back(sandbox, monkeypatch):
 @pytest.mark.parametrize("paid", range(4))
 def test_a_pix_may_be_paid_between_any_two_words(sandbox, paid):
     script = ["do", "undo", "undo"]
-    verb = {"do": lambda: payers.charge(KEY, payers.PIX), "undo": lambda: services.refund(key=KEY)}
+    function = {"do": lambda: payers.charge(KEY, payers.PIX), "undo": lambda: services.refund(key=KEY)}
     for place, word in enumerate([*script, "end"]):
         if place == paid and paid:
             sandbox.post(f"/pix/{KEY}/pay")
             payers.report(sandbox, KEY, "pix.paid")
-        if word in verb:
-            verbs.attempt(verb[word], services)
+        if word in function:
+            step_functions.attempt(function[word], services)
     if is_held():
         services.refund(key=KEY)
 

@@ -19,13 +19,13 @@ SECRETS = ["tok_", *payers.CUSTOMER.values()]
 def test_no_row_log_or_error_tells_who_paid_with_what(sandbox, caplog, token):
     caplog.set_level(logging.DEBUG)
     told = []
-    for verb in (
+    for function in (
         lambda: payers.charge("a.take-payment", payers.card(token)),
         refund,
         lambda: payers.charge("b"),
     ):
         try:
-            told.append(repr(verb()))
+            told.append(repr(function()))
         except (services.Refused, services.Unavailable, services.Unknown) as error:
             told += traceback.format_exception(error)
 

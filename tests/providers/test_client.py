@@ -191,7 +191,7 @@ def test_a_code_that_could_be_anything_is_not_repeated():
 @pytest.mark.parametrize(
     ("answer", "meaning"),
     [
-        # Refused for another reason, a question is not answered: nothing is known of the deed.
+        # Refused for another reason, a question is not answered: nothing is known of the action.
         (no("401 Unauthorized", "bad_credentials"), Denied),
         (no("410 Gone", "api_version_gone"), Unavailable),
         (http("404 Not Found", "<html>a wrong address</html>"), Unknown),

@@ -18,7 +18,7 @@ from django.db import connection
 
 from saga_project import checks, postgres
 from saga_project.local import runfile
-from sagas import registry
+from sagas.declaration import registry
 
 SECOND = datetime.timedelta(seconds=1)
 LIMITS = postgres.Limits(lock=2 * SECOND, statement=60 * SECOND, idle_in_transaction=30 * SECOND)

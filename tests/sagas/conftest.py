@@ -3,15 +3,16 @@
 import pytest
 from django.db import connection
 
-from sagas import registry, transport
-from sagas.testing import crashes, post
-from tests import database
-from tests.sagas.toybox import verbs, witness
+from sagas.declaration import registry
+from sagas.engine import transport
+from sagas.testing import crashes, memory_transport
+from tests.sagas.sample_app import functions, recorder
+from tests.support import database
 
 ROWS = [
-    "sagas_approval", "sagas_bulk_item", "sagas_bulk_run", "sagas_circuit", "sagas_event",
+    "sagas_console_approval", "sagas_console_bulk_item", "sagas_console_bulk_run", "sagas_circuit", "sagas_event",
     "sagas_heartbeat", "sagas_queue", "sagas_saga", "sagas_signal", "sagas_step",
-    "toybox_end", "toybox_line", "toybox_script", "toybox_toy",
+    "sample_app_end", "sample_app_line", "sample_app_script", "sample_app_toy",
 ]  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def clear():
     connection.close()
     database.empty(*ROWS)
     connection.close()
-    witness.close()
+    recorder.close()
 
 
 @pytest.fixture(autouse=True)
@@ -46,18 +47,18 @@ def rows(transactional_db):
 
 
 @pytest.fixture
-def office(rows):
-    """The post office of a test that delivers by hand."""
-    office = post.Post()
-    with transport.use(office):
-        yield office
+def broker(rows):
+    """The post broker of a test that delivers by hand."""
+    broker = memory_transport.MemoryTransport()
+    with transport.use(broker):
+        yield broker
 
 
 @pytest.fixture
 def mortal(monkeypatch):
-    """Whoever dies in a verb dies alone: the test's process plays the worker."""
+    """Whoever dies in a function dies alone: the test's process plays the worker."""
 
     def die():
         raise crashes.Crash
 
-    monkeypatch.setattr(verbs, "die", die)
+    monkeypatch.setattr(functions, "die", die)

@@ -2,9 +2,10 @@
 
 import itertools
 
-from sagas import models, states
-from tests.sagas import stage
-from tests.sagas.toybox import models as toys
+from sagas import models
+from sagas.declaration import states
+from tests.sagas import harness
+from tests.sagas.sample_app import models as toys
 
 
 def check(saga, books=None):
@@ -20,7 +21,7 @@ def check(saga, books=None):
     never_back_after_the_pivot(saga, steps, events)
     hooks_are_called_once(saga)
     nothing_hangs(saga, steps)
-    effects_balance(saga, steps, stage.books(saga) if books is None else books)
+    effects_balance(saga, steps, harness.books(saga) if books is None else books)
 
 
 def it_ends(saga):
@@ -74,7 +75,7 @@ def undone_in_reverse(saga, events):
 
 
 def never_forward_again(events):
-    """O2: once it was decided to turn round, no attempt at a deed is made or recorded."""
+    """O2: once it was decided to turn round, no attempt at an action is made or recorded."""
     kinds = [event.kind for event in events]
     if "saga.compensating" in kinds:
         after = kinds[kinds.index("saga.compensating") :]
@@ -97,7 +98,7 @@ def never_back_after_the_pivot(saga, steps, events):
 
 def hooks_are_called_once(saga):
     """I1, A4: the owner hears of the end once, and of the need for attention at most once."""
-    if saga.definition.completed is None:
+    if saga.definition.on_completed is None:
         return
     kinds = sorted(end.kind for end in toys.End.objects.filter(key=saga.key))
     alerts = ["attention"] if saga.alerted_at else []
@@ -114,7 +115,7 @@ def nothing_hangs(saga, steps):
 
 
 def effects_balance(saga, steps, books):
-    """E1, E2, T5: a deed takes effect at most once, and one that is undone took it back once."""
+    """E1, E2, T5: an action takes effect at most once, and one that is undone took it back once."""
     for step in steps:
         made, unmade = books[step.name]
         assert made <= 1, f"E1: {step.name} was made {made} times"

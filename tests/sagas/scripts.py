@@ -3,7 +3,7 @@
 Sorted by what they show. docs/architecture.md tells why each is so.
 """
 
-from tests.sagas.toybox import saga as toys
+from tests.sagas.sample_app import saga as toys
 
 SUCCESS = [
     (toys.ONE, "do a, completed"),

@@ -1,6 +1,6 @@
 """A small world gone wrong, by a seed: messages lost, doubled and shuffled, crashes, cancels, callbacks.
 
-Sagas of random shapes run on the real database. A remote verb is a conversation with a provider that
+Sagas of random shapes run on the real database. A remote function is a conversation with a provider that
 has books of its own; in the middle of it anything else may happen, its lease's end included. When the
 seed has had its way everything heals, and every rule must hold (tests/sagas/rules.py).
 """
@@ -13,11 +13,13 @@ import random
 
 from django.db import DatabaseError, connection, transaction
 
-from sagas import Retry, Saga, Step, Wait, engine, errors, models, moves, registry, transport
-from sagas.testing import clocks, crashes, post
+from sagas import Retry, Saga, Step, Wait, engine, errors, models
+from sagas.declaration import registry
+from sagas.engine import transitions, transport
+from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import rules
-from tests.sagas.toybox import models as toys
-from tests.sagas.toybox import verbs
+from tests.sagas.sample_app import functions
+from tests.sagas.sample_app import models as toys
 
 SECOND = datetime.timedelta(seconds=1)
 HOUR = datetime.timedelta(hours=1)
@@ -25,7 +27,7 @@ WHO = {"actor": "chance", "reason": "the seed wants it"}
 
 
 class Violation(BaseException):
-    """A rule is broken inside a verb, where the engine would take an Exception for the verb's own bug."""
+    """A rule is broken inside a function, where the engine would take an Exception for the function's own bug."""
 
 
 @dataclasses.dataclass
@@ -35,18 +37,18 @@ class Account:
     made: int = 0
     unmade: int = 0
     closed: bool = False
-    """The tombstone: no later deed takes effect."""
+    """The tombstone: no later action takes effect."""
 
     begun: bool = False
     """It will take effect when somebody settles it."""
 
     doubt: bool = False
-    """Whether the last deed may have happened, as far as the caller can know (U2)."""
+    """Whether the last action may have happened, as far as the caller can know (U2)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A deed that is being done at this moment."""
+    """An action that is being done at this moment."""
 
     saga_id: str
     until: datetime.datetime
@@ -60,7 +62,7 @@ class Simulation:
         self.chance = random.Random(seed)
         random.seed(seed)  # The engine's own chance: jitter.
         self.seed, self.actions = seed, actions
-        self.office = post.Post(
+        self.broker = memory_transport.MemoryTransport(
             chance=self.chance,
             lose=self.chance.choice([0, 0.02, 0.15]),
             double=self.chance.choice([0, 0.05, 0.2]),
@@ -84,16 +86,16 @@ class Simulation:
 
     def run(self):
         """Let the seed have its way; then heal, and check the rules."""
-        before, verbs.WORLD = verbs.WORLD, self
-        window, moves.WINDOW = moves.WINDOW, self.chance.randint(1, 4)
+        before, functions.WORLD = functions.WORLD, self
+        window, transitions.WINDOW = transitions.WINDOW, self.chance.randint(1, 4)
         try:
-            with transport.use(self.office):
+            with transport.use(self.broker):
                 for _ in range(self.actions):
                     self._act()
                 self._heal()
                 self._check()
         finally:
-            verbs.WORLD, moves.WINDOW = before, window
+            functions.WORLD, transitions.WINDOW = before, window
 
     # --- Shapes -------------------------------------------------------------------------------
 
@@ -107,25 +109,25 @@ class Simulation:
             steps=steps,
             retry=self._retry(chance.randint(2, 4)),
             undo_retry=self._retry(chance.randint(4, 6)),
-            refused=[verbs.Refused],
-            unknown=[verbs.Unknown],
-            outage=[verbs.KeyExpired],
+            refused=[functions.Refused],
+            unknown=[functions.Unknown],
+            outage=[functions.KeyExpired],
             deadline=chance.choice([HOUR, 24 * HOUR]),
-            completed=verbs.completed,
-            compensated=verbs.compensated,
-            attention=verbs.attention,
+            on_completed=functions.completed,
+            on_compensated=functions.compensated,
+            on_attention=functions.attention,
         )
 
     def _step(self, name, kind):
         chance = self.chance
         remote = chance.random() < 0.6
-        ask = verbs.look_up if remote and chance.random() < 0.5 else None
+        ask = functions.look_up if remote and chance.random() < 0.5 else None
         poll = 10 * SECOND if ask and chance.random() < 0.5 else None
         waits = remote and chance.random() < 0.3
-        undo = verbs.cancel if remote else verbs.unmake
+        undo = functions.cancel if remote else functions.unmake
         return Step(
             name,
-            verbs.book if remote else verbs.make,
+            functions.book if remote else functions.make,
             undo=undo if kind == "compensatable" else None,
             ask=ask,
             kind=kind,
@@ -137,7 +139,7 @@ class Simulation:
 
     def _retry(self, attempts):
         first = self.chance.choice([0, 1, 5]) * SECOND
-        return Retry(on=[verbs.Unavailable], attempts=attempts, first=first)
+        return Retry(on=[functions.Unavailable], attempts=attempts, first=first)
 
     # --- What may happen ----------------------------------------------------------------------
 
@@ -166,7 +168,7 @@ class Simulation:
         self.trace.append("  " * self.depth + " ".join(str(word) for word in words))
 
     def _deliver(self):
-        if not self.office.deliver():
+        if not self.broker.deliver():
             left = clocks.until_due()
             if left is not None and left < 60 * SECOND:
                 self._pass(left + clocks.A_MOMENT)
@@ -188,25 +190,25 @@ class Simulation:
 
     def _replay(self):
         """A message comes once more, an hour late."""
-        if not self.office.sent:
+        if not self.broker.sent:
             return
-        message = self.chance.choice(self.office.sent)
+        message = self.chance.choice(self.broker.sent)
         void = self._void(message)
         before = rules.snapshot(void) if void else None
-        self.office.carry_out(message)
+        self.broker.carry_out(message)
         _require(not void or rules.snapshot(void) == before, f"D3: {message} was void, and changed something")
 
     def _void(self, message):
         """The saga of a step's message, where it has been sent on anew since."""
-        if not isinstance(message, post.Leg):
+        if not isinstance(message, memory_transport.StepMessage):
             return None
-        saga = next(saga for saga in self.sagas if saga.pk == message.errand.saga_id)
+        saga = next(saga for saga in self.sagas if saga.pk == message.dispatch.saga_id)
         saga.refresh_from_db()
-        return saga if saga.epoch > message.errand.epoch else None
+        return saga if saga.epoch > message.dispatch.epoch else None
 
     def _false_alarm(self):
         if saga := self._some():
-            engine.take_up(saga.pk, saga.epoch - self.chance.randint(0, 1))
+            engine.on_chain_error(saga.pk, saga.epoch - self.chance.randint(0, 1))
 
     def _cancel(self):
         if saga := self._some():
@@ -283,7 +285,7 @@ class Simulation:
             declared = self.declared[len(self.sagas)]
             try:
                 with transaction.atomic():
-                    engine.begin(declared, key=declared.name, given={}, actor="chance")
+                    engine.begin(declared, key=declared.name, inputs={}, actor="chance")
             finally:
                 # Whoever dies after the commit has begun it all the same.
                 self.sagas += models.SagaInstance.objects.filter(key=declared.name)
@@ -295,7 +297,7 @@ class Simulation:
         saga.refresh_from_db()
         return saga
 
-    # --- The verbs ----------------------------------------------------------------------------
+    # --- The functions ----------------------------------------------------------------------------
 
     def do(self, key, *, local=False):
         self._nobody_else_is_at_it(key)
@@ -307,13 +309,13 @@ class Simulation:
 
     def _do_here(self, key, answer):
         if toys.Toy.objects.filter(key=key, closed=True).exists():
-            raise verbs.Refused("E5")
+            raise functions.Refused("E5")
         if answer in ("well", "lose", "die"):
-            verbs.Scripted()._make(key, local=True)
+            functions.Scripted()._make(key, local=True)
         self._react(answer)
 
     def _do_there(self, key, answer):
-        _require(not connection.in_atomic_block, "a remote verb was called inside a transaction")
+        _require(not connection.in_atomic_block, "a remote function was called inside a transaction")
         step = self._declared(key)
         account = self.provider[key]
         _require(not (account.doubt and step.ask), f"U2: {key} may have happened, and nobody asked")
@@ -322,7 +324,7 @@ class Simulation:
         with self._calling(key, lease):
             self._meanwhile()
             if account.closed and not account.made:
-                raise verbs.Refused("E5")
+                raise functions.Refused("E5")
             if answer in ("well", "lose", "die"):
                 self._effect(key)
             elif answer == "drop" and self.chance.random() < 0.5:
@@ -343,7 +345,7 @@ class Simulation:
         self._say("undo", key[-9:], "" if local else "remotely", answer)
         if answer in ("well", "lose", "die"):
             if local:
-                verbs.Scripted()._unmake(key, local=True)
+                functions.Scripted()._unmake(key, local=True)
             else:
                 self._take_back(key)
         if not local:
@@ -370,13 +372,13 @@ class Simulation:
 
     def _react(self, answer):
         if answer == "flake":
-            raise verbs.Unavailable("later")
+            raise functions.Unavailable("later")
         if answer == "shut":
-            raise verbs.KeyExpired("for nobody")
+            raise functions.KeyExpired("for nobody")
         if answer == "fail":
-            raise verbs.Refused("no")
+            raise functions.Refused("no")
         if answer in ("lose", "drop"):
-            raise verbs.Unknown("nobody knows")
+            raise functions.Unknown("nobody knows")
         if answer == "bug":
             raise ZeroDivisionError("a bug")
         if answer == "die":
@@ -401,7 +403,7 @@ class Simulation:
             account.begun = False
 
     def _meanwhile(self):
-        """While a verb talks to the world, the world goes on: other messages, sweeps, the lease's end."""
+        """While a function talks to the world, the world goes on: other messages, sweeps, the lease's end."""
         if not self.unruly or self.depth >= 2 or self.chance.random() < 0.75:
             return
         self.depth += 1
@@ -442,7 +444,7 @@ class Simulation:
         self.calls.remove(call)
 
     def _nobody_else_is_at_it(self, key):
-        """O2: no verb of a saga is called while an attempt at a deed of it may still hold a valid fence."""
+        """O2: no function of a saga is called while an attempt at an action of it may still hold a valid fence."""
         for call in self.calls:
             if call.saga_id == key[:36]:
                 _require(call.until <= self._now(), f"O2: {key} was called during another call")
@@ -457,11 +459,11 @@ class Simulation:
         """Every provider works, the broker keeps its word, and operators do what is asked of them."""
         self._say("all heals")
         self.unruly = False
-        self.office.lose = self.office.double = 0
+        self.broker.lose = self.broker.double = 0
         while self.inflight:
             self._arrive()
         for _ in range(400):
-            while self.office.deliver():
+            while self.broker.deliver():
                 pass
             for key in [key for key, account in self.provider.items() if account.begun]:
                 self._settle_one(key)
@@ -470,7 +472,7 @@ class Simulation:
             if self._at_rest():
                 return
             self._help()
-            if not self.office.waiting:
+            if not self.broker.waiting:
                 left = clocks.until_due()
                 if left is not None:
                     self._pass(left + clocks.A_MOMENT)
@@ -480,8 +482,10 @@ class Simulation:
     def _at_rest(self):
         for saga in self.sagas:
             saga.refresh_from_db()
-        remedies = models.Signal.objects.filter(wake_at__isnull=False)
-        return all(saga.finished_at for saga in self.sagas) and not (remedies.exists() or self.office.waiting)
+        late_compensations = models.Signal.objects.filter(wake_at__isnull=False)
+        return all(saga.finished_at for saga in self.sagas) and not (
+            late_compensations.exists() or self.broker.waiting
+        )
 
     def _help(self):
         """Operators see to what needs attention, and let go of what is held."""
@@ -493,14 +497,14 @@ class Simulation:
                     engine.retry(saga.pk, seen=engine.look(saga.pk), **WHO)
 
     def _check(self):
-        assert self.office.bugs == [], self.office.bugs
+        assert self.broker.bugs == [], self.broker.bugs
         before = [rules.snapshot(saga) for saga in self.sagas]
         for saga in self.sagas:
             rules.check(saga, self._books(saga))
-        for message in self.chance.sample(self.office.sent, min(25, len(self.office.sent))):
-            self.office.carry_out(message)
+        for message in self.chance.sample(self.broker.sent, min(25, len(self.broker.sent))):
+            self.broker.carry_out(message)
         for saga in self.sagas:
-            engine.take_up(saga.pk, saga.epoch)
+            engine.on_chain_error(saga.pk, saga.epoch)
         assert [rules.snapshot(saga) for saga in self.sagas] == before, "T3"
 
     def _books(self, saga):

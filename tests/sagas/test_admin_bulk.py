@@ -7,11 +7,13 @@ import pytest
 from django.db import connection, transaction
 from django.urls import reverse
 
-from sagas import bulk, errors, journal, models, transport
-from sagas.models import BulkItem, BulkRun
-from sagas.testing import clocks, post
-from tests.sagas import desk, stage
-from tests.sagas.toybox import saga as toys
+from sagas import errors, models
+from sagas.console import bulk
+from sagas.console.models import BulkItem, BulkRun
+from sagas.engine import store, transport
+from sagas.testing import clocks, memory_transport
+from tests.sagas import admin_client, harness
+from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")
 
@@ -21,20 +23,20 @@ STAYS_BAD = "fail a, 9x fail undo a"
 
 def standing(script):
     """A saga that stands before a person; resumed, it goes as the script says."""
-    posted = post.Post()
+    posted = memory_transport.MemoryTransport()
     with transport.use(posted):
-        saga = stage.begin(toys.REMOTE, script)
+        saga = harness.begin(toys.REMOTE, script)
         posted.deliver_all()
     saga.refresh_from_db()
     if saga.state != "needs_attention":
-        desk.finish(saga)
+        admin_client.finish(saga)
     assert saga.state == "needs_attention"
     return saga
 
 
 def drive(run, rounds=30):
     """Sweep after sweep, as the beat would."""
-    posted = post.Post()
+    posted = memory_transport.MemoryTransport()
     waves = []
     with transport.use(posted):
         for _ in range(rounds):
@@ -114,7 +116,7 @@ def test_a_later_wave_that_fails_too_often_stops_the_run():
 
 
 def test_a_saga_to_which_it_does_not_apply_is_left_alone_and_shown():
-    done = desk.play(toys.ONE, "do a, completed")
+    done = admin_client.play(toys.ONE, "do a, completed")
 
     run = begin([done, standing(GETS_BETTER)])
     drive(run)
@@ -127,7 +129,7 @@ def test_a_saga_to_which_it_does_not_apply_is_left_alone_and_shown():
 
 
 def test_sagas_are_compensated_in_bulk():
-    waiting = [desk.waiting() for _ in range(3)]
+    waiting = [admin_client.waiting() for _ in range(3)]
 
     run = begin(waiting, move="compensate")
     drive(run)
@@ -155,44 +157,48 @@ def test_what_nothing_is_seen_of_in_time_counts_as_failed():
 
 
 def test_a_run_needs_sagas_and_a_move_that_is_one_for_bulk():
-    for ids, move in (([], "resume"), ([desk.waiting().pk], "close"), ([desk.waiting().pk], "nonsense")):
+    for ids, move in (
+        ([], "resume"),
+        ([admin_client.waiting().pk], "close"),
+        ([admin_client.waiting().pk], "nonsense"),
+    ):
         with pytest.raises(errors.NotAllowed):
             bulk.begin(chosen=bulk.look(ids), move=move, actor="olga", reason="x")
 
 
 def test_the_whole_way_through_the_pages():
     sagas = [standing(GETS_BETTER) for _ in range(3)]
-    operator = desk.operator()
+    operator = admin_client.operator()
 
     chosen = operator.post(
         "/admin/sagas/sagainstance/",
         {"action": "bulk_resume", "_selected_action": [str(saga.pk) for saga in sagas]},
     )
-    assert chosen["Location"] == reverse("admin:sagas_bulkrun_begin")
+    assert chosen["Location"] == reverse("admin:sagas_console_bulkrun_begin")
     preview = operator.get(chosen["Location"])
-    assert "is done to 3 sagas, in waves" in desk.text(preview)
+    assert "is done to 3 sagas, in waves" in admin_client.text(preview)
 
     choice = preview.context["choice"]
     begun = operator.post(chosen["Location"], {"choice": choice, "reason": "Ticket 12"})
     run = BulkRun.objects.get()
-    assert begun["Location"] == reverse("admin:sagas_bulkrun_change", args=[run.pk])
-    assert operator.get(reverse("admin:sagas_bulkrun_live", args=[run.pk]))["X-Saga-Live"] == "1"
+    assert begun["Location"] == reverse("admin:sagas_console_bulkrun_change", args=[run.pk])
+    assert operator.get(reverse("admin:sagas_console_bulkrun_live", args=[run.pk]))["X-Saga-Live"] == "1"
     drive(run)
 
-    page = desk.text(desk.viewer().get(begun["Location"]))
+    page = admin_client.text(admin_client.viewer().get(begun["Location"]))
     assert "3 of 3 sagas are settled" in page
     assert page.count("Helped") >= 3
 
 
 def test_a_whole_failure_group_is_resumed_from_its_page():
-    from sagas import groups
+    from sagas.console import failure_groups
 
     sagas = {standing(GETS_BETTER).pk for _ in range(2)}
-    (group,) = groups.groups(groups.ATTENTION)
-    operator = desk.operator()
+    (group,) = failure_groups.groups(failure_groups.ATTENTION)
+    operator = admin_client.operator()
 
     operator.post(reverse("admin:sagas_groups"), {"signature": group.signature, "move": "resume"})
-    begin_page = reverse("admin:sagas_bulkrun_begin")
+    begin_page = reverse("admin:sagas_console_bulkrun_begin")
     choice = operator.get(begin_page).context["choice"]
     operator.post(begin_page, {"choice": choice, "reason": "The bank is back"})
 
@@ -202,8 +208,8 @@ def test_a_whole_failure_group_is_resumed_from_its_page():
 def test_a_run_is_stopped_by_hand():
     run = begin([standing(GETS_BETTER) for _ in range(2)])
 
-    desk.operator().post(
-        reverse("admin:sagas_bulkrun_change", args=[run.pk]), {"act": "stop", "reason": "lunch"}
+    admin_client.operator().post(
+        reverse("admin:sagas_console_bulkrun_change", args=[run.pk]), {"act": "stop", "reason": "lunch"}
     )
     bulk.drive()
 
@@ -213,7 +219,7 @@ def test_a_run_is_stopped_by_hand():
 
 
 def test_who_may_not_compensate_begins_no_run_that_does():
-    saga, operator = desk.waiting(), desk.operator()
+    saga, operator = admin_client.waiting(), admin_client.operator()
     operator.post(
         "/admin/sagas/sagainstance/", {"action": "bulk_compensate", "_selected_action": [str(saga.pk)]}
     )
@@ -223,36 +229,39 @@ def test_who_may_not_compensate_begins_no_run_that_does():
     session.save()
 
     assert (
-        operator.post(reverse("admin:sagas_bulkrun_begin"), {"choice": "x", "reason": "x"}).status_code == 403
+        operator.post(
+            reverse("admin:sagas_console_bulkrun_begin"), {"choice": "x", "reason": "x"}
+        ).status_code
+        == 403
     )
     assert not BulkRun.objects.exists()
 
 
 def test_a_run_that_moves_money_begins_when_a_second_person_agrees(settings):
     settings.SAGAS_FOUR_EYES = True
-    supervisor, waiting = desk.supervisor(), desk.waiting()
+    supervisor, waiting = admin_client.supervisor(), admin_client.waiting()
     run = begin([waiting], move="compensate", actor="supervisor")
     bulk.drive()
     assert states(run) == ["pending"]
-    page = reverse("admin:sagas_bulkrun_change", args=[run.pk])
+    page = reverse("admin:sagas_console_bulkrun_change", args=[run.pk])
 
     supervisor.post(page, {"act": "agree"})
     run.refresh_from_db()
     assert run.state == BulkRun.State.ASKED
 
-    desk.supervisor("second").post(page, {"act": "agree"})
+    admin_client.supervisor("second").post(page, {"act": "agree"})
     run.refresh_from_db()
     drive(run)
     assert (run.state, run.approved_by, states(run)) == (BulkRun.State.FINISHED, "second", ["helped"])
 
 
-def test_the_sweep_drives_the_runs():
-    from sagas import tasks
+def test_a_task_of_the_console_drives_the_runs():
+    from sagas.console import tasks
 
     run = begin([standing(GETS_BETTER)])
-    with transport.use(post.Post()):
-        tasks.sweep()
-        tasks.sweep()
+    with transport.use(memory_transport.MemoryTransport()):
+        tasks.drive_bulk_runs()
+        tasks.drive_bulk_runs()
 
     run.refresh_from_db()
     assert run.wave == 1
@@ -262,9 +271,9 @@ def test_a_saga_whose_owner_fails_stops_no_other():
     def fall(*, key):
         raise LookupError("no such order")
 
-    stuck, other = toys.saga("bulk-stuck", toys.local("a"), compensated=fall), toys.ONE
-    with transport.use(post.Post()):
-        sagas = [*(stage.begin(other) for _ in range(5)), stage.begin(stuck)]
+    stuck, other = toys.saga("bulk-stuck", toys.local("a"), on_compensated=fall), toys.ONE
+    with transport.use(memory_transport.MemoryTransport()):
+        sagas = [*(harness.begin(other) for _ in range(5)), harness.begin(stuck)]
 
     run = begin(sagas, move="compensate")
     drive(run)
@@ -280,7 +289,7 @@ def test_a_saga_whose_owner_fails_stops_no_other():
 def test_two_runs_over_the_same_sagas_the_other_way_round_wait_for_each_other_and_finish():
     """A saga's lock is held for that saga's move alone, after the run's (I4)."""
     for _ in range(3):
-        sagas = [desk.waiting() for _ in range(8)]
+        sagas = [admin_client.waiting() for _ in range(8)]
         runs = [begin(sagas, move="compensate"), begin(sagas[::-1], move="compensate")]
         for run in runs:
             BulkRun.objects.filter(pk=run.pk).update(wave=1)
@@ -289,7 +298,7 @@ def test_two_runs_over_the_same_sagas_the_other_way_round_wait_for_each_other_an
 
         def drive_one(run, both=both):
             try:
-                with transport.use(post.Post()):
+                with transport.use(memory_transport.MemoryTransport()):
                     both.wait(30)
                     for item in bulk._look_over(run.pk):
                         bulk._send(run.pk, item)
@@ -312,7 +321,7 @@ def test_a_saga_that_somebody_else_has_locked_has_not_failed_again(sqlstate, mon
     sagas = [standing(GETS_BETTER) for _ in range(2)]
     run = begin(sagas)
     hindered = []
-    lock = journal.lock
+    lock = store.lock
 
     def contended(*args):
         if not hindered:
@@ -323,10 +332,10 @@ def test_a_saga_that_somebody_else_has_locked_has_not_failed_again(sqlstate, mon
                 )
         return lock(*args)
 
-    monkeypatch.setattr("sagas.journal.lock", contended)
+    monkeypatch.setattr("sagas.engine.store.lock", contended)
     bulk.drive()
     assert states(run) == ["pending", "pending"], "the first wave"
-    with transport.use(post.Post()):
+    with transport.use(memory_transport.MemoryTransport()):
         bulk.drive()
     assert hindered
     assert states(run) == ["pending", "pending"], "it was hindered, and is not failed"
@@ -347,7 +356,7 @@ def test_a_saga_whose_lock_is_not_to_be_had_keeps_no_other_of_its_wave_waiting()
     def hold_the_first():
         try:
             with transaction.atomic():
-                journal.lock(sagas[0].pk)
+                store.lock(sagas[0].pk)
                 taken.set()
                 assert done.wait(60)
         finally:
@@ -359,7 +368,7 @@ def test_a_saga_whose_lock_is_not_to_be_had_keeps_no_other_of_its_wave_waiting()
             assert taken.wait(30)
             with connection.cursor() as cursor:
                 cursor.execute("SET lock_timeout = '50ms'")
-            with transport.use(post.Post()):
+            with transport.use(memory_transport.MemoryTransport()):
                 bulk.drive()
             assert states(run) == ["pending", "sent", "sent"]
         finally:
@@ -367,6 +376,6 @@ def test_a_saga_whose_lock_is_not_to_be_had_keeps_no_other_of_its_wave_waiting()
             holding.result(60)
             with connection.cursor() as cursor:
                 cursor.execute("RESET lock_timeout")
-    with transport.use(post.Post()):
+    with transport.use(memory_transport.MemoryTransport()):
         bulk.drive()
     assert states(run)[0] == "sent"

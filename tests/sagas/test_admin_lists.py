@@ -8,10 +8,12 @@ from django.db import connection, transaction
 from django.test import utils
 from django.urls import reverse
 
-from sagas import engine, groups, models
-from sagas.admin import paging
-from tests.sagas import desk
-from tests.sagas.toybox import saga as toys
+from sagas import engine, models
+from sagas.console import failure_groups
+from sagas.console.admin import paging
+from sagas.console.models import FailureNote
+from tests.sagas import admin_client
+from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")
 
@@ -23,22 +25,22 @@ def shown(response):
 
 
 def test_what_waits_for_a_person_stands_above_the_list_the_oldest_first():
-    older, newer = desk.attention(), desk.stuck()
-    desk.play(toys.ONE, "do a, completed")
-    desk.act(engine.close, desk.attention(), actor="olga", reason="Settled by hand")
+    older, newer = admin_client.attention(), admin_client.stuck()
+    admin_client.play(toys.ONE, "do a, completed")
+    admin_client.act(engine.close, admin_client.attention(), actor="olga", reason="Settled by hand")
 
-    response = desk.viewer().get(LIST)
+    response = admin_client.viewer().get(LIST)
 
     assert [saga.pk for saga in response.context["attention"]] == [older.pk, newer.pk]
     assert len(shown(response)) == 4
 
 
 def test_each_filter_narrows_the_list_to_what_it_says():
-    attention, waiting = desk.attention(), desk.waiting()
-    held = desk.act(engine.hold, desk.waiting(), actor="olga", reason="wait")
-    closed = desk.act(engine.close, desk.stuck(), actor="olga", reason="Settled")
-    done = desk.play(toys.ONE, "do a, completed")
-    viewer = desk.viewer()
+    attention, waiting = admin_client.attention(), admin_client.waiting()
+    held = admin_client.act(engine.hold, admin_client.waiting(), actor="olga", reason="wait")
+    closed = admin_client.act(engine.close, admin_client.stuck(), actor="olga", reason="Settled")
+    done = admin_client.play(toys.ONE, "do a, completed")
+    viewer = admin_client.viewer()
 
     for query, expected in {
         "state=needs_attention": {attention.pk},
@@ -87,7 +89,7 @@ def much_that_has_ended():
 )
 def test_each_filter_reads_an_index(query, index):
     much_that_has_ended()
-    filtered = desk.viewer().get(f"{LIST}?{query}").context["cl"].queryset.order_by()
+    filtered = admin_client.viewer().get(f"{LIST}?{query}").context["cl"].queryset.order_by()
 
     with transaction.atomic(), connection.cursor() as cursor:
         # The planner's choice is for these rows, whatever other tests had the statistics say.
@@ -100,10 +102,10 @@ def test_each_filter_reads_an_index(query, index):
 
 
 def test_the_engines_rows_are_found_by_their_saga_and_by_the_key_of_a_step():
-    saga, _other = desk.waiting(), desk.waiting()
+    saga, _other = admin_client.waiting(), admin_client.waiting()
     step = saga.steps.first()
     engine.receive(source="bank", event_id="evt_1", key=step.key, facts={}, kind="paid")
-    viewer = desk.viewer()
+    viewer = admin_client.viewer()
     for room in ("stepinstance", "event"):
         for word in (str(saga.pk), step.key):
             rows = viewer.get(f"/admin/sagas/{room}/", {"q": word}).context["cl"].result_list
@@ -117,9 +119,9 @@ def test_the_engines_rows_are_found_by_their_saga_and_by_the_key_of_a_step():
 
 
 def test_every_cell_of_a_list_knows_its_columns_name():
-    desk.waiting()
+    admin_client.waiting()
 
-    body = desk.viewer().get(LIST).content.decode()
+    body = admin_client.viewer().get(LIST).content.decode()
 
     rows = body[body.index("<tbody>") : body.index("</tbody>")]
     labels = re.findall(r'<t[dh] data-label="([^"]*)"', rows)
@@ -127,14 +129,14 @@ def test_every_cell_of_a_list_knows_its_columns_name():
 
 
 def test_what_goes_well_says_at_which_step_it_is():
-    desk.waiting()
+    admin_client.waiting()
 
-    assert "at w" in desk.viewer().get(LIST).content.decode()
+    assert "at w" in admin_client.viewer().get(LIST).content.decode()
 
 
 def test_a_saga_is_found_by_its_id_its_key_and_the_key_of_a_step():
-    saga, _other = desk.waiting(), desk.waiting()
-    viewer = desk.viewer()
+    saga, _other = admin_client.waiting(), admin_client.waiting()
+    viewer = admin_client.viewer()
 
     for term in (str(saga.pk), saga.key, f"{saga.pk}.w"):
         assert shown(viewer.get(LIST, {"q": term})) == [saga.pk]
@@ -144,24 +146,24 @@ def test_a_saga_is_found_by_its_id_its_key_and_the_key_of_a_step():
 def test_the_list_is_counted_no_further_than_it_can_be_paged(monkeypatch):
     monkeypatch.setattr(paging, "AT_MOST", 3)
     for _ in range(5):
-        desk.play(toys.ONE, "do a, completed")
+        admin_client.play(toys.ONE, "do a, completed")
 
     with utils.CaptureQueriesContext(connection) as captured:
-        response = desk.viewer().get(LIST)
+        response = admin_client.viewer().get(LIST)
 
     assert response.context["cl"].result_count == 3
-    assert "The newest 3 are shown" in desk.text(response)
+    assert "The newest 3 are shown" in admin_client.text(response)
     counts = [query["sql"] for query in captured if "COUNT(" in query["sql"] and "sagas_saga" in query["sql"]]
     assert counts
     assert all("LIMIT 3" in sql for sql in counts)
 
 
 def test_the_list_costs_the_same_for_two_sagas_as_for_twenty():
-    viewer = desk.viewer()
+    viewer = admin_client.viewer()
     counts = []
     for more in (2, 18):
         for _ in range(more):
-            desk.play(toys.ONE, "do a, completed")
+            admin_client.play(toys.ONE, "do a, completed")
         viewer.get(LIST)
         with utils.CaptureQueriesContext(connection) as captured:
             viewer.get(LIST)
@@ -172,69 +174,71 @@ def test_the_list_costs_the_same_for_two_sagas_as_for_twenty():
 
 
 def test_failures_that_are_the_same_failure_are_one_group():
-    first, second, other = desk.attention(), desk.attention(), desk.stuck()
+    first, second, other = admin_client.attention(), admin_client.attention(), admin_client.stuck()
 
-    found = groups.groups(groups.ATTENTION)
+    found = failure_groups.groups(failure_groups.ATTENTION)
 
     assert [(group.step, group.error, group.count) for group in found] == [
         ("b", "Refused", 2),
         ("p", "Unavailable", 1),
     ]
-    assert set(groups.members(found[0].signature, groups.ATTENTION)) == {first.pk, second.pk}
-    listed = desk.viewer().get(f"{LIST}?group=attention:{found[1].signature}")
+    assert set(failure_groups.members(found[0].signature, failure_groups.ATTENTION)) == {first.pk, second.pk}
+    listed = admin_client.viewer().get(f"{LIST}?group=attention:{found[1].signature}")
     assert shown(listed) == [other.pk]
 
 
 def test_what_differs_from_case_to_case_makes_no_group_of_its_own():
-    sagas = [desk.attention() for _ in range(2)]
+    sagas = [admin_client.attention() for _ in range(2)]
     for number, saga in enumerate(sagas):
         row = saga.steps.get(name="b")
         row.error = {**row.error, "message": f"charge {number}7 of {saga.pk} is unknown"}
         row.save()
 
-    (group,) = groups.groups(groups.ATTENTION)
+    (group,) = failure_groups.groups(failure_groups.ATTENTION)
 
     assert (group.count, group.shape) == (2, "charge # of # is unknown")
 
 
 def test_whatever_failed_lately_is_grouped_by_its_first_failure():
-    desk.play(toys.LOCAL, "do a, fail b, undo a, compensated")
-    desk.play(toys.ONE, "do a, completed")
+    admin_client.play(toys.LOCAL, "do a, fail b, undo a, compensated")
+    admin_client.play(toys.ONE, "do a, completed")
 
-    (group,) = groups.groups(groups.FAILED)
+    (group,) = failure_groups.groups(failure_groups.FAILED)
 
     assert (group.name, group.step, group.error, group.count) == ("toy-local", "b", "Refused", 1)
 
 
 def test_a_group_keeps_a_note_with_who_wrote_it():
-    desk.attention()
-    (group,) = groups.groups(groups.ATTENTION)
-    operator, page = desk.operator(), reverse("admin:sagas_groups")
+    admin_client.attention()
+    (group,) = failure_groups.groups(failure_groups.ATTENTION)
+    operator, page = admin_client.operator(), reverse("admin:sagas_groups")
 
     operator.post(page, {"signature": group.signature, "text": "Known: ticket 12."})
-    assert "Known: ticket 12." in desk.text(desk.viewer().get(page))
-    assert groups.groups(groups.ATTENTION)[0].note_by == "operator"
+    assert "Known: ticket 12." in admin_client.text(admin_client.viewer().get(page))
+    assert failure_groups.groups(failure_groups.ATTENTION)[0].note_by == "operator"
 
     operator.post(page, {"signature": group.signature, "text": ""})
-    assert not models.FailureNote.objects.exists()
+    assert not FailureNote.objects.exists()
 
 
 def test_who_only_looks_writes_no_notes():
-    desk.attention()
-    (group,) = groups.groups(groups.ATTENTION)
+    admin_client.attention()
+    (group,) = failure_groups.groups(failure_groups.ATTENTION)
 
-    refused = desk.viewer().post(reverse("admin:sagas_groups"), {"signature": group.signature, "text": "x"})
+    refused = admin_client.viewer().post(
+        reverse("admin:sagas_groups"), {"signature": group.signature, "text": "x"}
+    )
 
     assert refused.status_code == 403
-    assert not models.FailureNote.objects.exists()
+    assert not FailureNote.objects.exists()
 
 
 def test_the_first_page_tells_how_the_sagas_fare():
-    attention = desk.attention()
-    desk.play(toys.ONE, "do a, completed")
-    desk.play(toys.LOCAL, "do a, fail b, undo a, compensated")
+    attention = admin_client.attention()
+    admin_client.play(toys.ONE, "do a, completed")
+    admin_client.play(toys.LOCAL, "do a, fail b, undo a, compensated")
 
-    response = desk.viewer().get("/admin/")
+    response = admin_client.viewer().get("/admin/")
 
     figures = response.context["figures"]
     assert figures.live == {"needs_attention": 1}
@@ -245,11 +249,11 @@ def test_the_first_page_tells_how_the_sagas_fare():
     assert (of_b.count, of_b.failed) == (2, 1)
     assert {queue.name for queue in figures.queues} >= {"toys", "world", "sagas"}
     assert all(queue.silent for queue in figures.queues), "nobody has answered a probe"
-    assert desk.page(attention) in response.content.decode()
+    assert admin_client.page(attention) in response.content.decode()
 
 
 def test_the_first_page_says_loudly_what_nobody_works_on():
-    client, now, age = desk.viewer(), models.database_now(), datetime.timedelta(minutes=5)
+    client, now, age = admin_client.viewer(), models.database_now(), datetime.timedelta(minutes=5)
     models.Queue.objects.create(name="toys", probed_at=now, unanswered_since=now - age)
     models.Heartbeat.objects.create(name=models.Heartbeat.SWEEP, at=now - age)
 
@@ -258,7 +262,7 @@ def test_the_first_page_says_loudly_what_nobody_works_on():
     sweep, queue = response.context["alarms"]
     assert sweep.startswith("Nobody sweeps for 5 min")
     assert queue.startswith("No worker listens on the queue toys: none has given a sign for 5 min")
-    assert "Nobody has to act" not in desk.text(response)
+    assert "Nobody has to act" not in admin_client.text(response)
 
     models.Heartbeat.objects.update(at=now)
     models.Queue.objects.update(heard_at=now)
@@ -267,9 +271,9 @@ def test_the_first_page_says_loudly_what_nobody_works_on():
 
 @pytest.mark.parametrize("window", ["1h", "24h", "7d", "nonsense"])
 def test_the_first_page_shows_as_much_time_as_is_wanted(window):
-    desk.play(toys.ONE, "do a, completed")
+    admin_client.play(toys.ONE, "do a, completed")
 
-    response = desk.viewer().get("/admin/", {"window": window})
+    response = admin_client.viewer().get("/admin/", {"window": window})
 
     assert response.context["window"] == (window if window != "nonsense" else "24h")
     assert response.context["figures"].begun == 1
@@ -277,8 +281,8 @@ def test_the_first_page_shows_as_much_time_as_is_wanted(window):
 
 def test_the_first_page_costs_a_bounded_number_of_statements():
     for _ in range(4):
-        desk.attention()
-    viewer = desk.viewer()
+        admin_client.attention()
+    viewer = admin_client.viewer()
     viewer.get("/admin/")
 
     with utils.CaptureQueriesContext(connection) as captured:
@@ -288,9 +292,9 @@ def test_the_first_page_costs_a_bounded_number_of_statements():
 
 
 def test_who_may_not_see_sagas_sees_no_figures():
-    desk.attention()
+    admin_client.attention()
 
-    response = desk.client(desk.NOBODY).get("/admin/")
+    response = admin_client.client(admin_client.NOBODY).get("/admin/")
 
     assert response.status_code == 200
     assert "figures" not in response.context

@@ -10,23 +10,25 @@ from django.db import connection
 from django.test import utils
 from django.urls import reverse
 
-from sagas import engine, models, states, story, veil
+from sagas import engine, models
+from sagas.console import history, redaction
+from sagas.declaration import states
 from sagas.models import SagaInstance
 from sagas.testing import clocks
-from tests.sagas import desk, scripts
-from tests.sagas.toybox import saga as toys
+from tests.sagas import admin_client, scripts
+from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")
 
 
 @pytest.mark.timeout(600)  # A hundred and more sagas, each with its page.
 def test_whatever_happened_to_a_saga_its_page_tells_it():
-    viewer = desk.viewer()
+    viewer = admin_client.viewer()
     seen = set()
     for saga, script in scripts.ALL:
-        instance = desk.play(saga, script)
+        instance = admin_client.play(saga, script)
 
-        response = viewer.get(desk.page(instance))
+        response = viewer.get(admin_client.page(instance))
 
         assert response.status_code == 200, script
         told = response.context["verdict"]
@@ -46,27 +48,27 @@ EIGHT = toys.saga("toy-eight", *(toys.local(name) for name in "abcdefgh"))
 
 
 def running():
-    return desk.under_way(EIGHT, "", 3)
+    return admin_client.under_way(EIGHT, "", 3)
 
 
 def compensating():
-    return desk.under_way(toys.LOCAL, "do a, fail b", 3)
+    return admin_client.under_way(toys.LOCAL, "do a, fail b", 3)
 
 
 def retrying():
-    return desk.under_way(toys.REMOTE, "do a, flake b", 2)
+    return admin_client.under_way(toys.REMOTE, "do a, flake b", 2)
 
 
 def unknown():
-    return desk.under_way(toys.MIXED, "do a, lose b", 2)
+    return admin_client.under_way(toys.MIXED, "do a, lose b", 2)
 
 
 def held():
-    return desk.act(engine.hold, desk.waiting(), actor="olga", reason="The customer called.")
+    return admin_client.act(engine.hold, admin_client.waiting(), actor="olga", reason="The customer called.")
 
 
 def closed():
-    return desk.act(engine.close, desk.attention(), actor="olga", reason="Settled by hand")
+    return admin_client.act(engine.close, admin_client.attention(), actor="olga", reason="Settled by hand")
 
 
 VERDICTS = [
@@ -74,10 +76,20 @@ VERDICTS = [
     (compensating, "Compensating", "b was refused: no.", "Nobody has to act"),
     (retrying, "Running", "b failed attempt 1 of 3: later. Tried again", "Nobody has to act"),
     (unknown, "Running", "Whether b happened is unknown; the provider is asked", "Nobody has to act"),
-    (desk.waiting, "Running", "w has begun, and waits for a word from outside", "Whoever it waits for"),
+    (
+        admin_client.waiting,
+        "Running",
+        "w has begun, and waits for a word from outside",
+        "Whoever it waits for",
+    ),
     (held, "Held", "olga holds it since", "An operator must release it"),
-    (desk.attention, "Needs attention", "b could not be undone, after 1 attempt: no.", "An operator."),
-    (desk.stuck, "Needs attention", "Nobody knows whether p happened", "An operator."),
+    (
+        admin_client.attention,
+        "Needs attention",
+        "b could not be undone, after 1 attempt: no.",
+        "An operator.",
+    ),
+    (admin_client.stuck, "Needs attention", "Nobody knows whether p happened", "An operator."),
     (closed, "Put aside", "olga put it aside for good: Settled by hand.", "Nobody has to act"),
 ]
 
@@ -86,7 +98,7 @@ VERDICTS = [
     ("make", "badge", "what", "who"), VERDICTS, ids=[row[0].__name__ for row in VERDICTS]
 )
 def test_the_verdict_says_what_happened_and_who_must_act(make, badge, what, who):
-    said = desk.text(desk.viewer().get(desk.page(make())))
+    said = admin_client.text(admin_client.viewer().get(admin_client.page(make())))
 
     assert badge in said
     assert what in said
@@ -94,12 +106,14 @@ def test_the_verdict_says_what_happened_and_who_must_act(make, badge, what, who)
 
 
 def test_what_is_put_aside_has_no_deadline_that_counts_down():
-    assert "Deadline for undoing" in desk.text(desk.viewer().get(desk.page(desk.attention())))
-    assert "Deadline" not in desk.text(desk.viewer().get(desk.page(closed())))
+    assert "Deadline for undoing" in admin_client.text(
+        admin_client.viewer().get(admin_client.page(admin_client.attention()))
+    )
+    assert "Deadline" not in admin_client.text(admin_client.viewer().get(admin_client.page(closed())))
 
 
 def test_every_state_has_its_mark_and_its_word():
-    from sagas.templatetags import console
+    from sagas.console.templatetags import console
 
     for state in [*states.SagaState, *states.StepState]:
         assert console.words()[state]
@@ -107,21 +121,21 @@ def test_every_state_has_its_mark_and_its_word():
 
 
 def test_attempts_are_told_with_their_errors_and_the_rule_that_decided():
-    saga = desk.play(toys.REMOTE, "do a, 3x flake b, undo b, undo a, compensated")
+    saga = admin_client.play(toys.REMOTE, "do a, 3x flake b, undo b, undo a, compensated")
 
-    response = desk.viewer().get(desk.page(saga))
+    response = admin_client.viewer().get(admin_client.page(saga))
 
     of_b = [a for a in response.context["attempts"] if a.step == "b" and not a.undo]
     assert [(a.number, a.outcome) for a in of_b] == [(1, "retry"), (2, "retry"), (3, "failed")]
     assert all(a.error["error"] == "Unavailable" and a.error["message"] == "later" for a in of_b)
-    assert "Named in `retry.on`" in desk.text(response)
+    assert "Named in `retry.on`" in admin_client.text(response)
     assert [a.step for a in response.context["attempts"] if a.undo] == ["b", "a"]
 
 
 def test_a_wait_is_told_as_a_wait_and_ends_with_its_callback():
-    saga = desk.play(toys.WAIT, "do a, begin w, tell w, do c, completed")
+    saga = admin_client.play(toys.WAIT, "do a, begin w, tell w, do c, completed")
 
-    attempts = story.attempts(story.read(saga.pk))
+    attempts = history.attempts(history.read(saga.pk))
 
     assert [(a.step, a.waits, a.outcome) for a in attempts] == [
         ("a", False, "done"),
@@ -132,30 +146,34 @@ def test_a_wait_is_told_as_a_wait_and_ends_with_its_callback():
 
 
 def test_the_pivot_is_drawn_and_beyond_it_there_is_no_undo():
-    response = desk.viewer().get(desk.page(desk.play(toys.PIVOTAL, "do a, do p, do r, do s, completed")))
+    response = admin_client.viewer().get(
+        admin_client.page(admin_client.play(toys.PIVOTAL, "do a, do p, do r, do s, completed"))
+    )
 
     assert [rung.pivot_above for rung in response.context["rungs"]] == [False, True, False, False]
     assert [rung.backward is None for rung in response.context["rungs"]] == [False, True, True, True]
-    assert "point of no return" in desk.text(response)
+    assert "point of no return" in admin_client.text(response)
 
 
-def test_a_late_callback_is_announced_with_its_remedy():
-    saga = desk.play(toys.BLIND_WAIT, "do a, begin w, cancel, undo w, undo a, compensated, tell w, undo w")
+def test_a_late_callback_is_announced_with_its_compensation():
+    saga = admin_client.play(
+        toys.BLIND_WAIT, "do a, begin w, cancel, undo w, undo a, compensated, tell w, undo w"
+    )
 
-    said = desk.text(desk.viewer().get(desk.page(saga)))
+    said = admin_client.text(admin_client.viewer().get(admin_client.page(saga)))
 
     assert "came too late" in said
     assert "was undone by itself" in said
 
 
 def test_banners_tell_of_what_it_depends_upon():
-    saga = desk.waiting()
+    saga = admin_client.waiting()
     now = models.database_now()
     models.Queue.objects.create(name="world", probed_at=now)
     clocks.pass_time(clocks.A_MOMENT * 60_000)
     models.Circuit.objects.create(name="world", opened_at=now, open_until=now + clocks.A_MOMENT * 90_000)
 
-    kinds = {banner.kind for banner in desk.viewer().get(desk.page(saga)).context["banners"]}
+    kinds = {banner.kind for banner in admin_client.viewer().get(admin_client.page(saga)).context["banners"]}
 
     assert kinds == {"queue", "circuit", "sweep"}
 
@@ -171,30 +189,30 @@ def silent(queue, **more):
 
 
 def test_that_no_worker_listens_on_its_queue_is_said_under_next_and_under_who_must_act():
-    saga = desk.under_way(toys.LOCAL, "", 0)
+    saga = admin_client.under_way(toys.LOCAL, "", 0)
     silent("toys")
 
-    verdict = desk.viewer().get(desk.page(saga)).context["verdict"]
+    verdict = admin_client.viewer().get(admin_client.page(saga)).context["verdict"]
 
     assert verdict.next == "a is next, but no worker listens on toys."
     assert verdict.who == "Whoever runs the workers: start one for it (celery worker --queues=toys)."
 
 
 def test_a_backlog_that_somebody_works_on_needs_nobody_to_act():
-    saga = desk.under_way(toys.LOCAL, "", 0)
+    saga = admin_client.under_way(toys.LOCAL, "", 0)
     silent("toys", heard_at=models.database_now())
 
-    context = desk.viewer().get(desk.page(saga)).context
+    context = admin_client.viewer().get(admin_client.page(saga)).context
 
     assert [banner.kind for banner in context["banners"]] == ["backlog"]
     assert context["verdict"].who == "Nobody has to act."
 
 
 def test_that_nobody_sweeps_is_said_of_every_saga_that_is_due():
-    saga = desk.under_way(toys.LOCAL, "", 0)
+    saga = admin_client.under_way(toys.LOCAL, "", 0)
     clocks.pass_time(FIVE_MINUTES)
 
-    context = desk.viewer().get(desk.page(saga)).context
+    context = admin_client.viewer().get(admin_client.page(saga)).context
 
     assert [banner.kind for banner in context["banners"]] == ["sweep"]
     assert context["verdict"].next.startswith("Nothing, for nobody sweeps: it has been due for 4 min")
@@ -204,20 +222,20 @@ def test_that_nobody_sweeps_is_said_of_every_saga_that_is_due():
 
 def test_so_is_one_of_a_saga_that_has_ended():
     """A version may go once none of its sagas lives; their pages stay."""
-    saga = desk.play(toys.LOCAL, "do a, fail b, undo a, compensated")
+    saga = admin_client.play(toys.LOCAL, "do a, fail b, undo a, compensated")
     SagaInstance.objects.filter(pk=saga.pk).update(version=99)
 
-    page = desk.text(desk.viewer().get(desk.page(saga)))
+    page = admin_client.text(admin_client.viewer().get(admin_client.page(saga)))
 
     assert "Compensated" in page
     assert "b was refused: no." in page
 
 
 def test_a_declaration_that_is_gone_is_said_and_the_page_still_tells_the_rest():
-    saga = desk.waiting()
+    saga = admin_client.waiting()
     SagaInstance.objects.filter(pk=saga.pk).update(version=99)
 
-    response = desk.supervisor().get(desk.page(saga))
+    response = admin_client.supervisor().get(admin_client.page(saga))
 
     assert response.status_code == 200
     assert [banner.kind for banner in response.context["banners"]] == ["undeclared"]
@@ -225,19 +243,19 @@ def test_a_declaration_that_is_gone_is_said_and_the_page_still_tells_the_rest():
 
 
 def test_a_page_costs_a_bounded_number_of_statements_however_long_the_saga_is():
-    viewer = desk.viewer()
+    viewer = admin_client.viewer()
     counts = {}
     for saga in (
-        desk.play(toys.ONE, "do a, completed"),
-        desk.play(
+        admin_client.play(toys.ONE, "do a, completed"),
+        admin_client.play(
             EIGHT, "do a, do b, do c, do d, do e, do f, do g, fail h,"
                   " undo h, undo g, undo f, undo e, undo d, undo c, undo b, undo a, compensated"),
     ):  # fmt: skip
-        viewer.get(desk.page(saga))
+        viewer.get(admin_client.page(saga))
         with utils.CaptureQueriesContext(
             connection,
         ) as captured:
-            viewer.get(desk.page(saga))
+            viewer.get(admin_client.page(saga))
         counts[saga.name] = len(captured)
 
     assert counts["toy-one"] == counts["toy-eight"]
@@ -246,10 +264,10 @@ def test_a_page_costs_a_bounded_number_of_statements_however_long_the_saga_is():
 
 
 def test_events_can_be_filtered_and_taken_away_as_json_and_csv():
-    saga = desk.act(engine.hold, desk.waiting(), actor="olga", reason="=1+1")
-    viewer = desk.viewer()
+    saga = admin_client.act(engine.hold, admin_client.waiting(), actor="olga", reason="=1+1")
+    viewer = admin_client.viewer()
 
-    response = viewer.get(desk.page(saga), {"actor": "olga"})
+    response = viewer.get(admin_client.page(saga), {"actor": "olga"})
     assert [event.kind for event in response.context["events"]] == ["operator.hold"]
     assert f"{reverse('admin:sagas_saga_csv', args=[saga.pk])}?actor=olga" in response.content.decode()
 
@@ -267,15 +285,15 @@ def test_events_can_be_filtered_and_taken_away_as_json_and_csv():
 def test_what_is_personal_or_secret_is_shown_to_nobody():
     facts = {"payment": {"method": "card", "token": "tok_1"}, "customer": {"tax_id": "529", "name": "Ana"}}
 
-    assert veil.over(facts) == {
+    assert redaction.over(facts) == {
         "payment": {"method": "card", "token": "•••"},
         "customer": {"tax_id": "•••", "name": "•••"},
     }
 
 
 def test_the_live_part_is_sent_only_when_something_changed():
-    saga = desk.play(toys.ONE, "do a, completed")
-    viewer, live = desk.viewer(), reverse("admin:sagas_saga_live", args=[saga.pk])
+    saga = admin_client.play(toys.ONE, "do a, completed")
+    viewer, live = admin_client.viewer(), reverse("admin:sagas_saga_live", args=[saga.pk])
 
     first = viewer.get(live)
     again = viewer.get(live, headers={"If-None-Match": first["ETag"]})
@@ -285,26 +303,26 @@ def test_the_live_part_is_sent_only_when_something_changed():
 
 
 def test_the_live_part_of_a_moving_saga_is_sent_anew_when_it_moves():
-    saga = desk.waiting()
-    viewer, live = desk.viewer(), reverse("admin:sagas_saga_live", args=[saga.pk])
+    saga = admin_client.waiting()
+    viewer, live = admin_client.viewer(), reverse("admin:sagas_saga_live", args=[saga.pk])
     first = viewer.get(live)
 
     engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="wait")
     again = viewer.get(live, headers={"If-None-Match": first["ETag"]})
 
     assert again.status_code == 200
-    assert "olga holds it" in desk.text(again)
+    assert "olga holds it" in admin_client.text(again)
 
 
 def test_a_saga_that_is_not_there_is_not_found():
     absent = reverse("admin:sagas_sagainstance_change", args=["01980000-0000-7000-8000-000000000000"])
 
-    assert desk.viewer().get(absent).status_code == 404
+    assert admin_client.viewer().get(absent).status_code == 404
 
 
 def test_attempts_link_to_their_tasks_in_flower(settings):
     settings.FLOWER_URL = "http://127.0.0.1:5555/"
 
-    body = desk.viewer().get(desk.page(desk.waiting())).content.decode()
+    body = admin_client.viewer().get(admin_client.page(admin_client.waiting())).content.decode()
 
     assert re.search(r'href="http://127\.0\.0\.1:5555/task/task-\d+"', body)

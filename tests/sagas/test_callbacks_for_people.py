@@ -3,39 +3,40 @@
 import pytest
 from django.urls import reverse
 
-from sagas import engine, errors, health, models
-from tests.sagas import desk, rules, stage
+from sagas import engine, errors, models
+from sagas.console import health
+from tests.sagas import admin_client, harness, rules
 from tests.sagas.test_inbox import PAID, given_up, tell, waiting
 
 WHY = {"reason": "Refund 8841 in the bank's portal"}
 
 
-def failed(office, *, then=""):
+def failed(broker, *, then=""):
     """A late payment whose automatic return was refused."""
-    saga = given_up(office, f"begin w, undo w, fail undo w{then}")
+    saga = given_up(broker, f"begin w, undo w, fail undo w{then}")
     late = tell(saga)
-    carry_out(office)
+    carry_out(broker)
     late.refresh_from_db()
     return saga, late
 
 
-def carry_out(office):
+def carry_out(broker):
     for _ in range(3):
         engine.sweep()
-        office.deliver_all()
+        broker.deliver_all()
 
 
 def settle(signal):
     return reverse("admin:sagas_signal_settle", args=[signal.pk])
 
 
-def test_a_return_that_fails_for_good_stands_in_the_attention_queue(office, caplog):
-    saga, late = failed(office)
-    supervisor = desk.supervisor()
+def test_a_return_that_fails_for_good_stands_in_the_attention_queue(broker, caplog):
+    saga, late = failed(broker)
+    supervisor = admin_client.supervisor()
 
-    overview = desk.text(supervisor.get(reverse("admin:index")))
-    listed = desk.text(supervisor.get(reverse("admin:sagas_signal_changelist") + "?person=waiting"))
-    page = desk.text(supervisor.get(settle(late)))
+    overview = admin_client.text(supervisor.get(reverse("admin:index")))
+    listed = admin_client.text(supervisor.get(reverse("admin:sagas_signal_changelist") + "?person=waiting"))
+    page = admin_client.text(supervisor.get(settle(late)))
 
     assert "1 callback waits for a person" in overview
     assert "Nobody has to act" not in overview
@@ -46,10 +47,10 @@ def test_a_return_that_fails_for_good_stands_in_the_attention_queue(office, capl
     assert caplog.text.count("needs attention") == 1
 
 
-def test_what_somebody_settled_is_kept_with_their_name_and_their_words(office):
-    saga, late = failed(office)
+def test_what_somebody_settled_is_kept_with_their_name_and_their_words(broker):
+    saga, late = failed(broker)
 
-    answer = desk.supervisor().post(settle(late), WHY | {"act": "settle"})
+    answer = admin_client.supervisor().post(settle(late), WHY | {"act": "settle"})
 
     assert answer.status_code == 302
     late.refresh_from_db()
@@ -57,51 +58,59 @@ def test_what_somebody_settled_is_kept_with_their_name_and_their_words(office):
     event = saga.events.get(kind="operator.settled")
     assert (event.actor, event.reason, event.subject) == ("supervisor", WHY["reason"], "w")
     assert health.read("1h").callbacks_waiting == 0
-    assert "supervisor settled what it told of: Refund 8841" in desk.text(desk.viewer().get(desk.page(saga)))
+    assert "supervisor settled what it told of: Refund 8841" in admin_client.text(
+        admin_client.viewer().get(admin_client.page(saga))
+    )
     rules.check(saga)
 
 
-def test_it_is_settled_once(office):
-    _saga, late = failed(office)
+def test_it_is_settled_once(broker):
+    _saga, late = failed(broker)
     engine.settle_callback(late.pk, actor="olga", reason="so")
 
-    again = desk.supervisor().post(settle(late), WHY | {"act": "settle"})
+    again = admin_client.supervisor().post(settle(late), WHY | {"act": "settle"})
 
     assert again.status_code == 409
     with pytest.raises(errors.NotAllowed):
         engine.retry_callback(late.pk, actor="olga", reason="so")
 
 
-def test_tried_again_it_settles_itself_when_that_goes_well(office):
-    saga, late = failed(office, then=", undo w")
+def test_tried_again_it_settles_itself_when_that_goes_well(broker):
+    saga, late = failed(broker, then=", undo w")
 
-    desk.operator().post(settle(late), WHY | {"act": "retry"})
-    carry_out(office)
+    admin_client.operator().post(settle(late), WHY | {"act": "retry"})
+    carry_out(broker)
 
     late.refresh_from_db()
-    assert late.remedied_at is not None
+    assert late.compensated_at is not None
     assert (late.settled_by, late.settled_at is not None) == ("engine", True)
     assert saga.events.get(kind="operator.retried").actor == "operator"
 
 
-def test_tried_again_in_vain_it_waits_on(office, caplog):
-    _saga, late = failed(office, then=", fail undo w")
+def test_tried_again_in_vain_it_waits_on(broker, caplog):
+    _saga, late = failed(broker, then=", fail undo w")
 
     engine.retry_callback(late.pk, actor="olga", reason="perhaps now")
-    carry_out(office)
+    carry_out(broker)
 
     late.refresh_from_db()
-    assert (late.remedy_attempts, late.settled_at) == (2, None)
+    assert (late.compensation_attempts, late.settled_at) == (2, None)
     assert caplog.text.count("needs attention") == 1, "a person is called once (A4)"
 
 
-def test_who_may_not_settle_does_not(office):
-    _saga, late = failed(office)
+def test_who_may_not_settle_does_not(broker):
+    _saga, late = failed(broker)
 
-    for client, act in ((desk.viewer(), "settle"), (desk.viewer(), "retry"), (desk.operator(), "settle")):
+    for client, act in (
+        (admin_client.viewer(), "settle"),
+        (admin_client.viewer(), "retry"),
+        (admin_client.operator(), "settle"),
+    ):
         assert client.post(settle(late), WHY | {"act": act}).status_code == 403
-    assert desk.client(desk.NOBODY).get(settle(late)).status_code == 403
-    assert desk.supervisor().post(settle(late), {"act": "settle"}).status_code == 200, "without evidence"
+    assert admin_client.client(admin_client.NOBODY).get(settle(late)).status_code == 403
+    assert admin_client.supervisor().post(settle(late), {"act": "settle"}).status_code == 200, (
+        "without evidence"
+    )
     late.refresh_from_db()
     assert late.settled_at is None
 
@@ -125,8 +134,8 @@ def test_one_that_cannot_be_understood_is_counted_once_and_nothing_of_it_is_kept
     assert caplog.text.count("needs attention") == 1
 
 
-def test_a_sender_has_nothing_to_say_of_another_service_s_step(office):
-    saga = waiting(office)
+def test_a_sender_has_nothing_to_say_of_another_service_s_step(broker):
+    saga = waiting(broker)
 
     signal = engine.receive(source="other", event_id="1", key=f"{saga.pk}.w", facts=PAID, queue="elsewhere")
 
@@ -134,8 +143,8 @@ def test_a_sender_has_nothing_to_say_of_another_service_s_step(office):
     assert (signal.fate, saga.steps.get(name="w").state) == ("unmatched", "waiting")
 
 
-def test_a_wait_is_not_ended_by_what_was_not_asked(office):
-    saga = waiting(office)
+def test_a_wait_is_not_ended_by_what_was_not_asked(broker):
+    saga = waiting(broker)
 
     signal = engine.receive(
         source="world", event_id="1", key=f"{saga.pk}.w", facts=PAID, mismatch="amount 1 instead of 2"
@@ -145,25 +154,27 @@ def test_a_wait_is_not_ended_by_what_was_not_asked(office):
     assert (signal.fate, signal.attention_at) == ("mismatch", None)
     assert (saga.state, saga.wake_at) == ("needs_attention", None)
     assert "amount 1 instead of 2" in saga.attention["why"]
-    assert "came to something else than was asked" in desk.text(desk.viewer().get(desk.page(saga)))
+    assert "came to something else than was asked" in admin_client.text(
+        admin_client.viewer().get(admin_client.page(saga))
+    )
     rules.check(saga)
 
 
-def test_what_was_not_asked_and_is_not_wanted_turns_round_at_once(office):
-    saga = waiting(office, "begin w, undo w")
+def test_what_was_not_asked_and_is_not_wanted_turns_round_at_once(broker):
+    saga = waiting(broker, "begin w, undo w")
     engine.receive(source="world", event_id="1", key=f"{saga.pk}.w", mismatch="amount 1 instead of 2")
 
     engine.cancel(saga.pk, actor="customer", reason="too slow")
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert saga.state == "compensated"
     rules.check(saga)
 
 
-def test_what_was_not_asked_after_the_end_waits_for_a_person_by_itself(office):
-    saga = waiting(office)
+def test_what_was_not_asked_after_the_end_waits_for_a_person_by_itself(broker):
+    saga = waiting(broker)
     tell(saga)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert saga.state == "completed"
     before = rules.snapshot(saga)
 
@@ -177,18 +188,18 @@ def test_what_was_not_asked_after_the_end_waits_for_a_person_by_itself(office):
     assert before != rules.snapshot(saga), "an event says that it came"
 
 
-def test_what_is_settled_by_hand_takes_two_where_two_are_asked_for(office, settings):
+def test_what_is_settled_by_hand_takes_two_where_two_are_asked_for(broker, settings):
     settings.SAGAS_FOUR_EYES = True
-    saga, late = failed(office)
+    saga, late = failed(broker)
 
     for _ in range(2):
         engine.settle_callback(late.pk, actor="olga", reason="Refund 8841")
         late.refresh_from_db()
         assert (late.settled_at, health.read("1h").callbacks_waiting) == (None, 1)
-    page = desk.text(desk.supervisor().get(settle(late)))
+    page = admin_client.text(admin_client.supervisor().get(settle(late)))
     assert "olga says that it is settled, and a second person must say so too: Refund 8841" in page
 
-    desk.supervisor().post(settle(late), {"reason": "Seen in the portal", "act": "settle"})
+    admin_client.supervisor().post(settle(late), {"reason": "Seen in the portal", "act": "settle"})
 
     late.refresh_from_db()
     assert late.settled_at is not None

@@ -10,10 +10,12 @@ from django.core import checks, exceptions
 from django.core.management import CommandError, call_command
 
 from saga_project import celery
-from sagas import BadDeclaration, Saga, conf, engine, models, registry, transport
+from sagas import BadDeclaration, Saga, conf, engine, models
+from sagas.declaration import registry
+from sagas.engine import transport
 from sagas.testing import clocks
-from tests.sagas import stage
-from tests.sagas.toybox import saga as toys
+from tests.sagas import harness
+from tests.sagas.sample_app import saga as toys
 
 
 def found(*, databases=None):
@@ -37,7 +39,7 @@ def test_a_declaration_that_was_refused_at_import_is_reported_with_its_hint(monk
     assert "HINT: Declare at least one Step." in str(told.value)
 
 
-def test_an_undo_with_less_patience_than_its_deed_is_doubtful(monkeypatch):
+def test_an_undo_with_less_patience_than_its_action_is_doubtful(monkeypatch):
     hasty = toys.saga(
         "toy-hasty", toys.local("a"), undo_retry=dataclasses.replace(toys.ONE.retry, attempts=1)
     )
@@ -46,16 +48,16 @@ def test_an_undo_with_less_patience_than_its_deed_is_doubtful(monkeypatch):
     assert found() == ["sagas.W001"]
 
 
-def test_a_live_saga_whose_version_is_gone_is_found_only_when_the_database_may_be_asked(office):
-    saga = stage.begin(toys.LOCAL)
+def test_a_live_saga_whose_version_is_gone_is_found_only_when_the_database_may_be_asked(broker):
+    saga = harness.begin(toys.LOCAL)
     models.SagaInstance.objects.filter(pk=saga.pk).update(version=7)
 
     assert found() == []
     assert found(databases=["default"]) == ["sagas.E011"]
 
 
-def test_so_is_one_whose_version_is_declared_otherwise(office):
-    saga = stage.begin(toys.LOCAL)
+def test_so_is_one_whose_version_is_declared_otherwise(broker):
+    saga = harness.begin(toys.LOCAL)
     models.SagaInstance.objects.filter(pk=saga.pk).update(fingerprint="of old")
 
     assert found(databases=["default"]) == ["sagas.E011"]
@@ -70,8 +72,8 @@ def told(*, databases=None):
     return {message.id: message for message in found if message.id.startswith("sagas.")}
 
 
-def test_that_nobody_sweeps_while_sagas_live_is_found_with_the_line_to_add(office):
-    stage.begin(toys.LOCAL)
+def test_that_nobody_sweeps_while_sagas_live_is_found_with_the_line_to_add(broker):
+    harness.begin(toys.LOCAL)
     assert told(databases=["default"]) == {}, "it has only just begun"
 
     clocks.pass_time(HOUR)
@@ -84,8 +86,8 @@ def test_that_nobody_sweeps_while_sagas_live_is_found_with_the_line_to_add(offic
     assert "sagas.W003" not in told(databases=["default"])
 
 
-def test_that_no_worker_listens_where_sagas_wait_is_found(office):
-    stage.begin(toys.LOCAL)
+def test_that_no_worker_listens_where_sagas_wait_is_found(broker):
+    harness.begin(toys.LOCAL)
     for _ in range(4):
         engine.sweep()
         clocks.pass_time(HOUR / 60)
@@ -146,7 +148,7 @@ def test_a_celery_application_that_is_none_is_found_and_nothing_is_begun_with_it
     monkeypatch.delitem(sys.modules, "sagas.tasks", raising=False)
     monkeypatch.setattr(transport, "_current", None)
     with pytest.raises(exceptions.ImproperlyConfigured, match="SAGAS_CELERY_APP is"):
-        stage.begin(toys.ONE)
+        harness.begin(toys.ONE)
     assert not models.SagaInstance.objects.exists()
 
 
@@ -156,9 +158,9 @@ def test_a_role_that_is_to_see_a_model_that_is_not_there_is_found(settings):
     assert told()["sagas.E013"].msg == "SAGAS_ROLES_SEE names 'orders.ordre': no such model."
 
 
-def test_what_has_ended_or_was_put_aside_holds_up_no_version(office):
-    ended, closed = stage.begin(toys.ONE), stage.begin(toys.REMOTE, "fail a, fail undo a")
-    stage.drive(office, ended, closed)
+def test_what_has_ended_or_was_put_aside_holds_up_no_version(broker):
+    ended, closed = harness.begin(toys.ONE), harness.begin(toys.REMOTE, "fail a, fail undo a")
+    harness.drive(broker, ended, closed)
     engine.close(closed.pk, seen=engine.look(closed.pk), actor="operator", reason="settled by hand")
     models.SagaInstance.objects.update(version=7)
 

@@ -11,11 +11,13 @@ import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from sagas import Retry, circuits, conf, engine, models, registry
-from sagas.testing import clocks, crashes, post
-from tests.sagas import desk, rules, stage
-from tests.sagas.toybox import saga as toys
-from tests.sagas.toybox import verbs
+from sagas import Retry, conf, engine, models
+from sagas.declaration import registry
+from sagas.engine import circuits
+from sagas.testing import clocks, crashes, memory_transport
+from tests.sagas import admin_client, harness, rules
+from tests.sagas.sample_app import functions
+from tests.sagas.sample_app import saga as toys
 
 NO_TIME = datetime.timedelta(0)
 SECOND = datetime.timedelta(seconds=1)
@@ -23,11 +25,11 @@ MINUTE = datetime.timedelta(minutes=1)
 HOUR = datetime.timedelta(hours=1)
 
 PATIENT = toys.saga(
-    "toy-patient", toys.remote("a"), retry=Retry(on=[verbs.Unavailable], attempts=3, first=MINUTE)
+    "toy-patient", toys.remote("a"), retry=Retry(on=[functions.Unavailable], attempts=3, first=MINUTE)
 )
 
 
-class Outage(verbs.Scripted):
+class Outage(functions.Scripted):
     """A world that answers nobody, until it does."""
 
     down = True
@@ -39,22 +41,22 @@ class Outage(verbs.Scripted):
         if not local:
             self.calls += 1
             if self.down:
-                raise verbs.Unavailable("nobody home")
+                raise functions.Unavailable("nobody home")
         return super().do(key, local=local)
 
 
 @pytest.fixture
 def world(monkeypatch):
     world = Outage()
-    monkeypatch.setattr(verbs, "WORLD", world)
+    monkeypatch.setattr(functions, "WORLD", world)
     return world
 
 
-def live_for(office, span, *, until=lambda: False):
+def live_for(broker, span, *, until=lambda: False):
     """Let so much time pass, with everybody at work all the while."""
     passed = datetime.timedelta(0)
     while passed < span and not until():
-        if not office.deliver():
+        if not broker.deliver():
             left = clocks.until_due()
             if left is None:
                 return
@@ -63,11 +65,11 @@ def live_for(office, span, *, until=lambda: False):
             engine.sweep()
 
 
-def test_an_outage_costs_nothing_but_time(office, world):
-    sagas = [stage.begin(toys.REMOTE) for _ in range(conf.CIRCUIT_THRESHOLD)]
-    bystander = stage.begin(toys.LOCAL)
+def test_an_outage_costs_nothing_but_time(broker, world):
+    sagas = [harness.begin(toys.REMOTE) for _ in range(conf.CIRCUIT_THRESHOLD)]
+    bystander = harness.begin(toys.LOCAL)
 
-    live_for(office, 10 * MINUTE)
+    live_for(broker, 10 * MINUTE)
 
     assert set(models.SagaInstance.objects.filter(name="toy-remote").values_list("state")) == {("running",)}
     assert world.calls < 200, "a few are tried now and then, ever more seldom"
@@ -75,7 +77,7 @@ def test_an_outage_costs_nothing_but_time(office, world):
     assert bystander.state == "completed"
 
     world.down = False
-    stage.drive(office, *sagas)
+    harness.drive(broker, *sagas)
 
     assert {saga.state for saga in sagas} == {"completed"}
     assert not models.Circuit.objects.exclude(open_until=None).exists()
@@ -87,34 +89,34 @@ def circuit():
     return models.Circuit.objects.get(name="world")
 
 
-def test_the_longer_it_lasts_the_longer_are_the_pauses_between_trials(office, world):
+def test_the_longer_it_lasts_the_longer_are_the_pauses_between_trials(broker, world):
     for _ in range(conf.CIRCUIT_THRESHOLD):
-        stage.begin(toys.REMOTE)
-    office.deliver_all()
+        harness.begin(toys.REMOTE)
+    broker.deliver_all()
 
     pauses = []
     for lasted in (NO_TIME, 20 * SECOND, 3 * MINUTE, HOUR):
         clocks.pass_time(max(lasted - (models.database_now() - circuit().opened_at), NO_TIME) + 2 * SECOND)
         engine.sweep()
         pauses.append(round((circuit().open_until - models.database_now()).total_seconds()))
-        office.deliver_all()
+        broker.deliver_all()
 
     assert pauses[0] == circuits.FIRST_PAUSE_S
     assert pauses == sorted(pauses)
     assert pauses[-1] == circuits.LONGEST_PAUSE_S
 
 
-def test_one_saga_that_fails_often_is_no_outage(office, world):
-    saga = stage.begin(toys.REMOTE)
+def test_one_saga_that_fails_often_is_no_outage(broker, world):
+    saga = harness.begin(toys.REMOTE)
 
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert saga.state == "compensated"
     assert world.calls == 3
     assert circuit().open_until is None
 
 
-class Poisoned(verbs.Scripted):
+class Poisoned(functions.Scripted):
     """A world that works, but not for some, and for nobody while it is down."""
 
     def __init__(self):
@@ -123,33 +125,33 @@ class Poisoned(verbs.Scripted):
     def do(self, key, *, local=False):
         self.asked.append(key.split(".")[0])
         if self.down or key.split(".")[0] in self.bad:
-            raise verbs.Unavailable("503")
+            raise functions.Unavailable("503")
         return super().do(key, local=local)
 
 
 @pytest.fixture
 def poisoned(monkeypatch):
     world = Poisoned()
-    monkeypatch.setattr(verbs, "WORLD", world)
+    monkeypatch.setattr(functions, "WORLD", world)
     return world
 
 
 def begin_poisoned(world, count, saga=toys.ONE_REMOTE):
-    sagas = [stage.begin(saga) for _ in range(count)]
+    sagas = [harness.begin(saga) for _ in range(count)]
     world.bad |= {str(saga.pk) for saga in sagas}
     return sagas
 
 
-def test_many_bad_orders_beside_good_ones_are_no_outage_and_come_to_an_end(office, poisoned):
+def test_many_bad_orders_beside_good_ones_are_no_outage_and_come_to_an_end(broker, poisoned):
     bad = []
     for _ in range(2 * conf.CIRCUIT_THRESHOLD):
         bad += begin_poisoned(poisoned, 1, PATIENT)
-        good = stage.begin(toys.ONE_REMOTE)
+        good = harness.begin(toys.ONE_REMOTE)
         while good.state == "running":
-            office.deliver()
+            broker.deliver()
             good.refresh_from_db()
 
-    stage.drive(office, *bad, rounds=400)
+    harness.drive(broker, *bad, rounds=400)
 
     assert {saga.state for saga in bad} == {"compensated"}
     assert circuit().opened_at is None
@@ -158,9 +160,9 @@ def test_many_bad_orders_beside_good_ones_are_no_outage_and_come_to_an_end(offic
         assert (step.attempts, step.excused) == (3, 0), "they spend their own attempts"
 
 
-def test_what_an_outage_cost_is_not_held_against_a_saga_afterwards(office, world):
-    sagas = [stage.begin(toys.ONE_REMOTE) for _ in range(conf.CIRCUIT_THRESHOLD)]
-    live_for(office, 10 * MINUTE)
+def test_what_an_outage_cost_is_not_held_against_a_saga_afterwards(broker, world):
+    sagas = [harness.begin(toys.ONE_REMOTE) for _ in range(conf.CIRCUIT_THRESHOLD)]
+    live_for(broker, 10 * MINUTE)
 
     for saga in sagas:
         step = saga.steps.get()
@@ -168,51 +170,51 @@ def test_what_an_outage_cost_is_not_held_against_a_saga_afterwards(office, world
         assert step.attempts - step.excused <= 1
 
     world.down = False
-    stage.drive(office, *sagas)
+    harness.drive(broker, *sagas)
     assert {saga.state for saga in sagas} == {"completed"}
 
 
-def test_several_are_let_through_and_first_those_that_never_failed_there(office, poisoned):
+def test_several_are_let_through_and_first_those_that_never_failed_there(broker, poisoned):
     poisoned.down = True
     bad = begin_poisoned(poisoned, conf.CIRCUIT_THRESHOLD)
-    office.deliver_all()
-    good = [stage.begin(toys.ONE_REMOTE) for _ in range(2 * circuits.PROBES)]
-    office.deliver_all()
+    broker.deliver_all()
+    good = [harness.begin(toys.ONE_REMOTE) for _ in range(2 * circuits.PROBES)]
+    broker.deliver_all()
     poisoned.asked.clear()
     clocks.pass_time(circuits.FIRST_PAUSE_S * SECOND + clocks.A_MOMENT)
 
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     assert len(set(poisoned.asked)) == len(poisoned.asked) >= circuits.PROBES
     assert set(poisoned.asked) <= {str(saga.pk) for saga in good}
 
     poisoned.down = False
-    stage.drive(office, *good, *bad, rounds=400)
+    harness.drive(broker, *good, *bad, rounds=400)
     assert {saga.state for saga in good} == {"completed"}
     assert {saga.state for saga in bad} == {"compensated"}
 
 
-def test_the_first_success_of_another_saga_closes_it(office, poisoned):
+def test_the_first_success_of_another_saga_closes_it(broker, poisoned):
     begin_poisoned(poisoned, conf.CIRCUIT_THRESHOLD)
-    office.deliver_all()
+    broker.deliver_all()
     assert circuit().opened_at is not None
     clocks.pass_time(circuits.FIRST_PAUSE_S * SECOND + clocks.A_MOMENT)
 
-    good = stage.begin(toys.ONE_REMOTE)
-    office.deliver_all()
+    good = harness.begin(toys.ONE_REMOTE)
+    broker.deliver_all()
 
     good.refresh_from_db()
     assert good.state == "completed", "who never failed there need not wait for a sweep"
     assert circuit().opened_at is None
 
 
-def test_a_provider_that_hangs_is_not_given_ever_more_to_do(office, poisoned):
+def test_a_provider_that_hangs_is_not_given_ever_more_to_do(broker, poisoned):
     poisoned.down = True
     for _ in range(30):
-        stage.begin(toys.ONE_REMOTE)
-    office.deliver_all()
-    office.waiting.clear()
+        harness.begin(toys.ONE_REMOTE)
+    broker.deliver_all()
+    broker.waiting.clear()
 
     for _ in range(20):
         clocks.pass_time(2 * SECOND)
@@ -260,11 +262,11 @@ def test_the_reason_is_kept(rows):
     assert told.failing_since <= told.opened_at
 
 
-def test_the_console_says_what_a_saga_waits_for_and_why(office, world):
-    saga = wait_for_world(office, world)
+def test_the_console_says_what_a_saga_waits_for_and_why(broker, world):
+    saga = wait_for_world(broker, world)
 
-    page = desk.text(desk.viewer().get(desk.page(saga)))
-    overview = desk.text(desk.viewer().get("/admin/"))
+    page = admin_client.text(admin_client.viewer().get(admin_client.page(saga)))
+    overview = admin_client.text(admin_client.viewer().get("/admin/"))
 
     assert "a waits for world, which is out since" in page
     assert "Unavailable: nobody home" in page
@@ -307,7 +309,7 @@ def waiting():
     return models.SagaInstance.objects.filter(parked_for="world").count()
 
 
-def test_waiting_costs_a_sweep_as_much_however_many_wait(office):
+def test_waiting_costs_a_sweep_as_much_however_many_wait(broker):
     engine.sweep()
     bills = []
     for more in (10, 3_000):
@@ -320,28 +322,28 @@ def test_waiting_costs_a_sweep_as_much_however_many_wait(office):
     assert not [sql for sql in bills[1] if sql.startswith(("UPDATE", "INSERT"))], "and nothing is written"
 
 
-def test_an_hour_of_waiting_sends_nothing_but_the_few_that_are_let_through(office, world):
+def test_an_hour_of_waiting_sends_nothing_but_the_few_that_are_let_through(broker, world):
     for _ in range(40):
-        stage.begin(toys.ONE_REMOTE)
-    office.deliver_all()
-    sent = len(steps_of(office))
+        harness.begin(toys.ONE_REMOTE)
+    broker.deliver_all()
+    sent = len(steps_of(broker))
 
-    live_for(office, HOUR / 2)
+    live_for(broker, HOUR / 2)
 
-    assert len(steps_of(office)) - sent < 2 * world.calls
+    assert len(steps_of(broker)) - sent < 2 * world.calls
     assert waiting() >= 40 - 2 * circuits.PROBES, "all but those that were let through at last"
 
 
-def steps_of(office):
-    return [message for message in office.sent if isinstance(message, post.Leg)]
+def steps_of(broker):
+    return [message for message in broker.sent if isinstance(message, memory_transport.StepMessage)]
 
 
-def test_they_are_woken_at_a_bounded_rate_and_keep_nobody_elses_timer_waiting(office, monkeypatch):
+def test_they_are_woken_at_a_bounded_rate_and_keep_nobody_elses_timer_waiting(broker, monkeypatch):
     monkeypatch.setattr(circuits, "WAKE_PAUSE_S", 60.0)  # However slow the machine is.
     parked(500, opened=False)
-    bystander = stage.begin(toys.LOCAL, "flake a, do a")
-    office.deliver()
-    sent = len(steps_of(office))
+    bystander = harness.begin(toys.LOCAL, "flake a, do a")
+    broker.deliver()
+    sent = len(steps_of(broker))
 
     woken = []
     for _ in range(7):
@@ -355,29 +357,29 @@ def test_they_are_woken_at_a_bounded_rate_and_keep_nobody_elses_timer_waiting(of
         clocks.pass_time(MINUTE)
 
     assert woken == [circuits.WAKES] * 5 + [0, 0]
-    assert len(steps_of(office)) - sent >= 500
-    office.deliver_all()
-    stage.drive(office, bystander)
+    assert len(steps_of(broker)) - sent >= 500
+    broker.deliver_all()
+    harness.drive(broker, bystander)
     assert set(models.SagaInstance.objects.filter(name="toy-one-remote").values_list("state")) == {
         ("completed",)
     }
 
 
-def test_a_crash_between_the_close_and_the_waking_loses_nobody(office, world):
-    sagas = [stage.begin(toys.ONE_REMOTE) for _ in range(10)]
-    office.deliver_all()
+def test_a_crash_between_the_close_and_the_waking_loses_nobody(broker, world):
+    sagas = [harness.begin(toys.ONE_REMOTE) for _ in range(10)]
+    broker.deliver_all()
     world.down = False
     clocks.pass_time(2 * SECOND)
     with crashes.crash_at(3, before=True), contextlib.suppress(crashes.Crash):
         engine.sweep()
-        office.deliver_all()
+        broker.deliver_all()
 
-    stage.drive(office, *sagas)
+    harness.drive(broker, *sagas)
 
     assert {saga.state for saga in sagas} == {"completed"}
 
 
-def test_who_waits_for_a_circuit_that_nobody_knows_any_more_is_woken(office):
+def test_who_waits_for_a_circuit_that_nobody_knows_any_more_is_woken(broker):
     parked(3)
     models.Circuit.objects.all().delete()
 
@@ -386,9 +388,9 @@ def test_who_waits_for_a_circuit_that_nobody_knows_any_more_is_woken(office):
     assert waiting() == 0
 
 
-def wait_for_world(office, world, saga=toys.REMOTE):
-    sagas = [stage.begin(saga) for _ in range(conf.CIRCUIT_THRESHOLD + 1)]
-    office.deliver_all()
+def wait_for_world(broker, world, saga=toys.REMOTE):
+    sagas = [harness.begin(saga) for _ in range(conf.CIRCUIT_THRESHOLD + 1)]
+    broker.deliver_all()
     clocks.pass_time(clocks.A_MOMENT)
     engine.sweep()
     saga = sagas[-1]
@@ -401,61 +403,61 @@ def wait_for_world(office, world, saga=toys.REMOTE):
 WHO = {"actor": "Alice", "reason": "asked to"}
 
 
-def test_one_that_waits_can_be_cancelled(office, world):
-    saga = wait_for_world(office, world)
+def test_one_that_waits_can_be_cancelled(broker, world):
+    saga = wait_for_world(broker, world)
 
     engine.cancel(saga.pk, **WHO)
-    office.deliver_all()
+    broker.deliver_all()
 
     saga.refresh_from_db()
     assert saga.state == "compensated"
     rules.check(saga)
 
 
-def test_one_that_waits_can_be_held_and_goes_on_only_when_released(office, world):
-    saga = wait_for_world(office, world)
+def test_one_that_waits_can_be_held_and_goes_on_only_when_released(broker, world):
+    saga = wait_for_world(broker, world)
     engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO)
     world.down = False
-    live_for(office, MINUTE, until=lambda: circuit().opened_at is None and waiting() <= 1)
-    live_for(office, MINUTE)
+    live_for(broker, MINUTE, until=lambda: circuit().opened_at is None and waiting() <= 1)
+    live_for(broker, MINUTE)
 
     saga.refresh_from_db()
     assert saga.state == "running"
     assert saga.parked_for == "world"
 
     engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert saga.state == "completed"
 
 
-def test_an_operators_retry_is_let_through_at_once(office, world):
-    saga = wait_for_world(office, world)
+def test_an_operators_retry_is_let_through_at_once(broker, world):
+    saga = wait_for_world(broker, world)
     world.down = False
 
     engine.retry(saga.pk, seen=engine.look(saga.pk), **WHO)
-    office.deliver_all()
+    broker.deliver_all()
 
     saga.refresh_from_db()
     assert saga.state == "completed"
     assert circuit().opened_at is None, "and all the others follow"
 
 
-def test_the_time_that_a_step_may_take_ends_its_waiting(office, world):
+def test_the_time_that_a_step_may_take_ends_its_waiting(broker, world):
     budgeted = toys.saga("toy-budgeted", toys.local("a"), toys.remote("b", budget=MINUTE))
-    sagas = [stage.begin(budgeted) for _ in range(conf.CIRCUIT_THRESHOLD)]
+    sagas = [harness.begin(budgeted) for _ in range(conf.CIRCUIT_THRESHOLD)]
 
-    live_for(office, 3 * MINUTE, until=lambda: ended(sagas))
+    live_for(broker, 3 * MINUTE, until=lambda: ended(sagas))
 
     assert {(saga.state, saga.failure["clock"]) for saga in sagas} == {("compensated", "budget")}
     for saga in sagas:
         rules.check(saga)
 
 
-def test_what_waits_for_a_provider_that_is_out_ends_by_its_deadline(office, world):
+def test_what_waits_for_a_provider_that_is_out_ends_by_its_deadline(broker, world):
     short = toys.saga("toy-short", toys.local("a"), toys.remote("b"), deadline=MINUTE)
-    sagas = [stage.begin(short) for _ in range(6)]
+    sagas = [harness.begin(short) for _ in range(6)]
 
-    live_for(office, 3 * MINUTE, until=lambda: ended(sagas))
+    live_for(broker, 3 * MINUTE, until=lambda: ended(sagas))
 
     assert {saga.state for saga in sagas} == {"compensated"}, "T2"
     assert {saga.failure["clock"] for saga in sagas} <= {"deadline", None}

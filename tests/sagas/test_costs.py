@@ -11,15 +11,17 @@ import redis
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from sagas import engine, models, moves, registry, sweeping, tasks, transport
-from sagas.states import Direction
-from sagas.testing import clocks, post
-from tests.sagas import stage
-from tests.sagas.toybox import saga as toys
+from sagas import engine, models, tasks
+from sagas.declaration import registry
+from sagas.declaration.states import Direction
+from sagas.engine import sweeping, transitions, transport
+from sagas.testing import clocks, memory_transport
+from tests.sagas import harness
+from tests.sagas.sample_app import saga as toys
 
 ENGINES = ("sagas_",)
 
-LOOK = moves.grace() * 1.1
+LOOK = transitions.grace() * 1.1
 """After this long a message is asked after."""
 
 
@@ -34,42 +36,42 @@ def counted():
     bill["statements"] = sum(any(table in sql for table in ENGINES) for sql in statements)
 
 
-def costs(office):
+def costs(broker):
     with counted() as bill:
-        assert office.deliver()
+        assert broker.deliver()
     return bill["transactions"], bill["statements"]
 
 
-def test_a_local_step_is_one_transaction_and_two_statements(office):
-    stage.begin(toys.LOCAL)
+def test_a_local_step_is_one_transaction_and_two_statements(broker):
+    harness.begin(toys.LOCAL)
 
-    assert [costs(office) for _ in range(3)] == [(1, 2)] * 3
+    assert [costs(broker) for _ in range(3)] == [(1, 2)] * 3
 
 
-def test_a_local_undo_costs_the_same(office):
-    stage.begin(toys.LOCAL, "do a, do b, fail c")
+def test_a_local_undo_costs_the_same(broker):
+    harness.begin(toys.LOCAL, "do a, do b, fail c")
     for _ in range(4):
-        office.deliver()
+        broker.deliver()
 
-    assert [costs(office) for _ in range(2)] == [(1, 2)] * 2
+    assert [costs(broker) for _ in range(2)] == [(1, 2)] * 2
 
 
-def test_a_remote_step_is_two_transactions(office):
-    stage.begin(toys.REMOTE)
+def test_a_remote_step_is_two_transactions(broker):
+    harness.begin(toys.REMOTE)
 
     # Lock, look at the circuit, claim; lock, record, tell the circuit.
-    assert [costs(office) for _ in range(3)] == [(2, 6)] * 3
+    assert [costs(broker) for _ in range(3)] == [(2, 6)] * 3
 
 
-def test_a_step_that_goes_well_touches_no_index(office):
+def test_a_step_that_goes_well_touches_no_index(broker):
     """No column that an index reads is written, so PostgreSQL updates the row in place (HOT)."""
-    saga = stage.begin(toys.LOCAL)
+    saga = harness.begin(toys.LOCAL)
     with connection.cursor() as cursor:
         cursor.execute("SELECT string_agg(indexdef, ' ') FROM pg_indexes WHERE tablename = 'sagas_saga'")
         (indexes,) = cursor.fetchone()
     before = models.SagaInstance.objects.filter(pk=saga.pk).values().get()
 
-    office.deliver()
+    broker.deliver()
 
     after = models.SagaInstance.objects.filter(pk=saga.pk).values().get()
     written = {name for name in before if before[name] != after[name]}
@@ -77,20 +79,20 @@ def test_a_step_that_goes_well_touches_no_index(office):
     assert not {name for name in written if re.search(rf"\b{name}\b", indexes)}
 
 
-def test_to_begin_is_one_statement(office):
+def test_to_begin_is_one_statement(broker):
     with counted() as bill:
-        stage.begin(toys.LOCAL)
+        harness.begin(toys.LOCAL)
 
     assert bill["statements"] == 1
 
 
-def test_a_message_that_is_void_costs_one_read(office):
-    saga = stage.begin(toys.LOCAL)
-    message = office.waiting[0]
-    stage.drive(office, saga)
+def test_a_message_that_is_void_costs_one_read(broker):
+    saga = harness.begin(toys.LOCAL)
+    message = broker.waiting[0]
+    harness.drive(broker, saga)
 
     with counted() as bill:
-        office.carry_out(message)
+        broker.carry_out(message)
 
     assert (bill["transactions"], bill["statements"]) == (1, 1)
 
@@ -107,37 +109,42 @@ def queues():
         client.flushdb()
 
 
-def longest_errand(saga, direction):
+def longest_dispatch(saga, direction):
     """A whole window of the saga's steps with the longest names."""
     steps = [step for step in saga.steps if direction == Direction.FORWARD or step.undo]
-    steps = sorted(steps, key=lambda step: len(step.name + step.queue))[-moves.WINDOW :]
-    return transport.Errand(
+    steps = sorted(steps, key=lambda step: len(step.name + step.queue))[-transitions.WINDOW :]
+    return transport.Dispatch(
         saga_id=uuid.uuid4(),
         epoch=4_000_000_000,
         name=saga.name,
         direction=direction,
-        legs=tuple(transport.Leg(step=step.name, queue=step.queue) for step in steps),
+        messages=tuple(transport.Message(step=step.name, queue=step.queue) for step in steps),
     )
 
 
 @pytest.mark.parametrize("direction", Direction)
 def test_a_message_of_the_orders_saga_is_under_two_kilobytes(queues, direction):
     saga = registry.get("order-fulfilment", 1)
-    errand = longest_errand(saga, direction)
+    dispatch = longest_dispatch(saga, direction)
 
-    tasks.CeleryTransport().send(errand)
+    tasks.CeleryTransport().send(dispatch)
 
-    (message,) = queues.lrange(errand.legs[0].queue, 0, -1)
+    (message,) = queues.lrange(dispatch.messages[0].queue, 0, -1)
     assert len(message) < 2048, f"{len(message)} bytes: {json.loads(message)['headers']}"
 
 
-def test_what_is_sent_says_how_often_its_step_was_tried_before(office, queues):
+def test_what_is_sent_says_how_often_its_step_was_tried_before(broker, queues):
     """Flower shows it as the task's retries; it decides nothing."""
-    saga = stage.begin(toys.REMOTE, "2x flake a, do a, fail b, flake undo b")
-    stage.drive(office, saga)
-    errands = {m.errand.epoch: m.errand for m in office.sent if isinstance(m, post.Leg)}
+    saga = harness.begin(toys.REMOTE, "2x flake a, do a, fail b, flake undo b")
+    harness.drive(broker, saga)
+    dispatches_sent = {
+        m.dispatch.epoch: m.dispatch for m in broker.sent if isinstance(m, memory_transport.StepMessage)
+    }
 
-    told = [(errand.direction.name, errand.legs[0].step, errand.tried) for errand in errands.values()]
+    told = [
+        (dispatch.direction.name, dispatch.messages[0].step, dispatch.tried)
+        for dispatch in dispatches_sent.values()
+    ]
     assert told == [
         ("FORWARD", "a", 0),
         ("FORWARD", "a", 1),
@@ -146,22 +153,22 @@ def test_what_is_sent_says_how_often_its_step_was_tried_before(office, queues):
         ("BACKWARD", "b", 1),
     ]
 
-    tasks.CeleryTransport().send(errands[3])
+    tasks.CeleryTransport().send(dispatches_sent[3])
     (message,) = queues.lrange("world", 0, -1)
     assert json.loads(message)["headers"]["retries"] == 2
 
 
-def test_a_message_does_not_grow_with_the_saga(office):
-    sent = [stage.begin(saga) and len(office.sent[-1].errand.legs) for saga in (toys.ONE, toys.LONG)]
+def test_a_message_does_not_grow_with_the_saga(broker):
+    sent = [harness.begin(saga) and len(broker.sent[-1].dispatch.messages) for saga in (toys.ONE, toys.LONG)]
 
-    assert sent == [1, moves.WINDOW]
-    assert len(toys.LONG.steps) > moves.WINDOW, "else nothing was shown"
+    assert sent == [1, transitions.WINDOW]
+    assert len(toys.LONG.steps) > transitions.WINDOW, "else nothing was shown"
 
 
 # --- The sweep ------------------------------------------------------------------------------------
 
 
-def test_the_sweep_reads_only_what_is_due(office):
+def test_the_sweep_reads_only_what_is_due(broker):
     """Ten thousand that have ended and a thousand that sleep are none of its business."""
     fill(ended=10_000, asleep=1_000, due=10)
 
@@ -205,12 +212,12 @@ def fill(*, ended, asleep, due):
         cursor.execute("ANALYZE sagas_saga")
 
 
-def test_a_backlog_costs_a_sweep_as_much_however_long_it_is(office):
+def test_a_backlog_costs_a_sweep_as_much_however_long_it_is(broker):
     bills = []
     engine.sweep()  # Which makes the queues known.
     for more in (1, 19):
         for _ in range(more):
-            stage.begin(toys.LOCAL)
+            harness.begin(toys.LOCAL)
         clocks.pass_time(LOOK)
         with counted() as bill:
             engine.sweep()
@@ -220,8 +227,8 @@ def test_a_backlog_costs_a_sweep_as_much_however_long_it_is(office):
     assert not models.SagaInstance.objects.filter(epoch__gt=1).exists(), "and none is sent again"
 
 
-def test_whoever_waits_long_is_looked_after_more_seldom(office):
-    saga = stage.begin(toys.LOCAL)
+def test_whoever_waits_long_is_looked_after_more_seldom(broker):
+    saga = harness.begin(toys.LOCAL)
     pauses = []
     for waited in (10 * LOOK, 100 * LOOK):
         clocks.pass_time(waited)
@@ -229,10 +236,10 @@ def test_whoever_waits_long_is_looked_after_more_seldom(office):
         pauses.append(clocks.until_due())
     saga.refresh_from_db()
 
-    assert moves.grace() < pauses[0] < pauses[1] <= sweeping.LONGEST_LOOK_PAUSE
+    assert transitions.grace() < pauses[0] < pauses[1] <= sweeping.LONGEST_LOOK_PAUSE
 
 
-def test_an_idle_sweep_costs_as_much_however_many_sagas_have_ended(office):
+def test_an_idle_sweep_costs_as_much_however_many_sagas_have_ended(broker):
     with counted() as before:
         engine.sweep()
     fill(ended=1_000, asleep=100, due=0)

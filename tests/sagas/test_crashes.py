@@ -9,10 +9,11 @@ import uuid
 import pytest
 from django.db import DatabaseError
 
-from sagas import engine, models, transport
-from sagas.testing import clocks, crashes, post
-from tests.sagas import rules, stage
-from tests.sagas.toybox import saga as toys
+from sagas import engine, models
+from sagas.engine import transport
+from sagas.testing import clocks, crashes, memory_transport
+from tests.sagas import harness, rules
+from tests.sagas.sample_app import saga as toys
 
 DIES = {
     "dies before it": {"before": True},
@@ -65,29 +66,29 @@ def at_every_commit(*scenario, **crash):
 
 def run(saga, script, act, ends, *, commit, before, dead=True, redeliver=False):
     """One run that crashes at that commit; whether it came that far."""
-    office = post.Post(redeliver=redeliver)
+    broker = memory_transport.MemoryTransport(redeliver=redeliver)
     key = str(uuid.uuid4())
-    with transport.use(office), crashes.crash_at(commit, before=before, dead=dead) as plan:
+    with transport.use(broker), crashes.crash_at(commit, before=before, dead=dead) as plan:
         with survived():
-            stage.begin(saga, script, key=key)
+            harness.begin(saga, script, key=key)
         instance = models.SagaInstance.objects.filter(key=key).first()
         if instance is None:
             assert before, "its commit went well, and it is not there"
             return plan.met
         for _ in range(300):
             instance.refresh_from_db()
-            if instance.finished_at and not office.waiting:
+            if instance.finished_at and not broker.waiting:
                 break
             with survived():
                 if act and instance.state == "running" and instance.steps.filter(state="waiting").exists():
                     act(instance)
-                elif not office.deliver():
+                elif not broker.deliver():
                     clocks.skip()
                     engine.sweep()
         where = f"crash at commit {commit}, {instance.events.values_list('kind', 'subject')}"
         assert instance.state == ends, where
         rules.check(instance)
-        assert office.bugs == [], where
+        assert broker.bugs == [], where
         return plan.met
 
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from sagas import BadDeclaration, Retry, Saga, Step, Wait, registry
+from sagas import BadDeclaration, Retry, Saga, Step, Wait
+from sagas.declaration import registry
 
 
 class Refused(Exception):
@@ -81,33 +82,33 @@ REFUSED = {
     "a step's name that is too long": ("E001", lambda: saga(step("b" * 51))),
     "a version before the first": ("E001", lambda: saga(step(), version=0)),
     "two steps of one name": ("E002", lambda: saga(step("book"), step("book"))),
-    "a fact from two sources": ("E002", lambda: saga(step(gives=["total"]), given=["total"])),
-    "a verb without a key": ("E003", lambda: saga(step(do=keyless, given=["total"]), given=["total"])),
-    "a verb that wants more than it is given": ("E003", lambda: saga(step(do=charge))),
-    "a verb that is given more than it takes": ("E003", lambda: saga(step(given=["total"]), given=["total"])),
+    "a fact from two sources": ("E002", lambda: saga(step(outputs=["total"]), inputs=["total"])),
+    "a function without a key": ("E003", lambda: saga(step(do=keyless, inputs=["total"]), inputs=["total"])),
+    "a function that wants more than it is given": ("E003", lambda: saga(step(do=charge))),
+    "a function that is given more than it takes": ("E003", lambda: saga(step(inputs=["total"]), inputs=["total"])),
     "an undo that wants facts": ("E003", lambda: saga(step(undo=charge))),
     "an ask that wants facts": ("E003", lambda: saga(step(ask=charge, remote=True))),
-    "a hook that wants facts": ("E003", lambda: saga(step(), completed=charge)),
-    "a verb that cannot be called": ("E003", lambda: saga(step(undo="undo"))),
-    "a verb that wants more than it is given, and takes anything": ("E003", lambda: saga(step(do=greedy))),
-    "a verb that nobody would await": ("E003", lambda: saga(step(do=awaited))),
-    "a fact of the engine's own name": ("E003", lambda: saga(step(given=["key"]), given=["key"])),
-    "a fact that nobody provides": ("E004", lambda: saga(step(do=charge, given=["total"]))),
+    "a hook that wants facts": ("E003", lambda: saga(step(), on_completed=charge)),
+    "a function that cannot be called": ("E003", lambda: saga(step(undo="undo"))),
+    "a function that wants more than it is given, and takes anything": ("E003", lambda: saga(step(do=greedy))),
+    "a function that nobody would await": ("E003", lambda: saga(step(do=awaited))),
+    "a fact of the engine's own name": ("E003", lambda: saga(step(inputs=["key"]), inputs=["key"])),
+    "a fact that nobody provides": ("E004", lambda: saga(step(do=charge, inputs=["total"]))),
     "a fact that only a later step gives": (
         "E004",
-        lambda: saga(step(do=charge, given=["total"]), step("price", gives=["total"])),
+        lambda: saga(step(do=charge, inputs=["total"]), step("price", outputs=["total"])),
     ),
     "a fact that an earlier step forgot": (
         "E004",
         lambda: saga(
-            step("pay", do=charge, given=["total"], forgets=["total"]),
-            step("book", do=charge, given=["total"]),
-            given=["total"],
+            step("pay", do=charge, inputs=["total"], secrets=["total"]),
+            step("book", do=charge, inputs=["total"]),
+            inputs=["total"],
         ),
     ),
     "a fact that may be skipped with its step": (
         "E004",
-        lambda: saga(step("price", gives=["total"], optional=True), step(do=charge, given=["total"])),
+        lambda: saga(step("price", outputs=["total"], optional=True), step(do=charge, inputs=["total"])),
     ),
     "a step without an undo": ("E005", lambda: saga(step(undo=None))),
     "a pivot with an undo": ("E005", lambda: saga(step(kind="pivot"))),
@@ -181,19 +182,19 @@ def test_a_senseless_declaration_is_refused_with_a_hint(what):
 
 def test_everything_that_is_wrong_is_said_at_once():
     with pytest.raises(BadDeclaration) as refused:
-        saga(step("a", undo=None, given=["nothing"]), step("a"), name="No Name")
+        saga(step("a", undo=None, inputs=["nothing"]), step("a"), name="No Name")
 
     assert {problem.id for problem in refused.value.problems} >= {
         "sagas.E001", "sagas.E002", "sagas.E003", "sagas.E004", "sagas.E005",
     }  # fmt: skip
 
 
-def test_a_verb_may_be_anything_that_takes_its_arguments_by_name():
+def test_a_function_may_be_anything_that_takes_its_arguments_by_name():
     declared = saga(
         step("a", do=positional),
-        step("b", do=anything, given=["total"]),
+        step("b", do=anything, inputs=["total"]),
         step("c", do=functools.partial(charge, total=1)),
-        given=["total"],
+        inputs=["total"],
     )
 
     assert len(declared.fingerprint) == 16
@@ -231,7 +232,7 @@ def test_pauses_grow_to_a_cap_and_are_left_to_chance():
     assert retry.pause(attempt=1, chance=0.999).total_seconds() == pytest.approx(0.5, abs=0.01)
 
 
-def test_an_undo_is_tried_far_longer_than_a_deed():
+def test_an_undo_is_tried_far_longer_than_an_action():
     declared = saga(step())
 
     assert declared.retry_of(declared.steps[0], undo=False).attempts == 5

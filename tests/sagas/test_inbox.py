@@ -5,10 +5,10 @@ import datetime
 import pytest
 
 from sagas import engine, errors, models
-from sagas.testing import clocks, post
-from tests.sagas import rules, stage
-from tests.sagas.toybox import saga as toys
-from tests.sagas.toybox import verbs, witness
+from sagas.testing import clocks, memory_transport
+from tests.sagas import harness, rules
+from tests.sagas.sample_app import functions, recorder
+from tests.sagas.sample_app import saga as toys
 
 PAID = {"settled": True}
 HOUR = datetime.timedelta(hours=1)
@@ -21,25 +21,25 @@ def tell(saga, event_id="1", **what):
     )
 
 
-def waiting(office, script="begin w", declared=toys.BLIND_WAIT):
-    saga = stage.begin(declared, script)
-    office.deliver_all()
+def waiting(broker, script="begin w", declared=toys.BLIND_WAIT):
+    saga = harness.begin(declared, script)
+    broker.deliver_all()
     return saga
 
 
-def given_up(office, script="begin w"):
-    saga = waiting(office, script)
+def given_up(broker, script="begin w"):
+    saga = waiting(broker, script)
     engine.cancel(saga.pk, actor="customer", reason="too slow")
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert saga.state == "compensated"
     return saga
 
 
-def test_a_callback_ends_the_wait_and_says_who_said_so(office):
-    saga = waiting(office)
+def test_a_callback_ends_the_wait_and_says_who_said_so(broker):
+    saga = waiting(broker)
 
     signal = tell(saga, facts={"settled": True, "receipt": 7})
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert (signal.fate, saga.state) == ("applied", "completed")
     assert saga.steps.get(name="w").facts == {"settled": True, "receipt": 7}
@@ -47,8 +47,8 @@ def test_a_callback_ends_the_wait_and_says_who_said_so(office):
     rules.check(saga)
 
 
-def test_the_same_callback_a_second_time_changes_nothing(office):
-    saga = waiting(office)
+def test_the_same_callback_a_second_time_changes_nothing(broker):
+    saga = waiting(broker)
 
     first = tell(saga)
     before = rules.snapshot(saga)
@@ -58,8 +58,8 @@ def test_the_same_callback_a_second_time_changes_nothing(office):
     assert rules.snapshot(saga) == before
 
 
-def test_one_that_tells_of_no_end_is_kept_and_the_wait_goes_on(office):
-    saga = waiting(office)
+def test_one_that_tells_of_no_end_is_kept_and_the_wait_goes_on(broker):
+    saga = waiting(broker)
 
     signal = tell(saga, facts={"settled": False, "status": "in transit"})
     saga.refresh_from_db()
@@ -78,39 +78,39 @@ def test_one_that_is_about_nothing_of_ours_is_kept_too(rows, key):
     assert models.Signal.objects.get().step_key == key[:100]
 
 
-def test_one_for_a_step_that_this_saga_lacks_is_unmatched(office):
-    saga = waiting(office)
+def test_one_for_a_step_that_this_saga_lacks_is_unmatched(broker):
+    saga = waiting(broker)
 
     assert tell(saga, key=f"{saga.pk}.z").fate == "unmatched"
 
 
-def test_one_that_comes_early_is_taken_up_when_its_step_waits(office):
-    saga = stage.begin(toys.BLIND_WAIT, "begin w")
+def test_one_that_comes_early_is_taken_up_when_its_step_waits(broker):
+    saga = harness.begin(toys.BLIND_WAIT, "begin w")
 
     early = tell(saga)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     early.refresh_from_db()
     assert (early.fate, saga.state) == ("applied", "completed")
     rules.check(saga)
 
 
-def test_one_that_was_never_needed_is_noted_in_the_end(office):
-    saga = stage.begin(toys.BLIND_WAIT, "do w")
+def test_one_that_was_never_needed_is_noted_in_the_end(broker):
+    saga = harness.begin(toys.BLIND_WAIT, "do w")
 
     early = tell(saga)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     early.refresh_from_db()
     assert early.fate == "noted"
     assert early.matched_at is not None
 
 
-def test_one_that_comes_while_a_person_is_wanted_settles_it(office):
-    saga = stage.begin(toys.LATE_WAIT, "begin r, 9x begin ask r")
-    office.deliver_all()
+def test_one_that_comes_while_a_person_is_wanted_settles_it(broker):
+    saga = harness.begin(toys.LATE_WAIT, "begin r, 9x begin ask r")
+    broker.deliver_all()
     clocks.pass_time(HOUR)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert saga.state == "needs_attention"
 
     tell(saga, key=f"{saga.pk}.r")
@@ -120,11 +120,11 @@ def test_one_that_comes_while_a_person_is_wanted_settles_it(office):
     rules.check(saga)
 
 
-def test_but_not_after_that_saga_was_put_aside(office):
-    saga = stage.begin(toys.LATE_WAIT, "begin r, 9x begin ask r")
-    office.deliver_all()
+def test_but_not_after_that_saga_was_put_aside(broker):
+    saga = harness.begin(toys.LATE_WAIT, "begin r, 9x begin ask r")
+    broker.deliver_all()
     clocks.pass_time(HOUR)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     engine.close(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="settled by hand")
 
     signal = tell(saga, key=f"{saga.pk}.r")
@@ -136,62 +136,62 @@ def test_but_not_after_that_saga_was_put_aside(office):
 CLOSED_WAIT = toys.saga("inbox-closed", toys.waits("w", **toys.ASK), toys.local("c"))
 
 
-def put_aside(office, script):
+def put_aside(broker, script):
     """Its undo was refused, and an operator settled that by hand."""
-    saga = waiting(office, script, CLOSED_WAIT)
+    saga = waiting(broker, script, CLOSED_WAIT)
     if saga.steps.get(name="w").state == "waiting":
         engine.cancel(saga.pk, actor="customer", reason="too slow")
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert saga.state == "needs_attention"
     engine.close(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="settled by hand")
     return saga
 
 
-def test_a_payment_that_lands_after_its_saga_was_put_aside_is_returned(office):
-    saga = put_aside(office, "begin w, fail undo w, undo w")
+def test_a_payment_that_lands_after_its_saga_was_put_aside_is_returned(broker):
+    saga = put_aside(broker, "begin w, fail undo w, undo w")
 
     late = tell(saga)
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     late.refresh_from_db()
-    assert (late.fate, late.remedied_at is not None) == ("late", True)
-    assert witness.lines(saga.pk)[-1] == "undo w"
+    assert (late.fate, late.compensated_at is not None) == ("late", True)
+    assert recorder.lines(saga.pk)[-1] == "undo w"
     saga.refresh_from_db()
     assert (saga.state, saga.wake_at) == ("needs_attention", None)
 
 
-def test_what_was_known_before_it_was_put_aside_is_not_returned_a_second_time(office):
-    saga = put_aside(office, "do w, fail c, fail undo w")
-    undone = witness.lines(saga.pk)
+def test_what_was_known_before_it_was_put_aside_is_not_returned_a_second_time(broker):
+    saga = put_aside(broker, "do w, fail c, fail undo w")
+    undone = recorder.lines(saga.pk)
 
     repeated = tell(saga)
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     assert repeated.fate == "noted"
-    assert witness.lines(saga.pk) == undone
+    assert recorder.lines(saga.pk) == undone
 
 
-def test_but_not_where_it_lacks_what_later_steps_ask_for(office):
+def test_but_not_where_it_lacks_what_later_steps_ask_for(broker):
     declared = toys.saga(
         "inbox-gives",
         toys.remote("p", **toys.PIVOT),
-        toys.waits("w", **toys.RETRIABLE, gives=["mark"]),
+        toys.waits("w", **toys.RETRIABLE, outputs=["mark"]),
         toys.local("s", **toys.RETRIABLE),
     )
-    saga = stage.begin(declared, "do p, 3x lose w")
-    stage.drive(office, saga)
+    saga = harness.begin(declared, "do p, 3x lose w")
+    harness.drive(broker, saga)
 
     lacking, complete = tell(saga, "1"), tell(saga, "2", facts={"settled": True, "mark": 7})
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert (lacking.fate, complete.fate) == ("stored", "applied")
     assert (saga.state, saga.facts) == ("completed", {"mark": 7})
 
 
-def test_a_refusal_that_came_while_a_person_was_wanted_ends_the_wait_when_it_goes_on(office):
-    saga = waiting(office, "do a, begin p", declared=toys.PIVOT_WAIT)
+def test_a_refusal_that_came_while_a_person_was_wanted_ends_the_wait_when_it_goes_on(broker):
+    saga = waiting(broker, "do a, begin p", declared=toys.PIVOT_WAIT)
     clocks.pass_time(saga.deadline_at - models.database_now(), saga.pk)
     models.StepInstance.objects.filter(saga=saga).update(wait_until=models.database_now() + HOUR)
     engine.sweep()
@@ -200,7 +200,7 @@ def test_a_refusal_that_came_while_a_person_was_wanted_ends_the_wait_when_it_goe
 
     tell(saga, key=f"{saga.pk}.p", refused="expired")
     engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="it has come to nothing")
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert (saga.state, saga.failure["clock"]) == ("compensated", "deadline")
     assert saga.steps.get(name="p").error["message"] == "expired"
@@ -210,31 +210,31 @@ def test_a_refusal_that_came_while_a_person_was_wanted_ends_the_wait_when_it_goe
 
 
 @pytest.mark.parametrize("how", [{}, toys.RETRIABLE], ids=["before a pivot", "past it"])
-def test_one_that_ends_a_saga_whose_owner_fails_is_kept_until_that_is_mended(office, how):
+def test_one_that_ends_a_saga_whose_owner_fails_is_kept_until_that_is_mended(broker, how):
     trouble = [LookupError("no such order")]
 
     def fail_once(*, key):
         if trouble:
             raise trouble.pop()
-        verbs.completed(key=key)
+        functions.completed(key=key)
 
-    declared = toys.saga("inbox-hook", toys.local("a"), toys.waits("w", **how), completed=fail_once)
-    saga = waiting(office, "2x begin w", declared)
+    declared = toys.saga("inbox-hook", toys.local("a"), toys.waits("w", **how), on_completed=fail_once)
+    saga = waiting(broker, "2x begin w", declared)
     signal = tell(saga)
     saga.refresh_from_db()
     assert (signal.fate, saga.state) == ("stored", "needs_attention")
     assert (saga.failure["step"], saga.failure["kind"], saga.failure["error"]) == ("w", "bug", "LookupError")
 
     engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     signal.refresh_from_db()
     assert (signal.fate, saga.state) == ("applied", "completed")
     rules.check(saga)
 
 
-def test_one_for_a_version_that_is_gone_is_kept_until_it_is_there_again(office):
-    saga = waiting(office)
+def test_one_for_a_version_that_is_gone_is_kept_until_it_is_there_again(broker):
+    saga = waiting(broker)
     models.SagaInstance.objects.filter(pk=saga.pk).update(version=9)
 
     signal = tell(saga)
@@ -242,7 +242,7 @@ def test_one_for_a_version_that_is_gone_is_kept_until_it_is_there_again(office):
 
     models.SagaInstance.objects.filter(pk=saga.pk).update(version=1)
     clocks.pass_time(HOUR)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert saga.state == "completed", "though its time to wait was over: it was told in time"
     rules.check(saga)
 
@@ -250,10 +250,10 @@ def test_one_for_a_version_that_is_gone_is_kept_until_it_is_there_again(office):
 @pytest.mark.parametrize(
     "facts", [{"at": object()}, {"n": float("nan")}, {"s": "a\0b"}, {"s": "\ud800"}, [1]]
 )
-def test_facts_that_cannot_be_kept_are_refused_and_the_transaction_goes_on(office, facts):
-    saga = waiting(office)
+def test_facts_that_cannot_be_kept_are_refused_and_the_transaction_goes_on(broker, facts):
+    saga = waiting(broker)
 
-    with stage.transaction.atomic():
+    with harness.transaction.atomic():
         with pytest.raises(errors.BadFacts, match="cannot be kept"):
             tell(saga, facts=facts)
         with pytest.raises(errors.BadFacts, match="cannot be kept"):
@@ -261,146 +261,150 @@ def test_facts_that_cannot_be_kept_are_refused_and_the_transaction_goes_on(offic
                 saga.pk, seen=engine.look(saga.pk), happened=True, actor="me", reason="I saw it", facts=facts
             )
         with pytest.raises(errors.BadFacts, match="cannot be kept"):
-            engine.begin(GIVEN, key="order-1", given={"what": object()}, actor="me")
+            engine.begin(GIVEN, key="order-1", inputs={"what": object()}, actor="me")
         tell(saga)
 
     assert models.Signal.objects.get().fate == "applied"
 
 
-GIVEN = toys.saga("inbox-given", toys.local("a"), given=["what"])
+GIVEN = toys.saga("inbox-given", toys.local("a"), inputs=["what"])
 
 
 # --- Too late -------------------------------------------------------------------------------------
 
 
-def test_one_that_comes_too_late_is_undone_once_more(office):
-    saga = given_up(office)
-    undone = witness.lines(saga.pk)
+def test_one_that_comes_too_late_is_undone_once_more(broker):
+    saga = given_up(broker)
+    undone = recorder.lines(saga.pk)
 
     late = tell(saga)
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     late.refresh_from_db()
     assert late.fate == "late"
-    assert late.remedied_at is not None
-    assert witness.lines(saga.pk) == [*undone, "undo w"]
-    assert stage.kinds(saga, "w")[-2:] == ["signal.late", "signal.remedied"]
+    assert late.compensated_at is not None
+    assert recorder.lines(saga.pk) == [*undone, "undo w"]
+    assert harness.kinds(saga, "w")[-2:] == ["signal.late", "signal.compensated"]
     rules.check(saga)
 
 
-def test_a_refusal_that_comes_too_late_needs_no_remedy(office):
-    saga = given_up(office)
+def test_a_refusal_that_comes_too_late_needs_no_compensation(broker):
+    saga = given_up(broker)
 
     late = tell(saga, refused="expired")
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     assert (late.fate, late.wake_at) == ("noted", None)
 
 
-def test_a_remedy_is_tried_until_it_succeeds(office):
-    saga = given_up(office, "begin w, undo w, 3x flake undo w")
+def test_a_late_compensation_is_tried_until_it_succeeds(broker):
+    saga = given_up(broker, "begin w, undo w, 3x flake undo w")
 
     late = tell(saga)
     for _ in range(5):
         engine.sweep()
-        office.deliver_all()
+        broker.deliver_all()
         clocks.skip()
 
     late.refresh_from_db()
-    assert (late.remedy_attempts, late.remedied_at is not None, late.remedy_error) == (4, True, "")
-    assert stage.kinds(saga, "w").count("signal.remedy_retry") == 3
+    assert (late.compensation_attempts, late.compensated_at is not None, late.compensation_error) == (
+        4,
+        True,
+        "",
+    )
+    assert harness.kinds(saga, "w").count("signal.compensation_retry") == 3
 
 
-def test_a_remedy_that_is_refused_is_for_a_person(office, caplog):
-    saga = given_up(office, "begin w, undo w, 9x fail undo w")
+def test_a_late_compensation_that_is_refused_is_for_a_person(broker, caplog):
+    saga = given_up(broker, "begin w, undo w, 9x fail undo w")
 
     late = tell(saga)
     for _ in range(3):
         engine.sweep()
-        office.deliver_all()
+        broker.deliver_all()
 
     late.refresh_from_db()
-    assert (late.remedied_at, late.wake_at, late.remedy_attempts) == (None, None, 1)
+    assert (late.compensated_at, late.wake_at, late.compensation_attempts) == (None, None, 1)
     assert "by hand" in caplog.text
-    assert stage.kinds(saga, "w")[-1] == "signal.remedy_failed"
+    assert harness.kinds(saga, "w")[-1] == "signal.compensation_failed"
 
 
-def test_a_remedy_whose_worker_dies_is_tried_again(office, mortal):
-    saga = given_up(office, "begin w, undo w, die undo w")
+def test_a_late_compensation_whose_worker_dies_is_tried_again(broker, mortal):
+    saga = given_up(broker, "begin w, undo w, die undo w")
 
     late = tell(saga)
     for _ in range(3):
         engine.sweep()
-        with stage.suppress_death():
-            office.deliver_all()
+        with harness.suppress_death():
+            broker.deliver_all()
         clocks.skip()
 
     late.refresh_from_db()
-    assert late.remedied_at is not None
+    assert late.compensated_at is not None
 
 
-def test_a_remedy_is_told_once_however_often_its_message_comes(office):
-    saga = given_up(office)
+def test_a_late_compensation_is_told_once_however_often_its_message_comes(broker):
+    saga = given_up(broker)
 
     late = tell(saga)
     for _ in range(3):
-        office.carry_out(post.Remedy(signal_id=late.pk))
+        broker.carry_out(memory_transport.LateCompensation(signal_id=late.pk))
 
-    assert stage.kinds(saga, "w").count("signal.remedied") == 1
+    assert harness.kinds(saga, "w").count("signal.compensated") == 1
 
 
-def test_a_remedy_that_fails_after_another_has_succeeded_changes_nothing(office, monkeypatch):
-    saga = given_up(office, "begin w")
+def test_a_late_compensation_that_fails_after_another_has_succeeded_changes_nothing(broker, monkeypatch):
+    saga = given_up(broker, "begin w")
     late = tell(saga)
 
-    class Doubled(verbs.Scripted):
+    class Doubled(functions.Scripted):
         """While this attempt is on its way to fail, the same message comes to another worker."""
 
         def undo(self, key, **rest):
             self.undo = super().undo
-            engine.remedy(late.pk)
-            raise verbs.Unavailable("later")
+            engine.compensate_late(late.pk)
+            raise functions.Unavailable("later")
 
-    monkeypatch.setattr(verbs, "WORLD", Doubled())
-    engine.remedy(late.pk)
+    monkeypatch.setattr(functions, "WORLD", Doubled())
+    engine.compensate_late(late.pk)
 
     late.refresh_from_db()
-    assert late.remedied_at is not None
-    assert (late.wake_at, late.remedy_error) == (None, "")
+    assert late.compensated_at is not None
+    assert (late.wake_at, late.compensation_error) == (None, "")
 
 
-def test_remedies_make_no_storm_while_nobody_carries_them_out(office):
-    saga = given_up(office)
+def test_remedies_make_no_storm_while_nobody_carries_them_out(broker):
+    saga = given_up(broker)
     tell(saga)
 
     for _ in range(120):
         clocks.pass_time(datetime.timedelta(seconds=30))
         engine.sweep()
 
-    assert len([m for m in office.sent if isinstance(m, post.Remedy)]) <= 12
+    assert len([m for m in broker.sent if isinstance(m, memory_transport.LateCompensation)]) <= 12
 
 
-def test_a_remedy_that_is_no_longer_declared_stops_no_other(office, monkeypatch):
-    gone, saga = given_up(office), given_up(office)
+def test_a_late_compensation_that_is_no_longer_declared_stops_no_other(broker, monkeypatch):
+    gone, saga = given_up(broker), given_up(broker)
     for number, one in enumerate((gone, saga)):
         tell(one, str(number))
     models.SagaInstance.objects.filter(pk=gone.pk).update(name="toy-one")
 
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
-    fates = {str(s.step_key)[:36]: s.remedied_at is not None for s in models.Signal.objects.all()}
+    fates = {str(s.step_key)[:36]: s.compensated_at is not None for s in models.Signal.objects.all()}
     assert fates == {str(gone.pk): False, str(saga.pk): True}
 
 
-def test_a_broker_that_is_down_stops_neither_remedies_nor_probes(office, monkeypatch):
-    saga = given_up(office)
+def test_a_broker_that_is_down_stops_neither_remedies_nor_probes(broker, monkeypatch):
+    saga = given_up(broker)
     late = tell(saga)
-    down = {"send": fail, "remedy": fail, "probe": fail}
+    down = {"send": fail, "compensate_late": fail, "probe": fail}
     for name, method in down.items():
-        monkeypatch.setattr(office, name, method)
+        monkeypatch.setattr(broker, name, method)
 
     engine.sweep()
 
@@ -413,14 +417,14 @@ def fail(*_):
     raise ConnectionError("the broker is gone")
 
 
-def test_a_local_remedy_is_one_transaction(office):
-    saga = waiting(office, "begin w", declared=toys.LOCAL_WAIT)
+def test_a_local_remedy_is_one_transaction(broker):
+    saga = waiting(broker, "begin w", declared=toys.LOCAL_WAIT)
     engine.cancel(saga.pk, actor="customer", reason="too slow")
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     late = tell(saga)
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     late.refresh_from_db()
-    assert late.remedied_at is not None
+    assert late.compensated_at is not None

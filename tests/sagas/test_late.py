@@ -8,12 +8,13 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from sagas import database, engine, errors, models, story, verdict
+from sagas import database, engine, errors, models
+from sagas.console import history, summary
 from sagas.testing import clocks
-from tests.sagas import rules, stage
-from tests.sagas.toybox import models as toybox
-from tests.sagas.toybox import saga as toys
-from tests.sagas.toybox import verbs
+from tests.sagas import harness, rules
+from tests.sagas.sample_app import functions
+from tests.sagas.sample_app import models as sample_app
+from tests.sagas.sample_app import saga as toys
 
 SECOND = datetime.timedelta(seconds=1)
 MINUTE = datetime.timedelta(minutes=1)
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("brief_waits")
 
 
 @pytest.fixture
-def brief_waits(office):
+def brief_waits(broker):
     """Who waits for a lock gives up soon, as by WORKER_LOCK_TIMEOUT."""
     connection.ensure_connection()
     with connection.cursor() as cursor:
@@ -32,10 +33,10 @@ def brief_waits(office):
 
 @contextlib.contextmanager
 def a_neighbour_in_the_middle_of_a_transaction(
-    statement="UPDATE toybox_toy SET made = made WHERE key = %s", *given
+    statement="UPDATE sample_app_toy SET made = made WHERE key = %s", *given
 ):
     """Another session that changed a row, and is silent since."""
-    toybox.Toy.objects.get_or_create(key=SHELF)
+    sample_app.Toy.objects.get_or_create(key=SHELF)
     settings = connection.settings_dict
     with psycopg.connect(
         host=settings["HOST"], port=settings["PORT"], user=settings["USER"], dbname=settings["NAME"]
@@ -46,43 +47,43 @@ def a_neighbour_in_the_middle_of_a_transaction(
 
 
 def take_from_the_shelf(*, key):
-    verbs.local_execute("UPDATE toybox_toy SET made = made WHERE key = %s", [SHELF])
-    return verbs.make(key=key)
+    functions.local_execute("UPDATE sample_app_toy SET made = made WHERE key = %s", [SHELF])
+    return functions.make(key=key)
 
 
 def put_back_on_the_shelf(*, key):
-    verbs.local_execute("UPDATE toybox_toy SET made = made WHERE key = %s", [SHELF])
-    return verbs.unmake(key=key)
+    functions.local_execute("UPDATE sample_app_toy SET made = made WHERE key = %s", [SHELF])
+    return functions.unmake(key=key)
 
 
 def told_at_the_shelf(*, key):
-    verbs.local_execute("UPDATE toybox_toy SET made = made WHERE key = %s", [SHELF])
-    return verbs.completed(key=key)
+    functions.local_execute("UPDATE sample_app_toy SET made = made WHERE key = %s", [SHELF])
+    return functions.completed(key=key)
 
 
 def booked_with_the_shelf(*, key):
-    verbs.local_execute("UPDATE toybox_toy SET made = made WHERE key = %s", [SHELF])
-    return verbs.book(key=key)
+    functions.local_execute("UPDATE sample_app_toy SET made = made WHERE key = %s", [SHELF])
+    return functions.book(key=key)
 
 
 AT_SHELF = toys.saga("late-do", toys.remote("a"), toys.local("b", do=take_from_the_shelf), toys.local("c"))
 BACK_AT_SHELF = toys.saga(
     "late-undo", toys.remote("a"), toys.local("b", undo=put_back_on_the_shelf), toys.local("c")
 )
-TOLD_AT_SHELF = toys.saga("late-hook", toys.remote("a"), toys.local("b"), completed=told_at_the_shelf)
-REMOTE_TOLD = toys.saga("late-hook-remote", toys.local("a"), toys.remote("b"), completed=told_at_the_shelf)
+TOLD_AT_SHELF = toys.saga("late-hook", toys.remote("a"), toys.local("b"), on_completed=told_at_the_shelf)
+REMOTE_TOLD = toys.saga("late-hook-remote", toys.local("a"), toys.remote("b"), on_completed=told_at_the_shelf)
 REMOTE_AT_SHELF = toys.saga("late-remote", toys.remote("a", **toys.ASK, do=booked_with_the_shelf))
 
 
-def time_goes_by(office, rounds):
+def time_goes_by(broker, rounds):
     """Deliver what there is, and let the next thing become due; the pauses that were waited for."""
     pauses = []
     for _ in range(rounds):
-        office.deliver_all()
+        broker.deliver_all()
         pauses.append(clocks.until_due())
         clocks.skip()
         engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
     return pauses
 
 
@@ -100,7 +101,7 @@ def far_more_often_than_any_budget(saga):
         (REMOTE_AT_SHELF, "", "a", "step.unknown", "completed"),
     ],
     ids=[
-        "a deed",
+        "an action",
         "an undo",
         "its owner's hook",
         "its owner's hook after a remote step",
@@ -108,49 +109,49 @@ def far_more_often_than_any_budget(saga):
     ],
 )
 def test_who_waits_for_a_lock_is_late_however_long_and_goes_on_when_it_is_free(
-    office, declared, script, step, kind, ends
+    broker, declared, script, step, kind, ends
 ):
-    saga = stage.begin(declared, script)
+    saga = harness.begin(declared, script)
     with a_neighbour_in_the_middle_of_a_transaction():
-        time_goes_by(office, far_more_often_than_any_budget(saga))
+        time_goes_by(broker, far_more_often_than_any_budget(saga))
         saga.refresh_from_db()
         row = saga.steps.get(name=step)
         assert saga.state == ("compensating" if kind == "undo.late" else "running")
-        assert stage.kinds(saga, step).count(kind) > far_more_often_than_any_budget(saga) - 2
-        assert "toybox_toy" in row.error["message"]
+        assert harness.kinds(saga, step).count(kind) > far_more_often_than_any_budget(saga) - 2
+        assert "sample_app_toy" in row.error["message"]
 
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert saga.state == ends
-    assert stage.books(saga)["a"] == ((1, 1) if ends == "compensated" else (1, 0))
+    assert harness.books(saga)["a"] == ((1, 1) if ends == "compensated" else (1, 0))
     assert not models.Circuit.objects.filter(opened_at__isnull=False).exists(), "no provider was away"
     rules.check(saga)
 
 
-def test_a_local_step_that_is_late_spends_none_of_its_attempts(office):
-    saga = stage.begin(AT_SHELF)
+def test_a_local_step_that_is_late_spends_none_of_its_attempts(broker):
+    saga = harness.begin(AT_SHELF)
     with a_neighbour_in_the_middle_of_a_transaction():
-        time_goes_by(office, 10)
+        time_goes_by(broker, 10)
         assert saga.steps.get(name="b").attempts == 0
 
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert saga.steps.get(name="b").attempts == 1
 
 
-def test_who_is_late_comes_back_ever_more_seldom(office):
-    stage.begin(AT_SHELF)
+def test_who_is_late_comes_back_ever_more_seldom(broker):
+    harness.begin(AT_SHELF)
     with a_neighbour_in_the_middle_of_a_transaction():
-        pauses = time_goes_by(office, 12)
+        pauses = time_goes_by(broker, 12)
 
     assert SECOND / 3 < pauses[0] <= SECOND
     assert all(20 * SECOND < pause <= MINUTE for pause in pauses[-3:])
 
 
-def test_those_who_are_late_do_not_come_back_all_at_once(office):
-    sagas = [stage.begin(AT_SHELF) for _ in range(5)]
+def test_those_who_are_late_do_not_come_back_all_at_once(broker):
+    sagas = [harness.begin(AT_SHELF) for _ in range(5)]
     with a_neighbour_in_the_middle_of_a_transaction():
-        office.deliver_all()
+        broker.deliver_all()
         wakes = models.SagaInstance.objects.order_by("id").values_list("wake_at", flat=True)
         since = models.Event.objects.filter(kind="step.late").order_by("saga_id").values_list("at", flat=True)
         pauses = sorted(wake - at for wake, at in zip(wakes, since, strict=True))
@@ -159,49 +160,49 @@ def test_those_who_are_late_do_not_come_back_all_at_once(office):
     assert pauses[-1] - pauses[0] > SECOND / 20, "each after a pause of its own"
 
 
-def test_the_page_says_what_a_late_step_waits_for(office):
-    saga = stage.begin(AT_SHELF)
+def test_the_page_says_what_a_late_step_waits_for(broker):
+    saga = harness.begin(AT_SHELF)
     with a_neighbour_in_the_middle_of_a_transaction():
-        office.deliver_all()
-        told = story.read(saga.pk)
-        said = verdict.of(told)
+        broker.deliver_all()
+        told = history.read(saga.pk)
+        said = summary.of(told)
 
     assert said.next.startswith(
-        "b is late: Another session holds a lock that it needs, on a row of toybox_toy. Tried again"
+        "b is late: Another session holds a lock that it needs, on a row of sample_app_toy. Tried again"
     )
-    assert [attempt.outcome for attempt in story.attempts(told)] == ["done", "late"]
+    assert [attempt.outcome for attempt in history.attempts(told)] == ["done", "late"]
 
 
-def test_a_deadline_ends_even_what_waits_for_a_lock(office):
-    saga = stage.begin(AT_SHELF)
+def test_a_deadline_ends_even_what_waits_for_a_lock(broker):
+    saga = harness.begin(AT_SHELF)
     with a_neighbour_in_the_middle_of_a_transaction():
-        time_goes_by(office, 3)
+        time_goes_by(broker, 3)
         saga.refresh_from_db()
         clocks.pass_time(saga.deadline_at - models.database_now(), saga.pk)
-        stage.drive(office, saga)
+        harness.drive(broker, saga)
 
     assert saga.state == "compensated"
-    assert stage.books(saga) == {"a": (1, 1), "b": (0, 0), "c": (0, 0)}
+    assert harness.books(saga) == {"a": (1, 1), "b": (0, 0), "c": (0, 0)}
     rules.check(saga)
 
 
-def test_a_deadlock_costs_its_victim_time_and_no_attempt(office):
+def test_a_deadlock_costs_its_victim_time_and_no_attempt(broker):
     """Two sessions that wait for each other: PostgreSQL ends one of them, which may be a step."""
-    saga = stage.begin(AT_SHELF)
+    saga = harness.begin(AT_SHELF)
     raised = []
 
     def be_the_victim(*, key):
         if not raised:
             raised.append(key)
-            verbs.local_execute(
+            functions.local_execute(
                 "DO $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$", []
             )
-        return verbs.make(key=key)
+        return functions.make(key=key)
 
-    saga = stage.begin(toys.saga("late-deadlock", toys.local("a", do=be_the_victim)))
-    stage.drive(office, saga)
+    saga = harness.begin(toys.saga("late-deadlock", toys.local("a", do=be_the_victim)))
+    harness.drive(broker, saga)
 
-    assert stage.kinds(saga, "a") == ["step.late", "step.done"]
+    assert harness.kinds(saga, "a") == ["step.late", "step.done"]
     assert saga.steps.get(name="a").attempts == 1
 
 
@@ -216,8 +217,8 @@ MOVES = {
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_a_person_is_told_at_once_that_somebody_else_is_at_it(office, move):
-    saga = stage.begin(toys.LOCAL)
+def test_a_person_is_told_at_once_that_somebody_else_is_at_it(broker, move):
+    saga = harness.begin(toys.LOCAL)
     row = "SELECT FROM sagas_saga WHERE id = %s FOR UPDATE"
     before, seen = rules.snapshot(saga), engine.look(saga.pk)
     with (
@@ -230,8 +231,8 @@ def test_a_person_is_told_at_once_that_somebody_else_is_at_it(office, move):
     MOVES[move](saga.pk, seen)
 
 
-def test_at_the_shell_too(office):
-    saga = stage.begin(toys.LOCAL)
+def test_at_the_shell_too(broker):
+    saga = harness.begin(toys.LOCAL)
     row = "SELECT FROM sagas_saga WHERE id = %s FOR UPDATE"
     with (
         a_neighbour_in_the_middle_of_a_transaction(row, saga.pk),
@@ -240,18 +241,18 @@ def test_at_the_shell_too(office):
         call_command("saga", "hold", str(saga.pk), "--reason", "wait", "--seen", str(engine.look(saga.pk)))
 
 
-def test_a_saga_whose_own_row_is_held_goes_on_when_it_is_free(office):
-    saga = stage.begin(toys.LOCAL)
+def test_a_saga_whose_own_row_is_held_goes_on_when_it_is_free(broker):
+    saga = harness.begin(toys.LOCAL)
     row = "SELECT FROM sagas_saga WHERE id = %s FOR UPDATE"
     with a_neighbour_in_the_middle_of_a_transaction(row, saga.pk):
-        office.deliver_all()
+        broker.deliver_all()
         engine.sweep()
 
     # The message is gone; a probe that was sent after it comes through.
     for _ in range(3):
         clocks.pass_time(MINUTE)
         engine.sweep()
-        office.deliver_all()
+        broker.deliver_all()
     saga.refresh_from_db()
 
     assert saga.state == "completed"

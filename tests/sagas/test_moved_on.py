@@ -9,11 +9,14 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from sagas import bulk, engine, errors, models, steering, story, transport
-from sagas.seen import Seen
-from sagas.testing import clocks, post
-from tests.sagas import desk
-from tests.sagas.toybox import saga as toys
+from sagas import engine, errors, models
+from sagas.console import bulk, history, interventions
+from sagas.console.models import Approval, BulkItem, BulkRun
+from sagas.engine import transport
+from sagas.engine.seen import Seen
+from sagas.testing import clocks, memory_transport
+from tests.sagas import admin_client
+from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")
 
@@ -35,17 +38,17 @@ OPERATIONS = {
     "skip": engine.skip,
     "close": engine.close,
 }
-assert OPERATIONS.keys() == steering.MOVES.keys(), "a move that nobody tries here"
+assert OPERATIONS.keys() == interventions.MOVES.keys(), "a move that nobody tries here"
 
 
 def waiting():
     """It waits for one thing, and when that has come, for the next: both may be said to have happened."""
-    return desk.play(TWO_WAITS, "do a, begin w, begin v")
+    return admin_client.play(TWO_WAITS, "do a, begin w, begin v")
 
 
 def comes(saga, step="w"):
     """What a step waits for comes, and the saga goes on to wait for the next."""
-    posted = post.Post()
+    posted = memory_transport.MemoryTransport()
     with transport.use(posted):
         key = f"{saga.pk}.{step}"
         engine.receive(source="world", event_id=key, key=key, facts={"settled": True})
@@ -55,7 +58,7 @@ def comes(saga, step="w"):
 
 def turns_round(saga):
     """Its owner no longer wants it, and the undo is refused: it stands at the same step, the other way."""
-    posted = post.Post()
+    posted = memory_transport.MemoryTransport()
     with transport.use(posted):
         engine.cancel(saga.pk, actor="customer", reason="too slow")
         posted.deliver_all()
@@ -85,8 +88,8 @@ def test_what_was_decided_at_one_step_is_refused_at_the_next(name):
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_what_was_said_of_a_deed_is_never_taken_for_a_word_about_its_undo(name):
-    saga = desk.play(toys.BLIND_WAIT, "do a, begin w, fail undo w")
+def test_what_was_said_of_an_action_is_never_taken_for_a_word_about_its_undo(name):
+    saga = admin_client.play(toys.BLIND_WAIT, "do a, begin w, fail undo w")
     seen = engine.look(saga.pk)
     turns_round(saga)
     now = engine.look(saga.pk)
@@ -99,7 +102,7 @@ def test_what_was_said_of_a_deed_is_never_taken_for_a_word_about_its_undo(name):
     assert saga.steps.get(name="w").state == "undo_failed"
 
 
-STATEMENTS = {name for name, move in steering.MOVES.items() if move.about_attempt}
+STATEMENTS = {name for name, move in interventions.MOVES.items() if move.about_attempt}
 
 
 def test_what_says_how_a_step_stands_is_about_the_attempts_that_were_seen():
@@ -108,9 +111,9 @@ def test_what_says_how_a_step_stands_is_about_the_attempts_that_were_seen():
 
 @pytest.mark.parametrize("name", ["resume", "extend", "happened", "did-not-happen", "close"])
 def test_another_attempt_by_itself_matters_to_who_states_a_fact_and_to_nobody_else(name):
-    saga = desk.play(toys.PIVOTAL, "do a, do p, 9x flake r, needs attention")
+    saga = admin_client.play(toys.PIVOTAL, "do a, do p, 9x flake r, needs attention")
     seen = engine.look(saga.pk)
-    desk.finish_again(saga)
+    admin_client.finish_again(saga)
     now = engine.look(saga.pk)
     assert (now.step, now.state, now.attempt > seen.attempt) == (seen.step, seen.state, True)
 
@@ -123,9 +126,9 @@ def test_another_attempt_by_itself_matters_to_who_states_a_fact_and_to_nobody_el
 
 
 def test_a_poll_that_learned_nothing_makes_nobody_look_again():
-    saga = desk.play(toys.WAIT, "do a, begin w, begin ask w, begin ask w")
+    saga = admin_client.play(toys.WAIT, "do a, begin w, begin ask w, begin ask w")
     seen, epoch = engine.look(saga.pk), saga.epoch
-    posted = post.Post()
+    posted = memory_transport.MemoryTransport()
     with transport.use(posted):
         clocks.pass_time(11 * toys.SECOND, saga.pk)
         engine.sweep()
@@ -139,7 +142,7 @@ def test_a_poll_that_learned_nothing_makes_nobody_look_again():
 
 
 def test_a_wait_that_has_failed_meanwhile_is_not_the_wait_that_was_seen():
-    saga = desk.play(toys.LATE_WAIT, "do a, do p, begin r")
+    saga = admin_client.play(toys.LATE_WAIT, "do a, do p, begin r")
     seen = engine.look(saga.pk)
     engine.receive(source="world", event_id="no", key=f"{saga.pk}.r", refused="The parcel is lost.")
 
@@ -151,7 +154,7 @@ def test_a_wait_that_has_failed_meanwhile_is_not_the_wait_that_was_seen():
 
 def test_it_is_decided_under_the_lock_and_not_before(monkeypatch):
     saga = waiting()
-    move = steering.MOVES["happened"]
+    move = interventions.MOVES["happened"]
     seen = engine.look(saga.pk)
     make = move.make
 
@@ -162,7 +165,7 @@ def test_it_is_decided_under_the_lock_and_not_before(monkeypatch):
     object.__setattr__(move, "make", first_somebody_pays)
     try:
         with pytest.raises(errors.MovedOn):
-            steering.make(saga.pk, move, seen=seen, **WHO)
+            interventions.make(saga.pk, move, seen=seen, **WHO)
     finally:
         object.__setattr__(move, "make", make)
 
@@ -175,7 +178,7 @@ def test_the_owner_s_own_cancellation_is_a_wish_and_needs_to_have_seen_nothing()
 
     engine.cancel(saga.pk, actor="customer", reason="changed my mind")
 
-    assert desk.finish(saga).state == "compensated"
+    assert admin_client.finish(saga).state == "compensated"
 
 
 def test_every_move_keeps_what_it_was_decided_on_with_its_event():
@@ -196,7 +199,7 @@ def test_what_nobody_can_have_seen_is_not_read(text):
 
 
 def test_what_is_printed_is_what_is_read():
-    for make in (waiting, desk.attention, desk.stuck):
+    for make in (waiting, admin_client.attention, admin_client.stuck):
         seen = engine.look(make().pk)
         assert Seen.parse(str(seen)) == seen
 
@@ -217,8 +220,8 @@ def form_of(page):
 
 @pytest.mark.parametrize("name", ["happened", "did-not-happen", "compensate", "hold"])
 def test_a_page_opened_before_the_customer_paid_does_nothing_after(name):
-    saga, supervisor = waiting(), desk.supervisor()
-    form = supervisor.get(link(supervisor.get(desk.page(saga)), name))
+    saga, supervisor = waiting(), admin_client.supervisor()
+    form = supervisor.get(link(supervisor.get(admin_client.page(saga)), name))
     comes(saga)
     now = engine.look(saga.pk)
 
@@ -228,7 +231,7 @@ def test_a_page_opened_before_the_customer_paid_does_nothing_after(name):
     )
 
     assert late.status_code == 409
-    said = desk.text(late)
+    said = admin_client.text(late)
     assert "This has moved on since it was looked at" in said
     assert "The payer showed me a receipt" in said, "what was written is not lost"
     assert '<form method="post" class="card' not in late.content.decode(), "one more click does nothing"
@@ -236,19 +239,19 @@ def test_a_page_opened_before_the_customer_paid_does_nothing_after(name):
 
 
 def test_the_link_carries_what_its_page_showed_and_not_what_the_next_page_finds():
-    saga, supervisor = waiting(), desk.supervisor()
-    address = link(supervisor.get(desk.page(saga)), "happened")
+    saga, supervisor = waiting(), admin_client.supervisor()
+    address = link(supervisor.get(admin_client.page(saga)), "happened")
     comes(saga)
 
     form = supervisor.get(address)
 
     assert form.status_code == 409
-    assert "look again" in desk.text(form)
+    assert "look again" in admin_client.text(form)
     assert form.context["preview"] == []
 
 
 def test_a_form_that_says_nothing_of_what_was_seen_does_nothing():
-    saga, supervisor = waiting(), desk.supervisor()
+    saga, supervisor = waiting(), admin_client.supervisor()
     now = engine.look(saga.pk)
 
     for seen in ({}, {"seen": ""}, {"seen": "w:forward:nonsense:1"}):
@@ -260,10 +263,10 @@ def test_a_form_that_says_nothing_of_what_was_seen_does_nothing():
 
 
 def test_who_looks_again_goes_on():
-    saga, supervisor = waiting(), desk.supervisor()
+    saga, supervisor = waiting(), admin_client.supervisor()
     comes(saga)
 
-    form = supervisor.get(link(supervisor.get(desk.page(saga)), "happened"))
+    form = supervisor.get(link(supervisor.get(admin_client.page(saga)), "happened"))
     done = supervisor.post(
         reverse("admin:sagas_saga_move", args=[saga.pk, "happened"]),
         {**form_of(form), "reason": "I saw it arrive", "facts": "{}"},
@@ -282,26 +285,26 @@ def decide(person, approval, verdict="agree"):
 
 
 def ask_for(saga, name):
-    with pytest.raises(steering.NeedsApproval):
-        steering.make(saga.pk, steering.MOVES[name], seen=engine.look(saga.pk), **WHO)
-    return models.Approval.objects.get(saga=saga, move=name, state="asked")
+    with pytest.raises(interventions.NeedsApproval):
+        interventions.make(saga.pk, interventions.MOVES[name], seen=engine.look(saga.pk), **WHO)
+    return Approval.objects.get(saga=saga, move=name, state="asked")
 
 
 @pytest.mark.parametrize("name", ["happened", "did-not-happen"])
-def test_what_was_asked_for_of_a_deed_is_not_agreed_to_of_its_undo(settings, name):
+def test_what_was_asked_for_of_an_action_is_not_agreed_to_of_its_undo(settings, name):
     settings.SAGAS_FOUR_EYES = True
-    saga = desk.play(toys.BLIND_WAIT, "do a, begin w, fail undo w")
+    saga = admin_client.play(toys.BLIND_WAIT, "do a, begin w, fail undo w")
     approval = ask_for(saga, name)
     assert approval.seen == "w:forward:waiting:1"
     turns_round(saga)
     now = engine.look(saga.pk)
-    second = desk.supervisor("second")
+    second = admin_client.supervisor("second")
 
     page = second.get(reverse("admin:sagas_saga_decide", args=[saga.pk, approval.pk]))
     decide(second, approval)
 
-    assert "look again" in desk.text(page)
-    assert "Agree, and do it" not in desk.text(page)
+    assert "look again" in admin_client.text(page)
+    assert "Agree, and do it" not in admin_client.text(page)
     approval.refresh_from_db()
     assert (approval.state, approval.decision) == ("void", errors.MovedOn.__doc__)
     assert engine.look(saga.pk) == now
@@ -313,25 +316,25 @@ def test_what_can_no_longer_be_agreed_to_makes_room_for_what_can(settings):
     saga = waiting()
     stale = ask_for(saga, "happened")
     comes(saga)
-    supervisor = desk.supervisor()
-    page = supervisor.get(desk.page(saga))
-    assert "agreeing to it would do nothing" in desk.text(page)
+    supervisor = admin_client.supervisor()
+    page = supervisor.get(admin_client.page(saga))
+    assert "agreeing to it would do nothing" in admin_client.text(page)
     assert link(page, "happened")
 
     approval = ask_for(saga, "happened")
 
     stale.refresh_from_db()
     assert (stale.state, approval.seen) == ("void", "v:forward:waiting:1")
-    decide(desk.supervisor("second"), approval)
+    decide(admin_client.supervisor("second"), approval)
     assert saga.steps.get(name="v").state == "done"
 
 
 def test_what_was_asked_for_under_the_version_before_is_void(settings):
     settings.SAGAS_FOUR_EYES = True
     saga = waiting()
-    approval = models.Approval.objects.create(saga=saga, move="compensate", given={"step": "w"}, **WHO)
+    approval = Approval.objects.create(saga=saga, move="compensate", given={"step": "w"}, **WHO)
 
-    decide(desk.supervisor("second"), approval)
+    decide(admin_client.supervisor("second"), approval)
 
     approval.refresh_from_db()
     assert approval.state == "void"
@@ -342,7 +345,7 @@ def test_what_was_asked_for_under_the_version_before_is_void(settings):
 
 
 def drive(run):
-    posted = post.Post()
+    posted = memory_transport.MemoryTransport()
     with transport.use(posted):
         for _ in range(20):
             bulk.drive()
@@ -364,13 +367,15 @@ def test_of_a_bulk_run_those_that_moved_on_are_left_alone_counted_apart_and_stop
     assert [item.state for item in run.items.all()] == ["moved", "moved", "helped"]
     assert run.state == "finished"
     assert engine.look(sagas[0].pk).direction == 1
-    page = desk.text(desk.viewer().get(reverse("admin:sagas_bulkrun_change", args=[run.pk])))
+    page = admin_client.text(
+        admin_client.viewer().get(reverse("admin:sagas_console_bulkrun_change", args=[run.pk]))
+    )
     assert "3 of 3 sagas are settled" in page
     assert page.count("Moved on") >= 2
 
 
 def test_a_list_is_acted_upon_as_it_was_shown():
-    saga, supervisor = waiting(), desk.supervisor()
+    saga, supervisor = waiting(), admin_client.supervisor()
     shown = supervisor.get("/admin/sagas/sagainstance/").content.decode()
     seen = re.findall(r'name="seen" value="([^"]*)"', shown)
     comes(saga)
@@ -382,7 +387,7 @@ def test_a_list_is_acted_upon_as_it_was_shown():
     preview = supervisor.get(chosen["Location"])
     supervisor.post(chosen["Location"], {"choice": preview.context["choice"], "reason": "Ticket 12"})
 
-    item = models.BulkItem.objects.get()
+    item = BulkItem.objects.get()
     assert item.seen == "w:forward:waiting:1"
     drive(item.run)
     item.refresh_from_db()
@@ -390,7 +395,7 @@ def test_a_list_is_acted_upon_as_it_was_shown():
 
 
 def test_a_run_is_over_the_sagas_that_its_page_showed_whatever_another_tab_has_chosen():
-    one, other, supervisor = waiting(), waiting(), desk.supervisor()
+    one, other, supervisor = waiting(), waiting(), admin_client.supervisor()
 
     def choose(saga):
         answer = supervisor.post(
@@ -402,11 +407,12 @@ def test_a_run_is_over_the_sagas_that_its_page_showed_whatever_another_tab_has_c
     first = choose(one)
     choose(other)
     begun = supervisor.post(
-        reverse("admin:sagas_bulkrun_begin"), {"choice": first.context["choice"], "reason": "Ticket 12"}
+        reverse("admin:sagas_console_bulkrun_begin"),
+        {"choice": first.context["choice"], "reason": "Ticket 12"},
     )
 
-    assert "Other sagas were chosen meanwhile" in desk.text(begun)
-    assert not models.BulkRun.objects.exists()
+    assert "Other sagas were chosen meanwhile" in admin_client.text(begun)
+    assert not BulkRun.objects.exists()
 
 
 def test_what_was_chosen_under_the_version_before_counts_as_moved_on():
@@ -474,7 +480,7 @@ def test_at_a_terminal_one_is_shown_what_stands_and_asked(monkeypatch, answer, h
 
 def test_what_the_page_shows_is_what_the_shell_and_the_record_show():
     saga = waiting()
-    told = story.read(saga.pk)
+    told = history.read(saga.pk)
 
     assert str(told.seen) == "w:forward:waiting:1"
     assert f"Seen: {told.seen}" in shell("show", str(saga.pk))

@@ -5,12 +5,13 @@ import uuid
 
 import pytest
 
-from sagas import engine, errors, models, registry
+from sagas import engine, errors, models
+from sagas.declaration import registry
 from sagas.testing import clocks
-from tests.sagas import rules, stage
-from tests.sagas.toybox import models as toy_rows
-from tests.sagas.toybox import saga as toys
-from tests.sagas.toybox import witness
+from tests.sagas import harness, rules
+from tests.sagas.sample_app import models as toy_rows
+from tests.sagas.sample_app import recorder
+from tests.sagas.sample_app import saga as toys
 
 HOUR = datetime.timedelta(hours=1)
 WHO = {"actor": "operator", "reason": "I looked into it"}
@@ -68,17 +69,17 @@ def words(moves):
     return {*first.split(), *phrases}
 
 
-def bring(office, where):
+def bring(broker, where):
     declared, script, messages, step, moves = STANDS[where]
     act = next((word for word in ("hold", "close") if word in script.split(", ")), None)
-    saga = stage.begin(
+    saga = harness.begin(
         declared, ", ".join(line for line in script.split(", ") if line not in ("hold", "close"))
     )
     if messages == 99:
-        stage.drive(office, saga)
+        harness.drive(broker, saga)
     else:
         for _ in range(messages):
-            assert office.deliver()
+            assert broker.deliver()
     if act:
         MOVES[act](saga, step)
     saga.refresh_from_db()
@@ -86,15 +87,15 @@ def bring(office, where):
 
 
 @pytest.mark.parametrize("where", STANDS)
-def test_each_move_applies_in_some_states_and_loses_cleanly_in_the_others(office, where):
-    saga, step, allowed = bring(office, where)
+def test_each_move_applies_in_some_states_and_loses_cleanly_in_the_others(broker, where):
+    saga, step, allowed = bring(broker, where)
 
     for name, move in MOVES.items():
         before = rules.snapshot(saga)
-        with stage.transaction.atomic():
+        with harness.transaction.atomic():
             refusal = attempt(move, saga, step)
             changed = rules.snapshot(saga) != before
-            stage.transaction.set_rollback(True)
+            harness.transaction.set_rollback(True)
         assert (refusal is None) == (name in allowed), f"{name}: {refusal or 'was possible'}"
         if refusal is None:
             assert changed or name == "cancel", f"{name} left no trace"
@@ -106,7 +107,7 @@ def test_each_move_applies_in_some_states_and_loses_cleanly_in_the_others(office
 def attempt(move, saga, step):
     """Make the move; the refusal if it is refused."""
     try:
-        with stage.transaction.atomic():
+        with harness.transaction.atomic():
             move(saga, step)
     except (errors.NotAllowed, errors.TooLate) as refusal:
         return refusal
@@ -120,8 +121,8 @@ def test_a_saga_that_does_not_exist_is_not_found(rows, name):
 
 
 @pytest.mark.parametrize("name", ["compensate", "retry", "hold", "extend"])
-def test_each_move_says_who_and_why(office, name):
-    saga = stage.begin(toys.REMOTE)
+def test_each_move_says_who_and_why(broker, name):
+    saga = harness.begin(toys.REMOTE)
 
     MOVES[name](saga, "a")
 
@@ -132,39 +133,39 @@ def test_each_move_says_who_and_why(office, name):
 # --- What follows ---------------------------------------------------------------------------------
 
 
-def test_a_held_saga_begins_nothing_until_it_is_released(office):
-    saga = stage.begin(toys.LOCAL)
-    office.deliver()
+def test_a_held_saga_begins_nothing_until_it_is_released(broker):
+    saga = harness.begin(toys.LOCAL)
+    broker.deliver()
     engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO)
 
-    office.deliver_all()
+    broker.deliver_all()
     clocks.pass_time(HOUR)
     engine.sweep()
-    office.deliver_all()
-    assert witness.lines(saga.pk) == ["do a"]
+    broker.deliver_all()
+    assert recorder.lines(saga.pk) == ["do a"]
 
     engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert saga.state == "completed"
     rules.check(saga)
 
 
-def test_a_saga_held_while_it_waits_goes_on_waiting_when_released(office):
-    saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
-    office.deliver_all()
+def test_a_saga_held_while_it_waits_goes_on_waiting_when_released(broker):
+    saga = harness.begin(toys.BLIND_WAIT, "do a, begin w")
+    broker.deliver_all()
     engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO)
     engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
-    office.deliver_all()
+    broker.deliver_all()
 
     saga.refresh_from_db()
     assert (saga.steps.get(name="w").state, saga.wake_at > models.database_now()) == ("waiting", True)
     engine.receive(source="world", event_id="1", key=f"{saga.pk}.w", facts={"settled": True})
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert saga.state == "completed"
 
 
-def test_a_pivot_at_work_is_not_cancelled(office, monkeypatch):
-    saga = stage.begin(toys.BLIND_PIVOT)
+def test_a_pivot_at_work_is_not_cancelled(broker, monkeypatch):
+    saga = harness.begin(toys.BLIND_PIVOT)
     refusals = []
 
     def too_late():
@@ -174,21 +175,21 @@ def test_a_pivot_at_work_is_not_cancelled(office, monkeypatch):
             except (errors.TooLate, errors.NotAllowed) as refusal:
                 refusals.append(type(refusal))
 
-    office.deliver()
-    monkeypatch.setattr("tests.sagas.toybox.verbs.WORLD", stage.Meanwhile(too_late))
-    stage.drive(office, saga)
+    broker.deliver()
+    monkeypatch.setattr("tests.sagas.sample_app.functions.WORLD", harness.Meanwhile(too_late))
+    harness.drive(broker, saga)
 
     assert refusals == [errors.TooLate, errors.NotAllowed], "I3"
     assert saga.state == "completed"
     rules.check(saga)
 
 
-def test_a_saga_that_ends_although_it_is_held_is_held_no_longer(office, monkeypatch):
-    saga = stage.begin(toys.saga("toy-held", toys.remote("a")))
-    world = stage.Meanwhile(lambda: engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO))
-    monkeypatch.setattr("tests.sagas.toybox.verbs.WORLD", world)
+def test_a_saga_that_ends_although_it_is_held_is_held_no_longer(broker, monkeypatch):
+    saga = harness.begin(toys.saga("toy-held", toys.remote("a")))
+    world = harness.Meanwhile(lambda: engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO))
+    monkeypatch.setattr("tests.sagas.sample_app.functions.WORLD", world)
 
-    office.deliver_all()
+    broker.deliver_all()
 
     saga.refresh_from_db()
     assert (saga.state, saga.held_at) == ("completed", None)
@@ -196,83 +197,83 @@ def test_a_saga_that_ends_although_it_is_held_is_held_no_longer(office, monkeypa
         engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
 
 
-def test_an_optional_step_may_be_left_out(office):
-    saga = stage.begin(OPTIONAL, "do a")
-    office.deliver()
+def test_an_optional_step_may_be_left_out(broker):
+    saga = harness.begin(OPTIONAL, "do a")
+    broker.deliver()
 
     engine.skip(saga.pk, seen=engine.look(saga.pk), **WHO)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
-    assert witness.lines(saga.pk) == ["do a", "do c"]
+    assert recorder.lines(saga.pk) == ["do a", "do c"]
     assert (saga.state, saga.steps.get(name="x").state) == ("completed", "skipped")
     rules.check(saga)
 
 
-def test_an_optional_step_that_was_left_out_untried_is_not_undone(office):
-    saga = stage.begin(OPTIONAL, "do a, fail c")
-    office.deliver()
+def test_an_optional_step_that_was_left_out_untried_is_not_undone(broker):
+    saga = harness.begin(OPTIONAL, "do a, fail c")
+    broker.deliver()
 
     engine.skip(saga.pk, seen=engine.look(saga.pk), **WHO)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
-    assert witness.lines(saga.pk) == ["do a", "fail c", "undo a"], "E2"
+    assert recorder.lines(saga.pk) == ["do a", "fail c", "undo a"], "E2"
     assert (saga.state, saga.steps.get(name="x").state) == ("compensated", "skipped")
     rules.check(saga)
 
 
-def test_an_optional_step_that_was_tried_before_it_was_left_out_is_undone_too(office):
-    saga = stage.begin(OPTIONAL, "do a, flake x, 9x fail c")
-    office.deliver()
-    office.deliver()
+def test_an_optional_step_that_was_tried_before_it_was_left_out_is_undone_too(broker):
+    saga = harness.begin(OPTIONAL, "do a, flake x, 9x fail c")
+    broker.deliver()
+    broker.deliver()
 
     engine.skip(saga.pk, seen=engine.look(saga.pk), **WHO)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
-    assert witness.lines(saga.pk) == ["do a", "flake x", "fail c", "undo x", "undo a"]
+    assert recorder.lines(saga.pk) == ["do a", "flake x", "fail c", "undo x", "undo a"]
     assert saga.state == "compensated"
     rules.check(saga)
 
 
-def test_more_time_is_more_time(office):
-    saga = stage.begin(toys.LOCAL)
-    office.waiting.clear()
+def test_more_time_is_more_time(broker):
+    saga = harness.begin(toys.LOCAL)
+    broker.waiting.clear()
 
     engine.extend(saga.pk, seen=engine.look(saga.pk), by=HOUR, **WHO)
     clocks.pass_time(toys.LOCAL.deadline)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert saga.state == "completed"
 
 
-def test_time_that_is_given_must_be_some(office):
-    saga = stage.begin(toys.LOCAL)
+def test_time_that_is_given_must_be_some(broker):
+    saga = harness.begin(toys.LOCAL)
 
     with pytest.raises(errors.NotAllowed):
         engine.extend(saga.pk, seen=engine.look(saga.pk), by=-HOUR, **WHO)
 
 
-def test_what_is_said_to_have_happened_needs_the_facts_it_gives(office):
-    gives = toys.saga("toy-gives", toys.remote("x", gives=["mark"]), toys.local("c"))
-    saga = stage.begin(gives, "lose x")
-    office.deliver()
+def test_what_is_said_to_have_happened_needs_the_facts_it_gives(broker):
+    gives = toys.saga("toy-gives", toys.remote("x", outputs=["mark"]), toys.local("c"))
+    saga = harness.begin(gives, "lose x")
+    broker.deliver()
 
     with pytest.raises(errors.NotAllowed, match="mark"):
         engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **WHO)
     engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, facts={"mark": 7}, **WHO)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert (saga.state, saga.facts) == ("completed", {"mark": 7})
 
 
-def test_a_saga_put_aside_makes_room_for_another_of_its_key(office):
-    first = stage.begin(toys.REMOTE, "fail a, fail undo a", key="order-1")
-    stage.drive(office, first)
+def test_a_saga_put_aside_makes_room_for_another_of_its_key(broker):
+    first = harness.begin(toys.REMOTE, "fail a, fail undo a", key="order-1")
+    harness.drive(broker, first)
     with pytest.raises(errors.AlreadyLive):
-        stage.begin(toys.REMOTE, key="order-1")
+        harness.begin(toys.REMOTE, key="order-1")
 
     engine.close(first.pk, seen=engine.look(first.pk), **WHO)
-    second = stage.begin(toys.REMOTE, key="order-1")
-    stage.drive(office, second)
+    second = harness.begin(toys.REMOTE, key="order-1")
+    harness.drive(broker, second)
 
     assert second.state == "completed"
 
@@ -286,10 +287,10 @@ def fails_to_be_told(*, key):
     raise RuntimeError("the owner's table is full")
 
 
-def stuck(office, name, **hooks):
+def stuck(broker, name, **hooks):
     """Its undo was refused, and a person is called."""
-    saga = stage.begin(toys.saga(name, toys.remote("a"), **hooks), "fail a, fail undo a")
-    stage.drive(office, saga)
+    saga = harness.begin(toys.saga(name, toys.remote("a"), **hooks), "fail a, fail undo a")
+    harness.drive(broker, saga)
     assert saga.state == "needs_attention"
     return saga
 
@@ -298,8 +299,8 @@ def ends(saga):
     return list(toy_rows.End.objects.filter(key=saga.key).values_list("kind", flat=True))
 
 
-def test_its_owner_is_told_when_a_saga_is_put_aside_and_whoever_follows_its_states_too(office):
-    saga = stuck(office, "toy-closed", closed=told_of_closing)
+def test_its_owner_is_told_when_a_saga_is_put_aside_and_whoever_follows_its_states_too(broker):
+    saga = stuck(broker, "toy-closed", on_closed=told_of_closing)
 
     engine.close(saga.pk, seen=engine.look(saga.pk), **WHO)
 
@@ -315,8 +316,8 @@ def test_its_owner_is_told_when_a_saga_is_put_aside_and_whoever_follows_its_stat
     )
 
 
-def test_a_saga_whose_owner_cannot_take_it_is_not_put_aside(office):
-    saga = stuck(office, "toy-closed-badly", closed=fails_to_be_told)
+def test_a_saga_whose_owner_cannot_take_it_is_not_put_aside(broker):
+    saga = stuck(broker, "toy-closed-badly", on_closed=fails_to_be_told)
 
     with pytest.raises(errors.NotAllowed, match="the owner's table is full"):
         engine.close(saga.pk, seen=engine.look(saga.pk), **WHO)
@@ -325,8 +326,8 @@ def test_a_saga_whose_owner_cannot_take_it_is_not_put_aside(office):
     assert (saga.closed_at, ends(saga)) == (None, ["attention"])
 
 
-def test_a_saga_whose_version_is_gone_can_be_put_aside_and_its_owner_is_told_all_the_same(office):
-    saga = stuck(office, "toy-closed-old", closed=told_of_closing)
+def test_a_saga_whose_version_is_gone_can_be_put_aside_and_its_owner_is_told_all_the_same(broker):
+    saga = stuck(broker, "toy-closed-old", on_closed=told_of_closing)
     models.SagaInstance.objects.filter(pk=saga.pk).update(version=7)
 
     engine.close(saga.pk, seen=engine.look(saga.pk), **WHO)
@@ -337,32 +338,32 @@ def test_a_saga_whose_version_is_gone_can_be_put_aside_and_its_owner_is_told_all
 # --- Begin ----------------------------------------------------------------------------------------
 
 
-def test_a_saga_begins_with_its_business_rows_or_not_at_all(office):
+def test_a_saga_begins_with_its_business_rows_or_not_at_all(broker):
     with pytest.raises(errors.NotInTransaction):
-        engine.begin(toys.ONE, key="order-2", given={})
+        engine.begin(toys.ONE, key="order-2", inputs={})
 
-    with stage.transaction.atomic():
-        engine.begin(toys.ONE, key="order-2", given={})
-        stage.transaction.set_rollback(True)
+    with harness.transaction.atomic():
+        engine.begin(toys.ONE, key="order-2", inputs={})
+        harness.transaction.set_rollback(True)
 
     assert not models.SagaInstance.objects.filter(key="order-2").exists()
-    assert office.sent == [], "D1: nothing was sent for what never was"
+    assert broker.sent == [], "D1: nothing was sent for what never was"
 
 
-def test_it_must_be_given_exactly_what_it_asks_for(office):
-    declared = registry.add(toys.saga("toy-given", toys.local("a"), given=["total"]))
+def test_it_must_be_given_exactly_what_it_asks_for(broker):
+    declared = registry.add(toys.saga("toy-given", toys.local("a"), inputs=["total"]))
 
     for given in ({}, {"total": 1, "tip": 2}, {"tip": 2}):
-        with pytest.raises(errors.MissingFacts, match="total"), stage.transaction.atomic():
-            engine.begin(declared, key="order-3", given=given)
+        with pytest.raises(errors.MissingFacts, match="total"), harness.transaction.atomic():
+            engine.begin(declared, key="order-3", inputs=given)
 
 
-def test_one_key_has_one_live_saga_and_the_transaction_survives_the_refusal(office):
-    with stage.transaction.atomic():
-        engine.begin(toys.ONE, key="order-4", given={})
+def test_one_key_has_one_live_saga_and_the_transaction_survives_the_refusal(broker):
+    with harness.transaction.atomic():
+        engine.begin(toys.ONE, key="order-4", inputs={})
         with pytest.raises(errors.AlreadyLive):
-            engine.begin(toys.ONE, key="order-4", given={})
+            engine.begin(toys.ONE, key="order-4", inputs={})
 
     assert models.SagaInstance.objects.filter(key="order-4").count() == 1
-    office.deliver_all()
-    assert stage.begin(toys.ONE, key="order-4").state == "running", "the first has ended"
+    broker.deliver_all()
+    assert harness.begin(toys.ONE, key="order-4").state == "running", "the first has ended"

@@ -11,12 +11,12 @@ import pytest
 from django.db import connection
 
 from sagas import engine, errors, models
-from sagas.states import Direction
-from sagas.testing import clocks, post
-from tests import patience
-from tests.sagas import rules, stage
-from tests.sagas.toybox import saga as toys
-from tests.sagas.toybox import verbs, witness
+from sagas.declaration.states import Direction
+from sagas.testing import clocks, memory_transport
+from tests.sagas import harness, rules
+from tests.sagas.sample_app import functions, recorder
+from tests.sagas.sample_app import saga as toys
+from tests.support import waiting
 
 ROUNDS = 5
 """How often each race is run: either may win."""
@@ -44,15 +44,15 @@ def at_once(*calls):
 
 def perform(message):
     """What a worker does with a step's message."""
-    errand = message.errand
-    step = errand.legs[message.number].step
-    return engine.perform(errand.saga_id, epoch=errand.epoch, step=step, direction=errand.direction)
+    dispatch = message.dispatch
+    step = dispatch.messages[message.number].step
+    return engine.perform(dispatch.saga_id, epoch=dispatch.epoch, step=step, direction=dispatch.direction)
 
 
-def take_step(office):
-    """Take the step's message that was sent last out of the office."""
-    message = next(m for m in reversed(office.waiting) if isinstance(m, post.Leg))
-    office.waiting.remove(message)
+def take_step(broker):
+    """Take the step's message that was sent last out of the broker."""
+    message = next(m for m in reversed(broker.waiting) if isinstance(m, memory_transport.StepMessage))
+    broker.waiting.remove(message)
     return message
 
 
@@ -60,8 +60,8 @@ def refused(*results):
     return [result for result in results if isinstance(result, errors.SagaError)]
 
 
-class Interrupted(verbs.Scripted):
-    """A world that holds a verb until somebody else has come and waits for the lock."""
+class Interrupted(functions.Scripted):
+    """A world that holds a function until somebody else has come and waits for the lock."""
 
     def __init__(self, intruder):
         self.intruder = intruder
@@ -72,7 +72,7 @@ class Interrupted(verbs.Scripted):
         if self.thread is None:
             self.thread = threading.Thread(target=self._intrude)
             self.thread.start()
-            patience.until(somebody_waits_for_a_lock)
+            waiting.until(somebody_waits_for_a_lock)
         return super().do(key, **rest)
 
     def _intrude(self):
@@ -86,52 +86,52 @@ class Interrupted(verbs.Scripted):
 
 def somebody_waits_for_a_lock():
     sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
-    return witness.execute(sql, [connection.settings_dict["NAME"]]).fetchone()[0]
+    return recorder.execute(sql, [connection.settings_dict["NAME"]]).fetchone()[0]
 
 
 # --- Who waits for the lock reads what is then there ----------------------------------------------
 
 
-def test_a_cancel_that_waited_for_the_last_step_finds_the_saga_completed(office, monkeypatch):
-    saga = stage.begin(toys.ONE)
+def test_a_cancel_that_waited_for_the_last_step_finds_the_saga_completed(broker, monkeypatch):
+    saga = harness.begin(toys.ONE)
     world = Interrupted(lambda: engine.cancel(saga.pk, **WHO))
-    monkeypatch.setattr(verbs, "WORLD", world)
+    monkeypatch.setattr(functions, "WORLD", world)
 
-    office.deliver_all()
+    broker.deliver_all()
     world.thread.join(20)
 
     assert isinstance(world.result, errors.TooLate), "D7"
     assert world.result.context["state"] == "completed"
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     rules.check(saga)
 
 
-def test_a_cancel_that_waited_for_another_step_turns_the_saga_round(office, monkeypatch):
-    saga = stage.begin(toys.LOCAL)
+def test_a_cancel_that_waited_for_another_step_turns_the_saga_round(broker, monkeypatch):
+    saga = harness.begin(toys.LOCAL)
     world = Interrupted(lambda: engine.cancel(saga.pk, **WHO))
-    monkeypatch.setattr(verbs, "WORLD", world)
+    monkeypatch.setattr(functions, "WORLD", world)
 
-    office.deliver()
+    broker.deliver()
     world.thread.join(20)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
-    assert witness.lines(saga.pk) == ["do a", "undo a"]
+    assert recorder.lines(saga.pk) == ["do a", "undo a"]
     assert saga.state == "compensated"
     rules.check(saga)
 
 
-def test_a_second_copy_of_a_local_step_that_waited_finds_it_done(office, monkeypatch):
-    saga = stage.begin(toys.LOCAL)
-    message = office.waiting[0]
+def test_a_second_copy_of_a_local_step_that_waited_finds_it_done(broker, monkeypatch):
+    saga = harness.begin(toys.LOCAL)
+    message = broker.waiting[0]
     world = Interrupted(lambda: perform(message))
-    monkeypatch.setattr(verbs, "WORLD", world)
+    monkeypatch.setattr(functions, "WORLD", world)
 
-    office.deliver()
+    broker.deliver()
     world.thread.join(20)
 
-    assert world.result.verdict is engine.Verdict.GO_ON, "the chain may go on: the next step asks for itself"
-    assert witness.lines(saga.pk) == ["do a"], "E1"
-    stage.drive(office, saga)
+    assert world.result.next is engine.Next.CONTINUE, "the chain may go on: the next step asks for itself"
+    assert recorder.lines(saga.pk) == ["do a"], "E1"
+    harness.drive(broker, saga)
     rules.check(saga)
 
 
@@ -139,35 +139,35 @@ def test_a_second_copy_of_a_local_step_that_waited_finds_it_done(office, monkeyp
 
 
 @pytest.mark.parametrize("declared", [toys.LOCAL, toys.REMOTE], ids=str)
-def test_two_workers_with_the_same_message(office, declared):
+def test_two_workers_with_the_same_message(broker, declared):
     for _ in range(ROUNDS):
-        saga = stage.begin(declared)
-        message = take_step(office)
+        saga = harness.begin(declared)
+        message = take_step(broker)
 
         at_once(*[lambda message=message: perform(message)] * 3)
 
-        assert witness.lines(saga.pk) == ["do a"], "E1"
-        stage.drive(office, saga)
+        assert recorder.lines(saga.pk) == ["do a"], "E1"
+        harness.drive(broker, saga)
         assert saga.state == "completed"
         rules.check(saga)
 
 
-def test_cancel_against_completion(office):
+def test_cancel_against_completion(broker):
     for _ in range(2 * ROUNDS):
-        saga = stage.begin(toys.ONE)
-        message = take_step(office)
+        saga = harness.begin(toys.ONE)
+        message = take_step(broker)
 
         _, cancelled = at_once(lambda m=message: perform(m), lambda pk=saga.pk: engine.cancel(pk, **WHO))
-        stage.drive(office, saga)
+        harness.drive(broker, saga)
 
         too_late = isinstance(cancelled, errors.TooLate)
         assert saga.state == ("completed" if too_late else "compensated")
         rules.check(saga)
 
 
-def test_two_sweepers(office):
-    sagas = [stage.begin(toys.LOCAL) for _ in range(30)]
-    office.waiting.clear()
+def test_two_sweepers(broker):
+    sagas = [harness.begin(toys.LOCAL) for _ in range(30)]
+    broker.waiting.clear()
     models.SagaInstance.objects.update(dispatched_at=None)
     clocks.pass_time(MINUTE)
 
@@ -177,15 +177,15 @@ def test_two_sweepers(office):
     assert set(models.SagaInstance.objects.values_list("epoch", flat=True)) == {2}, "each was sent on once"
 
 
-def test_a_sweep_waits_for_nobody(office):
-    held, free = stage.begin(toys.LOCAL), stage.begin(toys.LOCAL)
+def test_a_sweep_waits_for_nobody(broker):
+    held, free = harness.begin(toys.LOCAL), harness.begin(toys.LOCAL)
     models.SagaInstance.objects.update(dispatched_at=None)
     clocks.pass_time(MINUTE)
     world = threading.Event()
     locked = threading.Event()
 
     def hold():
-        with stage.transaction.atomic():
+        with harness.transaction.atomic():
             models.SagaInstance.objects.select_for_update().get(pk=held.pk)
             locked.set()
             world.wait(60)
@@ -205,31 +205,31 @@ def test_a_sweep_waits_for_nobody(office):
     assert set(models.SagaInstance.objects.filter(epoch=2).values_list("pk")) == {(free.pk,)}
 
 
-def test_a_callback_against_the_limit_of_its_wait(office):
+def test_a_callback_against_the_limit_of_its_wait(broker):
     for number in range(2 * ROUNDS):
-        saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
-        office.deliver_all()
+        saga = harness.begin(toys.BLIND_WAIT, "do a, begin w")
+        broker.deliver_all()
         saga.refresh_from_db()
         clocks.pass_time(saga.steps.get(name="w").wait_until - models.database_now(), saga.pk)
         engine.sweep()
-        message = take_step(office)
+        message = take_step(broker)
 
         signal, _ = at_once(lambda pk=saga.pk, number=number: tell(pk, number), lambda m=message: perform(m))
-        stage.drive(office, saga)
+        harness.drive(broker, saga)
 
         assert (saga.state, signal.fate) in {("completed", "applied"), ("compensated", "late")}
         rules.check(saga)
 
 
-def test_a_callback_against_the_deadline(office):
+def test_a_callback_against_the_deadline(broker):
     for number in range(2 * ROUNDS):
-        saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
-        office.deliver_all()
+        saga = harness.begin(toys.BLIND_WAIT, "do a, begin w")
+        broker.deliver_all()
         saga.refresh_from_db()
         clocks.pass_time(saga.deadline_at - models.database_now(), saga.pk)
 
         signal, _ = at_once(lambda pk=saga.pk, number=number: tell(pk, number), engine.sweep)
-        stage.drive(office, saga)
+        harness.drive(broker, saga)
 
         assert saga.state == "compensated", "c is no longer begun after the deadline"
         assert signal.fate in ("applied", "noted")
@@ -241,32 +241,32 @@ def tell(pk, number):
     return engine.receive(source="world", event_id=str(number), key=f"{pk}.w", facts=facts)
 
 
-def test_the_same_callback_from_three_connections(office):
+def test_the_same_callback_from_three_connections(broker):
     for number in range(ROUNDS):
-        saga = stage.begin(toys.BLIND_WAIT, "do a, begin w")
-        office.deliver_all()
+        saga = harness.begin(toys.BLIND_WAIT, "do a, begin w")
+        broker.deliver_all()
 
         signals = at_once(*[lambda pk=saga.pk, number=number: tell(pk, number)] * 3)
-        stage.drive(office, saga)
+        harness.drive(broker, saga)
 
         assert len({signal.pk for signal in signals}) == 1
-        assert stage.kinds(saga).count("signal.applied") == 1
+        assert harness.kinds(saga).count("signal.applied") == 1
         rules.check(saga)
 
 
-def test_three_copies_of_an_error_callback(office):
+def test_three_copies_of_an_error_callback(broker):
     for _ in range(ROUNDS):
-        saga = stage.begin(toys.LOCAL, "do a, fail b")
-        office.deliver()
-        office.deliver()
-        office.waiting.clear()
+        saga = harness.begin(toys.LOCAL, "do a, fail b")
+        broker.deliver()
+        broker.deliver()
+        broker.waiting.clear()
 
-        at_once(*[lambda pk=saga.pk: engine.take_up(pk, 1)] * 3)
+        at_once(*[lambda pk=saga.pk: engine.on_chain_error(pk, 1)] * 3)
 
         saga.refresh_from_db()
         assert saga.epoch == 2, "it was sent on once"
-        stage.drive(office, saga)
-        assert witness.lines(saga.pk) == ["do a", "fail b", "undo a"]
+        harness.drive(broker, saga)
+        assert recorder.lines(saga.pk) == ["do a", "fail b", "undo a"]
         rules.check(saga)
 
 
@@ -280,31 +280,31 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_an_operator_against_the_engine(office, name):
+def test_an_operator_against_the_engine(broker, name):
     for _ in range(ROUNDS):
-        saga = stage.begin(toys.REMOTE, "do a, lose b")
-        office.deliver()
-        office.deliver()
+        saga = harness.begin(toys.REMOTE, "do a, lose b")
+        broker.deliver()
+        broker.deliver()
         clocks.skip()
         engine.sweep()
-        message = take_step(office)
+        message = take_step(broker)
 
         at_once(lambda m=message: perform(m), lambda pk=saga.pk: OPERATORS[name](pk))
-        stage.drive(office, saga)
+        harness.drive(broker, saga)
 
         assert saga.state == ("completed" if name in ("retry", "resolve yes") else saga.state)
         assert saga.state in ("completed", "compensated")
         rules.check(saga)
 
 
-def test_two_operators_who_disagree(office):
+def test_two_operators_who_disagree(broker):
     for _ in range(2 * ROUNDS):
-        saga = stage.begin(toys.REMOTE, "do a, lose b")
-        office.deliver()
-        office.deliver()
+        saga = harness.begin(toys.REMOTE, "do a, lose b")
+        broker.deliver()
+        broker.deliver()
 
         lost = refused(*at_once(*[lambda move=move, pk=saga.pk: move(pk) for move in DISAGREE]))
-        stage.drive(office, saga)
+        harness.drive(broker, saga)
 
         assert len(lost) == 1, "exactly one wins"
         assert lost[0].context["state"] in ("running", "compensating", "compensated", "completed")
@@ -314,20 +314,20 @@ def test_two_operators_who_disagree(office):
 DISAGREE = [OPERATORS["resolve yes"], OPERATORS["resolve no"]]
 
 
-def test_two_who_begin_with_one_key(office):
+def test_two_who_begin_with_one_key(broker):
     for number in range(ROUNDS):
         key = f"order-{number}"
 
-        results = at_once(*[lambda key=key: stage.begin(toys.ONE, key=key)] * 4)
+        results = at_once(*[lambda key=key: harness.begin(toys.ONE, key=key)] * 4)
 
         assert [type(error) for error in refused(*results)] == [errors.AlreadyLive] * 3
         assert models.SagaInstance.objects.filter(key=key).count() == 1
 
 
-def test_everybody_at_everything_without_a_deadlock(office):
+def test_everybody_at_everything_without_a_deadlock(broker):
     """Every move takes the saga's row first (I4); no two of them ever wait for each other in a ring."""
     chance = random.Random(7)
-    sagas = [stage.begin(declared, "9x begin w") for declared in [toys.WAIT, toys.MIXED, toys.LOCAL]]
+    sagas = [harness.begin(declared, "9x begin w") for declared in [toys.WAIT, toys.MIXED, toys.LOCAL]]
     moves = [*OPERATORS.values(), engine_hold, engine_release, false_alarm, stray_step]
 
     def busy(seed):
@@ -344,7 +344,7 @@ def test_everybody_at_everything_without_a_deadlock(office):
             engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
     for number, saga in enumerate(sagas):
         tell(saga.pk, f"last {number}")
-    stage.drive(office, *sagas, rounds=1000)
+    harness.drive(broker, *sagas, rounds=1000)
     for saga in sagas:
         rules.check(saga)
 
@@ -358,7 +358,7 @@ def engine_release(pk):
 
 
 def false_alarm(pk):
-    engine.take_up(pk, models.SagaInstance.objects.get(pk=pk).epoch)
+    engine.on_chain_error(pk, models.SagaInstance.objects.get(pk=pk).epoch)
 
 
 def stray_step(pk):

@@ -4,14 +4,16 @@ import pytest
 from django.db import DatabaseError, IntegrityError, connection, transaction
 from django.db.models.functions import Now
 
-from sagas import errors, journal, models, states
-from tests.sagas import stage
-from tests.sagas.toybox import saga as toys
+from sagas import errors, models
+from sagas.declaration import states
+from sagas.engine import store
+from tests.sagas import harness
+from tests.sagas.sample_app import saga as toys
 
 
 @pytest.fixture
-def saga(office):
-    return stage.begin(toys.LOCAL)
+def saga(broker):
+    return harness.begin(toys.LOCAL)
 
 
 def test_an_event_is_never_changed_and_never_deleted(saga):
@@ -76,8 +78,8 @@ def test_a_callback_is_there_once(rows):
 
 def test_a_move_that_is_not_in_the_table_is_refused_before_it_is_written(saga):
     with transaction.atomic():
-        locked = journal.lock(saga.pk)
-        change = journal.Change(locked.saga, locked.now)
+        locked = store.lock(saga.pk)
+        change = store.Change(locked.saga, locked.now)
         with pytest.raises(errors.NotAllowed, match="does not move"):
             change.move(states.SagaState.COMPENSATED, "saga.compensated")
         with pytest.raises(errors.NotAllowed, match="does not move"):
@@ -87,7 +89,7 @@ def test_a_move_that_is_not_in_the_table_is_refused_before_it_is_written(saga):
 def test_a_row_that_moved_meanwhile_is_not_written_and_neither_is_the_event(saga):
     locked = read(saga)
     saga.steps.filter(name="a").update(state="done")
-    change = journal.Change(locked.saga, locked.now)
+    change = store.Change(locked.saga, locked.now)
     change.move_step(locked.step, states.StepState.RUNNING, "step.started")
 
     with pytest.raises(errors.LostRace):
@@ -98,9 +100,9 @@ def test_a_row_that_moved_meanwhile_is_not_written_and_neither_is_the_event(saga
 
 def read(saga):
     with transaction.atomic():
-        return journal.lock(saga.pk)
+        return store.lock(saga.pk)
 
 
 def test_final_states_have_no_way_out():
     assert {state.value for state in states.FINAL} == {"completed", "compensated"}
-    assert states.STEP_MOVES[states.StepState.UNDONE] == set()
+    assert states.STEP_TRANSITIONS[states.StepState.UNDONE] == set()

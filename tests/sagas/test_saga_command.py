@@ -8,8 +8,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from sagas import engine, models
-from tests.sagas import desk
-from tests.sagas.toybox import saga as toys
+from sagas.console.models import Approval
+from tests.sagas import admin_client
+from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")
 
@@ -27,8 +28,8 @@ def seen(one):
 
 
 def test_it_lists_the_newest_first_and_narrows_down():
-    attention, waiting = desk.attention(), desk.waiting()
-    held = desk.act(engine.hold, desk.waiting(), actor="olga", reason="wait")
+    attention, waiting = admin_client.attention(), admin_client.waiting()
+    held = admin_client.act(engine.hold, admin_client.waiting(), actor="olga", reason="wait")
 
     everything = [line.split()[0] for line in saga("list").splitlines()]
     assert everything == [str(one.pk) for one in (held, waiting, attention)]
@@ -43,7 +44,7 @@ def test_it_lists_the_newest_first_and_narrows_down():
 
 
 def test_it_shows_the_verdict_and_a_timeline():
-    attention = desk.attention()
+    attention = admin_client.attention()
 
     said = saga("show", str(attention.pk), "--events")
 
@@ -62,7 +63,7 @@ def test_it_shows_the_verdict_and_a_timeline():
 
 
 def test_it_shows_a_saga_by_its_key_and_as_json():
-    waiting = desk.waiting()
+    waiting = admin_client.waiting()
 
     told = json.loads(saga("show", waiting.key, "--json"))
 
@@ -72,25 +73,25 @@ def test_it_shows_a_saga_by_its_key_and_as_json():
 
 
 def test_each_move_is_made_with_a_reason_and_an_actor():
-    for verb, make, more, kind in [
-        ("retry", desk.attention, [], "operator.retry"),
-        ("compensate", desk.waiting, [], "operator.compensate"),
-        ("resolve", desk.attention, ["--happened"], "operator.resolve"),
-        ("resolve", desk.stuck, ["--did-not-happen"], "operator.resolve"),
-        ("ask", desk.waiting, [], "operator.ask"),
-        ("hold", desk.waiting, [], "operator.hold"),
-        ("extend", desk.waiting, ["--hours", "2"], "operator.extend"),
-        ("close", desk.attention, [], "operator.close"),
+    for function, make, more, kind in [
+        ("retry", admin_client.attention, [], "operator.retry"),
+        ("compensate", admin_client.waiting, [], "operator.compensate"),
+        ("resolve", admin_client.attention, ["--happened"], "operator.resolve"),
+        ("resolve", admin_client.stuck, ["--did-not-happen"], "operator.resolve"),
+        ("ask", admin_client.waiting, [], "operator.ask"),
+        ("hold", admin_client.waiting, [], "operator.hold"),
+        ("extend", admin_client.waiting, ["--hours", "2"], "operator.extend"),
+        ("close", admin_client.attention, [], "operator.close"),
     ]:
         one = make()
-        saga(verb, str(one.pk), *seen(one), "--reason", "Ticket 12", "--actor", "olga", *more)
+        saga(function, str(one.pk), *seen(one), "--reason", "Ticket 12", "--actor", "olga", *more)
 
         event = models.Event.objects.get(saga_id=one.pk, kind=kind)
-        assert (event.actor, event.reason) == ("olga", "Ticket 12"), verb
+        assert (event.actor, event.reason) == ("olga", "Ticket 12"), function
 
 
 def test_held_sagas_are_released():
-    one = desk.act(engine.hold, desk.waiting(), actor="olga", reason="wait")
+    one = admin_client.act(engine.hold, admin_client.waiting(), actor="olga", reason="wait")
 
     saga("release", str(one.pk), *seen(one), "--reason", "go on")
 
@@ -99,7 +100,7 @@ def test_held_sagas_are_released():
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing():
-    waiting = desk.waiting()
+    waiting = admin_client.waiting()
 
     said = saga("compensate", str(waiting.pk), "--reason", "x", "--dry-run")
 
@@ -109,17 +110,17 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing():
 
 
 def test_a_move_that_does_not_apply_is_an_error_that_says_why():
-    done = desk.play(toys.ONE, "do a, completed")
+    done = admin_client.play(toys.ONE, "do a, completed")
 
-    for verb in ("retry", "compensate", "hold", "release", "skip", "close", "ask"):
+    for function in ("retry", "compensate", "hold", "release", "skip", "close", "ask"):
         with pytest.raises(CommandError) as refused:
-            saga(verb, str(done.pk), "--reason", "x")
+            saga(function, str(done.pk), "--reason", "x")
         assert str(refused.value)
 
 
 def test_a_move_without_a_reason_is_refused():
     with pytest.raises(CommandError, match="--reason"):
-        saga("retry", str(desk.attention().pk))
+        saga("retry", str(admin_client.attention().pk))
 
 
 def test_what_is_not_there_is_not_found():
@@ -129,7 +130,7 @@ def test_what_is_not_there_is_not_found():
 
 
 def test_what_is_possible_now_is_spelt_as_it_is_typed():
-    for make in (desk.attention, desk.waiting, desk.stuck):
+    for make in (admin_client.attention, admin_client.waiting, admin_client.stuck):
         one = make()
         (possible,) = re.findall(r"^Possible now: (.+)$", saga("show", str(one.pk)), re.MULTILINE)
 
@@ -140,7 +141,7 @@ def test_what_is_possible_now_is_spelt_as_it_is_typed():
 
 def test_a_move_that_needs_a_second_person_waits_for_one(settings):
     settings.SAGAS_FOUR_EYES = True
-    waiting = desk.waiting()
+    waiting = admin_client.waiting()
 
     with pytest.raises(SystemExit) as ended:
         saga("compensate", str(waiting.pk), *seen(waiting), "--reason", "Ticket 12", "--actor", "olga")
@@ -148,12 +149,12 @@ def test_a_move_that_needs_a_second_person_waits_for_one(settings):
     assert ended.value.code == 3
     waiting.refresh_from_db()
     assert waiting.direction == 1
-    assert models.Approval.objects.get(saga=waiting).actor == "olga"
+    assert Approval.objects.get(saga=waiting).actor == "olga"
 
 
 @pytest.mark.parametrize("facts", ['{"number": 1e999}', '{"number": NaN}', '{"a": "\\u0000"}', "[1]", "{"])
 def test_facts_that_cannot_be_kept_are_refused_at_the_shell(facts):
-    one = desk.attention()
+    one = admin_client.attention()
 
     with pytest.raises(CommandError, match="--facts"):
         saga("resolve", str(one.pk), "--happened", "--reason", "so", "--facts", facts)

@@ -6,7 +6,7 @@ The third stage, a real worker, is in tests/acceptance/test_engine_scripts.py.
 import pytest
 
 from sagas import testing
-from tests.sagas import rules, scripts, stage
+from tests.sagas import harness, rules, scripts
 
 every_script = pytest.mark.parametrize(
     ("saga", "script"), scripts.ALL, ids=[f"{saga.name}: {script}" for saga, script in scripts.ALL]
@@ -20,7 +20,7 @@ def test_the_declaration_alone_says_so(saga, script):
 
 @every_script
 def test_the_engine_does_so(rows, saga, script):
-    in_memory = stage.InMemory()
+    in_memory = harness.InMemory()
 
     assert in_memory.play(saga, script) == testing.lines(script)
 

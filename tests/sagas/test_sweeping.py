@@ -5,27 +5,33 @@ import random
 
 import pytest
 
-from sagas import definition, engine, models, moves, sweeping, transport
-from sagas.states import Direction
-from sagas.testing import clocks, post
-from tests.sagas import rules, stage
-from tests.sagas.toybox import saga as toys
-from tests.sagas.toybox import witness
+from sagas import engine, models
+from sagas.declaration import definition
+from sagas.declaration.states import Direction
+from sagas.engine import sweeping, transitions, transport
+from sagas.testing import clocks, memory_transport
+from tests.sagas import harness, rules
+from tests.sagas.sample_app import recorder
+from tests.sagas.sample_app import saga as toys
 
 SECOND = datetime.timedelta(seconds=1)
 MINUTE = datetime.timedelta(minutes=1)
 HOUR = datetime.timedelta(hours=1)
 
 
-def legs(office, saga):
+def messages(broker, saga):
     """The messages ever sent for a saga's steps."""
-    return [m for m in office.sent if isinstance(m, post.Leg) and m.errand.saga_id == saga.pk]
+    return [
+        m
+        for m in broker.sent
+        if isinstance(m, memory_transport.StepMessage) and m.dispatch.saga_id == saga.pk
+    ]
 
 
-def work(office):
+def work(broker):
     """A worker is there, and takes what waits."""
     engine.heard("toys")
-    office.deliver_all()
+    broker.deliver_all()
 
 
 def sweep_for(span, every):
@@ -34,39 +40,39 @@ def sweep_for(span, every):
         engine.sweep()
 
 
-def test_a_backlog_is_no_loss(office):
+def test_a_backlog_is_no_loss(broker):
     """The workers are away for an hour, far longer than any lease and any grace."""
-    sagas = [stage.begin(toys.MIXED) for _ in range(5)]
+    sagas = [harness.begin(toys.MIXED) for _ in range(5)]
 
     sweep_for(HOUR, every=30 * SECOND)
-    sent_meanwhile = [len(legs(office, saga)) for saga in sagas]
-    stage.drive(office, *sagas, rounds=2000)
+    sent_meanwhile = [len(messages(broker, saga)) for saga in sagas]
+    harness.drive(broker, *sagas, rounds=2000)
 
     assert max(sent_meanwhile) <= 5, "no message storm"
     for saga in sagas:
         assert saga.state == "completed"
-        assert witness.lines(saga.pk) == ["do a", "do b", "do c", "do d"], "each step is performed once"
-        assert len(legs(office, saga)) <= 5 + 8
+        assert recorder.lines(saga.pk) == ["do a", "do b", "do c", "do d"], "each step is performed once"
+        assert len(messages(broker, saga)) <= 5 + 8
         rules.check(saga)
 
 
-def test_a_long_backlog_is_sent_ever_more_seldom(office):
-    saga = stage.begin(toys.LOCAL)
+def test_a_long_backlog_is_sent_ever_more_seldom(broker):
+    saga = harness.begin(toys.LOCAL)
 
     sweep_for(24 * HOUR, every=15 * MINUTE)
 
-    assert 3 <= len(legs(office, saga)) <= 9, "doubling, not every quarter of an hour"
+    assert 3 <= len(messages(broker, saga)) <= 9, "doubling, not every quarter of an hour"
 
 
-def test_a_lost_message_is_sent_again_once_a_probe_has_overtaken_it(office):
-    saga = stage.begin(toys.LOCAL)
-    office.waiting.clear()
+def test_a_lost_message_is_sent_again_once_a_probe_has_overtaken_it(broker):
+    saga = harness.begin(toys.LOCAL)
+    broker.waiting.clear()
 
     sweep_for(MINUTE, every=5 * SECOND)
-    assert legs(office, saga)[1:] == [], "nobody has shown that it is lost"
+    assert messages(broker, saga)[1:] == [], "nobody has shown that it is lost"
 
     for _ in range(6):
-        office.deliver_all()
+        broker.deliver_all()
         sweep_for(5 * SECOND, every=5 * SECOND)
     saga.refresh_from_db()
 
@@ -74,63 +80,63 @@ def test_a_lost_message_is_sent_again_once_a_probe_has_overtaken_it(office):
     rules.check(saga)
 
 
-def test_a_broker_that_forgot_everything_costs_only_time(office):
-    sagas = [stage.begin(toys.MIXED, script) for script in ["", "fail c", "lose b", "lose d"]]
+def test_a_broker_that_forgot_everything_costs_only_time(broker):
+    sagas = [harness.begin(toys.MIXED, script) for script in ["", "fail c", "lose b", "lose d"]]
     for _ in range(7):
-        office.deliver()
+        broker.deliver()
 
-    office.waiting.clear()
-    stage.drive(office, *sagas)
+    broker.waiting.clear()
+    harness.drive(broker, *sagas)
 
     assert [saga.state for saga in sagas] == ["completed", "compensated", "completed", "completed"]
     for saga in sagas:
         rules.check(saga)
 
 
-def test_a_chain_that_is_under_way_is_left_alone(office):
-    saga = stage.begin(toys.LOCAL)
-    office.deliver()
+def test_a_chain_that_is_under_way_is_left_alone(broker):
+    saga = harness.begin(toys.LOCAL)
+    broker.deliver()
 
     for _ in range(10):
         engine.sweep()
 
-    assert [m.errand.epoch for m in legs(office, saga)] == [1, 1]
-    stage.drive(office, saga)
+    assert [m.dispatch.epoch for m in messages(broker, saga)] == [1, 1]
+    harness.drive(broker, saga)
     assert saga.epoch == 1
 
 
 def test_each_sending_in_vain_waits_longer_than_the_one_before():
-    assert [moves.grace(n) / moves.grace() for n in (1, 2, 3, 4)] == [1, 2, 4, 8]
-    assert moves.grace(10_000) == moves.LONGEST_GRACE
+    assert [transitions.grace(n) / transitions.grace() for n in (1, 2, 3, 4)] == [1, 2, 4, 8]
+    assert transitions.grace(10_000) == transitions.LONGEST_GRACE
 
 
-def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(office):
-    sagas = [stage.begin(toys.ONE) for _ in range(5)]
-    office.waiting.clear()
+def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(broker):
+    sagas = [harness.begin(toys.ONE) for _ in range(5)]
+    broker.waiting.clear()
     models.SagaInstance.objects.update(dispatched_at=None)
     clocks.pass_time(MINUTE)
 
     assert engine.sweep(limit=3) == 3
     assert engine.sweep(limit=3) == 2
     assert engine.sweep(limit=3) == 0
-    assert [m.errand.saga_id for m in legs_of_all(office)[5:]] == [saga.pk for saga in sagas]
+    assert [m.dispatch.saga_id for m in legs_of_all(broker)[5:]] == [saga.pk for saga in sagas]
 
 
-def legs_of_all(office):
-    return [m for m in office.sent if isinstance(m, post.Leg)]
+def legs_of_all(broker):
+    return [m for m in broker.sent if isinstance(m, memory_transport.StepMessage)]
 
 
-def test_a_sweep_leaves_alone_what_is_held_or_closed_or_has_ended(office):
+def test_a_sweep_leaves_alone_what_is_held_or_closed_or_has_ended(broker):
     held, closed, over = (
-        stage.begin(toys.ONE),
-        stage.begin(toys.REMOTE, "fail a, fail undo a"),
-        stage.begin(toys.ONE),
+        harness.begin(toys.ONE),
+        harness.begin(toys.REMOTE, "fail a, fail undo a"),
+        harness.begin(toys.ONE),
     )
     engine.hold(held.pk, seen=engine.look(held.pk), actor="operator", reason="let me see")
     for _ in range(15):
-        office.deliver()
+        broker.deliver()
     engine.close(closed.pk, seen=engine.look(closed.pk), actor="operator", reason="settled by hand")
-    office.waiting.clear()
+    broker.waiting.clear()
 
     clocks.pass_time(HOUR)
     before = [rules.snapshot(saga) for saga in (held, closed, over)]
@@ -140,14 +146,14 @@ def test_a_sweep_leaves_alone_what_is_held_or_closed_or_has_ended(office):
     assert over.state == "completed"
 
 
-def test_a_version_that_is_gone_stops_no_other(office):
-    gone, other = stage.begin(toys.LOCAL), stage.begin(toys.LOCAL)
+def test_a_version_that_is_gone_stops_no_other(broker):
+    gone, other = harness.begin(toys.LOCAL), harness.begin(toys.LOCAL)
     models.SagaInstance.objects.filter(pk=gone.pk).update(version=99)
-    office.waiting.clear()
+    broker.waiting.clear()
     models.SagaInstance.objects.update(dispatched_at=None)
     clocks.pass_time(MINUTE)
 
-    stage.drive(office, other)
+    harness.drive(broker, other)
 
     gone.refresh_from_db()
     assert (gone.state, other.state) == ("running", "completed")
@@ -157,109 +163,109 @@ def test_a_version_that_is_gone_stops_no_other(office):
 # --- Probes ---------------------------------------------------------------------------------------
 
 
-def probes(office):
-    return [m for m in office.sent if isinstance(m, post.Probe) and m.queue == "toys"]
+def probes(broker):
+    return [m for m in broker.sent if isinstance(m, memory_transport.Probe) and m.queue == "toys"]
 
 
-def test_probes_come_ever_more_seldom_while_nobody_answers(office):
+def test_probes_come_ever_more_seldom_while_nobody_answers(broker):
     sweep_for(10 * MINUTE, every=5 * SECOND)
-    before_any_answer = len(probes(office))
-    office.deliver_all()
+    before_any_answer = len(probes(broker))
+    broker.deliver_all()
     sweep_for(10 * MINUTE, every=5 * SECOND)
 
     assert 10 <= before_any_answer <= 14
-    assert 10 <= len(probes(office)) - before_any_answer <= 20, "once a minute in the end"
+    assert 10 <= len(probes(broker)) - before_any_answer <= 20, "once a minute in the end"
 
 
-def test_a_late_probe_does_not_undo_what_a_newer_one_said(office):
+def test_a_late_probe_does_not_undo_what_a_newer_one_said(broker):
     engine.sweep()
     queue = models.Queue.objects.get(name="toys")
-    engine.echo("toys", queue.probed_at)
-    engine.echo("toys", queue.probed_at - HOUR)
+    engine.probe_returned("toys", queue.probed_at)
+    engine.probe_returned("toys", queue.probed_at - HOUR)
 
-    assert models.Queue.objects.get(name="toys").echoed_sent_at == queue.probed_at
+    assert models.Queue.objects.get(name="toys").returned_sent_at == queue.probed_at
     assert models.Queue.objects.get(name="toys").lag(models.database_now()) == datetime.timedelta(0)
 
 
-BOUND = moves.grace() + sweeping.PROBE_EVERY + 2 * SECOND
+BOUND = transitions.grace() + sweeping.PROBE_EVERY + 2 * SECOND
 """The message is old enough to be asked about, a probe is sent, and comes back between two sweeps."""
 
 
-def sends_all_again_within_the_bound(office, sagas):
+def sends_all_again_within_the_bound(broker, sagas):
     """How long it takes until each is sent again, while a worker takes what comes."""
     waited = datetime.timedelta(0)
-    while any(len(legs(office, saga)) < 2 for saga in sagas):
+    while any(len(messages(broker, saga)) < 2 for saga in sagas):
         assert waited <= BOUND, f"after {waited} some still stand"
         clocks.pass_time(SECOND)
         waited += SECOND
         engine.sweep()
-        work(office)
+        work(broker)
 
 
-def test_a_new_queue_whose_broker_forgets_everything_is_asked_again_as_soon_as_one_that_is_known(office):
+def test_a_new_queue_whose_broker_forgets_everything_is_asked_again_as_soon_as_one_that_is_known(broker):
     """Nobody has ever answered on it, and its first probe is forgotten with the backlog before it."""
-    sagas = [stage.begin(toys.LOCAL) for _ in range(5)]
+    sagas = [harness.begin(toys.LOCAL) for _ in range(5)]
     sweep_for(4 * SECOND, every=SECOND)
-    office.waiting.clear()
+    broker.waiting.clear()
 
-    sends_all_again_within_the_bound(office, sagas)
+    sends_all_again_within_the_bound(broker, sagas)
 
 
-def test_a_broker_that_forgot_a_days_backlog_is_found_out_as_soon_as_a_worker_comes(office):
-    sagas = [stage.begin(toys.LOCAL) for _ in range(5)]
+def test_a_broker_that_forgot_a_days_backlog_is_found_out_as_soon_as_a_worker_comes(broker):
+    sagas = [harness.begin(toys.LOCAL) for _ in range(5)]
     sweep_for(14 * MINUTE, every=20 * SECOND)
-    office.waiting.clear()
+    broker.waiting.clear()
 
-    sends_all_again_within_the_bound(office, sagas)
+    sends_all_again_within_the_bound(broker, sagas)
 
 
-def test_a_broker_that_forgets_the_rest_of_a_long_backlog_is_found_out_while_somebody_works_on_it(office):
+def test_a_broker_that_forgets_the_rest_of_a_long_backlog_is_found_out_while_somebody_works_on_it(broker):
     """No probe has come back for minutes, since all of them lie behind the backlog."""
-    sagas = [stage.begin(toys.LOCAL) for _ in range(5)]
+    sagas = [harness.begin(toys.LOCAL) for _ in range(5)]
     for _ in range(180):
         clocks.pass_time(SECOND)
         engine.heard("toys")
         engine.sweep()
-    office.waiting.clear()
+    broker.waiting.clear()
 
-    sends_all_again_within_the_bound(office, sagas)
+    sends_all_again_within_the_bound(broker, sagas)
 
 
-def test_a_probe_that_could_not_be_sent_is_sent_by_the_next_sweep(office):
+def test_a_probe_that_could_not_be_sent_is_sent_by_the_next_sweep(broker):
     with transport.use(Away()):
         engine.sweep()
-    assert probes(office) == []
+    assert probes(broker) == []
 
     engine.sweep()
 
-    assert len(probes(office)) == 1
+    assert len(probes(broker)) == 1
 
 
-class Away(post.Post):
+class Away(memory_transport.MemoryTransport):
     """A broker that takes nothing."""
 
     def put(self, message):
         raise ConnectionRefusedError
 
 
-def test_a_queues_lag_is_the_age_of_the_oldest_probe_that_nobody_answered(office):
+def test_a_queues_lag_is_the_age_of_the_oldest_probe_that_nobody_answered(broker):
     """And not of the newest, which is sent again and again."""
     sweep_for(5 * MINUTE, every=5 * SECOND)
     queue = models.Queue.objects.get(name="toys")
     assert round(queue.lag(models.database_now()) / MINUTE) == 5
 
     # Probes come back one after the other while a worker is at the backlog.
-    engine.echo("toys", queue.unanswered_since)
-    engine.echo("toys", queue.unanswered_since + 2 * MINUTE)
+    engine.probe_returned("toys", queue.unanswered_since)
+    engine.probe_returned("toys", queue.unanswered_since + 2 * MINUTE)
     queue.refresh_from_db()
     assert round(queue.lag(models.database_now()) / MINUTE) == 3
 
-    engine.echo("toys", queue.probed_at)
+    engine.probe_returned("toys", queue.probed_at)
     queue.refresh_from_db()
     assert queue.lag(models.database_now()) == datetime.timedelta(0)
 
 
-def test_a_backlog_that_somebody_works_on_is_no_silence(office):
+def test_a_backlog_that_somebody_works_on_is_no_silence(broker):
     sweep_for(5 * MINUTE, every=5 * SECOND)
     queue = models.Queue.objects.get(name="toys")
     assert round(queue.silence(models.database_now()) / MINUTE) == 5
@@ -276,12 +282,12 @@ def test_a_backlog_that_somebody_works_on_is_no_silence(office):
 
 
 @pytest.mark.parametrize("script", ["do a, 2x flake b", "do a, lose b, flake b"])
-def test_a_budget_of_time_ends_a_step_as_a_budget_of_attempts_does(office, script):
-    pauses = toys.Retry(on=[toys.verbs.Unavailable], attempts=99, first=MINUTE, factor=1, jitter=0)
+def test_a_budget_of_time_ends_a_step_as_a_budget_of_attempts_does(broker, script):
+    pauses = toys.Retry(on=[toys.functions.Unavailable], attempts=99, first=MINUTE, factor=1, jitter=0)
     declared = toys.saga("toy-budget", toys.remote("a"), toys.remote("b", budget=90 * SECOND), retry=pauses)
-    saga = stage.begin(declared, script + ", 99x flake b")
+    saga = harness.begin(declared, script + ", 99x flake b")
 
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert saga.state == "compensated"
     assert saga.failure["clock"] == "budget"
@@ -289,68 +295,68 @@ def test_a_budget_of_time_ends_a_step_as_a_budget_of_attempts_does(office, scrip
     rules.check(saga)
 
 
-def test_a_wait_that_ran_out_says_so_whoever_was_asked(office):
-    waited = stage.begin(toys.BLIND_WAIT, "begin w")
-    asked = stage.begin(toys.WAIT, "begin w, 999x flake ask w")
-    office.deliver_all()
+def test_a_wait_that_ran_out_says_so_whoever_was_asked(broker):
+    waited = harness.begin(toys.BLIND_WAIT, "begin w")
+    asked = harness.begin(toys.WAIT, "begin w, 999x flake ask w")
+    broker.deliver_all()
 
     clocks.pass_time(HOUR)
-    stage.drive(office, waited, asked)
+    harness.drive(broker, waited, asked)
 
     assert (waited.failure["clock"], asked.failure["clock"]) == ("wait", "wait")
 
 
-def test_a_retry_pauses_as_its_policy_says(office):
-    pauses = toys.Retry(on=[toys.verbs.Unavailable], attempts=4, first=MINUTE, cap=HOUR, jitter=0)
-    saga = stage.begin(toys.saga("toy-pauses", toys.remote("a"), retry=pauses), "3x flake a")
+def test_a_retry_pauses_as_its_policy_says(broker):
+    pauses = toys.Retry(on=[toys.functions.Unavailable], attempts=4, first=MINUTE, cap=HOUR, jitter=0)
+    saga = harness.begin(toys.saga("toy-pauses", toys.remote("a"), retry=pauses), "3x flake a")
 
     paused = []
     for _ in range(3):
-        office.deliver_all()
+        broker.deliver_all()
         paused.append(round(clocks.until_due() / MINUTE))
         clocks.skip()
         engine.sweep()
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
 
     assert paused == [1, 2, 4]
     assert saga.state == "completed"
 
 
-def test_no_pause_is_longer_than_the_deadline_allows(office):
-    pauses = toys.Retry(on=[toys.verbs.Unavailable], attempts=4, first=HOUR, cap=HOUR, jitter=0)
+def test_no_pause_is_longer_than_the_deadline_allows(broker):
+    pauses = toys.Retry(on=[toys.functions.Unavailable], attempts=4, first=HOUR, cap=HOUR, jitter=0)
     declared = toys.saga("toy-hurry", toys.remote("a"), retry=pauses, deadline=MINUTE)
-    saga = stage.begin(declared, "flake a")
+    saga = harness.begin(declared, "flake a")
 
-    office.deliver_all()
+    broker.deliver_all()
 
     saga.refresh_from_db()
     assert saga.wake_at - saga.deadline_at < SECOND
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert (saga.state, saga.failure["clock"]) == ("compensated", "deadline")
 
 
-def test_a_stray_message_does_not_shorten_a_pause(office):
-    pauses = toys.Retry(on=[toys.verbs.Unavailable], attempts=4, first=MINUTE)
-    saga = stage.begin(toys.saga("toy-stray", toys.remote("a"), retry=pauses), "flake a")
-    message = office.waiting[0]
-    office.deliver_all()
+def test_a_stray_message_does_not_shorten_a_pause(broker):
+    pauses = toys.Retry(on=[toys.functions.Unavailable], attempts=4, first=MINUTE)
+    saga = harness.begin(toys.saga("toy-stray", toys.remote("a"), retry=pauses), "flake a")
+    message = broker.waiting[0]
+    broker.deliver_all()
 
-    office.carry_out(message)
-    office.carry_out(post.TakeUp(saga_id=saga.pk, epoch=1))
-    office.deliver_all()
+    broker.carry_out(message)
+    broker.carry_out(memory_transport.ChainError(saga_id=saga.pk, epoch=1))
+    broker.deliver_all()
 
-    assert witness.lines(saga.pk) == ["flake a"]
+    assert recorder.lines(saga.pk) == ["flake a"]
 
 
-def test_what_needs_a_person_is_tried_again_by_itself_where_that_may_help(office):
-    refused = stage.begin(toys.REMOTE, "fail a, fail undo a")
-    flaky = stage.begin(toys.REMOTE, "fail a, 4x flake undo a")
-    stage.drive(office, refused, flaky)
+def test_what_needs_a_person_is_tried_again_by_itself_where_that_may_help(broker):
+    refused = harness.begin(toys.REMOTE, "fail a, fail undo a")
+    flaky = harness.begin(toys.REMOTE, "fail a, 4x flake undo a")
+    harness.drive(broker, refused, flaky)
     assert (refused.state, flaky.state) == ("needs_attention", "needs_attention")
 
     clocks.pass_time(toys.REMOTE.resume_every)
     engine.sweep()
-    office.deliver_all()
+    broker.deliver_all()
 
     refused.refresh_from_db()
     flaky.refresh_from_db()
@@ -359,7 +365,7 @@ def test_what_needs_a_person_is_tried_again_by_itself_where_that_may_help(office
     rules.check(flaky)
 
 
-def pauses_until_tried_again(office, saga, times):
+def pauses_until_tried_again(broker, saga, times):
     """How long it stands before a person each time, while nobody comes and nothing mends."""
     pauses = []
     for _ in range(times):
@@ -368,16 +374,16 @@ def pauses_until_tried_again(office, saga, times):
         pauses.append(saga.wake_at - models.database_now())
         clocks.pass_time(pauses[-1] + SECOND)
         engine.sweep()
-        office.deliver_all()
+        broker.deliver_all()
     saga.refresh_from_db()
     return pauses
 
 
-def test_what_nobody_mends_is_tried_again_ever_more_seldom(office):
-    saga = stage.begin(toys.LOCAL, "do a, fail b, 40x flake undo a")
-    stage.drive(office, saga)
+def test_what_nobody_mends_is_tried_again_ever_more_seldom(broker):
+    saga = harness.begin(toys.LOCAL, "do a, fail b, 40x flake undo a")
+    harness.drive(broker, saga)
 
-    pauses = pauses_until_tried_again(office, saga, 10)
+    pauses = pauses_until_tried_again(broker, saga, 10)
 
     first, longest = toys.LOCAL.resume_every, definition.LONGEST_RESUME_PAUSE
     for number, pause in enumerate(pauses):
@@ -389,15 +395,15 @@ def test_what_nobody_mends_is_tried_again_ever_more_seldom(office):
     engine.retry(
         saga.pk, seen=engine.look(saga.pk), actor="Alice", reason="the provider says that it is mended"
     )
-    office.deliver_all()
-    assert pauses_until_tried_again(office, saga, 1)[0] <= first
+    broker.deliver_all()
+    assert pauses_until_tried_again(broker, saga, 1)[0] <= first
     rules.check(saga)
 
 
-def test_what_was_stopped_together_is_not_tried_again_at_the_same_instant(office):
+def test_what_was_stopped_together_is_not_tried_again_at_the_same_instant(broker):
     random.seed(7)
-    sagas = [stage.begin(toys.LOCAL, "do a, fail b, 40x flake undo a") for _ in range(12)]
-    stage.drive(office, *sagas)
+    sagas = [harness.begin(toys.LOCAL, "do a, fail b, 40x flake undo a") for _ in range(12)]
+    harness.drive(broker, *sagas)
 
     due = sorted(saga.wake_at for saga in sagas)
 
@@ -407,85 +413,85 @@ def test_what_was_stopped_together_is_not_tried_again_at_the_same_instant(office
 # --- Messages that come too late --------------------------------------------------------------------
 
 
-def test_a_message_of_an_older_dispatch_is_void(office):
-    saga = stage.begin(toys.LOCAL)
-    old = office.waiting.pop()
+def test_a_message_of_an_older_dispatch_is_void(broker):
+    saga = harness.begin(toys.LOCAL)
+    old = broker.waiting.pop()
     engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="it takes so long")
 
-    office.carry_out(old)
-    office.carry_out(post.TakeUp(saga_id=saga.pk, epoch=1))
+    broker.carry_out(old)
+    broker.carry_out(memory_transport.ChainError(saga_id=saga.pk, epoch=1))
 
-    assert witness.lines(saga.pk) == []
-    assert len(legs(office, saga)) == 2
-    stage.drive(office, saga)
+    assert recorder.lines(saga.pk) == []
+    assert len(messages(broker, saga)) == 2
+    harness.drive(broker, saga)
     assert saga.state == "completed"
 
 
 @pytest.mark.parametrize("script", ["", "fail a"])
-def test_a_message_in_the_other_direction_is_void(office, script):
+def test_a_message_in_the_other_direction_is_void(broker, script):
     """None is ever sent; whoever puts one into the queue by hand does no harm."""
-    saga = stage.begin(toys.REMOTE, script)
+    saga = harness.begin(toys.REMOTE, script)
     if script:
         for _ in range(2):
-            office.deliver()
+            broker.deliver()
         saga.refresh_from_db()
         assert saga.dispatched_at is not None, "its undo is under way"
     before = rules.snapshot(saga)
 
     result = engine.perform(saga.pk, epoch=saga.epoch, step="a", direction=Direction(-saga.direction))
 
-    assert result.verdict is engine.Verdict.STOP
+    assert result.next is engine.Next.STOP
     assert rules.snapshot(saga) == before
 
 
-def test_a_false_alarm_takes_nothing_from_whoever_is_at_work(office, monkeypatch):
-    saga = stage.begin(toys.REMOTE)
-    world = stage.Meanwhile(lambda: engine.take_up(saga.pk, 1))
-    monkeypatch.setattr("tests.sagas.toybox.verbs.WORLD", world)
+def test_a_false_alarm_takes_nothing_from_whoever_is_at_work(broker, monkeypatch):
+    saga = harness.begin(toys.REMOTE)
+    world = harness.Meanwhile(lambda: engine.on_chain_error(saga.pk, 1))
+    monkeypatch.setattr("tests.sagas.sample_app.functions.WORLD", world)
 
-    office.deliver_all()
+    broker.deliver_all()
 
     saga.refresh_from_db()
     assert (saga.state, saga.epoch) == ("completed", 1), "its chain was not made void"
 
 
-def test_an_error_callback_sends_nothing_for_a_saga_that_is_held(office):
-    saga = stage.begin(toys.LOCAL, "do a, fail b")
-    office.deliver()
-    office.deliver()
+def test_an_error_callback_sends_nothing_for_a_saga_that_is_held(broker):
+    saga = harness.begin(toys.LOCAL, "do a, fail b")
+    broker.deliver()
+    broker.deliver()
     engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO)
 
-    office.deliver_all()
+    broker.deliver_all()
 
     saga.refresh_from_db()
     assert (saga.state, saga.epoch) == ("compensating", 1)
     engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
-    stage.drive(office, saga)
+    harness.drive(broker, saga)
     assert saga.state == "compensated"
     rules.check(saga)
 
 
-def test_what_was_sent_before_it_turned_round_is_void_too(office):
-    saga = stage.begin(toys.LOCAL)
-    office.deliver()
-    forward = office.waiting.pop()
+def test_what_was_sent_before_it_turned_round_is_void_too(broker):
+    saga = harness.begin(toys.LOCAL)
+    broker.deliver()
+    forward = broker.waiting.pop()
     engine.cancel(saga.pk, actor="customer", reason="changed my mind")
 
-    office.carry_out(forward)
-    stage.drive(office, saga)
-    office.carry_out(forward)
+    broker.carry_out(forward)
+    harness.drive(broker, saga)
+    broker.carry_out(forward)
 
-    assert witness.lines(saga.pk) == ["do a", "undo a"]
+    assert recorder.lines(saga.pk) == ["do a", "undo a"]
     rules.check(saga)
 
 
-def test_past_the_pivot_a_deadline_stops_nobody_who_is_on_the_way(office):
-    saga = stage.begin(toys.PIVOTAL)
-    office.deliver()
-    office.deliver()
+def test_past_the_pivot_a_deadline_stops_nobody_who_is_on_the_way(broker):
+    saga = harness.begin(toys.PIVOTAL)
+    broker.deliver()
+    broker.deliver()
     clocks.pass_time(toys.PIVOTAL.deadline)
 
-    office.deliver_all()
+    broker.deliver_all()
 
     saga.refresh_from_db()
     assert saga.state == "completed", "P1"
@@ -506,26 +512,26 @@ WHO = {"actor": "operator", "reason": "the provider is back"}
 
 
 @pytest.mark.parametrize("how", AGAIN)
-def test_what_goes_on_after_its_time_was_over_has_time_again(office, how):
+def test_what_goes_on_after_its_time_was_over_has_time_again(broker, how):
     script, act = AGAIN[how]
-    saga = stage.begin(toys.REMOTE, f"do a, do b, {script}")
-    stage.drive(office, saga)
+    saga = harness.begin(toys.REMOTE, f"do a, do b, {script}")
+    harness.drive(broker, saga)
     clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)
 
     act(saga.pk)
     for _ in range(15):
         engine.sweep()  # Faster than any worker.
-        office.deliver()
+        broker.deliver()
 
     saga.refresh_from_db()
     assert saga.state == "compensated"
-    assert stage.kinds(saga).count("saga.attention") == 1
+    assert harness.kinds(saga).count("saga.attention") == 1
     rules.check(saga)
 
 
-def test_but_no_more_than_the_first_time(office):
-    saga = stage.begin(toys.REMOTE, "fail a, fail undo a")
-    stage.drive(office, saga)
+def test_but_no_more_than_the_first_time(broker):
+    saga = harness.begin(toys.REMOTE, "fail a, fail undo a")
+    harness.drive(broker, saga)
     clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)
     engine.retry(saga.pk, seen=engine.look(saga.pk), **WHO)
 
@@ -536,15 +542,15 @@ def test_but_no_more_than_the_first_time(office):
     assert (saga.state, saga.attention["step"]) == ("needs_attention", "a"), "T2"
 
 
-def test_what_was_settled_past_the_pivot_after_its_time_goes_on_too(office):
-    saga = stage.begin(toys.PIVOTAL, "do a, do p, fail r")
-    stage.drive(office, saga)
+def test_what_was_settled_past_the_pivot_after_its_time_goes_on_too(broker):
+    saga = harness.begin(toys.PIVOTAL, "do a, do p, fail r")
+    harness.drive(broker, saga)
     clocks.pass_time(3 * toys.PIVOTAL.deadline, saga.pk)
 
     engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **WHO)
     for _ in range(15):
         engine.sweep()
-        office.deliver()
+        broker.deliver()
 
     saga.refresh_from_db()
     assert saga.state == "completed"

@@ -31,7 +31,7 @@ def dispatch(key: str, postal_code: str = "01310-100") -> dict[str, Any]:
     return services.dispatch(key=key, address=address(postal_code), lines=LINES, access_key=ACCESS_KEY)
 
 
-def verbs(key: str, postal_code: str = "01310-100") -> dict[str, Any]:
+def functions(key: str, postal_code: str = "01310-100") -> dict[str, Any]:
     return {
         "do": functools.partial(dispatch, key, postal_code),
         "undo": functools.partial(services.recall, key=key),

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from shipping import audit, gateway, models, services
-from tests import crashes, verbs
 from tests.shipping import senders
+from tests.support import crashes, step_functions
 
 pytestmark = pytest.mark.django_db
 
@@ -25,14 +25,14 @@ def nothing_is_left(sandbox, key):
     assert list(audit.against(sandbox.books()["shipments"], keys=[key])) == []
 
 
-@verbs.every_script
+@step_functions.every_script
 @pytest.mark.parametrize("fate", FATES)
 def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, fate):
     settings.SHIPPING_GATEWAY = "tests.shipping.crashing.Gateway"
     for point in itertools.count():
-        key = verbs.key(point, "deliver-order")
+        key = step_functions.key(point, "deliver-order")
         with crashes.at(point):
-            verbs.play(script, **senders.verbs(key, FATES[fate]))
+            step_functions.play(script, **senders.functions(key, FATES[fate]))
             met = crashes.was_met(point)
 
         nothing_is_left(sandbox, key)
@@ -66,16 +66,16 @@ def test_a_booking_that_lands_although_it_was_undone_is_undone_at_once(sandbox, 
 @pytest.mark.django_db(transaction=True)
 def test_all_at_once_nets_to_nothing(sandbox):
     for round_ in range(5):
-        key = verbs.key(round_, "deliver-order")
-        verbs.at_once(["do", "undo", "do", "undo"], **senders.verbs(key))
+        key = step_functions.key(round_, "deliver-order")
+        step_functions.at_once(["do", "undo", "do", "undo"], **senders.functions(key))
 
         nothing_is_left(sandbox, key)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_dispatches_at_once_are_one_parcel(sandbox):
-    sender = senders.verbs("a.deliver-order")
-    verbs.at_once(["do"] * 4, **{**sender, "undo": sender["do"]})
+    sender = senders.functions("a.deliver-order")
+    step_functions.at_once(["do"] * 4, **{**sender, "undo": sender["do"]})
 
     assert len(sandbox.books()["shipments"]) == 1
     assert models.TrackingEvent.objects.count() == 1

@@ -3,8 +3,8 @@
 import pytest
 
 from shipping import audit, models, services
-from tests import verbs
 from tests.shipping import senders
+from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
 
@@ -15,7 +15,7 @@ KEYS = ["booked", "refused", "recalled", "tombstone"]
 def books(sandbox):
     """Shipments of every kind, and the carrier's own books of them."""
     senders.dispatch("booked")
-    verbs.attempt(lambda: senders.dispatch("refused", "99999-001"), services)
+    step_functions.attempt(lambda: senders.dispatch("refused", "99999-001"), services)
     senders.dispatch("recalled")
     services.recall(key="recalled")
     services.recall(key="tombstone")

@@ -4,9 +4,9 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from shipping import models, services
-from tests import patience
 from tests import sandbox as sandboxes
 from tests.shipping import senders
+from tests.support import waiting
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +36,7 @@ def test_a_parcel_is_booked_and_waits_for_its_delivery(sandbox):
 
 def test_whoever_asks_learns_of_the_delivery_though_no_callback_came(brisk):
     senders.dispatch(KEY)
-    patience.until(lambda: brisk.shipment(KEY)["status"] == "delivered")
+    waiting.until(lambda: brisk.shipment(KEY)["status"] == "delivered")
 
     assert services.ask(key=KEY)["delivered"] is True
     assert tracked() == ["booked", "delivered"]
@@ -54,7 +54,7 @@ def test_an_address_that_the_carrier_does_not_serve_is_refused_for_good(sandbox)
 
 def test_a_delivery_that_fails_is_refused_and_comes_back(brisk):
     senders.dispatch(KEY, "99999-002")
-    patience.until(lambda: brisk.shipment(KEY)["status"] == "failed")
+    waiting.until(lambda: brisk.shipment(KEY)["status"] == "failed")
 
     with pytest.raises(services.Refused):
         services.ask(key=KEY)
@@ -75,7 +75,7 @@ def test_what_was_never_booked_never_will_be(sandbox):
 
 def test_what_is_delivered_cannot_be_recalled(brisk):
     senders.dispatch(KEY)
-    patience.until(lambda: brisk.shipment(KEY)["status"] == "delivered")
+    waiting.until(lambda: brisk.shipment(KEY)["status"] == "delivered")
 
     with pytest.raises(services.Refused) as refusal:
         services.recall(key=KEY)

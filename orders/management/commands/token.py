@@ -19,22 +19,22 @@ class Command(base.BaseCommand):
     help = "Makes, lists and revokes tokens of the API. A token's secret is shown once, when it is made."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """One sub-command per deed."""
-        deeds = parser.add_subparsers(dest="deed", required=True)
-        create = deeds.add_parser("create", help="make a token and print it")
+        """One sub-command per action."""
+        actions = parser.add_subparsers(dest="action", required=True)
+        create = actions.add_parser("create", help="make a token and print it")
         create.add_argument("username")
         create.add_argument("--name", default="command line", help="where it will be used")
         create.add_argument("--scope", choices=models.Scope.values, default=models.Scope.CUSTOMER)
         create.add_argument("--expires-in", type=lifetime, metavar="90d", help="for ever unless given")
         create.add_argument("--create-user", action="store_true", help="make the user if there is none")
-        listing = deeds.add_parser("list", help="list the tokens, newest first")
+        listing = actions.add_parser("list", help="list the tokens, newest first")
         listing.add_argument("username", nargs="?")
-        revoke = deeds.add_parser("revoke", help="make a token open nothing any more")
+        revoke = actions.add_parser("revoke", help="make a token open nothing any more")
         revoke.add_argument("id", type=int)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do the deed."""
-        getattr(self, options["deed"])(**options)
+        """Do the action."""
+        getattr(self, options["action"])(**options)
 
     def create(
         self,

@@ -13,7 +13,7 @@ class Answer:
     status: int
     body: Json
     lost: bool = False
-    """The deed is done and recorded, and the connection breaks before the caller hears of it."""
+    """The action is done and recorded, and the connection breaks before the caller hears of it."""
 
 
 class Invalid(Exception):
@@ -51,7 +51,7 @@ def not_found() -> Answer:
 
 
 def voided() -> Answer:
-    """The undo came first, so the deed must not happen any more."""
+    """The undo came first, so the action must not happen any more."""
     return no(409, "voided", "This key was voided before it was used.")
 
 

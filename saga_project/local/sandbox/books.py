@@ -180,7 +180,7 @@ def bury(page: sqlite3.Connection, house: str, key: str) -> None:
 
 
 def buried(page: sqlite3.Connection, house: str, key: str) -> bool:
-    """Whether the undo came before the deed."""
+    """Whether the undo came before the action."""
     found = page.execute("SELECT 1 FROM tombstones WHERE house = ? AND key = ?", (house, key))
     return found.fetchone() is not None
 

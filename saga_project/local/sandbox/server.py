@@ -20,7 +20,7 @@ BODY_MAX = 64 * 1024
 LOST_AFTER_S = 0.2
 """How long a caller hopes before the connection breaks."""
 
-Verb = collections.abc.Callable[[world.World, world.Request], answers.Answer]
+StepFunction = collections.abc.Callable[[world.World, world.Request], answers.Answer]
 
 
 def health(here: world.World, request: world.Request) -> answers.Answer:
@@ -61,7 +61,7 @@ def reset(here: world.World, request: world.Request) -> answers.Answer:
     return answers.ok({"status": "ok"})
 
 
-ROUTES: tuple[tuple[str, str, Verb], ...] = (
+ROUTES: tuple[tuple[str, str, StepFunction], ...] = (
     ("PUT", "/bank/charges/{key}", bank.charge),
     ("GET", "/bank/charges/{key}", bank.look_up),
     ("POST", "/bank/charges/{key}/refund", bank.refund),
@@ -81,7 +81,8 @@ ROUTES: tuple[tuple[str, str, Verb], ...] = (
     ("POST", "/reset", reset),
 )
 _ROUTES = [
-    (method, re.compile(path.replace("{key}", "(?P<key>[^/]+)")), verb) for method, path, verb in ROUTES
+    (method, re.compile(path.replace("{key}", "(?P<key>[^/]+)")), function)
+    for method, path, function in ROUTES
 ]
 _WEATHER_REACHES = ("/bank/", "/fiscal/", "/carrier/")
 
@@ -175,11 +176,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _answer(self, body: bytes) -> answers.Answer:
         path = self.path.partition("?")[0]
         matches = [
-            (method, match, verb) for method, route, verb in _ROUTES if (match := route.fullmatch(path))
+            (method, match, function)
+            for method, route, function in _ROUTES
+            if (match := route.fullmatch(path))
         ]
         if not matches:
             return answers.no(404, "no_such_path", "There is nothing at this path.")
-        for method, match, verb in matches:
+        for method, match, function in matches:
             if method == self.command:
                 request = world.Request(
                     key=_key(match.groupdict().get("key")),
@@ -187,8 +190,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     idempotency_key=self.headers.get("Idempotency-Key"),
                 )
                 if path.startswith(_WEATHER_REACHES):
-                    return _through(self.server.here, f"{method} {path}", verb, request)
-                return verb(self.server.here, request)
+                    return _through(self.server.here, f"{method} {path}", function, request)
+                return function(self.server.here, request)
         allowed = ", ".join(method for method, _, _ in matches)
         return answers.no(405, "method_not_allowed", f"This path knows {allowed}.")
 
@@ -209,11 +212,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
 
-def _through(here: world.World, what: str, verb: Verb, request: world.Request) -> answers.Answer:
-    """The verb's answer, through the weather: late, an error instead, or done and never heard of."""
+def _through(here: world.World, what: str, function: StepFunction, request: world.Request) -> answers.Answer:
+    """The function's answer, through the weather: late, an error instead, or done and never heard of."""
     weather = here.faults.weather
     if weather.is_fair:
-        return verb(here, request)
+        return function(here, request)
     die = here.faults.die(what)
     time.sleep(die.uniform(*weather.latency_ms) / 1000)
     fails, is_lost = die.random() < weather.error_rate, die.random() < weather.lost_reply_rate
@@ -221,7 +224,7 @@ def _through(here: world.World, what: str, verb: Verb, request: world.Request) -
         return answers.denied()
     if fails:
         return answers.unavailable()
-    answer = verb(here, request)
+    answer = function(here, request)
     return dataclasses.replace(answer, lost=answer.lost or is_lost)
 
 

@@ -1,4 +1,4 @@
-"""Callbacks: written to the books with the deed, signed, and sent until somebody takes them."""
+"""Callbacks: written to the books with the action, signed, and sent until somebody takes them."""
 
 import base64
 import hashlib

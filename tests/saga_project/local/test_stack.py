@@ -14,7 +14,7 @@ import pytest
 
 from saga_project import celery
 from saga_project.local import fates, runfile, servers, stack, supervisor
-from tests import patience
+from tests.support import waiting
 
 EVERYONE = {"postgres", "valkey", "sandbox", "web", "beat", "flower", *stack.WORKERS}
 
@@ -39,7 +39,7 @@ def up(run: pathlib.Path, env: dict[str, str]) -> tuple[subprocess.Popen[bytes],
         process = subprocess.Popen(
             [sys.executable, "-m", "saga_project.local.stack", "up"], env=env, stdout=output, stderr=output
         )
-    patience.until(lambda: (run / "env").exists() or process.poll() is not None, seconds=90)
+    waiting.until(lambda: (run / "env").exists() or process.poll() is not None, seconds=90)
     assert process.poll() is None, log.read_text()
     return process, runfile.read(run / "env")
 
@@ -54,7 +54,7 @@ def shop(env: dict[str, str]) -> httpx.Client:
 
 def ends(client: httpx.Client, order_id: str) -> str:
     final = ("fulfilled", "cancelled", "attention")
-    return patience.until(
+    return waiting.until(
         lambda: (status := client.get(f"/orders/{order_id}").json()["status"]) in final and status
     )
 
@@ -62,7 +62,7 @@ def ends(client: httpx.Client, order_id: str) -> str:
 def test_what_the_clock_sends_does_not_bury_what_happens():
     scheduled = [entry["task"] for entry in celery.app.conf.beat_schedule.values()]
 
-    for task in [*scheduled, "sagas.echo"]:
+    for task in [*scheduled, "sagas.probe-returned"]:
         assert re.search(stack.TICKS, f"INFO celery.worker.strategy [-] Task {task}[5e0c] received")
         assert not re.search(
             stack.TICKS, f"ERROR celery.app.trace [-] Task {task}[5e0c] raised unexpected: ..."
@@ -79,7 +79,7 @@ def test_a_stack_from_its_first_start_to_its_end(place):
     assert set(supervisor.processes(run)) == EVERYONE
     assert set(stack.CONTRACT) <= set(env)
     assert stat.S_IMODE((run / "env").stat().st_mode) == 0o600
-    patience.until(lambda: httpx.get(f"{env['WEB_URL']}/readyz").json()["status"] == "ok", "somebody sweeps")
+    waiting.until(lambda: httpx.get(f"{env['WEB_URL']}/readyz").json()["status"] == "ok", "somebody sweeps")
     assert httpx.get(f"{env['FLOWER_URL']}/workers").status_code == 200
     assert httpx.get(f"{env['WEB_URL']}/admin/login/").status_code == 200
     assert httpx.get(f"{env['WEB_URL']}/static/admin/css/base.css").status_code == 200
@@ -99,7 +99,7 @@ def test_a_stack_from_its_first_start_to_its_end(place):
         ).json()
         os.killpg(worker, signal.SIGKILL)
         assert ends(client, order["id"]) == "fulfilled"
-    assert patience.until(lambda: supervisor.processes(run).get("payments", worker) != worker)
+    assert waiting.until(lambda: supervisor.processes(run).get("payments", worker) != worker)
 
     # --- Its supervisor is killed: the next one stops the leftovers, and goes on with the same data.
     left = supervisor.processes(run)
@@ -168,7 +168,7 @@ def test_a_stack_that_hangs_on_a_pipe_stops_when_its_owner_is_gone(place):
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
-    started = patience.until(lambda: supervisor.processes(run))
+    started = waiting.until(lambda: supervisor.processes(run))
 
     hanging.stdin.close()
 

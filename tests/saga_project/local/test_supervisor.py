@@ -14,7 +14,7 @@ import threading
 import pytest
 
 from saga_project.local import supervisor
-from tests import patience
+from tests.support import waiting
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_a_program_that_is_killed_runs_again(keeper, tmp_path):
 
     os.kill(first, signal.SIGKILL)
 
-    second = patience.until(lambda: supervisor.processes(tmp_path).get("worker", first) != first)
+    second = waiting.until(lambda: supervisor.processes(tmp_path).get("worker", first) != first)
     assert second
 
     keeper.ask_to_stop()
@@ -56,7 +56,7 @@ def test_what_a_killed_program_left_behind_is_gone_when_it_runs_again(keeper, tm
 
     os.kill(supervisor.processes(tmp_path)["worker"], signal.SIGKILL)
 
-    patience.until(lambda: supervisor.start_of(child) is None)
+    waiting.until(lambda: supervisor.start_of(child) is None)
     keeper.ask_to_stop()
     watch.join()
 
@@ -67,7 +67,7 @@ def test_a_program_that_keeps_ending_starts_less_and_less_often(keeper, tmp_path
     watch = threading.Thread(target=keeper.watch)
     watch.start()
 
-    patience.until(lambda: len(starts.read_text().split()) == 4)
+    waiting.until(lambda: len(starts.read_text().split()) == 4)
 
     times = [float(moment) for moment in starts.read_text().split()]
     pauses = [later - earlier for earlier, later in itertools.pairwise(times)]
@@ -176,7 +176,7 @@ SUPERVISE = """
 
 def test_what_a_killed_supervisor_left_behind_is_stopped_by_the_next(tmp_path):
     killed = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SUPERVISE), tmp_path])
-    left = patience.until(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
+    left = waiting.until(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
     killed.kill()
     killed.wait()
     assert all(supervisor.start_of(pid) for pid in left.values()), "they outlive their supervisor"
@@ -195,7 +195,7 @@ def test_who_closes_the_terminal_window_leaves_nothing_running(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     os.close(terminal)
-    left = patience.until(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
+    left = waiting.until(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
 
     os.close(window)
     running.send_signal(signal.SIGHUP)  # As its shell does.
@@ -225,7 +225,7 @@ def test_a_process_that_merely_has_the_same_number_is_left_alone(tmp_path):
 
 def test_down_stops_the_supervisor_of_a_directory(tmp_path):
     running = subprocess.Popen([sys.executable, "-c", textwrap.dedent(SUPERVISE), tmp_path])
-    left = patience.until(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
+    left = waiting.until(lambda: len(found := supervisor.processes(tmp_path)) == 2 and found)
     waiter = threading.Thread(target=running.wait)  # Reaps it, as the shell would.
     waiter.start()
 

@@ -3,8 +3,8 @@ import time
 import httpx
 import pytest
 
-from tests import patience
 from tests.saga_project.local.sandbox import examples, process
+from tests.support import waiting
 
 # --- Cards --------------------------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ def test_a_pix_not_yet_paid_is_cancelled(world, key):
 def test_a_pix_expires_by_itself(world, key):
     world.client.put(f"/bank/charges/{key}", json=examples.pix(expires_in_s=0.05))
 
-    patience.until(lambda: world.client.get(f"/bank/charges/{key}").json()["status"] == "expired")
+    waiting.until(lambda: world.client.get(f"/bank/charges/{key}").json()["status"] == "expired")
     assert world.client.post(f"/bank/charges/{key}/refund").json()["status"] == "expired"
 
 
@@ -249,7 +249,7 @@ def test_only_what_is_still_pending_expires(data, key):
         world.client.post(f"/bank/charges/{cancelled}/refund")
 
         world.hurry()
-        patience.until(lambda: world.written("charges", last)["status"] == "expired")
+        waiting.until(lambda: world.written("charges", last)["status"] == "expired")
 
         assert world.written("charges", paid)["status"] == "captured"
         assert world.written("charges", cancelled)["status"] == "cancelled"
@@ -261,7 +261,7 @@ def test_money_that_comes_too_late_is_taken_and_can_be_given_back(world, key, ga
     world.client.put(f"/bank/charges/{key}", json=examples.pix(expires_in_s=expires_in_s))
     if gave_up == "cancelled":
         world.client.post(f"/bank/charges/{key}/refund")
-    patience.until(lambda: world.client.get(f"/bank/charges/{key}").json()["status"] == gave_up)
+    waiting.until(lambda: world.client.get(f"/bank/charges/{key}").json()["status"] == gave_up)
 
     late = world.client.post(f"/pix/{key}/pay")
     assert late.json().items() >= {"status": "captured", "captured": 18290, "refunded": 0}.items()
@@ -278,7 +278,7 @@ def test_a_pix_pays_itself_where_the_world_is_set_up_so(data, key):
     cancelled = f"{key}.cancelled"
     with process.running(data, PIX_AUTOPAY_AFTER_S="0.05") as world:
         assert world.client.put(f"/bank/charges/{key}", json=examples.pix()).json()["status"] == "pending"
-        patience.until(lambda: world.written("charges", key)["captured"] == 18290)
+        waiting.until(lambda: world.written("charges", key)["captured"] == 18290)
 
         world.stop()
         world.environment["PIX_AUTOPAY_AFTER_S"] = "3600"
@@ -288,7 +288,7 @@ def test_a_pix_pays_itself_where_the_world_is_set_up_so(data, key):
             world.client.put(f"/bank/charges/{one}", json=examples.pix())
         world.client.post(f"/bank/charges/{cancelled}/refund")
         world.hurry("pix.pay")
-        patience.until(lambda: world.written("charges", last)["captured"] == 18290)
+        waiting.until(lambda: world.written("charges", last)["captured"] == 18290)
         assert world.written("charges", cancelled).items() >= {"status": "cancelled", "captured": 0}.items()
 
 

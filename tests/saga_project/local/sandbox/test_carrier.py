@@ -1,7 +1,7 @@
 import pytest
 
-from tests import patience
 from tests.saga_project.local.sandbox import examples, process
+from tests.support import waiting
 
 
 def status(world, key: str) -> str:
@@ -17,7 +17,7 @@ def test_a_shipment_is_booked_once_and_arrives_by_itself(world, key):
     assert (first.status_code, again.status_code) == (201, 200)
     assert first.json()["status"] == "booked"
     assert first.json()["tracking"] == again.json()["tracking"]
-    patience.until(lambda: status(world, key) == "delivered")
+    waiting.until(lambda: status(world, key) == "delivered")
     assert world.written("shipments", key)["status"] == "delivered"
 
     other = world.client.put(f"/carrier/shipments/{key}", json=body | {"parcels": 2})
@@ -27,8 +27,8 @@ def test_a_shipment_is_booked_once_and_arrives_by_itself(world, key):
 def test_by_default_it_arrives_within_about_a_second(data, key):
     with process.running(data, CARRIER_PACE_S="") as world:
         world.client.put(f"/carrier/shipments/{key}", json=examples.shipment())
-        patience.until(lambda: status(world, key) == "handed_over")
-        patience.until(lambda: status(world, key) == "delivered")
+        waiting.until(lambda: status(world, key) == "handed_over")
+        waiting.until(lambda: status(world, key) == "delivered")
 
 
 def test_where_the_carrier_does_not_go_nothing_is_booked(world, key):
@@ -41,7 +41,7 @@ def test_where_the_carrier_does_not_go_nothing_is_booked(world, key):
 
 def test_a_delivery_that_failed_can_be_brought_back(world, key):
     world.client.put(f"/carrier/shipments/{key}", json=examples.shipment("99999002"))
-    patience.until(lambda: status(world, key) == "failed")
+    waiting.until(lambda: status(world, key) == "failed")
 
     answers = [world.client.post(f"/carrier/shipments/{key}/recall") for _ in range(2)]
 
@@ -54,7 +54,7 @@ def test_a_silent_carrier_stays_at_booked_until_it_is_recalled(world, key):
     other = f"{key}.other"
     world.client.put(f"/carrier/shipments/{other}", json=examples.shipment())
     # Booked later and arrived: had the first meant to move, it would have.
-    patience.until(lambda: status(world, other) == "delivered")
+    waiting.until(lambda: status(world, other) == "delivered")
 
     assert status(world, key) == "booked"
     assert world.client.post(f"/carrier/shipments/{key}/recall").json()["status"] == "recalled"
@@ -67,12 +67,12 @@ def test_what_is_on_its_way_comes_back_and_does_not_arrive(data, key):
         for one in (key, other):
             world.client.put(f"/carrier/shipments/{one}", json=examples.shipment())
         world.hurry()
-        patience.until(lambda: status(world, other) == "handed_over")
+        waiting.until(lambda: status(world, other) == "handed_over")
 
         assert world.client.post(f"/carrier/shipments/{key}/recall").json()["status"] == "returned"
 
         world.hurry()
-        patience.until(lambda: status(world, other) == "delivered")
+        waiting.until(lambda: status(world, other) == "delivered")
         assert status(world, key) == "returned"
 
 
@@ -84,13 +84,13 @@ def test_what_was_recalled_before_it_left_never_leaves(data, key):
         assert world.client.post(f"/carrier/shipments/{key}/recall").json()["status"] == "recalled"
 
         world.hurry()
-        patience.until(lambda: status(world, other) == "handed_over")
+        waiting.until(lambda: status(world, other) == "handed_over")
         assert status(world, key) == "recalled"
 
 
 def test_what_was_delivered_is_gone(world, key):
     world.client.put(f"/carrier/shipments/{key}", json=examples.shipment())
-    patience.until(lambda: status(world, key) == "delivered")
+    waiting.until(lambda: status(world, key) == "delivered")
 
     answer = world.client.post(f"/carrier/shipments/{key}/recall")
 

@@ -1,7 +1,7 @@
 import pytest
 
-from tests import patience
 from tests.saga_project.local.sandbox import examples, process
+from tests.support import waiting
 
 
 def authorize(world, key: str, body: dict) -> None:
@@ -144,7 +144,7 @@ def test_goods_that_left_forbid_the_cancellation(world, key, postal_code, ends):
     authorize(world, key, sale)
     body = examples.shipment(postal_code, reference=sale["access_key"])
     world.client.put(f"/carrier/shipments/{key}", json=body)
-    patience.until(lambda: world.written("shipments", key)["status"] == ends)
+    waiting.until(lambda: world.written("shipments", key)["status"] == ends)
 
     cancel = world.client.post(f"/fiscal/invoices/{key}/cancel")
 
@@ -158,7 +158,7 @@ def test_goods_that_came_back_did_circulate(world, key):
     authorize(world, key, sale)
     body = examples.shipment("99999-002", reference=sale["access_key"])
     world.client.put(f"/carrier/shipments/{key}", json=body)
-    patience.until(lambda: world.written("shipments", key)["status"] == "failed")
+    waiting.until(lambda: world.written("shipments", key)["status"] == "failed")
     assert world.client.post(f"/carrier/shipments/{key}/recall").json()["status"] == "returned"
 
     assert refusal(world.client.post(f"/fiscal/invoices/{key}/cancel")) == (409, "goods_in_circulation")

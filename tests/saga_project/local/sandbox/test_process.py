@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from tests import patience
 from tests.saga_project.local.sandbox import examples, process
+from tests.support import waiting
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
@@ -51,11 +51,11 @@ def test_what_was_due_while_it_was_dead_happens_afterwards(data, key):
         world.client.put(f"/bank/charges/{key}", json=examples.pix())
 
         world.hurry("shipment.move")
-        patience.until(lambda: world.written("shipments", key)["status"] == "handed_over")
+        waiting.until(lambda: world.written("shipments", key)["status"] == "handed_over")
         assert world.written("charges", key)["status"] == "pending"
 
         world.hurry("pix.pay")
-        patience.until(lambda: world.written("charges", key)["status"] == "captured")
+        waiting.until(lambda: world.written("charges", key)["status"] == "captured")
         assert world.written("shipments", key)["status"] == "handed_over"
 
 

@@ -11,8 +11,8 @@ import time
 import pytest
 import standardwebhooks
 
-from tests import patience
 from tests.saga_project.local.sandbox import examples, process
+from tests.support import waiting
 
 VERIFIERS = {
     "/api/v1/webhooks/payments": standardwebhooks.Webhook(process.SECRETS["PAYMENTS_WEBHOOK_SECRETS"]),
@@ -94,7 +94,7 @@ def logged(world: process.Sandbox, key: str) -> list[dict]:
 def test_a_callback_is_signed_and_says_what_happened(told, receiver, key):
     charged = told.client.put(f"/bank/charges/{key}", json=examples.card()).json()
 
-    patience.until(lambda: receiver.of(key))
+    waiting.until(lambda: receiver.of(key))
 
     [event] = receiver.of(key)
     assert event.keys() == {"id", "type", "key", "occurred_at", "data"}
@@ -108,7 +108,7 @@ def test_a_callback_is_signed_and_says_what_happened(told, receiver, key):
 
 def test_a_signature_by_another_secret_is_not_good(told, receiver, key):
     told.client.put(f"/bank/charges/{key}", json=examples.card())
-    patience.until(lambda: receiver.calls)
+    waiting.until(lambda: receiver.calls)
     [(_, headers, body)] = receiver.calls
 
     other = standardwebhooks.Webhook("whsec_" + "c29tZSBvdGhlciBzZWNyZXQ=")
@@ -124,11 +124,11 @@ def test_pix_reports_payment_in_time_and_too_late_and_expiry(told, receiver, key
     told.client.post(f"/pix/{key}/pay")
     told.client.post(f"/pix/{key}/pay")
     told.client.put(f"/bank/charges/{late}", json=examples.pix(expires_in_s=0.05))
-    patience.until(lambda: receiver.types_of(late) == ["pix.expired"])
+    waiting.until(lambda: receiver.types_of(late) == ["pix.expired"])
     told.client.post(f"/pix/{late}/pay")
 
-    patience.until(lambda: receiver.types_of(late) == ["pix.expired", "pix.paid"])
-    patience.until(lambda: receiver.types_of(key) == ["pix.paid"])
+    waiting.until(lambda: receiver.types_of(late) == ["pix.expired", "pix.paid"])
+    waiting.until(lambda: receiver.types_of(key) == ["pix.paid"])
     assert receiver.of(late)[1]["data"].items() >= {"status": "captured", "captured": 18290}.items()
 
 
@@ -142,13 +142,13 @@ def test_pix_reports_payment_in_time_and_too_late_and_expiry(told, receiver, key
 def test_the_carrier_reports_each_event(told, receiver, key, postal_code, types):
     booked = told.client.put(f"/carrier/shipments/{key}", json=examples.shipment(postal_code)).json()
 
-    patience.until(lambda: sorted(receiver.types_of(key)) == sorted(types))
+    waiting.until(lambda: sorted(receiver.types_of(key)) == sorted(types))
 
     assert {path for path, _, _ in receiver.calls} == {"/api/v1/webhooks/carrier"}
     assert {event["data"]["tracking"] for event in receiver.of(key)} == {booked["tracking"]}
     if postal_code == "99999-002":
         told.client.post(f"/carrier/shipments/{key}/recall")
-        patience.until(lambda: receiver.types_of(key)[2:] == ["shipment.returned"])
+        waiting.until(lambda: receiver.types_of(key)[2:] == ["shipment.returned"])
 
 
 def test_a_silent_carrier_reports_nothing(told, receiver, key):
@@ -156,7 +156,7 @@ def test_a_silent_carrier_reports_nothing(told, receiver, key):
     other = f"{key}.other"
     told.client.put(f"/carrier/shipments/{other}", json=examples.shipment())
 
-    patience.until(lambda: "shipment.delivered" in receiver.types_of(other))
+    waiting.until(lambda: "shipment.delivered" in receiver.types_of(other))
     assert logged(told, key) == []
 
 
@@ -165,7 +165,7 @@ def test_a_refused_callback_comes_again_under_the_same_id(told, receiver, key):
 
     told.client.put(f"/bank/charges/{key}", json=examples.card())
 
-    patience.until(lambda: [webhook["state"] for webhook in logged(told, key)] == ["delivered"])
+    waiting.until(lambda: [webhook["state"] for webhook in logged(told, key)] == ["delivered"])
     assert len({event["id"] for event in receiver.of(key)}) == 1
     assert len(receiver.of(key)) == 3
     assert logged(told, key)[0].items() >= {"attempts": 3, "last": "204"}.items()
@@ -177,7 +177,7 @@ def test_nobody_is_told_for_ever(receiver, data, key):
     with process.running(data, WEBHOOK_RETRY_AFTER_S="0.01,0.02,0.4", **environment) as world:
         world.client.put(f"/bank/charges/{key}", json=examples.card())
 
-        patience.until(lambda: logged(world, key)[0]["state"] == "given_up")
+        waiting.until(lambda: logged(world, key)[0]["state"] == "given_up")
 
     assert len(receiver.of(key)) == 4
     # Each pause is at least as long as it was set to be.
@@ -190,24 +190,24 @@ def test_a_killed_sandbox_goes_on_telling(data, key):
     environment = {"WEBHOOK_TARGET": f"http://127.0.0.1:{port}", **process.SECRETS}
     with process.running(data, **environment) as world:
         world.client.put(f"/bank/charges/{key}", json=examples.card())
-        patience.until(lambda: logged(world, key)[0]["last"] == "ConnectionRefusedError")
+        waiting.until(lambda: logged(world, key)[0]["last"] == "ConnectionRefusedError")
         world.kill()
 
         with receiving(port) as receiver:
             world.start()
 
-            patience.until(lambda: receiver.types_of(key) == ["charge.captured"])
+            waiting.until(lambda: receiver.types_of(key) == ["charge.captured"])
 
 
 def test_the_weather_drops_callbacks_and_doubles_them(told, receiver, key):
     told.faults(drop_webhook_rate=1)
     told.client.put(f"/bank/charges/{key}", json=examples.card())
-    patience.until(lambda: logged(told, key)[0]["state"] == "dropped")
+    waiting.until(lambda: logged(told, key)[0]["state"] == "dropped")
 
     twice = f"{key}.twice"
     told.faults(duplicate_webhook_rate=1)
     told.client.put(f"/bank/charges/{twice}", json=examples.card())
-    patience.until(lambda: logged(told, twice)[0]["state"] == "delivered")
+    waiting.until(lambda: logged(told, twice)[0]["state"] == "delivered")
 
     assert receiver.of(key) == []
     counts = collections.Counter(event["id"] for event in receiver.of(twice))
@@ -218,5 +218,5 @@ def test_a_crowd_of_callbacks_is_told_each_once(told, receiver, key):
     for number in range(100):
         told.client.put(f"/bank/charges/{key}.{number}", json=examples.card())
 
-    patience.until(lambda: len(receiver.calls) >= 100)
+    waiting.until(lambda: len(receiver.calls) >= 100)
     assert [receiver.types_of(f"{key}.{number}") for number in range(100)] == [["charge.captured"]] * 100

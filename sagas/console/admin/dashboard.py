@@ -1,0 +1,68 @@
+"""The first page's figures and pictures."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django import http
+
+from sagas import conf, models
+from sagas.console import health, notices, panels
+from sagas.console.admin import callbacks, charts
+from sagas.console.models import Approval, BulkRun
+from sagas.declaration.states import SagaState
+from sagas.models import SagaInstance
+
+QUEUE_SHOWN = 5
+
+
+def context(request: http.HttpRequest) -> dict[str, Any]:
+    """What the first page shows; `?window=` chooses how much time."""
+    window = request.GET.get("window", "24h")
+    if window not in health.WINDOWS:
+        window = "24h"
+    figures = health.read(window)
+    waiting = list(
+        SagaInstance.objects.filter(state=SagaState.NEEDS_ATTENTION, closed_at=None).order_by("created_at")[
+            :QUEUE_SHOWN
+        ]
+    )
+    subjects = panels.describe([*waiting, *([figures.oldest] if figures.oldest else [])])
+    return {
+        "figures": figures,
+        "now": figures.now,
+        "window": window,
+        "windows": list(health.WINDOWS),
+        "live_counts": [
+            (state, figures.live.get(state, 0))
+            for state in (SagaState.NEEDS_ATTENTION, SagaState.RUNNING, SagaState.COMPENSATING)
+        ],
+        "totals": [(state, figures.totals[state]) for state in charts.STACK],
+        "throughput": charts.throughput(figures),
+        "failures": charts.failures(figures),
+        "alarms": list(_alarms(figures)),
+        "waiting": [(saga, subjects.get(saga.pk)) for saga in waiting],
+        "callbacks_waiting": list(callbacks.waiting()[:QUEUE_SHOWN]),
+        "oldest_subject": subjects.get(figures.oldest.pk) if figures.oldest else None,
+        "steps": [(step, _wide(step, figures.steps)) for step in figures.steps],
+        "approvals_waiting": Approval.objects.filter(state=Approval.State.ASKED)[:20].count(),
+        "runs_live": list(BulkRun.objects.filter(state=BulkRun.State.RUNNING)[:5]),
+        "flower": conf.flower_url(),
+    }
+
+
+def _alarms(figures: health.Health) -> Iterator[str]:
+    """What keeps every saga from going on, and no saga's row says."""
+    if figures.unswept:
+        yield notices.nobody_sweeps(figures.swept)
+    for queue in figures.queues:
+        if queue.silent and queue.silence is not None:
+            yield notices.nobody_listens(queue.name, queue.silence)
+
+
+def _wide(step: health.StepFigures, steps: list[health.StepFigures]) -> dict[str, float]:
+    """How wide a step's bars are drawn, in percent of the slowest."""
+    longest = max((other.p95.total_seconds() for other in steps if other.p95), default=0.0) or 1.0
+    return {
+        "p50": round(step.p50.total_seconds() / longest * 100, 2) if step.p50 else 0.0,
+        "p95": round(step.p95.total_seconds() / longest * 100, 2) if step.p95 else 0.0,
+    }

@@ -1,0 +1,190 @@
+"""What the list of sagas can be narrowed to. Each reads an index, or what is live; none counts."""
+
+import datetime
+from typing import Any
+
+from django import http
+from django.contrib import admin
+from django.db.models import QuerySet, functions, lookups
+from django.db.models.fields.json import KeyTextTransform
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from sagas import models
+from sagas.console import failure_groups, panels
+from sagas.console.templatetags import console
+from sagas.declaration import registry
+from sagas.declaration.states import LIVE, SagaState
+
+Sagas = QuerySet[models.SagaInstance]
+
+
+class State(admin.SimpleListFilter):
+    """By state; what was put aside is not among what needs attention."""
+
+    title = gettext_lazy("state")
+    parameter_name = "state"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The states, and the two that operators add."""
+        words = console.words()
+        order = [SagaState.NEEDS_ATTENTION, SagaState.RUNNING, SagaState.COMPENSATING]
+        order += [SagaState.COMPLETED, SagaState.COMPENSATED]
+        return [
+            ("live", _("Live")),
+            *((str(state), words[state]) for state in order),
+            *((name, words[name]) for name in ("held", "closed")),
+        ]
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Only those."""
+        value = self.value()
+        if value == "live":
+            return queryset.filter(state__in=LIVE, closed_at=None)
+        if value == "held":
+            return queryset.filter(state__in=LIVE, held_at__isnull=False)
+        if value == "closed":
+            return queryset.filter(state=SagaState.NEEDS_ATTENTION, closed_at__isnull=False)
+        if value == SagaState.NEEDS_ATTENTION:
+            return queryset.filter(state=value, closed_at=None)
+        return queryset.filter(state=value) if value in SagaState.values() else queryset
+
+
+class Definition(admin.SimpleListFilter):
+    """By declaration and version."""
+
+    title = gettext_lazy("definition")
+    parameter_name = "definition"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """What the code declares; what it no longer does is found by typing it into the address."""
+        return [(f"{saga.name}.{saga.version}", str(saga)) for saga in registry.everything()]
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Only those."""
+        name, _dot, version = (self.value() or "").rpartition(".")
+        if not name or not version.isdigit():
+            return queryset
+        return queryset.filter(name=name, version=int(version))
+
+
+class Step(admin.SimpleListFilter):
+    """By the step at which it failed first."""
+
+    title = gettext_lazy("failed at step")
+    parameter_name = "step"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Every declared step."""
+        steps = {step.name: saga.name for saga in registry.everything() for step in saga.steps}
+        return [(name, f"{name} ({panels.label(saga, name)})") for name, saga in steps.items()]
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Only those."""
+        value = self.value()
+        return _failed(queryset, "step", value) if value else queryset
+
+
+def _failed(queryset: Sagas, name: str, value: str) -> Sagas:
+    """By a word of the first failure, written as its index is: as text, of what failed."""
+    return queryset.filter(lookups.Exact(KeyTextTransform(name, "failure"), value), failure__isnull=False)
+
+
+class Error(admin.SimpleListFilter):
+    """By the kind of the first failure."""
+
+    title = gettext_lazy("error")
+    parameter_name = "error"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The kinds of outcome that the engine tells apart."""
+        return list(console.kinds().items())
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Only those."""
+        value = self.value()
+        return _failed(queryset, "kind", value) if value else queryset
+
+
+class Age(admin.SimpleListFilter):
+    """By when it began."""
+
+    title = gettext_lazy("begun")
+    parameter_name = "begun"
+
+    SPANS = {
+        "1h": datetime.timedelta(hours=1),
+        "24h": datetime.timedelta(days=1),
+        "7d": datetime.timedelta(days=7),
+    }
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The spans, and what is older than the first of them."""
+        return [
+            ("1h", _("in the last hour")),
+            ("24h", _("in the last 24 hours")),
+            ("7d", _("in the last 7 days")),
+            ("older-1h", _("more than an hour ago")),
+            ("older-24h", _("more than a day ago")),
+            ("older-7d", _("more than a week ago")),
+        ]
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Only those, by the database's clock."""
+        value = self.value() or ""
+        span = self.SPANS.get(value.removeprefix("older-"))
+        if span is None:
+            return queryset
+        limit = (
+            functions.Now() - span
+        )  # Unlike the clock, the same for the whole statement: an index may be used.
+        if value.startswith("older-"):
+            return queryset.filter(created_at__lt=limit)
+        return queryset.filter(created_at__gte=limit)
+
+
+class Amount(admin.SimpleListFilter):
+    """By how much money it is about, as the rooms know it."""
+
+    title = gettext_lazy("amount")
+    parameter_name = "amount"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Powers of ten, in major units; none where no room knows of money."""
+        if not panels.rooms():
+            return []
+        return [
+            ("0-10000", _("up to 100")),
+            ("10000-100000", _("100 to 1,000")),
+            ("100000-1000000", _("1,000 to 10,000")),
+            ("1000000-", _("10,000 and more")),
+        ]
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Only those."""
+        least, dash, most = (self.value() or "").partition("-")
+        if not dash or not least.isdigit() or (most and not most.isdigit()):
+            return queryset
+        found: Sagas = queryset.none()
+        for room in panels.rooms():
+            found = found | queryset.filter(pk__in=room.amounting(int(least), int(most) if most else None))
+        return found
+
+
+class Group(admin.SimpleListFilter):
+    """By failure group; shown only where one was chosen on the page of groups."""
+
+    title = gettext_lazy("failure group")
+    parameter_name = "group"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The one that was chosen."""
+        chosen = request.GET.get(self.parameter_name, "")
+        return [(chosen, chosen.partition(":")[2][:8])] if chosen else []
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Only those."""
+        scope, _colon, signature = (self.value() or "").partition(":")
+        if scope not in (failure_groups.ATTENTION, failure_groups.FAILED):
+            return queryset
+        return queryset.filter(pk__in=failure_groups.members(signature, scope))

@@ -1,0 +1,127 @@
+"""Every row of the engine, to look at: nothing is added, changed or deleted here by hand."""
+
+import uuid
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from sagas import models
+from sagas.console.models import Approval, FailureNote
+from sagas.console.templatetags import console
+
+
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Nobody adds, changes or deletes here: moves have pages of their own, with a reason."""
+
+    def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """No."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """No."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """No."""
+        return False
+
+
+class OfSagas(ReadOnly):
+    """Rows of sagas, found by the saga's id or by a step's key, which begins with it; never by a scan."""
+
+    search_fields = ("saga__id",)
+    search_help_text = _("Id of a saga, or key of a step")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Those of that saga."""
+        if not search_term:
+            return queryset, False
+        saga_id = saga_id_of(search_term)
+        return (queryset.filter(saga_id=saga_id) if saga_id else queryset.none()), False
+
+    @admin.display(description=_("saga"))
+    def its_saga(self, row: Any) -> SafeString:
+        """The page that tells all of it."""
+        page = reverse("admin:sagas_sagainstance_change", args=[row.saga_id])
+        return html.format_html('<a href="{}"><code>{}</code></a>', page, row.saga_id)
+
+    @admin.display(description=_("state"), ordering="state")
+    def badge(self, row: Any) -> SafeString:
+        """With its mark and its word."""
+        return console.badge(row.state)
+
+
+def saga_id_of(term: str) -> uuid.UUID | None:
+    """The saga whose id this is, or whose step has this key; None where it is neither."""
+    try:
+        return uuid.UUID(term.strip().partition(".")[0])
+    except ValueError:
+        return None
+
+
+@admin.register(models.StepInstance)
+class StepAdmin(OfSagas):
+    """Newest first."""
+
+    list_display = ("id", "its_saga", "name", "badge", "attempts", "undo_attempts", "started_at", "worker")
+    ordering = ("-id",)
+    show_full_result_count = False
+
+
+@admin.register(models.Event)
+class EventAdmin(OfSagas):
+    """Newest first; the database refuses to change or delete one."""
+
+    list_display = ("at", "its_saga", "kind", "subject", "from_state", "to_state", "attempt", "actor")
+    ordering = ("-id",)
+    show_full_result_count = False
+
+
+@admin.register(models.Queue)
+class QueueAdmin(ReadOnly):
+    """What probes tell of each queue."""
+
+    list_display = ("name", "probed_at", "returned_sent_at", "returned_at", "worker")
+
+
+@admin.register(Approval)
+class ApprovalAdmin(OfSagas):
+    """Newest first; they are decided on the page of their saga."""
+
+    list_display = ("asked_at", "its_saga", "asked_for", "actor", "badge", "decided_by", "decided_at")
+    list_filter = ("state",)
+    ordering = ("-asked_at",)
+    show_full_result_count = False
+
+    @admin.display(description=_("move"), ordering="move")
+    def asked_for(self, approval: Approval) -> str:
+        """As its button says."""
+        return console.move_label(approval.move)
+
+
+@admin.register(FailureNote)
+class FailureNoteAdmin(ReadOnly):
+    """Newest first; they are written on the page of failure groups."""
+
+    list_display = ("text", "actor", "at")
+    ordering = ("-at",)
+
+
+@admin.register(models.Circuit)
+class CircuitAdmin(ReadOnly):
+    """Which provider is out."""
+
+    list_display = ("name", "failures", "failing_since", "reason", "opened_at", "open_until", "needs_person")
+
+    @admin.display(description=_("last error"))
+    def reason(self, circuit: models.Circuit) -> str:
+        """In a line."""
+        return circuit.reason

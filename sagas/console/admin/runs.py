@@ -1,0 +1,225 @@
+"""Bulk runs: how one begins, and how far it got."""
+
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django import forms, http
+from django.contrib import admin, messages
+from django.core import exceptions
+from django.core.paginator import Paginator
+from django.db.models import Count
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from sagas import errors
+from sagas.console import bulk, interventions, panels
+from sagas.console.admin import rows
+from sagas.console.models import BulkItem, BulkRun
+from sagas.console.templatetags import console
+from sagas.engine.seen import Seen
+from sagas.models import SagaInstance
+
+SHOWN = 10
+"""How many of the chosen sagas are named before a run begins."""
+
+PAGE = 100
+
+
+class ReasonForm(forms.Form):
+    """Why."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        max_length=500,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        help_text=gettext_lazy("Kept for ever in every saga's events, with your name. No personal data."),
+    )
+
+
+def choose(
+    request: http.HttpRequest, move: str, ids: Sequence[uuid.UUID], shown: Mapping[str, str]
+) -> http.HttpResponse:
+    """Keep what was chosen for a run, each saga with how it was shown, and lead to the page that begins it.
+
+    Arguments:
+        request: whose session keeps it.
+        move: one of `bulk.MOVES`.
+        ids: the sagas, in the order in which they are to have their turn.
+        shown: by id, how those stood that the page showed; the others are looked at now.
+    """
+    seen = {str(pk): str(stands) for pk, stands in bulk.look(ids).items()}
+    request.session[CHOSEN] = {
+        "move": move,
+        "seen": {pk: shown.get(pk) or stands for pk, stands in seen.items()},
+        "choice": secrets.token_hex(8),
+    }
+    return redirect("admin:sagas_console_bulkrun_begin")
+
+
+CHOSEN = "sagas-bulk"
+"""Under which the session keeps what was chosen."""
+
+
+@admin.register(BulkRun)
+class BulkRunAdmin(rows.ReadOnly):
+    """Newest first."""
+
+    list_display = ("created_at", "what", "badge", "wave", "actor", "reason")
+    list_filter = ("state", "move")
+    ordering = ("-created_at",)
+    show_full_result_count = False
+
+    @admin.display(description=gettext_lazy("move"), ordering="move")
+    def what(self, run: BulkRun) -> str:
+        """As its button says."""
+        return console.move_label(run.move)
+
+    @admin.display(description=gettext_lazy("state"), ordering="state")
+    def badge(self, run: BulkRun) -> SafeString:
+        """Its state."""
+        return console.badge(run.state)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Where one begins, and where it is followed."""
+        view = self.admin_site.admin_view
+        return [
+            path("begin/", view(self.begin_view), name="sagas_console_bulkrun_begin"),
+            path("<uuid:run_id>/change/", view(self.run_view), name="sagas_console_bulkrun_change"),
+            path("<uuid:run_id>/live/", view(self.live_view), name="sagas_console_bulkrun_live"),
+            *super().get_urls(),
+        ]
+
+    def begin_view(self, request: http.HttpRequest) -> http.HttpResponse:
+        """Say what the run will do, ask why, and begin it."""
+        chosen = request.session.get(CHOSEN) or {}
+        move = interventions.MOVES.get(chosen.get("move", ""))
+        if move is None or move.name not in bulk.MOVES or "seen" not in chosen:
+            messages.warning(request, _("Choose sagas in the list, or a failure group, first."))
+            return redirect("admin:sagas_sagainstance_changelist")
+        if not _may(request, move):
+            raise exceptions.PermissionDenied
+        seen = {uuid.UUID(pk): text for pk, text in chosen["seen"].items()}
+        form = ReasonForm(request.POST if request.method == "POST" else None)
+        if request.method == "POST" and request.POST.get("choice") != chosen["choice"]:
+            # Another tab chose others meanwhile: what this page showed is not what would be done.
+            form.add_error(None, _("Other sagas were chosen meanwhile, perhaps in another tab: look again."))
+        if request.method == "POST" and form.is_valid():
+            reason = form.cleaned_data["reason"]
+            try:
+                run = bulk.begin(chosen=_parsed(seen), move=move.name, actor=_actor(request), reason=reason)
+            except errors.SagaError as error:
+                form.add_error(None, str(error))
+            else:
+                del request.session[CHOSEN]
+                self.log_addition(request, run, f"{move.name} of {len(seen)} sagas: {reason}")
+                return redirect("admin:sagas_console_bulkrun_change", run.pk)
+        ids = list(seen)
+        shown = sorted(
+            SagaInstance.objects.filter(pk__in=ids[:SHOWN]), key=lambda saga: (saga.created_at, saga.pk)
+        )
+        told = panels.describe(shown)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": _("%(move)s, in waves") % {"move": move.label},
+            "opts": self.opts,
+            "move": move,
+            "count": len(ids),
+            "choice": chosen["choice"],
+            "shown": [(saga, told.get(saga.pk), seen[saga.pk]) for saga in shown],
+            "more": max(len(ids) - SHOWN, 0),
+            "largest": bulk.LARGEST_RUN,
+            "growth": bulk.GROWTH,
+            "tolerated": bulk.TOLERATED,
+            "two": interventions.needs_two(move),
+            "form": form,
+        }
+        return TemplateResponse(request, "sagas/bulk_begin.html", context)
+
+    def run_view(self, request: http.HttpRequest, run_id: uuid.UUID) -> http.HttpResponse:
+        """How far it got, saga by saga; and the means to stop it, or let it go on."""
+        run = self._run(request, run_id)
+        if request.method == "POST":
+            return self._act(request, run)
+        return TemplateResponse(request, "sagas/bulk_run.html", self._page(request, run))
+
+    def live_view(self, request: http.HttpRequest, run_id: uuid.UUID) -> http.HttpResponse:
+        """The part of the page that moves."""
+        run = self._run(request, run_id)
+        response = TemplateResponse(request, "sagas/bulk_run_live.html", self._page(request, run))
+        response["X-Saga-Live"] = "1" if run.state == BulkRun.State.RUNNING else "0"
+        return response
+
+    def _run(self, request: http.HttpRequest, run_id: uuid.UUID) -> BulkRun:
+        if not self.has_view_permission(request):
+            raise exceptions.PermissionDenied
+        return get_object_or_404(BulkRun, pk=run_id)
+
+    def _act(self, request: http.HttpRequest, run: BulkRun) -> http.HttpResponse:
+        if not _may(request, interventions.MOVES[run.move]):
+            raise exceptions.PermissionDenied
+        act = request.POST.get("act", "")
+        try:
+            if act == "stop":
+                bulk.stop(run.pk, actor=_actor(request), reason=request.POST.get("reason", "")[:500])
+            elif act == "go-on":
+                bulk.go_on(run.pk, actor=_actor(request))
+            elif act == "agree":
+                bulk.agree(run.pk, actor=_actor(request))
+            else:
+                raise exceptions.BadRequest
+        except errors.SagaError as error:
+            messages.error(request, str(error))
+        else:
+            self.log_change(request, run, act)
+        return redirect("admin:sagas_console_bulkrun_change", run.pk)
+
+    def _page(self, request: http.HttpRequest, run: BulkRun) -> dict[str, Any]:
+        items = BulkItem.objects.filter(run=run)
+        counts = dict(items.values_list("state").annotate(Count("pk")).order_by())
+        whole = sum(counts.values())
+        page = Paginator(items.select_related("saga"), PAGE).get_page(request.GET.get("page"))
+        told = panels.describe([item.saga for item in page])
+        settled = sum(counts.get(state, 0) for state in ("helped", "failed", "refused", "moved"))
+        x, bars = 0.0, []
+        for state in ("helped", "failed", "refused", "moved", "sent", "pending"):
+            if count := counts.get(state, 0):
+                width = count / whole * 100
+                bars.append({"state": state, "x": round(x, 3), "width": round(width, 3), "count": count})
+                x += width
+        return {
+            **self.admin_site.each_context(request),
+            "title": _("Bulk run: %(move)s") % {"move": interventions.MOVES[run.move].label},
+            "opts": self.opts,
+            "run": run,
+            "whole": whole,
+            "settled": settled,
+            "bars": bars,
+            "page": page,
+            "items": [(item, told.get(item.saga_id)) for item in page],
+            "live": run.state == BulkRun.State.RUNNING,
+            "may": _may(request, interventions.MOVES[run.move]),
+            "own": run.actor == _actor(request),
+        }
+
+
+def _parsed(seen: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Seen]:
+    """What was seen of each.
+
+    Raises:
+        BadSeen: a page was tampered with.
+    """
+    return {pk: Seen.parse(text) for pk, text in seen.items()}
+
+
+def _may(request: http.HttpRequest, move: interventions.Move) -> bool:
+    return request.user.has_perm(f"sagas.{move.permission}")
+
+
+def _actor(request: http.HttpRequest) -> str:
+    return request.user.get_username()[:150]

@@ -1,0 +1,217 @@
+"""Where things go in the picture of a saga's time: attempts and waits as bars, events as marks above them.
+
+It is plain SVG, drawn by the server. Places along the time are percentages, so that the picture fits a
+telephone as it fits a desk; nothing has a style of its own, so that the strict policy holds.
+"""
+
+import dataclasses
+import datetime
+import math
+from collections.abc import Sequence
+
+from django.utils.translation import gettext as _
+
+from sagas.console import formatting, history, translation
+from sagas.console.templatetags import console
+
+IDLE_SHARE = 0.3
+"""A stretch in which nobody works is drawn no longer than this share of all the work."""
+
+ROW = 40
+TOP = 34
+"""Pixels: the height of a lane, and of the row of marks above them."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One attempt or wait."""
+
+    x: float
+    width: float
+    y: int
+    outcome: str
+    undo: bool
+    waits: bool
+    title: str
+    glyph: str
+    glyph_x: float
+    inside: bool
+    """Whether its mark stands inside, for lack of room beside it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lane:
+    """A row of the timeline."""
+
+    y: int
+    name: str
+    undo: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Something that happened at one moment."""
+
+    x: float
+    kind: str
+    glyph: str
+    title: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A stretch in which nothing happened, drawn shorter than it was."""
+
+    x: float
+    width: float
+    label: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """The whole picture."""
+
+    height: int
+    lanes: list[Lane]
+    bars: list[Bar]
+    marks: list[Mark]
+    gaps: list[Gap]
+    began: datetime.datetime
+    ended: datetime.datetime
+    took: str
+    live: bool
+
+
+_MARKS = {
+    "saga.compensating": ("turn", "◀"),
+    "saga.attention": ("attention", "!"),
+    "saga.resumed": ("operator", "●"),
+    "cancel.requested": ("operator", "●"),
+    "saga.completed": ("end", "✓"),
+    "saga.compensated": ("end", "↺"),
+}
+
+
+def of(told: history.Story, attempts: Sequence[history.Attempt]) -> Timeline:
+    """Attempts and waits as bars, one lane for each action and undo; idle time is collapsed."""
+    began = told.saga.created_at
+    ended = max([told.saga.finished_at or told.now, *(event.at for event in told.events)])
+    if told.saga.closed_at is not None or told.saga.finished_at is not None:
+        ended = max([told.saga.finished_at or told.saga.closed_at or ended, *_ends(attempts)])
+    scale = _Scale(began, ended, attempts, [event.at for event in told.events if _mark_kind(event.kind)])
+    used = {(attempt.step, attempt.undo) for attempt in attempts}
+    names = [(step.name, undo) for step in told.steps for undo in (False, True)]
+    shown = [lane for lane in names if lane in used or not lane[1]]
+    tops = {lane: TOP + number * ROW for number, lane in enumerate(shown)}
+    return Timeline(
+        height=TOP + len(shown) * ROW + 22,
+        lanes=[Lane(y=y, name=name, undo=undo) for (name, undo), y in tops.items()],
+        bars=[_bar(attempt, scale, tops[attempt.step, attempt.undo], ended) for attempt in attempts],
+        marks=_marks(told, scale),
+        gaps=scale.gaps,
+        began=began,
+        ended=ended,
+        took=formatting.length(ended - began),
+        live=told.saga.finished_at is None and told.saga.closed_at is None,
+    )
+
+
+def _ends(attempts: Sequence[history.Attempt]) -> list[datetime.datetime]:
+    return [attempt.ended_at for attempt in attempts if attempt.ended_at is not None]
+
+
+def _mark_kind(kind: str) -> tuple[str, str] | None:
+    if kind.startswith("signal."):
+        return ("callback", "◆")
+    if kind.startswith("operator."):
+        return ("operator", "●")
+    return _MARKS.get(kind)
+
+
+def _marks(told: history.Story, scale: "_Scale") -> list[Mark]:
+    found = []
+    for event in told.events:
+        if (kind := _mark_kind(event.kind)) is not None:
+            who = f" · {event.actor}" if event.actor != "engine" else ""
+            title = f"{event.kind} {event.subject}{who} · {formatting.moment(event.at)}"
+            found.append(Mark(x=scale.place(event.at), kind=kind[0], glyph=kind[1], title=title))
+    return found
+
+
+def _bar(attempt: history.Attempt, scale: "_Scale", y: int, now: datetime.datetime) -> Bar:
+    start = scale.place(attempt.started_at)
+    end = scale.place(attempt.ended_at or now)
+    width = max(end - start, 0.4)
+    states = console.words()
+    if attempt.waits:
+        what = _("waits")
+    else:
+        what = _("undo") if attempt.undo else _("action")
+        what += f" {attempt.number}" if attempt.number else ""
+    parts = [
+        f"{attempt.step}: {what}",
+        states.get(attempt.outcome, attempt.outcome),
+        formatting.length(attempt.took),
+        translation.translate((attempt.error or {}).get("message", "")),
+    ]
+    inside = start + width > 96
+    return Bar(
+        x=round(min(start, 99.6), 3),
+        width=round(min(width, 100 - min(start, 99.6)), 3),
+        y=y + 18,
+        outcome=attempt.outcome,
+        undo=attempt.undo,
+        waits=attempt.waits,
+        title=" · ".join(part for part in parts if part),
+        glyph=console.GLYPHS.get(attempt.outcome, "·"),
+        glyph_x=round(start if inside else start + width, 3),
+        inside=inside,
+    )
+
+
+class _Scale:
+    """Time to percent, with idle stretches drawn short."""
+
+    def __init__(
+        self,
+        began: datetime.datetime,
+        ended: datetime.datetime,
+        attempts: Sequence[history.Attempt],
+        moments: Sequence[datetime.datetime],
+    ) -> None:
+        work = [(a.started_at, a.ended_at or ended) for a in attempts if not a.waits]
+        points = {began, ended, *moments}
+        points.update(
+            point for attempt in attempts for point in (attempt.started_at, attempt.ended_at or ended)
+        )
+        self.points = sorted(point for point in points if began <= point <= ended)
+        pairs = list(zip(self.points, self.points[1:], strict=False))
+        real = [(after - before).total_seconds() for before, after in pairs]
+        idle = [not any(a <= before and after <= b for a, b in work) for before, after in pairs]
+        busy = sum(length for length, quiet in zip(real, idle, strict=True) if not quiet)
+        # What nobody works at is drawn short beside the work, however long it was.
+        longest = busy * IDLE_SHARE if busy else math.inf
+        drawn = [min(length, longest) if quiet else length for length, quiet in zip(real, idle, strict=True)]
+        whole = sum(drawn) or 1.0
+        self.places = [0.0]
+        for length in drawn:
+            self.places.append(self.places[-1] + length / whole * 100)
+        self.gaps = [
+            Gap(
+                x=round(self.places[number], 3),
+                width=round(self.places[number + 1] - self.places[number], 3),
+                label=formatting.length(datetime.timedelta(seconds=length)),
+            )
+            for number, (length, shown) in enumerate(zip(real, drawn, strict=True))
+            if length > shown * 1.5 and shown / whole > 0.02
+        ]
+
+    def place(self, at: datetime.datetime) -> float:
+        """Where a moment lies, in percent."""
+        for number, (before, after) in enumerate(zip(self.points, self.points[1:], strict=False)):
+            if at <= after:
+                span = (after - before).total_seconds()
+                share = (at - before).total_seconds() / span if span else 0.0
+                room = self.places[number + 1] - self.places[number]
+                return round(self.places[number] + max(share, 0.0) * room, 3)
+        return 100.0

@@ -1,0 +1,21 @@
+"""The console's registration with Django."""
+
+from django import apps
+from django.core import checks as django_checks
+
+
+class ConsoleConfig(apps.AppConfig):
+    """The operators' console. Leave it out of INSTALLED_APPS, and the engine runs without one."""
+
+    name = "sagas.console"
+    label = "sagas_console"
+    verbose_name = "Saga console"
+
+    def ready(self) -> None:
+        """Register the checks of the console's settings, and have operators' roles made."""
+        from django.db.models import signals
+
+        from sagas.console import checks, roles
+
+        django_checks.register(checks.check_settings, "sagas")
+        signals.post_migrate.connect(roles.make, sender=self, dispatch_uid="sagas.console.roles")

@@ -1,0 +1,86 @@
+"""A saga's story as data, for machines and for the record."""
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from sagas import models
+from sagas.console import history, redaction, summary
+from sagas.declaration.states import Direction
+
+
+def saga(told: history.Story, *, events: Sequence[models.Event] | None = None) -> dict[str, Any]:
+    """The whole story, or the given events of it, as JSON-able data."""
+    saga = told.saga
+    said = summary.of(told)
+    return {
+        "id": str(saga.pk),
+        "name": saga.name,
+        "version": saga.version,
+        "key": saga.key,
+        "state": saga.state,
+        "direction": Direction(saga.direction).name.lower(),
+        "position": saga.position,
+        "epoch": saga.epoch,
+        "seen": str(told.seen),
+        "created_at": _iso(saga.created_at),
+        "updated_at": _iso(saga.updated_at),
+        "finished_at": _iso(saga.finished_at),
+        "deadline_at": _iso(saga.deadline_at),
+        "wake_at": _iso(saga.wake_at),
+        "held_at": _iso(saga.held_at),
+        "closed_at": _iso(saga.closed_at),
+        "failure": saga.failure,
+        "attention": saga.attention,
+        "verdict": {"what": said.what, "next": said.next, "who": said.who, "advice": said.advice},
+        "answers": [
+            {
+                "step": answer.step,
+                "undo": answer.undo,
+                "what": answer.what,
+                "actor": answer.actor,
+                "reason": answer.reason,
+                "at": _iso(answer.at),
+            }
+            for answer in history.answers(told).values()
+        ],
+        "steps": [
+            {
+                "name": row.name,
+                "key": row.key,
+                "state": row.state,
+                "attempts": row.attempts,
+                "undo_attempts": row.undo_attempts,
+                "started_at": _iso(row.started_at),
+                "finished_at": _iso(row.finished_at),
+                "undo_started_at": _iso(row.undo_started_at),
+                "undone_at": _iso(row.undone_at),
+                "error": row.error,
+                "facts": redaction.over(row.facts),
+                "worker": row.worker,
+                "task_id": row.task_id,
+            }
+            for row in told.steps
+        ],
+        "events": [event(row) for row in (told.events if events is None else events)],
+    }
+
+
+def event(row: models.Event) -> dict[str, Any]:
+    """One event as JSON-able data."""
+    return {
+        "id": row.pk,
+        "at": _iso(row.at),
+        "kind": row.kind,
+        "subject": row.subject,
+        "from_state": row.from_state,
+        "to_state": row.to_state,
+        "attempt": row.attempt,
+        "actor": row.actor,
+        "reason": row.reason,
+        "data": redaction.over(row.data),
+    }
+
+
+def _iso(at: datetime.datetime | None) -> str | None:
+    return None if at is None else at.isoformat()

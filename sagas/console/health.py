@@ -1,0 +1,254 @@
+"""How the engine fares: what is live, how fast and how well it goes, and what it depends upon.
+
+Every number is bounded by what is live or recent, never by the history (design section 10).
+"""
+
+import dataclasses
+import datetime
+from typing import Any
+
+from django.db import connection
+
+from sagas import conf, models
+from sagas.declaration import registry
+from sagas.declaration.states import LIVE, SagaState
+from sagas.engine import sweeping
+
+RECENT = 2000
+"""Of how many of the newest sagas the steps are timed."""
+
+WINDOWS = {
+    "1h": (datetime.timedelta(hours=1), datetime.timedelta(minutes=2)),
+    "24h": (datetime.timedelta(hours=24), datetime.timedelta(minutes=30)),
+    "7d": (datetime.timedelta(days=7), datetime.timedelta(hours=4)),
+}
+"""What the charts may show: how much time, and how much of it one bar stands for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bucket:
+    """The sagas that began in one stretch of time, by what has become of them."""
+
+    at: datetime.datetime
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """How many began."""
+        return sum(self.counts.values())
+
+    @property
+    def bad(self) -> int:
+        """How many were turned back, or stand before a person."""
+        return sum(self.counts.get(state, 0) for state in _BAD)
+
+
+_BAD = (SagaState.COMPENSATING, SagaState.COMPENSATED, SagaState.NEEDS_ATTENTION)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepFigures:
+    """How long a step takes, and how often it is where a saga fails."""
+
+    saga: str
+    step: str
+    count: int
+    p50: datetime.timedelta | None
+    p95: datetime.timedelta | None
+    failed: int
+
+    @property
+    def share(self) -> float:
+        """Of those that tried it, how many failed there."""
+        return self.failed / self.count if self.count else 0.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class QueueFigures:
+    """What is known of a queue and its workers."""
+
+    name: str
+    lag: datetime.timedelta | None
+    """How long the oldest probe is unanswered: how long its backlog is, in time."""
+    silence: datetime.timedelta | None
+    """How long no worker has given a sign while a probe is unanswered."""
+    returned_at: datetime.datetime | None
+    worker: str
+    calls_out: bool
+    """Whether its steps have a provider; only then there is a circuit."""
+    circuit: models.Circuit | None
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether its provider stays out until a person mends something."""
+        return self.circuit is not None and self.circuit.needs_person
+
+    @property
+    def silent(self) -> bool:
+        """Whether no worker gave a sign for too long, or ever."""
+        return self.silence is None or self.silence > conf.SILENT_AFTER
+
+    @property
+    def behind(self) -> bool:
+        """Whether its workers are there, and have much to do."""
+        return not self.silent and self.lag is not None and self.lag > conf.SILENT_AFTER
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Health:
+    """Everything at one moment."""
+
+    now: datetime.datetime
+    live: dict[str, int]
+    held: int
+    buckets: list[Bucket]
+    steps: list[StepFigures]
+    oldest: models.SagaInstance | None
+    sweep_lag: datetime.timedelta
+    overdue: int
+    swept: datetime.timedelta | None
+    """How long ago somebody swept; None if nobody ever has."""
+    queues: list[QueueFigures]
+    callbacks_waiting: int
+    """Callbacks that wait for a person, beside the sagas that do."""
+
+    @property
+    def to_mend(self) -> list[QueueFigures]:
+        """The services at which no saga can go on until a person mends something."""
+        return [queue for queue in self.queues if queue.needs_person]
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """What became of all that began in the window."""
+        return {state: sum(bucket.counts.get(state, 0) for bucket in self.buckets) for state in SagaState}
+
+    @property
+    def unswept(self) -> bool:
+        """Whether nobody sweeps."""
+        return is_late(self.swept)
+
+    @property
+    def begun(self) -> int:
+        """How many began in the window."""
+        return sum(bucket.total for bucket in self.buckets)
+
+    @property
+    def failure_rate(self) -> float:
+        """Of those that began in the window, the share that was turned back or stands before a person."""
+        return sum(bucket.bad for bucket in self.buckets) / self.begun if self.begun else 0.0
+
+
+def read(window: str = "24h") -> Health:
+    """Read it all, in eight statements."""
+    length, width = WINDOWS[window]
+    now = models.database_now()
+    live, held, overdue, sweep_lag = _live(now)
+    return Health(
+        now=now,
+        live=live,
+        held=held,
+        buckets=_buckets(now, length, width),
+        steps=_steps(),
+        oldest=models.SagaInstance.objects.filter(state__in=LIVE, closed_at=None)
+        .order_by("created_at")
+        .first(),
+        sweep_lag=sweep_lag,
+        overdue=overdue,
+        swept=swept(now),
+        queues=_queues(now),
+        callbacks_waiting=models.Signal.objects.filter(attention_at__isnull=False, settled_at=None).count(),
+    )
+
+
+def swept(now: datetime.datetime) -> datetime.timedelta | None:
+    """How long ago somebody swept, by the database's clock; None if nobody ever has."""
+    at = models.Heartbeat.last_sweep().first()
+    return None if at is None else max(now - at, datetime.timedelta(0))
+
+
+def is_late(swept: datetime.timedelta | None) -> bool:
+    """Whether a sweep that long ago means that nobody sweeps."""
+    return swept is None or swept > conf.sweep_is_late_after()
+
+
+def _live(now: datetime.datetime) -> tuple[dict[str, int], int, int, datetime.timedelta]:
+    """Live sagas by state, how many are held, and how late the sweep is."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT state, count(*), count(*) FILTER (WHERE held_at IS NOT NULL),
+                   count(*) FILTER (WHERE wake_at < %(now)s AND held_at IS NULL),
+                   min(wake_at) FILTER (WHERE wake_at < %(now)s AND held_at IS NULL)
+              FROM sagas_saga
+             WHERE state IN ('running', 'compensating', 'needs_attention') AND closed_at IS NULL
+             GROUP BY state
+            """,
+            {"now": now},
+        )
+        rows = cursor.fetchall()
+    late = [row[4] for row in rows if row[4] is not None]
+    return (
+        {row[0]: row[1] for row in rows},
+        sum(row[2] for row in rows),
+        sum(row[3] for row in rows),
+        now - min(late) if late else datetime.timedelta(0),
+    )
+
+
+def _buckets(now: datetime.datetime, length: datetime.timedelta, width: datetime.timedelta) -> list[Bucket]:
+    origin = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
+    last = origin + (now - origin) // width * width
+    first = last - length + width
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT date_bin(%s * interval '1 second', created_at, %s), state, count(*) FROM sagas_saga"
+            " WHERE created_at >= %s GROUP BY 1, 2",
+            [width.total_seconds(), origin, first],
+        )
+        counted: dict[datetime.datetime, dict[str, int]] = {}
+        for at, state, count in cursor.fetchall():
+            counted.setdefault(at, {})[state] = count
+    starts = [first + width * number for number in range(length // width)]
+    return [Bucket(at=at, counts=counted.get(at, {})) for at in starts]
+
+
+def _steps() -> list[StepFigures]:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            WITH recent AS (SELECT id, name, failure->>'step' AS failed_at
+                              FROM sagas_saga ORDER BY created_at DESC LIMIT %s)
+            SELECT r.name, s.name, count(*) FILTER (WHERE s.attempts > 0),
+                   percentile_cont(0.5) WITHIN GROUP (ORDER BY s.finished_at - s.started_at)
+                     FILTER (WHERE s.state IN ('done', 'undoing', 'undone', 'undo_failed')),
+                   percentile_cont(0.95) WITHIN GROUP (ORDER BY s.finished_at - s.started_at)
+                     FILTER (WHERE s.state IN ('done', 'undoing', 'undone', 'undo_failed')),
+                   count(*) FILTER (WHERE r.failed_at = s.name)
+              FROM recent r JOIN sagas_step s ON s.saga_id = r.id
+             GROUP BY r.name, s.name ORDER BY r.name, max(s.position), s.name
+            """,
+            [RECENT],
+        )
+        return [
+            StepFigures(**dict(zip(("saga", "step", "count", "p50", "p95", "failed"), row, strict=True)))
+            for row in cursor.fetchall()
+        ]
+
+
+def _queues(now: datetime.datetime) -> list[QueueFigures]:
+    rows: dict[str, Any] = models.Queue.objects.in_bulk()
+    circuits: dict[str, Any] = models.Circuit.objects.in_bulk()
+    providers = registry.providers()
+    names = sorted({*registry.queues(), sweeping.ENGINE_QUEUE, *rows})
+    return [
+        QueueFigures(
+            name=name,
+            lag=rows[name].lag(now) if name in rows else None,
+            silence=rows[name].silence(now) if name in rows else None,
+            returned_at=rows[name].returned_at if name in rows else None,
+            worker=rows[name].worker if name in rows else "",
+            calls_out=name in providers,
+            circuit=circuits.get(name),
+        )
+        for name in names
+    ]

@@ -1,0 +1,456 @@
+"""A saga's story: its attempts and its ladder, from its rows and events alone.
+
+The admin's page and `manage.py saga show` tell the same story, because both read it here; `verdict` says
+it in a few sentences, `banners` what surrounds it, and `export` gives it to machines.
+"""
+
+import dataclasses
+import datetime
+import uuid
+from typing import Any
+
+from django.db.models import Subquery
+from django.utils.translation import gettext as _
+
+from sagas import conf, errors, models
+from sagas.console import redaction
+from sagas.console.models import Approval
+from sagas.declaration import definition
+from sagas.declaration.states import Direction, StepState
+from sagas.engine import transitions
+from sagas.engine.seen import Seen
+
+EVENTS_AT_MOST = 2000
+"""More events than this of one saga are not told at once; the download has them all."""
+
+STANDING = frozenset(
+    {StepState.DONE, StepState.UNKNOWN, StepState.WAITING, StepState.UNDOING, StepState.UNDO_FAILED}
+)
+"""States of a step whose action is in effect, or may be."""
+
+UNDO_STATES = frozenset({StepState.UNDOING, StepState.UNDONE, StepState.UNDO_FAILED})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One try at an action or its undo, or one wait for somebody outside."""
+
+    step: str
+    undo: bool
+    number: int | None
+    started_at: datetime.datetime
+    ended_at: datetime.datetime | None
+    outcome: str
+    """running, done, begun, retry, late, unknown, failed, lost; waiting, where it is a wait."""
+
+    waits: bool = False
+    asks: bool = False
+    error: dict[str, Any] | None = None
+    worker: str = ""
+    task_id: str = ""
+
+    @property
+    def took(self) -> datetime.timedelta | None:
+        """How long it took, if it is over."""
+        return None if self.ended_at is None else self.ended_at - self.started_at
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a person answers for instead of a worker: how a step came to stand as it does."""
+
+    step: str
+    undo: bool
+    what: str
+    """happened, did-not-happen or skipped."""
+
+    actor: str
+    reason: str
+    """The evidence, or why it was left out."""
+
+    at: datetime.datetime
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lane:
+    """One way of one step: its action, or its undo."""
+
+    state: str
+    """A StepState; `due` or `none` where an undo has not begun."""
+
+    label: str
+    attempts: int
+    budget: int | None
+    started_at: datetime.datetime | None
+    ended_at: datetime.datetime | None
+    next_at: datetime.datetime | None
+    error: dict[str, Any] | None
+    answer: Answer | None = None
+    """Who answers for it, where no worker brought it there; then nobody knows how long it took."""
+
+    @property
+    def took(self) -> datetime.timedelta | None:
+        """From the first attempt to the end."""
+        if self.started_at is None or self.ended_at is None or self.answer is not None:
+            return None
+        return self.ended_at - self.started_at
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One step of the ladder, with its lanes."""
+
+    row: models.StepInstance
+    kind: str
+    remote: bool
+    queue: str
+    current: bool
+    pivot_above: bool
+    """Whether the line beyond which nothing is undone runs above it."""
+
+    forward: Lane
+    backward: Lane | None
+    facts: Any
+
+    @property
+    def provider_ref(self) -> str:
+        """What the provider calls it, if its facts say so."""
+        facts = self.row.facts or {}
+        for name in ("provider_ref", "tracking", "protocol", "access_key", "number"):
+            if facts.get(name):
+                return str(facts[name])
+        return ""
+
+
+@dataclasses.dataclass(kw_only=True)
+class Story:
+    """All that is known of a saga, read at one moment of the database's clock."""
+
+    saga: models.SagaInstance
+    declared: definition.Saga | None
+    steps: list[models.StepInstance]
+    events: list[models.Event]
+    signals: list[models.Signal]
+    approvals: list[Approval]
+    queues: dict[str, models.Queue]
+    circuits: dict[str, models.Circuit]
+    now: datetime.datetime
+    swept_at: datetime.datetime | None
+    """When somebody swept last, whichever saga; None if nobody ever has."""
+
+    @property
+    def step(self) -> models.StepInstance:
+        """The step at the saga's position; the last when all are done."""
+        return self.steps[min(self.saga.position, len(self.steps) - 1)]
+
+    @property
+    def seen(self) -> Seen:
+        """How it stands, for a move that is decided on this."""
+        return Seen.of(self.saga, self.step)
+
+    @property
+    def declared_step(self) -> definition.Step | None:
+        """That step's declaration, if the code still has it."""
+        return self.declare(self.step)
+
+    def declare(self, row: models.StepInstance) -> definition.Step | None:
+        """A row's declaration, if the code still has it."""
+        if self.declared is None or row.position >= len(self.declared.steps):
+            return None
+        return self.declared.steps[row.position]
+
+    def budget(self, declared: definition.Step | None, *, undo: bool) -> int | None:
+        """How many attempts a step's action, or its undo, has; None if the code no longer says."""
+        if self.declared is None or declared is None:
+            return None
+        return self.declared.retry_of(declared, undo=undo).attempts
+
+    @property
+    def backward(self) -> bool:
+        """Whether it is being undone, or was."""
+        return self.saga.direction == Direction.BACKWARD
+
+    @property
+    def at_work(self) -> bool:
+        """Whether an attempt may be under way, so that nobody else may act (O2)."""
+        return not transitions.may_turn(self.saga, self.step, self.now)
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still move."""
+        return self.saga.finished_at is None
+
+    @property
+    def unswept(self) -> datetime.timedelta | None:
+        """For how long nobody has swept, since it began at most; None while somebody does."""
+        age = self.now - max(self.swept_at or self.saga.created_at, self.saga.created_at)
+        return age if age > conf.sweep_is_late_after() else None
+
+    @property
+    def unheard(self) -> datetime.timedelta | None:
+        """For how long no worker of its step's queue has given a sign; None while one does."""
+        declared = self.declared_step
+        queue = self.queues.get(declared.queue) if declared is not None else None
+        silence = queue.silence(self.now) if queue is not None else None
+        return silence if silence is not None and silence > conf.SILENT_AFTER else None
+
+    @property
+    def past_pivot(self) -> bool:
+        """Whether it can no longer be undone."""
+        return self.declared is not None and transitions.past_pivot(self.saga, self.step)
+
+    @property
+    def age(self) -> datetime.timedelta:
+        """From its beginning to its end, or to now."""
+        return (self.saga.finished_at or self.now) - self.saga.created_at
+
+
+def read(saga_id: uuid.UUID | str) -> Story:
+    """Read a saga with all that belongs to it, in seven statements however long it is.
+
+    Raises:
+        NotFound: there is no such saga.
+    """
+    instances = models.SagaInstance.objects.annotate(
+        now=models.ClockTimestamp(), swept_at=Subquery(models.Heartbeat.last_sweep())
+    )
+    saga = instances.filter(pk=saga_id).first()
+    if saga is None:
+        raise errors.NotFound(f"There is no saga {saga_id}.")
+    try:
+        declared: definition.Saga | None = saga.definition
+    except errors.UnknownSaga:
+        declared = None
+    steps = list(models.StepInstance.objects.filter(saga_id=saga.pk))
+    for step in steps:
+        step.saga = saga
+    return Story(
+        saga=saga,
+        declared=declared,
+        steps=steps,
+        events=list(models.Event.objects.filter(saga_id=saga.pk)[:EVENTS_AT_MOST]),
+        signals=list(models.Signal.objects.filter(step_key__in=[step.key for step in steps]).order_by("id")),
+        approvals=list(Approval.objects.filter(saga=saga, state=Approval.State.ASKED)),
+        queues=models.Queue.objects.in_bulk(),
+        circuits=models.Circuit.objects.in_bulk(),
+        now=saga.now,
+        swept_at=saga.swept_at,
+    )
+
+
+# --- What people answer for -----------------------------------------------------------------------
+
+
+def answers(story: Story) -> dict[tuple[str, bool], Answer]:
+    """By step, and whether it is about its undo: what stands on a person's word alone."""
+    return {(answer.step, answer.undo): answer for answer in _answers(story).values()}
+
+
+def standing(story: Story) -> dict[str, Answer]:
+    """By step: who answers for the state in which it is now."""
+    said = answers(story)
+    found = {row.name: said.get((row.name, row.state == StepState.UNDONE)) for row in story.steps}
+    settled = {row.name for row in story.steps if row.state in _SETTLED}
+    return {name: answer for name, answer in found.items() if answer is not None and name in settled}
+
+
+_SETTLED = (StepState.UNDONE, StepState.DONE, StepState.SKIPPED, StepState.FAILED)
+
+
+def _answers(story: Story) -> dict[int, Answer]:
+    """By the id of the event in which it took effect."""
+    found: dict[int, Answer] = {}
+    said: models.Event | None = None
+    for event in story.events:
+        if event.kind == "operator.resolve":
+            said = event
+        elif event.kind == "operator.skip":
+            found[event.pk] = _answer(event, "skipped")
+        elif said is not None and event.kind in _SETTLES and event.subject in (said.subject, ""):
+            what = "happened" if said.data.get("happened") else "did-not-happen"
+            found[event.pk] = _answer(said, what, undo=event.kind == "undo.done")
+            said = None
+        elif event.kind != "saga.resumed":
+            said = None  # It was tried again: nothing stands on that word.
+    return found
+
+
+_SETTLES = {"step.done", "step.failed", "undo.done", "saga.compensating"}
+
+
+def _answer(said: models.Event, what: str, *, undo: bool = False) -> Answer:
+    return Answer(step=said.subject, undo=undo, what=what, actor=said.actor, reason=said.reason, at=said.at)
+
+
+# --- The attempts ---------------------------------------------------------------------------------
+
+_OPENS = {"step.started", "step.asked", "undo.started"}
+_CLOSES = {
+    "step.done": "done",
+    "step.waiting": "begun",
+    "step.retry": "retry",
+    "step.late": "late",
+    "step.unknown": "unknown",
+    "step.failed": "failed",
+    "undo.done": "done",
+    "undo.retry": "retry",
+    "undo.late": "late",
+    "undo.failed": "failed",
+}
+
+
+def attempts(story: Story) -> list[Attempt]:
+    """Every try and every wait, in the order of their beginning, folded from the events."""
+    rows = {step.name: step for step in story.steps}
+    answered = _answers(story)
+    found: list[Attempt] = []
+    tries: dict[tuple[str, bool], Attempt] = {}
+    waits: dict[str, Attempt] = {}
+    for event in story.events:
+        row = rows.get(event.subject)
+        if row is None or event.kind not in _OPENS | set(_CLOSES):
+            continue
+        undo = event.kind.startswith("undo")
+        lane = (row.name, undo)
+        if event.kind in _OPENS:
+            if event.kind != "step.asked" and row.name in waits:
+                found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at))
+            tries[lane] = _begin(event, row, undo)
+            continue
+        outcome = _CLOSES[event.kind]
+        error = event.data if event.data.get("kind") else None
+        if event.data.get("clock") == "lease":
+            outcome = "lost"
+        opened = tries.pop(lane, None)
+        if event.pk in answered:
+            # No attempt came to this, and no worker: a person answers for it. One still open never ended.
+            if opened is not None:
+                found.append(dataclasses.replace(opened, ended_at=event.at, outcome="lost"))
+        elif opened is not None:
+            found.append(dataclasses.replace(opened, ended_at=event.at, outcome=outcome, error=error))
+        elif row.name not in waits:
+            found.append(_instant(event, row, undo, outcome, error))
+        if event.kind == "step.waiting":
+            waits.setdefault(
+                row.name,
+                Attempt(
+                    step=row.name, undo=False, number=None, waits=True,
+                    started_at=event.at, ended_at=None, outcome="waiting",
+                ),
+            )  # fmt: skip
+        elif row.name in waits and event.kind in ("step.done", "step.failed"):
+            found.append(
+                dataclasses.replace(waits.pop(row.name), ended_at=event.at, outcome=outcome, error=error)
+            )
+    for wait in waits.values():
+        over = rows[wait.step].undo_started_at or rows[wait.step].undone_at or story.saga.finished_at
+        found.append(dataclasses.replace(wait, ended_at=over))
+    found += tries.values()
+    return sorted(found, key=lambda attempt: (attempt.started_at, attempt.waits))
+
+
+def _begin(event: models.Event, row: models.StepInstance, undo: bool) -> Attempt:
+    return Attempt(
+        step=row.name,
+        undo=undo,
+        number=event.attempt,
+        started_at=event.at,
+        ended_at=None,
+        outcome="running",
+        asks=event.kind == "step.asked",
+        worker=event.data.get("worker", ""),
+        task_id=event.data.get("task_id", ""),
+    )
+
+
+def _instant(
+    event: models.Event, row: models.StepInstance, undo: bool, outcome: str, error: dict[str, Any] | None
+) -> Attempt:
+    """A local try: its intent and its outcome are one transaction, and so one event."""
+    began = row.undo_started_at if undo else row.started_at
+    first = event.attempt == 1 and began is not None and began <= event.at
+    last = event.attempt == (row.undo_attempts if undo else row.attempts)
+    return Attempt(
+        step=row.name,
+        undo=undo,
+        number=None if outcome == "late" else event.attempt,
+        started_at=began if first and began is not None else event.at,
+        ended_at=event.at,
+        outcome=outcome,
+        error=error,
+        worker=row.worker if last else "",
+        task_id=row.task_id if last else "",
+    )
+
+
+# --- The ladder -----------------------------------------------------------------------------------
+
+
+def ladder(story: Story) -> list[Rung]:
+    """The steps in the order of doing, each with its action and its undo side by side."""
+    actions, said = _last_states(story), answers(story)
+    return [_rung(story, row, actions.get(row.name, row.state), said) for row in story.steps]
+
+
+def _rung(story: Story, row: models.StepInstance, action: str, said: dict[tuple[str, bool], Answer]) -> Rung:
+    declared = story.declare(row)
+    pivot = story.declared.pivot if story.declared else len(story.steps)
+    current = story.live and row.position == story.saga.position
+    undone_way = row.state in UNDO_STATES
+    next_at = story.saga.wake_at if current and not story.at_work else None
+    state = action if undone_way else row.state
+    forward = Lane(
+        state=state,
+        label=str(StepState(state).label),
+        attempts=row.attempts,
+        budget=story.budget(declared, undo=False),
+        started_at=row.started_at,
+        ended_at=row.finished_at,
+        next_at=None if story.backward else next_at,
+        error=row.error if row.undo_attempts == 0 else _first_error(story, row),
+        answer=said.get((row.name, False)),
+    )
+    backward = None
+    if declared is None or declared.undo is not None:
+        backward = Lane(
+            state=row.state if undone_way else ("due" if story.backward and row.begun else "none"),
+            label=str(StepState(row.state).label)
+            if undone_way
+            else (_("Undo is due") if story.backward and story.live and row.begun else _("Nothing to undo")),
+            attempts=row.undo_attempts,
+            budget=story.budget(declared, undo=True),
+            started_at=row.undo_started_at,
+            ended_at=row.undone_at,
+            next_at=next_at if story.backward else None,
+            error=row.error if row.undo_attempts and row.state != StepState.UNDONE else None,
+            answer=said.get((row.name, True)),
+        )
+    return Rung(
+        row=row,
+        kind=declared.kind if declared else "",
+        remote=bool(declared and declared.remote),
+        queue=declared.queue if declared else "",
+        current=current,
+        pivot_above=row.position == pivot,
+        forward=forward,
+        backward=backward,
+        facts=redaction.over(row.facts),
+    )
+
+
+def _last_states(story: Story) -> dict[str, str]:
+    """What became of each step's action, whatever its undo has made of it since."""
+    states: dict[str, str] = {}
+    for event in story.events:
+        if event.subject and event.to_state and event.to_state not in UNDO_STATES:
+            states[event.subject] = event.to_state
+    return states
+
+
+def _first_error(story: Story, row: models.StepInstance) -> dict[str, Any] | None:
+    """The action's last error, once the row keeps the undo's."""
+    last = None
+    for event in story.events:
+        if event.subject == row.name and event.kind.startswith("step.") and event.data.get("kind"):
+            last = event.data
+    return last

@@ -1,0 +1,319 @@
+"""`manage.py saga`: what the admin shows and does, at the shell."""
+
+import argparse
+import contextlib
+import datetime
+import getpass
+import json
+import sys
+import uuid
+from typing import Any
+
+from django.core.management import base
+
+import strictjson
+from sagas import errors, models
+from sagas.console import export, formatting, history, interventions, notices, panels, summary, translation
+from sagas.declaration.states import LIVE, SagaState
+from sagas.engine.seen import Seen
+
+WHICH = "its id, its business key, or what the console's search finds it by, such as an order's number"
+
+WIDTH = 48
+"""Characters of the timeline."""
+
+VERBS = {
+    "retry": "try again now, with the same key",
+    "ask": "ask the provider what became of the step",
+    "compensate": "have everything undone that was done",
+    "hold": "begin nothing new until it is released",
+    "release": "let a held saga go on",
+    "extend": "give it more time",
+    "skip": "leave out an optional step",
+    "close": "put it aside for good, as it stands",
+}
+"""The moves that are functions of their own, in the order in which the help lists them."""
+
+SPELT = {"resume": "retry", "happened": "resolve --happened", "did-not-happen": "resolve --did-not-happen"}
+"""The others, as they are typed here."""
+
+assert interventions.MOVES.keys() == VERBS.keys() | SPELT.keys()
+
+BARS = {"done": "█", "begun": "█", "retry": "▒", "failed": "▓", "unknown": "?", "lost": "?", "running": ">"}
+
+
+class Command(base.BaseCommand):
+    """List sagas, tell the story of one, and move it; every move needs a reason and is recorded."""
+
+    help = "List sagas, tell the story of one, and move it. Every move needs a reason and is recorded."
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """One function each, as on the admin's page."""
+        functions = parser.add_subparsers(dest="function", required=True, metavar="VERB")
+        listing = functions.add_parser("list", help="sagas, newest first")
+        listing.add_argument(
+            "--state", choices=[*SagaState.values(), "live", "held"], help="only in this state"
+        )
+        listing.add_argument("--name", help="only of this declaration")
+        listing.add_argument("--step", help="only those that first failed at this step")
+        listing.add_argument("--key", help="only with this business key")
+        listing.add_argument("--limit", type=_count, default=20, help="at most so many (20)")
+        listing.add_argument("--json", action="store_true", help="as JSON, one saga a line")
+        showing = functions.add_parser("show", help="the story of one, with its timeline")
+        showing.add_argument("saga", help=WHICH)
+        showing.add_argument("--json", action="store_true", help="as JSON, events included")
+        showing.add_argument("--events", action="store_true", help="with every event")
+        for name, what in VERBS.items():
+            self._move(functions, name, what)
+        resolving = self._move(functions, "resolve", "say whether the step in doubt happened")
+        said = resolving.add_mutually_exclusive_group(required=True)
+        said.add_argument("--happened", action="store_true", help="it did")
+        said.add_argument("--did-not-happen", action="store_true", help="it did not")
+        resolving.add_argument(
+            "--facts", type=_facts, default={}, help="what it would have answered, as JSON"
+        )
+
+    def _move(self, functions: Any, name: str, what: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = functions.add_parser(name, help=what)
+        parser.add_argument("saga", help=WHICH)
+        parser.add_argument("--reason", required=True, help="why, or how you know; kept in its events")
+        parser.add_argument(
+            "--seen",
+            type=_seen,
+            help="what you decided on, as `show` and --dry-run print it; without it you are shown what stands"
+            " now, and asked",
+        )
+        parser.add_argument("--actor", default=getpass.getuser(), help="who you are (your login)")
+        parser.add_argument("--dry-run", action="store_true", help="only say what it would do")
+        parser.add_argument("--json", action="store_true", help="tell the saga afterwards as JSON")
+        if name == "extend":
+            parser.add_argument("--hours", type=float, required=True, help="by how much")
+        return parser
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do what the function says; a move that does not apply is an error."""
+        function = options["function"]
+        try:
+            if function == "list":
+                self._list(options)
+            elif function == "show":
+                self._show(history.read(_find(options["saga"])), options)
+            else:
+                self._make(function, options)
+        except errors.SagaError as error:
+            raise base.CommandError(str(error)) from error
+
+    def _list(self, options: dict[str, Any]) -> None:
+        sagas = models.SagaInstance.objects.order_by("-created_at")
+        state = options["state"]
+        if state == "live":
+            sagas = sagas.filter(state__in=LIVE, closed_at=None)
+        elif state == "held":
+            sagas = sagas.filter(state__in=LIVE, held_at__isnull=False)
+        elif state:
+            sagas = sagas.filter(state=state)
+        if options["name"]:
+            sagas = sagas.filter(name=options["name"])
+        if options["key"]:
+            sagas = sagas.filter(key=options["key"])
+        if options["step"]:
+            sagas = sagas.filter(failure__isnull=False, failure__step=options["step"])
+        for saga in sagas[: options["limit"]]:
+            if options["json"]:
+                self.stdout.write(json.dumps(_brief(saga)))
+            else:
+                why = summary.why(saga) or summary.stands(saga)
+                state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
+                self.stdout.write(f"{saga.pk}  {state:16} {saga.name:20} {saga.key}  {why}"[:220].rstrip())
+
+    def _show(self, told: history.Story, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(export.saga(told), indent=2, ensure_ascii=False))
+            return
+        saga, said = told.saga, summary.of(told)
+        write = self.stdout.write
+        arrow = "<-" if told.backward else "->"
+        write(f"{saga.name} v{saga.version}  {saga.key}")
+        write(f"{saga.pk}  {SagaState(saga.state).label}  {arrow}  {formatting.length(told.age)}")
+        write("")
+        write(said.what)
+        for answer in said.answers:
+            write(answer)
+        write(f"Next: {said.next}")
+        write(f"Who must act: {said.who} {said.advice}".rstrip())
+        for banner in notices.of(told):
+            write(f"! {banner.text}")
+        write("")
+        for line in timeline(told):
+            write(line)
+        if not saga.is_final:
+            write("")
+            write(f"Key of {told.step.name}: {told.step.key}")
+            write(f"Seen: {told.seen}")
+        possible = [
+            SPELT.get(name, name) for name, move in interventions.MOVES.items() if not move.refusal(told)
+        ]
+        if possible:
+            write("")
+            write(f"Possible now: {', '.join(possible)}")
+        if options.get("events"):
+            write("")
+            for event in told.events:
+                change = f"{event.from_state} -> {event.to_state}" if event.to_state else ""
+                by = "" if event.actor == "engine" else f"by {event.actor}"
+                by += f": {event.reason}" if by and event.reason else ""
+                at = formatting.moment(event.at)
+                write(f"{at}  {event.kind:20} {event.subject:16} {change:28} {by}".rstrip())
+
+    def _make(self, function: str, options: dict[str, Any]) -> None:
+        saga_id = _find(options["saga"])
+        told = history.read(saga_id)
+        seen = options["seen"] or told.seen
+        name = function
+        if function == "resolve":
+            name = "happened" if options["happened"] else "did-not-happen"
+        elif function == "retry" and told.saga.state == SagaState.NEEDS_ATTENTION:
+            name = "resume"
+        move = interventions.MOVES[name]
+        given: dict[str, Any] = {}
+        if function == "resolve":
+            given = {"facts": options["facts"]}
+        if function == "extend":
+            given = {"hours": options["hours"]}
+        if move.moved_on(seen, told):
+            raise errors.MovedOn
+        if why := move.refusal(told):
+            raise errors.NotAllowed(why)
+        if options["dry_run"]:
+            self._preview(told, move)
+            return
+        if options["seen"] is None:
+            self._confirm(told, move)
+        try:
+            interventions.make(
+                saga_id, move, seen=seen, actor=options["actor"][:150], reason=options["reason"], given=given
+            )
+        except interventions.NeedsApproval as waits:
+            self.stderr.write(str(waits))
+            sys.exit(3)
+        self._show(history.read(saga_id), options)
+
+    def _preview(self, told: history.Story, move: interventions.Move) -> None:
+        for line in move.preview(told):
+            self.stdout.write(line)
+        self.stdout.write(f"Seen: {told.seen}")
+
+    def _confirm(self, told: history.Story, move: interventions.Move) -> None:
+        """Show what stands now, and have it agreed to.
+
+        Raises:
+            CommandError: nobody is there to be asked, or says no.
+        """
+        if not sys.stdin.isatty():
+            raise base.CommandError(
+                'Say what you decided on: --seen with what `manage.py saga show` prints after "Seen:". '
+                "At a terminal you are asked instead."
+            )
+        self.stdout.write(summary.of(told).what)
+        self._preview(told, move)
+        self.stdout.write(f"{move.title(told)}? [y/N] ", ending="")
+        self.stdout.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise base.CommandError("Nothing was done.")
+
+
+def timeline(told: history.Story) -> list[str]:
+    """The steps with their attempts as bars, in text."""
+    attempts = history.attempts(told)
+    began = told.saga.created_at
+    ended = max([told.saga.finished_at or told.now, *(a.ended_at for a in attempts if a.ended_at)])
+    lines = []
+    for rung in history.ladder(told):
+        for undo, lane in ((False, rung.forward), (True, rung.backward)):
+            mine = [a for a in attempts if a.step == rung.row.name and a.undo == undo]
+            if lane is None or (undo and not mine):
+                continue
+            name = ("  undo " if undo else "") + rung.row.name
+            count = f"{lane.attempts}/{lane.budget or '?'}" if lane.attempts else ""
+            bar, took = _bar(mine, began, ended), formatting.length(lane.took)
+            lines.append(f"{name:24} {lane.state:12} {count:>6} |{bar}| {took}".rstrip())
+            if lane.error and lane.state != "done":
+                kind = lane.error.get("error") or lane.error.get("kind")
+                lines.append(f"{'':24} {kind}: {translation.translate(lane.error.get('message', ''))}"[:160])
+    first, last = formatting.moment(began)[11:], formatting.moment(ended)[11:]
+    lines.append(f"{'':45}|{first:{WIDTH // 2}}{last:>{WIDTH // 2}}|")
+    return lines
+
+
+def _bar(attempts: list[history.Attempt], began: datetime.datetime, ended: datetime.datetime) -> str:
+    whole = max((ended - began).total_seconds(), 0.001)
+    bar = [" "] * WIDTH
+    for attempt in attempts:
+        start = (attempt.started_at - began).total_seconds() / whole * WIDTH
+        end = ((attempt.ended_at or ended) - began).total_seconds() / whole * WIDTH
+        first = min(max(int(start), 0), WIDTH - 1)
+        last = min(max(int(end), first), WIDTH - 1)
+        mark = "." if attempt.waits else BARS.get(attempt.outcome, "#")
+        bar[first : last + 1] = mark * (last + 1 - first)
+    return "".join(bar)
+
+
+def _find(text: str) -> uuid.UUID:
+    """A saga by its id, by the business key of the live or else the latest one, or by the console's search.
+
+    Raises:
+        NotFound: there is none, or the search finds several.
+    """
+    with contextlib.suppress(ValueError):
+        saga_id = uuid.UUID(text.partition(".")[0])
+        if models.SagaInstance.objects.filter(pk=saga_id).exists():
+            return saga_id
+    keyed = models.SagaInstance.objects.filter(key=text).order_by("-created_at")
+    if saga := keyed.filter(finished_at=None).first() or keyed.first():
+        return saga.pk
+    found = panels.search(text)
+    if len(found) > 1:
+        raise errors.NotFound(f"{len(found)} sagas are found by {text!r}; give the id or key of one of them.")
+    if not found:
+        raise errors.NotFound(f"There is no saga with the id or key {text!r}, and the search finds none.")
+    return found.pop()
+
+
+def _brief(saga: models.SagaInstance) -> dict[str, Any]:
+    return {
+        "id": str(saga.pk),
+        "name": saga.name,
+        "version": saga.version,
+        "key": saga.key,
+        "state": saga.state,
+        "held": saga.held_at is not None,
+        "closed": saga.closed_at is not None,
+        "created_at": saga.created_at.isoformat(),
+        "finished_at": saga.finished_at.isoformat() if saga.finished_at else None,
+        "failure": saga.failure,
+        "attention": saga.attention,
+    }
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if not 1 <= count <= 10_000:
+        raise argparse.ArgumentTypeError("between 1 and 10000")
+    return count
+
+
+def _seen(text: str) -> Seen:
+    try:
+        return Seen.parse(text)
+    except errors.BadSeen as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _facts(text: str) -> dict[str, Any]:
+    try:
+        facts = strictjson.loads(text)
+    except strictjson.Refused as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
+    if not isinstance(facts, dict):
+        raise argparse.ArgumentTypeError('a JSON object, such as {"number": 7}')
+    return facts

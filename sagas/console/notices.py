@@ -1,0 +1,188 @@
+"""What about a saga's surroundings explains what is, or is not, happening to it."""
+
+import dataclasses
+import datetime
+from collections.abc import Iterator
+
+from django.utils.translation import gettext as _
+
+from sagas import conf, models
+from sagas.console import formatting, history
+from sagas.declaration.states import SagaState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Banner:
+    """Something about the surroundings that explains what is, or is not, happening."""
+
+    kind: str
+    text: str
+    tone: str = "warning"
+
+
+def of(told: history.Story) -> list[Banner]:
+    """What about the surroundings explains the saga's state."""
+    return list(_all(told))
+
+
+def _all(told: history.Story) -> Iterator[Banner]:
+    saga = told.saga
+    if told.declared is None:
+        yield Banner(
+            kind="undeclared",
+            tone="error",
+            text=_(
+                "Version %(version)s of %(name)s is no longer in the code of this process: it cannot go on "
+                "until the declaration is back (sagas.E011)."
+            )
+            % {"version": saga.version, "name": saga.name},
+        )
+    elif told.declared.fingerprint != saga.fingerprint:
+        yield Banner(
+            kind="changed",
+            tone="error",
+            text=_(
+                "Version %(version)s of %(name)s was changed since this saga began with it: restore it, and "
+                "declare the change as a new version (sagas.E011)."
+            )
+            % {"version": saga.version, "name": saga.name},
+        )
+    if told.live and saga.closed_at is None:
+        yield from _surroundings(told)
+    for signal in told.signals:
+        if signal.fate == models.Signal.Fate.LATE:
+            yield _late(signal)
+        elif signal.attention_at is not None and signal.settled_at is None:
+            given = {"source": signal.source, "kind": signal.kind, "why": formatting.spoken(signal.attention)}
+            yield Banner(
+                kind="callback",
+                tone="error",
+                text=_("A callback of %(source)s (%(kind)s) waits for a person: %(why)s") % given,
+            )
+
+
+def _surroundings(told: history.Story) -> Iterator[Banner]:
+    saga, declared = told.saga, told.declared_step
+    if saga.held_at is not None and saga.state == SagaState.NEEDS_ATTENTION:
+        yield Banner(
+            kind="held", text=_("It is held since %(since)s.") % {"since": formatting.moment(saga.held_at)}
+        )
+    if saga.cancel_requested_at is not None and not told.backward:
+        yield Banner(
+            kind="cancel",
+            text=_(
+                "%(actor)s asked %(since)s for it to be undone: %(reason)s It turns round as soon as the "
+                "attempt under way has ended."
+            )
+            % {
+                "actor": saga.cancel_actor,
+                "since": formatting.moment(saga.cancel_requested_at),
+                "reason": formatting.sentence(saga.cancel_reason),
+            },
+        )
+    for approval in told.approvals:
+        yield Banner(
+            kind="approval",
+            text=_("%(actor)s asked for “%(move)s”, which waits for a second person: %(reason)s")
+            % {
+                "actor": approval.actor,
+                "move": approval.move,
+                "reason": formatting.sentence(approval.reason),
+            },
+        )
+    if told.unswept is not None:
+        silence = None if told.swept_at is None else told.now - told.swept_at
+        yield Banner(kind="sweep", tone="error", text=nobody_sweeps(silence))
+    if declared is None:
+        return
+    yield from _way(told, declared.queue)
+    if saga.deadline_at is not None and saga.deadline_at <= told.now:
+        yield Banner(
+            kind="deadline",
+            text=_("Its deadline has passed; the next sweep, or the end of the attempt, acts upon it."),
+        )
+
+
+def _way(told: history.Story, name: str) -> Iterator[Banner]:
+    """Whether its step can get through: to its provider, and to a worker."""
+    circuit, queue = told.circuits.get(name), told.queues.get(name)
+    if circuit is not None and circuit.open_until is not None:
+        yield Banner(
+            kind="circuit",
+            text=_(
+                "The provider of %(queue)s is out since %(since)s: %(reason)s Its steps wait without "
+                "spending their attempts. A few are tried again %(when)s."
+            )
+            % {
+                "queue": name,
+                "since": formatting.moment(circuit.failing_since or circuit.opened_at),
+                "reason": formatting.sentence(circuit.reason),
+                "when": formatting.when(circuit.open_until, told.now),
+            },
+        )
+    lag = queue.lag(told.now) if queue is not None else None
+    if told.unheard is not None:
+        yield Banner(kind="queue", tone="error", text=nobody_listens(name, told.unheard))
+    elif lag is not None and lag > conf.SILENT_AFTER:
+        yield Banner(
+            kind="backlog",
+            text=_(
+                "The queue %(queue)s has a backlog: what was sent %(lag)s ago has not been taken yet. Its "
+                "workers are at it; more of them would make it shorter."
+            )
+            % {"queue": name, "lag": formatting.length(lag)},
+        )
+
+
+def nobody_listens(queue: str, silence: datetime.timedelta) -> str:
+    """That a queue has no worker, and what to do about it."""
+    return _(
+        "No worker listens on the queue %(queue)s: none has given a sign for %(silence)s. Start one "
+        "(celery worker --queues=%(queue)s)."
+    ) % {"queue": queue, "silence": formatting.length(silence)}
+
+
+def nobody_sweeps(silence: datetime.timedelta | None) -> str:
+    """That nobody sweeps, since when if ever somebody did, and what to do about it."""
+    if silence is None:
+        text = _("Nobody sweeps, and nobody ever has: what is lost, late or due stands still.")
+    else:
+        text = _("Nobody sweeps for %(silence)s: what is lost, late or due stands still.")
+    hint = _(
+        "Schedule the task sagas.sweep in beat, run beat, and have a worker listen on the queue "
+        "%(queue)s (celery worker --queues=%(queue)s)."
+    )
+    return f"{text} {hint}" % {"silence": formatting.length(silence), "queue": conf.SWEEP_QUEUE}
+
+
+def _late(signal: models.Signal) -> Banner:
+    given = {
+        "source": signal.source,
+        "kind": signal.kind,
+        "at": formatting.moment(signal.received_at),
+        "error": formatting.spoken(signal.compensation_error),
+        "done": formatting.moment(signal.compensated_at),
+    }
+    if signal.compensated_at is not None:
+        text = _(
+            "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of was undone "
+            "by itself at %(done)s."
+        )
+        return Banner(kind="late", tone="info", text=text % given)
+    if signal.settled_at is not None:
+        text = _(
+            "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and %(actor)s settled what it "
+            "told of: %(settlement)s"
+        )
+        given |= {"actor": signal.settled_by, "settlement": formatting.spoken(signal.settlement)}
+        return Banner(kind="late", tone="info", text=text % given)
+    if signal.wake_at is not None:
+        text = _(
+            "A callback of %(source)s (%(kind)s) came too late, at %(at)s; what it told of is being undone."
+        )
+        return Banner(kind="late", text=text % given)
+    text = _(
+        "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of could not be "
+        "undone: %(error)s Settle it by hand."
+    )
+    return Banner(kind="late", tone="error", text=text % given)

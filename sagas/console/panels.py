@@ -1,0 +1,123 @@
+"""What other rooms add to the console: whom a saga is about, and what it did to money, stock and parcels.
+
+The engine knows none of them. A room that declares a saga says, in its own admin.py:
+
+    panels.add("order-fulfilment", Orders())
+
+with an object that has the methods of `Subjects`.
+"""
+
+import dataclasses
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from sagas import models
+from sagas.console import history
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The business thing that a saga is about, in a line."""
+
+    text: str
+    url: str = ""
+    who: str = ""
+    """The customer, say; shown to whoever may see sagas."""
+
+    amount: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A line of a panel."""
+
+    label: str
+    value: Any
+    url: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Panel:
+    """What one service holds for a saga, and what is left of it."""
+
+    title: str
+    net: str
+    """The net position, in a few words: what is held, or that nothing is."""
+
+    tone: str = "plain"
+    """plain, good, warning or undone."""
+
+    url: str = ""
+    """Of the row in its own admin."""
+
+    facts: Sequence[Fact] = ()
+    heads: Sequence[str] = ()
+    lines: Sequence[Sequence[Any]] = ()
+    """A small table: a ledger, movements, tracking."""
+
+
+class Subjects(Protocol):
+    """What a room tells of the sagas that it declares."""
+
+    def describe(self, saga_ids: Iterable[uuid.UUID]) -> Mapping[uuid.UUID, Subject]:
+        """The subject of each of these sagas, in a bounded number of statements."""
+
+    def search(self, term: str) -> Iterable[uuid.UUID]:
+        """The sagas that people mean by this word: a number, a customer, a provider's reference."""
+
+    def amounting(self, least: int, most: int | None) -> Any:
+        """A queryset of the ids of sagas about this much money, in minor units."""
+
+    def panels(self, saga: models.SagaInstance, answers: Mapping[str, history.Answer]) -> Iterable[Panel]:
+        """What each service holds for the saga.
+
+        `answers` says for which steps a person answers, and how: a service whose books know nothing of
+        that must not be shown as if the saga still waited for it.
+        """
+
+
+_rooms: dict[str, Subjects] = {}
+
+
+def add(name: str, subjects: Subjects) -> None:
+    """Have this room tell of the sagas with this name."""
+    _rooms[name] = subjects
+
+
+def rooms() -> list[Subjects]:
+    """Every room that tells something."""
+    return list(dict.fromkeys(_rooms.values()))
+
+
+def describe(sagas: Iterable[models.SagaInstance]) -> dict[uuid.UUID, Subject]:
+    """The subjects of these sagas, as far as anybody knows them."""
+    by_room: dict[str, list[uuid.UUID]] = {}
+    for saga in sagas:
+        by_room.setdefault(saga.name, []).append(saga.pk)
+    told: dict[uuid.UUID, Subject] = {}
+    for name, ids in by_room.items():
+        if name in _rooms:
+            told.update(_rooms[name].describe(ids))
+    return told
+
+
+def of(told: history.Story) -> list[Panel]:
+    """The panels of one saga."""
+    room = _rooms.get(told.saga.name)
+    return list(room.panels(told.saga, history.standing(told))) if room is not None else []
+
+
+def label(saga: str, step: str) -> str:
+    """What people call a step of the sagas with that name, in the viewer's language; else its name in words.
+
+    A room that names its steps has the method `label(step)`, empty for a step that it has no words for.
+    """
+    name = getattr(_rooms.get(saga), "label", None)
+    plain = step.replace("-", " ")
+    return (name(step) if name is not None else "") or plain[:1].upper() + plain[1:]
+
+
+def search(term: str) -> set[uuid.UUID]:
+    """The sagas that any room finds under this word."""
+    return {saga_id for room in rooms() for saga_id in room.search(term)}

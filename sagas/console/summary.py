@@ -1,0 +1,363 @@
+"""A saga in a few sentences: what happened, what comes next and when, and who must act."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from sagas import conf, errors, models
+from sagas.console import formatting, history, translation
+from sagas.declaration.states import SagaState, StepState
+from sagas.engine import messages
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What an operator reads first."""
+
+    tone: str
+    """going, waiting, undoing, held, attention, good, undone or closed."""
+
+    what: str
+    next: str
+    who: str
+    advice: str = ""
+    answers: Sequence[str] = ()
+    """What stands on a person's word alone: who answers for it, and with which evidence."""
+
+
+def of(told: history.Story) -> Verdict:
+    """What happened, what comes next and when, who must act, and who answers for what."""
+    said = [answered(answer) for answer in history.answers(told).values()]
+    return dataclasses.replace(_of(told), answers=said)
+
+
+def answered(answer: history.Answer) -> str:
+    """Who answers for a step, and with which evidence, in a sentence."""
+    given = {"actor": answer.actor, "step": answer.step, "reason": formatting.sentence(answer.reason)}
+    if answer.what == "skipped":
+        return _("%(actor)s left out %(step)s: %(reason)s") % given
+    if answer.what == "did-not-happen":
+        return _("%(actor)s answers for it that %(step)s did not happen: %(reason)s") % given
+    if answer.undo:
+        return _("%(actor)s answers for it that %(step)s is undone: %(reason)s") % given
+    return _("%(actor)s answers for it that %(step)s happened: %(reason)s") % given
+
+
+def _of(told: history.Story) -> Verdict:
+    saga = told.saga
+    if saga.closed_at is not None:
+        return _closed(told)
+    if saga.state == SagaState.COMPLETED:
+        return Verdict(
+            tone="good",
+            what=ngettext(
+                "The step was done, in %(took)s.", "All %(count)s steps were done, in %(took)s.",
+                len(told.steps),
+            )
+            % {"count": len(told.steps), "took": formatting.length(told.age)},
+            next=_("Nothing: this is final."),
+            who=_("Nobody has to act."),
+        )  # fmt: skip
+    if saga.state == SagaState.COMPENSATED:
+        return Verdict(
+            tone="undone",
+            what=f"{cause(saga)} {_undone_words(told)}",
+            next=_("Nothing: this is final."),
+            who=_("Nobody has to act."),
+        )
+    if saga.state == SagaState.NEEDS_ATTENTION:
+        return _needs_attention(told)
+    if saga.held_at is not None:
+        return _held(told)
+    return _under_way(told)
+
+
+def _undone_words(told: history.Story) -> str:
+    undone = [step.name for step in reversed(told.steps) if step.state == StepState.UNDONE]
+    if not undone:
+        return _("Nothing had been done, so nothing had to be undone.")
+    return _("Undone in reverse order: %(steps)s.") % {"steps": ", ".join(undone)}
+
+
+def _needs_attention(told: history.Story) -> Verdict:
+    saga, attention = told.saga, told.saga.attention or {}
+    row = next((step for step in told.steps if step.name == attention.get("step")), told.step)
+    error = row.error or saga.failure or {}
+    given: dict[str, Any] = {
+        "step": row.name,
+        "attempts": row.undo_attempts if told.backward else row.attempts,
+        "message": formatting.spoken(error.get("message", "")),
+    }
+    if row.state == StepState.UNDO_FAILED:
+        what = ngettext(
+            "%(step)s could not be undone, after %(attempts)s attempt: %(message)s",
+            "%(step)s could not be undone, after %(attempts)s attempts: %(message)s",
+            given["attempts"],
+        )
+    elif error.get("kind") == "mismatch":
+        what = _("%(step)s came to something else than was asked: %(message)s")
+    elif row.state == StepState.UNKNOWN:
+        what = _("Nobody knows whether %(step)s happened, and it is past the point of no return: %(message)s")
+    elif row.state == StepState.FAILED:
+        what = ngettext(
+            "%(step)s failed after %(attempts)s attempt, past the point of no return: %(message)s",
+            "%(step)s failed after %(attempts)s attempts, past the point of no return: %(message)s",
+            given["attempts"],
+        )
+    else:
+        what = _("It cannot go on by itself at %(step)s: %(message)s")
+        given["message"] = formatting.spoken(attention.get("why", "")) or given["message"]
+    if saga.held_at is not None:
+        following = _("Nothing, for it is held.")
+    elif saga.wake_at is None:
+        following = _("Nothing, until somebody acts: trying again by itself would not help.")
+    else:
+        following = _("It tries again by itself %(when)s.") % {
+            "when": formatting.when(saga.wake_at, told.now)
+        }
+    return Verdict(
+        tone="attention",
+        what=what % given,
+        next=following,
+        who=_("An operator."),
+        advice=_advice(row, told) or translation.translate(attention.get("advice", "")),
+    )
+
+
+def _advice(row: models.StepInstance, told: history.Story) -> str:
+    if (row.error or {}).get("kind") == "mismatch" and not told.backward:
+        return translation.translate(messages.SETTLE_MISMATCH)
+    if row.state == StepState.UNDO_FAILED:
+        return _(
+            "Settle it with the provider under the key shown below; then resume, "
+            "or say with evidence that it is undone."
+        )
+    if row.state in (StepState.FAILED, StepState.UNKNOWN) and not told.backward:
+        return _("See to the cause; then resume, or say with evidence that it happened, or did not.")
+    return ""
+
+
+def _held(told: history.Story) -> Verdict:
+    event = _latest(told, "operator.hold")
+    return Verdict(
+        tone="held",
+        what=_("%(actor)s holds it since %(since)s: %(reason)s")
+        % {
+            "actor": event.actor if event else "?",
+            "since": formatting.moment(told.saga.held_at),
+            "reason": formatting.sentence(event.reason) if event else "",
+        },
+        next=_("An attempt under way still ends; nothing new begins."),
+        who=_("An operator must release it."),
+    )
+
+
+def _closed(told: history.Story) -> Verdict:
+    event = _latest(told, "operator.close")
+    standing = [row.name for row in told.steps if row.state in history.STANDING]
+    return Verdict(
+        tone="closed",
+        what=_("%(actor)s put it aside for good: %(reason)s")
+        % {
+            "actor": event.actor if event else "?",
+            "reason": formatting.sentence(event.reason) if event else "",
+        },
+        next=_("Nothing: the engine leaves it as it stands, and nothing of it is deleted."),
+        who=_("Nobody has to act."),
+        advice=_("These steps stand as done, or may be, and nothing undoes them any more: %(steps)s.")
+        % {"steps": ", ".join(standing)}
+        if standing
+        else "",
+    )
+
+
+def _latest(told: history.Story, kind: str) -> models.Event | None:
+    return next((event for event in reversed(told.events) if event.kind == kind), None)
+
+
+def _under_way(told: history.Story) -> Verdict:
+    saga, row = told.saga, told.step
+    declared = told.declared_step
+    done = sum(step.state in (StepState.DONE, StepState.SKIPPED) for step in told.steps)
+    tone = "undoing" if told.backward else "going"
+    if told.backward:
+        what = cause(saga)
+    else:
+        what = _("%(done)s of %(count)s steps are done.") % {"done": done, "count": len(told.steps)}
+    given: dict[str, Any] = {
+        "step": row.name,
+        "attempt": row.undo_attempts if told.backward else row.attempts,
+        "budget": told.budget(declared, undo=told.backward) or "?",
+        "when": formatting.when(saga.wake_at, told.now),
+        "message": formatting.spoken((row.error or {}).get("message", "")),
+        "worker": row.worker or _("A worker"),
+        "limit": formatting.when(row.wait_until, told.now),
+    }
+    if told.at_work:
+        text = (
+            _("%(worker)s is undoing %(step)s, attempt %(attempt)s of %(budget)s.")
+            if told.backward
+            else _("%(worker)s is at %(step)s, attempt %(attempt)s of %(budget)s.")
+        )
+        return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+    if nobody := _nobody_there(told):
+        return Verdict(tone="attention", what=what, next=nobody[0], who=nobody[1])
+    if row.state == StepState.WAITING:
+        return Verdict(
+            tone="waiting",
+            what=what,
+            next=_("%(step)s has begun, and waits for a word from outside; its limit is reached %(limit)s.")
+            % given,
+            who=_("Whoever it waits for: the payer, or the provider. Nobody here has to act."),
+        )
+    if saga.parked_for is not None:
+        return _parked(told, what)
+    if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not told.backward:
+        text = _("Whether %(step)s happened is unknown; the provider is asked %(when)s.")
+    elif saga.dispatched_at is None and (row.error or {}).get("kind") == "late":
+        text = (
+            _("Undoing %(step)s is late: %(message)s Tried again %(when)s; no attempt is counted.")
+            if told.backward
+            else _("%(step)s is late: %(message)s Tried again %(when)s; no attempt is counted.")
+        )
+    elif saga.dispatched_at is None and row.error and (row.undo_attempts or not told.backward):
+        text = (
+            _("Undoing %(step)s failed: %(message)s Tried again %(when)s.")
+            if told.backward
+            else _("%(step)s failed attempt %(attempt)s of %(budget)s: %(message)s Tried again %(when)s.")
+        )
+    else:
+        text = (
+            _("%(step)s is to be undone next; a worker of its queue takes it up.")
+            if told.backward
+            else _("%(step)s is next; a worker of its queue takes it up.")
+        )
+    return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+
+
+def _nobody_there(told: history.Story) -> tuple[str, str] | None:
+    """What comes next, and who must act, where nobody is there to do it; None where somebody is."""
+    saga, declared = told.saga, told.declared_step
+    overdue = saga.wake_at is not None and told.now - saga.wake_at > conf.SILENT_AFTER
+    if told.unheard is not None and declared is not None and saga.dispatched_at is not None:
+        text = (
+            _("%(step)s is to be undone next, but no worker listens on %(queue)s.")
+            if told.backward
+            else _("%(step)s is next, but no worker listens on %(queue)s.")
+        )
+        who = _("Whoever runs the workers: start one for it (celery worker --queues=%(queue)s).")
+        given = {"step": told.step.name, "queue": declared.queue}
+    elif told.unswept is not None and overdue:
+        text = _("Nothing, for nobody sweeps: it has been due for %(length)s.")
+        who = _("Whoever runs the workers: start beat, and a worker on the queue %(queue)s.")
+        given = {"length": formatting.length(told.now - saga.wake_at), "queue": conf.SWEEP_QUEUE}  # type: ignore[operator]
+    else:
+        return None
+    return text % given, who % given
+
+
+def _parked(told: history.Story, what: str) -> Verdict:
+    """It waits for its service's circuit: why, since when, and who must act."""
+    name = told.saga.parked_for or ""
+    circuit = told.circuits.get(name)
+    nobody = _("Nobody has to act.")
+    if circuit is None or circuit.opened_at is None:
+        following = _("%(queue)s works again: it goes on in a moment.") % {"queue": name}
+        return Verdict(tone="waiting", what=what, next=following, who=nobody)
+    following = ngettext(
+        "%(step)s waits for %(queue)s, which is out since %(since)s, after %(count)s failed attempt: "
+        "%(reason)s It goes on by itself when that works again; no attempt is counted meanwhile.",
+        "%(step)s waits for %(queue)s, which is out since %(since)s, after %(count)s failed attempts: "
+        "%(reason)s It goes on by itself when that works again; no attempt is counted meanwhile.",
+        circuit.failures,
+    ) % {
+        "step": told.step.name,
+        "queue": name,
+        "since": formatting.moment(circuit.failing_since or circuit.opened_at),
+        "count": circuit.failures,
+        "reason": formatting.sentence(circuit.reason),
+    }
+    mend = _("Somebody must mend what keeps all sagas from %(queue)s.") % {"queue": name}
+    return Verdict(tone="waiting", what=what, next=following, who=mend if circuit.needs_person else nobody)
+
+
+# --- From a row alone, as lists show it ------------------------------------------------------------
+
+
+def why(saga: models.SagaInstance) -> str:
+    """Why it stands before a person, or what went wrong first; empty while nothing did."""
+    if saga.attention and saga.state == SagaState.NEEDS_ATTENTION:
+        return formatting.spoken(saga.attention.get("why", ""))
+    return cause(saga) if saga.failure else ""
+
+
+def stands(saga: models.SagaInstance) -> str:
+    """At which step it is; empty when it is over, or the code no longer has its declaration."""
+    try:
+        steps = saga.definition.steps
+    except errors.UnknownSaga:
+        return ""
+    if saga.finished_at is not None or saga.position >= len(steps):
+        return ""
+    return _("at %(step)s") % {"step": steps[saga.position].name}
+
+
+def cause(saga: models.SagaInstance) -> str:
+    """The first failure in one sentence; it is kept for ever (A2)."""
+    failure = saga.failure or {}
+    kind, step, message = failure.get("kind"), failure.get("step"), failure.get("message", "")
+    if kind == "operator" and not saga.cancel_actor:
+        given = {"step": step, "message": formatting.sentence(message)}
+        return _("An operator said that %(step)s did not happen: %(message)s") % given
+    if kind in ("cancelled", "operator"):
+        asked = {"actor": saga.cancel_actor, "message": formatting.sentence(message)}
+        return _("%(actor)s asked for it to be undone: %(message)s") % asked
+    given = {"step": step, "message": formatting.spoken(message), "attempt": failure.get("attempt")}
+    if kind == "refused":
+        return _("%(step)s was refused: %(message)s") % given
+    if kind == "mismatch":
+        return _("%(step)s came to something else than was asked: %(message)s") % given
+    if kind == "timeout":
+        return _("The time ran out at %(step)s: %(message)s") % given
+    if kind == "bug":
+        return _("%(step)s met a bug: %(message)s") % given
+    if kind == "unknown":
+        return _("Nobody knows whether %(step)s happened: %(message)s") % given
+    if kind == "outage":
+        return _("Nobody's %(step)s could go on until a person mends something: %(message)s") % given
+    if kind == "transient":
+        return _("%(step)s failed %(attempt)s times: %(message)s") % given
+    return ""
+
+
+def rule(error: dict[str, Any]) -> str:
+    """Which rule chose what becomes of an error of this kind."""
+    clock = error.get("clock")
+    kinds = {
+        "refused": _("Named in `refused`: a no is a no, and is never tried again."),
+        "outage": _(
+            "Named in `outage`: it did not happen, nor can it for anybody until a person mends something."
+        ),
+        "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
+        "late": _("The database was in the way, not the step: no attempt is counted, and deadlines decide."),
+        "mismatch": _(
+            "Named in `mismatch`: something happened, and it is not what was asked. A person settles it."
+        ),
+        "unknown": _("It may have happened: the provider is asked with the same key first."),
+        "bug": _("Named nowhere: a bug. It is not tried again, and is shown as what it is."),
+        "timeout": _("A clock ran out."),
+        "cancelled": _("Somebody asked for it; no step failed."),
+        "operator": _("An operator said so."),
+    }
+    clocks = {
+        "attempt": _("The attempt took longer than its timeout."),
+        "budget": _("All attempts together took longer than the step's budget."),
+        "wait": _("Nobody said in time that it is done."),
+        "lease": _("The worker vanished with it."),
+        "deadline": _("The saga's deadline ran out."),
+        "undo-deadline": _("The time for undoing ran out."),
+    }
+    return " ".join(filter(None, [kinds.get(error.get("kind", ""), ""), clocks.get(clock or "", "")]))

@@ -1,0 +1,12 @@
+"""The console's own task: bulk runs are taken further with every tick of a clock."""
+
+from sagas import conf, ticks
+from sagas.console import bulk
+
+app = conf.celery_app()
+
+
+@app.task(name=conf.BULK_TASK, base=ticks.Tick, queue=conf.BULK_QUEUE, ignore_result=True)
+def drive_bulk_runs() -> None:
+    """Take operators' bulk runs a bit further."""
+    bulk.drive()

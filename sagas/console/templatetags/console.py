@@ -1,0 +1,239 @@
+"""Words and marks for the console's templates: badges, moments to the millisecond, durations."""
+
+import datetime
+import json
+import re
+import uuid
+from typing import Any
+
+from django import template
+from django.utils import html, timezone
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+from sagas import models
+from sagas.console import formatting, interventions, panels, redaction, summary, translation
+from sagas.declaration.states import SagaState, StepState
+
+register = template.Library()
+
+GLYPHS = {
+    "running": "▶", "compensating": "◀", "needs_attention": "!", "completed": "✓", "compensated": "↺",
+    "pending": "○", "waiting": "…", "done": "✓", "failed": "✕", "unknown": "?", "undoing": "◀",
+    "undone": "↺", "undo_failed": "!", "skipped": "⤼", "held": "‖", "closed": "■", "none": "–", "due": "○",
+    "asked": "…", "stopped": "!", "finished": "✓", "sent": "▶", "helped": "✓", "refused": "–", "begun": "▶",
+    "retry": "↻", "late": "◷", "lost": "?", "approved": "✓", "void": "–", "moved": "→",
+}  # fmt: skip
+"""A mark for each state, so that its colour is never the only sign of it."""
+
+assert set(GLYPHS) >= {*SagaState, *StepState}, "a state without its mark"
+
+
+def words() -> dict[str, str]:
+    """Every state in the viewer's language."""
+    return {
+        "running": _("Running"), "compensating": _("Compensating"), "needs_attention": _("Needs attention"),
+        "completed": _("Completed"), "compensated": _("Compensated"), "pending": _("Pending"),
+        "waiting": _("Waiting"), "done": _("Done"), "failed": _("Failed"), "unknown": _("Unknown"),
+        "undoing": _("Undoing"), "undone": _("Undone"), "undo_failed": _("Undo failed"),
+        "skipped": _("Skipped"), "held": _("Held"), "closed": _("Put aside"), "none": _("Nothing to undo"),
+        "due": _("Undo is due"), "asked": _("Waits for a second person"), "stopped": _("Stopped"),
+        "finished": _("Finished"), "sent": _("Under way"), "helped": _("Helped"),
+        "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),
+        "late": _("Late, tried again"), "lost": _("Lost its worker"), "approved": _("Approved"),
+        "void": _("Void"), "moved": _("Moved on"),
+    }  # fmt: skip
+
+
+_TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
+_HEAD = re.compile(r"<thead\b.*?</thead>", re.DOTALL)
+_HEAD_CELL = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
+_ROW_OR_CELL = re.compile(r"<(tr|td|th)\b")
+
+
+@register.tag
+def labelled(parser: template.base.Parser, token: template.base.Token) -> template.Node:
+    """Tables whose cells know their columns' names, so that on a telephone each row stands as a list."""
+    inside = parser.parse(("endlabelled",))
+    parser.delete_first_token()
+    return _Labelled(inside)
+
+
+class _Labelled(template.Node):
+    def __init__(self, inside: template.NodeList) -> None:
+        self.inside = inside
+
+    def render(self, context: template.Context) -> SafeString:
+        told = _TABLE.sub(_with_labels, self.inside.render(context))
+        return SafeString(f'<div class="labelled">{told}</div>')
+
+
+def _with_labels(table: re.Match[str]) -> str:
+    head = _HEAD.search(table[0])
+    if head is None:
+        return table[0]
+    names = [" ".join(html.strip_tags(name).split()) for name in _HEAD_CELL.findall(head[0])]
+    column = iter(names)
+
+    def label(found: re.Match[str]) -> str:
+        nonlocal column
+        if found[1] == "tr":
+            column = iter(names)
+            return found[0]
+        return f'{found[0]} data-label="{next(column, "")}"'
+
+    return table[0][: head.end()] + _ROW_OR_CELL.sub(label, table[0][head.end() :])
+
+
+def kinds() -> dict[str, str]:
+    """Every kind of outcome that the engine tells apart, in the viewer's language."""
+    return {
+        "refused": _("refused"), "outage": _("outage"),
+        "transient": _("unavailable"), "unknown": _("outcome unknown"), "timeout": _("time ran out"),
+        "bug": _("bug"), "cancelled": _("cancelled"),
+        "operator": _("by an operator"), "mismatch": _("not what was asked"),
+    }  # fmt: skip
+
+
+@register.filter
+def trouble(error: dict[str, Any]) -> str:
+    """The class of an error; its kind, where it has none."""
+    return str(error.get("error") or kind_word(error.get("kind") or ""))
+
+
+@register.filter
+def kind_word(kind: str) -> str:
+    """A kind of outcome in the viewer's language."""
+    return kinds().get(kind, kind)
+
+
+@register.simple_tag
+def badge(state: str, words_instead: str = "") -> SafeString:
+    """A state's mark, colour and name."""
+    state = str(state)
+    text = words_instead or words().get(state, state)
+    return html.format_html(
+        '<span class="state state-{}"><span class="glyph" aria-hidden="true">{}</span>{}</span>',
+        state,
+        GLYPHS.get(state, "·"),
+        text,
+    )
+
+
+@register.filter
+def moment(at: datetime.datetime | None) -> str | SafeString:
+    """A moment in the viewer's zone, to the millisecond; the browser puts it in the browser's own."""
+    if at is None:
+        return "–"
+    local = timezone.localtime(at)
+    return html.format_html(
+        '<time datetime="{}" title="{}">{} <span class="clock">{}</span></time>',
+        at.isoformat(),
+        f"{at.astimezone(datetime.UTC).isoformat(sep=' ', timespec='milliseconds')} UTC",
+        local.strftime("%Y-%m-%d"),
+        local.strftime("%H:%M:%S.") + f"{local.microsecond // 1000:03}",
+    )
+
+
+@register.filter
+def iso_moment(text: str | None) -> str | SafeString:
+    """The same for a moment that is written down as text."""
+    return moment(datetime.datetime.fromisoformat(text)) if text else "–"
+
+
+@register.filter
+def duration(time: datetime.timedelta | None) -> str:
+    """A duration as people read it."""
+    return formatting.length(time) or "–"
+
+
+@register.filter
+def since(at: datetime.datetime | None, now: datetime.datetime) -> str:
+    """How long ago it was."""
+    return formatting.length(now - at) if at is not None else "–"
+
+
+@register.filter
+def pretty(value: Any) -> str:
+    """JSON for people."""
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+
+
+@register.filter
+def percent(share: float) -> str:
+    """A share in percent, to one digit where it is small."""
+    return formatting.decimal(f"{share * 100:.1f}" if 0 < share < 0.1 else f"{share * 100:.0f}") + " %"
+
+
+@register.filter
+def say(text: str | None) -> str:
+    """What a row says, in the viewer's language."""
+    return translation.translate(text or "")
+
+
+@register.filter
+def step_label(step: models.StepInstance) -> str:
+    """What people call a step, in the viewer's language."""
+    return panels.label(step.saga.name, step.name)
+
+
+@register.filter
+def why(saga: models.SagaInstance) -> str:
+    """Why it stands before a person, or what went wrong first."""
+    return summary.why(saga)
+
+
+@register.filter
+def hour(at: datetime.datetime) -> str | SafeString:
+    """A moment for an axis, to the minute."""
+    local = timezone.localtime(at)
+    return html.format_html('<time datetime="{}">{}</time>', at.isoformat(), local.strftime("%Y-%m-%d %H:%M"))
+
+
+@register.filter
+def move_label(name: str) -> str:
+    """What a move's button says."""
+    return str(interventions.MOVES[name].label) if name in interventions.MOVES else name
+
+
+@register.filter
+def rule(error: dict[str, Any] | None) -> str:
+    """Which rule chose what became of the error."""
+    return summary.rule(error) if error else ""
+
+
+@register.filter
+def state_word(state: str) -> str:
+    """A state's name."""
+    return words().get(str(state), str(state))
+
+
+@register.filter
+def veiled(value: Any) -> Any:
+    """The same, with what is personal or secret struck out."""
+    return redaction.over(value)
+
+
+@register.filter
+def unlocalized(number: float) -> str:
+    """A number as SVG wants it, whatever the language does to decimal points."""
+    return f"{number:g}"
+
+
+@register.filter
+def plus_half(start: float, width: float) -> str:
+    """The middle of a stretch, as SVG wants it."""
+    return f"{start + width / 2:g}"
+
+
+@register.simple_tag
+def saga_of(row: Any) -> uuid.UUID | None:
+    """The saga on whose behalf a service's row exists, if its key names one."""
+    key = getattr(row, "key", None) or getattr(row, "step_key", None)
+    owner = getattr(row, "saga_id", None)
+    if isinstance(owner, uuid.UUID):
+        return owner
+    try:
+        return uuid.UUID(str(key).partition(".")[0]) if key and "." in str(key) else None
+    except ValueError:
+        return None

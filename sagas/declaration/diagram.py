@@ -1,0 +1,166 @@
+"""The lifecycle, drawn: a diagram of the tables in `sagas.declaration.states`, and a line of English for every move.
+
+    python -m sagas.declaration.diagram docs/lifecycle.md
+
+rewrites what stands between the markers of that file. `make docs` calls it, and a test holds the
+file and the tables equal: a move that nobody explained is refused here, at import.
+"""
+
+import ast
+import enum
+import inspect
+import itertools
+import pathlib
+import re
+import string
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sagas.declaration import states
+from sagas.declaration.states import SagaState, StepState
+
+Moves = Mapping[tuple[str, str], str]
+"""From where to where, and why."""
+
+
+def _read(explained: str) -> Moves:
+    """The moves in a text of lines `from -> to: why`; an indented line continues the one above it."""
+    lines = re.sub(r"\n +", " ", explained.strip()).splitlines()
+    found = [re.fullmatch(r"(\w+) -> (\w+): (.+)", line) for line in lines]
+    assert all(found), "a line that is no `from -> to: why`"
+    return {(match[1], match[2]): match[3] for match in found if match}
+
+
+SAGA = _read("""
+running -> completed: The last step is done. `completed` is called in the same transaction.
+running -> compensating: A step failed, the deadline ran out, or a person cancelled, all before the pivot.
+    The first failure is kept.
+running -> needs_attention: A step is not done, and the saga is past the point where it could be undone.
+compensating -> compensated: Everything begun is undone. `compensated` is called in the same transaction.
+compensating -> needs_attention: An undo was refused or spent its budget, or the time for undoing ran out.
+needs_attention -> running: Forwards again: an operator retries, settles or skips the step, a callback settles
+    it, or its pause (`resume_every`, then ever longer) is over where trying again may help.
+needs_attention -> compensating: Backwards again, for reasons of the same kind; or backwards at last, because
+    it is now known that the pivot did not happen.
+""")
+
+FORWARD = _read("""
+pending -> running: A worker claims it: the intent is committed before a remote function is called.
+pending -> waiting: A local function began what a callback will end.
+pending -> done: A local function and its record committed together: such a step is never seen running.
+pending -> failed: A local function was refused, met a bug, or spent its attempts; it was rolled back.
+pending -> skipped: An operator left out a step that is declared optional.
+running -> pending: It did not happen, or its worker vanished and it was rolled back; it will be tried again.
+running -> waiting: The function answered "not yet": its facts lack what `Wait.until` names.
+running -> done: The function answered, and the fence still held.
+running -> failed: It was refused, met a bug, or spent its attempts or its budget.
+running -> unknown: The reply was lost, or the lease ran out with its worker: it may have happened.
+waiting -> running: The provider is asked how it stands: at every `Wait.poll`, and when the limit is over.
+waiting -> done: A callback said that it is done.
+waiting -> failed: A callback said that it will not be done; or the limit is over, with nobody to ask.
+waiting -> unknown: Its limit is over and nobody knows, at the pivot or past it: it may have happened.
+unknown -> running: It is asked about with the same key, before anything else.
+unknown -> pending: It is known that it did not happen, and past the pivot there is only forwards.
+unknown -> waiting: A local pivot whose wait had run out was begun once more, and a callback ends it.
+unknown -> done: An operator says with evidence that it happened, or a callback does.
+unknown -> failed: An operator says with evidence that it did not happen; or a local function was refused.
+failed -> pending: Past the pivot there is only forwards: it is tried again.
+failed -> done: An operator says with evidence that it happened after all, or a callback does.
+failed -> skipped: An operator left out a step that is declared optional.
+""")
+
+BACKWARD = _read("""
+done -> undoing: Its undo is claimed, the last begun first.
+done -> undone: A local undo and its record committed together.
+waiting -> undoing: What was waited for is not wanted any more: its undo is claimed.
+waiting -> undone: The same, where the undo is local.
+unknown -> undoing: It may have happened, so it is undone as if it had.
+failed -> undoing: A remote step that failed is undone too: what it began must not stay.
+failed -> undone: A local step had begun what it waited for. One whose action failed has nothing to undo.
+pending -> undoing: A remote step was begun, and would have been tried again. One never begun stays pending.
+skipped -> undoing: A remote step was tried before it was left out, and may have begun something.
+undoing -> undone: The undo succeeded; it is content to find nothing.
+undoing -> undo_failed: The undo was refused or spent its budget: a person is called.
+undo_failed -> undoing: It is tried again, by an operator or by itself.
+undo_failed -> undone: An operator says with evidence that it is undone.
+""")
+
+
+def _declared(table: Mapping[Any, Iterable[Any]]) -> set[tuple[str, str]]:
+    return {(source, target) for source, targets in table.items() for target in targets}
+
+
+assert set(SAGA) == _declared(states.SAGA_TRANSITIONS), "a saga's move without its reason, or the reverse"
+assert set(FORWARD) | set(BACKWARD) == _declared(states.STEP_TRANSITIONS), "a step's move without its reason"
+assert not set(FORWARD) & set(BACKWARD), "a move is drawn once"
+
+_FINAL = [
+    str(state)
+    for table in (states.SAGA_TRANSITIONS, states.STEP_TRANSITIONS)
+    for state, targets in table.items()
+    if not targets
+]
+
+
+def parts() -> dict[str, str]:
+    """What is generated, by the name in the markers."""
+    return {
+        "saga states": table(SagaState),
+        "saga moves": diagram(SAGA, first=SagaState.RUNNING),
+        "step states": table(StepState),
+        "step moves forward": diagram(FORWARD, first=StepState.PENDING),
+        "step moves back": diagram(BACKWARD),
+    }
+
+
+def table(members: type[enum.Enum]) -> str:
+    """The members, each with the sentence that stands under it in the code."""
+    rows = [f"| `{name}` | {sentence} |" for name, sentence in sentences(members).items()]
+    return "\n".join(["| State | Meaning |", "|---|---|", *rows])
+
+
+def diagram(moves: Moves, *, first: str | None = None) -> str:
+    """The moves as lettered edges, with a line under the drawing for each letter."""
+    letters = dict(zip(moves, string.ascii_lowercase, strict=False))
+    assert len(letters) == len(moves), "more moves than letters"
+    drawn = {state for move in moves for state in move}
+    edges = [f"    [*] --> {first}"] if first else []
+    edges += [f"    {source} --> {target}: {letter}" for (source, target), letter in letters.items()]
+    edges += [f"    {state} --> [*]" for state in _FINAL if state in drawn]
+    lines = [f"- **{letters[move]}** `{move[0]}` → `{move[1]}`: {why}" for move, why in moves.items()]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *edges, "```", "", *lines])
+
+
+def sentences(members: type[enum.Enum]) -> dict[str, str]:
+    """The sentence under each member, by the member's persisted value."""
+    (declared,) = ast.parse(inspect.getsource(members)).body
+    assert isinstance(declared, ast.ClassDef), "members are declared in a class"
+    found = {}
+    for member, sentence in itertools.pairwise(declared.body):
+        if isinstance(member, ast.Assign) and isinstance(sentence, ast.Expr):
+            (target,) = member.targets
+            assert isinstance(target, ast.Name), "a member has a name"
+            found[str(members[target.id].value)] = " ".join(str(ast.literal_eval(sentence.value)).split())
+    return found
+
+
+def rewrite(text: str) -> str:
+    """The text, with what stands between each pair of markers generated anew.
+
+    Raises:
+        ValueError: a marker is missing.
+    """
+    for name, generated in parts().items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise ValueError(f"the text needs one pair of markers {begin} and {end}")
+        text = pattern.sub(lambda _, fresh=f"{begin}\n{generated}\n{end}": fresh, text)  # type: ignore[misc]
+    return text
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        path = pathlib.Path(argument)
+        path.write_text(rewrite(path.read_text()))

@@ -1,0 +1,295 @@
+"""Reading under the lock, and writing a transition as one statement: rows and events together.
+
+1. `lock` takes the instance's row and one of its steps, and reads them only then (D7).
+2. A `Change` collects what is to become of them, along the table of moves.
+3. `Change.write` is one conditional UPDATE of each row and one INSERT of the events, in a single
+   statement: either all of it happens or none, and one round trip pays for it.
+"""
+
+import dataclasses
+import datetime
+import functools
+import json
+import uuid
+from typing import Any, TypeVar
+
+from django.db import connection
+from django.db import models as django_models
+from psycopg.types import json as psycopg_json
+
+from sagas import errors, models
+from sagas.declaration import states
+
+_Model = TypeVar("_Model", bound=django_models.Model)
+
+SagaInstance = models.SagaInstance
+StepInstance = models.StepInstance
+
+
+@dataclasses.dataclass(frozen=True)
+class After:
+    """A moment on the database's clock: so long after the statement writes it (D9)."""
+
+    delay: datetime.timedelta = datetime.timedelta(0)
+
+
+NOW = After()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Locked:
+    """An instance and one of its steps, as they are while this transaction holds their locks."""
+
+    saga: models.SagaInstance
+    step: models.StepInstance
+    now: datetime.datetime
+
+
+def lock(saga_id: uuid.UUID | str, step: str | None = None) -> Locked:
+    """Lock an instance, with the named step, or the one at its position (the last when all are done).
+
+    Raises:
+        NotFound: there is no such instance or step.
+    """
+    with connection.cursor() as cursor:
+        if step is None:
+            # Which step is at its position can only be asked once nobody moves it any more: a join
+            # that had to wait for the lock would look for the step that was at its old one.
+            cursor.execute("SELECT 1 FROM sagas_saga WHERE id = %s FOR UPDATE", [saga_id])
+        cursor.execute(_lock_sql(step is not None), [step, saga_id] if step is not None else [saga_id])
+        row = cursor.fetchone()
+    if row is None:
+        raise errors.NotFound(f"There is no saga {saga_id}" + (f" with a step {step}." if step else "."))
+    cut = len(_columns(SagaInstance))
+    saga = _from_row(SagaInstance, row[:cut])
+    instance = _from_row(StepInstance, row[cut:-1])
+    instance.saga = saga
+    return Locked(saga=saga, step=instance, now=row[-1])
+
+
+def begin(saga: models.SagaInstance, *, grace: datetime.timedelta, actor: str) -> None:
+    """Write a new instance, its steps and its first event, in one statement.
+
+    Raises:
+        AlreadyLive: a live saga of that name has the key. The transaction is as it was.
+    """
+    declared = saga.definition
+    names = [step.name for step in declared.steps]
+    parameters: list[Any] = [
+        grace, declared.deadline,
+        saga.pk, saga.name, saga.version, saga.fingerprint, saga.key, saga.state, saga.direction,
+        psycopg_json.Jsonb(saga.facts),
+        states.StepState.PENDING, list(range(len(names))), names, actor,
+    ]  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(_BEGIN, parameters)
+        row = cursor.fetchone()
+    if row is None:
+        raise errors.AlreadyLive(f"A live saga {saga.name} has the key {saga.key!r}.")
+    saga.created_at = saga.updated_at = saga.dispatched_at = row[0]
+    saga.wake_at, saga.deadline_at = row[0] + grace, row[0] + declared.deadline
+    saga._state.adding = False
+
+
+class Change:
+    """What is to become of an instance and its steps, with the events that say why."""
+
+    def __init__(self, saga: models.SagaInstance, now: datetime.datetime) -> None:
+        self.saga = saga
+        self.now = now
+        self._saga_was = saga.state
+        self._saga_set: dict[str, Any] = {}
+        self._steps: dict[int, tuple[models.StepInstance, str, dict[str, Any]]] = {}
+        self._events: list[list[Any]] = []
+
+    @property
+    def collected(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._saga_set or self._steps or self._events)
+
+    def set(self, **fields: Any) -> None:
+        """Set fields of the instance."""
+        self._saga_set.update(fields)
+        self._assign(self.saga, fields)
+
+    def set_step(self, step: models.StepInstance, **fields: Any) -> None:
+        """Set fields of a step."""
+        _, _, collected = self._steps.setdefault(step.pk, (step, step.state, {}))
+        collected.update(fields)
+        self._assign(step, fields)
+
+    def move(self, to: states.SagaState, kind: str, **said: Any) -> None:
+        """Move the instance along the table of moves, and say so in an event."""
+        was = states.SagaState(self.saga.state)
+        if to not in states.SAGA_TRANSITIONS[was]:
+            raise errors.NotAllowed(f"A saga does not move from {was} to {to}.", state=was)
+        self.note(kind, from_state=was, to_state=to, **said)
+        self.set(state=to)
+
+    def move_step(self, step: models.StepInstance, to: states.StepState, kind: str, **said: Any) -> None:
+        """Move a step along the table of moves, and say so in an event."""
+        was = states.StepState(step.state)
+        if to not in states.STEP_TRANSITIONS[was]:
+            raise errors.NotAllowed(f"A step does not move from {was} to {to}.", state=was)
+        self.note(kind, subject=step.name, from_state=was, to_state=to, **said)
+        self.set_step(step, state=to)
+
+    def note(
+        self,
+        kind: str,
+        *,
+        subject: str = "",
+        from_state: str = "",
+        to_state: str = "",
+        attempt: int | None = None,
+        actor: str = "engine",
+        reason: str = "",
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Append an event."""
+        self._events.append(
+            [self.saga.pk, kind, subject, from_state, to_state, attempt, actor, reason, data or {}]
+        )
+
+    def write(self) -> None:
+        """Write everything that was collected, in one statement.
+
+        Raises:
+            LostRace: a row was no longer in the state that it was read in. Under the lock this
+                cannot happen; if it did, nothing is written and the transaction is rolled back.
+        """
+        parts: list[str] = []
+        params: list[Any] = []
+        guards = ["EXISTS (SELECT 1 FROM g)"]
+        update = self._update(SagaInstance, {**self._saga_set, "updated_at": NOW}, params)
+        params += [self.saga.pk, self._saga_was]
+        parts.append(f"g AS ({update} WHERE id = %s AND state = %s RETURNING id)")
+        for number, (step, was, fields) in enumerate(self._steps.values()):
+            update = self._update(StepInstance, fields, params)
+            params += [step.pk, was]
+            parts.append(f"s{number} AS ({update} WHERE id = %s AND state = %s RETURNING id)")
+            guards.append(f"EXISTS (SELECT 1 FROM s{number})")
+        guard = " AND ".join(guards)
+        if self._events:
+            rows = ", ".join(["(%s::uuid, %s, %s, %s, %s, %s::int, %s, %s, %s::jsonb)"] * len(self._events))
+            for event in self._events:
+                params += [*event[:-1], psycopg_json.Jsonb(event[-1])]
+            body = f"{_INSERT_EVENTS} SELECT * FROM (VALUES {rows}) AS v WHERE {guard}"
+        else:
+            body = f"SELECT 1 WHERE {guard}"
+        with connection.cursor() as cursor:
+            cursor.execute(f"WITH {', '.join(parts)} {body}", params)
+            if cursor.rowcount != max(len(self._events), 1):
+                raise errors.LostRace
+        self._saga_was = self.saga.state
+        self._saga_set, self._steps, self._events = {}, {}, []
+
+    def _update(self, model: type[django_models.Model], fields: dict[str, Any], params: list[Any]) -> str:
+        assignments = []
+        for name, value in fields.items():
+            placeholder, parameter = _expression(value, name in _json_columns(model))
+            assignments.append(f"{name} = {placeholder}")
+            params += parameter
+        return f"UPDATE {model._meta.db_table} SET {', '.join(assignments)}"
+
+    def _assign(self, row: django_models.Model, fields: dict[str, Any]) -> None:
+        for name, value in fields.items():
+            setattr(row, name, self.now + value.delay if isinstance(value, After) else value)
+
+
+def _expression(value: Any, is_json: bool) -> tuple[str, list[Any]]:
+    if isinstance(value, After):
+        return ("clock_timestamp() + %s", [value.delay]) if value.delay else ("clock_timestamp()", [])
+    if is_json and value is not None:
+        return "%s", [psycopg_json.Jsonb(value)]
+    return "%s", [value]
+
+
+_BEGIN = """
+WITH g AS (
+    INSERT INTO sagas_saga (
+        id, name, version, fingerprint, key, state, direction, facts, position, epoch, dispatches,
+        dispatched_at, wake_at, deadline_at, cancel_reason, cancel_actor
+    )
+    SELECT given.*, 0, 1, 1, clock.now, clock.now + %s, clock.now + %s, '', ''
+    FROM (SELECT %s::uuid, %s, %s::int, %s, %s, %s, %s::int, %s::jsonb) AS given,
+        (SELECT now()) AS clock (now)
+    ON CONFLICT (name, key) WHERE finished_at IS NULL AND closed_at IS NULL DO NOTHING
+    RETURNING id, state, dispatched_at
+), s AS (
+    INSERT INTO sagas_step (
+        saga_id, position, name, state, attempts, undo_attempts, fence, task_id, worker
+    )
+    SELECT g.id, step.position, step.name, %s, 0, 0, 0, '', ''
+    FROM g, unnest(%s::int[], %s::text[]) AS step (position, name)
+), e AS (
+    INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
+    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{}' FROM g
+)
+SELECT dispatched_at FROM g
+"""
+
+_INSERT_EVENTS = (
+    "INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, attempt, actor, reason, data)"
+)
+
+
+def storable(facts: Any) -> dict[str, Any]:
+    """The facts as a row can keep them.
+
+    Raises:
+        BadFacts: they are not JSON, or not what PostgreSQL takes for it.
+    """
+    try:
+        kept = {} if facts is None else dict(facts)
+        text = json.dumps(kept, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise errors.BadFacts(f"These facts cannot be kept: {error}") from error
+    if "\\u0000" in text:
+        raise errors.BadFacts("These facts cannot be kept: there is a NUL in them.")
+    return kept
+
+
+@functools.cache
+def _columns(model: type[django_models.Model]) -> list[str]:
+    return [str(field.column) for field in model._meta.concrete_fields]
+
+
+@functools.cache
+def _json_columns(model: type[django_models.Model]) -> dict[str, int]:
+    return {
+        str(field.column): index
+        for index, field in enumerate(model._meta.concrete_fields)
+        if isinstance(field, django_models.JSONField)
+    }
+
+
+@functools.cache
+def _lock_sql(named: bool) -> str:
+    saga = ", ".join(f"g.{column}" for column in _columns(SagaInstance))
+    step = ", ".join(f"s.{column}" for column in _columns(StepInstance))
+    which = (
+        "s.name = %s"
+        if named
+        else "s.position = LEAST(g.position, (SELECT max(position) FROM sagas_step WHERE saga_id = g.id))"
+    )
+    # Both rows are locked, not only the instance's: after a wait PostgreSQL reads anew only the
+    # rows that it locks, and a step read from the older snapshot would be a lie (D7).
+    return (
+        f"SELECT {saga}, {step}, clock_timestamp() FROM sagas_saga g"
+        f" JOIN sagas_step s ON s.saga_id = g.id AND {which} WHERE g.id = %s FOR UPDATE OF g, s"
+    )
+
+
+def _from_row(model: type[_Model], row: tuple[Any, ...]) -> _Model:
+    values = list(row)
+    for index in _json_columns(model).values():
+        if isinstance(values[index], str):
+            values[index] = json.loads(values[index])
+    return model.from_db("default", _attnames(model), values)
+
+
+@functools.cache
+def _attnames(model: type[django_models.Model]) -> list[str]:
+    return [field.attname for field in model._meta.concrete_fields]

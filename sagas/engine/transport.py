@@ -1,0 +1,122 @@
+"""The messages that the engine wants sent, and the door to whoever carries them.
+
+The engine decides and knows no broker. What carries its dispatches_sent is named by the setting
+SAGAS_TRANSPORT (Celery by default) and may be replaced, as the simulator does, by anything that
+loses, doubles and reorders them: the outcome is the same (D1, D3).
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import logging
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from django.core import exceptions
+from django.db import transaction
+from django.utils import module_loading
+
+from sagas import conf
+from sagas.declaration import states
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Message:
+    """One step of an dispatch."""
+
+    step: str
+    queue: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Dispatch:
+    """Steps to be gone through in this order, by whoever holds this epoch."""
+
+    saga_id: uuid.UUID
+    epoch: int
+    name: str
+    direction: states.Direction
+    messages: tuple[Message, ...]
+    tried: int = 0
+    """How often its first step was tried before, for whoever watches the messages; it decides nothing."""
+
+
+class Transport(Protocol):
+    """Whoever carries the messages. Each may be lost, doubled, late or out of order."""
+
+    def send(self, dispatch: Dispatch) -> None:
+        """Send an instance through its next steps."""
+
+    def compensate_late(self, signal_id: int, queue: str) -> None:
+        """Have the effect that a late callback tells of undone again."""
+
+    def probe(self, queue: str, sent_at: datetime.datetime) -> None:
+        """Send a probe through a queue."""
+
+
+_current: Transport | None = None
+
+
+def current() -> Transport:
+    """The transport in use.
+
+    Raises:
+        ImproperlyConfigured: the settings name none that can be used.
+    """
+    global _current
+    if _current is None:
+        path = conf.transport()
+        try:
+            _current = module_loading.import_string(path)()
+        except ImportError as error:
+            raise exceptions.ImproperlyConfigured(
+                f"SAGAS_TRANSPORT is {path!r}, which cannot be imported: {error}."
+            ) from error
+    return _current
+
+
+@contextlib.contextmanager
+def use(other: Transport) -> Iterator[None]:
+    """Have another transport carry the messages, in this process and for this long."""
+    global _current
+    before, _current = _current, other
+    try:
+        yield
+    finally:
+        _current = before
+
+
+def after_commit(dispatch: Dispatch) -> None:
+    """Send the dispatch once the transaction has committed; a failure is logged, and the sweep sends it."""
+    transaction.on_commit(lambda: send(dispatch), robust=True)
+
+
+def send(dispatch: Dispatch) -> None:
+    """Send the dispatch now."""
+    _try(lambda: current().send(dispatch), f"saga {dispatch.saga_id}, epoch {dispatch.epoch}")
+
+
+def send_late_compensation(signal_id: int, queue: str) -> None:
+    """Have a late callback's remedy tried now."""
+    _try(lambda: current().compensate_late(signal_id, queue), f"late compensation {signal_id}")
+
+
+def send_probe(queue: str, sent_at: datetime.datetime) -> bool:
+    """Send a probe now; says whether that went well, as far as anybody can know."""
+    return _try(lambda: current().probe(queue, sent_at), f"probe of queue {queue}")
+
+
+def _try(publish: Callable[[], None], what: str) -> bool:
+    """Publish, and go on if that fails: the row still says what is due, and the sweep publishes it (D1).
+
+    Whatever a broker's client may raise counts as failure, and none of it proves that nothing was sent.
+    """
+    try:
+        publish()
+    except Exception:
+        logger.warning("%s: could not publish; the sweep will", what, exc_info=True)
+        return False
+    return True

@@ -1,0 +1,152 @@
+"""A post broker in memory: it carries the engine's messages as Celery does, only worse.
+
+A step's message carries the rest of its chain, as in Celery: to lose it is to lose them all. What
+goes wrong is chosen by a seeded `random.Random`, so that a run can be had again.
+"""
+
+import dataclasses
+import datetime
+import random
+import uuid
+
+from django.db import Error
+
+from sagas import engine, errors
+from sagas.engine import transport
+from sagas.testing import crashes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StepMessage:
+    """A step's message."""
+
+    dispatch: transport.Dispatch
+    number: int = 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChainError:
+    """An error callback."""
+
+    saga_id: uuid.UUID
+    epoch: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LateCompensation:
+    """The message that has undone what a late callback tells of."""
+
+    signal_id: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A probe of a queue."""
+
+    queue: str
+    sent_at: datetime.datetime
+
+
+Message = StepMessage | ChainError | LateCompensation | Probe
+
+
+class MemoryTransport:
+    """A transport in memory: first in, first out, unless told otherwise.
+
+    Arguments:
+        chance: where every accident comes from.
+        lose: the share of messages that never arrive.
+        double: the share that arrive twice.
+        shuffle: whether any message may come next, and not the oldest.
+        redeliver: whether the message of a worker that died comes again, as with late acknowledgement.
+    """
+
+    def __init__(
+        self,
+        *,
+        chance: random.Random | None = None,
+        lose: float = 0,
+        double: float = 0,
+        shuffle: bool = False,
+        redeliver: bool = False,
+    ) -> None:
+        self.chance = chance or random.Random(0)  # noqa: S311 - no secret
+        self.lose, self.double = lose, double
+        self.shuffle, self.redeliver = shuffle, redeliver
+        self.waiting: list[Message] = []
+        self.sent: list[Message] = []
+        """Everything ever sent: from here a message may come again, an hour late."""
+        self.bugs: list[Exception] = []
+        """What the engine let out that is neither the database's failure nor a lost race."""
+
+    def send(self, dispatch: transport.Dispatch) -> None:
+        """Take in a dispatch as the message of its first step."""
+        self.put(StepMessage(dispatch=dispatch))
+
+    def compensate_late(self, signal_id: int, queue: str) -> None:
+        """Take in the message that undoes what a late callback tells of."""
+        self.put(LateCompensation(signal_id=signal_id))
+
+    def probe(self, queue: str, sent_at: datetime.datetime) -> None:
+        """Take in a probe."""
+        self.put(Probe(queue=queue, sent_at=sent_at))
+
+    def put(self, message: Message) -> None:
+        """Take in a message, unless it is lost; or twice."""
+        self.sent.append(message)
+        if self.chance.random() >= self.lose:
+            self.waiting.append(message)
+            if self.chance.random() < self.double:
+                self.waiting.append(message)
+
+    def deliver(self) -> bool:
+        """Deliver a message; False when there is none."""
+        if not self.waiting:
+            return False
+        message = self.waiting.pop(self.chance.randrange(len(self.waiting)) if self.shuffle else 0)
+        try:
+            self.carry_out(message)
+        except crashes.Crash:
+            if self.redeliver:
+                self.waiting.append(message)
+            raise
+        return True
+
+    def deliver_all(self) -> None:
+        """Deliver until nothing is left."""
+        while self.deliver():
+            pass
+
+    def carry_out(self, message: Message) -> None:
+        """What a worker does with a message; a chain goes on with a message of its own."""
+        match message:
+            case StepMessage(dispatch=dispatch, number=number):
+                self._step(dispatch, number)
+            case ChainError(saga_id=saga_id, epoch=epoch):
+                engine.on_chain_error(saga_id, epoch)
+            case LateCompensation(signal_id=signal_id):
+                engine.compensate_late(signal_id)
+            case Probe(queue=queue, sent_at=sent_at):
+                engine.probe_returned(queue, sent_at)
+
+    def _step(self, dispatch: transport.Dispatch, number: int) -> None:
+        try:
+            result = engine.perform(
+                dispatch.saga_id,
+                epoch=dispatch.epoch,
+                step=dispatch.messages[number].step,
+                direction=dispatch.direction,
+                context=engine.WorkerContext(task_id=f"task-{len(self.sent)}", worker="post"),
+            )
+        except (Error, errors.LostRace):
+            return
+        except Exception as bug:
+            self.bugs.append(bug)
+            result = engine.Result(next=engine.Next.COMPENSATE)
+        if result.next is engine.Next.COMPENSATE:
+            self.put(ChainError(saga_id=dispatch.saga_id, epoch=dispatch.epoch))
+        elif result.next is engine.Next.CONTINUE:
+            if number + 1 < len(dispatch.messages):
+                self.put(StepMessage(dispatch=dispatch, number=number + 1))
+            elif result.dispatch is not None and result.dispatch.messages:
+                self.send(result.dispatch)

@@ -1,0 +1,240 @@
+"""Where a script is played: the same lines, with the machinery behind them or without.
+
+- `rehearse` (in sagas.testing): the declaration alone.
+- `InMemory`: the engine on PostgreSQL, messages in memory, time that passes when told to.
+- `RealWorker`: the engine, a broker, and a worker in another process.
+"""
+
+import contextlib
+import datetime
+import time
+import uuid
+
+from django.db import transaction
+
+from sagas import engine, errors, models, testing
+from sagas.declaration import registry, states
+from sagas.engine import transport
+from sagas.testing import clocks, crashes, memory_transport, scripts
+from tests.sagas.sample_app import functions, recorder
+from tests.sagas.sample_app import models as toys
+
+
+def begin(saga, script="", *, key=None, inputs=None):
+    """Begin a saga in the world of that script."""
+    registry.add(saga)
+    with transaction.atomic():
+        instance = engine.begin(saga, key=key or str(uuid.uuid4()), inputs=inputs or {}, actor="test")
+        recorder.direct(instance.pk, testing.answers(script))
+    return instance
+
+
+SOON = datetime.timedelta(seconds=1)
+"""The toys' retries pause for no time, and no message is lost here: nothing has a reason to sleep."""
+
+
+class Player:
+    """One saga on its way through a script."""
+
+    def __init__(self, saga, script):
+        self.script = testing.lines(script)
+        self.stood = ""
+        registry.add(saga)
+        with transaction.atomic():
+            self.saga = engine.begin(saga, key=str(uuid.uuid4()), inputs={}, actor="test")
+            recorder.direct(self.saga.pk, testing.answers(script))
+            # A saga that is cancelled before anything else is so in the transaction that begins it.
+            self.act_if_due()
+
+    @property
+    def played(self):
+        return recorder.lines(self.saga.pk)
+
+    def act_if_due(self):
+        """Act if the script says that it is time; note where the saga stands if it came to stand there."""
+        self.saga.refresh_from_db()
+        state = states.SagaState(self.saga.state)
+        stands = state.label.lower() if self.saga.wake_at is None or state.value == "needs_attention" else ""
+        if stands != self.stood:
+            self.stood = stands
+            if stands:
+                recorder.note(self.saga.pk, stands)
+        played = self.played
+        due = len(played) < len(self.script) and played == self.script[: len(played)]
+        if not (due and scripts.is_act(self.script[len(played)]) and self._at_rest()):
+            return False
+        line = self.script[len(played)]
+        recorder.note(self.saga.pk, line)
+        self.act(*line.split())
+        return True
+
+    def _at_rest(self):
+        """Whether the line above has not only been called, but recorded."""
+        return not self.saga.steps.filter(state="running").exists()
+
+    def act(self, word, *about):
+        pk = self.saga.pk
+        said = {"actor": "somebody", "reason": "the script says so"}
+        if word == "cancel":
+            try:
+                engine.cancel(pk, **said)
+            except errors.TooLate:
+                recorder.note(pk, "too late")
+        elif word == "tell":
+            key, well = f"{pk}.{about[0]}", len(about) == 1
+            what = {"facts": {"settled": True}} if well else {"refused": "no"}
+            if not well and self.saga.state == "running":
+                toys.Toy.objects.filter(key=key).update(made=0)  # What was begun has come to nothing.
+            engine.receive(source="world", event_id=str(uuid.uuid4()), key=key, **what)
+        elif word == "poll":
+            clocks.pass_time(self.saga.wake_at - models.database_now(), pk)
+        elif word == "outwait":
+            clocks.pass_time(self.saga.steps.get(name=about[0]).wait_until - models.database_now(), pk)
+        elif word == "outlast":
+            clocks.pass_time(self.saga.deadline_at - models.database_now(), pk)
+        elif word == "retry":
+            engine.retry(pk, seen=engine.look(pk), **said)
+            self.stood = ""
+        elif word == "resolve":
+            self._settle(f"{pk}.{about[0]}", about[1] == "yes")
+            engine.resolve(pk, seen=engine.look(pk), happened=about[1] == "yes", **said)
+            self.stood = ""
+
+    def _settle(self, key, happened):
+        """What an operator says is the truth: he has seen to it."""
+        undoing = self.saga.direction == states.Direction.BACKWARD
+        made, unmade = (1, 1 if happened else 0) if undoing else (1 if happened else 0, 0)
+        toys.Toy.objects.update_or_create(key=key, defaults={"made": made, "unmade": unmade})
+
+    @property
+    def idle(self):
+        """Whether nothing more will happen by itself."""
+        self.saga.refresh_from_db()
+        resting = self.saga.state == "needs_attention" or self.saga.finished_at is not None
+        return resting or self.saga.steps.filter(state="waiting").exists()
+
+    @property
+    def late_compensations(self):
+        return models.Signal.objects.filter(step_key__startswith=f"{self.saga.pk}.", wake_at__isnull=False)
+
+
+class InMemory:
+    """The engine on the database; whoever calls `play` is the worker, the broker and the clock."""
+
+    def play(self, saga, script):
+        self.post = memory_transport.MemoryTransport()
+        with transport.use(self.post):
+            self.player = Player(saga, script)
+            for _ in range(20 + 10 * len(self.player.script)):
+                if self.player.act_if_due() or self.post.deliver():
+                    continue
+                if self.player.idle and not self._due():
+                    break
+                left = clocks.until_due()
+                assert left is not None, f"nobody will ever look at it again: {self.player.played}"
+                assert left < SOON, f"after {self.player.played} it sleeps for {left}"
+                clocks.skip()
+                engine.sweep()
+            else:
+                raise AssertionError(f"it never came to rest: {self.player.played}")
+        assert self.post.bugs == []
+        return self.player.played
+
+    def _due(self):
+        """Whether an act just now has made something due: a wait that is over, a late callback's remedy."""
+        saga = self.player.saga
+        if self.player.late_compensations.exists():
+            return True
+        now = models.database_now()
+        return saga.state != "needs_attention" and saga.wake_at is not None and saga.wake_at <= now
+
+
+class RealWorker:
+    """Many scripts at once, on whatever workers listen; `patience_s` bounds the whole of it."""
+
+    def __init__(self, patience_s=60):
+        self.patience_s = patience_s
+
+    def play(self, scripts_):
+        self.players = players = [Player(saga, script) for saga, script in scripts_]
+        patience = time.monotonic() + self.patience_s
+        under_way = list(players)
+        while under_way and time.monotonic() < patience:
+            under_way = [player for player in under_way if not self._ended(player)]
+            time.sleep(0.02)
+        return [player.played for player in players]
+
+    def _ended(self, player):
+        acted = player.act_if_due()
+        return not acted and len(player.played) >= len(player.script) and player.idle
+
+
+def books(saga):
+    """What the world knows of a saga's steps: (made, unmade) by name."""
+    found = {
+        toy.key: (toy.made, toy.unmade) for toy in toys.Toy.objects.filter(key__startswith=f"{saga.pk}.")
+    }
+    return {step.name: found.get(f"{saga.pk}.{step.name}", (0, 0)) for step in saga.definition.steps}
+
+
+def drive(broker, *sagas, rounds=200):
+    """Deliver, let time pass and sweep until those sagas have come to rest."""
+    for _ in range(rounds):
+        for saga in sagas:
+            saga.refresh_from_db()
+        if not broker.waiting and all(saga.finished_at or saga.state == "needs_attention" for saga in sagas):
+            return
+        with contextlib.suppress(crashes.Crash):
+            if not broker.deliver():
+                clocks.skip()
+                engine.sweep()
+    raise AssertionError([(saga.state, recorder.lines(saga.pk)[-9:]) for saga in sagas])
+
+
+def kinds(saga, *about):
+    """The kinds of a saga's events, of those about a step if one is named."""
+    events = saga.events.filter(subject__in=about) if about else saga.events.all()
+    return [event.kind for event in events.order_by("id")]
+
+
+def suppress_death():
+    """Where a worker dies, the test goes on."""
+    return contextlib.suppress(crashes.Crash)
+
+
+class Meanwhile(functions.Scripted):
+    """A world in which something happens once, during the first call of a remote function."""
+
+    def __init__(self, happen):
+        self.happen = happen
+
+    def do(self, key, **rest):
+        happen, self.happen = self.happen, lambda: None
+        happen()
+        return super().do(key, **rest)
+
+
+class MeanwhileUndoing(functions.Scripted):
+    """The same, during the first undo."""
+
+    def __init__(self, happen):
+        self.happen = happen
+
+    def undo(self, key, **rest):
+        happen, self.happen = self.happen, lambda: None
+        happen()
+        return super().undo(key, **rest)
+
+
+class Slow(Meanwhile):
+    """A world whose first answer takes longer than the lease, while everybody else goes on."""
+
+    def __init__(self, broker, saga, lease):
+        super().__init__(lambda: self._go_on(broker, saga, lease))
+        self.meanwhile = None
+
+    def _go_on(self, broker, saga, lease):
+        clocks.pass_time(lease)
+        engine.sweep()
+        drive(broker, saga)
+        self.meanwhile = saga.state

@@ -1,0 +1,73 @@
+"""Sagas of every shape, out of the same few toys."""
+
+import datetime
+
+from sagas import Retry, Saga, Step, Wait
+from tests.sagas.sample_app import functions
+
+NO_TIME = datetime.timedelta(0)
+SECOND = datetime.timedelta(seconds=1)
+HOUR = datetime.timedelta(hours=1)
+
+
+def local(name, **rest):
+    return Step(name, **{"do": functions.make, "undo": functions.unmake, "queue": "toys", **rest})
+
+
+def remote(name, **rest):
+    return Step(
+        name, **{"do": functions.book, "undo": functions.cancel, "queue": "world", "remote": True, **rest}
+    )
+
+
+def waits(name, **rest):
+    return remote(name, **{"wait": Wait(until="settled", limit=HOUR), **rest})
+
+
+def saga(name, *steps, **rest):
+    common = {
+        "retry": Retry(on=[functions.Unavailable], attempts=3, first=NO_TIME),
+        "undo_retry": Retry(on=[functions.Unavailable], attempts=4, first=NO_TIME),
+        "refused": [functions.Refused],
+        "unknown": [functions.Unknown],
+        "outage": [functions.KeyExpired],
+        "on_completed": functions.completed,
+        "on_compensated": functions.compensated,
+        "on_attention": functions.attention,
+    }
+    return Saga(name=name, steps=steps, **{**common, **rest})
+
+
+ASK = {"ask": functions.look_up}
+PIVOT = {"undo": None, "kind": "pivot"}
+RETRIABLE = {"undo": None, "kind": "retriable"}
+
+LOCAL = saga("toy-local", local("a"), local("b"), local("c"))
+REMOTE = saga("toy-remote", remote("a"), remote("b"), remote("c"))
+MIXED = saga("toy-mixed", local("a"), remote("b", **ASK), local("c"), remote("d"))
+ONE = saga("toy-one", local("a"))
+SHORT = SECOND / 2
+HASTY = saga("toy-hasty", local("a", timeout=SHORT), remote("b", timeout=SHORT, **ASK), local("c"))
+ONE_REMOTE = saga("toy-one-remote", remote("a"))
+LONG = saga("toy-long", *(local(name) for name in "abcdefghij"))
+BLIND_WAIT = saga("toy-blind-wait", local("a"), waits("w"), local("c"))
+WAIT = saga(
+    "toy-wait",
+    local("a"),
+    waits("w", **ASK, wait=Wait(until="settled", limit=HOUR, poll=10 * SECOND)),
+    local("c"),
+)
+LOCAL_WAIT = saga(
+    "toy-local-wait", local("a"), local("w", wait=Wait(until="settled", limit=HOUR)), local("c")
+)
+PIVOTAL = saga(
+    "toy-pivotal", local("a"), remote("p", **ASK, **PIVOT), local("r", **RETRIABLE), remote("s", **RETRIABLE)
+)
+BLIND_PIVOT = saga("toy-blind-pivot", remote("a"), remote("p", **PIVOT), remote("r", **RETRIABLE))
+LOCAL_PIVOT = saga("toy-local-pivot", local("a"), local("p", **PIVOT), local("r", **RETRIABLE))
+ASKED_PIVOT_WAIT = saga(
+    "toy-asked-pivot-wait", local("a"), waits("p", **ASK, **PIVOT), local("r", **RETRIABLE)
+)
+PIVOT_WAIT = saga("toy-pivot-wait", local("a"), waits("p", **PIVOT), local("r", **RETRIABLE))
+FORWARD_ONLY = saga("toy-forward-only", local("a"), local("r", **RETRIABLE), local("s", **RETRIABLE))
+LATE_WAIT = saga("toy-late-wait", local("a"), remote("p", **PIVOT), waits("r", **ASK, **RETRIABLE))
