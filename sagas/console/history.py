@@ -173,7 +173,7 @@ class Story:
     @property
     def at_work(self) -> bool:
         """Whether an attempt may be under way, so that nobody else may act (O2)."""
-        return not transitions.may_turn(self.saga, self.step, self.now)
+        return not transitions.is_free(self.step, self.now)
 
     @property
     def live(self) -> bool:

@@ -8,16 +8,15 @@ import dataclasses
 import datetime
 import functools
 import hashlib
-import inspect
-import itertools
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
+
+from sagas.declaration import validation
 
 Facts = Mapping[str, Any]
 StepFunction = Callable[..., Any]
-"""`do(*, key, **inputs)`, `undo(*, key)` or `ask(*, key)`; each returns facts (JSON) or None."""
+"""`do(*, key, **inputs)`, `undo(*, key, ...)` or `ask(*, key, ...)`; each returns facts (JSON) or None."""
 
 Kind = Literal["compensatable", "pivot", "retriable"]
 
@@ -28,9 +27,6 @@ DAY = datetime.timedelta(days=1)
 LONGEST_RESUME_PAUSE = DAY
 RESUME_JITTER = 0.25
 """The share of that pause that is left to chance: what was stopped together does not come back together."""
-
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_NAME_LENGTH = 50
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,20 +89,28 @@ class Step:
     _: dataclasses.KW_ONLY
 
     undo: StepFunction | None = None
-    """`undo(*, key)`: idempotent, content to find nothing or to come too early."""
+    """`undo(*, key, ...)`: idempotent, content to find nothing or to come too early. It may take the step's
+    `inputs` and `outputs` by name: an output is None where it is not known that the action returned it."""
 
     ask: StepFunction | None = None
-    """`ask(*, key)`: the facts if the action happened, None if it provably did not (U2)."""
+    """`ask(*, key, ...)`: the facts if the action happened, None if it provably did not (U2). It may take
+    `inputs` and `outputs` as `undo` does."""
 
     inputs: Sequence[str] = ()
     """Names of the facts that `do` is called with."""
 
     outputs: Sequence[str] = ()
-    """Names of the facts in `do`'s answer that later steps may ask for."""
+    """Names of the facts in `do`'s answer that later steps, and the step's own `undo` and `ask`, may take."""
 
     secrets: Sequence[str] = ()
-    """Names of given facts that are struck from the row once the action is done: secrets, such as a card's
-    token. No later step may ask for them."""
+    """Names of inputs that are struck from the row once the action is done, such as a card's token. No later
+    step may take them, and no `undo` or `ask`."""
+
+    personal: Sequence[str] = ()
+    """Names of facts in `do`'s answer that are personal or open doors: they are shown to nobody (A3)."""
+
+    reference: str = ""
+    """The fact in `do`'s answer by which the provider knows what it did: operators are shown it."""
 
     remote: bool = False
     """False: runs inside the engine's transaction, exactly once. True: leaves the house."""
@@ -140,11 +144,13 @@ class Step:
         if not self.queue:
             module = getattr(self.action, "__module__", None) or "sagas"
             object.__setattr__(self, "queue", module.partition(".")[0])
+        for field in ("inputs", "outputs", "secrets", "personal"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
 
     @property
     def action(self) -> StepFunction:
         """The function behind `do`, as functools.partial had it: says what a step does, whatever its name."""
-        return _named(self.do)
+        return named(self.do)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,6 +175,9 @@ class Saga:
 
     inputs: Sequence[str] = ()
     """Names of the facts that `begin` must be given."""
+
+    personal: Sequence[str] = ()
+    """Names of inputs that are personal or open doors: they are shown to nobody (A3)."""
 
     undo_retry: Retry | None = None
     """For every undo; by default the errors of `retry` with a far larger budget."""
@@ -214,14 +223,14 @@ class Saga:
     good. When it raises, the saga is not put aside."""
 
     def __post_init__(self) -> None:
-        for field in ("steps", "inputs", "refused", "unknown", "outage", "mismatch"):
+        for field in ("steps", "inputs", "personal", "refused", "unknown", "outage", "mismatch"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         if self.undo_retry is None:
             patient = dataclasses.replace(self.retry, attempts=max(50, self.retry.attempts), cap=5 * MINUTE)
             object.__setattr__(self, "undo_retry", patient)
-        problems = list(_problems(self))
+        problems = list(validation.problems(self))
         if problems:
-            raise BadDeclaration(self.name, problems)
+            raise validation.BadDeclaration(self.name, problems)
 
     def __str__(self) -> str:
         return f"{self.name} v{self.version}"
@@ -241,6 +250,12 @@ class Saga:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @functools.cached_property
+    def hidden(self) -> frozenset[str]:
+        """Names of facts that nobody is shown: what is personal, and what is secret."""
+        of_steps = (name for step in self.steps for name in (*step.personal, *step.secrets))
+        return frozenset((*self.personal, *of_steps))
+
+    @functools.cached_property
     def positions(self) -> Mapping[str, int]:
         """The place of each step in the order of doing, from 0."""
         return {step.name: position for position, step in enumerate(self.steps)}
@@ -255,6 +270,16 @@ class Saga:
     def has_optional_steps(self) -> bool:
         """Whether an operator may leave a step out."""
         return any(step.optional for step in self.steps)
+
+    @functools.cached_property
+    def arguments(self) -> Mapping[tuple[str, Literal["undo", "ask"]], tuple[str, ...]]:
+        """By a step's name and function: the facts that it takes by name, beside the key."""
+        secrets = {name for step in self.steps for name in step.secrets}
+        return {
+            (step.name, which): tuple(validation.taken(step, function, secrets))
+            for step in self.steps
+            for which, function in (("undo", step.undo), ("ask", step.ask))
+        }
 
     def step(self, name: str) -> Step:
         """The step with that name.
@@ -282,250 +307,13 @@ class Saga:
         return step.retry or self.retry
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One thing that is wrong with a declaration."""
-
-    id: str
-    """As `manage.py check` shows it: `sagas.E001`."""
-    message: str
-    hint: str
-
-
-class BadDeclaration(ValueError):
-    """A saga's declaration is senseless; every problem is listed with a hint."""
-
-    def __init__(self, name: str, problems: Sequence[Problem]) -> None:
-        self.name = name
-        self.problems = list(problems)
-        lines = [f"  {problem.id}: {problem.message} {problem.hint}" for problem in problems]
-        super().__init__("\n".join([f"the declaration of saga {name!r} is refused:", *lines]))
-
-
-def _problems(saga: Saga) -> Iterator[Problem]:
-    """Everything that is wrong, in the order of the ids."""
-    for check in (_names, _uniqueness, _signatures, _supplies, _undos, _kinds, _waits, _clocks, _errors):
-        yield from check(saga)
-
-
-def _names(saga: Saga) -> Iterator[Problem]:
-    if not saga.steps:
-        yield Problem(id="sagas.E001", message="It has no steps.", hint="Declare at least one Step.")
-    for name in [saga.name, *(step.name for step in saga.steps)]:
-        if not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH:
-            yield Problem(
-                id="sagas.E001",
-                message=f"{name!r} is no name.",
-                hint=f"Names are data: lowercase words joined by dashes, at most {_NAME_LENGTH} characters.",
-            )
-    if saga.version < 1:
-        yield Problem(id="sagas.E001", message=f"Version {saga.version}.", hint="Versions count from 1.")
-
-
-def _uniqueness(saga: Saga) -> Iterator[Problem]:
-    for name in _repeated(step.name for step in saga.steps):
-        yield Problem(
-            id="sagas.E002",
-            message=f"Two steps are named {name!r}.",
-            hint="The name is part of the idempotency key: give each step its own.",
-        )
-    for name in _repeated([*saga.inputs, *(name for step in saga.steps for name in step.outputs)]):
-        yield Problem(
-            id="sagas.E002",
-            message=f"The fact {name!r} is provided twice.",
-            hint="Every fact has one source: rename one of them.",
-        )
-
-
-def _signatures(saga: Saga) -> Iterator[Problem]:
-    for step in saga.steps:
-        for function, given in ((step.do, list(step.inputs)), (step.undo, []), (step.ask, [])):
-            if function is not None and (problem := _misfit(function, given)):
-                yield Problem(
-                    id="sagas.E003",
-                    message=f"{step.name}: {problem}",
-                    hint="A function takes keyword-only arguments: `key`, and what the step is `inputs`.",
-                )
-        if "key" in step.inputs:
-            yield Problem(
-                id="sagas.E003",
-                message=f"{step.name} is given a fact named 'key'.",
-                hint="Every function is called with the engine's `key`: give the fact another name.",
-            )
-    for hook in (saga.on_completed, saga.on_compensated, saga.on_attention, saga.on_closed):
-        if hook is not None and (problem := _misfit(hook, [])):
-            yield Problem(id="sagas.E003", message=problem, hint="A hook takes `key`, keyword-only.")
-
-
-def _supplies(saga: Saga) -> Iterator[Problem]:
-    known = set(saga.inputs)
-    for step in saga.steps:
-        for name in [name for name in (*step.inputs, *step.secrets) if name not in known]:
-            yield Problem(
-                id="sagas.E004",
-                message=f"{step.name} is given {name!r}, which nobody provides.",
-                hint="Name it in the saga's `inputs`, or in the `outputs` of an earlier step; one that is not"
-                " optional, and none that forgets it.",
-            )
-        if not step.optional:
-            known.update(step.outputs)
-        known.difference_update(step.secrets)
-
-
-def _undos(saga: Saga) -> Iterator[Problem]:
-    for step in saga.steps:
-        if step.kind == "compensatable" and step.undo is None:
-            yield Problem(
-                id="sagas.E005",
-                message=f"{step.name} has no undo.",
-                hint='Give it one, or say kind="pivot" or kind="retriable".',
-            )
-        if step.kind != "compensatable" and step.undo is not None:
-            yield Problem(
-                id="sagas.E005",
-                message=f"{step.name} is {step.kind} and has an undo, which would never be called.",
-                hint="Remove the undo, or make the step compensatable.",
-            )
-
-
-def _kinds(saga: Saga) -> Iterator[Problem]:
-    kinds = [step.kind for step in saga.steps]
-    unknown = [step.name for step in saga.steps if step.kind not in ("compensatable", "pivot", "retriable")]
-    for name in unknown:
-        yield Problem(
-            id="sagas.E006",
-            message=f"{name} is of an unknown kind.",
-            hint='A step is "compensatable", "pivot" or "retriable".',
-        )
-    if unknown:
-        return
-    if kinds.count("pivot") > 1:
-        yield Problem(id="sagas.E006", message="It has two pivots.", hint="There is one point of no return.")
-    order = sorted(kinds, key=["compensatable", "pivot", "retriable"].index)
-    if kinds != order:
-        yield Problem(
-            id="sagas.E006",
-            message="A step that can be undone comes after one that cannot.",
-            hint="Compensatable steps first, then the pivot, then retriable steps.",
-        )
-
-
-def _waits(saga: Saga) -> Iterator[Problem]:
-    for step in saga.steps:
-        if step.wait and step.wait.poll is not None and step.ask is None:
-            yield Problem(
-                id="sagas.E007",
-                message=f"{step.name} polls but has nothing to ask.",
-                hint="Give it `ask`, a function that queries by key, or leave `poll` out.",
-            )
-        if step.wait and step.wait.limit <= datetime.timedelta(0):
-            yield Problem(id="sagas.E007", message=f"{step.name} waits for no time.", hint="Raise its limit.")
-        if step.wait and step.wait.poll is not None and step.wait.poll <= datetime.timedelta(0):
-            yield Problem(
-                id="sagas.E007", message=f"{step.name} polls without a pause.", hint="Raise `poll`."
-            )
-        if step.ask is not None and not step.remote:
-            yield Problem(
-                id="sagas.E007",
-                message=f"{step.name} is local and has an `ask`, which would never be called.",
-                hint="A local action's outcome is never unknown: leave `ask` out, or say remote=True.",
-            )
-
-
-def _clocks(saga: Saga) -> Iterator[Problem]:
-    own = [policy for step in saga.steps for policy in (step.retry, step.undo_retry)]
-    for retry in [saga.retry, saga.undo_retry, *own]:
-        if retry is not None and (
-            retry.attempts < 1
-            or retry.factor < 1
-            or not 0 <= retry.jitter <= 1
-            or min(retry.first, retry.cap) < datetime.timedelta(0)
-        ):
-            yield Problem(
-                id="sagas.E008",
-                message=f"{retry} makes no sense.",
-                hint="At least one attempt, a factor of at least 1, a jitter between 0 and 1.",
-            )
-    for step in saga.steps:
-        if step.timeout <= datetime.timedelta(0):
-            yield Problem(id="sagas.E008", message=f"{step.name} has no time.", hint="Raise its timeout.")
-        if step.budget is not None and step.budget <= datetime.timedelta(0):
-            yield Problem(id="sagas.E008", message=f"{step.name} has no budget.", hint="Raise it.")
-    if saga.deadline <= datetime.timedelta(0) or saga.undo_deadline <= datetime.timedelta(0):
-        yield Problem(id="sagas.E008", message="A deadline is not positive.", hint="Raise it.")
-    if saga.resume_every <= datetime.timedelta(0):
-        yield Problem(id="sagas.E008", message="It is resumed without a pause.", hint="Raise `resume_every`.")
-
-
-def _errors(saga: Saga) -> Iterator[Problem]:
-    own = [policy for step in saga.steps for policy in (step.retry, step.undo_retry)]
-    worth_it = {error for policy in [saga.retry, saga.undo_retry, *own] if policy for error in policy.on}
-    retried = sorted(worth_it, key=str)
-    named = [*saga.refused, *saga.outage, *saga.mismatch, *saga.unknown, *retried]
-    for error in named:
-        if not (isinstance(error, type) and issubclass(error, Exception)):
-            yield Problem(
-                id="sagas.E009",
-                message=f"{error!r} is no error.",
-                hint="Name classes of exceptions; nothing else can be raised.",
-            )
-            return
-    for error in _repeated(named):
-        yield Problem(
-            id="sagas.E009",
-            message=f"{error.__qualname__} is named for two outcomes.",
-            hint="An error is a refusal, an outage, a mismatch, unknown, or worth a retry: decide.",
-        )
-    for first, names in (
-        (saga.refused, [*saga.outage, *saga.mismatch, *saga.unknown, *retried]),
-        (saga.outage, [*saga.mismatch, *saga.unknown, *retried]),
-        (saga.mismatch, [*saga.unknown, *retried]),
-        (saga.unknown, retried),
-    ):
-        for base, error in itertools.product(first, names):
-            if error is not base and issubclass(error, base):
-                yield Problem(
-                    id="sagas.E009",
-                    message=f"{error.__qualname__} would never mean what it is named for: it is a"
-                    f" {base.__qualname__}.",
-                    hint="Refusals are recognised first, then outages, mismatches, and what is unknown: name"
-                    f" the other kinds of {base.__qualname__} one by one.",
-                )
-
-
-def _misfit(function: StepFunction, given: Sequence[str]) -> str | None:
-    """What is wrong with calling the function with `key` and those names; None if nothing is."""
-    if not callable(function):
-        return f"{function!r} is no function: it cannot be called."
-    name = getattr(function, "__name__", str(function))
-    if inspect.iscoroutinefunction(_named(function)):
-        return f"{name} is a coroutine, which nobody would await."
-    parameters = inspect.signature(function).parameters.values()
-    anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    keyword = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    required = {p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
-    called_with = {"key", *given}
-    if not required <= called_with or not (anything or called_with <= keyword):
-        takes = sorted(keyword - {"key"}) if "key" in keyword else f"no `key` but {sorted(keyword)}"
-        return f"{name} takes {takes}, given {sorted(given)}."
-    return None
-
-
-def _repeated(items: Iterable[Any]) -> list[Any]:
-    seen: list[Any] = []
-    repeated: list[Any] = []
-    for item in items:
-        (repeated if item in seen and item not in repeated else seen).append(item)
-    return repeated
-
-
 def _path(function: StepFunction | None) -> str | None:
     if function is None:
         return None
-    named = _named(function)
-    return f"{named.__module__}.{getattr(named, '__qualname__', named)}"
+    found = named(function)
+    return f"{found.__module__}.{getattr(found, '__qualname__', found)}"
 
 
-def _named(function: StepFunction) -> StepFunction:
+def named(function: StepFunction) -> StepFunction:
     """The function behind a function that has its arguments filled in by functools.partial."""
     return function.func if isinstance(function, functools.partial) else function

@@ -5,10 +5,10 @@ import importlib
 from collections.abc import Iterator
 
 from sagas import errors
-from sagas.declaration import definition
+from sagas.declaration import definition, validation
 
 _sagas: dict[tuple[str, int], definition.Saga] = {}
-refused: list[definition.BadDeclaration] = []
+refused: list[validation.BadDeclaration] = []
 """Declarations that were refused at import; `manage.py check` reports them."""
 
 
@@ -20,7 +20,7 @@ def load(module: str) -> None:
     """
     try:
         declared = vars(importlib.import_module(module))
-    except definition.BadDeclaration as bad:
+    except validation.BadDeclaration as bad:
         refused.append(bad)
         return
     for value in declared.values():
@@ -36,12 +36,12 @@ def add(saga: definition.Saga) -> definition.Saga:
     """
     known = _sagas.setdefault((saga.name, saga.version), saga)
     if known is not saga and known.fingerprint != saga.fingerprint:
-        problem = definition.Problem(
+        problem = validation.Problem(
             id="sagas.E010",
             message=f"{saga} is declared twice, differently.",
             hint="Raise the version of the newer one; instances run the version that they began with.",
         )
-        raise definition.BadDeclaration(saga.name, [problem])
+        raise validation.BadDeclaration(saga.name, [problem])
     return known
 
 

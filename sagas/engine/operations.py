@@ -92,7 +92,7 @@ def retry(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
     """
     with _moving(saga_id, seen) as (locked, change):
         saga, step = locked.saga, locked.step
-        if _ended(saga) or not transitions.may_turn(saga, step, locked.now):
+        if _ended(saga) or not transitions.is_free(step, locked.now):
             raise errors.NotAllowed(_state(saga, "has nothing to retry now"), state=saga.state)
         change.note("operator.retry", subject=step.name, actor=actor, reason=reason, data=_on(seen))
         _go_on(change, step, actor=actor, reason=reason)
@@ -119,7 +119,7 @@ def ask(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> Sag
             raise errors.NotAllowed(
                 f"{step.name} has nobody to ask: its declaration has no `ask`.", state=saga.state
             )
-        if not transitions.may_turn(saga, step, locked.now):
+        if not transitions.is_free(step, locked.now):
             raise errors.NotAllowed(_state(saga, "has an attempt under way"), state=saga.state)
         change.note("operator.ask", subject=step.name, actor=actor, reason=reason, data=_on(seen))
         _go_on(change, step, actor=actor, reason=reason)
@@ -154,7 +154,7 @@ def resolve(
             raise errors.NotAllowed(
                 _state(saga, f"has no doubt about {row.name} to be settled"), state=saga.state
             )
-        if not transitions.may_turn(saga, row, locked.now):
+        if not transitions.is_free(row, locked.now):
             raise errors.NotAllowed(_state(saga, "has an attempt under way"), state=saga.state)
         data = {"happened": happened, "facts": facts, **_on(seen)}
         change.note("operator.resolve", subject=row.name, actor=actor, reason=reason, data=data)
@@ -195,7 +195,7 @@ def release(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) ->
             raise errors.NotAllowed(_state(saga, "is not held"), state=saga.state)
         change.note("operator.release", actor=actor, reason=reason, data=_on(seen))
         change.set(held_at=None)
-        if saga.state != SagaState.NEEDS_ATTENTION and transitions.may_turn(saga, locked.step, locked.now):
+        if saga.state != SagaState.NEEDS_ATTENTION and transitions.is_free(locked.step, locked.now):
             transitions.dispatch(change)
     return saga
 
@@ -300,7 +300,7 @@ def _moving(
 
 def _turn_if_free(locked: Locked, change: Change, *, kind: str, actor: str, reason: str) -> None:
     """Turn round at once where nobody is at a step; otherwise the attempt's end finds the request (O2)."""
-    if not transitions.may_turn(locked.saga, locked.step, locked.now):
+    if not transitions.is_free(locked.step, locked.now):
         return
     failure = transitions.failure(locked.step, kind, now=locked.now, message=reason)
     transitions.turn(change, locked.step, failure, actor=actor, reason=reason)

@@ -100,7 +100,7 @@ def on_chain_error(saga_id: uuid.UUID | str, epoch: int) -> None:
             return
         turned = saga.state == SagaState.COMPENSATING and saga.dispatched_at is None and saga.dispatches == 0
         broken = saga.state == SagaState.RUNNING and saga.dispatched_at is not None and saga.dispatches == 1
-        if turned or (broken and transitions.may_turn(saga, step, locked.now)):
+        if turned or (broken and transitions.is_free(step, locked.now)):
             change = Change(saga, locked.now)
             transitions.dispatch(change, step)
             change.write()
@@ -312,7 +312,7 @@ def _wake(saga: SagaInstance, step: models.StepInstance, now: datetime.datetime)
     if saga.state == SagaState.NEEDS_ATTENTION:
         transitions.resume(change, step, reason="trying again may help by now")
         transitions.dispatch(change, step)
-    elif not transitions.may_turn(saga, step, now):
+    elif not transitions.is_free(step, now):
         change.set(wake_at=step.lease_until)
     elif saga.deadline_at is not None and saga.deadline_at <= now:
         _deadline(change, step)

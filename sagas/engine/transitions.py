@@ -464,7 +464,7 @@ def revive(change: Change, step: models.StepInstance, **said: Any) -> None:
         change.set(deadline_at=After(declared.deadline if forward else declared.undo_deadline))
 
 
-def may_turn(saga: models.SagaInstance, step: models.StepInstance, now: datetime.datetime) -> bool:
+def is_free(step: models.StepInstance, now: datetime.datetime) -> bool:
     """Whether nobody may be at the step now (O2)."""
     return step.lease_until is None or step.lease_until <= now or step.state not in AT_WORK
 

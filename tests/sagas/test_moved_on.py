@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
-from sagas import engine, errors, models
+from sagas import engine, errors
 from sagas.console import bulk, history, interventions
 from sagas.console.models import Approval, BulkItem, BulkRun
 from sagas.engine import transport

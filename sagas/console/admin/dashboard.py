@@ -5,7 +5,7 @@ from typing import Any
 
 from django import http
 
-from sagas import conf, models
+from sagas import conf
 from sagas.console import health, notices, panels
 from sagas.console.admin import callbacks, charts
 from sagas.console.models import Approval, BulkRun

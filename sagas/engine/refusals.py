@@ -1,0 +1,189 @@
+"""Why an intervention is not possible now: one predicate each, asked for the preview and again under the lock.
+
+Each takes the saga's row, the step at its position, the saga's declaration (None where the code no longer has
+it) and the database's time, and returns a sentence in the viewer's language; an empty text means that the
+intervention is possible.
+"""
+
+import datetime
+import math
+from collections.abc import Callable
+
+from django.utils.translation import gettext as _
+
+from sagas import models
+from sagas.declaration import definition
+from sagas.declaration.states import Direction, SagaState, StepState
+from sagas.engine import transitions
+
+Refusal = Callable[[models.SagaInstance, models.StepInstance, definition.Saga | None, datetime.datetime], str]
+
+
+def retry(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """It goes on by itself, nobody holds it, and no attempt is under way."""
+    if why := _over(saga, declared):
+        return why
+    if saga.state == SagaState.NEEDS_ATTENTION:
+        return _("It needs attention: resume it instead.")
+    if step.state == StepState.WAITING and not _backward(saga):
+        return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
+    return _held(saga) or _at_work(step, now)
+
+
+def resume(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """It needs attention, nobody holds it, and no attempt is under way."""
+    if why := _over(saga, declared):
+        return why
+    if saga.state != SagaState.NEEDS_ATTENTION:
+        return _("It goes on by itself.")
+    return _held(saga) or _at_work(step, now)
+
+
+def ask(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """The outcome of its action is unknown or waited for, and its declaration says whom to ask."""
+    if why := _over(saga, declared) or _held(saga):
+        return why
+    if _backward(saga) or step.state not in (StepState.UNKNOWN, StepState.WAITING):
+        return _("No outcome is in doubt.")
+    if declared is None or declared.steps[step.position].ask is None:
+        return _("%(step)s has nobody to ask: its declaration has no `ask`.") % {"step": step.name}
+    return _at_work(step, now)
+
+
+def resolve(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """The outcome of its action, or on the way back of its undo, is in doubt."""
+    if why := _over(saga, declared):
+        return why
+    if not transitions.in_doubt(saga, step):
+        return _("No outcome is in doubt.")
+    return _at_work(step, now)
+
+
+def compensate(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """It goes forwards, can still be undone, and nobody has asked for that yet."""
+    if why := _over(saga, declared):
+        return why
+    if _backward(saga):
+        return _("It is being undone already.")
+    if transitions.past_pivot(saga, step):
+        return _("It is past its point of no return: nothing is undone any more.")
+    if saga.cancel_requested_at is not None:
+        return _("That was asked for already; it turns round when the attempt under way has ended.")
+    return ""
+
+
+def hold(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """It is live, and nobody holds it."""
+    return _over(saga, declared) or (_("It is held already.") if saga.held_at is not None else "")
+
+
+def release(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """Somebody holds it."""
+    return _over(saga, declared) or ("" if saga.held_at is not None else _("It is not held."))
+
+
+def extend(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """It is live."""
+    return _over(saga, declared)
+
+
+def skip(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """Its step is optional, and not done."""
+    if why := _over(saga, declared):
+        return why
+    if declared is None or not declared.steps[step.position].optional:
+        return _("%(step)s is not optional.") % {"step": step.name}
+    if _backward(saga):
+        return _("It is being undone.")
+    if step.state not in (StepState.PENDING, StepState.FAILED):
+        return _("%(step)s has begun.") % {"step": step.name}
+    return ""
+
+
+def close(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """It needs attention; also where the code no longer has its declaration, for nobody else could end it."""
+    if why := _ended(saga):
+        return why
+    if saga.state != SagaState.NEEDS_ATTENTION:
+        return _("Only a saga that needs attention can be put aside.")
+    return ""
+
+
+def _ended(saga: models.SagaInstance) -> str:
+    """The sweep leaves alone what was put aside; sent on again, it would have nobody to look after it."""
+    if saga.is_final:
+        return _("It has ended, and what has ended stays as it is.")
+    if saga.closed_at is not None:
+        return _("It was put aside for good.")
+    return ""
+
+
+def _over(saga: models.SagaInstance, declared: definition.Saga | None) -> str:
+    return _ended(saga) or (_("Its declaration is no longer in the code.") if declared is None else "")
+
+
+def _held(saga: models.SagaInstance) -> str:
+    return _("It is held: release it first.") if saga.held_at is not None else ""
+
+
+def _at_work(step: models.StepInstance, now: datetime.datetime) -> str:
+    if transitions.is_free(step, now):
+        return ""
+    left_s = math.ceil((step.lease_until - now).total_seconds()) if step.lease_until else 0
+    return _(
+        "An attempt is under way; wait until it ends, or until its lease is over (in %(seconds)s s)."
+    ) % {"seconds": left_s}
+
+
+def _backward(saga: models.SagaInstance) -> bool:
+    return saga.direction == Direction.BACKWARD
