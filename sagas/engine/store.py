@@ -1,24 +1,31 @@
 """Reading under the lock, and writing a transition as one statement: rows and events together.
 
-1. `lock` takes the instance's row and one of its steps, and reads them only then (D7).
-2. A `Change` collects what is to become of them, along the table of moves.
-3. `Change.write` is one conditional UPDATE of each row and one INSERT of the events, in a single
-   statement: either all of it happens or none, and one round trip pays for it.
+1. `lock` takes the saga's row and one of its steps, and reads them only then (D7): a `UnitOfWork`.
+2. The unit of work collects what is to become of them, along the table of transitions, and the effects.
+3. Its `commit` writes one conditional UPDATE of each row and one INSERT of the events, in a single
+   statement: either all of it happens or none, and one round trip pays for it. Then come the effects.
 """
 
 import dataclasses
 import datetime
 import functools
 import json
+import logging
 import uuid
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db import models as django_models
+from django.db.models import functions as database_functions
 from psycopg.types import json as psycopg_json
 
 from sagas import errors, models
-from sagas.declaration import states
+from sagas.declaration import definition, states
+from sagas.engine import transport
+from sagas.engine.kinds import EventKind
+
+logger = logging.getLogger("sagas")
 
 _Model = TypeVar("_Model", bound=django_models.Model)
 
@@ -36,17 +43,12 @@ class After:
 NOW = After()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Locked:
-    """An instance and one of its steps, as they are while this transaction holds their locks."""
+def lock(saga_id: uuid.UUID | str, step: str | None = None) -> UnitOfWork:
+    """Lock a saga's row, with the named step's, or with that of the step at its position (the last when all
+    are done).
 
-    saga: models.SagaInstance
-    step: models.StepInstance
-    now: datetime.datetime
-
-
-def lock(saga_id: uuid.UUID | str, step: str | None = None) -> Locked:
-    """Lock an instance, with the named step, or the one at its position (the last when all are done).
+    Returns:
+        The unit of work: the rows as they are while this transaction holds their locks.
 
     Raises:
         NotFound: there is no such instance or step.
@@ -64,7 +66,216 @@ def lock(saga_id: uuid.UUID | str, step: str | None = None) -> Locked:
     saga = _from_row(SagaInstance, row[:cut])
     instance = _from_row(StepInstance, row[cut:-1])
     instance.saga = saga
-    return Locked(saga=saga, step=instance, now=row[-1])
+    return UnitOfWork(saga, instance, row[-1])
+
+
+Hook = Callable[..., object]
+"""Called with the saga's `key`."""
+
+
+class UnitOfWork:
+    """A saga's row and one of its steps under their locks, and what is to become of them.
+
+    The unit of work is M. Fowler's (Patterns of Enterprise Application Architecture): it collects, and one
+    `commit` writes.
+    """
+
+    def __init__(
+        self, saga: models.SagaInstance, step: models.StepInstance, now: datetime.datetime
+    ) -> None:
+        self.saga = saga
+        self.step = step
+        self.now = now
+        """The database's time when the lock was had."""
+
+        self._saga_was, self._step_was = saga.state, step.state
+        self._saga_set: dict[str, Any] = {}
+        self._step_set: dict[str, Any] = {}
+        self._events: list[list[Any]] = []
+        self._hooks: list[Hook] = []
+        self._notices: list[Hook] = []
+        self._dispatches: list[transport.Dispatch] = []
+        self._alerts: list[tuple[Any, ...]] = []
+        self._unneeded: list[str] = []
+
+    @property
+    def declared(self) -> definition.Saga:
+        """The saga's declaration.
+
+        Raises:
+            UnknownSaga: its version is no longer declared.
+        """
+        return self.saga.definition
+
+    @property
+    def declared_step(self) -> definition.Step:
+        """The step's declaration.
+
+        Raises:
+            UnknownSaga: the saga's version is no longer declared.
+        """
+        return self.saga.definition.steps[self.step.position]
+
+    @property
+    def forward(self) -> bool:
+        """Whether the saga goes forwards."""
+        return self.saga.direction == states.Direction.FORWARD
+
+    # --- What is to become of the rows ------------------------------------------------------------
+
+    def set(self, **fields: Any) -> None:
+        """Set fields of the saga's row."""
+        self._saga_set.update(fields)
+        self._assign(self.saga, fields)
+
+    def set_step(self, **fields: Any) -> None:
+        """Set fields of the step's row."""
+        self._step_set.update(fields)
+        self._assign(self.step, fields)
+
+    def transition(self, to: states.SagaState, kind: EventKind, **event: Any) -> None:
+        """Take the saga along the table of transitions, and say so in an event.
+
+        Raises:
+            NotAllowed: the table has no such transition.
+        """
+        was = states.SagaState(self.saga.state)
+        if to not in states.SAGA_TRANSITIONS[was]:
+            raise errors.NotAllowed(f"A saga does not go from {was} to {to}.", state=was)
+        self.note(kind, from_state=was, to_state=to, **event)
+        self.set(state=to)
+
+    def transition_step(self, to: states.StepState, kind: EventKind, **event: Any) -> None:
+        """Take the step along the table of transitions, and say so in an event.
+
+        Raises:
+            NotAllowed: the table has no such transition.
+        """
+        was = states.StepState(self.step.state)
+        if to not in states.STEP_TRANSITIONS[was]:
+            raise errors.NotAllowed(f"A step does not go from {was} to {to}.", state=was)
+        self.note(kind, subject=self.step.name, from_state=was, to_state=to, **event)
+        self.set_step(state=to)
+
+    def note(
+        self,
+        kind: str,
+        *,
+        subject: str = "",
+        from_state: str = "",
+        to_state: str = "",
+        attempt: int | None = None,
+        actor: str = "engine",
+        reason: str = "",
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        """Append an event."""
+        self._events.append(
+            [self.saga.pk, kind, subject, from_state, to_state, attempt, actor, reason, data or {}]
+        )
+
+    # --- Effects ----------------------------------------------------------------------------------
+
+    def drop_callbacks(self, keys: Sequence[str]) -> None:
+        """Note callbacks that are stored for the steps with these keys as told: nobody needs them."""
+        self._unneeded += keys
+
+    def call(self, hook: Hook | None) -> None:
+        """Have a hook called in this transaction, which its failure rolls back."""
+        if hook is not None:
+            self._hooks.append(hook)
+
+    def tell(self, hook: Hook | None) -> None:
+        """Have a hook called in this transaction, whose failure is logged and changes nothing."""
+        if hook is not None:
+            self._notices.append(hook)
+
+    def send(self, dispatch: transport.Dispatch) -> None:
+        """Have messages sent once the transaction has committed."""
+        self._dispatches.append(dispatch)
+
+    def alert(self, message: str, *arguments: Any) -> None:
+        """Have an error logged once the transaction has committed: a person is called."""
+        self._alerts.append((message, *arguments))
+
+    # --- Commit -----------------------------------------------------------------------------------
+
+    @property
+    def collected(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._saga_set or self._step_set or self._events)
+
+    def commit(self) -> None:
+        """Make everything that was collected so, in this order; nothing is left collected after it.
+
+        1. The rows and their events, in one statement.
+        2. Callbacks that nobody needs any more.
+        3. Hooks, in the same transaction.
+        4. After the transaction has committed: messages, then alerts.
+
+        Raises:
+            LostRace: a row was no longer in the state that it was read in. Under the lock this
+                cannot happen; if it did, nothing is written and the transaction is rolled back.
+            Exception: what a hook raised. The transaction must be rolled back.
+        """
+        self._write()
+        if self._unneeded:
+            stored = models.Signal.objects.filter(
+                step_key__in=self._unneeded, fate=models.Signal.Fate.STORED
+            )
+            stored.update(fate=models.Signal.Fate.NOTED, matched_at=database_functions.Now())
+        hooks, notices, dispatches, alerts = self._hooks, self._notices, self._dispatches, self._alerts
+        self._hooks, self._notices, self._dispatches, self._alerts, self._unneeded = [], [], [], [], []
+        for hook in hooks:
+            hook(key=self.saga.key)
+        for hook in notices:
+            try:
+                with transaction.atomic():
+                    hook(key=self.saga.key)
+            except Exception:
+                logger.exception("the hook that tells of a saga's need for attention met a bug")
+        for dispatch in dispatches:
+            transport.after_commit(dispatch)
+        for alert in alerts:
+            transaction.on_commit(functools.partial(logger.error, *alert))
+
+    def _write(self) -> None:
+        parts: list[str] = []
+        params: list[Any] = []
+        guard = "EXISTS (SELECT 1 FROM g)"
+        update = self._update(SagaInstance, {**self._saga_set, "updated_at": NOW}, params)
+        params += [self.saga.pk, self._saga_was]
+        parts.append(f"g AS ({update} WHERE id = %s AND state = %s RETURNING id)")
+        if self._step_set:
+            update = self._update(StepInstance, self._step_set, params)
+            params += [self.step.pk, self._step_was]
+            parts.append(f"s AS ({update} WHERE id = %s AND state = %s RETURNING id)")
+            guard += " AND EXISTS (SELECT 1 FROM s)"
+        if self._events:
+            rows = ", ".join(["(%s::uuid, %s, %s, %s, %s, %s::int, %s, %s, %s::jsonb)"] * len(self._events))
+            for event in self._events:
+                params += [*event[:-1], psycopg_json.Jsonb(event[-1])]
+            body = f"{_INSERT_EVENTS} SELECT * FROM (VALUES {rows}) AS v WHERE {guard}"
+        else:
+            body = f"SELECT 1 WHERE {guard}"
+        with connection.cursor() as cursor:
+            cursor.execute(f"WITH {', '.join(parts)} {body}", params)
+            if cursor.rowcount != max(len(self._events), 1):
+                raise errors.LostRace
+        self._saga_was, self._step_was = self.saga.state, self.step.state
+        self._saga_set, self._step_set, self._events = {}, {}, []
+
+    def _update(self, model: type[django_models.Model], fields: dict[str, Any], params: list[Any]) -> str:
+        assignments = []
+        for name, value in fields.items():
+            placeholder, parameter = _expression(value, name in _json_columns(model))
+            assignments.append(f"{name} = {placeholder}")
+            params += parameter
+        return f"UPDATE {model._meta.db_table} SET {', '.join(assignments)}"
+
+    def _assign(self, row: django_models.Model, fields: dict[str, Any]) -> None:
+        for name, value in fields.items():
+            setattr(row, name, self.now + value.delay if isinstance(value, After) else value)
 
 
 def begin(saga: models.SagaInstance, *, grace: datetime.timedelta, actor: str) -> None:
@@ -89,112 +300,6 @@ def begin(saga: models.SagaInstance, *, grace: datetime.timedelta, actor: str) -
     saga.created_at = saga.updated_at = saga.dispatched_at = row[0]
     saga.wake_at, saga.deadline_at = row[0] + grace, row[0] + declared.deadline
     saga._state.adding = False
-
-
-class Change:
-    """What is to become of an instance and its steps, with the events that say why."""
-
-    def __init__(self, saga: models.SagaInstance, now: datetime.datetime) -> None:
-        self.saga = saga
-        self.now = now
-        self._saga_was = saga.state
-        self._saga_set: dict[str, Any] = {}
-        self._steps: dict[int, tuple[models.StepInstance, str, dict[str, Any]]] = {}
-        self._events: list[list[Any]] = []
-
-    @property
-    def collected(self) -> bool:
-        """Whether there is anything to write."""
-        return bool(self._saga_set or self._steps or self._events)
-
-    def set(self, **fields: Any) -> None:
-        """Set fields of the instance."""
-        self._saga_set.update(fields)
-        self._assign(self.saga, fields)
-
-    def set_step(self, step: models.StepInstance, **fields: Any) -> None:
-        """Set fields of a step."""
-        _, _, collected = self._steps.setdefault(step.pk, (step, step.state, {}))
-        collected.update(fields)
-        self._assign(step, fields)
-
-    def move(self, to: states.SagaState, kind: str, **said: Any) -> None:
-        """Move the instance along the table of moves, and say so in an event."""
-        was = states.SagaState(self.saga.state)
-        if to not in states.SAGA_TRANSITIONS[was]:
-            raise errors.NotAllowed(f"A saga does not move from {was} to {to}.", state=was)
-        self.note(kind, from_state=was, to_state=to, **said)
-        self.set(state=to)
-
-    def move_step(self, step: models.StepInstance, to: states.StepState, kind: str, **said: Any) -> None:
-        """Move a step along the table of moves, and say so in an event."""
-        was = states.StepState(step.state)
-        if to not in states.STEP_TRANSITIONS[was]:
-            raise errors.NotAllowed(f"A step does not move from {was} to {to}.", state=was)
-        self.note(kind, subject=step.name, from_state=was, to_state=to, **said)
-        self.set_step(step, state=to)
-
-    def note(
-        self,
-        kind: str,
-        *,
-        subject: str = "",
-        from_state: str = "",
-        to_state: str = "",
-        attempt: int | None = None,
-        actor: str = "engine",
-        reason: str = "",
-        data: dict[str, Any] | None = None,
-    ) -> None:
-        """Append an event."""
-        self._events.append(
-            [self.saga.pk, kind, subject, from_state, to_state, attempt, actor, reason, data or {}]
-        )
-
-    def write(self) -> None:
-        """Write everything that was collected, in one statement.
-
-        Raises:
-            LostRace: a row was no longer in the state that it was read in. Under the lock this
-                cannot happen; if it did, nothing is written and the transaction is rolled back.
-        """
-        parts: list[str] = []
-        params: list[Any] = []
-        guards = ["EXISTS (SELECT 1 FROM g)"]
-        update = self._update(SagaInstance, {**self._saga_set, "updated_at": NOW}, params)
-        params += [self.saga.pk, self._saga_was]
-        parts.append(f"g AS ({update} WHERE id = %s AND state = %s RETURNING id)")
-        for number, (step, was, fields) in enumerate(self._steps.values()):
-            update = self._update(StepInstance, fields, params)
-            params += [step.pk, was]
-            parts.append(f"s{number} AS ({update} WHERE id = %s AND state = %s RETURNING id)")
-            guards.append(f"EXISTS (SELECT 1 FROM s{number})")
-        guard = " AND ".join(guards)
-        if self._events:
-            rows = ", ".join(["(%s::uuid, %s, %s, %s, %s, %s::int, %s, %s, %s::jsonb)"] * len(self._events))
-            for event in self._events:
-                params += [*event[:-1], psycopg_json.Jsonb(event[-1])]
-            body = f"{_INSERT_EVENTS} SELECT * FROM (VALUES {rows}) AS v WHERE {guard}"
-        else:
-            body = f"SELECT 1 WHERE {guard}"
-        with connection.cursor() as cursor:
-            cursor.execute(f"WITH {', '.join(parts)} {body}", params)
-            if cursor.rowcount != max(len(self._events), 1):
-                raise errors.LostRace
-        self._saga_was = self.saga.state
-        self._saga_set, self._steps, self._events = {}, {}, []
-
-    def _update(self, model: type[django_models.Model], fields: dict[str, Any], params: list[Any]) -> str:
-        assignments = []
-        for name, value in fields.items():
-            placeholder, parameter = _expression(value, name in _json_columns(model))
-            assignments.append(f"{name} = {placeholder}")
-            params += parameter
-        return f"UPDATE {model._meta.db_table} SET {', '.join(assignments)}"
-
-    def _assign(self, row: django_models.Model, fields: dict[str, Any]) -> None:
-        for name, value in fields.items():
-            setattr(row, name, self.now + value.delay if isinstance(value, After) else value)
 
 
 def _expression(value: Any, is_json: bool) -> tuple[str, list[Any]]:
