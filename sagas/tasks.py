@@ -19,7 +19,7 @@ from django.db import Error, close_old_connections, connections
 
 from sagas import conf, database, engine, errors, ticks
 from sagas.declaration import registry, states
-from sagas.engine import inbox, sweeping, transport
+from sagas.engine import late_compensation, probes, sweeping, transport
 
 logger = logging.getLogger("sagas")
 
@@ -49,7 +49,7 @@ class CeleryTransport:
         # Celery's own counter decides nothing here; Flower shows it, and so tells which attempt this is.
         links[0].set(retries=dispatch.tried)  # type: ignore[call-arg]  # The stubs lack this option of apply_async.
         callback = app.signature(
-            "sagas.on-chain-error", kwargs=who, immutable=True, queue=sweeping.ENGINE_QUEUE
+            "sagas.on-chain-error", kwargs=who, immutable=True, queue=probes.ENGINE_QUEUE
         )
         celery.chain(*links, app=app).apply_async(link_error=[callback])
 
@@ -86,8 +86,8 @@ def on_chain_error(self: Any, *, saga_id: str, epoch: int) -> None:
 @app.task(
     name="sagas.compensate-late",
     ignore_result=True,
-    soft_time_limit=inbox.LEASE.seconds,
-    time_limit=inbox.LEASE.seconds + HARD_LIMIT_MARGIN_S,
+    soft_time_limit=late_compensation.LEASE.seconds,
+    time_limit=late_compensation.LEASE.seconds + HARD_LIMIT_MARGIN_S,
 )
 def compensate_late(*, signal_id: int) -> None:
     """Undo once more what a late callback tells of."""

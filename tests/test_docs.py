@@ -23,7 +23,7 @@ from saga_project.local import fates
 from sagas import conf, models
 from sagas.declaration import definition, diagram, registry
 from sagas.declaration.states import SagaState
-from sagas.engine import circuits, execution, sweeping, transitions, transport
+from sagas.engine import circuits, execution, probes, sweeping, transitions, transport
 from sagas.testing import memory_transport
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -146,7 +146,7 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
     ("page", "words", "holds"),
     [
         ("architecture", "a hundred at a time", sweeping.BATCH == 100),
-        ("architecture", "for fifteen minutes", sweeping.PATIENCE == 15 * definition.MINUTE),
+        ("architecture", "for fifteen minutes", probes.PATIENCE == 15 * definition.MINUTE),
         ("architecture", "When five different sagas", conf.CIRCUIT_THRESHOLD == 5),
         ("architecture", "a tenth of the time that the outage has lasted", circuits.PAUSE_SHARE == 0.1),
         (

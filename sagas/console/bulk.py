@@ -21,7 +21,7 @@ from sagas import database, errors, models
 from sagas.console import history, interventions, translation
 from sagas.console.models import BulkItem, BulkRun
 from sagas.declaration.states import SagaState, StepState
-from sagas.engine import messages, transitions
+from sagas.engine import failures, messages
 from sagas.engine.seen import Seen
 
 logger = logging.getLogger("sagas")
@@ -215,13 +215,11 @@ def _send(run_pk: uuid.UUID, item_pk: int) -> None:
         if not (isinstance(error, errors.Busy) or database.is_busy(error)):
             raise
         # Somebody else had its lock, which is not its failure: it is pending still, for the next sweep.
-        logger.warning(
-            "a saga of bulk run %s could not be moved now: %s", run_pk, transitions.words_of(error)
-        )
+        logger.warning("a saga of bulk run %s could not be moved now: %s", run_pk, failures.text_of(error))
     except IntegrityError as bug:
         # A deferred constraint refused its owner's rows at the commit.
         BulkItem.objects.filter(pk=item_pk, state=BulkItem.State.PENDING).update(
-            state=BulkItem.State.FAILED, message=transitions.words_of(bug), settled_at=models.ClockTimestamp()
+            state=BulkItem.State.FAILED, message=failures.text_of(bug), settled_at=models.ClockTimestamp()
         )
 
 
@@ -234,7 +232,7 @@ def _move(run: BulkRun, item: BulkItem) -> None:
         item.position = told.saga.position
         if move.moved_on(seen, told):
             raise errors.MovedOn
-        if why := move.refusal(told):
+        if why := move.refused(told):
             raise errors.NotAllowed(why)
         with transaction.atomic():
             move.make(told, seen=seen, actor=run.actor, reason=run.reason, given={})
@@ -246,8 +244,8 @@ def _move(run: BulkRun, item: BulkItem) -> None:
         item.state, item.message, item.settled_at = BulkItem.State.REFUSED, str(error), now
     except Exception as bug:
         # A hook of its owner failed, say: that is one saga's trouble, and not the end of the run.
-        logger.error("saga %s could not be moved: %s", item.saga_id, transitions.traced(bug, item.saga.facts))
-        item.state, item.message, item.settled_at = BulkItem.State.FAILED, transitions.words_of(bug), now
+        logger.error("saga %s could not be moved: %s", item.saga_id, failures.traced(bug, item.saga.facts))
+        item.state, item.message, item.settled_at = BulkItem.State.FAILED, failures.text_of(bug), now
     else:
         item.state, item.sent_at = BulkItem.State.SENT, models.database_now()
 

@@ -17,7 +17,7 @@ from sagas.console import redaction
 from sagas.console.models import Approval
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, StepState
-from sagas.engine import transitions
+from sagas.engine import refusals, transitions
 from sagas.engine.seen import Seen
 
 EVENTS_AT_MOST = 2000
@@ -217,16 +217,12 @@ def read(saga_id: uuid.UUID | str) -> Story:
     saga = instances.filter(pk=saga_id).first()
     if saga is None:
         raise errors.NotFound(f"There is no saga {saga_id}.")
-    try:
-        declared: definition.Saga | None = saga.definition
-    except errors.UnknownSaga:
-        declared = None
     steps = list(models.StepInstance.objects.filter(saga_id=saga.pk))
     for step in steps:
         step.saga = saga
     return Story(
         saga=saga,
-        declared=declared,
+        declared=refusals.declaration(saga),
         steps=steps,
         events=list(models.Event.objects.filter(saga_id=saga.pk)[:EVENTS_AT_MOST]),
         signals=list(models.Signal.objects.filter(step_key__in=[step.key for step in steps]).order_by("id")),

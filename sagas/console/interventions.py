@@ -21,8 +21,8 @@ from django.utils.translation import gettext_lazy
 from sagas import conf, engine, errors, models
 from sagas.console import formatting, history
 from sagas.console.models import Approval
-from sagas.declaration.states import SagaState, StepState
-from sagas.engine import messages, store, transitions
+from sagas.declaration.states import StepState
+from sagas.engine import messages, refusals, store
 from sagas.engine.seen import Seen
 
 Given = Mapping[str, Any]
@@ -42,8 +42,8 @@ class Move:
     permission: str
     """Of `sagas`: operate_saga, compensate_saga or resolve_saga."""
 
-    refusal: Callable[["history.Story"], str]
-    """Why it is not possible now; empty where it is."""
+    refusal: refusals.Refusal
+    """Why it is not possible now; the engine asks the same predicate again, under the lock."""
 
     preview: Callable[["history.Story"], list[str]]
     """What it will do, in sentences."""
@@ -68,6 +68,10 @@ class Move:
         """What its button says, for this saga."""
         return str(self.backward_label if told.backward and self.backward_label else self.label)
 
+    def refused(self, told: "history.Story") -> str:
+        """Why it is not possible now; empty where it is."""
+        return self.refusal(told.saga, told.step, told.declared, told.now)
+
     def moved_on(self, seen: Seen, told: "history.Story") -> bool:
         """Whether the saga has moved on since it was seen so, as far as this move minds."""
         try:
@@ -75,110 +79,6 @@ class Move:
         except errors.MovedOn:
             return True
         return False
-
-
-# --- What each needs ------------------------------------------------------------------------------
-
-
-def _over(told: history.Story) -> str:
-    if told.saga.is_final:
-        return _("It has ended, and what has ended stays as it is.")
-    if told.saga.closed_at is not None:
-        return _("It was put aside for good.")
-    if told.declared is None:
-        return _("Its declaration is no longer in the code.")
-    return ""
-
-
-def _busy(told: history.Story) -> str:
-    if told.at_work:
-        return _("An attempt is under way; wait until it ends, or until its lease is over (%(when)s).") % {
-            "when": formatting.when(told.step.lease_until, told.now)
-        }
-    return ""
-
-
-def _held(told: history.Story) -> str:
-    return _("It is held: release it first.") if told.saga.held_at is not None else ""
-
-
-def _not_retry(told: history.Story) -> str:
-    if told.saga.state == SagaState.NEEDS_ATTENTION:
-        return _("It needs attention: resume it instead.")
-    if told.step.state == StepState.WAITING and not told.backward:
-        return _over(told) or _("%(step)s has begun, and waits: ask the provider instead.") % {
-            "step": told.step.name
-        }
-    return _over(told) or _held(told) or _busy(told)
-
-
-def _not_resume(told: history.Story) -> str:
-    if why := _over(told):
-        return why
-    if told.saga.state != SagaState.NEEDS_ATTENTION:
-        return _("It goes on by itself.")
-    return _held(told) or _busy(told)
-
-
-def _not_ask(told: history.Story) -> str:
-    if why := _over(told) or _held(told):
-        return why
-    if told.backward or told.step.state not in (StepState.UNKNOWN, StepState.WAITING):
-        return _("No outcome is in doubt.")
-    declared = told.declared_step
-    if declared is None or declared.ask is None:
-        return _("%(step)s has nobody to ask: its declaration has no `ask`.") % {"step": told.step.name}
-    return _busy(told)
-
-
-def _not_resolve(told: history.Story) -> str:
-    if why := _over(told):
-        return why
-    row = told.step
-    if not transitions.in_doubt(told.saga, row):
-        return _("No outcome is in doubt.")
-    return _busy(told)
-
-
-def _not_compensate(told: history.Story) -> str:
-    if why := _over(told):
-        return why
-    if told.backward:
-        return _("It is being undone already.")
-    if told.past_pivot:
-        return _("It is past its point of no return: nothing is undone any more.")
-    if told.saga.cancel_requested_at is not None:
-        return _("That was asked for already; it turns round when the attempt under way has ended.")
-    return ""
-
-
-def _not_hold(told: history.Story) -> str:
-    return _over(told) or (_("It is held already.") if told.saga.held_at is not None else "")
-
-
-def _not_release(told: history.Story) -> str:
-    return "" if told.saga.held_at is not None else _("It is not held.")
-
-
-def _not_skip(told: history.Story) -> str:
-    if why := _over(told):
-        return why
-    declared = told.declared_step
-    if declared is None or not declared.optional:
-        return _("%(step)s is not optional.") % {"step": told.step.name}
-    if told.backward:
-        return _("It is being undone.")
-    if told.step.state not in (StepState.PENDING, StepState.FAILED):
-        return _("%(step)s has begun.") % {"step": told.step.name}
-    return ""
-
-
-def _not_close(told: history.Story) -> str:
-    if why := _over(told):
-        return why
-    if told.saga.state != SagaState.NEEDS_ATTENTION:
-        return _("Only a saga that needs attention can be put aside.")
-    return ""
 
 
 # --- What each will do ----------------------------------------------------------------------------
@@ -329,53 +229,53 @@ MOVES: dict[str, Move] = {
     for move in (
         Move(
             name="resume", label=gettext_lazy("Resume"), permission="operate_saga",
-            refusal=_not_resume, preview=_will_retry, make=_plain(engine.retry),
+            refusal=refusals.resume, preview=_will_retry, make=_plain(engine.resume),
         ),
         Move(
             name="retry", label=gettext_lazy("Retry now"), permission="operate_saga",
-            refusal=_not_retry, preview=_will_retry, make=_plain(engine.retry),
+            refusal=refusals.retry, preview=_will_retry, make=_plain(engine.retry),
         ),
         Move(
             name="ask", label=gettext_lazy("Ask the provider"), permission="operate_saga",
-            refusal=_not_ask, preview=_will_ask, make=_plain(engine.ask),
+            refusal=refusals.ask, preview=_will_ask, make=_plain(engine.ask),
         ),
         Move(
             name="happened", label=gettext_lazy("It happened"),
             backward_label=gettext_lazy("The undo happened"), permission="resolve_saga",
-            refusal=_not_resolve, preview=_will_say_happened, make=_say(True),
+            refusal=refusals.resolve, preview=_will_say_happened, make=_say(True),
             moves_money=True, fields=("facts",), evidence=True, about_attempt=True,
         ),
         Move(
             name="did-not-happen", label=gettext_lazy("It did not happen"),
             backward_label=gettext_lazy("The undo did not happen"), permission="resolve_saga",
-            refusal=_not_resolve, preview=_will_say_not, make=_say(False),
+            refusal=refusals.resolve, preview=_will_say_not, make=_say(False),
             moves_money=True, evidence=True, about_attempt=True,
         ),
         Move(
             name="compensate", label=gettext_lazy("Compensate now"), permission="compensate_saga",
-            refusal=_not_compensate, preview=_will_compensate, make=_plain(engine.compensate),
+            refusal=refusals.compensate, preview=_will_compensate, make=_plain(engine.compensate),
             moves_money=True,
         ),
         Move(
             name="hold", label=gettext_lazy("Hold"), permission="operate_saga",
-            refusal=_not_hold, preview=_will_hold, make=_plain(engine.hold),
+            refusal=refusals.hold, preview=_will_hold, make=_plain(engine.hold),
         ),
         Move(
             name="release", label=gettext_lazy("Release"), permission="operate_saga",
-            refusal=_not_release, preview=_will_release, make=_plain(engine.release),
+            refusal=refusals.release, preview=_will_release, make=_plain(engine.release),
         ),
         Move(
             name="extend", label=gettext_lazy("Extend the deadline"), permission="operate_saga",
-            refusal=_over, preview=_will_extend, make=_extend, fields=("hours",),
+            refusal=refusals.extend, preview=_will_extend, make=_extend, fields=("hours",),
         ),
         Move(
             name="skip", label=gettext_lazy("Skip the step"), permission="resolve_saga",
-            refusal=_not_skip, preview=_will_skip, make=_plain(engine.skip),
+            refusal=refusals.skip, preview=_will_skip, make=_plain(engine.skip),
             moves_money=True, about_attempt=True,
         ),
         Move(
             name="close", label=gettext_lazy("Put aside"), permission="resolve_saga",
-            refusal=_not_close, preview=_will_close, make=_plain(engine.close),
+            refusal=refusals.close, preview=_will_close, make=_plain(engine.close),
             moves_money=True, about_attempt=True,
         ),
     )
@@ -414,7 +314,7 @@ def make(
     told = history.read(saga_id)
     if move.moved_on(seen, told):
         raise errors.MovedOn(state=told.saga.state)
-    if why := move.refusal(told):
+    if why := move.refused(told):
         # Between two attempts or in the middle of one, say: what it was decided on is not there any more.
         raise (
             errors.MovedOn(state=told.saga.state)
@@ -440,7 +340,7 @@ def make(
     raise NeedsApproval
 
 
-def _forget_what_moved_on(locked: store.Locked, move: Move) -> None:
+def _forget_what_moved_on(locked: store.UnitOfWork, move: Move) -> None:
     """What was asked for on something that is no more can never be agreed to: it makes room for what is."""
     states = Approval.State
     for asked in Approval.objects.select_for_update().filter(
@@ -491,7 +391,7 @@ def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> Approva
             told = history.read(saga_id)
             if approval_moved_on(approval, locked.saga, locked.step):
                 approval.state, reason = states.VOID, messages.MOVED_ON
-            elif why := move.refusal(told):
+            elif why := move.refused(told):
                 approval.state, reason = states.VOID, why
             else:
                 seen = Seen.parse(approval.seen)
@@ -501,7 +401,6 @@ def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> Approva
     return approval
 
 
-def _note(locked: store.Locked, kind: str, move: str, *, actor: str, reason: str) -> None:
-    change = store.Change(locked.saga, locked.now)
-    change.note(kind, actor=actor, reason=reason, data={"move": move})
-    change.write()
+def _note(locked: store.UnitOfWork, kind: str, move: str, *, actor: str, reason: str) -> None:
+    locked.note(kind, actor=actor, reason=reason, data={"move": move})
+    locked.commit()

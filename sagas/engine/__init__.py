@@ -11,10 +11,13 @@ from django.db import connection
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.engine import store, transitions, transport
-from sagas.engine.execution import Next, Result, WorkerContext, perform
-from sagas.engine.inbox import compensate_late, receive, reject
-from sagas.engine.inbox import retry as retry_callback
-from sagas.engine.inbox import settle as settle_callback
+from sagas.engine.callbacks import reject
+from sagas.engine.callbacks import retry as retry_callback
+from sagas.engine.callbacks import settle as settle_callback
+from sagas.engine.execution import Result, WorkerContext, perform
+from sagas.engine.inbox import receive
+from sagas.engine.kinds import Next
+from sagas.engine.late_compensation import compensate_late
 from sagas.engine.operations import (
     ask,
     cancel,
@@ -25,11 +28,13 @@ from sagas.engine.operations import (
     look,
     release,
     resolve,
+    resume,
     retry,
     skip,
 )
+from sagas.engine.probes import heard, probe_returned
 from sagas.engine.seen import Seen
-from sagas.engine.sweeping import heard, on_chain_error, probe_returned, sweep
+from sagas.engine.sweeping import on_chain_error, sweep
 
 __all__ = [
     "Next",
@@ -53,6 +58,7 @@ __all__ = [
     "reject",
     "release",
     "resolve",
+    "resume",
     "retry",
     "retry_callback",
     "settle_callback",

@@ -345,9 +345,7 @@ def _count(work: UnitOfWork, attempt: Attempt) -> None:
     """Count a local attempt, with its record."""
     step, context = work.step, attempt.message.context
     if attempt.undo:
-        work.set_step(
-            undo_attempts=step.undo_attempts + 1, undo_started_at=step.undo_started_at or work.now
-        )
+        work.set_step(undo_attempts=step.undo_attempts + 1, undo_started_at=step.undo_started_at or work.now)
     else:
         work.set_step(attempts=step.attempts + 1, started_at=step.started_at or work.now)
     work.set_step(task_id=context.task_id, worker=context.worker)
@@ -629,9 +627,7 @@ def _action_failed(work: UnitOfWork, attempt: Attempt, outcome: Outcome, excused
 
 def _unknown(outcome: Outcome) -> bool:
     """Whether the action may have happened: by this attempt, or an earlier one that could not be asked about."""
-    return outcome.kind == OutcomeKind.UNKNOWN or (
-        outcome.kind == OutcomeKind.OUTAGE and outcome.doubtful
-    )
+    return outcome.kind == OutcomeKind.UNKNOWN or (outcome.kind == OutcomeKind.OUTAGE and outcome.doubtful)
 
 
 def _again(work: UnitOfWork, outcome: Outcome, failure: Failure, excused: bool) -> Next:

@@ -101,9 +101,7 @@ def failure(
 
 def deadline_over(step: models.StepInstance, now: datetime.datetime) -> Failure:
     """The failure of a saga whose deadline ran out at that step."""
-    return failure(
-        step, FailureKind.TIMEOUT, now=now, clock=Clock.DEADLINE, message=messages.DEADLINE_OVER
-    )
+    return failure(step, FailureKind.TIMEOUT, now=now, clock=Clock.DEADLINE, message=messages.DEADLINE_OVER)
 
 
 def wait_over(step: models.StepInstance, now: datetime.datetime) -> Failure:

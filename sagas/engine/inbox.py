@@ -249,4 +249,3 @@ def _set_fate(signal: Signal, fate: Signal.Fate) -> None:
     signal.fate = fate
     signal.matched_at = None if fate == Signal.Fate.STORED else models.database_now()
     signal.save(update_fields=["fate", "matched_at"])
-

@@ -7,7 +7,7 @@ import enum
 
 
 class EventKind(enum.StrEnum):
-    """What happened to a saga, a step, a callback, or by whom. A callback's fate has its own: `signal.<fate>`."""
+    """What happened. What became of a callback is told by an event of its own, `signal.<fate>`."""
 
     SAGA_BEGUN = "saga.begun"
     SAGA_COMPENSATING = "saga.compensating"

@@ -1,38 +1,44 @@
-"""What people may do to a saga: cancel it, and, with a reason, steer it. Each loses races cleanly (I3).
+"""What people may do to a saga: its owner cancels it, operators intervene. Each loses races cleanly (I3).
 
-Every move locks the row, checks that it applies, writes an event with the actor and the reason, and
+Every operation locks the row, checks that it applies, writes an event with the actor and the reason, and
 leaves the rest to the ordinary ways: nothing here performs a step.
 
-Its owner's cancellation is a wish, whatever the saga has come to. Every other move is an operator's decision:
-it names what it was decided on (`Seen`), and is refused under the lock if the saga has moved on since.
+The owner's cancellation is a wish, whatever the saga has come to. Everything else is an intervention, an
+operator's decision: it names what it was decided on (`Seen`), is refused under the lock if the saga has moved
+on since, and applies when its predicate in `refusals` says so, which the console's preview asks as well.
 
-- The step and the direction must be the same for every move. That the engine has tried the same step again
-  meanwhile, as it does by itself for a saga that needs attention, makes no difference to whoever wants it
-  tried again, held, or undone.
+- The step and the direction must be the same for every intervention. That the engine has tried the same step
+  again meanwhile, as it does by itself for a saga that needs attention, makes no difference to whoever wants
+  it tried again, held, or undone.
 - It does make one to `resolve`, `skip` and `close`, which say how things stand: another attempt with the same
   key may have changed that after the operator looked. For them the step's state and its attempts must be the
   same too. Who needs time for such a decision holds the saga first.
 """
 
 import datetime
+import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
 from sagas import database, errors, models
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import circuits, store, transitions
+from sagas.engine import circuits, failures, refusals, store, transitions
+from sagas.engine.failures import Failure
+from sagas.engine.kinds import EventKind, FailureKind
 from sagas.engine.seen import Seen
-from sagas.engine.store import NOW, Change, Locked
+from sagas.engine.store import NOW, UnitOfWork
 from sagas.models import SagaInstance
+
+logger = logging.getLogger("sagas")
 
 
 def look(saga_id: uuid.UUID | str) -> Seen:
-    """How the saga stands now: what a move that is decided on it names. Takes no lock.
+    """How the saga stands now: what an intervention that is decided on it names. Takes no lock.
 
     Raises:
         NotFound: there is no such saga.
@@ -54,15 +60,15 @@ def cancel(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance
         TooLate: it has ended, or is past its pivot.
         NotFound: there is no such saga.
     """
-    with _moving(saga_id) as (locked, change):
-        saga, step = locked.saga, locked.step
-        if _ended(saga) or transitions.past_pivot(saga, step):
+    with _locked(saga_id) as work:
+        saga, step = work.saga, work.step
+        if saga.is_final or saga.closed_at is not None or transitions.past_pivot(saga, step):
             raise errors.TooLate(_state(saga, "cannot be cancelled"), state=saga.state)
         if saga.direction == Direction.BACKWARD or saga.cancel_requested_at is not None:
             return saga
-        change.note("cancel.requested", actor=actor, reason=reason)
-        change.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
-        _turn_if_free(locked, change, kind="cancelled", actor=actor, reason=reason)
+        work.note(EventKind.CANCEL_REQUESTED, actor=actor, reason=reason)
+        work.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
+        _compensate_if_free(work, FailureKind.CANCELLED, actor=actor, reason=reason)
     return saga
 
 
@@ -71,32 +77,34 @@ def compensate(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str)
 
     Raises:
         MovedOn: it is not as it was seen.
-        NotAllowed: it has ended, is past its pivot, or is being undone already.
+        NotAllowed: it has ended, is past its pivot, or is being undone already, or will be.
     """
-    with _moving(saga_id, seen) as (locked, change):
-        saga, step = locked.saga, locked.step
-        if _ended(saga) or saga.direction == Direction.BACKWARD or transitions.past_pivot(saga, step):
-            raise errors.NotAllowed(_state(saga, "cannot be undone by hand"), state=saga.state)
-        change.note("operator.compensate", actor=actor, reason=reason, data=_on(seen))
-        change.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
-        _turn_if_free(locked, change, kind="operator", actor=actor, reason=reason)
+    with _intervention(saga_id, seen, refusals.compensate) as work:
+        saga = work.saga
+        work.note(EventKind.OPERATOR_COMPENSATE, actor=actor, reason=reason, data=_on(seen))
+        work.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
+        _compensate_if_free(work, FailureKind.OPERATOR, actor=actor, reason=reason)
     return saga
 
 
 def retry(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
-    """Try again now: what needs attention, or waits for its next attempt.
+    """Make the next attempt now, instead of when its pause is over.
 
     Raises:
         MovedOn: it is not as it was seen.
-        NotAllowed: it has ended, or an attempt is under way.
+        NotAllowed: it has ended, needs attention, waits, or is held, or an attempt is under way.
     """
-    with _moving(saga_id, seen) as (locked, change):
-        saga, step = locked.saga, locked.step
-        if _ended(saga) or not transitions.is_free(step, locked.now):
-            raise errors.NotAllowed(_state(saga, "has nothing to retry now"), state=saga.state)
-        change.note("operator.retry", subject=step.name, actor=actor, reason=reason, data=_on(seen))
-        _go_on(change, step, actor=actor, reason=reason)
-    return saga
+    return _try_now(saga_id, refusals.retry, seen=seen, actor=actor, reason=reason)
+
+
+def resume(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
+    """Let what needs attention go on, with another attempt now.
+
+    Raises:
+        MovedOn: it is not as it was seen.
+        NotAllowed: it needs no attention, or is held, or an attempt is under way.
+    """
+    return _try_now(saga_id, refusals.resume, seen=seen, actor=actor, reason=reason)
 
 
 def ask(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
@@ -108,21 +116,12 @@ def ask(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> Sag
 
     Raises:
         MovedOn: it is not as it was seen.
-        NotAllowed: its outcome is not in doubt, nobody can be asked, or an attempt is under way.
+        NotAllowed: its outcome is not in doubt, nobody can be asked, it is held, or an attempt is under way.
     """
-    with _moving(saga_id, seen) as (locked, change):
-        saga, step = locked.saga, locked.step
-        doubtful = step.state in (StepState.UNKNOWN, StepState.WAITING)
-        if _ended(saga) or not doubtful or saga.direction == Direction.BACKWARD:
-            raise errors.NotAllowed(_state(saga, "has no outcome in doubt"), state=saga.state)
-        if saga.definition.steps[step.position].ask is None:
-            raise errors.NotAllowed(
-                f"{step.name} has nobody to ask: its declaration has no `ask`.", state=saga.state
-            )
-        if not transitions.is_free(step, locked.now):
-            raise errors.NotAllowed(_state(saga, "has an attempt under way"), state=saga.state)
-        change.note("operator.ask", subject=step.name, actor=actor, reason=reason, data=_on(seen))
-        _go_on(change, step, actor=actor, reason=reason)
+    with _intervention(saga_id, seen, refusals.ask) as work:
+        saga, step = work.saga, work.step
+        work.note(EventKind.OPERATOR_ASK, subject=step.name, actor=actor, reason=reason, data=_on(seen))
+        _go_on(work, actor=actor, reason=reason)
     return saga
 
 
@@ -144,25 +143,19 @@ def resolve(
 
     Raises:
         MovedOn: it is not as it was seen.
-        NotAllowed: nobody doubts the step's outcome, or facts are missing.
+        NotAllowed: nobody doubts the step's outcome, facts are missing, or an attempt is under way.
         BadFacts: the facts are not JSON that can be kept.
     """
     facts = store.storable(facts)
-    with _moving(saga_id, seen, attempt=True) as (locked, change):
-        saga, row = locked.saga, locked.step
-        if _ended(saga) or not transitions.in_doubt(saga, row):
-            raise errors.NotAllowed(
-                _state(saga, f"has no doubt about {row.name} to be settled"), state=saga.state
-            )
-        if not transitions.is_free(row, locked.now):
-            raise errors.NotAllowed(_state(saga, "has an attempt under way"), state=saga.state)
+    with _intervention(saga_id, seen, refusals.resolve, attempt=True) as work:
+        saga, step = work.saga, work.step
         data = {"happened": happened, "facts": facts, **_on(seen)}
-        change.note("operator.resolve", subject=row.name, actor=actor, reason=reason, data=data)
+        work.note(EventKind.OPERATOR_RESOLVE, subject=step.name, actor=actor, reason=reason, data=data)
         said = {"actor": actor, "reason": reason}
         if saga.direction == Direction.BACKWARD:
-            _resolve_undo(change, row, happened, said)
+            _resolve_undo(work, happened, said)
         else:
-            _resolve_action(change, row, happened, facts, said)
+            _resolve_action(work, happened, facts, said)
     return saga
 
 
@@ -173,12 +166,10 @@ def hold(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> Sa
         MovedOn: it is not as it was seen.
         NotAllowed: it has ended, or is held.
     """
-    with _moving(saga_id, seen) as (locked, change):
-        saga = locked.saga
-        if _ended(saga) or saga.held_at is not None:
-            raise errors.NotAllowed(_state(saga, "cannot be held"), state=saga.state)
-        change.note("operator.hold", actor=actor, reason=reason, data=_on(seen))
-        change.set(held_at=NOW)
+    with _intervention(saga_id, seen, refusals.hold) as work:
+        saga = work.saga
+        work.note(EventKind.OPERATOR_HOLD, actor=actor, reason=reason, data=_on(seen))
+        work.set(held_at=NOW)
     return saga
 
 
@@ -189,14 +180,12 @@ def release(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) ->
         MovedOn: it is not as it was seen.
         NotAllowed: it is not held.
     """
-    with _moving(saga_id, seen) as (locked, change):
-        saga = locked.saga
-        if _ended(saga) or saga.held_at is None:
-            raise errors.NotAllowed(_state(saga, "is not held"), state=saga.state)
-        change.note("operator.release", actor=actor, reason=reason, data=_on(seen))
-        change.set(held_at=None)
-        if saga.state != SagaState.NEEDS_ATTENTION and transitions.is_free(locked.step, locked.now):
-            transitions.dispatch(change)
+    with _intervention(saga_id, seen, refusals.release) as work:
+        saga = work.saga
+        work.note(EventKind.OPERATOR_RELEASE, actor=actor, reason=reason, data=_on(seen))
+        work.set(held_at=None)
+        if saga.state != SagaState.NEEDS_ATTENTION and transitions.is_free(work.step, work.now):
+            transitions.dispatch(work)
     return saga
 
 
@@ -209,14 +198,14 @@ def extend(
         MovedOn: it is not as it was seen.
         NotAllowed: it has ended, or the time is not positive.
     """
-    with _moving(saga_id, seen) as (locked, change):
-        saga = locked.saga
-        if _ended(saga) or by <= datetime.timedelta(0):
+    with _intervention(saga_id, seen, refusals.extend) as work:
+        saga = work.saga
+        if by <= datetime.timedelta(0):
             raise errors.NotAllowed(_state(saga, "cannot be given more time"), state=saga.state)
-        deadline = max(saga.deadline_at or locked.now, locked.now) + by
+        deadline = max(saga.deadline_at or work.now, work.now) + by
         data = {"deadline_at": deadline.isoformat(), **_on(seen)}
-        change.note("operator.extend", actor=actor, reason=reason, data=data)
-        change.set(deadline_at=deadline)
+        work.note(EventKind.OPERATOR_EXTEND, actor=actor, reason=reason, data=data)
+        work.set(deadline_at=deadline)
     return saga
 
 
@@ -227,19 +216,17 @@ def skip(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> Sa
         MovedOn: it is not as it was seen.
         NotAllowed: it is not optional, or an attempt at it is under way.
     """
-    with _moving(saga_id, seen, attempt=True) as (locked, change):
-        saga, row = locked.saga, locked.step
-        optional = saga.definition.step(row.name).optional
-        forward = not _ended(saga) and saga.direction == Direction.FORWARD
-        if not (optional and forward and row.state in (StepState.PENDING, StepState.FAILED)):
-            raise errors.NotAllowed(_state(saga, f"cannot skip {row.name}"), state=saga.state)
+    with _intervention(saga_id, seen, refusals.skip, attempt=True) as work:
+        saga = work.saga
         if saga.state == SagaState.NEEDS_ATTENTION:
-            transitions.revive(change, row, actor=actor, reason=reason)
-        change.move_step(row, StepState.SKIPPED, "operator.skip", actor=actor, reason=reason, data=_on(seen))
-        change.set_step(row, finished_at=NOW)
-        _credit_nobody(change, row)
-        transitions.advance(change, row)
-        _dispatch_if_live(change)
+            transitions.reopen(work, actor=actor, reason=reason)
+        work.transition_step(
+            StepState.SKIPPED, EventKind.OPERATOR_SKIP, actor=actor, reason=reason, data=_on(seen)
+        )
+        work.set_step(finished_at=NOW)
+        _credit_nobody(work)
+        transitions.advance(work)
+        transitions.dispatch(work)
     return saga
 
 
@@ -252,44 +239,36 @@ def close(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
         MovedOn: it is not as it was seen.
         NotAllowed: it does not need attention, is closed, or its owner could not take its end.
     """
-    with _moving(saga_id, seen, attempt=True) as (locked, change):
-        saga = locked.saga
-        if saga.state != SagaState.NEEDS_ATTENTION or saga.closed_at is not None:
-            raise errors.NotAllowed(_state(saga, "cannot be closed"), state=saga.state)
+    with _intervention(saga_id, seen, refusals.close, attempt=True) as work:
+        saga = work.saga
         # It names the state although that stays the same: who follows the saga's states is to hear of it.
-        change.note(
-            "operator.close",
+        work.note(
+            EventKind.OPERATOR_CLOSE,
             from_state=saga.state,
             to_state=saga.state,
             actor=actor,
             reason=reason,
             data=_on(seen),
         )
-        change.set(closed_at=NOW, wake_at=None)
-        transitions.close(change)
+        work.set(closed_at=NOW, wake_at=None)
+        transitions.close(work)
+        _commit_or_refuse(work)
     return saga
 
 
 @contextmanager
-def _moving(
-    saga_id: uuid.UUID | str, seen: Seen | None = None, *, attempt: bool = False
-) -> Iterator[tuple[Locked, Change]]:
-    """Lock the instance at its position, hold it against what was seen, and write the change at the end.
-
-    A body that returns early has collected nothing, or everything that it wants written.
+def _locked(saga_id: uuid.UUID | str) -> Iterator[UnitOfWork]:
+    """Lock the saga at its position, and commit at the end what was collected.
 
     Raises:
         Busy: a lock was not given in time; a person is told so instead of being kept waiting.
     """
     try:
         with transaction.atomic():
-            locked = store.lock(saga_id)
-            if seen is not None:
-                seen.require(locked.saga, locked.step, attempt=attempt)
-            change = Change(locked.saga, locked.now)
-            yield locked, change
-            if change.collected:
-                change.write()
+            work = store.lock(saga_id)
+            yield work
+            if work.collected:
+                work.commit()
     except Exception as error:
         if database.is_busy(error):
             raise errors.Busy(
@@ -298,85 +277,122 @@ def _moving(
         raise
 
 
-def _turn_if_free(locked: Locked, change: Change, *, kind: str, actor: str, reason: str) -> None:
-    """Turn round at once where nobody is at a step; otherwise the attempt's end finds the request (O2)."""
-    if not transitions.is_free(locked.step, locked.now):
+@contextmanager
+def _intervention(
+    saga_id: uuid.UUID | str, seen: Seen, refusal: refusals.Refusal, *, attempt: bool = False
+) -> Iterator[UnitOfWork]:
+    """Do the same for an operator: refuse where the saga has moved on, or where the predicate refuses.
+
+    Raises:
+        MovedOn: it is not as it was seen.
+        NotAllowed: the intervention is not possible now.
+    """
+    with _locked(saga_id) as work:
+        saga, step = work.saga, work.step
+        seen.require(saga, step, attempt=attempt)
+        if why := refusal(saga, step, refusals.declaration(saga), work.now):
+            raise errors.NotAllowed(why, state=saga.state)
+        yield work
+
+
+def _commit_or_refuse(work: UnitOfWork) -> None:
+    """Commit; if the saga's owner cannot take that, the intervention is refused with what it said.
+
+    Raises:
+        NotAllowed: the owner's hook failed.
+    """
+    try:
+        work.commit()
+    except (OperationalError, InterfaceError, errors.LostRace):
+        raise
+    except Exception as error:
+        logger.exception("the hook that tells of a saga's being put aside met a bug")
+        why = f"Its owner could not take that: {type(error).__name__}: {failures.text_of(error)}"
+        raise errors.NotAllowed(why, state=work.saga.state) from error
+
+
+def _try_now(
+    saga_id: uuid.UUID | str, refusal: refusals.Refusal, *, seen: Seen, actor: str, reason: str
+) -> SagaInstance:
+    with _intervention(saga_id, seen, refusal) as work:
+        work.note(
+            EventKind.OPERATOR_RETRY, subject=work.step.name, actor=actor, reason=reason, data=_on(seen)
+        )
+        _go_on(work, actor=actor, reason=reason)
+    return work.saga
+
+
+def _compensate_if_free(work: UnitOfWork, kind: FailureKind, *, actor: str, reason: str) -> None:
+    """Compensate at once where no attempt is under way; otherwise its end finds the request (O2)."""
+    if not transitions.is_free(work.step, work.now):
         return
-    failure = transitions.failure(locked.step, kind, now=locked.now, message=reason)
-    transitions.turn(change, locked.step, failure, actor=actor, reason=reason)
-    _dispatch_if_live(change)
+    failure = failures.failure(work.step, kind, now=work.now, message=reason)
+    transitions.start_compensation(work, failure, actor=actor, reason=reason)
+    transitions.dispatch(work)
 
 
-def _resolve_action(
-    change: Change, row: models.StepInstance, happened: bool, facts: dict[str, Any], said: dict[str, Any]
-) -> None:
-    saga = change.saga
-    declared = saga.definition.steps[row.position]
+def _resolve_action(work: UnitOfWork, happened: bool, facts: dict[str, Any], event: dict[str, Any]) -> None:
+    saga, step, declared = work.saga, work.step, work.declared_step
     if happened:
-        if missing := transitions.missing_facts(declared, row, facts):
-            raise errors.NotAllowed(f"{row.name} gives {missing}; state these facts.", state=saga.state)
+        if missing := transitions.missing_facts(declared, step, facts):
+            raise errors.NotAllowed(f"{step.name} gives {missing}; state these facts.", state=saga.state)
         if saga.state == SagaState.NEEDS_ATTENTION:
-            transitions.revive(change, row, **said)
-        transitions.finish_step(change, row, {**(row.facts or {}), **facts}, **said)
-        _credit_nobody(change, row)
-        transitions.advance(change, row)
-        _dispatch_if_live(change)
+            transitions.reopen(work, **event)
+        transitions.finish_step(work, {**(step.facts or {}), **facts}, **event)
+        _credit_nobody(work)
+        transitions.advance(work)
+        transitions.dispatch(work)
     elif declared.kind == "retriable":
-        if row.state == StepState.UNKNOWN:
-            change.move_step(row, StepState.PENDING, "step.reopened", **said)
-        _go_on(change, row, **said)
+        if step.state == StepState.UNKNOWN:
+            work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
+        _go_on(work, **event)
     else:
-        failure = row.error or transitions.failure(row, "operator", now=change.now, message=said["reason"])
-        if row.state != StepState.FAILED:
-            change.move_step(row, StepState.FAILED, "step.failed", attempt=row.attempts, data=failure, **said)
+        failure = (
+            Failure.from_json(step.error)
+            if step.error
+            else failures.failure(step, FailureKind.OPERATOR, now=work.now, message=event["reason"])
+        )
+        if step.state != StepState.FAILED:
+            data = failure.as_json()
+            work.transition_step(
+                StepState.FAILED, EventKind.STEP_FAILED, attempt=step.attempts, data=data, **event
+            )
         if saga.state == SagaState.NEEDS_ATTENTION:
-            change.set(attention=None)
-        transitions.turn(change, row, failure, **said)
-        _dispatch_if_live(change)
+            work.set(attention=None)
+        transitions.start_compensation(work, failure, **event)
+        transitions.dispatch(work)
 
 
-def _resolve_undo(change: Change, row: models.StepInstance, happened: bool, said: dict[str, Any]) -> None:
+def _resolve_undo(work: UnitOfWork, happened: bool, event: dict[str, Any]) -> None:
     if not happened:
-        _go_on(change, row, **said)
+        _go_on(work, **event)
         return
-    if change.saga.state == SagaState.NEEDS_ATTENTION:
-        transitions.revive(change, row, **said)
-    change.move_step(row, StepState.UNDONE, "undo.done", attempt=row.undo_attempts, **said)
-    change.set_step(row, undone_at=NOW)
-    _credit_nobody(change, row)
-    transitions.advance(change, row)
-    _dispatch_if_live(change)
+    if work.saga.state == SagaState.NEEDS_ATTENTION:
+        transitions.reopen(work, **event)
+    attempts = work.step.undo_attempts
+    work.transition_step(StepState.UNDONE, EventKind.UNDO_DONE, attempt=attempts, **event)
+    work.set_step(undone_at=NOW)
+    _credit_nobody(work)
+    transitions.advance(work)
+    transitions.dispatch(work)
 
 
-def _credit_nobody(change: Change, row: models.StepInstance) -> None:
+def _credit_nobody(work: UnitOfWork) -> None:
     """A person answers for how the step stands now: no worker brought it there, and no task."""
-    change.set_step(row, worker="", task_id="")
+    work.set_step(worker="", task_id="")
 
 
-def _go_on(change: Change, row: models.StepInstance, **said: Any) -> None:
-    if change.saga.state == SagaState.NEEDS_ATTENTION:
-        transitions.resume(change, row, **said)
-    # Somebody wants it tried now, and may know that the provider is back.
-    circuits.let_through(transitions.queue_of(change.saga), change.saga.pk)
-    transitions.dispatch(change, row)
-
-
-def _dispatch_if_live(change: Change) -> None:
-    if not change.saga.is_final:
-        transitions.dispatch(change)
+def _go_on(work: UnitOfWork, **event: Any) -> None:
+    if work.saga.state == SagaState.NEEDS_ATTENTION:
+        transitions.resume(work, **event)
+    # An operator wants it tried now, and may know that the provider is back.
+    circuits.let_through(transitions.queue_of(work.saga), work.saga.pk)
+    transitions.dispatch(work)
 
 
 def _on(seen: Seen) -> dict[str, str]:
-    """What a move was decided on, for its event."""
+    """What an intervention was decided on, for its event."""
     return {"seen": str(seen)}
-
-
-def _ended(saga: SagaInstance) -> bool:
-    """Whether nothing moves it any more: it is final, or was put aside for good.
-
-    The sweep leaves alone what was put aside; sent on again, it would have nobody to look after it.
-    """
-    return saga.is_final or saga.closed_at is not None
 
 
 def _state(saga: SagaInstance, what: str) -> str:

@@ -1,4 +1,4 @@
-"""Why an intervention is not possible now: one predicate each, asked for the preview and again under the lock.
+"""Why an intervention is not possible now: one predicate each, for the preview and again under the lock.
 
 Each takes the saga's row, the step at its position, the saga's declaration (None where the code no longer has
 it) and the database's time, and returns a sentence in the viewer's language; an empty text means that the
@@ -11,12 +11,20 @@ from collections.abc import Callable
 
 from django.utils.translation import gettext as _
 
-from sagas import models
+from sagas import errors, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import transitions
 
 Refusal = Callable[[models.SagaInstance, models.StepInstance, definition.Saga | None, datetime.datetime], str]
+
+
+def declaration(saga: models.SagaInstance) -> definition.Saga | None:
+    """The saga's declaration; None where the code no longer has it."""
+    try:
+        return saga.definition
+    except errors.UnknownSaga:
+        return None
 
 
 def retry(

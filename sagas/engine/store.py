@@ -43,9 +43,8 @@ class After:
 NOW = After()
 
 
-def lock(saga_id: uuid.UUID | str, step: str | None = None) -> UnitOfWork:
-    """Lock a saga's row, with the named step's, or with that of the step at its position (the last when all
-    are done).
+def lock(saga_id: uuid.UUID | str, step: str | None = None) -> "UnitOfWork":
+    """Lock a saga's row, and the named step's or that of the step at its position (the last, if all are done).
 
     Returns:
         The unit of work: the rows as they are while this transaction holds their locks.
@@ -80,9 +79,7 @@ class UnitOfWork:
     `commit` writes.
     """
 
-    def __init__(
-        self, saga: models.SagaInstance, step: models.StepInstance, now: datetime.datetime
-    ) -> None:
+    def __init__(self, saga: models.SagaInstance, step: models.StepInstance, now: datetime.datetime) -> None:
         self.saga = saga
         self.step = step
         self.now = now
@@ -220,9 +217,7 @@ class UnitOfWork:
         """
         self._write()
         if self._unneeded:
-            stored = models.Signal.objects.filter(
-                step_key__in=self._unneeded, fate=models.Signal.Fate.STORED
-            )
+            stored = models.Signal.objects.filter(step_key__in=self._unneeded, fate=models.Signal.Fate.STORED)
             stored.update(fate=models.Signal.Fate.NOTED, matched_at=database_functions.Now())
         hooks, notices, dispatches, alerts = self._hooks, self._notices, self._dispatches, self._alerts
         self._hooks, self._notices, self._dispatches, self._alerts, self._unneeded = [], [], [], [], []

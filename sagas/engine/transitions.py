@@ -217,9 +217,7 @@ def fail(
     kind = work.declared_step.kind
     # What cannot be undone, and is not proven to have failed, may have happened: nobody turns back
     # from it (P1), and it is asked about before it is tried again (U2).
-    doubtful = unknown or (
-        work.declared_step.remote if owners else kind != "compensatable" and not provable
-    )
+    doubtful = unknown or (work.declared_step.remote if owners else kind != "compensatable" and not provable)
     to = StepState.UNKNOWN if doubtful else StepState.FAILED
     kept = failure.as_json()
     work.set_step(error=kept, wait_until=None, finished_at=NOW)
@@ -263,9 +261,7 @@ def stop_at_mismatch(work: UnitOfWork, failure: Failure, **event: Any) -> Next:
 
 
 def mark_unknown(work: UnitOfWork, failure: dict[str, Any]) -> None:
-    """The worker vanished with the step: what a remote action did is unknown (U1), a local one was rolled
-    back.
-    """
+    """The worker vanished with the step: a remote action is unknown (U1), a local one was rolled back."""
     attempts = work.step.attempts
     if work.declared_step.remote:
         work.transition_step(StepState.UNKNOWN, EventKind.STEP_UNKNOWN, attempt=attempts, data=failure)
@@ -287,9 +283,7 @@ def start_compensation(work: UnitOfWork, failure: Failure, **event: Any) -> None
         mark_unknown(work, {"clock": Clock.LEASE})
         work.set_step(lease_until=None)
     keep_first_failure(work, failure)
-    work.transition(
-        SagaState.COMPENSATING, EventKind.SAGA_COMPENSATING, data=failure.as_json(), **event
-    )
+    work.transition(SagaState.COMPENSATING, EventKind.SAGA_COMPENSATING, data=failure.as_json(), **event)
     _unpark(work)
     work.set(
         direction=BACKWARD,
@@ -312,9 +306,7 @@ def compensate_if_cancelled(work: UnitOfWork) -> bool:
     saga = work.saga
     if saga.cancel_requested_at is None or work.step.position >= work.declared.pivot:
         return False
-    cancelled = failures.failure(
-        work.step, FailureKind.CANCELLED, now=work.now, message=saga.cancel_reason
-    )
+    cancelled = failures.failure(work.step, FailureKind.CANCELLED, now=work.now, message=saga.cancel_reason)
     start_compensation(work, cancelled, actor=saga.cancel_actor, reason=saga.cancel_reason)
     return True
 
@@ -384,8 +376,10 @@ def close(work: UnitOfWork) -> None:
 
 
 def _leave_nothing(work: UnitOfWork) -> None:
-    """Nothing of the saga will be done any more: its steps' secrets are struck out, and callbacks that came
-    before their step waited, and were never needed, are not left lying there.
+    """Nothing of the saga will be done any more.
+
+    Its steps' secrets are struck out, and callbacks that came before their step waited, and were never
+    needed, are not left lying there.
     """
     declared, saga = work.declared, work.saga
     secrets = [name for step in declared.steps for name in step.secrets]

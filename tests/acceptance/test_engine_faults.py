@@ -116,7 +116,7 @@ def test_a_whole_worker_killed_in_the_middle_costs_time_only(tmp_path):
 def test_a_backlog_is_no_loss(tmp_path):
     """Nobody works for many graces while a crowd waits; then each step is performed once."""
     sagas = [harness.begin(toys.LOCAL) for _ in range(60)]
-    for _ in range(10):  # Minutes: far below sweeping.PATIENCE, on a slow machine too.
+    for _ in range(10):  # Minutes: far below probes.PATIENCE, on a slow machine too.
         clocks.pass_time(datetime.timedelta(minutes=1))
         engine.sweep()
     waiting = sum(broker().llen(queue) for queue in ("toys", "world", "sagas"))

@@ -189,7 +189,7 @@ def test_a_provider_that_corrects_itself_is_asked_again_and_the_order_goes_on(
     saga = stands(ana, placed, "take-payment")
 
     sandbox.post(f"/pix/{key}/pay")
-    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="the bank says that it was a slip")
+    engine.resume(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="the bank says that it was a slip")
     broker.deliver_all()
 
     assert ana.get(f"/orders/{placed['id']}").json()["payment"]["status"] == "paid"

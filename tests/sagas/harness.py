@@ -93,7 +93,8 @@ class Player:
         elif word == "outlast":
             clocks.pass_time(self.saga.deadline_at - models.database_now(), pk)
         elif word == "retry":
-            engine.retry(pk, seen=engine.look(pk), **said)
+            again = engine.resume if self.saga.state == "needs_attention" else engine.retry
+            again(pk, seen=engine.look(pk), **said)
             self.stood = ""
         elif word == "resolve":
             self._settle(f"{pk}.{about[0]}", about[1] == "yes")

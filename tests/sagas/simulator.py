@@ -217,7 +217,9 @@ class Simulation:
     def _operate(self):
         if not (saga := self._some()):
             return
-        move = self.chance.choice(["retry", "hold", "release", "compensate", "extend", "ask", "resolve"])
+        move = self.chance.choice(
+            ["retry", "resume", "hold", "release", "compensate", "extend", "ask", "resolve"]
+        )
         self._say(move)
         if move == "extend":
             engine.extend(saga.pk, seen=engine.look(saga.pk), by=HOUR, **WHO)
@@ -494,7 +496,7 @@ class Simulation:
                 if saga.held_at is not None:
                     engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
                 elif saga.state == "needs_attention":
-                    engine.retry(saga.pk, seen=engine.look(saga.pk), **WHO)
+                    engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
 
     def _check(self):
         assert self.broker.bugs == [], self.broker.bugs

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from sagas import engine, models, tasks
 from sagas.declaration import registry
 from sagas.declaration.states import Direction
-from sagas.engine import sweeping, transitions, transport
+from sagas.engine import probes, transitions, transport
 from sagas.testing import clocks, memory_transport
 from tests.sagas import harness
 from tests.sagas.sample_app import saga as toys
@@ -236,7 +236,7 @@ def test_whoever_waits_long_is_looked_after_more_seldom(broker):
         pauses.append(clocks.until_due())
     saga.refresh_from_db()
 
-    assert transitions.grace() < pauses[0] < pauses[1] <= sweeping.LONGEST_LOOK_PAUSE
+    assert transitions.grace() < pauses[0] < pauses[1] <= probes.LONGEST_LOOK_PAUSE
 
 
 def test_an_idle_sweep_costs_as_much_however_many_sagas_have_ended(broker):

@@ -189,7 +189,7 @@ def test_nor_who_is_undoing_when_a_person_is_called(broker, monkeypatch):
     saga.refresh_from_db()
     assert (saga.state, saga.position, saga.attention["step"]) == ("needs_attention", 1, "b")
     assert harness.kinds(saga)[-1] == "saga.attention", "nothing happens to what a person looks at"
-    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="the provider is back")
+    engine.resume(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="the provider is back")
     harness.drive(broker, saga)
     assert saga.state == "compensated"
     rules.check(saga)
@@ -222,7 +222,7 @@ def test_what_is_tried_again_for_years_is_counted_all_the_while(broker):
     harness.drive(broker, saga)
     saga.steps.update(undo_attempts=32_767)
 
-    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="once more")
+    engine.resume(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="once more")
     broker.deliver_all()
 
     saga.refresh_from_db()

@@ -199,7 +199,7 @@ def test_a_refusal_that_came_while_a_person_was_wanted_ends_the_wait_when_it_goe
     assert saga.state == "needs_attention"
 
     tell(saga, key=f"{saga.pk}.p", refused="expired")
-    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="it has come to nothing")
+    engine.resume(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="it has come to nothing")
     harness.drive(broker, saga)
 
     assert (saga.state, saga.failure["clock"]) == ("compensated", "deadline")
@@ -225,7 +225,7 @@ def test_one_that_ends_a_saga_whose_owner_fails_is_kept_until_that_is_mended(bro
     assert (signal.fate, saga.state) == ("stored", "needs_attention")
     assert (saga.failure["step"], saga.failure["kind"], saga.failure["error"]) == ("w", "bug", "LookupError")
 
-    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
+    engine.resume(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
     harness.drive(broker, saga)
 
     signal.refresh_from_db()

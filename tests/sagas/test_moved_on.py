@@ -26,7 +26,7 @@ TWO_WAITS = toys.saga("toy-two-waits", toys.local("a"), toys.waits("w"), toys.wa
 OPTIONAL = toys.saga("toy-optional-wait", toys.waits("w"), toys.remote("x", optional=True), toys.local("c"))
 
 OPERATIONS = {
-    "resume": engine.retry,
+    "resume": engine.resume,
     "retry": engine.retry,
     "ask": engine.ask,
     "happened": lambda pk, **said: engine.resolve(pk, happened=True, **said),

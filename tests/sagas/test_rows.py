@@ -6,7 +6,8 @@ from django.db.models.functions import Now
 
 from sagas import errors, models
 from sagas.declaration import states
-from sagas.engine import store
+from sagas.engine import store, transitions, transport
+from sagas.engine.kinds import EventKind
 from tests.sagas import harness
 from tests.sagas.sample_app import saga as toys
 
@@ -76,26 +77,53 @@ def test_a_callback_is_there_once(rows):
         models.Signal.objects.create(source="world", event_id="1", step_key="other")
 
 
-def test_a_move_that_is_not_in_the_table_is_refused_before_it_is_written(saga):
+def test_a_transition_that_is_not_in_the_table_is_refused_before_it_is_written(saga):
     with transaction.atomic():
-        locked = store.lock(saga.pk)
-        change = store.Change(locked.saga, locked.now)
-        with pytest.raises(errors.NotAllowed, match="does not move"):
-            change.move(states.SagaState.COMPENSATED, "saga.compensated")
-        with pytest.raises(errors.NotAllowed, match="does not move"):
-            change.move_step(locked.step, states.StepState.UNDO_FAILED, "undo.failed")
+        work = store.lock(saga.pk)
+        with pytest.raises(errors.NotAllowed, match="does not go"):
+            work.transition(states.SagaState.COMPENSATED, EventKind.SAGA_COMPENSATED)
+        with pytest.raises(errors.NotAllowed, match="does not go"):
+            work.transition_step(states.StepState.UNDO_FAILED, EventKind.UNDO_FAILED)
 
 
-def test_a_row_that_moved_meanwhile_is_not_written_and_neither_is_the_event(saga):
-    locked = read(saga)
+def test_a_row_that_changed_meanwhile_is_not_written_and_neither_is_the_event(saga):
+    work = read(saga)
     saga.steps.filter(name="a").update(state="done")
-    change = store.Change(locked.saga, locked.now)
-    change.move_step(locked.step, states.StepState.RUNNING, "step.started")
+    work.transition_step(states.StepState.RUNNING, EventKind.STEP_STARTED)
 
     with pytest.raises(errors.LostRace):
-        change.write()
+        work.commit()
 
     assert (saga.steps.get(name="a").state, saga.events.count()) == ("done", 1)
+
+
+def test_the_effects_of_a_commit_come_after_the_rows_and_a_rolled_back_one_has_none(saga):
+    seen = []
+
+    def hook(*, key):
+        seen.append(("hook", models.SagaInstance.objects.get(pk=saga.pk).cancel_reason))
+
+    class Recording:
+        def send(self, dispatch):
+            seen.append(("sent", dispatch.epoch))
+
+    def commit():
+        with transaction.atomic():
+            work = store.lock(saga.pk)
+            work.set(cancel_reason="written")
+            work.send(transitions.dispatch_of(work.saga))
+            work.call(hook)
+            work.commit()
+            seen.append(("committed", not work.collected))
+
+    with transport.use(Recording()):
+        commit()
+        assert seen == [("hook", "written"), ("committed", True), ("sent", 1)]
+        seen.clear()
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            commit()
+            raise ZeroDivisionError
+        assert ("sent", 1) not in seen
 
 
 def read(saga):

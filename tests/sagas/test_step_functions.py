@@ -197,7 +197,7 @@ def test_a_saga_whose_owner_cannot_complete_it_needs_a_person_and_ends_when_that
     assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "LookupError")
     assert "no such order" in saga.attention["why"]
 
-    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
+    engine.resume(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
     harness.drive(broker, saga)
 
     assert saga.state == "completed"
@@ -218,18 +218,34 @@ def test_one_that_is_not_wanted_any_more_is_undone(broker):
     assert harness.books(saga) == {"a": (1, 1), "b": (1, 1)}
 
 
-def follow_itself(*, key):
-    engine.begin(FOLLOWED, key=key, inputs={}, actor="owner")
+def begin_without_inputs(*, key):
+    engine.begin(toys.ONE, key=key, inputs={"nobody": "asked"}, actor="owner")
 
 
-FOLLOWED = toys.saga("hook-followed", toys.local("a"), toys.remote("b"), on_completed=follow_itself)
+REFUSED = toys.saga("hook-refused", toys.local("a"), toys.remote("b"), on_completed=begin_without_inputs)
 
 
 def test_an_owner_that_the_engine_refuses_is_met_with_as_any_other_that_fails(broker):
-    saga = run(broker, FOLLOWED, "")
+    saga = run(broker, REFUSED, "")
 
     assert saga.state == "needs_attention"
-    assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "AlreadyLive")
+    assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "MissingFacts")
+
+
+def begin_the_next(*, key):
+    if models.SagaInstance.objects.filter(key=key).count() < 3:
+        engine.begin(FOLLOWED, key=key, inputs={}, actor="owner")
+
+
+FOLLOWED = toys.saga("hook-followed", toys.local("a"), on_completed=begin_the_next)
+
+
+def test_an_owner_may_begin_the_next_saga_of_the_same_key_when_one_has_ended(broker):
+    saga = run(broker, FOLLOWED, "")
+
+    broker.deliver_all()
+    followers = models.SagaInstance.objects.filter(key=saga.key)
+    assert [follower.state for follower in followers] == ["completed"] * 3
 
 
 def test_a_saga_whose_owner_cannot_take_it_back_needs_a_person(broker):
@@ -308,7 +324,7 @@ def test_a_saga_whose_owner_failed_to_take_it_back_ends_when_that_is_mended(brok
     saga.refresh_from_db()
     assert saga.state == "needs_attention"
 
-    engine.retry(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
+    engine.resume(saga.pk, seen=engine.look(saga.pk), actor="operator", reason="mended")
     for _ in range(3):
         harness.engine.sweep()
 

@@ -8,7 +8,7 @@ import pytest
 from sagas import engine, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction
-from sagas.engine import sweeping, transitions, transport
+from sagas.engine import probes, transitions, transport
 from sagas.testing import clocks, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import recorder
@@ -187,7 +187,7 @@ def test_a_late_probe_does_not_undo_what_a_newer_one_said(broker):
     assert models.Queue.objects.get(name="toys").lag(models.database_now()) == datetime.timedelta(0)
 
 
-BOUND = transitions.grace() + sweeping.PROBE_EVERY + 2 * SECOND
+BOUND = transitions.grace() + probes.PROBE_EVERY + 2 * SECOND
 """The message is old enough to be asked about, a probe is sent, and comes back between two sweeps."""
 
 
@@ -392,7 +392,7 @@ def test_what_nobody_mends_is_tried_again_ever_more_seldom(broker):
     assert pauses[-1] > longest / 2
 
     # A person's word makes it hopeful again.
-    engine.retry(
+    engine.resume(
         saga.pk, seen=engine.look(saga.pk), actor="Alice", reason="the provider says that it is mended"
     )
     broker.deliver_all()
@@ -501,7 +501,7 @@ def test_past_the_pivot_a_deadline_stops_nobody_who_is_on_the_way(broker):
 # --- What a person sent on again has time again -----------------------------------------------------
 
 AGAIN = {
-    "resumed": ("fail c, fail undo c", lambda pk: engine.retry(pk, seen=engine.look(pk), **WHO)),
+    "resumed": ("fail c, fail undo c", lambda pk: engine.resume(pk, seen=engine.look(pk), **WHO)),
     "settled": (
         "fail c, fail undo c",
         lambda pk: engine.resolve(pk, seen=engine.look(pk), happened=True, **WHO),
@@ -533,7 +533,7 @@ def test_but_no_more_than_the_first_time(broker):
     saga = harness.begin(toys.REMOTE, "fail a, fail undo a")
     harness.drive(broker, saga)
     clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)
-    engine.retry(saga.pk, seen=engine.look(saga.pk), **WHO)
+    engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
 
     clocks.pass_time(toys.REMOTE.undo_deadline, saga.pk)
     engine.sweep()

@@ -420,7 +420,7 @@ class SagaAdmin(rows.ReadOnly):
         # What the page that led here showed; who comes by another way decides on what is shown here.
         seen = _seen(request.POST.get("seen", "") if posted else request.GET.get("seen", str(told.seen)))
         moved_on = seen is None or move.moved_on(seen, told)
-        refusal = move.refusal(told)
+        refusal = move.refused(told)
         if posted and form.is_valid() and seen is not None and not moved_on and not refusal:
             try:
                 return self._make(request, told, move, form, seen)
@@ -428,7 +428,7 @@ class SagaAdmin(rows.ReadOnly):
                 # Somebody, or the engine, was first: the page shows what the saga has come to (I3).
                 moved_on = isinstance(error, errors.MovedOn)
                 told = self._told(request, saga_id)
-                refusal = move.refusal(told)
+                refusal = move.refused(told)
                 if not moved_on:
                     form.add_error(None, refusal or str(error))
         subject = panels.describe([told.saga]).get(saga_id)
@@ -595,7 +595,7 @@ def _offer(request: http.HttpRequest, told: history.Story) -> list[dict[str, Any
             else _("Your role does not allow it (%(permission)s).")
             % {"permission": f"sagas.{move.permission}"}
         )
-        refusal = refusal or move.refusal(told)
+        refusal = refusal or move.refused(told)
         if not refusal and move.name in asked:
             refusal = _("It was asked for already, and waits for a second person.")
         offered.append(

@@ -151,7 +151,7 @@ class Command(base.BaseCommand):
             write(f"Key of {told.step.name}: {told.step.key}")
             write(f"Seen: {told.seen}")
         possible = [
-            SPELT.get(name, name) for name, move in interventions.MOVES.items() if not move.refusal(told)
+            SPELT.get(name, name) for name, move in interventions.MOVES.items() if not move.refused(told)
         ]
         if possible:
             write("")
@@ -182,7 +182,7 @@ class Command(base.BaseCommand):
             given = {"hours": options["hours"]}
         if move.moved_on(seen, told):
             raise errors.MovedOn
-        if why := move.refusal(told):
+        if why := move.refused(told):
             raise errors.NotAllowed(why)
         if options["dry_run"]:
             self._preview(told, move)
