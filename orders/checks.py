@@ -16,7 +16,8 @@ def check_wording(**_: Any) -> list[checks.CheckMessage]:
     names = dict.fromkeys(step.name for version in versions for step in version.steps)
     found: list[checks.CheckMessage] = [
         checks.Warning(
-            f"The step {name} has no words for customers: they read “{customer_messages.of_step(name).refused}”",
+            f"The step {name} has no messages for customers: they read"
+            f" “{customer_messages.of_step(name).refused}”",
             hint=f"Add an entry for {name!r} to STEPS in orders/customer_messages.py.",
             obj=name,
             id="orders.W001",

@@ -3,7 +3,7 @@
 | Setting | Default | What it is |
 |---|---|---|
 | `SAGAS_CELERY_APP` | required | the dotted path of the Celery application whose workers carry the messages |
-| `SAGAS_TRANSPORT` | Celery | the dotted path of a `sagas.engine.transport.Transport`, for who has no Celery |
+| `SAGAS_TRANSPORT` | Celery | the dotted path of another `sagas.engine.transport.Transport` |
 | `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
 | `SAGAS_CIRCUIT_THRESHOLD` | 5 | how many different sagas in a row must find a service out |
 | `SAGAS_SWEEP_EVERY` | 1 s | how often the sweep is meant to come: it is late after a multiple of that |

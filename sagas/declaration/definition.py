@@ -219,8 +219,8 @@ class Saga:
     """`on_attention(*, key)`: called with the saga's key, once, when it first needs a person (A4)."""
 
     on_closed: Callable[..., object] | None = None
-    """`on_closed(*, key)`: called with the saga's key in the transaction in which an operator puts it aside for
-    good. When it raises, the saga is not put aside."""
+    """`on_closed(*, key)`: called with the saga's key in the transaction in which an operator puts it aside
+    for good. When it raises, the saga is not put aside."""
 
     def __post_init__(self) -> None:
         for field in ("steps", "inputs", "personal", "refused", "unknown", "outage", "mismatch"):
@@ -272,7 +272,7 @@ class Saga:
         return any(step.optional for step in self.steps)
 
     @functools.cached_property
-    def arguments(self) -> Mapping[tuple[str, Literal["undo", "ask"]], tuple[str, ...]]:
+    def arguments(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
         """By a step's name and function: the facts that it takes by name, beside the key."""
         secrets = {name for step in self.steps for name in step.secrets}
         return {

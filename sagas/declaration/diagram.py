@@ -1,4 +1,4 @@
-"""The lifecycle, drawn: a diagram of the tables in `sagas.declaration.states`, and a line of English for every move.
+"""The lifecycle, drawn from the tables in `sagas.declaration.states`, with a reason for every transition.
 
     python -m sagas.declaration.diagram docs/lifecycle.md
 

@@ -260,7 +260,7 @@ def _errors(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def parameters(function: definition.StepFunction) -> list[str]:
-    """The names that the function may be called with, beside `key`: not those that a partial has filled in."""
+    """The names that the function takes beside `key`, without those that a partial has filled in."""
     filled = set(function.keywords) if isinstance(function, functools.partial) else set()
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     found = inspect.signature(function).parameters.values()

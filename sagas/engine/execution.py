@@ -618,7 +618,7 @@ def _action_failed(work: UnitOfWork, attempt: Attempt, outcome: Outcome, excused
             return _again(work, outcome, failure, excused)
         if out_of_time:
             failure = dataclasses.replace(failure, clock=Clock.BUDGET)
-    # It may have happened: the answer was lost, or the function broke off, or it was begun and no more is known.
+    # It may have happened: the answer was lost, the function broke off, or no more is known than its begin.
     unknown = _unknown(outcome)
     begun = attempt.only_asks and outcome.kind != OutcomeKind.REFUSED
     happened = unknown or (outcome.kind == OutcomeKind.BUG and declared.remote) or begun
@@ -626,7 +626,7 @@ def _action_failed(work: UnitOfWork, attempt: Attempt, outcome: Outcome, excused
 
 
 def _unknown(outcome: Outcome) -> bool:
-    """Whether the action may have happened: by this attempt, or an earlier one that could not be asked about."""
+    """Whether the action may have happened: in this attempt, or in an earlier one that is still in doubt."""
     return outcome.kind == OutcomeKind.UNKNOWN or (outcome.kind == OutcomeKind.OUTAGE and outcome.doubtful)
 
 

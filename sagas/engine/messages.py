@@ -1,4 +1,4 @@
-"""The sentences that the engine writes on its rows, in English; the console translates them when they are shown.
+"""The sentences that the engine writes on its rows, in English; the console translates what it shows.
 
 The rows keep English, so that the log, the API and the database agree whoever looks.
 """

@@ -44,7 +44,7 @@ NOW = After()
 
 
 def lock(saga_id: uuid.UUID | str, step: str | None = None) -> "UnitOfWork":
-    """Lock a saga's row, and the named step's or that of the step at its position (the last, if all are done).
+    """Lock a saga's row, and the named step's or that at its position (the last step's, if all are done).
 
     Returns:
         The unit of work: the rows as they are while this transaction holds their locks.

@@ -70,7 +70,8 @@ def dispatch_of(saga: models.SagaInstance, step: models.StepInstance | None = No
 def dispatch(work: UnitOfWork) -> None:
     """Raise the epoch, so that every earlier message is void, and send the rest after the commit.
 
-    A saga that has ended, or needs attention, is left alone. One that an open circuit would turn away is parked instead.
+    A saga that has ended, or needs attention, is left alone. One that an open circuit would turn away is
+    parked instead.
     """
     saga = work.saga
     if saga.state not in WORKING:

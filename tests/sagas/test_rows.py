@@ -120,9 +120,9 @@ def test_the_effects_of_a_commit_come_after_the_rows_and_a_rolled_back_one_has_n
         commit()
         assert seen == [("hook", "written"), ("committed", True), ("sent", 1)]
         seen.clear()
-        with pytest.raises(ZeroDivisionError), transaction.atomic():
+        with transaction.atomic():
             commit()
-            raise ZeroDivisionError
+            transaction.set_rollback(True)
         assert ("sent", 1) not in seen
 
 

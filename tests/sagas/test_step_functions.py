@@ -7,7 +7,7 @@ import uuid
 import pytest
 from django.db import OperationalError
 
-from sagas import engine
+from sagas import engine, models
 from sagas.console.models import Approval
 from sagas.declaration import registry
 from tests.sagas import harness, rules

@@ -163,18 +163,18 @@ def test_a_version_that_is_gone_stops_no_other(broker):
 # --- Probes ---------------------------------------------------------------------------------------
 
 
-def probes(broker):
+def sent_probes(broker):
     return [m for m in broker.sent if isinstance(m, memory_transport.Probe) and m.queue == "toys"]
 
 
 def test_probes_come_ever_more_seldom_while_nobody_answers(broker):
     sweep_for(10 * MINUTE, every=5 * SECOND)
-    before_any_answer = len(probes(broker))
+    before_any_answer = len(sent_probes(broker))
     broker.deliver_all()
     sweep_for(10 * MINUTE, every=5 * SECOND)
 
     assert 10 <= before_any_answer <= 14
-    assert 10 <= len(probes(broker)) - before_any_answer <= 20, "once a minute in the end"
+    assert 10 <= len(sent_probes(broker)) - before_any_answer <= 20, "once a minute in the end"
 
 
 def test_a_late_probe_does_not_undo_what_a_newer_one_said(broker):
@@ -234,11 +234,11 @@ def test_a_broker_that_forgets_the_rest_of_a_long_backlog_is_found_out_while_som
 def test_a_probe_that_could_not_be_sent_is_sent_by_the_next_sweep(broker):
     with transport.use(Away()):
         engine.sweep()
-    assert probes(broker) == []
+    assert sent_probes(broker) == []
 
     engine.sweep()
 
-    assert len(probes(broker)) == 1
+    assert len(sent_probes(broker)) == 1
 
 
 class Away(memory_transport.MemoryTransport):
