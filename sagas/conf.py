@@ -7,7 +7,7 @@
 | `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
 | `SAGAS_CIRCUIT_THRESHOLD` | 5 | how many different sagas in a row must find a service out |
 | `SAGAS_SWEEP_EVERY` | 1 s | how often the sweep is meant to come: it is late after a multiple of that |
-| `SAGAS_FOUR_EYES` | False | whether moves that move money wait for a second person |
+| `SAGAS_FOUR_EYES` | False | whether interventions that move money wait for a second person |
 | `SAGAS_ROLES_SEE` | none | models, as `app.model`, that operators' roles see beside the engine's own |
 | `FLOWER_URL` | none | where operators reach Flower |
 """
@@ -76,7 +76,7 @@ def insist() -> None:
 
 
 def grace() -> datetime.timedelta:
-    """How long a message may be under way before somebody asks after it."""
+    """How long a message may be under way before the sweep asks after it."""
     value: datetime.timedelta = _read("SAGAS_GRACE", datetime.timedelta(seconds=5))
     return value
 
@@ -93,12 +93,12 @@ def sweep_every() -> datetime.timedelta:
 
 
 def sweep_is_late_after() -> datetime.timedelta:
-    """Without a sweep for so long nobody sweeps."""
+    """Without a sweep for so long there is none."""
     return max(SILENT_AFTER, 5 * sweep_every())
 
 
 def four_eyes() -> bool:
-    """Whether moves that move money wait for a second person."""
+    """Whether interventions that move money wait for a second person."""
     return bool(_read("SAGAS_FOUR_EYES", False))
 
 
@@ -113,7 +113,7 @@ def flower_url() -> str:
 
 
 def transport() -> str:
-    """The dotted path of whoever carries the messages."""
+    """The dotted path of what carries the messages."""
     return str(_read("SAGAS_TRANSPORT", CELERY_TRANSPORT))
 
 

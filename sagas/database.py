@@ -42,7 +42,7 @@ def is_away(error: BaseException | None) -> bool:
 
 
 def is_busy(error: BaseException | None) -> bool:
-    """Whether somebody else holds what is wanted: nothing happened, and it may go well another time."""
+    """Whether another session holds what is wanted: nothing happened, and it may go well another time."""
     return isinstance(error, OperationalError) and sqlstate(error) in _BUSY
 
 
@@ -54,7 +54,7 @@ def held_table(error: BaseException | None) -> str:
 
 
 def is_passing(error: BaseException | None) -> bool:
-    """Whether the error tells of the database, and not of the statement: no bug, and nobody's failure."""
+    """Whether the error tells of the database, and not of the statement: no bug, and no step's failure."""
     return isinstance(error, OperationalError) or is_away(error)
 
 

@@ -1,4 +1,4 @@
-"""The rows: the only truth about a saga. Whoever holds the instance's lock decides (D7)."""
+"""The rows: the only truth about a saga. The session that holds the instance's lock decides (D7)."""
 
 import datetime
 from typing import Any
@@ -43,14 +43,14 @@ class SagaInstance(models.Model):
     """What it was given, and what its steps gave: the arguments of the functions. May be personal."""
 
     wake_at = models.DateTimeField(null=True)
-    """When somebody must look again. The outbox, the timer and the watchdog are this column."""
+    """When the sweep must look again. The outbox, the timer and the watchdog are this column."""
 
     dispatched_at = models.DateTimeField(null=True)
     """When the message now thought to be under way was sent; null when none is expected."""
 
     parked_for = models.CharField(max_length=50, null=True)  # noqa: DJ001 - null means "not parked"
     """The service whose open circuit it waits for: without a message, and without a timer but the far one
-    of `wake_at`, which is there in case nobody wakes it."""
+    of `wake_at`, which is there in case it is not woken."""
 
     parked_rank = models.PositiveSmallIntegerField(default=0, db_default=0)
     """How often the step that it is parked at has failed: the least often tried first."""
@@ -110,7 +110,7 @@ class SagaInstance(models.Model):
                     finished_at__isnull=True, state__in=["running", "compensating", "needs_attention"]
                 ),
             ),
-            # D1: a live saga that nobody would ever look at again is lost. Only a person, or a
+            # D1: a live saga that no sweep would ever look at again is lost. Only a person, or a
             # person's release, may be what it waits for.
             models.CheckConstraint(
                 name="saga_live_has_wake_at",
@@ -118,7 +118,7 @@ class SagaInstance(models.Model):
                 | models.Q(wake_at__isnull=True, finished_at__isnull=False)
                 | models.Q(wake_at__isnull=True, state="needs_attention"),
             ),
-            # Whoever sends a saga on, ends it or calls a person for it has it wait for no circuit any more.
+            # A saga that is sent on, has ended or needs a person waits for no circuit any more.
             models.CheckConstraint(
                 name="saga_parked_has_no_message",
                 condition=models.Q(parked_for__isnull=True)
@@ -213,7 +213,7 @@ class StepInstance(models.Model):
     """Raised by every claim: a worker that lost its lease holds an old one and cannot commit (D6)."""
 
     lease_until = models.DateTimeField(null=True)
-    """Until when the attempt under way may still be running: while it lasts, nobody else acts (O2)."""
+    """Until when the attempt under way may still be running: while it lasts, no other worker acts (O2)."""
 
     wait_until = models.DateTimeField(null=True)
     facts = models.JSONField(null=True)
@@ -251,7 +251,7 @@ class StepInstance(models.Model):
 
     @property
     def begun(self) -> bool:
-        """Whether it took effect or may have, and so is to be undone when the saga turns round (T5).
+        """Whether it took effect or may have, and so is to be undone when the saga compensates (T5).
 
         A local action commits together with its facts: without them it never happened, however often it
         was tried, and there is nothing to undo (E2).
@@ -262,7 +262,9 @@ class StepInstance(models.Model):
         try:
             return self.attempts > 0 and self.saga.definition.steps[self.position].remote
         except errors.UnknownSaga:
-            return True  # Its version is gone, long after its end perhaps: nobody can say that it did not.
+            return (
+                True  # Its version is gone, long after its end perhaps: it cannot be known that it did not.
+            )
 
 
 class Event(models.Model):
@@ -335,7 +337,7 @@ class Signal(models.Model):
     matched_at = models.DateTimeField(null=True)
 
     wake_at = models.DateTimeField(null=True)
-    """When to try the remedy of a late callback next."""
+    """When to undo what a late callback tells of next."""
 
     compensation_attempts = models.PositiveSmallIntegerField(default=0)
     compensated_at = models.DateTimeField(null=True)
@@ -345,11 +347,11 @@ class Signal(models.Model):
     """How it differs from what was asked, with the figures."""
 
     attention = models.TextField(blank=True, default="", db_default="")
-    """Why a person must see to it; empty where nobody must, and where its saga calls for one already."""
+    """Why a person must see to it; empty where none must, and where its saga calls for one already."""
 
     attention_at = models.DateTimeField(null=True)
     settled_at = models.DateTimeField(null=True)
-    """When somebody said that it is settled, or it settled itself."""
+    """When a person said that it is settled, or it settled itself."""
 
     settled_by = models.CharField(max_length=150, blank=True, default="", db_default="")
     settlement = models.TextField(blank=True, default="", db_default="")
@@ -366,7 +368,7 @@ class Signal(models.Model):
                     fate__in=["stored", "applied", "noted", "late", "unmatched", "mismatch", "unreadable"]
                 ),
             ),
-            # Nobody settles what nobody was called for, and nobody does without saying who they are.
+            # Only what a person was called for is settled, and by a person with a name.
             models.CheckConstraint(
                 name="signal_settled_by_somebody",
                 condition=models.Q(settled_at=None)
@@ -448,7 +450,7 @@ class Queue(models.Model):
 
 
 class Heartbeat(models.Model):
-    """A sign of life of what runs by itself, by the database's clock: whoever looks sees that it stopped."""
+    """A sign of life of what runs by itself, by the database's clock: it shows when that has stopped."""
 
     SWEEP = "sweep"
 
@@ -465,7 +467,7 @@ class Heartbeat(models.Model):
 
     @classmethod
     def last_sweep(cls) -> "models.QuerySet[Heartbeat, datetime.datetime]":
-        """When somebody swept last, as a queryset of one moment, or of none."""
+        """When the last sweep was, as a queryset of one moment, or of none."""
         return cls.objects.filter(name=cls.SWEEP).values_list("at", flat=True)
 
 

@@ -30,7 +30,7 @@ HARD_LIMIT_MARGIN_S = 5
 
 
 class CeleryTransport:
-    """Carries the engine's dispatches_sent as Celery messages."""
+    """Carries the engine's dispatches as Celery messages."""
 
     def send(self, dispatch: transport.Dispatch) -> None:
         """Publish the dispatch's steps as a chain whose every link has the error callback.
@@ -42,9 +42,12 @@ class CeleryTransport:
         who = {"saga_id": str(dispatch.saga_id), "epoch": dispatch.epoch}
         links = [
             app.signature(
-                task_name(dispatch.name, leg.step, undo=undo), kwargs=who, immutable=True, queue=leg.queue
+                task_name(dispatch.name, message.step, undo=undo),
+                kwargs=who,
+                immutable=True,
+                queue=message.queue,
             )
-            for leg in dispatch.messages
+            for message in dispatch.messages
         ]
         # Celery's own counter decides nothing here; Flower shows it, and so tells which attempt this is.
         links[0].set(retries=dispatch.tried)  # type: ignore[call-arg]  # The stubs lack this option of apply_async.
@@ -54,7 +57,7 @@ class CeleryTransport:
         celery.chain(*links, app=app).apply_async(link_error=[callback])
 
     def compensate_late(self, signal_id: int, queue: str) -> None:
-        """Publish the remedy of a late callback."""
+        """Publish the compensation of a late callback."""
         app.send_task("sagas.compensate-late", kwargs={"signal_id": signal_id}, queue=queue)
 
     def probe(self, queue: str, sent_at: datetime.datetime) -> None:
@@ -102,12 +105,12 @@ def probe_returned(self: Any, *, queue: str, sent_at: str) -> None:
 
 @signals.worker_ready.connect
 def worker_is_ready(sender: Any, **_: Any) -> None:
-    """Say that somebody listens: the next sweep then asks what the broker has forgotten meanwhile."""
+    """Say that this worker listens: the next sweep then asks what the broker has forgotten meanwhile."""
     try:
         for queue in sender.app.amqp.queues.consume_from:
             engine.heard(queue, sender.hostname)
     except Error:
-        logger.warning("nobody could be told that this worker listens", exc_info=True)
+        logger.warning("it could not be written down that this worker listens", exc_info=True)
     finally:
         # The pool's processes are made from this one, and must not inherit its connection.
         connections.close_all()
@@ -118,7 +121,7 @@ _signs: dict[str, float] = {}
 
 
 def _give_a_sign(request: Any) -> None:
-    """Say that somebody works on the queue that this message came from, once a second in each process."""
+    """Say that a worker takes from the queue that this message came from, once a second in each process."""
     queue = (request.delivery_info or {}).get("routing_key")
     if queue and time.monotonic() >= _signs.get(queue, 0.0):
         _signs[queue] = time.monotonic() + SIGN_EVERY_S
@@ -143,7 +146,7 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
         close_old_connections()
         result = engine.Result(next=engine.Next.STOP)
     if result.next is engine.Next.COMPENSATE:
-        raise errors.StepFailed(f"{step} failed and the saga turned round; its row says why.")
+        raise errors.StepFailed(f"{step} failed and the saga compensates; its row says why.")
     if result.next is engine.Next.STOP:
         # Ends the chain as a success, without the error callback; `Ignore` would leave Flower lying.
         request.chain = None
@@ -171,7 +174,7 @@ def _task(name: str, run: Any, soft_limit_s: float) -> None:
     soft = math.ceil(soft_limit_s)
     hard = soft + HARD_LIMIT_MARGIN_S
 
-    # That a saga turns round is business: it is logged as one line, without a traceback.
+    # That a saga compensates is business: it is logged as one line, without a traceback.
     expected = (errors.StepFailed,)
 
     @app.task(

@@ -1,9 +1,9 @@
 """Tasks that a clock sends: of such a task one that waits is as good as a thousand.
 
-Celery's own means against a heap of them is `expires`, a moment by the clock of whoever sends, which is
-compared with the clock of whoever takes it: with a few seconds of skew between two machines every one of
+Celery's own means against a heap of them is `expires`, a moment by the sender's clock, which is
+compared with the taker's clock: with a few seconds of skew between two machines every one of
 them has expired. So a tick says no time at all (D9). Instead none is sent while one is waiting: however
-long nobody works, the queue stays as short as that.
+long no worker is there, the queue stays as short as that.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import celery
 
 WAITING_AT_MOST = 1
-"""With so many messages in its queue, another tick would tell whoever takes them nothing new."""
+"""With so many messages in its queue, another tick would tell a worker nothing new."""
 
 
 class Tick(celery.Task):  # type: ignore[type-arg]  # It has none outside the stubs.

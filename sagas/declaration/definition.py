@@ -64,7 +64,7 @@ class Retry:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wait:
-    """A step that is done only when somebody outside says so: a payer, a carrier, a person."""
+    """A step that is done only when it is said from outside: a payer, a carrier, a person."""
 
     until: str
     """The fact that ends the wait: the step waits while its facts do not have it, or have it false."""
@@ -113,7 +113,7 @@ class Step:
     """The fact in `do`'s answer by which the provider knows what it did: operators are shown it."""
 
     remote: bool = False
-    """False: runs inside the engine's transaction, exactly once. True: leaves the house."""
+    """False: runs inside the engine's transaction, exactly once. True: calls a system of others."""
 
     wait: Wait | None = None
     """Set when the action only begins something that ends later."""
@@ -189,7 +189,7 @@ class Saga:
     """Errors that say: it may have happened (U1)."""
 
     outage: Sequence[type[Exception]] = ()
-    """Errors that say: it did not happen, and with this provider nobody's saga can go on until a person
+    """Errors that say: it did not happen, and with this provider no saga can go on until a person
     mends something, such as a key of ours that expired (R4). Raised by a remote function such an error opens
     the service's circuit at once and calls a person, once per outage; the attempt is not counted."""
 
@@ -251,7 +251,7 @@ class Saga:
 
     @functools.cached_property
     def hidden(self) -> frozenset[str]:
-        """Names of facts that nobody is shown: what is personal, and what is secret."""
+        """Names of facts that are shown to nobody: what is personal, and what is secret."""
         of_steps = (name for step in self.steps for name in (*step.personal, *step.secrets))
         return frozenset((*self.personal, *of_steps))
 

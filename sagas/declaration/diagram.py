@@ -3,7 +3,7 @@
     python -m sagas.declaration.diagram docs/lifecycle.md
 
 rewrites what stands between the markers of that file. `make docs` calls it, and a test holds the
-file and the tables equal: a move that nobody explained is refused here, at import.
+file and the tables equal: a transition without its reason is refused here, at import.
 """
 
 import ast
@@ -20,12 +20,12 @@ from typing import Any
 from sagas.declaration import states
 from sagas.declaration.states import SagaState, StepState
 
-Moves = Mapping[tuple[str, str], str]
+Transitions = Mapping[tuple[str, str], str]
 """From where to where, and why."""
 
 
-def _read(explained: str) -> Moves:
-    """The moves in a text of lines `from -> to: why`; an indented line continues the one above it."""
+def _read(explained: str) -> Transitions:
+    """The transitions in a text of lines `from -> to: why`; an indented line continues the one above it."""
     lines = re.sub(r"\n +", " ", explained.strip()).splitlines()
     found = [re.fullmatch(r"(\w+) -> (\w+): (.+)", line) for line in lines]
     assert all(found), "a line that is no `from -> to: why`"
@@ -91,9 +91,13 @@ def _declared(table: Mapping[Any, Iterable[Any]]) -> set[tuple[str, str]]:
     return {(source, target) for source, targets in table.items() for target in targets}
 
 
-assert set(SAGA) == _declared(states.SAGA_TRANSITIONS), "a saga's move without its reason, or the reverse"
-assert set(FORWARD) | set(BACKWARD) == _declared(states.STEP_TRANSITIONS), "a step's move without its reason"
-assert not set(FORWARD) & set(BACKWARD), "a move is drawn once"
+assert set(SAGA) == _declared(states.SAGA_TRANSITIONS), (
+    "a saga's transition without its reason, or the reverse"
+)
+assert set(FORWARD) | set(BACKWARD) == _declared(states.STEP_TRANSITIONS), (
+    "a step's transition without its reason"
+)
+assert not set(FORWARD) & set(BACKWARD), "a transition is drawn once"
 
 _FINAL = [
     str(state)
@@ -107,10 +111,10 @@ def parts() -> dict[str, str]:
     """What is generated, by the name in the markers."""
     return {
         "saga states": table(SagaState),
-        "saga moves": diagram(SAGA, first=SagaState.RUNNING),
+        "saga transitions": diagram(SAGA, first=SagaState.RUNNING),
         "step states": table(StepState),
-        "step moves forward": diagram(FORWARD, first=StepState.PENDING),
-        "step moves back": diagram(BACKWARD),
+        "step transitions forward": diagram(FORWARD, first=StepState.PENDING),
+        "step transitions back": diagram(BACKWARD),
     }
 
 
@@ -120,15 +124,18 @@ def table(members: type[enum.Enum]) -> str:
     return "\n".join(["| State | Meaning |", "|---|---|", *rows])
 
 
-def diagram(moves: Moves, *, first: str | None = None) -> str:
-    """The moves as lettered edges, with a line under the drawing for each letter."""
-    letters = dict(zip(moves, string.ascii_lowercase, strict=False))
-    assert len(letters) == len(moves), "more moves than letters"
-    drawn = {state for move in moves for state in move}
+def diagram(transitions: Transitions, *, first: str | None = None) -> str:
+    """The transitions as lettered edges, with a line under the drawing for each letter."""
+    letters = dict(zip(transitions, string.ascii_lowercase, strict=False))
+    assert len(letters) == len(transitions), "more transitions than letters"
+    drawn = {state for transition in transitions for state in transition}
     edges = [f"    [*] --> {first}"] if first else []
     edges += [f"    {source} --> {target}: {letter}" for (source, target), letter in letters.items()]
     edges += [f"    {state} --> [*]" for state in _FINAL if state in drawn]
-    lines = [f"- **{letters[move]}** `{move[0]}` → `{move[1]}`: {why}" for move, why in moves.items()]
+    lines = [
+        f"- **{letters[transition]}** `{transition[0]}` → `{transition[1]}`: {why}"
+        for transition, why in transitions.items()
+    ]
     return "\n".join(["```mermaid", "stateDiagram-v2", *edges, "```", "", *lines])
 
 

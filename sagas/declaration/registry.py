@@ -79,7 +79,7 @@ def everything() -> Iterator[definition.Saga]:
 
 
 def providers() -> set[str]:
-    """Every queue of steps that leave the house."""
+    """Every queue of remote steps."""
     return {step.queue for saga in _sagas.values() for step in saga.steps if step.remote}
 
 

@@ -1,4 +1,4 @@
-"""The whole state machine on one screen: members, a sentence each, and the table of moves.
+"""The whole state machine on one screen: members, a sentence each, and the table of transitions.
 
 docs/lifecycle.md draws its diagrams from these tables, and a test holds the two equal.
 """

@@ -123,7 +123,7 @@ def _supplies(saga: definition.Saga) -> Iterator[Problem]:
         for name in [name for name in (*step.inputs, *step.secrets) if name not in known]:
             yield Problem(
                 id="sagas.E004",
-                message=f"{step.name} takes {name!r}, which nobody provides.",
+                message=f"{step.name} takes {name!r}, which no step provides.",
                 hint="Name it in the saga's `inputs`, or in the `outputs` of an earlier step; one that is not"
                 " optional, and none that names it in its `secrets`.",
             )
@@ -273,7 +273,7 @@ def _misfit(function: definition.StepFunction, inputs: Sequence[str]) -> str | N
         return f"{function!r} is no function: it cannot be called."
     name = getattr(function, "__name__", str(function))
     if inspect.iscoroutinefunction(_plain(function)):
-        return f"{name} is a coroutine, which nobody would await."
+        return f"{name} is a coroutine, which the engine does not await."
     parameters = inspect.signature(function).parameters.values()
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
     keyword = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}

@@ -1,7 +1,7 @@
-"""The engine's face: begin a saga, carry out its steps, take callbacks, steer it.
+"""The engine's face: begin a saga, carry out its steps, take callbacks, intervene.
 
-Rows and rules; no broker in sight. `sagas.tasks` carries the messages, and `sagas.engine.transport` is the
-door between the two.
+Rows and rules; no broker in sight. `sagas.tasks` carries the messages, and `sagas.engine.transport` stands
+between the two.
 """
 
 from typing import Any
@@ -88,7 +88,7 @@ def begin(
         MissingFacts: `inputs` does not name exactly what the declaration asks for.
         BadFacts: `inputs` is not JSON that can be kept.
         AlreadyLive: a live saga of that name has the key.
-        ImproperlyConfigured: the settings name nobody who could carry its messages.
+        ImproperlyConfigured: the settings name no transport that can be used.
     """
     transport.current()  # It would stand for ever, and only the log would say why.
     if not connection.in_atomic_block:

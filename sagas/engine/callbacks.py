@@ -17,7 +17,7 @@ logger = logging.getLogger("sagas")
 
 
 def call_a_person(signal: Signal, why: str) -> None:
-    """Have it stand in the attention queue until somebody says that it is settled; alerted once (A4)."""
+    """Have it stand in the attention queue until a person says that it is settled; alerted once (A4)."""
     called_before = signal.attention_at is not None
     signal.attention, signal.attention_at = why, signal.attention_at or models.database_now()
     signal.settled_at, signal.settled_by, signal.settlement = None, "", ""
@@ -36,7 +36,7 @@ def call_a_person(signal: Signal, why: str) -> None:
 
 
 def reject(*, source: str, event_id: str, why: str) -> models.Signal:
-    """Write down that a callback came which its sender signed, and which nobody can understand or keep.
+    """Write down that a callback came which its sender signed, and which cannot be understood or kept.
 
     Nothing of its content is kept. A person is called: it may tell of money. Coming again changes nothing.
 
@@ -57,15 +57,15 @@ def reject(*, source: str, event_id: str, why: str) -> models.Signal:
 def settle(signal_id: int, *, actor: str, reason: str) -> models.Signal:
     """Say, with evidence, that what a callback called a person for is settled; kept with who said so.
 
-    With SAGAS_FOUR_EYES it is settled once a second person says so too: whoever says that money was given
-    back by hand decides about it.
+    With SAGAS_FOUR_EYES it is settled once a second person says so too: to say that money was given
+    back by hand is to decide about it.
 
     Returns:
         The callback; its `settled_at` is null while it waits for the second person.
 
     Raises:
         NotFound: there is no such callback.
-        NotAllowed: nobody was called for it, or it is settled already.
+        NotAllowed: no person was called for it, or it is settled already.
     """
     with _open(signal_id) as signal:
         first = signal.settled_by
@@ -90,7 +90,7 @@ def retry(signal_id: int, *, actor: str, reason: str) -> models.Signal:
 
     Raises:
         NotFound: there is no such callback.
-        NotAllowed: nobody was called for it, or there is nothing to undo.
+        NotAllowed: no person was called for it, or there is nothing to undo.
     """
     with _open(signal_id) as signal:
         if signal.fate != Signal.Fate.LATE:

@@ -40,7 +40,7 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 PAUSE_SHARE = 0.1
 """Those that failed there are tried again after a tenth of the time that the outage has lasted, between
-the two pauses above: so nobody waits much longer than the outage itself took."""
+the two pauses above: so no saga waits much longer than the outage itself took."""
 
 UNTRIED_PAUSE_S = 5.0
 """So often, however long it lasts, a few more are let through that never failed there. Each is untried
@@ -91,7 +91,7 @@ def failed(
         troubled_since: when the first of the saga's attempts began that failed there, by the database's
             clock. Where the service has worked for another saga since, it is the saga's own trouble.
         error: what it met: error, kind, message and step, without personal facts.
-        outage: whether nobody's saga can go on until a person mends something: then it opens at once.
+        outage: whether no saga can go on there until a person mends something: then it opens at once.
 
     Returns:
         Whether the circuit is open now: then it is not the saga's own failure.
@@ -146,7 +146,7 @@ def worked(queue: str, *, begun_at: datetime.datetime) -> None:
 def let_through(queue: str, saga_id: uuid.UUID) -> None:
     """Let this saga through the open circuit, because an operator wants it tried now.
 
-    No more than a few at a time: whoever retries thousands at once does not want them all turned away.
+    No more than a few at a time: thousands that are retried at once would all be turned away.
     """
     with connection.cursor() as cursor:
         cursor.execute(
@@ -159,7 +159,7 @@ def let_through(queue: str, saga_id: uuid.UUID) -> None:
 def tend() -> None:
     """For each service that sagas wait for: let a few through if it is time, or wake them if it works again.
 
-    It costs as much however many wait, and a crash at any point loses nobody: what is not woken yet waits
+    It costs as much however many wait, and a crash at any point loses none: what is not woken yet waits
     for a circuit that is closed, and is found so by the next tick.
     """
     for queue, is_open in _waited_for():
@@ -193,7 +193,7 @@ UPDATE sagas_saga SET parked_for = NULL, wake_at = clock_timestamp() WHERE id IN
     ORDER BY parked_rank, id LIMIT %s FOR UPDATE SKIP LOCKED
 ) RETURNING id
 """
-# SKIP LOCKED: whoever holds such a row is about to move it, and may want this circuit next.
+# SKIP LOCKED: the session that holds such a row is about to change it, and may want this circuit next.
 
 ANY_RANK = 32767
 
@@ -262,7 +262,7 @@ def _wake_some(queue: str) -> None:
 
 
 def _take_permit(queue: str) -> bool:
-    """Take a permit for a saga that never failed there; whoever comes first gets it."""
+    """Take a permit for a saga that never failed there; the first to come gets it."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE sagas_circuit SET"
@@ -278,13 +278,13 @@ def _take_permit(queue: str) -> bool:
 
 
 def _shut(circuit: models.Circuit, now: datetime.datetime) -> None:
-    """Let nobody through for a while, and a few after it."""
+    """Let no saga through for a while, and a few after it."""
     circuit.open_until = now + _pause(circuit, now)
     circuit.permits, circuit.permits_at = 0, circuit.open_until
 
 
 def _pause(circuit: models.Circuit, now: datetime.datetime) -> datetime.timedelta:
-    """How long nobody that failed there is tried again."""
+    """How long no saga that failed there is tried again."""
     if circuit.needs_person:
         return datetime.timedelta(seconds=LONGEST_PAUSE_S)  # It does not mend itself within seconds.
     lasted_s = (now - circuit.opened_at).total_seconds() if circuit.opened_at else 0.0

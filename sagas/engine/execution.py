@@ -431,7 +431,7 @@ def _lost(step: definition.Step) -> OutcomeKind:
 def _cancel_statement() -> None:
     """End the statement that the function was interrupted in.
 
-    The database would go on with it though nobody waits for it any more, and hold all locks, this
+    The database would go on with it though no worker waits for it any more, and hold all locks, this
     saga's among them, until it is done.
     """
     raw = connection.connection

@@ -126,7 +126,7 @@ def traced(error: BaseException, facts: dict[str, Any]) -> str:
 
 
 def _text(error: BaseException, step: models.StepInstance | None, kind: FailureKind) -> str:
-    """The error's text. That of a bug is nobody's choice: the saga's facts are struck out of it (A3)."""
+    """The error's text. No declaration chose that of a bug: the saga's facts are struck out of it (A3)."""
     if kind != FailureKind.BUG:
         return text_of(error)
     text = text_of(error, without=step.saga.facts if step else {})
@@ -161,5 +161,5 @@ def _leaves(value: Any) -> list[str]:
 
 
 def _meaning(kind: type[BaseException]) -> str:
-    """What an error that says nothing means: the first line of its docstring, if it is somebody's own."""
+    """What an error that says nothing means: the first line of its docstring, if it has one of its own."""
     return "" if kind.__module__ == "builtins" else inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]

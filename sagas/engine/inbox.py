@@ -154,7 +154,7 @@ def _act(work: UnitOfWork, signal: Signal) -> None:
 def _act_on_closed(work: UnitOfWork, signal: Signal) -> None:
     """A callback about a saga that was put aside: nothing waits for it any more.
 
-    What it tells that nobody knew when the saga was put aside, such as a payment that lands after it, is
+    What it tells that was not known when the saga was put aside, such as a payment that lands after it, is
     undone (M3). What was known then was an operator's to settle by hand: undone once more here, the same
     money might go back twice.
     """
@@ -204,7 +204,7 @@ def _may_yet_wait(step: models.StepInstance) -> bool:
 
 
 def _settles(work: UnitOfWork, signal: Signal) -> bool:
-    """Whether a person was called because nobody knew, and now the callback says that it is done."""
+    """Whether a person was called because it was not known, and now the callback says that it is done."""
     saga, step = work.saga, work.step
     at_hand = work.forward and saga.position == step.position
     called = saga.state == SagaState.NEEDS_ATTENTION and saga.closed_at is None

@@ -64,7 +64,7 @@ class OutcomeKind(enum.StrEnum):
     """It raised an error of `Saga.refused`: no, and asking again will not change it (R3)."""
 
     OUTAGE = "outage"
-    """It raised one of `Saga.outage`: nobody's saga can go on there until a person mends something (R4)."""
+    """It raised one of `Saga.outage`: no saga can go on there until a person mends something (R4)."""
 
     MISMATCH = "mismatch"
     """It raised one of `Saga.mismatch`: something happened, and it is not what was asked."""
@@ -76,7 +76,7 @@ class OutcomeKind(enum.StrEnum):
     """It raised one of `Saga.unknown`, or broke off: it may have happened (U1)."""
 
     BUG = "bug"
-    """It raised what nobody named."""
+    """It raised what the declaration does not name."""
 
 
 class FailureKind(enum.StrEnum):
@@ -131,7 +131,7 @@ class Next(enum.Enum):
     """The next step may try: the row says so, or will say otherwise."""
 
     STOP = "stop"
-    """End quietly: the row knows when somebody must look again."""
+    """End quietly: the row says when the sweep must look again."""
 
     COMPENSATE = "compensate"
     """The saga is compensating now: have the error callback called, which sends the chain of undos."""

@@ -1,6 +1,6 @@
 """The sentences that the engine writes on its rows, in English; the console translates what it shows.
 
-The rows keep English, so that the log, the API and the database agree whoever looks.
+The rows keep English, so that the log, the API and the database agree in every language.
 """
 
 from django.utils.translation import gettext_noop

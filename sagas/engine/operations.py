@@ -8,11 +8,11 @@ operator's decision: it names what it was decided on (`Seen`), is refused under 
 on since, and applies when its predicate in `refusals` says so, which the console's preview asks as well.
 
 - The step and the direction must be the same for every intervention. That the engine has tried the same step
-  again meanwhile, as it does by itself for a saga that needs attention, makes no difference to whoever wants
-  it tried again, held, or undone.
+  again meanwhile, as it does by itself for a saga that needs attention, makes no difference to an operator
+  who wants it tried again, held, or undone.
 - It does make one to `resolve`, `skip` and `close`, which say how things stand: another attempt with the same
   key may have changed that after the operator looked. For them the step's state and its attempts must be the
-  same too. Who needs time for such a decision holds the saga first.
+  same too. An operator who needs time for such a decision holds the saga first.
 """
 
 import datetime
@@ -53,7 +53,7 @@ def look(saga_id: uuid.UUID | str) -> Seen:
 def cancel(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
     """Have the saga undone because its owner no longer wants it.
 
-    At once where nobody is at a step; else when the attempt under way has ended. A saga that is
+    At once where no attempt is under way; else when it has ended. A saga that is
     being undone already is left as it is.
 
     Raises:
@@ -137,7 +137,7 @@ def resolve(
     """Say, with evidence, whether the step's action (or, on the way back, its undo) took effect.
 
     1. Forward, happened: the step is done, with those facts, and the saga goes on.
-    2. Forward, did not: the step has failed, and the saga turns round; past the pivot it is tried again.
+    2. Forward, did not: the step has failed, and the saga compensates; past the pivot it is tried again.
     3. Backward, happened: the step is undone, and the saga goes on backwards.
     4. Backward, did not: its undo is tried again.
 
@@ -224,7 +224,7 @@ def skip(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> Sa
             StepState.SKIPPED, EventKind.OPERATOR_SKIP, actor=actor, reason=reason, data=_on(seen)
         )
         work.set_step(finished_at=NOW)
-        _credit_nobody(work)
+        _clear_worker(work)
         transitions.advance(work)
         transitions.dispatch(work)
     return saga
@@ -233,7 +233,7 @@ def skip(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> Sa
 def close(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
     """Put a saga that needs attention aside for good. Nothing is deleted, and nothing is undone.
 
-    Its owner is told in the same transaction: for whoever waits for it, this is its end.
+    Its owner is told in the same transaction: for those who wait for it, this is its end.
 
     Raises:
         MovedOn: it is not as it was seen.
@@ -339,7 +339,7 @@ def _resolve_action(work: UnitOfWork, happened: bool, facts: dict[str, Any], eve
         if saga.state == SagaState.NEEDS_ATTENTION:
             transitions.reopen(work, **event)
         transitions.finish_step(work, {**(step.facts or {}), **facts}, **event)
-        _credit_nobody(work)
+        _clear_worker(work)
         transitions.advance(work)
         transitions.dispatch(work)
     elif declared.kind == "retriable":
@@ -372,12 +372,12 @@ def _resolve_undo(work: UnitOfWork, happened: bool, event: dict[str, Any]) -> No
     attempts = work.step.undo_attempts
     work.transition_step(StepState.UNDONE, EventKind.UNDO_DONE, attempt=attempts, **event)
     work.set_step(undone_at=NOW)
-    _credit_nobody(work)
+    _clear_worker(work)
     transitions.advance(work)
     transitions.dispatch(work)
 
 
-def _credit_nobody(work: UnitOfWork) -> None:
+def _clear_worker(work: UnitOfWork) -> None:
     """A person answers for how the step stands now: no worker brought it there, and no task."""
     work.set_step(worker="", task_id="")
 

@@ -18,14 +18,14 @@ ENGINE_QUEUE = "sagas"
 
 PROBE_EVERY = datetime.timedelta(seconds=5)
 """How often a queue is probed while a worker takes from it, or while no probe was sent for long. Probes
-that lie behind a backlog do not hold up the next one: had the broker forgotten them, nobody would know."""
+that lie behind a backlog do not hold up the next one: had the broker forgotten them, it would not show."""
 
 LONGEST_PROBE_PAUSE = datetime.timedelta(seconds=60)
 """However long a queue has been silent, it is probed after this long."""
 
 PATIENCE = datetime.timedelta(minutes=15)
 """After this long a message counts as lost even if no probe says so: probes may be lost too. Twice as
-long after each time that it was sent again in vain: nobody may be there to take it."""
+long after each time that it was sent again in vain: no worker may be there to take it."""
 
 LONGEST_LOOK_PAUSE = datetime.timedelta(minutes=1)
 """However long a message has been waiting in a queue, the sweep asks whether it was lost after this long."""
@@ -35,7 +35,7 @@ LOOKED_AT_NOW = 1000
 
 
 def probe_queues() -> None:
-    """Send a probe through each queue that is due for one, ever more seldom while nobody gives a sign."""
+    """Send a probe through each queue that is due for one, ever more seldom while no worker gives a sign."""
     known = {queue.name: queue for queue in models.Queue.objects.annotate(now=models.ClockTimestamp())}
     names = [*registry.queues(), ENGINE_QUEUE]
     pauses = {name: _probe_pause(known[name], known[name].now) for name in names if name in known}
@@ -55,7 +55,7 @@ def probe_queues() -> None:
 def probe_returned(queue: str, sent_at: datetime.datetime, worker: str = "") -> None:
     """A probe came through: every message that entered the queue before it was taken, or is lost.
 
-    If it tells much that nobody knew, because none came through for a while, those that had been put
+    If it tells much that was not known, because none came through for a while, those that had been put
     off meanwhile are looked at now.
     """
     with connection.cursor() as cursor:
@@ -75,7 +75,7 @@ def probe_returned(queue: str, sent_at: datetime.datetime, worker: str = "") -> 
 
 
 def heard(queue: str, worker: str = "") -> None:
-    """A worker took a message of this queue, or began to listen: somebody is there.
+    """A worker took a message of this queue, or began to listen: it is there.
 
     That a step was taken says nothing of what was sent before it: web servers publish after their
     commits, in another order than they wrote the rows in. Only a probe tells what is lost.
@@ -135,7 +135,7 @@ def _look_now(queue: str, sent_at: datetime.datetime) -> None:
 
 
 def _claim_new(names: list[str]) -> list[tuple[str, datetime.datetime]]:
-    """Those of the queues that nobody knew yet; another sweeper may be about to say the same."""
+    """Those of the queues that are new; another sweeper may be about to say the same."""
     if not names:
         return []
     with connection.cursor() as cursor:
@@ -167,7 +167,7 @@ def _claim_probes(pauses: dict[str, datetime.timedelta]) -> list[tuple[str, date
 
 
 def _not_sent(probes: dict[str, datetime.datetime]) -> None:
-    """The next sweep tries these again. That nobody answers goes on counting from the first time."""
+    """The next sweep tries these again. The time without an answer goes on counting from the first."""
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE sagas_queue SET probed_at = NULL"

@@ -33,7 +33,7 @@ def retry(
     declared: definition.Saga | None,
     now: datetime.datetime,
 ) -> str:
-    """It goes on by itself, nobody holds it, and no attempt is under way."""
+    """It goes on by itself, is not held, and no attempt is under way."""
     if why := _over(saga, declared):
         return why
     if saga.state == SagaState.NEEDS_ATTENTION:
@@ -49,7 +49,7 @@ def resume(
     declared: definition.Saga | None,
     now: datetime.datetime,
 ) -> str:
-    """It needs attention, nobody holds it, and no attempt is under way."""
+    """It needs attention, is not held, and no attempt is under way."""
     if why := _over(saga, declared):
         return why
     if saga.state != SagaState.NEEDS_ATTENTION:
@@ -93,7 +93,7 @@ def compensate(
     declared: definition.Saga | None,
     now: datetime.datetime,
 ) -> str:
-    """It goes forwards, can still be undone, and nobody has asked for that yet."""
+    """It goes forwards, can still be undone, and that was not asked for yet."""
     if why := _over(saga, declared):
         return why
     if _backward(saga):
@@ -111,7 +111,7 @@ def hold(
     declared: definition.Saga | None,
     now: datetime.datetime,
 ) -> str:
-    """It is live, and nobody holds it."""
+    """It is live, and not held."""
     return _over(saga, declared) or (_("It is held already.") if saga.held_at is not None else "")
 
 
@@ -121,7 +121,7 @@ def release(
     declared: definition.Saga | None,
     now: datetime.datetime,
 ) -> str:
-    """Somebody holds it."""
+    """It is held."""
     return _over(saga, declared) or ("" if saga.held_at is not None else _("It is not held."))
 
 
@@ -159,7 +159,7 @@ def close(
     declared: definition.Saga | None,
     now: datetime.datetime,
 ) -> str:
-    """It needs attention; also where the code no longer has its declaration, for nobody else could end it."""
+    """It needs attention; also where its declaration is gone, for nothing else could end it."""
     if why := _ended(saga):
         return why
     if saga.state != SagaState.NEEDS_ATTENTION:
@@ -168,7 +168,7 @@ def close(
 
 
 def _ended(saga: models.SagaInstance) -> str:
-    """The sweep leaves alone what was put aside; sent on again, it would have nobody to look after it."""
+    """The sweep leaves alone what was put aside; sent on again, the sweep would not look after it."""
     if saga.is_final:
         return _("It has ended, and what has ended stays as it is.")
     if saga.closed_at is not None:

@@ -21,9 +21,9 @@ LONGEST = 100
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Seen:
-    """How a saga stood when somebody looked at it.
+    """How a saga stood when a person looked at it.
 
-    Every operator's move names it, and is refused where the saga has moved on. The epoch would not do in its
+    Every intervention names it, and is refused where the saga has moved on. The epoch would not do in its
     place: it also rises when a lost message is sent again and at every poll of a wait, where nothing was
     learned; and it stays when a callback makes a waiting step fail.
     """

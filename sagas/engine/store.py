@@ -54,7 +54,7 @@ def lock(saga_id: uuid.UUID | str, step: str | None = None) -> "UnitOfWork":
     """
     with connection.cursor() as cursor:
         if step is None:
-            # Which step is at its position can only be asked once nobody moves it any more: a join
+            # Which step is at its position can only be asked once no other session changes it: a join
             # that had to wait for the lock would look for the step that was at its old one.
             cursor.execute("SELECT 1 FROM sagas_saga WHERE id = %s FOR UPDATE", [saga_id])
         cursor.execute(_lock_sql(step is not None), [step, saga_id] if step is not None else [saga_id])
@@ -174,7 +174,7 @@ class UnitOfWork:
     # --- Effects ----------------------------------------------------------------------------------
 
     def drop_callbacks(self, keys: Sequence[str]) -> None:
-        """Note callbacks that are stored for the steps with these keys as told: nobody needs them."""
+        """Note callbacks that are stored for the steps with these keys as known: they are not needed."""
         self._unneeded += keys
 
     def call(self, hook: Hook | None) -> None:
@@ -206,7 +206,7 @@ class UnitOfWork:
         """Make everything that was collected so, in this order; nothing is left collected after it.
 
         1. The rows and their events, in one statement.
-        2. Callbacks that nobody needs any more.
+        2. Callbacks that are not needed any more.
         3. Hooks, in the same transaction.
         4. After the transaction has committed: messages, then alerts.
 

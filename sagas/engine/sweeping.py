@@ -1,4 +1,4 @@
-"""The one door for everything that takes time: retries, timers, deadlines, lost messages, dead workers.
+"""The one place for everything that takes time: retries, timers, deadlines, lost messages, dead workers.
 
 A sweep finds the rows whose time has come by the database's clock (D9), decides what is due, and
 sends them on their way again. Any number of sweepers may run: each takes rows that no other holds.
@@ -54,7 +54,7 @@ def sweep(limit: int = BATCH) -> int:
     3. Decide for each: compensate, call a person, count as unknown, or dispatch anew.
     4. Have the compensations of late callbacks tried.
     5. Send probes through the queues.
-    6. Write down that there was a sweep, for whoever asks whether anybody sweeps.
+    6. Write down that there was a sweep, so that it shows when no sweep comes.
 
     Returns:
         How many sagas it looked at; if that is `limit`, there may be more.
@@ -209,7 +209,7 @@ def _call_for_help(saga_id: uuid.UUID, bug: Exception) -> None:
             )
             work.commit()
     except Exception:
-        logger.exception("nobody could be called for saga %s; the sweep will try again", saga_id)
+        logger.exception("no person could be called for saga %s; the sweep will try again", saga_id)
         _put_off(saga_id, transitions.LONGEST_GRACE)
 
 

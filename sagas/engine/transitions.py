@@ -25,7 +25,7 @@ LONGEST_GRACE = datetime.timedelta(minutes=10)
 """However often a saga was redispatched in vain, it is looked at again after this long."""
 
 PARKED_LOOK = datetime.timedelta(hours=1)
-"""A saga that waits for a circuit is woken when it closes. If nobody did, the sweep looks after so long."""
+"""A saga that waits for a circuit is woken when it closes. If it is not, the sweep looks after so long."""
 
 MOST_RESUMES = 1000
 """No more are counted: the pause has long been the longest."""
@@ -121,8 +121,8 @@ def admitted(work: UnitOfWork, *, take: bool = False) -> bool:
         take: whether the attempt is made at once.
     """
     declared = work.declared_step
-    asks_nobody = work.step.state == StepState.WAITING and declared.ask is None
-    if not declared.remote or asks_nobody:
+    cannot_ask = work.step.state == StepState.WAITING and declared.ask is None
+    if not declared.remote or cannot_ask:
         return True
     untried = _tried(work.saga, work.step) == 0
     return circuits.admits(declared.queue, work.saga.pk, untried=untried, take=take)
@@ -131,7 +131,7 @@ def admitted(work: UnitOfWork, *, take: bool = False) -> bool:
 def park(work: UnitOfWork) -> None:
     """Have the saga wait for the open circuit of its step's service: no message, no timer, no attempt.
 
-    Whoever closes the circuit has it woken. Clocks go on: the deadline, the limit of a wait and the time
+    It is woken when the circuit closes. Clocks go on: the deadline, the limit of a wait and the time
     that all attempts may take.
     """
     saga, step, declared = work.saga, work.step, work.declared_step
@@ -212,11 +212,11 @@ def fail(
         unknown: it may have happened.
         provable: it surely did not, so that even a pivot leaves both ways open.
         owners: the last step went well, but the owner's `on_completed` met a bug, and all was rolled back.
-            Nobody undoes an order that was delivered because of that: it is done again when it is mended.
+            That is no reason to undo an order that was delivered: it is done again when the hook is mended.
         event: what the events say beside it.
     """
     kind = work.declared_step.kind
-    # What cannot be undone, and is not proven to have failed, may have happened: nobody turns back
+    # What cannot be undone, and is not proven to have failed, may have happened: there is no way back
     # from it (P1), and it is asked about before it is tried again (U2).
     doubtful = unknown or (work.declared_step.remote if owners else kind != "compensatable" and not provable)
     to = StepState.UNKNOWN if doubtful else StepState.FAILED
@@ -447,7 +447,7 @@ def reopen(work: UnitOfWork, **event: Any) -> None:
     """A saga that needs attention goes its way again, and a clock that had run out begins anew.
 
     With the old one it would be stopped before it had tried anything; without any, a provider that is
-    still out would keep it for ever where nobody looks (T2). One that can still turn round does so.
+    still out would keep it for ever out of sight (T2). One that can still turn round does so.
     """
     saga, declared = work.saga, work.declared
     to = SagaState.RUNNING if work.forward else SagaState.COMPENSATING

@@ -1,6 +1,6 @@
-"""The messages that the engine wants sent, and the door to whoever carries them.
+"""The messages that the engine wants sent, and the interface to what carries them.
 
-The engine decides and knows no broker. What carries its dispatches_sent is named by the setting
+The engine decides and knows no broker. What carries its messages is named by the setting
 SAGAS_TRANSPORT (Celery by default) and may be replaced, as the simulator does, by anything that
 loses, doubles and reorders them: the outcome is the same (D1, D3).
 """
@@ -33,7 +33,7 @@ class Message:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Dispatch:
-    """Steps to be gone through in this order, by whoever holds this epoch."""
+    """Steps to be gone through in this order, while the saga is in this epoch."""
 
     saga_id: uuid.UUID
     epoch: int
@@ -41,11 +41,11 @@ class Dispatch:
     direction: states.Direction
     messages: tuple[Message, ...]
     tried: int = 0
-    """How often its first step was tried before, for whoever watches the messages; it decides nothing."""
+    """How often its first step was tried before, for people who watch the messages; it decides nothing."""
 
 
 class Transport(Protocol):
-    """Whoever carries the messages. Each may be lost, doubled, late or out of order."""
+    """What carries the messages. Each may be lost, doubled, late or out of order."""
 
     def send(self, dispatch: Dispatch) -> None:
         """Send an instance through its next steps."""
@@ -100,7 +100,7 @@ def send(dispatch: Dispatch) -> None:
 
 
 def send_late_compensation(signal_id: int, queue: str) -> None:
-    """Have a late callback's remedy tried now."""
+    """Have a late callback's compensation tried now."""
     _try(lambda: current().compensate_late(signal_id, queue), f"late compensation {signal_id}")
 
 

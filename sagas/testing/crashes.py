@@ -1,7 +1,7 @@
 """A process that dies at its n-th commit, or loses the database there: each n in turn (after SQLite's tests).
 
 A commit is where a crash matters: before it nothing of the transaction has happened, after it all of
-it has, and nobody heard of it. Nothing of what would have been done after the commit is done.
+it has, and no reply came. Nothing of what would have been done after the commit is done.
 """
 
 import contextlib
