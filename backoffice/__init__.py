@@ -1,1 +1,1 @@
-"""What the rooms' admin pages share: how money is written, and rows that nobody edits."""
+"""What the services' admin pages share: how money is written, and rows that nobody edits."""

@@ -236,12 +236,18 @@ def _stack() -> Iterator[list[psutil.Process]]:
         )
         os.environ.pop(throwaway.MARK)
         count_statements(postgres, log)
+        _set_up()
+        # Not before Django is set up, which they need.
+        from benchmarks.shop import tasks
+        from sagas import conf
+        from sagas.engine import probes
+
+        queues = ",".join([tasks.QUEUE, probes.ENGINE_QUEUE, conf.SWEEP_QUEUE])
         celery = [sys.executable, "-m", "celery", "-A", "saga_project"]
-        worker = ["worker", "-Q", "benchmarks,sagas,sagas-sweep", "-c", str(CHILDREN), "-l", "ERROR"]
+        worker = ["worker", "-Q", queues, "-c", str(CHILDREN), "-l", "ERROR"]
         worker += ["--without-gossip", "--without-mingle"]
         commands = [[*celery, *worker, "-n", f"bench-{number}@%h"] for number in range(WORKERS)]
         commands.append([*celery, "beat", "-s", str(place / "beat"), "-l", "ERROR"])
-        _set_up()
         for command in commands:
             process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
             undo.callback(process.wait)

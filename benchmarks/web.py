@@ -101,7 +101,7 @@ def _shop() -> Shop:
     from django.contrib.auth import get_user_model
     from django.core import management
 
-    from orders import tokens
+    from api import tokens
     from saga_project.local import fates
 
     management.call_command("migrate", verbosity=0)

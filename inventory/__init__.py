@@ -1,1 +1,1 @@
-"""Inventory: the catalogue and its stock. Knows no other room."""
+"""Inventory: the catalogue and its stock. Knows no other service, no saga and no order."""

@@ -1,4 +1,4 @@
-"""The stock with its reservations and movements, to look at: goods move by functions, not by an edit."""
+"""The stock with its reservations and movements, to look at: goods are moved by services, not by edits."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -17,13 +17,13 @@ class MovementInline(readonly.Inline):
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[models.Movement]:
-        """With the products, for their names."""
+        """Fetch the products along with the movements, for their names."""
         return super().get_queryset(request).select_related("product")
 
 
 @admin.register(models.Reservation)
 class ReservationAdmin(readonly.Admin):
-    """Newest first."""
+    """Reservations, the newest first, each with what it moved."""
 
     list_display = ("key", "status", "created_at", "updated_at")
     list_filter = ("status",)
@@ -37,7 +37,7 @@ class ReservationAdmin(readonly.Admin):
 
 @admin.register(models.Product)
 class ProductAdmin(readonly.Admin):
-    """The catalogue."""
+    """The catalogue with its stock, by SKU."""
 
     list_display = ("sku", "name", "price", "available", "reserved", "shipped")
     search_fields = ("sku", "name")
@@ -48,7 +48,7 @@ class ProductAdmin(readonly.Admin):
 
     @admin.display(description=_("price"), ordering="price_amount")
     def price(self, product: models.Product) -> str:
-        """Of one."""
+        """The price of one, with its currency."""
         return money.written(product.price_amount, product.currency)
 
 

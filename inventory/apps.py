@@ -1,9 +1,9 @@
-"""The app's registration."""
+"""How Django knows the app."""
 
 from django import apps
 
 
 class InventoryConfig(apps.AppConfig):
-    """Inventory."""
+    """Inventory: the catalogue, its stock and the reservations."""
 
     name = "inventory"

@@ -1,4 +1,4 @@
-"""What the stock's books say, for whoever audits them. Plain data; nothing is changed, nobody is asked."""
+"""What the stock's books say, for an audit. Plain data; nothing is changed."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any

@@ -81,7 +81,7 @@ class Kind(models.TextChoices):
     """Where goods went."""
 
     RECEIVED = "received", _("Received")
-    """Into the house: available."""
+    """Into the warehouse: available."""
 
     RESERVED = "reserved", _("Reserved")
     """From available to reserved. These are a reservation's lines."""

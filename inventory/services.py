@@ -1,8 +1,8 @@
-"""The stock, as the rest of the house may use it.
+"""The stock: the functions that other packages may call.
 
 Every function takes its caller's `key` and may be called any number of times with it, in any order: the first
 call acts, the others find it done (E1). A release may come before its reservation, which is then refused
-(E4, E5). The functions run in the caller's transaction, which must not be committed when one of them refuses:
+(E4, E5). They run in the caller's transaction, which must not be committed when one of them refuses:
 without a savepoint of their own they cost two statements less, and Django sees to it. They lock products
 in the order of the SKUs, so that no two of them wait for each other (I4).
 """
@@ -60,7 +60,7 @@ def release(*, key: str) -> dict[str, Any]:
 
 @transaction.atomic(savepoint=False)
 def ship(*, key: str) -> dict[str, Any]:
-    """Let go of what is held, for it has left the house.
+    """Book what is held as shipped, for it has left the warehouse.
 
     Raises:
         Refused: nothing is held under the key.
@@ -165,7 +165,7 @@ def _move(key: str, kind: Kind, lines: Sequence[tuple[str, int]]) -> None:
     """
     source, target = _TRANSFERS[kind]
     for sku, quantity in lines:
-        # No row means too little, whoever else was taking at the time (I2).
+        # No row means too little, whatever other transactions took at the same time (I2).
         enough = models.Product.objects.filter(sku=sku, **{f"{source}__gte": quantity})
         if not enough.update(**{source: F(source) - quantity, target: F(target) + quantity}):
             raise Refused(f"Fewer than {quantity} of {sku} are {source}.")

@@ -1,1 +1,1 @@
-"""Invoicing: notas fiscais, issued and cancelled. Knows no other room."""
+"""Invoicing: notas fiscais, issued and cancelled. Knows no other service, no saga and no order."""

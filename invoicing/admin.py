@@ -26,7 +26,7 @@ class ReturnNoteInline(readonly.Inline):
 
 @admin.register(models.Invoice)
 class InvoiceAdmin(readonly.Admin):
-    """Newest first. Whom an invoice is made out to is for the document, not for the screen (A3)."""
+    """Invoices, the newest first. Whom one is made out to is for the document, not for the screen (A3)."""
 
     list_display = ("key", "kind", "full_number", "status", "total", "created_at")
     list_filter = ("status", "kind")
@@ -54,12 +54,12 @@ class InvoiceAdmin(readonly.Admin):
 
     @admin.display(description=_("series and number"), ordering="number")
     def full_number(self, invoice: models.Invoice) -> str:
-        """As it stands on the paper."""
+        """Series and number, as they stand on the document."""
         return "" if invoice.number is None else f"{invoice.series_id} / {invoice.number}"
 
     @admin.display(description=_("lines"))
     def bought(self, invoice: models.Invoice) -> SafeString:
-        """What it is made out for."""
+        """The lines that the invoice is made out for."""
         return html.format_html_join(
             SafeString("<br>"),
             "{} × {} ({}), {}",
@@ -71,13 +71,13 @@ class InvoiceAdmin(readonly.Admin):
 
     @admin.display(description=_("total"), ordering="amount")
     def total(self, invoice: models.Invoice) -> str:
-        """What it is made out over."""
+        """The amount that the invoice is made out over, with its currency."""
         return money.written(invoice.amount, invoice.currency)
 
 
 @admin.register(models.Series)
 class SeriesAdmin(readonly.Admin):
-    """How far the numbers have come."""
+    """The series, each with the number that it gives out next."""
 
     list_display = ("number", "next_number")
 

@@ -1,16 +1,16 @@
-"""The app's registration."""
+"""How Django knows the app."""
 
 from django import apps
 from django.core import checks
 
 
 class InvoicingConfig(apps.AppConfig):
-    """Invoicing."""
+    """Invoicing: invoices and the series that number them."""
 
     name = "invoicing"
 
     def ready(self) -> None:
-        """Have the issuer checked."""
+        """Register the check of the issuer's settings."""
         from invoicing import checks as own
 
         checks.register(own.issuer)

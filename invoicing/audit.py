@@ -1,4 +1,4 @@
-"""What the invoices' books say, for whoever audits them. Plain data; nothing is changed, nobody is asked."""
+"""What the invoices' books say, for an audit. Plain data; nothing is changed and no provider is asked."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any

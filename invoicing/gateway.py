@@ -1,4 +1,4 @@
-"""The fiscal authority, behind the few words that this room needs. Settings choose who speaks them."""
+"""The fiscal authority, behind the few calls that this service needs. The settings choose who makes them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ class Document:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What the authority has made of a document."""
+class Authorization:
+    """A document as the authority has it."""
 
     status: str
     """`authorized` or `cancelled`."""
@@ -54,19 +54,19 @@ class Verdict:
 class Gateway(Protocol):
     """What an authority must be able to do. Each may raise Refused, Unavailable, Unknown or AccessDenied.
 
-    What it answers is the authority's word as it is: the service holds it against what was asked.
+    What it answers is what the authority said, as it is: the service holds it against what was asked.
     """
 
-    def issue(self, *, key: str, document: Document) -> Verdict:
+    def issue(self, *, key: str, document: Document) -> Authorization:
         """Authorise a document; with a key already used, say what that came to."""
 
-    def cancel(self, *, key: str) -> Verdict:
+    def cancel(self, *, key: str) -> Authorization:
         """Cancel it. Refused with a code of `TOO_LATE` where the law does not allow it any more."""
 
     def void_number(self, *, series: int, number: int, reason: str) -> None:
         """Declare that a number was not used and never will be."""
 
-    def ask(self, *, key: str) -> Verdict | None:
+    def ask(self, *, key: str) -> Authorization | None:
         """What became of the document with that key; None if there is none."""
 
 
@@ -82,7 +82,7 @@ class HttpGateway:
             denied=errors.AccessDenied,
         )
 
-    def issue(self, *, key: str, document: Document) -> Verdict:
+    def issue(self, *, key: str, document: Document) -> Authorization:
         """Authorise a document; with a key already used, say what that came to."""
         order = {
             "series": document.series,
@@ -95,21 +95,21 @@ class HttpGateway:
         }
         if document.references:
             order["references"] = document.references
-        return _verdict(self._provider.call("PUT", "invoices", key, json=order))
+        return _authorization(self._provider.call("PUT", "invoices", key, json=order))
 
-    def cancel(self, *, key: str) -> Verdict:
+    def cancel(self, *, key: str) -> Authorization:
         """Cancel it. Refused with a code of `TOO_LATE` where the law does not allow it any more."""
-        return _verdict(self._provider.call("POST", "invoices", key, "cancel", json={}))
+        return _authorization(self._provider.call("POST", "invoices", key, "cancel", json={}))
 
     def void_number(self, *, series: int, number: int, reason: str) -> None:
         """Declare that a number was not used and never will be."""
         order = {"series": series, "number": number, "reason": reason}
         self._provider.call("POST", "numbers", "void", json=order)
 
-    def ask(self, *, key: str) -> Verdict | None:
+    def ask(self, *, key: str) -> Authorization | None:
         """What became of the document with that key; None if there is none."""
         found = self._provider.find("invoices", key)
-        return None if found is None else _verdict(found)
+        return None if found is None else _authorization(found)
 
 
 def chosen() -> Gateway:
@@ -117,26 +117,18 @@ def chosen() -> Gateway:
     return cast(Gateway, module_loading.import_string(settings.INVOICING_GATEWAY)())
 
 
-def _verdict(answer: Mapping[str, Any]) -> Verdict:
-    try:
-        return read(answer)
-    except reading.Unclear as error:
-        # It may have been authorised; what it came to must be asked again (U1).
-        raise errors.Unknown(f"The fiscal authority's answer cannot be understood: {error}.") from error
-
-
-def read(data: Mapping[str, Any]) -> Verdict:
-    """What the authority has made of a document, in its own words.
+def read(data: Mapping[str, Any]) -> Authorization:
+    """What became of a document, from what the authority says of it.
 
     Raises:
-        Unclear: they make no sense, or are more than a row can keep.
+        Unclear: it makes no sense, or is more than a row can keep.
     """
     status = reading.text(data, "status", longest=16)
     if status not in ("authorized", "cancelled"):
         raise reading.Unclear("status must be authorized or cancelled")
     # What a document says is told of each that there is; of one that never was, nothing is.
     there = status == "authorized" or data.get("number") is not None
-    return Verdict(
+    return Authorization(
         status=status,
         protocol=reading.text(data, "protocol", longest=64),
         key=reading.text(data, "key", longest=callbacks.KEY_LENGTH + len(".return")),
@@ -148,3 +140,11 @@ def read(data: Mapping[str, Any]) -> Verdict:
         amount=reading.whole(data, "total") if there else None,
         currency=reading.currency(data, "currency"),
     )
+
+
+def _authorization(answer: Mapping[str, Any]) -> Authorization:
+    try:
+        return read(answer)
+    except reading.Unclear as error:
+        # It may have been authorised; what it came to must be asked again (U1).
+        raise errors.Unknown(f"The fiscal authority's answer cannot be understood: {error}.") from error

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Series(models.Model):
-    """Where numbers come from. Whoever takes one locks this row, so that none is skipped (M4)."""
+    """Where numbers come from. A transaction that takes one locks this row, so that none is skipped (M4)."""
 
     number = models.PositiveSmallIntegerField(primary_key=True)
     next_number = models.PositiveIntegerField(default=1)

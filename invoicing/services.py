@@ -1,8 +1,8 @@
-"""Invoices, as the rest of the house may use them.
+"""Invoices: the functions that other packages may call.
 
 Every function takes its caller's `key` and may be called any number of times with it, in any order: the first
 call acts, the others find it done (E1). An undo may come before its action, which is then refused (E4, E5).
-None of the functions may be called inside a transaction: what they intend is committed before the fiscal
+None of them may be called inside a transaction: what they intend is committed before the fiscal
 authority hears of it, and what it answered is committed after.
 """
 
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 SERIES = 1
-"""The one series of this house."""
+"""The one series in which invoices are numbered here."""
 
 ISSUER_ZONE = zoneinfo.ZoneInfo("America/Sao_Paulo")
 """Invoices are dated where they are issued."""
@@ -66,18 +66,18 @@ def issue(
     row = _begin(key=key, customer=customer, lines=lines, total=total)
     if row.status == Status.REQUESTED:
         try:
-            verdict = gateway.chosen().issue(key=key, document=_document(row))
+            authorization = gateway.chosen().issue(key=key, document=_document(row))
         except Refused as refusal:
-            _reject(key=key, code=refusal.code)
+            _refuse(key=key, code=refusal.code)
             raise
-        row = _record(key=key, verdict=verdict)
+        row = _record(key=key, authorization=authorization)
         if row.undo_requested_at:
             cancel(key=key)
     return _stands(row)
 
 
 def cancel(*, key: str) -> dict[str, Any]:
-    """Undo the invoice on the highest rung of the ladder that the law leaves.
+    """Undo the invoice in the simplest way that the law still allows.
 
     1. Leave the tombstone first, so that an invoice under way finds it (E3); no invoice, no more to do.
     2. Never authorised: declare its number void, so that the gap is explained (M4).
@@ -92,7 +92,7 @@ def cancel(*, key: str) -> dict[str, Any]:
     """
     row = _forbid(key=key)
     if not row.undone_at:
-        _descend(row)
+        _undo(row)
         row.refresh_from_db()
     if not row.undone_at:
         raise Unavailable("The authority has begun to undo it and is not done yet.")
@@ -109,7 +109,7 @@ def ask(*, key: str) -> dict[str, Any] | None:
         Mismatch: there is one, and it is not what was asked.
     """
     found = gateway.chosen().ask(key=key)
-    return None if found is None else _stands(_record(key=key, verdict=found))
+    return None if found is None else _stands(_record(key=key, authorization=found))
 
 
 def goods_left(*, access_key: str) -> bool:
@@ -192,14 +192,14 @@ def _number(row: models.Invoice) -> tuple[int, int]:
     return row.series_id, row.number
 
 
-def _reject(*, key: str, code: str) -> None:
+def _refuse(*, key: str, code: str) -> None:
     with transaction.atomic(durable=True):
         models.Invoice.objects.filter(key=key, status=Status.REQUESTED).update(
             status=Status.REJECTED, refusal=code, updated_at=functions.Now()
         )
 
 
-def _record(*, key: str, verdict: gateway.Verdict) -> models.Invoice:
+def _record(*, key: str, authorization: gateway.Authorization) -> models.Invoice:
     """Write down what the authority said, unless we know better: nothing that is undone comes back.
 
     Raises:
@@ -207,18 +207,18 @@ def _record(*, key: str, verdict: gateway.Verdict) -> models.Invoice:
     """
     with transaction.atomic(durable=True):
         row = _with_its_sale(key)
-        foreign = _not_ours(row, verdict)
-        differs = foreign or _disagreement(row, verdict)
+        foreign = _not_ours(row, authorization)
+        differs = foreign or _disagreement(row, authorization)
         if differs != row.mismatch:
             row.mismatch = differs
             row.save(update_fields=["mismatch"])
         if foreign:
             pass
-        elif verdict.status == "cancelled":
-            _undone(row, Status.CANCELLED)
+        elif authorization.status == "cancelled":
+            _mark_undone(row, Status.CANCELLED)
         elif row.status not in (Status.AUTHORIZED, Status.CANCELLED, Status.RETURNED):
             row.status = Status.AUTHORIZED.value
-            row.protocol = verdict.protocol
+            row.protocol = authorization.protocol
             row.authorized_at = row.updated_at = functions.Now()
             row.undone_at = None
             row.save()
@@ -232,28 +232,28 @@ def _with_its_sale(key: str) -> models.Invoice:
     return rows.get(key=key)
 
 
-def _not_ours(row: models.Invoice, verdict: gateway.Verdict) -> str:
+def _not_ours(row: models.Invoice, authorization: gateway.Authorization) -> str:
     """Why this cannot be about the document: it has another's key, number or access key (M4)."""
     told = {
-        "key": verdict.key or row.key,
-        "series": row.series_id if verdict.series is None else verdict.series,
-        "number": row.number if verdict.number is None else verdict.number,
-        "access_key": verdict.access_key or row.access_key,
+        "key": authorization.key or row.key,
+        "series": row.series_id if authorization.series is None else authorization.series,
+        "number": row.number if authorization.number is None else authorization.number,
+        "access_key": authorization.access_key or row.access_key,
     }
     asked = {"key": row.key, "series": row.series_id, "number": row.number, "access_key": row.access_key}
     return agreement.differences(told, asked)
 
 
-def _disagreement(row: models.Invoice, verdict: gateway.Verdict) -> str:
+def _disagreement(row: models.Invoice, authorization: gateway.Authorization) -> str:
     """Where the document differs from what was asked; one that is cancelled says nothing any more."""
-    if verdict.status == "cancelled":
+    if authorization.status == "cancelled":
         return ""
     sale = row.references.access_key if row.references else ""
     told = {
-        "total": row.amount if verdict.amount is None else verdict.amount,
-        "currency": verdict.currency or row.currency,
-        "kind": verdict.kind or row.kind,
-        "references": verdict.references or sale,
+        "total": row.amount if authorization.amount is None else authorization.amount,
+        "currency": authorization.currency or row.currency,
+        "kind": authorization.kind or row.kind,
+        "references": authorization.references or sale,
     }
     asked = {"total": row.amount, "currency": row.currency, "kind": row.kind, "references": sale}
     return agreement.differences(told, asked)
@@ -263,7 +263,7 @@ def _mismatch(differs: str) -> Mismatch:
     return Mismatch(f"The fiscal authority tells something else than was asked: {differs}.")
 
 
-def _undone(row: models.Invoice, status: Status) -> None:
+def _mark_undone(row: models.Invoice, status: Status) -> None:
     row.status = status.value
     row.undone_at = functions.Now() if row.undo_requested_at else None
     row.updated_at = functions.Now()
@@ -287,8 +287,8 @@ def _forbid(*, key: str) -> models.Invoice:
     return row
 
 
-def _descend(row: models.Invoice) -> None:
-    """Go down the ladder until a rung holds."""
+def _undo(row: models.Invoice) -> None:
+    """Try the ways in which an invoice is undone, the simplest first, until one is allowed."""
     authority = gateway.chosen()
     found = authority.ask(key=row.key)
     if found is None and row.status == Status.AUTHORIZED:
@@ -303,10 +303,10 @@ def _descend(row: models.Invoice) -> None:
             if found is None or refusal.code != gateway.NUMBER_IN_USE:
                 raise
             # A request that was still under way when we asked has been authorised since (E3).
-    row = _record(key=row.key, verdict=found)
+    row = _record(key=row.key, authorization=found)
     if row.status == Status.AUTHORIZED and _may_be_cancelled(row):
         try:
-            row = _record(key=row.key, verdict=authority.cancel(key=row.key))
+            row = _record(key=row.key, authorization=authority.cancel(key=row.key))
         except Refused as refusal:
             if refusal.code not in gateway.TOO_LATE:
                 raise
@@ -323,7 +323,7 @@ def _void_number(row: models.Invoice) -> None:
     with transaction.atomic(durable=True):
         row = models.Invoice.objects.select_for_update().get(pk=row.pk)
         if row.status in (Status.REQUESTED, Status.REJECTED):
-            _undone(row, Status.NUMBER_VOIDED)
+            _mark_undone(row, Status.NUMBER_VOIDED)
 
 
 def _may_be_cancelled(row: models.Invoice) -> bool:
@@ -350,17 +350,17 @@ def _take_back(sale: models.Invoice) -> None:
         )
     if note.status != Status.AUTHORIZED:
         try:
-            verdict = gateway.chosen().issue(key=note.key, document=_document(note))
+            authorization = gateway.chosen().issue(key=note.key, document=_document(note))
         except Refused as refusal:
-            _reject(key=note.key, code=refusal.code)
+            _refuse(key=note.key, code=refusal.code)
             raise
-        note = _record(key=note.key, verdict=verdict)
+        note = _record(key=note.key, authorization=authorization)
     if note.mismatch:
         raise _mismatch(note.mismatch)
     with transaction.atomic(durable=True):
         sale = models.Invoice.objects.select_for_update().get(pk=sale.pk)
         if sale.status == Status.AUTHORIZED:
-            _undone(sale, Status.RETURNED)
+            _mark_undone(sale, Status.RETURNED)
 
 
 def _stands(row: models.Invoice) -> dict[str, Any]:

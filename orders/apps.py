@@ -10,7 +10,8 @@ class OrdersConfig(apps.AppConfig):
     name = "orders"
 
     def ready(self) -> None:
-        """Register the check on what the order's steps are called."""
+        """Register the check on what the order's steps are called, and the kinds of problems."""
         from orders import checks
+        from orders.api import kinds  # noqa: F401 - registers them
 
         django_checks.register(checks.check_wording, "orders")

@@ -4,10 +4,9 @@ import logging
 import time
 from collections.abc import Callable
 
-from django.conf import settings
 from django.db import connection
 
-from orders import idempotency, throttling, webhooks
+from api import idempotency, throttling
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +41,11 @@ def run(*, seconds: float = BUDGET_S) -> dict[str, int]:
     return cleared
 
 
+def add(what: str, purge: Callable[[int], int]) -> None:
+    """Have one more thing cleared with each run: it clears so many rows at most, and says how many."""
+    PURGES[what] = purge
+
+
 def _followers(limit: int) -> int:
     """Processes that followed a saga and died."""
     return _delete("orders_follower", "id", "until < clock_timestamp()", limit)
@@ -64,7 +68,6 @@ def _delete(table: str, key: str, over: str, limit: int) -> int:
 
 PURGES: dict[str, Callable[[int], int]] = {
     "idempotency keys": lambda limit: idempotency.purge(limit=limit),
-    "webhook messages": lambda limit: webhooks.purge(older_than=settings.WEBHOOKS_LOG_LIVES, limit=limit),
     "allowances at rest": lambda limit: throttling.purge(limit=limit),
     "followers": _followers,
     "sessions": _sessions,

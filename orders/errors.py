@@ -29,11 +29,3 @@ class MixedCurrencies(OrderError):
 
 class NumberTaken(OrderError):
     """By chance another order has the number that this one was given. Place it again."""
-
-
-class KeyReused(OrderError):
-    """This Idempotency-Key was used for another request. Use a new key for a new request."""
-
-
-class StillInProgress(OrderError):
-    """The first request with this Idempotency-Key is still being worked on. Send it again shortly."""

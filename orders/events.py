@@ -22,7 +22,8 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Max, Q, QuerySet
 
-from orders import models, tokens
+from api import tokens
+from orders import models
 from sagas import models as saga_models
 
 logger = logging.getLogger(__name__)

@@ -36,4 +36,4 @@ def _take(found: payments.Callback) -> None:
         believed = payments.record_callback(callback=found)
         if believed.facts["paid"] or believed.mismatch:
             logger.warning("%s was paid after all, and the bank's callback did not come", found.key)
-            callbacks.pass_on(believed, source="payments")
+            callbacks.pass_on(believed, sender=callbacks.BANK)

@@ -1,1 +1,1 @@
-"""Payments: money taken and given back. Knows no other room."""
+"""Payments: money taken and given back. Knows no other service, no saga and no order."""

@@ -18,18 +18,18 @@ class OperationInline(readonly.Inline):
     readonly_fields = fields
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[models.Operation]:
-        """With the payment, which knows the currency."""
+        """Fetch the payments along with their operations: they know the currency."""
         return super().get_queryset(request).select_related("payment")
 
     @admin.display(description=_("amount"))
     def moved(self, operation: models.Operation) -> str:
-        """How much."""
+        """The amount with its currency."""
         return money.written(operation.amount, operation.payment.held_in)
 
 
 @admin.register(models.Payment)
 class PaymentAdmin(readonly.Admin):
-    """Newest first."""
+    """Payments, the newest first, each with its ledger."""
 
     list_display = ("key", "status", "method", "asked", "held", "created_at")
     list_filter = ("status", "method")

@@ -1,9 +1,9 @@
-"""The app's registration."""
+"""How Django knows the app."""
 
 from django import apps
 
 
 class PaymentsConfig(apps.AppConfig):
-    """Payments."""
+    """Payments: the bank's charges and their ledger."""
 
     name = "payments"

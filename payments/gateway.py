@@ -1,4 +1,4 @@
-"""The bank, behind the few words that this room needs. Settings choose who speaks them."""
+"""The bank, behind the few calls that this service needs. The settings choose who makes them."""
 
 import dataclasses
 import datetime
@@ -42,7 +42,7 @@ LONGEST_PIX_CODE = 1000
 class Gateway(Protocol):
     """What a bank must be able to do. Each may raise Refused, Unavailable, Unknown or AccessDenied.
 
-    What it answers is the bank's word as it is: the service holds it against what was asked.
+    What it answers is what the bank said, as it is: the service holds it against what was asked.
     """
 
     def charge_card(self, *, key: str, token: str, amount: int, currency: str) -> Charge:
@@ -102,10 +102,10 @@ def chosen() -> Gateway:
 
 
 def read(data: Mapping[str, Any]) -> Charge:
-    """A charge in the bank's own words.
+    """A charge, from what the bank says of it.
 
     Raises:
-        Unclear: they make no sense, or are more than a row can keep.
+        Unclear: it makes no sense, or is more than a row can keep.
     """
     pix = data.get("pix") or {}
     if not isinstance(pix, Mapping):

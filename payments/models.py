@@ -70,7 +70,7 @@ class Payment(models.Model):
     amount = models.BigIntegerField(default=0, help_text=_("In minor units: centavos."))
     currency = models.CharField(max_length=3, default="BRL")
     captured_currency = models.CharField(max_length=3, blank=True, default="", db_default="")
-    """In which the bank took it, by its own word; another than was asked is a mismatch, and goes back so."""
+    """The currency that the bank says it took; one that was not asked for is a mismatch; it goes back."""
     captured = models.BigIntegerField(default=0, help_text=_("What the bank took, by its own word."))
     refunded = models.BigIntegerField(default=0, help_text=_("What the bank gave back, by its own word."))
     provider_ref = models.CharField(_("provider reference"), max_length=100, blank=True)
@@ -118,7 +118,7 @@ class Payment(models.Model):
                 condition=models.Q(refunded__lte=models.F("captured")),
                 name="payments_payment_refunds_within_captures",
             ),
-            # M1, for whoever reads `undone_at` and believes it.
+            # M1, for the code that reads `undone_at` and believes it.
             models.CheckConstraint(
                 condition=models.Q(undone_at=None)
                 | models.Q(undo_requested_at__isnull=False, refunded=models.F("captured")),

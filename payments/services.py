@@ -1,12 +1,11 @@
-"""Payments, as the rest of the house may use them.
+"""Payments: the functions that other packages may call.
 
 Every function takes its caller's `key` and may be called any number of times with it, in any order: the first
 call acts, the others find it done (E1). An undo may come before its action, which is then refused (E4, E5).
-None of the functions may be called inside a transaction: what they intend is committed before the bank hears
+None of them may be called inside a transaction: what they intend is committed before the bank hears
 of it, and what it answered is committed after.
 """
 
-import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F,
 from payments import gateway, models
 from payments.errors import AccessDenied, BadCallback, Mismatch, Refused, Unavailable, Unknown
 from payments.models import Kind, Method, Status
-from providers import agreement, callbacks, reading
+from providers import agreement, callbacks
 
 __all__ = [
     "AccessDenied",
@@ -65,7 +64,7 @@ def charge(
         try:
             answer = _collect(row, payment)
         except Refused as refusal:
-            _decline(key=key, code=refusal.code)
+            _refuse(key=key, code=refusal.code)
             raise
         row, _ = _record(key=key, charge=answer, source=ACTION)
         if row.undo_requested_at:
@@ -133,19 +132,7 @@ def ask(*, key: str) -> dict[str, Any] | None:
     return _stands(row)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Callback:
-    """What the bank reports of one charge, verified."""
-
-    event_id: str
-    kind: str
-    key: str
-    facts: dict[str, Any]
-    refused: str | None
-    """Why the payment will not come; None if that is not what the bank says."""
-    charge: gateway.Charge
-    mismatch: str = ""
-    """Where it differs from what was asked, with the figures; known once it is written down."""
+Callback = callbacks.Callback[gateway.Charge]
 
 
 def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime) -> Callback:
@@ -154,12 +141,20 @@ def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.date
     Raises:
         BadCallback: it is not, or is too old, or makes no sense.
     """
-    event = callbacks.read(headers=headers, body=body, now=now, secrets=settings.PAYMENTS_WEBHOOK_SECRETS)
-    try:
-        charge = gateway.read(event.data)
-    except reading.Unclear as error:
-        raise BadCallback(f"The data must be a charge: {error}.", id_=event.id) from error
-    return _callback(event_id=event.id, kind=event.kind, key=event.key, charge=charge)
+    return callbacks.receive(
+        headers=headers,
+        body=body,
+        now=now,
+        secrets=settings.PAYMENTS_WEBHOOK_SECRETS,
+        understand=lambda event: _callback(
+            event_id=event.id,
+            kind=event.kind,
+            key=event.key,
+            charge=gateway.read(event.data),
+            occurred_at=event.occurred_at,
+        ),
+        wanted="The data must be a charge",
+    )
 
 
 def record_callback(*, callback: Callback) -> Callback:
@@ -168,17 +163,14 @@ def record_callback(*, callback: Callback) -> Callback:
     A charge of which we know nothing is written down too: it is money.
 
     Returns:
-        The callback as far as it may be believed: one that differs from what was asked says where, and
-        tells neither that the payment is made nor that it will not come. Nor does one that comes before
-        anything was asked: there is nothing yet to hold it against, and the bank will be asked.
+        The callback as far as it may be believed.
     """
-    source = f"callback {callback.event_id}"
-    row, differs = _record(key=callback.key, charge=callback.charge, source=source)
-    differs = differs or row.mismatch
-    unasked = not row.method and not row.undo_requested_at
-    if not differs and not unasked:
-        return callback
-    return dataclasses.replace(callback, facts={"paid": False}, refused=None, mismatch=differs)
+    row, differs = _record(key=callback.key, charge=callback.report, source=callback.source)
+    return callback.believed(
+        asked=bool(row.method or row.undo_requested_at),
+        differs=differs or row.mismatch,
+        otherwise={"paid": False},
+    )
 
 
 def abandoned() -> str | None:
@@ -229,7 +221,14 @@ def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {row.key: _facts(row) for row in models.Payment.objects.filter(key__in=list(keys))}
 
 
-def _callback(*, event_id: str, kind: str, key: str, charge: gateway.Charge) -> Callback:
+def _callback(
+    *,
+    event_id: str,
+    kind: str,
+    key: str,
+    charge: gateway.Charge,
+    occurred_at: datetime.datetime | None = None,
+) -> Callback:
     at_rest = charge.status in models.AT_REST
     return Callback(
         event_id=event_id,
@@ -237,7 +236,8 @@ def _callback(*, event_id: str, kind: str, key: str, charge: gateway.Charge) -> 
         key=key,
         facts={"paid": charge.status == Status.CAPTURED, "method": charge.method, "provider_ref": charge.ref},
         refused=f"The payment is {charge.status}." if at_rest else None,
-        charge=charge,
+        report=charge,
+        occurred_at=occurred_at,
     )
 
 
@@ -275,7 +275,7 @@ def _collect(row: models.Payment, payment: Mapping[str, str]) -> gateway.Charge:
     return bank.charge_card(key=row.key, token=payment["token"], amount=row.amount, currency=row.currency)
 
 
-def _decline(*, key: str, code: str) -> None:
+def _refuse(*, key: str, code: str) -> None:
     with transaction.atomic(durable=True):
         models.Payment.objects.filter(key=key, status=Status.REQUESTED).update(
             status=Status.DECLINED, refusal=code, updated_at=functions.Now()
@@ -295,11 +295,11 @@ def _record(*, key: str, charge: gateway.Charge, source: str) -> tuple[models.Pa
     """Write down what the bank said, unless we have heard something newer; the ledger gets the difference.
 
     1. What is not about this charge, or cannot be, is kept as a mismatch and in no other way.
-    2. What the bank took and gave back is its own word, right or wrong: it is what must go back.
+    2. What the bank says that it took and gave back is kept, right or wrong: it is what must go back.
     3. Whether that is what was asked is another matter, and decides whether the payment counts as made.
 
     Returns:
-        The row, and where this word of the bank's differs from what was asked.
+        The row, and where the bank's statement differs from what was asked.
     """
     with transaction.atomic():
         row = _locked(key=key)
@@ -375,7 +375,7 @@ def _is_news(row: models.Payment, charge: gateway.Charge) -> bool:
 
 
 def _is_known(row: models.Payment, charge: gateway.Charge) -> bool:
-    """Whether the bank said nothing older than what we know, so that its word is the present one."""
+    """Whether the bank said nothing older than what we know, so that its statement is the present one."""
     known = (row.captured, row.refunded, models.NEWNESS[Status(row.status)])
     return (charge.captured, charge.refunded, models.NEWNESS[charge.status]) >= known
 

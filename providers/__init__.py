@@ -1,1 +1,1 @@
-"""How a service speaks with its provider. A small library that knows no service and no other room."""
+"""How a service speaks with its provider. A small library that knows no service."""

@@ -15,7 +15,7 @@ class Mismatch(client.Failure):
 
 
 def differences(told: Mapping[str, object], asked: Mapping[str, object]) -> str:
-    """What the provider tells and what was asked, where they differ, in words; empty where they agree.
+    """What the provider tells and what was asked, where they differ, as text; empty where they agree.
 
     Arguments:
         told: by name, as people know it, what the provider tells. What it does not tell is left out.

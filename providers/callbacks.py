@@ -1,4 +1,7 @@
-"""Callbacks that a provider signed, by the Standard Webhooks scheme."""
+"""Callbacks that a provider signed, by the Standard Webhooks scheme, and how far they are believed.
+
+A service says what is its own: the secrets, what the data means, and what was asked.
+"""
 
 import base64
 import binascii
@@ -8,10 +11,13 @@ import hashlib
 import hmac
 import itertools
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 import strictjson
+from providers import reading
+
+Report = TypeVar("Report")
 
 TOLERANCE = datetime.timedelta(minutes=5)
 """How far the sender's clock may be from ours; older ones may be replays of what somebody recorded."""
@@ -51,6 +57,74 @@ class Event:
     key: str
     occurred_at: datetime.datetime
     data: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Callback(Generic[Report]):
+    """What a provider reports of one charge, parcel or the like, verified."""
+
+    event_id: str
+    kind: str
+    key: str
+    report: Report
+    """What the provider says of it, as the service's gateway reads it."""
+    facts: dict[str, Any]
+    """What a saga that waits for it may take from that."""
+    refused: str | None
+    """Why what is waited for will not come; None if that is not what the provider says."""
+    occurred_at: datetime.datetime | None = None
+    """By the provider's clock; None where the provider was asked."""
+    mismatch: str = ""
+    """Where it differs from what was asked, with the figures; known once it is written down."""
+
+    @property
+    def source(self) -> str:
+        """What the service's rows name as the source of what they learn from it."""
+        return f"callback {self.event_id}"
+
+    def believed(self, *, asked: bool, differs: str, otherwise: dict[str, Any]) -> "Callback[Report]":
+        """The callback as far as it may be believed.
+
+        One that differs from what was asked says where, and neither that what is waited for has come nor
+        that it will not. Nor does one that comes before anything was asked: there is nothing yet to hold it
+        against, and the provider will be asked.
+
+        Arguments:
+            asked: whether the service has asked for something that the report can be held against.
+            differs: where it differs from that; empty where it agrees.
+            otherwise: the facts in the place of those that are not believed.
+        """
+        if asked and not differs:
+            return self
+        return dataclasses.replace(self, facts=otherwise, refused=None, mismatch=differs)
+
+
+def receive(
+    *,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: datetime.datetime,
+    secrets: Sequence[str],
+    understand: Callable[[Event], Callback[Report]],
+    wanted: str,
+) -> Callback[Report]:
+    """The callback, if it is the provider's and the service understands it.
+
+    Arguments:
+        headers, body: as they came.
+        now: the time that the callback's is compared with.
+        secrets: what the provider may have signed it with.
+        understand: the service's reading of the event; raises `reading.Unclear` where it makes no sense.
+        wanted: the sentence that says what would make sense, without its full stop.
+
+    Raises:
+        BadCallback: it is not the provider's, or is too old, or makes no sense.
+    """
+    event = read(headers=headers, body=body, now=now, secrets=secrets)
+    try:
+        return understand(event)
+    except reading.Unclear as error:
+        raise BadCallback(f"{wanted}: {error}.", id_=event.id) from error
 
 
 def read(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime, secrets: Sequence[str]) -> Event:

@@ -1,7 +1,7 @@
 """Calls over HTTP, and what their failures mean (U1).
 
 Whether something failed, or may have happened, is the one thing a saga must not get wrong; therefore it
-is told apart here, once, and each service gives it the words it uses for it.
+is told apart here, once, and each service names the errors that it uses for it.
 """
 
 import functools
@@ -41,7 +41,7 @@ class Denied(Failure):
 
 
 class Refusal(Failure):
-    """The provider answered no; `code` is its word for why."""
+    """The provider answered no; `code` is the provider's code for why."""
 
     def __init__(self, message: str | None = None, *, code: str = "") -> None:
         super().__init__(message)
@@ -100,8 +100,8 @@ class Provider:
     def find(self, *path: str) -> dict[str, Any] | None:
         """What the provider has there; None only where it says itself that there is nothing.
 
-        A question that is refused for another reason was not answered: its refusal says nothing about the
-        action.
+        A question that is refused for another reason was not answered: its refusal says nothing about what
+        was asked.
         """
         try:
             return self.call("GET", *path)

@@ -1,1 +1,1 @@
-"""The wiring: settings, Celery, URLs. Everyone is named here, and no one imports it."""
+"""The wiring: settings, Celery, URLs. It names every other package, and none imports it."""

@@ -38,11 +38,11 @@ class Site(admin.AdminSite):
     login_form = logins.Form
 
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> http.HttpResponse:
-        """Django's page; whoever tries too many passwords is told when to come back."""
+        """Show Django's page; after too many wrong passwords it says when to come back."""
         return logins.finish(request, super().login(request, extra_context))
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """With a page for language and time zone."""
+        """Add the page where a viewer chooses language and time zone."""
         from sagas.console.admin import paging
 
         for model_admin in self._registry.values():
@@ -56,7 +56,7 @@ class Site(admin.AdminSite):
         return urls + super().get_urls()
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        """With what the header needs."""
+        """Add what the header of every page shows: the time zone, and where Flower is."""
         return super().each_context(request) | {
             "zone": timezone.get_current_timezone_name(),
             "flower_url": settings.FLOWER_URL.rstrip("/"),

@@ -12,12 +12,12 @@ HERE = pathlib.Path(__file__).resolve().parent.parent
 
 
 class AdminConfig(apps.AdminConfig):
-    """Django's own, with our site."""
+    """Django's own configuration of the admin, with our site."""
 
     default_site = "saga_project.admin.Site"
 
     def ready(self) -> None:
-        """Besides: every plain name of a row, a column or a choice is looked up in the viewer's language.
+        """Have every plain name of a row, a column or a choice looked up in the viewer's language.
 
         Django's usual way is `verbose_name=_("...")` at each of some 250 columns, where it would mostly
         repeat the column's own name. So the models say it once, the rooms' catalogues translate it, and a
@@ -41,7 +41,7 @@ class AdminConfig(apps.AdminConfig):
                         field.choices = [(value, _shown(label)) for value, label in field.flatchoices]
         super().ready()
         # Not before the models are there, which the sagas' declarations import.
-        from saga_project import checks
+        from saga_project import checks, problems  # noqa: F401 - registers what errors come to
 
         system.register(checks.check_limits)
         system.register(checks.check_session, system.Tags.database)

@@ -23,7 +23,7 @@ app.conf.update(
     # No result backend: the rows are the truth, and one that is down would block workers.
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
-    # Only JSON: whoever can write to the broker must not be able to run code.
+    # Only JSON: a client that can write to the broker must not be able to run code.
     task_serializer="json",
     accept_content=["json"],
     # A chain says the same of every link: eight of them fit into 2 KB this way, two without.
@@ -65,7 +65,7 @@ app.conf.update(
             "schedule": datetime.timedelta(seconds=1),
         },
         "deliver-webhooks": {
-            "task": "orders.deliver-webhooks",
+            "task": "webhooks.deliver",
             "schedule": datetime.timedelta(seconds=1),
         },
         "look-back": {
@@ -111,7 +111,7 @@ app.autodiscover_tasks()
 
 # A queue of its own: a merchant's slow server holds up other merchants at worst.
 @app.task(
-    name="orders.deliver-webhooks",
+    name="webhooks.deliver",
     base=ticks.Tick,
     queue="webhooks",
     ignore_result=True,
@@ -119,15 +119,15 @@ app.autodiscover_tasks()
     time_limit=100,
 )
 def deliver_webhooks() -> None:
-    """Tell merchants what is to be told by now."""
-    from orders import webhooks
+    """Send merchants the webhooks that are due."""
+    from webhooks import deliveries
 
-    webhooks.run()
+    deliveries.run()
 
 
 @app.task(name="orders.look-back", ignore_result=True, soft_time_limit=300, time_limit=310)
 def look_back() -> None:
-    """Ask the bank whether somebody paid after all."""
+    """Ask the bank whether a PIX that was given up was paid after all."""
     from orders import payment_reconciliation
 
     payment_reconciliation.run()
@@ -135,7 +135,7 @@ def look_back() -> None:
 
 @app.task(name="orders.clear-up", ignore_result=True, soft_time_limit=50, time_limit=55)
 def clear_up() -> None:
-    """Forget what has outlived its use."""
+    """Delete rows that are of no use any more, such as old idempotency keys."""
     from orders import cleanup
 
     cleanup.run()

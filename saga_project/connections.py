@@ -17,7 +17,7 @@ class Connection(h11_impl.H11Protocol):
         self._clock: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Expect a request from now on."""
+        """Start the clock for the first request."""
         super().connection_made(transport)
         self._look_at_the_clock()
 
@@ -27,12 +27,12 @@ class Connection(h11_impl.H11Protocol):
         self._look_at_the_clock()
 
     def on_response_complete(self) -> None:
-        """Expect the next request."""
+        """Start the clock for the next request."""
         super().on_response_complete()
         self._look_at_the_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing any more."""
+        """Stop the clock for good."""
         super().connection_lost(exc)
         self._stop_the_clock()
 
@@ -82,7 +82,7 @@ MOST_FILES = 65_536
 def allow_many() -> None:
     """Let this process and its children open as many files as they may: each connection is one.
 
-    A shell or a service manager often grants 1,024, and more to whoever asks.
+    A shell or a service manager often grants 1,024, and more to a process that asks.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)

@@ -106,7 +106,7 @@ def duration(name: str, default: str) -> datetime.timedelta:
 
 
 def words(name: str, default: str) -> list[str]:
-    """Words separated by commas; none where it is empty."""
+    """A list of words separated by commas; empty where the variable is."""
     return [word.strip() for word in _read(name, "words", default).split(",") if word.strip()]
 
 

@@ -21,7 +21,7 @@ PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5
 @csrf.csrf_exempt
 @methods.require_safe
 def live(request: http.HttpRequest) -> http.HttpResponse:
-    """It answers, so it lives; restart it when it does not."""
+    """Answer 200: a process that does not answer is to be restarted."""
     return http.JsonResponse({"status": "ok"})
 
 
@@ -74,13 +74,13 @@ def _migrations() -> str:
 
 
 def _sweep() -> str:
-    """Whether somebody swept lately."""
+    """Whether the sweep ran lately."""
     swept = engine_health.swept(models.database_now())
     return "never" if swept is None else "late" if engine_health.is_late(swept) else "ok"
 
 
 def _broker() -> str:
-    """Whether somebody listens where the broker should be."""
+    """Whether something listens where the broker should be."""
     url = parse.urlsplit(settings.CELERY_BROKER_URL)
     if url.scheme not in PORTS and url.hostname is None:
         return "unknown"

@@ -3,7 +3,7 @@
 A password is tried against two allowances: that of the address it comes from, and that of the account it is
 for. The address's comes first and fills more slowly, so that a stranger at one address cannot use up an
 account's. A browser in which that account logged in before carries a signed cookie and has an allowance of
-its own instead of both: whoever tries to keep somebody out keeps out nobody but new browsers, and these only
+its own instead of both: an attacker who tries to keep a user out keeps out new browsers only, and these only
 for as long as the attempts go on. (The device cookies of OWASP's authentication cheat sheet.)
 """
 
@@ -19,7 +19,7 @@ from django.contrib.auth import get_user_model
 from django.core import exceptions, signing
 from django.utils.translation import gettext as _
 
-from orders import throttling
+from api import throttling
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ try all the time before a new browser is kept out."""
 
 
 class Form(forms.AdminAuthenticationForm):
-    """Django's form, which does not look at the password of whoever has tried too often."""
+    """Django's form, which does not look at the password after too many attempts."""
 
     wait_s = 0
     """When to come back; 0 where the attempt was admitted."""

@@ -12,19 +12,20 @@ from django import http
 from prometheus_client import core, registry
 from rest_framework.request import Request
 
-from orders.api import auth, base, rendering
+from api import auth, rendering
+from api.views import View
 from sagas.console import health
 from sagas.declaration import states
 
 
 class Text(rendering.JSON):
-    """So that `Accept: text/plain` finds something; its errors are JSON all the same."""
+    """Makes `Accept: text/plain` acceptable; errors are JSON all the same."""
 
     media_type = "text/plain"
     format = "text"
 
 
-class Metrics(base.View):
+class Metrics(View):
     """What the engine's health says, in the format of Prometheus."""
 
     scopes = auth.STAFF
@@ -32,7 +33,7 @@ class Metrics(base.View):
     schema = None
 
     def get(self, request: Request) -> http.HttpResponse:
-        """Every metric of this moment."""
+        """Answer with the present value of every metric."""
         collected = registry.CollectorRegistry(auto_describe=False)
         collected.register(_Rows())
         text = prometheus_client.generate_latest(collected)
@@ -40,7 +41,7 @@ class Metrics(base.View):
 
 
 class _Rows(registry.Collector):
-    """Reads the rows once, whenever it is asked."""
+    """Reads the rows anew for each request."""
 
     def collect(self) -> Iterator[core.Metric]:
         now = health.read("1h")

@@ -55,13 +55,13 @@ class PrivateApi:
 
 
 class DatabaseTrouble:
-    """A page that the database is in the way of says so, with 503; the API says it in its own words."""
+    """Answers 503 with a page where the database is away or busy; the API has a problem document for it."""
 
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
 
     def __call__(self, request: http.HttpRequest) -> http.HttpResponseBase:
-        """Answer as ever."""
+        """Pass the request on; what goes wrong is looked at in `process_exception`."""
         return self.handler(request)
 
     def process_exception(self, request: http.HttpRequest, error: Exception) -> http.HttpResponse | None:
@@ -80,7 +80,7 @@ class RequestIdFilter(logging.Filter):
     """Puts the id of the request at hand into each log record, as `request_id`."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep every record."""
+        """Add the id, and let every record pass."""
         # Django logs a request that ended in an error with the request itself, after RequestId is done.
         request = getattr(record, "request", None)
         record.request_id = getattr(request, "request_id", None) or _request_id.get()

@@ -129,7 +129,7 @@ class Handler(asgi.ASGIHandler):
 
 
 async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """What a synchronous answer yields."""
+    """The chunks of a synchronous answer, each taken in a thread."""
     while chunk := await asyncio.to_thread(next, chunks, b""):
         yield chunk
 

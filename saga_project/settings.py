@@ -24,7 +24,7 @@ HSTS = env.duration("HSTS", "1h")
 """How long a browser that was here once insists on https. Short, because it cannot be taken back."""
 
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not PLAIN_HTTP
-# Whoever asks whether a process lives asks the process itself, not the proxy in front of it.
+# A probe of whether a process lives asks the process itself, not the proxy in front of it.
 SECURE_REDIRECT_EXEMPT = [r"^(livez|readyz)$"]
 SECURE_HSTS_SECONDS = 0 if PLAIN_HTTP else int(HSTS.total_seconds())
 # HSTS for other names of the domain, and for good: that is for the domain's owner to say, not for one site.
@@ -42,6 +42,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "drf_spectacular",
     "drf_spectacular_sidecar",
+    "api",
     "sagas",
     "sagas.console",
     "payments",
@@ -49,6 +50,7 @@ INSTALLED_APPS = [
     "invoicing",
     "shipping",
     "orders",
+    "webhooks",
 ]
 MIDDLEWARE = [
     "saga_project.middleware.RequestId",
@@ -188,7 +190,7 @@ LOGGING = {
     # Django's own handlers would say it twice, and without the request's id.
     "loggers": {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
-        # It writes a line for each request. What became of an action is told once, by the saga's events.
+        # It writes a line for each request. What became of a call is told once, by the saga's events.
         "httpx": {"level": "WARNING"},
     },
 }
@@ -197,12 +199,12 @@ LOGGING = {
 # --- The API --------------------------------------------------------------------------------------
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": ["orders.api.auth.TokenAuthentication"],
-    "DEFAULT_PERMISSION_CLASSES": ["orders.api.auth.HasScope"],
-    "DEFAULT_THROTTLE_CLASSES": ["orders.api.throttles.PerToken"],
-    "DEFAULT_PARSER_CLASSES": ["orders.api.parsing.JSON"],
-    "DEFAULT_RENDERER_CLASSES": ["orders.api.rendering.JSON"],
-    "EXCEPTION_HANDLER": "orders.api.problems.handle",
+    "DEFAULT_AUTHENTICATION_CLASSES": ["api.auth.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["api.auth.HasScope"],
+    "DEFAULT_THROTTLE_CLASSES": ["api.throttling.PerToken"],
+    "DEFAULT_PARSER_CLASSES": ["api.parsing.JSON"],
+    "DEFAULT_RENDERER_CLASSES": ["api.rendering.JSON"],
+    "EXCEPTION_HANDLER": "api.problems.handle",
     "UNAUTHENTICATED_USER": None,
     # The form of an answer is asked for by Accept; an unknown parameter is a slip, this one too.
     "URL_FORMAT_OVERRIDE": None,
@@ -217,12 +219,12 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/api/v1",
     # The documentation page is served by ourselves, scripts, styles and all.
     "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "/static/orders/icon.svg",
+    "SWAGGER_UI_FAVICON_HREF": "/static/api/icon.svg",
     "PATH_CONVERTER_OVERRIDES": {"id": {"type": "string", "format": "uuid"}},
     "COMPONENT_SPLIT_PATCH": False,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "POSTPROCESSING_HOOKS": ["orders.api.schema.finish"],
-    "WEBHOOKS": ["orders.api.schema.told"],
+    "POSTPROCESSING_HOOKS": ["api.schema.finish"],
+    "WEBHOOKS": ["webhooks.api.shapes.message"],
     "TAGS": [
         {"name": "orders", "description": "What customers and merchants do."},
         {"name": "products", "description": "What may be ordered."},
@@ -232,12 +234,15 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
+STAFF_TOKENS_SHOW = ["orders.view_order", "sagas.view_sagainstance"]
+"""The console's permissions whose holder sees as much as a token of the scope `staff` shows."""
+
 IDEMPOTENCY_KEYS_LIVE = env.duration("IDEMPOTENCY_KEYS_LIVE", "24h")
 """How long a repeated request gets the first answer; clients give up long before."""
 
 WEB_REQUEST_TIMEOUT = env.duration("WEB_REQUEST_TIMEOUT", "30s")
 """How long a client may take to send a request line and headers, and then again for the body. Without it
-whoever sends a half, or vanishes from the network, would keep a socket for ever."""
+a client that sends a half, or vanishes from the network, would keep a socket for ever."""
 
 WEB_THREADS = env.integer("WEB_THREADS", 16)
 """Requests that one web process works on at once; each thread keeps a connection to the database."""
@@ -246,7 +251,7 @@ FOLLOWERS_PER_PROCESS = env.integer("FOLLOWERS_PER_PROCESS", 1000, least=0)
 """Streams and long polls that one web process serves at once. They take sockets and memory, no threads."""
 
 FOLLOWERS_PER_CALLER = env.integer("FOLLOWERS_PER_CALLER", 250, least=0)
-"""How many of them may be one user's: a quarter, so that whoever follows everything leaves room."""
+"""How many of them may be one user's: a quarter, so that a user who follows everything leaves room."""
 
 FOLLOWERS_HEARTBEAT = env.duration("FOLLOWERS_HEARTBEAT", "15s")
 """How often a stream on which nothing happens says so, and looks whether it missed something."""
@@ -284,7 +289,7 @@ EMAIL_HOST_USER = env.text("EMAIL_HOST_USER", "")
 EMAIL_HOST_PASSWORD = env.text("EMAIL_HOST_PASSWORD", "")
 DEFAULT_FROM_EMAIL = env.text("DEFAULT_FROM_EMAIL", "orders@localhost")
 EMAIL_TIMEOUT = 10
-# Without a server, letters are written to the log of whoever sends them.
+# Without a server, letters are written to the log of the process that sends them.
 EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'}.EmailBackend"
 
 # --- The order's saga -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The table of contents: one line per room."""
+"""The addresses of the site, one line for each part."""
 
 from django.contrib import admin
 from django.urls import include, path
@@ -7,17 +7,18 @@ from django.views import generic
 from saga_project import health, metrics
 
 urlpatterns = [
-    # Whoever opens the bare address wants to know what there is.
+    # The bare address leads to the documentation of the API.
     path("", generic.RedirectView.as_view(url="/api/docs"), name="start"),
     path("admin/", admin.site.urls),
-    path("api/", include("orders.api.about")),
+    path("api/", include("api.urls")),
     path("api/v1/", include("orders.api.urls")),
+    path("api/v1/", include("webhooks.api.urls")),
     path("livez", health.live, name="livez"),
     path("readyz", health.ready, name="readyz"),
     path("metrics", metrics.Metrics.as_view(), name="metrics"),
 ]
 
-handler400 = "orders.api.handlers.bad_request"
-handler403 = "orders.api.handlers.forbidden"
-handler404 = "orders.api.handlers.not_found"
-handler500 = "orders.api.handlers.server_error"
+handler400 = "api.handlers.bad_request"
+handler403 = "api.handlers.forbidden"
+handler404 = "api.handlers.not_found"
+handler500 = "api.handlers.server_error"

@@ -18,7 +18,7 @@ class ViewerZone:
         self.handler = handler
 
     def __call__(self, request: http.HttpRequest) -> http.HttpResponseBase:
-        """Take the cookie's word for it, if that is a zone."""
+        """Activate the zone that the cookie names, if there is such a zone."""
         name = request.COOKIES.get(admin.ZONE_COOKIE, "").rstrip("!")
         if name in zoneinfo.available_timezones():
             timezone.activate(zoneinfo.ZoneInfo(name))

@@ -17,7 +17,7 @@ class TrackingEventInline(readonly.Inline):
 
 @admin.register(models.Shipment)
 class ShipmentAdmin(readonly.Admin):
-    """Newest first."""
+    """Shipments, the newest first, each with its tracking."""
 
     list_display = ("key", "status", "tracking", "parcels", "created_at", "updated_at")
     list_filter = ("status",)

@@ -1,9 +1,9 @@
-"""The app's registration."""
+"""How Django knows the app."""
 
 from django import apps
 
 
 class ShippingConfig(apps.AppConfig):
-    """Shipping."""
+    """Shipping: the carrier's shipments and their tracking."""
 
     name = "shipping"

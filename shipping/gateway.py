@@ -1,4 +1,4 @@
-"""The carrier, behind the few words that this room needs. Settings choose who speaks them."""
+"""The carrier, behind the few calls that this service needs. The settings choose who makes them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ MOST_PARCELS = 32767
 class Gateway(Protocol):
     """What a carrier must be able to do. Each may raise Refused, Unavailable, Unknown or AccessDenied.
 
-    What it answers is the carrier's word as it is: the service holds it against what was asked.
+    What it answers is what the carrier said, as it is: the service holds it against what was asked.
     """
 
     def book(self, *, key: str, postal_code: str, reference: str, parcels: int) -> Parcel:
@@ -78,14 +78,14 @@ def chosen() -> Gateway:
 
 
 def read(data: Mapping[str, Any], *, status: str | None = None) -> Parcel:
-    """A shipment in the carrier's own words.
+    """A shipment, from what the carrier says of it.
 
     Arguments:
-        data: them.
+        data: what the carrier says.
         status: instead of the one in `data`.
 
     Raises:
-        Unclear: they make no sense, or are more than a row can keep.
+        Unclear: it makes no sense, or is more than a row can keep.
     """
     status = reading.text(data, "status", longest=16) if status is None else status
     if status not in Status.values:

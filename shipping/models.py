@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Status(models.TextChoices):
-    """Where a parcel is, by the carrier's last word. Whether it is to come back is another matter."""
+    """Where the carrier last said that a parcel is. Whether it is to come back is another matter."""
 
     REQUESTED = "requested", _("Requested")
     """We are about to book, or have asked and not heard. Asking with the same key settles it."""
@@ -47,7 +47,7 @@ NEWNESS = {
     Status.RECALLED: 5,
     Status.RETURNED: 6,
 }
-"""The carrier's words may reach us in any order; the higher one is the later one."""
+"""The carrier's reports may reach us in any order; the higher status is the later one."""
 
 assert set(NEWNESS) == set(Status), "a status of which nobody knows how new it is"
 
@@ -98,7 +98,7 @@ class Shipment(models.Model):
 
 
 class TrackingEvent(models.Model):
-    """A word of the carrier's. Append-only: the database refuses to change or delete one."""
+    """A report of the carrier's. Append-only: the database refuses to change or delete one."""
 
     shipment = models.ForeignKey(Shipment, models.PROTECT, related_name="tracking_events")
     status = models.CharField(max_length=16, choices=Status)

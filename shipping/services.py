@@ -1,12 +1,11 @@
-"""Shipments, as the rest of the house may use them.
+"""Shipments: the functions that other packages may call.
 
 Every function takes its caller's `key` and may be called any number of times with it, in any order: the first
 call acts, the others find it done (E1). An undo may come before its action, which is then refused (E4, E5).
-None of the functions may be called inside a transaction: what they intend is committed before the carrier
+None of them may be called inside a transaction: what they intend is committed before the carrier
 hears of it, and what it answered is committed after.
 """
 
-import dataclasses
 import datetime
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +14,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import functions
 
-from providers import agreement, callbacks, reading
+from providers import agreement, callbacks
 from shipping import gateway, models
 from shipping.errors import AccessDenied, BadCallback, Mismatch, Refused, Unavailable, Unknown
 from shipping.models import Status
@@ -114,20 +113,7 @@ def ask(*, key: str) -> dict[str, Any] | None:
     return _stands(row)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Callback:
-    """What the carrier reports of one shipment, verified."""
-
-    event_id: str
-    kind: str
-    key: str
-    facts: dict[str, Any]
-    refused: str | None
-    """Why the parcel will not arrive; None if that is not what the carrier says."""
-    parcel: gateway.Parcel
-    occurred_at: datetime.datetime
-    mismatch: str = ""
-    """Where it differs from what was asked, with the figures; known once it is written down."""
+Callback = callbacks.Callback[gateway.Parcel]
 
 
 def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.datetime) -> Callback:
@@ -136,22 +122,13 @@ def read_callback(*, headers: Mapping[str, str], body: bytes, now: datetime.date
     Raises:
         BadCallback: it is not, or is too old, or makes no sense.
     """
-    event = callbacks.read(headers=headers, body=body, now=now, secrets=settings.SHIPPING_WEBHOOK_SECRETS)
-    try:
-        # The kind, not the data's status: it says what happened then, not where the parcel is now.
-        parcel = gateway.read(event.data, status=event.kind.removeprefix("shipment."))
-    except reading.Unclear as error:
-        said = f"The type must be shipment and a status, the data a shipment: {error}."
-        raise BadCallback(said, id_=event.id) from error
-    status = parcel.status
-    return Callback(
-        event_id=event.id,
-        kind=event.kind,
-        key=event.key,
-        facts={"delivered": status == Status.DELIVERED, "tracking": parcel.tracking},
-        refused=_WILL_NOT_ARRIVE.get(status),
-        parcel=parcel,
-        occurred_at=event.occurred_at,
+    return callbacks.receive(
+        headers=headers,
+        body=body,
+        now=now,
+        secrets=settings.SHIPPING_WEBHOOK_SECRETS,
+        understand=_callback,
+        wanted="The type must be shipment and a status, the data a shipment",
     )
 
 
@@ -161,28 +138,38 @@ def record_callback(*, callback: Callback) -> Callback:
     A parcel of which we know nothing is written down too: somebody will look for it.
 
     Returns:
-        The callback as far as it may be believed: one that differs from what was asked says where, and
-        does not tell that the goods are delivered. One that tells that they will not arrive does. One that
-        comes before anything was asked tells neither: there is nothing yet to hold it against.
+        The callback as far as it may be believed. That goods will not arrive is believed of our own parcel
+        even where it differs from what was asked.
     """
     row, differs = _record(
         key=callback.key,
-        parcel=callback.parcel,
-        source=f"callback {callback.event_id}",
+        parcel=callback.report,
+        source=callback.source,
         occurred_at=callback.occurred_at,
     )
-    differs = differs or row.mismatch
-    unasked = not row.access_key and not row.undo_requested_at
-    if not differs and not unasked:
+    asked = bool(row.access_key or row.undo_requested_at)
+    if asked and callback.refused is not None and not _not_ours(row, callback.report):
         return callback
-    if not unasked and callback.refused is not None and not _not_ours(row, callback.parcel):
-        return callback
-    return dataclasses.replace(callback, facts={"delivered": False}, refused=None, mismatch=differs)
+    return callback.believed(asked=asked, differs=differs or row.mismatch, otherwise={"delivered": False})
 
 
 def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The facts as they are known here, by key, without asking the carrier."""
     return {row.key: _facts(row) for row in models.Shipment.objects.filter(key__in=list(keys))}
+
+
+def _callback(event: callbacks.Event) -> Callback:
+    # The kind, not the data's status: it says what happened then, not where the parcel is now.
+    parcel = gateway.read(event.data, status=event.kind.removeprefix("shipment."))
+    return Callback(
+        event_id=event.id,
+        kind=event.kind,
+        key=event.key,
+        facts={"delivered": parcel.status == Status.DELIVERED, "tracking": parcel.tracking},
+        refused=_WILL_NOT_ARRIVE.get(parcel.status),
+        report=parcel,
+        occurred_at=event.occurred_at,
+    )
 
 
 _UNDER_WAY = (Status.BOOKED, Status.HANDED_OVER)
@@ -240,7 +227,7 @@ def _record(
     What is about another shipment is kept as a mismatch and in no other way.
 
     Returns:
-        The row, and where this word of the carrier's differs from what was asked.
+        The row, and where the carrier's statement differs from what was asked.
     """
     with transaction.atomic():
         row = _locked(key=key)
@@ -248,8 +235,7 @@ def _record(
             row.mismatch, row.updated_at = differs, functions.Now()
             row.save(update_fields=["mismatch", "updated_at"])
             return row, differs
-        if row.access_key and parcel.parcels is not None and parcel.status not in models.UNDONE:
-            differs = agreement.differences({"parcels": parcel.parcels}, {"parcels": row.parcels})
+        differs = _disagreement(row, parcel)
         if parcel.parcels is not None or occurred_at is None:
             # An answer to a question of ours, or as good as one.
             row.mismatch = differs
@@ -282,6 +268,13 @@ def _not_ours(row: models.Shipment, parcel: gateway.Parcel) -> str:
     return agreement.differences(
         {name: told for name, (told, _) in known.items()}, {name: ours for name, (_, ours) in known.items()}
     )
+
+
+def _disagreement(row: models.Shipment, parcel: gateway.Parcel) -> str:
+    """Where the shipment differs from what was asked; empty where it agrees, or nothing was asked."""
+    if not row.access_key or parcel.parcels is None or parcel.status in models.UNDONE:
+        return ""
+    return agreement.differences({"parcels": parcel.parcels}, {"parcels": row.parcels})
 
 
 def _mismatch(differs: str) -> Mismatch:

@@ -1,11 +1,17 @@
-"""JSON from outside, read strictly: what no row can keep, or two readers read differently, is refused.
+"""JSON, in and out.
 
-Standard library only, and knows no other room: the API, the providers' answers and callbacks, and what
-operators type all come through this one reader. RFC 8259 leaves the refused cases to the reader.
+In: strictly. What no row can keep, or two readers read differently, is refused; RFC 8259 leaves that to the
+reader. The API, the providers' answers and callbacks, and what operators type all come through `loads`.
+
+Out: one spelling, so that what is kept and what is made anew are equal to the byte.
+
+Standard library only, and knows no other room.
 """
 
+import datetime
 import json
 import re
+import uuid
 from typing import Any, NoReturn
 
 DEEPEST = 32
@@ -30,7 +36,7 @@ class NotUtf8(Refused):
 
 
 def loads(text: bytes | str, *, keepable: bool = True, deepest: int = DEEPEST) -> Any:
-    """The value that the text is.
+    """Parse the text, and return its value.
 
     Arguments:
         text: JSON; bytes must be UTF-8.
@@ -63,6 +69,18 @@ def loads(text: bytes | str, *, keepable: bool = True, deepest: int = DEEPEST) -
         # A whole number of more digits than Python reads.
         raise Refused(str(error).partition(";")[0][:200]) from None
     return value
+
+
+def dumps(value: Any) -> bytes:
+    """The value as compact JSON in UTF-8; a time is written by `instant`, a UUID in small letters."""
+    return json.dumps(value, default=_plain, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def instant(at: datetime.datetime | None) -> str | None:
+    """A time in UTC, to the microsecond, with a Z."""
+    if at is None:
+        return None
+    return at.astimezone(datetime.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def is_keepable(value: Any) -> bool:
@@ -106,3 +124,11 @@ def _finite(text: str) -> float:
     if number in (float("inf"), float("-inf")):
         raise Refused("a number is too large")
     return number
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime.datetime):
+        return instant(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form here")

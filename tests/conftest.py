@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests import sandbox as sandboxes
+from tests.sandbox import running as sandboxes
 from tests.support import database
 
 

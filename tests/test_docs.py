@@ -17,7 +17,7 @@ from django.contrib.auth.models import User
 from django.core import management
 from django.db import connection
 
-from orders import tokens
+from api import tokens
 from saga_project import metrics
 from saga_project.local import fates
 from sagas import conf, models

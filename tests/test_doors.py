@@ -6,7 +6,18 @@ import re
 from sagas.console import interventions
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ROOMS = ("saga_project", "sagas", "orders", "payments", "inventory", "invoicing", "shipping", "backoffice")
+ROOMS = (
+    "saga_project",
+    "sagas",
+    "api",
+    "orders",
+    "webhooks",
+    "payments",
+    "inventory",
+    "invoicing",
+    "shipping",
+    "backoffice",
+)
 OPERATIONS = "cancel|compensate|retry|resume|ask|resolve|hold|release|extend|skip|close"
 
 TABLE = "sagas/console/interventions.py"

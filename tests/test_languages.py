@@ -13,7 +13,9 @@ from django.utils.translation import template
 from sagas.console.templatetags import console
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-ROOMS = ("sagas", "saga_project", "orders", "payments", "inventory", "invoicing", "shipping")
+ROOMS = (
+    "sagas", "saga_project", "api", "orders", "webhooks", "payments", "inventory", "invoicing", "shipping",
+)  # fmt: skip
 SPEAKERS = {"_": 1, "gettext": 1, "gettext_lazy": 1, "gettext_noop": 1, "ngettext": 2}
 
 each_room = pytest.mark.parametrize("room", ROOMS)
@@ -83,7 +85,7 @@ def test_a_translation_fills_in_what_the_original_does(room):
         assert set(re.findall(r"%\(\w+\)s", said)) <= set(re.findall(r"%\(\w+\)s", original)) | {"%(growth)s"}
 
 
-SAME = {"ID", "id", "PIX", "SKU", "URL", "Sagas", "saga", "sagas", "token", "tokens", "worker"}
+SAME = {"ID", "id", "PIX", "SKU", "URL", "Webhooks", "Sagas", "saga", "sagas", "token", "tokens", "worker"}
 """Words that are the same in both languages."""
 
 

@@ -3,7 +3,9 @@
 import ast
 import pathlib
 import re
+import tomllib
 
+from orders import saga
 from saga_project import env, settings
 from saga_project.local import stack
 
@@ -48,6 +50,29 @@ def test_the_ports_are_the_described_ones():
 
 def test_every_variable_that_the_local_stack_tells_is_described():
     assert [name for name, _ in rows("What the local stack tells")] == list(stack.CONTRACT)
+
+
+def test_every_package_is_checked_for_its_types_and_its_imports():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
+
+    assert set(tools["mypy"]["files"]) == packages | {"manage.py"}
+    assert set(tools["importlinter"]["root_packages"]) == packages
+
+
+PLAN = {"__init__.py", "admin.py", "apps.py", "audit.py", "errors.py", "models.py", "services.py"}
+
+
+def test_every_service_has_the_same_plan():
+    """A service is the package of a declared step; one that has a provider has a gateway to it."""
+    steps = saga.ORDER_FULFILMENT.steps
+    assert len({step.queue for step in steps}) == len(steps)
+
+    for step in steps:
+        wanted = PLAN | {"gateway.py"} if step.remote else PLAN
+        files = {path.name for path in (ROOT / step.queue).glob("*.py")}
+        own = {"checks.py", "access_key.py"} if step.queue == "invoicing" else set()
+        assert files == wanted | own, step.queue
 
 
 SESSION_LOCK = re.compile(r"pg_(try_)?advisory_(un)?lock\b")

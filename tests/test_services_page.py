@@ -17,7 +17,7 @@ import payments.services
 import providers.callbacks
 import shipping.models
 import shipping.services
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs/services.md"
 

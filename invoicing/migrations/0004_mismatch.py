@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('invoicing', '0003_not_truncated'),
+        ('invoicing', '0002_never_deleted'),
     ]
 
     operations = [

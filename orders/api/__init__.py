@@ -1,1 +1,1 @@
-"""The order over HTTP: shapes, problems, tokens, pages and streams. Rules are in orders.services."""
+"""The order over HTTP: forms, shapes, kinds of problems, and streams. Rules are in orders.services."""

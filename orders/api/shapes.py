@@ -1,35 +1,14 @@
-"""What a client reads, described for the schema alone; `present` makes it, and tests hold the two equal."""
+"""What a client reads of orders and products: each shape makes the answer and describes it."""
 
-import copy
-from typing import Any, ClassVar
+from typing import Any
 
 from rest_framework import serializers
 
-from orders import models, webhooks
-from orders.api import present
+from api.serializers import Shape
+from orders import customer_messages, models
+from orders.api import placed, samples
+from sagas import models as saga_models
 from sagas.declaration import states
-
-
-class Shape(serializers.Serializer[Any]):
-    """An object with exactly these members."""
-
-    more: ClassVar[dict[str, serializers.Field[Any, Any, Any, Any]]] = {}
-    """Members whose names are words of Python or of the framework."""
-
-    def get_fields(self) -> dict[str, Any]:
-        """All members."""
-        return super().get_fields() | copy.deepcopy(self.more)
-
-
-def page(of: type[Shape]) -> type[Shape]:
-    """The shape of a page of these."""
-    members = {
-        "__doc__": "A page, and where its neighbours are.",
-        "next": serializers.URLField(allow_null=True, help_text="null at the end."),
-        "previous": serializers.URLField(allow_null=True, help_text="null at the beginning."),
-        "results": of(many=True),
-    }
-    return type(f"{of.__name__}Page", (Shape,), members)
 
 
 class Money(Shape):
@@ -47,6 +26,10 @@ class OrderedLine(Shape):
     quantity = serializers.IntegerField(min_value=1, max_value=999)
     unit_price = Money()
 
+    def get_unit_price(self, line: models.OrderLine) -> dict[str, Any]:
+        """Of one."""
+        return {"amount": line.unit_amount, "currency": line.currency}
+
 
 class Pix(Shape):
     """What to pay with."""
@@ -58,29 +41,27 @@ class Pix(Shape):
 class OrderPayment(Shape):
     """How it is paid, and whether it was."""
 
-    method = serializers.ChoiceField(models.PaymentMethod.values)
-    status = serializers.ChoiceField(
-        sorted({*present.PAYMENT_STATUS.values(), "declined", "expired", "cancelled"})
-    )
-    key = serializers.CharField(help_text="What the bank knows it by.")
-    provider_ref = serializers.CharField(allow_null=True)
-    pix = Pix(allow_null=True)
+    method = serializers.ChoiceField(models.PaymentMethod.values, source="row.payment_method")
+    status = serializers.ChoiceField(sorted({*placed.PAYMENT.values(), "declined", "expired", "cancelled"}))
+    key = serializers.CharField(source="step.key", help_text="What the bank knows it by.")
+    provider_ref = serializers.CharField(source="facts.provider_ref", allow_null=True)
+    pix = Pix(source="facts.pix", allow_null=True)
 
 
 class OrderInvoice(Shape):
     """The fiscal invoice; its numbers are null until there is one."""
 
-    number = serializers.IntegerField(allow_null=True)
-    series = serializers.IntegerField(allow_null=True)
-    access_key = serializers.CharField(allow_null=True, help_text="44 digits.")
-    status = serializers.ChoiceField(sorted({*present.INVOICE_STATUS.values(), "rejected"}))
+    number = serializers.IntegerField(source="facts.number", allow_null=True)
+    series = serializers.IntegerField(source="facts.series", allow_null=True)
+    access_key = serializers.CharField(source="facts.access_key", allow_null=True, help_text="44 digits.")
+    status = serializers.ChoiceField(sorted({*placed.INVOICE.values(), "rejected"}))
 
 
 class OrderShipment(Shape):
     """Where the parcel is."""
 
-    tracking = serializers.CharField(allow_null=True)
-    status = serializers.ChoiceField(sorted(set(present.SHIPMENT_STATUS.values())))
+    tracking = serializers.CharField(source="facts.tracking", allow_null=True)
+    status = serializers.ChoiceField(sorted(set(placed.SHIPMENT.values())))
 
 
 KINDS = [
@@ -108,19 +89,23 @@ class OrderStep(Shape):
     """One step of the order's saga."""
 
     name = serializers.CharField()
-    status = serializers.ChoiceField(states.StepState.values())
+    status = serializers.ChoiceField(states.StepState.values(), source="state")
     attempts = serializers.IntegerField(min_value=0)
     undo_attempts = serializers.IntegerField(min_value=0)
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
     error = StepError(allow_null=True)
 
+    def get_error(self, step: saga_models.StepInstance) -> dict[str, str] | None:
+        """What the engine keeps of it is not for customers."""
+        return customer_messages.error(step.error, step.name, step.state) if step.error else None
+
 
 class OrderSaga(Shape):
     """How far the order got, step by step."""
 
-    id = serializers.UUIDField()
-    status = serializers.ChoiceField(states.SagaState.values())
+    id = serializers.UUIDField(source="row.saga_id")
+    status = serializers.ChoiceField(states.SagaState.values(), source="row.saga.state")
     steps = OrderStep(many=True)
 
 
@@ -138,20 +123,26 @@ NO_SUCH_STEP = "null for an order whose saga"
 class Order(Shape):
     """An order."""
 
-    id = serializers.UUIDField()
-    number = serializers.CharField(help_text="For people.")
-    status = serializers.ChoiceField(models.Status.values)
+    id = serializers.UUIDField(source="row.pk")
+    number = serializers.CharField(source="row.number", help_text="For people.")
+    status = serializers.ChoiceField(models.Status.values, source="row.status")
     total = Money()
-    lines = OrderedLine(many=True)
+    lines = OrderedLine(many=True, source="row.lines")
     payment = OrderPayment(allow_null=True, help_text=f"{NO_SUCH_STEP} has no payment.")
     invoice = OrderInvoice(allow_null=True, help_text=f"{NO_SUCH_STEP} has no invoice.")
     shipment = OrderShipment(allow_null=True, help_text=f"{NO_SUCH_STEP} has no delivery.")
-    saga = OrderSaga()
+    saga = OrderSaga(source="*")
     failure = OrderFailure(allow_null=True, help_text="null unless it was turned back.")
-    reference = serializers.CharField(allow_blank=True)
+    reference = serializers.CharField(source="row.reference", allow_blank=True)
     next = Next()
-    created_at = serializers.DateTimeField()
+    created_at = serializers.DateTimeField(source="row.created_at")
     updated_at = serializers.DateTimeField()
+
+    sample = samples.ORDER
+
+    def to_representation(self, instance: models.Order) -> dict[str, Any]:
+        """Its steps are looked through once for all members."""
+        return super().to_representation(placed.Placed(instance))
 
 
 class CancelledOrder(Order):
@@ -161,20 +152,22 @@ class CancelledOrder(Order):
         child=serializers.CharField(), help_text="The steps that will be undone, in the order of undoing."
     )
 
+    sample = samples.CANCELLED_ORDER
+
 
 class StreamMessage(Shape):
     """One transition of an order's saga, as a server-sent event."""
 
     id = serializers.CharField(help_text="To be sent as `Last-Event-ID` when coming back.")
     event = serializers.ChoiceField(["step", "order"], help_text="What moved.")
-    more: ClassVar = {
-        "data": serializers.CharField(
-            help_text=(
-                "JSON: `at`, and of a step `step`, `from`, `to`, `attempt`, of the order its `status`; with"
-                " `error` (`kind`, `message`) where something went wrong."
-            )
+    data_ = serializers.CharField(
+        help_text=(
+            "JSON: `at`, and of a step `step`, `from`, `to`, `attempt`, of the order its `status`; with"
+            " `error` (`kind`, `message`) where something went wrong."
         )
-    }
+    )
+
+    sample = samples.STREAM
 
 
 class Product(Shape):
@@ -185,198 +178,7 @@ class Product(Shape):
     price = Money()
     available = serializers.IntegerField(min_value=0)
 
-
-class SagaFailure(Shape):
-    """The first failure, kept for ever."""
-
-    step = serializers.CharField(allow_null=True)
-    kind = serializers.CharField()
-    error = serializers.CharField(allow_null=True, help_text="The class of the error.")
-    message = serializers.CharField(allow_blank=True)
-    attempt = serializers.IntegerField(allow_null=True)
-    clock = serializers.CharField(allow_null=True, help_text="The clock that ran out, if one did.")
-    at = serializers.CharField()
-
-
-class SagaAttention(Shape):
-    """Why a person is called, and what that person may do."""
-
-    step = serializers.CharField(allow_null=True)
-    why = serializers.CharField()
-    advice = serializers.CharField()
-    since = serializers.CharField()
-
-
-class SagaCancellation(Shape):
-    """Who asked for it to be undone."""
-
-    at = serializers.DateTimeField()
-    actor = serializers.CharField(allow_blank=True)
-    reason = serializers.CharField(allow_blank=True)
-
-
-class SagaOrder(Shape):
-    """The order that it fulfils."""
-
-    id = serializers.UUIDField()
-    number = serializers.CharField()
-
-
-class SagaStep(Shape):
-    """One step, as operators see it."""
-
-    name = serializers.CharField()
-    state = serializers.ChoiceField(states.StepState.values())
-    key = serializers.CharField()
-    attempts = serializers.IntegerField(min_value=0)
-    undo_attempts = serializers.IntegerField(min_value=0)
-    error = SagaFailure(allow_null=True)
-    started_at = serializers.DateTimeField(allow_null=True)
-    finished_at = serializers.DateTimeField(allow_null=True)
-    undo_started_at = serializers.DateTimeField(allow_null=True)
-    undone_at = serializers.DateTimeField(allow_null=True)
-    lease_until = serializers.DateTimeField(allow_null=True)
-    wait_until = serializers.DateTimeField(allow_null=True)
-    worker = serializers.CharField(allow_null=True)
-    task_id = serializers.CharField(allow_null=True)
-
-
-class Saga(Shape):
-    """A saga, as operators see it. What it was given is personal and is not shown."""
-
-    id = serializers.UUIDField()
-    name = serializers.CharField()
-    version = serializers.IntegerField()
-    key = serializers.CharField()
-    order = SagaOrder(allow_null=True)
-    state = serializers.ChoiceField(states.SagaState.values())
-    direction = serializers.ChoiceField(["forward", "backward"])
-    step = serializers.CharField(help_text="The one that it stands at.")
-    seen = serializers.CharField(
-        help_text="How it stands: step, direction, the step's state, and attempts. A move that is decided on"
-        " this names it."
-    )
-    failure = SagaFailure(allow_null=True)
-    attention = SagaAttention(allow_null=True)
-    cancel = SagaCancellation(allow_null=True)
-    held_at = serializers.DateTimeField(allow_null=True)
-    closed_at = serializers.DateTimeField(allow_null=True)
-    wake_at = serializers.DateTimeField(allow_null=True)
-    deadline_at = serializers.DateTimeField(allow_null=True)
-    created_at = serializers.DateTimeField()
-    updated_at = serializers.DateTimeField()
-    finished_at = serializers.DateTimeField(allow_null=True)
-    steps = SagaStep(many=True)
-
-
-class MovedSaga(Saga):
-    """A saga after an operator's move."""
-
-    waits_for_approval = serializers.BooleanField(help_text="Whether a second person must agree first.")
-
-
-class SagaEvent(Shape):
-    """One line of a saga's history."""
-
-    id = serializers.IntegerField()
-    at = serializers.DateTimeField()
-    kind = serializers.CharField()
-    step = serializers.CharField(allow_null=True)
-    to = serializers.CharField(allow_null=True)
-    attempt = serializers.IntegerField(allow_null=True)
-    actor = serializers.CharField(allow_blank=True)
-    reason = serializers.CharField(allow_blank=True)
-    more: ClassVar = {"from": serializers.CharField(allow_null=True), "data": serializers.DictField()}
-
-
-class Endpoint(Shape):
-    """Where a merchant is told."""
-
-    id = serializers.UUIDField()
-    url = serializers.URLField()
-    types = serializers.ListField(child=serializers.ChoiceField(webhooks.WISHES))
-    description = serializers.CharField(allow_blank=True)
-    enabled = serializers.BooleanField()
-    disabled_at = serializers.DateTimeField(allow_null=True)
-    disabled_reason = serializers.CharField(allow_blank=True)
-    failing_since = serializers.DateTimeField(allow_null=True)
-    created_at = serializers.DateTimeField()
-
-
-class NewEndpointWithSecret(Endpoint):
-    """A new endpoint, with what its messages are signed with."""
-
-    secret = serializers.CharField(help_text="Shown here and nowhere else.")
-
-
-class Endpoints(Shape):
-    """All endpoints of the caller."""
-
-    results = Endpoint(many=True)
-
-
-class Secret(Shape):
-    """What messages are signed with from now on."""
-
-    secret = serializers.CharField()
-
-
-class Attempt(Shape):
-    """One attempt at a delivery, and what came back."""
-
-    at = serializers.DateTimeField()
-    duration_ms = serializers.IntegerField(min_value=0)
-    status = serializers.IntegerField(allow_null=True, help_text="null where there was no answer.")
-    error = serializers.CharField(allow_blank=True)
-    response = serializers.CharField(allow_blank=True, help_text="How the answer began.")
-
-
-class Delivery(Shape):
-    """The telling of one message to one endpoint."""
-
-    id = serializers.IntegerField()
-    message_id = serializers.UUIDField(help_text="The `webhook-id`.")
-    type = serializers.CharField()
-    order_id = serializers.UUIDField(allow_null=True)
-    state = serializers.ChoiceField(models.DeliveryState.values)
-    attempts = serializers.IntegerField(min_value=0)
-    next_at = serializers.DateTimeField(allow_null=True)
-    delivered_at = serializers.DateTimeField(allow_null=True)
-    created_at = serializers.DateTimeField()
-    log = Attempt(many=True)
-
-
-class Fault(Shape):
-    """One thing that is wrong with a request."""
-
-    pointer = serializers.CharField(
-        required=False, allow_blank=True, help_text="Where in the body: a JSON pointer (RFC 6901)."
-    )
-    parameter = serializers.CharField(required=False, help_text="Which query parameter.")
-    detail = serializers.CharField(help_text="What is allowed.")
-    code = serializers.CharField()
-
-
-class Problem(Shape):
-    """An error (RFC 9457)."""
-
-    type = serializers.CharField(help_text="Names the kind of problem, and leads to its page.")
-    title = serializers.CharField()
-    status = serializers.IntegerField()
-    detail = serializers.CharField()
-    instance = serializers.CharField(help_text="What was asked for.")
-    request_id = serializers.CharField(allow_null=True, help_text="Also in the logs, and in X-Request-Id.")
-    more: ClassVar = {"errors": Fault(many=True, required=False)}
-
-
-class CallbackBody(Shape):
-    """What a provider reports."""
-
-    id = serializers.CharField()
-    type = serializers.CharField()
-    key = serializers.CharField()
-    occurred_at = serializers.DateTimeField()
-    more: ClassVar = {"data": serializers.DictField()}
+    sample = samples.PRODUCT
 
 
 class ToldOrder(Shape):
@@ -394,26 +196,7 @@ class ToldStep(Shape):
     """The step that a message is about."""
 
     name = serializers.CharField()
+    from_ = serializers.CharField(allow_null=True)
     status = serializers.ChoiceField(states.StepState.values())
     attempt = serializers.IntegerField(allow_null=True)
     error = StepError(required=False)
-    more: ClassVar = {"from": serializers.CharField(allow_null=True)}
-
-
-class ToldData(Shape):
-    """What a message says."""
-
-    order = ToldOrder(required=False)
-    step = ToldStep(required=False)
-    endpoint = serializers.DictField(required=False)
-
-
-class Message(Shape):
-    """What a merchant is told."""
-
-    type = serializers.ChoiceField([*webhooks.TYPES, webhooks.TEST])
-    timestamp = serializers.DateTimeField()
-    sequence = serializers.IntegerField(
-        allow_null=True, help_text="Of one order, a later message has a higher one."
-    )
-    more: ClassVar = {"data": ToldData()}

@@ -11,20 +11,10 @@ from rest_framework import exceptions
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from api import auth, pagination, problems, rendering, schema, serializers
+from api.views import View
 from orders import models
-from orders.api import (
-    auth,
-    base,
-    etags,
-    fields,
-    pagination,
-    present,
-    problems,
-    samples,
-    schema,
-    serializers,
-    shapes,
-)
+from orders.api import kinds, operated
 from sagas import errors as saga_errors
 from sagas import models as saga_models
 from sagas.console import interventions
@@ -32,7 +22,7 @@ from sagas.declaration import states
 from sagas.engine.seen import Seen
 
 
-class StaffView(base.View):
+class StaffView(View):
     """For staff only."""
 
     scopes = auth.STAFF
@@ -43,14 +33,12 @@ class Sagas(StaffView):
 
     @schema.operation(
         id="listSagas", tag="sagas", summary="List everybody's sagas, newest first",
-        query=serializers.SagaQuery, answers={200: shapes.page(shapes.Saga)},
+        query=operated.SagaQuery, answers={200: serializers.page(operated.Saga)},
     )  # fmt: skip
     def get(self, request: Request) -> Response:
         """A page of them, newest first."""
-        wanted = fields.read_query(serializers.SagaQuery, request)
-        pages = pagination.ByCursor()
-        page = pages.paginate_queryset(chosen(wanted), request)
-        return pages.get_paginated_response([present.operated(row) for row in page])
+        wanted = serializers.read_query(operated.SagaQuery, request)
+        return pagination.ByCursor.answer(chosen(wanted), request, operated.Saga)
 
 
 class Saga(StaffView):
@@ -58,12 +46,13 @@ class Saga(StaffView):
 
     @schema.operation(
         id="getSaga", tag="sagas", summary="Read a saga", headers=[schema.IF_NONE_MATCH],
-        answers={200: shapes.Saga, 304: None}, problems_=[problems.NOT_FOUND, problems.INVALID_QUERY],
+        answers={200: operated.Saga, 304: None}, sends={"ETag": [200, 304]},
+        problems_=[problems.NOT_FOUND, problems.INVALID_QUERY],
     )  # fmt: skip
     def get(self, request: Request, saga_id: UUID) -> http.HttpResponse:
         """It, with its steps."""
-        fields.read_query(fields.Nothing, request)
-        return etags.answer(request, present.operated(get_object_or_404(sagas(), pk=saga_id)))
+        serializers.read_query(serializers.Nothing, request)
+        return rendering.answer(request, operated.Saga.of(get_object_or_404(sagas(), pk=saga_id)))
 
 
 class SagaEvents(StaffView):
@@ -71,41 +60,34 @@ class SagaEvents(StaffView):
 
     @schema.operation(
         id="listSagaEvents", tag="sagas", summary="Read what happened to a saga, from the beginning on",
-        query=serializers.Page, answers={200: shapes.page(shapes.SagaEvent)}, problems_=[problems.NOT_FOUND],
+        query=serializers.Page, answers={200: serializers.page(operated.SagaEvent)},
+        problems_=[problems.NOT_FOUND],
     )  # fmt: skip
     def get(self, request: Request, saga_id: UUID) -> Response:
         """A page of it, from the beginning on."""
-        fields.read_query(serializers.Page, request)
+        serializers.read_query(serializers.Page, request)
         get_object_or_404(saga_models.SagaInstance.objects.only("pk"), pk=saga_id)
-        pages = EventPages()
-        page = pages.paginate_queryset(saga_models.Event.objects.filter(saga_id=saga_id), request)
-        return pages.get_paginated_response([present.event(row) for row in page])
+        events = saga_models.Event.objects.filter(saga_id=saga_id)
+        return EventPages.answer(events, request, operated.SagaEvent)
 
 
-class EventPages(pagination.ByCursor):
+class EventPages(pagination.ByNumber):
     """In the order of happening."""
 
-    descending = False
+    ordering = "id"
     page_size = 100
-    max_page_size = 500
-
-    def position(self, text: str) -> Any:
-        """An event's id."""
-        if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise ValueError
-        return int(text)
 
 
 class Move(StaffView):
     """An operator's move: permitted, with what it was decided on and a reason, which its event keeps."""
 
-    form: type[serializers.Move] = serializers.Move
+    form: type[operated.Move] = operated.Move
     permission = ""
 
     def post(self, request: Request, saga_id: UUID) -> Response:
         """Make it, unless the saga has moved on (I3), or ask for the second person where two must agree."""
         need(request, f"sagas.{self.permission}")
-        given = dict(fields.read(self.form, request.data).validated_data)
+        given = dict(serializers.read(self.form, request.data).validated_data)
         seen, reason = given.pop("seen"), given.pop("reason")
         move = interventions.MOVES[self.move(saga_id, seen, given)]
         assert move.permission == self.permission
@@ -124,7 +106,7 @@ class Move(StaffView):
         except saga_errors.BadFacts as error:
             fault = {"pointer": "/facts", "detail": str(error), "code": "invalid"}
             raise problems.Problem(problems.INVALID_BODY, "The body has faults.", errors=[fault]) from error
-        body = present.operated(sagas().get(pk=saga_id)) | {"waits_for_approval": waits}
+        body = operated.Saga.of(sagas().get(pk=saga_id)) | {"waits_for_approval": waits}
         return Response(body, status=202)
 
     def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
@@ -132,7 +114,7 @@ class Move(StaffView):
         raise NotImplementedError
 
 
-@schema.move(id="retrySaga", summary="Try again now", request=serializers.Move)
+@operated.move(id="retrySaga", summary="Try again now", request=operated.Move)
 class Retry(Move):
     """Try again now."""
 
@@ -146,7 +128,7 @@ class Retry(Move):
         return "ask" if seen.state == states.StepState.WAITING else "retry"
 
 
-@schema.move(id="compensateSaga", summary="Have a saga undone", request=serializers.Move)
+@operated.move(id="compensateSaga", summary="Have a saga undone", request=operated.Move)
 class Compensate(Move):
     """Have it undone."""
 
@@ -157,14 +139,14 @@ class Compensate(Move):
         return "compensate"
 
 
-@schema.move(
+@operated.move(
     id="resolveSaga", summary="Say whether a step took effect",
-    request=serializers.Resolution, sample=samples.RESOLUTION,
+    request=operated.Resolution,
 )  # fmt: skip
 class Resolve(Move):
     """Say what happened."""
 
-    form = serializers.Resolution
+    form = operated.Resolution
     permission = "resolve_saga"
 
     def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
@@ -207,5 +189,5 @@ def need(request: Request, permission: str) -> None:
 def conflict(saga_id: UUID, error: Exception) -> problems.Problem:
     """It does not apply; the answer says where the saga stands now."""
     row = saga_models.SagaInstance.objects.get(pk=saga_id)
-    kind = problems.MOVED_ON if isinstance(error, saga_errors.MovedOn) else problems.MOVE_NOT_ALLOWED
+    kind = kinds.MOVED_ON if isinstance(error, saga_errors.MovedOn) else kinds.MOVE_NOT_ALLOWED
     return problems.Problem(kind, str(error), saga={"id": str(row.pk), "state": row.state})

@@ -13,8 +13,9 @@ from django.core.handlers import asgi
 from django.db import close_old_connections
 from rest_framework.request import Request
 
-from orders import customer_messages, events, models, wire
-from orders.api import auth, problems, rendering
+import strictjson
+from api import auth, problems, rendering
+from orders import customer_messages, events, models
 from sagas import models as saga_models
 
 RETRY_MS = 2000
@@ -118,11 +119,9 @@ def _follow(request: Request, order: models.Order) -> tuple[events.Watch, contex
     """A watch over the order's saga, and what to close at its end."""
     if not isinstance(request._request, asgi.ASGIRequest):
         raise events.Full  # Nobody would wait here but a thread.
-    assert isinstance(request.auth, models.Token), "only a token opens this"
+    caller, token = auth.caller(request), auth.token(request)
     with contextlib.ExitStack() as stack:
-        watch = stack.enter_context(
-            events.hub.watch(order.saga_id, caller_id=auth.caller(request).pk, token_id=request.auth.pk)
-        )
+        watch = stack.enter_context(events.hub.watch(order.saga_id, caller_id=caller.pk, token_id=token.pk))
         return watch, stack.pop_all()
 
 
@@ -164,12 +163,12 @@ def _read(saga_id: uuid.UUID, after: int) -> list[saga_models.Event]:
 
 def _message(event: saga_models.Event) -> bytes:
     kind = "step" if event.subject else "order"
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.pk, kind.encode(), wire.dumps(transition(event)))
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.pk, kind.encode(), strictjson.dumps(transition(event)))
 
 
 def transition(event: saga_models.Event) -> dict[str, Any]:
     """One transition, as a customer may see it."""
-    told: dict[str, Any] = {"at": wire.instant(event.at)}
+    told: dict[str, Any] = {"at": strictjson.instant(event.at)}
     if event.subject:
         told |= {
             "step": event.subject,

@@ -1,76 +1,64 @@
 """The addresses of the API: each reads the request, asks a service, and presents the answer."""
 
+import functools
 from typing import Any
 from uuid import UUID
 
 from django import http
-from django.db import transaction
 from django.shortcuts import get_object_or_404
+from rest_framework import serializers as drf
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+import strictjson
+from api import auth, idempotency, pagination, parsing, problems, rendering, schema, serializers, throttling
+from api.views import View
 from inventory import services as inventory
-from invoicing import services as invoicing
-from orders import callbacks, errors, idempotency, models, selectors, services, wire
-from orders.api import (
-    auth,
-    base,
-    etags,
-    fields,
-    keys,
-    pagination,
-    parsing,
-    present,
-    problems,
-    samples,
-    schema,
-    serializers,
-    shapes,
-    streams,
-    throttles,
-)
-from payments import services as payments
+from orders import callbacks, errors, models, selectors, services
+from orders.api import forms, kinds, samples, shapes, streams
 from sagas import engine
 from sagas import errors as saga_errors
 from sagas import models as saga_models
-from shipping import services as shipping
 
 
-class Orders(base.View):
+class Orders(View):
     """The caller's orders."""
 
     scopes = auth.ANY_SCOPE
 
     @schema.operation(
-        id="listOrders", tag="orders", summary="List your orders, newest first",
-        query=serializers.OrderQuery, answers={200: shapes.page(shapes.Order)},
+        id="listOrders", tag="orders",
+        query=forms.OrderQuery, answers={200: serializers.page(shapes.Order)},
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        """A page of them, newest first."""
-        wanted = fields.read_query(serializers.OrderQuery, request)
-        pages = pagination.ByCursor()
-        page = pages.paginate_queryset(selectors.chosen(visible(request), wanted), request)
-        return pages.get_paginated_response([present.order(row) for row in page])
+        """List your orders, newest first."""
+        wanted = serializers.read_query(forms.OrderQuery, request)
+        rows = selectors.chosen(visible(request), wanted)
+        return pagination.ByCursor.answer(rows, request, shapes.Order)
 
     @schema.operation(
-        id="createOrder", tag="orders", summary="Place an order",
-        description=(
-            "Answered as soon as the order is written down; follow it with `getOrder` or `followOrder`."
-            " Send it again with the same `Idempotency-Key` as often as you like: it is placed once, and you"
-            " get the first answer to the byte, with `Idempotency-Replayed: true`."
-        ),
-        request=schema.example(serializers.NewOrder, samples.NEW_ORDER), headers=[schema.IDEMPOTENCY_KEY],
+        id="createOrder", tag="orders",
+        request=forms.NewOrder, headers=[schema.IDEMPOTENCY_KEY], problems_=schema.WITH_KEY,
         answers={202: shapes.Order},
-        problems_=[problems.KEY_MISSING, problems.KEY_INVALID, problems.KEY_REUSED, problems.IN_PROGRESS],
+        sends={"Retry-After": [202, 409], "Location": [202], "Idempotency-Replayed": [202]},
+        leads={
+            "order_id": ("/id", "getOrder cancelOrder followOrder"),
+            "saga_id": ("/saga/id", "getSaga listSagaEvents compensateSaga retrySaga resolveSaga"),
+        },
     )  # fmt: skip
     def post(self, request: Request) -> http.HttpResponse:
-        """Place one. It is answered as soon as it is written down; the work goes on behind it."""
-        keys.read(request)
-        form = fields.read(serializers.NewOrder, request.data)
+        """Place an order.
+
+        Answered as soon as the order is written down; follow it with `getOrder` or `followOrder`. Send it
+        again with the same `Idempotency-Key` as often as you like: it is placed once, and you get the first
+        answer to the byte, with `Idempotency-Replayed: true`.
+        """
+        key = idempotency.read(request)
+        form = serializers.read(forms.NewOrder, request.data)
 
         def work() -> idempotency.Answer:
             order = services.place(owner=auth.caller(request), **form.wish())
-            body = wire.dumps(present.order(selectors.orders().get(pk=order.pk)))
+            body = strictjson.dumps(shapes.Order.of(selectors.orders().get(pk=order.pk)))
             headers = {
                 "Content-Type": "application/json",
                 "Location": f"{request.path}/{order.pk}",
@@ -78,103 +66,84 @@ class Orders(base.View):
             }
             return idempotency.Answer(status=202, headers=headers, body=body)
 
+        place = functools.partial(idempotency.once, request, key=key, endpoint="POST /orders", work=work)
         try:
-            try:
-                return keys.once(request, "POST /orders", work)
-            except errors.NumberTaken:
-                return keys.once(request, "POST /orders", work)  # Another chance, of a million million.
-        except errors.MixedCurrencies as error:
-            raise problems.Problem(
-                problems.INVALID_BODY,
-                str(error),
-                errors=[
-                    {
-                        "pointer": f"/lines/{position}/sku",
-                        "detail": f"This is priced in {currency}, the first line in {error.currency}.",
-                        "code": "currency",
-                    }
-                    for position, currency in error.positions.items()
-                ],
-            ) from error
-        except errors.UnknownProduct as error:
-            raise problems.Problem(
-                problems.INVALID_BODY,
-                str(error),
-                errors=[
-                    {
-                        "pointer": f"/lines/{position}/sku",
-                        "detail": "There is no such product; GET /api/v1/products lists them.",
-                        "code": "unknown_product",
-                    }
-                    for position in error.positions
-                ],
-            ) from error
+            return place()
+        except errors.NumberTaken:
+            return place()  # Another chance, of a million million.
 
 
-class Order(base.View):
+class Order(View):
     """One order."""
 
     scopes = auth.ANY_SCOPE
 
     @schema.operation(
-        id="getOrder", tag="orders", summary="Read an order",
-        description=(
-            "With `wait`, as soon as the order has ended, or when the time is up; where too many wait"
-            " already, at once, and `Retry-After` says when to ask again."
-        ),
-        query=serializers.Wait, headers=[schema.IF_NONE_MATCH],
+        id="getOrder", tag="orders",
+        query=forms.Wait, headers=[schema.IF_NONE_MATCH],
         answers={200: shapes.Order, 304: None}, problems_=[problems.NOT_FOUND],
+        sends={"ETag": [200, 304], "Retry-After": [200, 304]},
     )  # fmt: skip
     def get(self, request: Request, order_id: UUID) -> http.HttpResponse:
-        """It, as it stands, or as it will stand when it has ended, if that is not too long."""
-        seconds = fields.read_query(serializers.Wait, request).get("wait", 0)
+        """Read an order.
+
+        With `wait`, as soon as the order has ended, or when the time is up; where too many wait already, at
+        once, and `Retry-After` says when to ask again.
+        """
+        seconds = serializers.read_query(forms.Wait, request).get("wait", 0)
         row = get_object_or_404(visible(request), pk=order_id)
-        answer = etags.answer(request, present.order(row))
+        answer = rendering.answer(request, shapes.Order.of(row))
         if seconds and row.status not in models.FINAL and not streams.has_waited(request):
             streams.until_end(request, row, answer, seconds)
         return answer
 
 
-class OrderEvents(base.View):
+LAST_EVENT_ID = schema.header(
+    "Last-Event-ID",
+    {"type": "string", "pattern": "^[0-9]{0,18}$"},
+    "The `id` of the last event that was received: the stream goes on after it; empty for all.",
+)
+
+
+class OrderEvents(View):
     """One order's progress."""
 
     scopes = auth.ANY_SCOPE
     renderer_classes = (streams.EventStream,)
 
     @schema.operation(
-        id="followOrder", tag="orders", summary="Follow an order as server-sent events",
-        description=(
-            "One message per transition, from the one after `Last-Event-ID` on. The stream ends with the"
-            " order, and 204 tells a client that comes back then not to come again. It may end earlier: come"
-            " back with the last `id`, and nothing is missed and nothing comes twice."
-        ),
-        headers=[schema.LAST_EVENT_ID], answers={200: schema.STREAM, 204: None},
+        id="followOrder", tag="orders",
+        headers=[LAST_EVENT_ID], answers={200: schema.Stream(shapes.StreamMessage), 204: None},
         problems_=[problems.NOT_FOUND, problems.INVALID_QUERY],
     )  # fmt: skip
     def get(self, request: Request, order_id: UUID) -> http.HttpResponseBase:
-        """What happened, and what happens while the caller listens."""
-        fields.read_query(fields.Nothing, request)
+        """Follow an order as server-sent events.
+
+        One message per transition, from the one after `Last-Event-ID` on. The stream ends with the order, and
+        204 tells a client that comes back then not to come again. It may end earlier: come back with the last
+        `id`, and nothing is missed and nothing comes twice.
+        """
+        serializers.read_query(serializers.Nothing, request)
         return streams.answer(request, get_object_or_404(visible(request), pk=order_id))
 
 
-class Cancellation(base.View):
+class Cancellation(View):
     """The end of an order that is not wanted any more."""
 
     scopes = auth.ANY_SCOPE
 
     @schema.operation(
-        id="cancelOrder", tag="orders", summary="Cancel an order",
-        description=(
-            "What was done is undone, last action first. Asking twice is asking once. For the owner of the"
-            " order: the staff has another's undone with `compensateSaga`."
-        ),
-        request=schema.example(serializers.Cancellation, {"reason": "Changed my mind"}),
-        answers={202: shapes.CancelledOrder},
-        problems_=[problems.NOT_FOUND, problems.TOO_LATE, problems.OPERATORS_MOVE],
+        id="cancelOrder", tag="orders",
+        request=forms.Cancellation, answers={202: shapes.CancelledOrder},
+        problems_=[problems.NOT_FOUND, kinds.TOO_LATE, kinds.OPERATORS_MOVE],
     )  # fmt: skip
     def post(self, request: Request, order_id: UUID) -> Response:
-        """Ask for it: what was done is undone, unless the order has ended or cannot be turned round."""
-        form = fields.read(serializers.Cancellation, request.data)
+        """Cancel an order.
+
+        What was done is undone, last action first. Asking twice is asking once. For the owner of the order: the
+        staff has another's undone with `compensateSaga`.
+        """
+        form = serializers.read(forms.Cancellation, request.data)
         owner = auth.caller(request)
         found = visible(request).filter(pk=order_id).values_list("owner_id", "saga_id").first()
         if found is None:
@@ -184,7 +153,7 @@ class Cancellation(base.View):
             # An operator's decision, not a wish of whoever ordered: it has one door, where it is bound to
             # what was seen, and where two must agree if the shop wants that.
             raise problems.Problem(
-                problems.OPERATORS_MOVE,
+                kinds.OPERATORS_MOVE,
                 "The order belongs to somebody else: have it undone with"
                 f" POST /api/v1/sagas/{saga_id}/compensate.",
                 saga={"id": str(saga_id)},
@@ -194,51 +163,45 @@ class Cancellation(base.View):
         except saga_errors.TooLate as error:
             row = visible(request).get(pk=order_id)
             raise problems.Problem(
-                problems.TOO_LATE,
+                kinds.TOO_LATE,
                 f"The order is {row.status}; it cannot be cancelled any more.",
                 order={"id": str(row.pk), "status": row.status},
             ) from error
-        row = visible(request).get(pk=order_id)
-        return Response(present.order(row) | {"undoing": present.undoing(row)}, status=202)
+        return Response(shapes.CancelledOrder.of(visible(request).get(pk=order_id)), status=202)
 
 
-class Products(base.View):
+class Products(View):
     """What may be ordered."""
 
     scopes = auth.ANY_SCOPE
 
     @schema.operation(
-        id="listProducts", tag="products", summary="List what may be ordered, by SKU",
-        query=serializers.Page, answers={200: shapes.page(shapes.Product)},
+        id="listProducts", tag="products",
+        query=serializers.Page, answers={200: serializers.page(shapes.Product)},
     )  # fmt: skip
     def get(self, request: Request) -> Response:
-        """A page of the catalogue."""
-        fields.read_query(serializers.Page, request)
-        pages = ProductPages()
-        page = pages.paginate_queryset(inventory.catalogue(), request)
-        return pages.get_paginated_response([present.product(row) for row in page])
+        """List what may be ordered, by SKU."""
+        serializers.read_query(serializers.Page, request)
+        return ProductPages.answer(inventory.catalogue(), request, shapes.Product)
 
 
 class ProductPages(pagination.ByCursor):
     """By SKU."""
 
-    field = "sku"
-    descending = False
+    ordering = "sku"
 
-    def position(self, text: str) -> Any:
+    def check(self, position: str) -> None:
         """Any string sorts somewhere, but no product's name has a NUL, and PostgreSQL takes none."""
-        if "\0" in text:
+        if "\0" in position:
             raise ValueError
-        return text
 
 
-class Callback(base.View):
+class Callback(View):
     """What a provider reports: signed instead of authenticated, kept before anything is done about it."""
 
     authentication_classes = ()
     permission_classes = ()
-    source = ""
-    service: Any = None
+    sender: callbacks.Sender
 
     def post(self, request: Request) -> Response:
         """Take it.
@@ -251,50 +214,68 @@ class Callback(base.View):
         """
         body = parsing.read(request._request)
         try:
-            callback = self.service.read_callback(
+            callback = self.sender.service.read_callback(
                 headers=request.headers, body=body, now=saga_models.database_now()
             )
-        except self.service.BadCallback as error:
+        except self.sender.service.BadCallback as error:
             if not error.signed:
-                throttles.stranger(request)
+                throttling.stranger(request)
             else:
-                engine.reject(source=self.source, event_id=error.id, why=str(error))
-            raise problems.Problem(problems.BAD_SIGNATURE, str(error)) from error
-        with transaction.atomic():
-            believed = self.service.record_callback(callback=callback)
-            self.learn(believed)
-            callbacks.pass_on(believed, source=self.source)
+                engine.reject(source=self.sender.source, event_id=error.id, why=str(error))
+            raise problems.Problem(kinds.BAD_SIGNATURE, str(error)) from error
+        callbacks.record(callback, sender=self.sender)
         return Response(status=202)
 
-    def learn(self, callback: Any) -> None:
-        """What other services need to know of it."""
+
+class CallbackBody(serializers.Shape):
+    """What a provider reports."""
+
+    id = drf.CharField()
+    type = drf.CharField()
+    key = drf.CharField()
+    occurred_at = drf.DateTimeField()
+    data_ = drf.DictField()
+
+    exact = False
 
 
-@schema.callback(
-    id="bankReports", summary="The bank reports what became of a charge", sample=samples.CAPTURED
-)
+def reports(*, id: str, summary: str, sample: Any) -> Any:
+    """Describe a view that takes what a provider reports."""
+    return schema.view(
+        post=schema.operation(
+            id=id,
+            tag="providers",
+            summary=summary,
+            description="Signed by the Standard Webhooks scheme; taken once, however often it is sent.",
+            request=schema.example(CallbackBody, sample, name=id),
+            headers=SIGNATURE,
+            answers={202: None},
+            problems_=[kinds.BAD_SIGNATURE, problems.THROTTLED],
+            public=True,
+        )
+    )
+
+
+SIGNATURE = [
+    schema.header(
+        name, {"type": "string", "pattern": r"^[\x21-\x7e]*$"}, "As Standard Webhooks says.", required=True
+    )
+    for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
+]
+
+
+@reports(id="bankReports", summary="The bank reports what became of a charge", sample=samples.CAPTURED)
 class PaymentsCallback(Callback):
     """From the bank."""
 
-    source = "payments"
-    service = payments
+    sender = callbacks.BANK
 
 
-@schema.callback(
-    id="carrierReports", summary="The carrier reports where a parcel is", sample=samples.DELIVERED
-)
+@reports(id="carrierReports", summary="The carrier reports where a parcel is", sample=samples.DELIVERED)
 class CarrierCallback(Callback):
     """From the carrier."""
 
-    source = "carrier"
-    service = shipping
-
-    def learn(self, callback: Any) -> None:
-        """Once the goods have left, the law has another way to undo their invoice."""
-        if callback.kind == "shipment.handed_over" and not callback.mismatch:
-            access_key = selectors.access_key(callback.key)
-            if access_key is not None:
-                invoicing.goods_left(access_key=access_key)
+    sender = callbacks.CARRIER
 
 
 def visible(request: Request) -> Any:

@@ -1,4 +1,4 @@
-"""`make demo`: orders of every fate on real parts, then a crowd in bad weather, then the audit.
+"""`make demo`: orders of every fate on real parts, then a crowd under random faults, then the audit.
 
 On servers and ports of its own, so that it runs beside `make up`. It talks to the shop as any client
 does, over HTTP; only the worker's death and the emptied broker are its own doing. It ends with 0 only
@@ -40,7 +40,7 @@ LIMITS = {
 
 SEED = 7
 
-WEATHER: dict[str, Any] = {
+FAULTS: dict[str, Any] = {
     "error_rate": 0.05,
     "lost_reply_rate": 0.05,
     "latency_ms": [5, 60],
@@ -113,9 +113,9 @@ class Shop:
         """What a customer does in the bank's app."""
         httpx.post(f"{self._sandbox}/pix/{key}/pay", timeout=30).raise_for_status()
 
-    def change_weather(self, weather: Json) -> None:
+    def set_faults(self, faults: Json) -> None:
         """Turn random faults of the outside world on, or with nothing off."""
-        httpx.post(f"{self._sandbox}/faults", json=weather, timeout=30).raise_for_status()
+        httpx.post(f"{self._sandbox}/faults", json=faults, timeout=30).raise_for_status()
 
     def books(self) -> Json:
         """What the bank, the fiscal authority and the carrier have written down themselves."""
@@ -227,7 +227,7 @@ class Demo:
             )
 
     def check_crowd(self, crowd: list[str]) -> None:
-        """Nobody in the crowd is left in the middle, and the weather has changed nobody's fate."""
+        """Nobody in the crowd is left in the middle, and the faults have changed nobody's fate."""
         for id_ in crowd:
             order, fate = self.orders[id_], self.placed[id_]
             self.expect(
@@ -379,10 +379,10 @@ FATES_TEXT = (
 )
 
 CROWD_TEXT = (
-    f"\nThe order whose carrier never reports goes on meanwhile. Now {CROWD} orders at once, in bad weather:"
-    f" of the calls to bank, fiscal authority and carrier {WEATHER['error_rate']:.0%} fail and"
-    f" {WEATHER['lost_reply_rate']:.0%} lose their reply; {WEATHER['duplicate_webhook_rate']:.0%} of the"
-    f" callbacks come twice and {WEATHER['drop_webhook_rate']:.0%} never. A worker will be killed, and the"
+    f"\nThe order whose carrier never reports goes on meanwhile. Now {CROWD} orders at once, under random"
+    f" faults: of the calls to bank, fiscal authority and carrier {FAULTS['error_rate']:.0%} fail and"
+    f" {FAULTS['lost_reply_rate']:.0%} lose their reply; {FAULTS['duplicate_webhook_rate']:.0%} of the"
+    f" callbacks come twice and {FAULTS['drop_webhook_rate']:.0%} never. A worker will be killed, and the"
     " broker emptied."
 )
 
@@ -398,10 +398,10 @@ console and Flower are, and who may log in. Then, in another shell:
 
 
 def _crowd(demo: Demo) -> list[str]:
-    """Two hundred orders at once, in bad weather; a worker dies, and the broker forgets everything."""
+    """Two hundred orders at once, under random faults; a worker dies, and the broker forgets everything."""
     people = fates.crowd(CROWD, seed=SEED)
     demo.console.print(CROWD_TEXT, highlight=False)
-    demo.shop.change_weather(WEATHER)
+    demo.shop.set_faults(FAULTS)
     before = list(demo.placed)
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         list(pool.map(demo.place, people))
@@ -417,8 +417,8 @@ def _crowd(demo: Demo) -> list[str]:
             demo.console.print(f"[yellow]{what}[/] when {ended} of {len(ids)} orders had ended.")
 
     ids = [id_ for id_ in demo.placed if id_ not in before or demo.placed[id_].takes_long]
-    demo.follow("A crowd in bad weather", ids, patience_s=PATIENCE_S["crowd"], strike=strike)
-    demo.shop.change_weather({})
+    demo.follow("A crowd under random faults", ids, patience_s=PATIENCE_S["crowd"], strike=strike)
+    demo.shop.set_faults({})
     demo.expect(not disasters, "the crowd had ended before everything was broken that was to be broken")
     return [id_ for id_ in demo.placed if id_ not in before]
 

@@ -117,7 +117,7 @@ CROWD = [
     (55, Fate(name="card accepted")),
     # A worker that dies with the charge in its hands is missed for longer than a customer here has to pay.
     (10, Fate(name="PIX, in time or too late", payment=PIX, ends=("fulfilled", "cancelled"), meddle="pay")),
-    # Two failures that are certain, and bad weather on top: five attempts may not be enough.
+    # Two failures that are certain, and random faults on top: five attempts may not be enough.
     (8, Fate(name="bank fails twice", payment=card("tok_flaky"), ends=("fulfilled", "cancelled"))),
     (5, Fate(name="charged, but reply lost", payment=card("tok_lost_reply"))),
     (4, Fate(name="bank takes two seconds", payment=card("tok_slow"))),

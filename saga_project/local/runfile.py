@@ -29,7 +29,7 @@ def read(path: pathlib.Path) -> dict[str, str]:
 def write(path: pathlib.Path, pairs: dict[str, str]) -> None:
     """Write the variables so that a shell can source them; private, for it holds secrets.
 
-    The file is there whole or not at all: whoever waits for it may read it at once.
+    The file is there whole or not at all: a process that waits for it may read it at once.
     """
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)

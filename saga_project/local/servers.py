@@ -350,7 +350,7 @@ def _create_cluster(
             binaries / "initdb",
             f"--pgdata={data}",
             "--username=saga",
-            # Whoever gets into the private directory of the socket may come in.
+            # Only its owner gets into the private directory of the socket.
             "--auth=trust",
             "--locale=C",
             "--encoding=UTF8",

@@ -26,15 +26,16 @@ from saga_project.local import runfile, servers, supervisor
 HOST = "127.0.0.1"
 """Nothing here is meant for the network: it is plain HTTP, and the passwords lie in a file."""
 
-WORKERS = {
-    "payments": 4, "inventory": 2, "invoicing": 2, "shipping": 2,
-    "sagas": 1, "sagas-sweep": 2, "sagas-bulk": 1, "webhooks": 1,
-}  # fmt: skip
-"""Queue by queue, how many steps at once. Every queue has a worker of its own, so that a provider that is
-slow holds up its own queue and no other. Payments has the most, since its provider is the slowest. The sweep
-has two, so that one of them may wait for a lock."""
+PROCESSES = 2
+"""How many steps the worker of a queue carries out at once. Every queue has a worker of its own, so that a
+provider that is slow holds up its own queue and no other. Which queues there are, the declarations say."""
 
-TICKS = r"Task (sagas\.(sweep|echo)|orders\.(deliver-webhooks|look-back|clear-up))\[.*\] (received|succeeded)"
+OTHER_PROCESSES = {"payments": 4, "sagas": 1, "webhooks": 1}
+"""Where it is another number: payments has the slowest provider; the other two have little to do."""
+
+TICKS = (
+    r"Task (sagas\.(sweep|echo)|webhooks\.deliver|orders\.(look-back|clear-up))\[.*\] (received|succeeded)"
+)
 """What comes by the clock and went well: worth a look in the log, not on the terminal."""
 
 PORTS = {"WEB_PORT": 8000, "FLOWER_PORT": 5555, "SANDBOX_PORT": 8899}
@@ -65,7 +66,7 @@ class Stack:
     def up(self, *, while_open: IO[bytes] | None = None) -> int:
         """Start everything, watch over it until told to stop, stop everything.
 
-        With `while_open`, the end of that stream says so too: whoever holds its other end is gone.
+        With `while_open`, the end of that stream says so too: the process that holds its other end is gone.
         """
         try:
             keeper = supervisor.Supervisor(self.run)
@@ -138,11 +139,12 @@ class Stack:
         }
         keeper.start(*(_server(name, server) for name, server in own.items() if name not in elsewhere))
         env = self._environment({name: server.url for name, server in own.items()} | elsewhere)
-        env |= self._prepare(keeper, env)
+        tokens, queues = self._prepare(keeper, env)
+        env |= tokens
         keeper.start(self._sandbox(env))
         keeper.start(
             self._web(env),
-            *(self._worker(queue, processes, env) for queue, processes in WORKERS.items()),
+            *(self._worker(queue, env) for queue in queues),
             self._beat(env),
             self._flower(env),
         )
@@ -169,14 +171,18 @@ class Stack:
             "RUN_DIR": str(self.run),
         }
 
-    def _prepare(self, keeper: supervisor.Supervisor, env: dict[str, str]) -> dict[str, str]:
+    def _prepare(
+        self, keeper: supervisor.Supervisor, env: dict[str, str]
+    ) -> tuple[dict[str, str], list[str]]:
+        """Make the database ready; the tokens for the API, and the queues that need a worker."""
         keeper.say("preparing the database: schema, catalogue, accounts")
-        told = keeper.run_once(
-            "prepare", [sys.executable, "-m", "saga_project.local.prepare"], env=os.environ | env
+        told = json.loads(
+            keeper.run_once(
+                "prepare", [sys.executable, "-m", "saga_project.local.prepare"], env=os.environ | env
+            )
         )
-        tokens: dict[str, str] = json.loads(told)
-        _write_secrets(self.run, _secrets(self.run) | tokens)
-        return tokens
+        _write_secrets(self.run, _secrets(self.run) | told["tokens"])
+        return told["tokens"], told["queues"]
 
     def _sandbox(self, env: dict[str, str]) -> supervisor.Program:
         (self.run / "sandbox").mkdir(mode=0o700, exist_ok=True)
@@ -184,7 +190,7 @@ class Stack:
         return _program(
             "sandbox",
             [
-                "saga_project.local.sandbox",
+                "sandbox",
                 "--port",
                 str(self.sandbox_port),
                 "--data",
@@ -207,13 +213,13 @@ class Stack:
             ready=lambda _: _answers(f"{env['WEB_URL']}/readyz"),
         )
 
-    def _worker(self, queue: str, processes: int, env: dict[str, str]) -> supervisor.Program:
+    def _worker(self, queue: str, env: dict[str, str]) -> supervisor.Program:
         return _celery(
             queue,
             [
                 "worker",
                 f"--queues={queue}",
-                f"--concurrency={processes}",
+                f"--concurrency={OTHER_PROCESSES.get(queue, PROCESSES)}",
                 f"--hostname={queue}@{HOST}",
                 "--loglevel=INFO",
                 # Workers have nothing to tell each other; the rows know. Saves a second at the start.
@@ -364,7 +370,7 @@ def _wait_for_end(stream: IO[bytes], keeper: supervisor.Supervisor) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says."""
+    """Run the command that the arguments name; the exit code."""
     match arguments:
         case ["up"]:
             return from_environment().up()

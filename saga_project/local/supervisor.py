@@ -58,7 +58,7 @@ class Program:
     """Lines that this expression finds something in stay in the log; the terminal is spared them."""
 
     patience_s: float = 120
-    """Long, for a slow machine: whoever fails does so long before, by ending."""
+    """Long, for a slow machine: a program that fails does so long before, by ending."""
 
 
 @dataclasses.dataclass
@@ -408,10 +408,8 @@ def _stop_leftover(row: dict[str, Any], say: collections.abc.Callable[[str], Non
         _clear(pid)
 
 
-def _side_by_side(
-    action: collections.abc.Callable[[Any], None], items: collections.abc.Iterable[Any]
-) -> None:
-    threads = [threading.Thread(target=action, args=[item]) for item in items]
+def _side_by_side(work: collections.abc.Callable[[Any], None], items: collections.abc.Iterable[Any]) -> None:
+    threads = [threading.Thread(target=work, args=[item]) for item in items]
     for thread in threads:
         thread.start()
     for thread in threads:

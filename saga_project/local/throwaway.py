@@ -100,7 +100,7 @@ def _run(command: list[str]) -> int:
 
 
 def _call(command: list[str], **more: str) -> int:
-    """Run the command to its end; whoever ends us ends it too, instead of leaving it without its servers."""
+    """Run the command to its end; a signal to end us ends it too: it would be left without servers."""
     with subprocess.Popen(command, env={**os.environ, **more}) as child:
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         return child.wait()

@@ -7,10 +7,29 @@ import subprocess
 import sys
 import time
 
+from saga_project import queues
+from sagas import conf
+from sagas.declaration import registry
+from sagas.engine import probes
 from tests.support import database
 
 IMPATIENT = {"SAGAS_SWEEP_EVERY": "200ms", "SAGAS_GRACE": "1s"}
 """What would take seconds in production takes less here; the rules are the same."""
+
+
+def shop():
+    """The queues for which the local stack starts workers: the toy box has its own."""
+    return [name for name in queues.everything() if name not in _of_toys()]
+
+
+def toys(*, without=()):
+    """The queues of the toy box and the engine's own."""
+    return [name for name in (*_of_toys(), probes.ENGINE_QUEUE, conf.SWEEP_QUEUE) if name not in without]
+
+
+def _of_toys():
+    declared = [saga for saga in registry.everything() if saga.name.startswith("toy-")]
+    return sorted({step.queue for saga in declared for step in saga.steps})
 
 
 @contextlib.contextmanager
@@ -35,10 +54,10 @@ def celery(*arguments, log=subprocess.DEVNULL, **more):
 
 
 @contextlib.contextmanager
-def worker(place, *, queues="toys,world,sagas,sagas-sweep", children=2, beat=True, **more):
+def worker(place, *, queues=None, children=2, beat=True, **more):
     """A worker, with beat in it unless that is elsewhere."""
     arguments = [
-        "worker", f"--queues={queues}", f"--concurrency={children}",
+        "worker", f"--queues={','.join(queues or toys())}", f"--concurrency={children}",
         *(["--beat", f"--schedule={place}/beat"] if beat else []),
         "--loglevel=INFO", "--without-gossip", "--without-mingle",
         f"--hostname=toys-{os.getpid()}-{time.time_ns()}@test",

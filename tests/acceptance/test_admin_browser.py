@@ -22,7 +22,7 @@ from sagas.console.models import FailureNote
 from sagas.engine import transport
 from sagas.testing import clocks, memory_transport
 from shipping.models import Shipment
-from tests import sandbox
+from tests.sandbox import running as sandboxes
 from tests.support import browser, database, screenshots
 
 CLIPPED = """[...document.querySelectorAll("table")].filter(table => table.offsetWidth)
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.timeout(400)
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     books = tmp_path_factory.mktemp("sandbox")
-    with sandbox.run(books, CARRIER_PACE_S="0.1") as running:
+    with sandboxes.run(books, CARRIER_PACE_S="0.1") as running:
         yield running
 
 

@@ -19,9 +19,10 @@ import pytest
 import standardwebhooks
 
 from saga_project.local import runfile, servers
-from tests.orders import live, merchant
+from tests.orders import live
 from tests.orders.conftest import order
 from tests.support import browser, waiting
+from tests.webhooks import receiver
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text()
@@ -108,7 +109,7 @@ def test_the_python_quickstart_runs(stack: dict[str, str]) -> None:
 def test_merchants_are_told_by_the_stack_and_the_page_s_check_believes_it(stack: dict[str, str]) -> None:
     (code,) = blocks("sh", "Being told")
     (check,) = blocks("python", "Being told")
-    with merchant.receiving() as shop:
+    with receiver.receiving() as shop:
         code = (
             code.replace(". .run/env", f". {stack['RUN_DIR']}/env")
             .replace("http://127.0.0.1:9911/hooks", shop.url)

@@ -10,7 +10,7 @@ import pytest
 
 from saga_project import celery
 from saga_project.local import servers
-from sagas import engine
+from sagas import conf, engine
 from sagas.testing import clocks
 from tests.acceptance import processes
 from tests.sagas import harness
@@ -30,8 +30,8 @@ def answer(url):
 def flower(*arguments, **more):
     port = servers.free_port()
     url = f"http://127.0.0.1:{port}"
-    conf = f"--conf={os.path.abspath('saga_project/flowerconfig.py')}"
-    with processes.celery("flower", "--address=127.0.0.1", f"--port={port}", conf, *arguments, **more):
+    config = f"--conf={os.path.abspath('saga_project/flowerconfig.py')}"
+    with processes.celery("flower", "--address=127.0.0.1", f"--port={port}", config, *arguments, **more):
         waiting.until(lambda: answer(f"{url}/healthcheck"), "Flower starts")
         yield url
 
@@ -66,7 +66,8 @@ def test_a_task_leads_to_the_page_of_its_saga_and_cannot_be_touched():
 @pytest.mark.timeout(300)
 def test_revoking_and_terminating_a_step_in_flower_harms_nothing():
     """A Flower that may write, as ours may not, cuts a step off in the middle: it is done once."""
-    worker = ("worker", "--queues=toys,world,sagas", "--concurrency=1", "--hostname=toys@test")
+    queues = ",".join(processes.toys(without=[conf.SWEEP_QUEUE]))
+    worker = ("worker", f"--queues={queues}", "--concurrency=1", "--hostname=toys@test")
     with processes.celery(*worker), flower(FLOWER_UNAUTHENTICATED_API="true") as url:
         saga = harness.begin(toys.REMOTE, "do a, stall b")
 

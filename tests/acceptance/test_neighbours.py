@@ -13,13 +13,12 @@ from inventory import services as inventory
 from orders import audit, services
 from saga_project.local import servers
 from sagas import models as sagas
-from tests import sandbox as sandboxes
 from tests.acceptance import processes
+from tests.sandbox import running as sandboxes
 from tests.support import waiting
 
 pytestmark = pytest.mark.timeout(300)
 
-QUEUES = "payments,inventory,invoicing,shipping,sagas,sagas-sweep"
 BRISK = {"WORKER_LOCK_TIMEOUT": "300ms", "DELIVERY_POLL": "1s"}
 
 
@@ -40,7 +39,7 @@ def worker(tmp_path, world):
         "INVOICING_URL": f"{world.url}/fiscal",
         "SHIPPING_URL": f"{world.url}/carrier",
     }
-    with processes.worker(tmp_path, queues=QUEUES, children=3, **BRISK, **urls) as running:
+    with processes.worker(tmp_path, queues=processes.shop(), children=3, **BRISK, **urls) as running:
         yield running
 
 

@@ -7,8 +7,8 @@ import pytest
 from django.db.models import functions
 
 from invoicing import audit, gateway, models, services
-from tests import sandbox as sandboxes
 from tests.invoicing import buyers
+from tests.sandbox import running as sandboxes
 from tests.support import crashes, step_functions, waiting
 
 pytestmark = pytest.mark.django_db
@@ -145,7 +145,7 @@ def test_the_authority_knows_of_goods_on_the_road_before_we_do(settings, tmp_pat
 class Overtaken(gateway.HttpGateway):
     """While we ask, the request that we had given up arrives after all."""
 
-    def ask(self, *, key: str) -> gateway.Verdict | None:
+    def ask(self, *, key: str) -> gateway.Authorization | None:
         found = super().ask(key=key)
         if found is None:
             row = models.Invoice.objects.get(key=key)
@@ -169,7 +169,7 @@ def test_a_request_that_was_under_way_when_we_asked_is_cancelled_all_the_same(sa
 class Forgetful(gateway.HttpGateway):
     """An authority that forgets which numbers are void, and an undo between our intent and our call."""
 
-    def issue(self, *, key: str, document: gateway.Document) -> gateway.Verdict:
+    def issue(self, *, key: str, document: gateway.Document) -> gateway.Authorization:
         services.cancel(key=key)
         return super().issue(key=key, document=document)
 

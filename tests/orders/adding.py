@@ -60,6 +60,39 @@ def into_a_copy(project: pathlib.Path) -> None:
             file.write_text(f"{text}\n\n{block}\n")
 
 
+def as_a_new_service(project: pathlib.Path) -> None:
+    """Make them in a copy of the project as a service of its own: a package, and its name in the settings."""
+    service = project / "gifts"
+    (service / "migrations").mkdir(parents=True)
+    files = {
+        "__init__.py": "",
+        "migrations/__init__.py": "",
+        "models.py": f"from django.db import models\n\n\n{additions()['inventory/models.py']}\n",
+        "services.py": f"{_HEAD}\n\n{additions()['inventory/services.py']}\n",
+    }
+    for name, text in files.items():
+        (service / name).write_text(text)
+    declared, refused, rest = declarations().rpartition("refused=[")
+    text = f"{declared}{refused}gifts.Refused, {rest}"
+    for old in ("inventory.wrap", "inventory.unwrap"):
+        text = text.replace(old, old.replace("inventory", "gifts"))
+    (project / "orders/saga.py").write_text(f"from gifts import services as gifts\n{text}")
+    settings = project / "saga_project/settings.py"
+    settings.write_text(settings.read_text().replace('    "orders",\n', '    "gifts",\n    "orders",\n', 1))
+
+
+_HEAD = '''
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gifts import models
+
+
+class Refused(Exception):
+    """It cannot be wrapped."""
+'''
+
+
 @contextlib.contextmanager
 def into_this_process(*, with_words: bool) -> Iterator[None]:
     """Make them in the code that runs here, and take them back at the end."""

@@ -12,12 +12,13 @@ from django.db import connections
 from django.test import AsyncClient, Client
 from django.utils import timezone
 
+from api import tokens
+from api.models import Scope
 from inventory import services as inventory
-from orders import models, tokens
 from sagas.engine import transport
 from sagas.testing import memory_transport
 from shipping import models as shipping
-from tests import webhooks
+from tests import callbacks
 from tests.support import database
 
 
@@ -81,7 +82,7 @@ def order(**changes: Any) -> dict[str, Any]:
     return body | changes
 
 
-def member(name: str, scope: str = models.Scope.CUSTOMER, **user: Any) -> Api:
+def member(name: str, scope: str = Scope.CUSTOMER, **user: Any) -> Api:
     """Somebody with a token."""
     owner = auth.User.objects.create_user(name, **user)
     _, secret = tokens.create(user=owner, name="tests", scope=scope)
@@ -93,7 +94,7 @@ def deliver(api: Api, shown: dict[str, Any]) -> None:
     now = timezone.now()
     key = shown["payment"]["key"].replace("take-payment", "deliver-order")
     tracking = shipping.Shipment.objects.filter(key=key).values_list("tracking", flat=True).first()
-    headers, body = webhooks.signed(
+    headers, body = callbacks.signed(
         kind="shipment.delivered",
         key=key,
         data={"tracking": tracking or "BR1"},

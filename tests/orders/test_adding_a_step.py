@@ -1,14 +1,17 @@
 """A step that is added as the README says works everywhere, and nothing breaks where a version is gone."""
 
 import collections.abc
+import contextlib
 import io
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
 from typing import Any
 
+import httpx
 import pytest
 from django.contrib.auth import models as auth
 from django.core import checks, management
@@ -16,18 +19,23 @@ from django.test import Client
 from django.urls import reverse
 from prometheus_client import parser
 
-from orders import audit, customer_messages, models, webhooks
+from api.models import Scope
+from orders import audit, customer_messages
 from orders import saga as order_saga
+from saga_project.local import fates, runfile, servers, stack, supervisor
 from sagas import models as saga_models
 from sagas.console import roles
 from sagas.declaration import registry
 from sagas.testing import memory_transport
 from tests.orders import adding
 from tests.orders.conftest import Api, deliver, member, order
-from tests.orders.merchant import Receiver, receiving
 from tests.orders.test_schema import is_described
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
+from tests.support import waiting
 from tests.test_docs import README, ROOT, blocks
+from tests.webhooks.receiver import Receiver, receiving
+from webhooks import deliveries
+from webhooks import models as outgoing
 
 LIST = "/admin/sagas/sagainstance/"
 NAMES = ["take-payment", "reserve-stock", "issue-invoice", "deliver-order"]
@@ -58,7 +66,7 @@ def receiver(settings: Any) -> collections.abc.Iterator[Receiver]:
 @pytest.fixture
 def mia(catalogue: None, receiver: Receiver) -> Api:
     """A merchant who is told of everything."""
-    mia = member("mia", models.Scope.MERCHANT)
+    mia = member("mia", Scope.MERCHANT)
     wanted = {"url": receiver.url, "types": ["order.*", "saga.step.*"]}
     assert mia.post("/webhook-endpoints", wanted).status_code == 201
     return mia
@@ -67,7 +75,7 @@ def mia(catalogue: None, receiver: Receiver) -> Api:
 @pytest.fixture
 def olga(db: None) -> Api:
     """An operator, at the API."""
-    return member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+    return member("olga", Scope.STAFF, is_staff=True, is_superuser=True)
 
 
 @pytest.fixture
@@ -137,7 +145,7 @@ def test_an_order_with_the_new_step_is_fulfilled_and_told_step_by_step(
     broker.deliver_all()
     deliver(mia, shown)
     broker.deliver_all()
-    webhooks.run()
+    deliveries.run()
 
     done = mia.get(f"/orders/{shown['id']}").json()
     assert done["status"] == "fulfilled"
@@ -145,7 +153,7 @@ def test_an_order_with_the_new_step_is_fulfilled_and_told_step_by_step(
     told = [(one["type"], one["data"].get("step", {}).get("name")) for one in receiver.told]
     assert ("saga.step.done", "wrap-gift") in told
     assert told[-1] == ("order.fulfilled", None)
-    assert models.Outbox.objects.count() == 0
+    assert outgoing.Outbox.objects.count() == 0
     stream = mia.stream(f"/orders/{shown['id']}/events")
     assert '"step":"wrap-gift","from":"pending","to":"done"' in stream
 
@@ -163,7 +171,7 @@ def test_a_refusal_at_the_new_step_tells_the_customer_so_and_everything_is_undon
 ) -> None:
     shown = mia.order(too_much()).json()
     broker.deliver_all()
-    webhooks.run()
+    deliveries.run()
 
     told = mia.get(f"/orders/{shown['id']}").json()
     assert told["status"] == "cancelled"
@@ -279,7 +287,7 @@ def test_an_old_order_whose_steps_nobody_knows_any_more_breaks_no_page(
     is_described("Order", shown)
     assert mia.get("/orders").status_code == 200
     assert mia.stream(f"/orders/{refused['id']}/events")
-    webhooks.run()
+    deliveries.run()
     assert receiver.types[-1] == "order.cancelled"
     for path in (f"/sagas/{refused['saga']['id']}", f"/sagas/{refused['saga']['id']}/events", "/sagas"):
         assert olga.get(path).status_code == 200
@@ -315,10 +323,16 @@ def test_a_step_without_words_or_without_portuguese_is_named_by_the_check(words:
         assert "orders/customer_messages.py" in hint
 
 
-def test_the_readmes_edits_are_all_that_a_project_needs(tmp_path: Any, environment: dict[str, str]) -> None:
-    project = tmp_path / "project"
+@pytest.fixture
+def project(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A copy of the project, to be edited."""
     left_out = shutil.ignore_patterns(".*", "__pycache__", "staticfiles", "tests", "docs", "benchmarks")
-    shutil.copytree(ROOT, project, ignore=left_out)
+    return pathlib.Path(shutil.copytree(ROOT, tmp_path / "project", ignore=left_out))
+
+
+def test_the_readmes_edits_are_all_that_a_project_needs(
+    project: pathlib.Path, environment: dict[str, str]
+) -> None:
     adding.into_a_copy(project)
 
     def manage(*words: str) -> str:
@@ -356,10 +370,75 @@ print(json.dumps({saga.version: [step.name for step in saga.steps] for saga in v
 """
 
 
+@pytest.mark.timeout(300)
+def test_a_step_of_a_new_service_has_its_worker_on_the_local_stack_and_no_list_was_edited(
+    project: pathlib.Path, environment: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    adding.as_a_new_service(project)
+    run = tmp_path / "run"
+    there = {"PYTHONPATH": str(project), "DJANGO_SETTINGS_MODULE": "saga_project.settings"}
+    subprocess.run(
+        [sys.executable, "manage.py", "makemigrations", "gifts"],
+        cwd=project,
+        env=environment | there,
+        check=True,
+        capture_output=True,
+    )
+
+    with local_stack(project, run, there) as told:
+        assert "gifts" in supervisor.processes(run)
+        with httpx.Client(
+            base_url=f"{told['WEB_URL']}/api/v1",
+            headers={"Authorization": f"Token {told['API_TOKEN']}"},
+            timeout=30,
+        ) as shop:
+            sku = shop.get("/products").json()["results"][0]["sku"]
+            wish = fates.body(fates.Fate(name="a gift"), sku)
+            placed = shop.post("/orders", json=wish, headers={"Idempotency-Key": "gift-1"}).json()
+            done = waiting.until(
+                lambda: (
+                    (shown := shop.get(f"/orders/{placed['id']}").json())["status"] == "fulfilled" and shown
+                )
+            )
+
+    assert [(step["name"], step["status"]) for step in done["saga"]["steps"]] == [
+        (name, "done") for name in NEW_NAMES
+    ]
+
+
+@contextlib.contextmanager
+def local_stack(
+    project: pathlib.Path, run: pathlib.Path, more: dict[str, str]
+) -> collections.abc.Iterator[dict[str, str]]:
+    """The stack of a copy of the project, on ports of its own: what it tells of itself."""
+    around = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "BROKER_URL")}
+    ports = {name: str(servers.free_port()) for name in stack.PORTS}
+    command = [sys.executable, "-m", "saga_project.local.stack"]
+    where: dict[str, Any] = {"cwd": project, "env": around | ports | more | {"RUN_DIR": str(run)}}
+    log = run.parent / "output"
+    with log.open("wb") as output:
+        process = subprocess.Popen([*command, "up"], stdout=output, stderr=output, **where)
+    try:
+        waiting.until(lambda: (run / "env").exists() or process.poll() is not None, seconds=90)
+        assert process.poll() is None, log.read_text()
+        yield runfile.read(run / "env")
+    finally:
+        process.terminate()
+        process.wait(60)
+        subprocess.run([*command, "discard"], check=True, **where)
+
+
 def test_no_steps_name_is_written_outside_its_declaration_and_its_words() -> None:
-    allowed = {"orders/saga.py", "orders/customer_messages.py", "orders/api/samples.py"}
+    allowed = {
+        "orders/saga.py",
+        "orders/customer_messages.py",
+        "orders/api/samples.py",
+        "webhooks/api/samples.py",
+    }
     rooms = (
+        "api",
         "orders",
+        "webhooks",
         "sagas",
         "payments",
         "inventory",

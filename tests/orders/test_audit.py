@@ -13,7 +13,7 @@ from sagas import engine
 from sagas import models as sagas
 from sagas.engine import transport
 from shipping import models as shipping
-from tests import sandbox as sandboxes
+from tests.sandbox import running as sandboxes
 from tests.support import screenshots
 
 pytestmark = pytest.mark.django_db

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from api import parsing, problems
+from api.models import IdempotencyKey
 from orders import models
-from orders.api import parsing, problems
 from sagas import models as saga_models
 from tests.orders.conftest import Api, order
 
@@ -269,5 +270,5 @@ def _with(place: str, value: Any) -> dict[str, Any]:
 
 def _nothing_is_stored() -> None:
     assert not models.Order.objects.exists()
-    assert not models.IdempotencyKey.objects.exists()
+    assert not IdempotencyKey.objects.exists()
     assert not saga_models.SagaInstance.objects.exists()

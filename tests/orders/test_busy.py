@@ -11,10 +11,10 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from orders import models
+from api.models import Scope
 from sagas import models as sagas
 from sagas.testing import memory_transport
-from tests import webhooks
+from tests import callbacks
 from tests.orders.conftest import Api, member
 from tests.orders.test_streams import _url
 
@@ -51,7 +51,7 @@ def test_a_cancellation(ana: Api, broker: memory_transport.MemoryTransport) -> N
 
 def test_an_operators_move(ana: Api, broker: memory_transport.MemoryTransport) -> None:
     shown = ana.order().json()
-    olga = member("olga", scope=models.Scope.STAFF, is_staff=True, is_superuser=True)
+    olga = member("olga", scope=Scope.STAFF, is_staff=True, is_superuser=True)
     path = f"/sagas/{shown['saga']['id']}"
     said = {"reason": "now", "seen": olga.get(path).json()["seen"]}
     with somebody_at(shown["saga"]["id"]):
@@ -64,7 +64,7 @@ def test_a_providers_callback_which_it_repeats(ana: Api, broker: memory_transpor
     shown = ana.order().json()
     key = shown["payment"]["key"].replace("take-payment", "deliver-order")
     now = timezone.now()
-    headers, body = webhooks.signed(
+    headers, body = callbacks.signed(
         kind="shipment.delivered", key=key, data={"tracking": "BR1"}, id_="evt_1", at=now, sent_at=now
     )
     with somebody_at(shown["saga"]["id"]):

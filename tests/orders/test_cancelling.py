@@ -7,13 +7,14 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from api.models import Scope
 from orders import models
 from sagas import engine
 from sagas import models as saga_models
 from sagas.testing import clocks, memory_transport
 from tests.orders import live
 from tests.orders.conftest import Api, deliver, member, order
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 
 REASON = {"reason": "changed my mind"}
 
@@ -102,7 +103,7 @@ def test_a_cancellation_needs_a_reason(ana: Api, body: dict[str, Any]) -> None:
 def test_the_staff_is_sent_to_the_one_door_through_which_another_s_order_is_undone(ana: Api) -> None:
     shown = ana.order().json()
     path = f"/orders/{shown['id']}"
-    olga = member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+    olga = member("olga", Scope.STAFF, is_staff=True, is_superuser=True)
 
     refused = olga.post(f"{path}/cancel", REASON)
 
@@ -117,7 +118,7 @@ def test_the_staff_is_sent_to_the_one_door_through_which_another_s_order_is_undo
 
 @pytest.mark.django_db
 def test_who_belongs_to_the_staff_cancels_an_order_of_his_own_like_anybody(catalogue: None) -> None:
-    olga = member("olga", models.Scope.STAFF, is_staff=True)
+    olga = member("olga", Scope.STAFF, is_staff=True)
 
     assert olga.post(f"/orders/{olga.order().json()['id']}/cancel", REASON).status_code == 202
 
@@ -129,7 +130,7 @@ def test_where_two_must_agree_nobody_of_the_staff_returns_money_alone(
     settings.SAGAS_FOUR_EYES = True
     shown = ana.order().json()
     broker.deliver_all()
-    olga = member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+    olga = member("olga", Scope.STAFF, is_staff=True, is_superuser=True)
 
     assert olga.post(f"/orders/{shown['id']}/cancel", REASON).status_code == 403
     seen = olga.get(f"/sagas/{shown['saga']['id']}").json()["seen"]

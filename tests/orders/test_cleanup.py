@@ -10,10 +10,12 @@ from django.contrib.auth import models as auth
 from django.contrib.sessions.models import Session
 from django.db import connection
 
+from api.models import IdempotencyKey, Throttle
 from orders import cleanup, models
-from orders.models import DeliveryState
 from sagas import models as saga_models
 from tests.orders.test_streams import _url
+from webhooks import models as webhooks
+from webhooks.models import DeliveryState
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -29,34 +31,32 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def many(at: datetime.datetime, count: int) -> None:
     """So many rows of everything that is cleared, whose time is over at that moment."""
     owner, _ = auth.User.objects.get_or_create(username="mia")
-    endpoint, _ = models.WebhookEndpoint.objects.get_or_create(
-        owner=owner, url="https://example.com", types=[]
-    )
+    endpoint, _ = webhooks.Endpoint.objects.get_or_create(owner=owner, url="https://example.com", types=[])
     names = [uuid.uuid4().hex for _ in range(count)]
-    models.IdempotencyKey.objects.bulk_create(
-        models.IdempotencyKey(owner=owner, endpoint="orders", key=name, fingerprint="", expires_at=at)
+    IdempotencyKey.objects.bulk_create(
+        IdempotencyKey(owner=owner, endpoint="orders", key=name, fingerprint="", expires_at=at)
         for name in names
     )
-    models.Throttle.objects.bulk_create(models.Throttle(key=name, due_at=at) for name in names)
+    Throttle.objects.bulk_create(Throttle(key=name, due_at=at) for name in names)
     models.Follower.objects.bulk_create(
         models.Follower(saga_id=uuid.uuid4(), process=uuid.uuid4(), until=at) for _ in names
     )
     Session.objects.bulk_create(Session(session_key=name, session_data="", expire_date=at) for name in names)
-    messages = models.WebhookMessage.objects.bulk_create(
-        models.WebhookMessage(type="order.cancelled", body="{}", created_at=at - 30 * DAY) for _ in names
+    messages = webhooks.Message.objects.bulk_create(
+        webhooks.Message(type="order.cancelled", body="{}", created_at=at - 30 * DAY) for _ in names
     )
-    deliveries = models.WebhookDelivery.objects.bulk_create(
-        models.WebhookDelivery(message=message, endpoint=endpoint, state=DeliveryState.DELIVERED)
+    deliveries = webhooks.Delivery.objects.bulk_create(
+        webhooks.Delivery(message=message, endpoint=endpoint, state=DeliveryState.DELIVERED)
         for message in messages
     )
-    models.WebhookAttempt.objects.bulk_create(
-        models.WebhookAttempt(delivery=delivery, duration_ms=7) for delivery in deliveries
+    webhooks.Attempt.objects.bulk_create(
+        webhooks.Attempt(delivery=delivery, duration_ms=7) for delivery in deliveries
     )
 
 
 TABLES = [
-    models.IdempotencyKey, models.Throttle, models.Follower, Session,
-    models.WebhookMessage, models.WebhookDelivery, models.WebhookAttempt,
+    IdempotencyKey, Throttle, models.Follower, Session,
+    webhooks.Message, webhooks.Delivery, webhooks.Attempt,
 ]  # fmt: skip
 
 
@@ -78,20 +78,20 @@ def test_one_run_clears_more_than_a_batch_of_everything_and_leaves_what_is_of_us
 
 def test_a_message_that_is_still_to_be_sent_is_kept_however_old() -> None:
     many(saga_models.database_now() - DAY, 3)
-    kept = models.WebhookDelivery.objects.order_by("pk")[0]
-    models.WebhookDelivery.objects.filter(pk=kept.pk).update(
+    kept = webhooks.Delivery.objects.order_by("pk")[0]
+    webhooks.Delivery.objects.filter(pk=kept.pk).update(
         state=DeliveryState.PENDING, next_at=saga_models.database_now() + DAY
     )
 
     cleanup.run(seconds=60)
 
-    assert models.WebhookMessage.objects.get().pk == kept.message_id
+    assert webhooks.Message.objects.get().pk == kept.message_id
 
 
 def test_it_waits_for_nobody_and_comes_back_for_what_somebody_held() -> None:
     many(saga_models.database_now() - DAY, 5)
     with psycopg.connect(_url()) as other:
-        other.execute("SELECT FROM orders_idempotencykey ORDER BY id LIMIT 1 FOR UPDATE")
+        other.execute("SELECT FROM api_idempotencykey ORDER BY id LIMIT 1 FOR UPDATE")
         with connection.cursor() as cursor:
             cursor.execute("SET lock_timeout = '1ms'")
 

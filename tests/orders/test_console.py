@@ -8,7 +8,7 @@ from django.contrib.auth import models as auth
 from django.core import management
 from django.test import Client
 
-from orders.api import present
+from orders.api import shapes
 from orders.models import Order
 from sagas import engine
 from sagas.console import roles
@@ -192,7 +192,7 @@ def test_who_said_that_the_money_went_back_and_how_they_know_stands_where_one_lo
 
 def test_the_page_does_not_say_still_to_be_returned_where_the_api_says_refunded(settled, viewer):
     order = Order.objects.select_related("saga").get(saga=settled)
-    assert present.order(order)["payment"]["status"] == "refunded"
+    assert shapes.Order.of(order)["payment"]["status"] == "refunded"
 
     shown = page(viewer, settled)
 

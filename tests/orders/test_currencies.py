@@ -10,7 +10,7 @@ from payments import models as payments
 from sagas import models as sagas
 from sagas.testing import memory_transport
 from tests.orders.conftest import Api, order
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 
 
 @pytest.fixture

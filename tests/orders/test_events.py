@@ -16,9 +16,9 @@ from payments import models as payments
 from sagas import engine, models
 from sagas.engine import transport
 from sagas.testing import clocks, memory_transport
-from tests import webhooks
+from tests import callbacks
 from tests.orders.conftest import Api, order
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -285,7 +285,7 @@ def test_a_callback_without_sense_is_refused_though_its_signature_is_right(
     ana: Api, where: str, body: bytes
 ) -> None:
     now = timezone.now()
-    secret = webhooks.secret_for({"payments": "pix.paid", "carrier": "shipment.delivered"}[where])
+    secret = callbacks.secret_for({"payments": "pix.paid", "carrier": "shipment.delivered"}[where])
     signer = standardwebhooks.Webhook(secret)
     headers = {"webhook-id": "evt_1", "webhook-timestamp": str(int(now.timestamp()))}
     signed = base64.b64encode(
@@ -407,7 +407,7 @@ def test_a_web_server_whose_clock_is_an_hour_off_refuses_no_callback(
     ana: Api, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     now = timezone.now()
-    headers, body = webhooks.signed(
+    headers, body = callbacks.signed(
         kind="shipment.delivered",
         key="no-such-key",
         data={"tracking": "BR1"},
@@ -424,7 +424,7 @@ def test_a_web_server_whose_clock_is_an_hour_off_refuses_no_callback(
 
 @pytest.mark.parametrize("harm", ["signature", "body", "timestamp", "id", "nothing"])
 def test_a_forged_or_replayed_callback_is_refused(ana: Api, harm: str) -> None:
-    headers, body = webhooks.signed(
+    headers, body = callbacks.signed(
         kind="pix.paid", key="some.take-payment", data={}, id_="evt_1",
         at=timezone.now(), sent_at=timezone.now(),
     )  # fmt: skip
@@ -460,7 +460,7 @@ def bank(ana: Api, sandbox: Sandbox, shown: dict[str, Any], kind: str, id_: str 
 
 def send(ana: Api, where: str, kind: str, key: str, data: dict[str, Any], id_: str = "evt_1") -> Any:
     now = timezone.now()
-    headers, body = webhooks.signed(kind=kind, key=key, data=data, id_=id_, at=now, sent_at=now)
+    headers, body = callbacks.signed(kind=kind, key=key, data=data, id_=id_, at=now, sent_at=now)
     return ana.client.post(f"/api/v1/webhooks/{where}", body, "application/json", headers=headers)
 
 

@@ -8,7 +8,7 @@ from sagas.testing import memory_transport
 from tests.orders import live
 from tests.orders.conftest import Api
 from tests.orders.test_streams import _line, _url, stream
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

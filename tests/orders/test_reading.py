@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from api.models import Scope
 from inventory import services as inventory
 from orders import models
 from sagas import models as saga_models
@@ -39,7 +40,7 @@ def test_a_list_is_newest_first_and_one_s_own(ana: Api, bob: Api) -> None:
 def test_staff_see_everybody_s(ana: Api, bob: Api) -> None:
     both = [place(ana, 1)[0]["id"], place(bob, 1)[0]["id"]]
 
-    assert ids(member("olga", models.Scope.STAFF, is_staff=True).get("/orders")) == both[::-1]
+    assert ids(member("olga", Scope.STAFF, is_staff=True).get("/orders")) == both[::-1]
 
 
 def test_pages_follow_each_other_there_and_back(ana: Api) -> None:
@@ -176,7 +177,7 @@ COSTS: list[tuple[str, str, int]] = [
 def test_reading_costs_the_same_however_much_there_is(
     catalogue: None, what: str, path: str, statements: int
 ) -> None:
-    olga = member("olga", models.Scope.STAFF, is_staff=True)
+    olga = member("olga", Scope.STAFF, is_staff=True)
     one = place(olga, 1)[0]
     path = path.format(order=one["id"], saga=one["saga"]["id"])
     olga.get(path)

@@ -15,15 +15,16 @@ from django.test import Client
 from django.utils import timezone
 from drf_spectacular import validation
 
+from api import problems, schema
+from api.models import Scope
 from inventory import services as inventory
-from orders import models
-from orders.api import problems, samples, schema
+from orders.api import samples
 from sagas.engine import transport
 from sagas.testing import memory_transport
-from tests import webhooks
+from tests import callbacks
 from tests.orders import fuzz_hooks, live
 from tests.orders.conftest import Api, member, order
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).parent
@@ -71,10 +72,12 @@ def references(part: Any) -> collections.abc.Iterator[str]:
 
 def test_every_address_of_the_api_is_described() -> None:
     from orders.api import urls
+    from webhooks.api import urls as of_webhooks
 
     described = set(schema.document()["paths"])
     there = {
-        "/api/v1/" + re.sub(r"<\w+:(\w+)>", r"{\1}", str(pattern.pattern)) for pattern in urls.urlpatterns
+        "/api/v1/" + re.sub(r"<\w+:(\w+)>", r"{\1}", str(pattern.pattern))
+        for pattern in [*urls.urlpatterns, *of_webhooks.urlpatterns]
     }
     assert there == described
 
@@ -148,7 +151,7 @@ def is_described(name: str, value: Any) -> None:
 def test_the_examples_of_callbacks_are_ones_that_are_taken(client: Client) -> None:
     now = timezone.now()
     for service, sample in (("payments", samples.CAPTURED), ("carrier", samples.DELIVERED)):
-        headers, body = webhooks.signed(
+        headers, body = callbacks.signed(
             kind=sample["type"], key=sample["key"], data=sample["data"], id_=sample["id"], at=now, sent_at=now
         )
         answer = client.post(f"/api/v1/webhooks/{service}", body, "application/json", headers=headers)
@@ -160,7 +163,7 @@ def olga(db: None) -> Api:
     """Somebody who may do everything, and a full catalogue."""
     for sku in fuzz_hooks.SKUS:
         inventory.introduce(sku=sku, name=sku, price={"amount": 100, "currency": "BRL"}, quantity=10**6)
-    return member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+    return member("olga", Scope.STAFF, is_staff=True, is_superuser=True)
 
 
 @pytest.mark.timeout(int(os.environ.get("FUZZ_TIMEOUT", "300")))

@@ -10,13 +10,14 @@ from django.contrib.auth import models as auth
 from django.core import management
 from django.db import connection
 
+from api.models import Scope
 from orders import models
 from orders.api import staff
 from sagas import engine
 from sagas import models as saga_models
 from sagas.testing import clocks, memory_transport
 from tests.orders.conftest import Api, member, order
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 
 WHY = {"reason": "the bank called"}
 SEEN = "take-payment:forward:pending:0"
@@ -27,7 +28,7 @@ NOBODY = "0190a0a0-0000-7000-8000-000000000000"
 @pytest.fixture
 def olga(catalogue: None) -> Api:
     """Of the staff, with every permission."""
-    return member("olga", models.Scope.STAFF, is_staff=True, is_superuser=True)
+    return member("olga", Scope.STAFF, is_staff=True, is_superuser=True)
 
 
 def on(saga_id: str, **more: Any) -> dict[str, Any]:
@@ -373,7 +374,7 @@ def test_what_an_operator_states_as_facts_is_veiled_in_the_history_as_everywhere
 def test_each_move_needs_its_permission(ana: Api, move: str, permission: str) -> None:
     saga_id = ana.order().json()["saga"]["id"]
     path = f"/sagas/{saga_id}/{move}"
-    clerk = member("clerk", models.Scope.STAFF, is_staff=True)
+    clerk = member("clerk", Scope.STAFF, is_staff=True)
     body = on(saga_id, **({"happened": False} if move == "resolve" else {}))
 
     refused = clerk.post(path, body)
@@ -386,7 +387,7 @@ def test_each_move_needs_its_permission(ana: Api, move: str, permission: str) ->
 
 @pytest.mark.django_db
 def test_a_staff_token_of_somebody_who_has_left_the_staff_shows_nothing(ana: Api) -> None:
-    clerk = member("clerk", models.Scope.STAFF, is_staff=True)
+    clerk = member("clerk", Scope.STAFF, is_staff=True)
     assert clerk.get("/sagas").status_code == 200
 
     auth.User.objects.filter(pk=clerk.user.pk).update(is_staff=False)

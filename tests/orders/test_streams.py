@@ -11,11 +11,13 @@ import httpx
 import pytest
 from django.db import connection
 
-from orders import models, tokens
+from api import tokens
+from api.models import Token
+from orders import models
 from sagas.testing import memory_transport
 from tests.orders import live
 from tests.orders.conftest import Api, deliver, order
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 from tests.support import waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -178,7 +180,7 @@ def test_a_stream_ends_with_its_token(environment: dict[str, str], ana: Api) -> 
     with live.web(environment | BRISK) as web, web.client(ana) as client:
         with stream(client, shown) as told:
             next(told)
-            tokens.revoke(token=models.Token.objects.get())
+            tokens.revoke(token=Token.objects.get())
 
             assert list(told) == []
         assert client.get(f"/orders/{shown['id']}").status_code == 401

@@ -13,9 +13,9 @@ from payments import models as payments
 from sagas import engine, models
 from sagas.testing import clocks, memory_transport
 from shipping import models as shipping
-from tests import webhooks
+from tests import callbacks
 from tests.orders.conftest import Api, order
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,7 +27,7 @@ def tell(
 ) -> Any:
     """A callback, signed by whoever reports such things or with another secret."""
     now = timezone.now()
-    headers, body = webhooks.signed(
+    headers, body = callbacks.signed(
         kind=kind, key=key, data=data, id_=id_, at=now, sent_at=now, secret=secret
     )
     return ana.client.post(f"/api/v1/webhooks/{where}", body, "application/json", headers=headers)

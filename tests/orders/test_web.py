@@ -20,7 +20,7 @@ from sagas.testing import memory_transport
 from tests.orders import live
 from tests.orders.conftest import Api, deliver
 from tests.orders.test_streams import BRISK, stream
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 from tests.support import waiting
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -8,8 +8,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from payments import services
-from tests import webhooks
-from tests.sandbox import Sandbox
+from tests import callbacks
+from tests.sandbox.running import Sandbox
 
 CUSTOMER = {"name": "Ana Souza", "email": "ana@example.com", "tax_id": "52998224725"}
 TOTAL = {"amount": 18290, "currency": "BRL"}
@@ -34,12 +34,12 @@ def functions(key: str, payment: dict[str, str]) -> dict[str, Any]:
 
 def request(
     sandbox: Sandbox, of: str, kind: str, *, about: str | None = None, id_: str = "evt_1", **changes: Any
-) -> webhooks.Request:
+) -> callbacks.Request:
     """What the bank sends of the charge as it is now, but for the changes; `about` is its key."""
     answer = httpx.get(f"{sandbox.url}/bank/charges/{of}")
     answer.raise_for_status()
     now = timezone.now()
-    return webhooks.signed(
+    return callbacks.signed(
         kind=kind, key=about or of, data=answer.json() | changes, id_=id_, at=now, sent_at=now
     )
 

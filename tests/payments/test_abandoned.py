@@ -77,8 +77,8 @@ def test_an_answer_is_what_the_callback_would_have_been(sandbox):
     told = payers.callback(sandbox, KEY, "pix.paid")
 
     assert found is not None
-    assert (found.key, found.facts, found.refused, found.charge) == (
-        told.key, told.facts, told.refused, told.charge,
+    assert (found.key, found.facts, found.refused, found.report) == (
+        told.key, told.facts, told.refused, told.report,
     )  # fmt: skip
     assert services.inquire(key=KEY).event_id == found.event_id, "asked again, it is no news"
 

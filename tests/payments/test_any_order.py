@@ -7,7 +7,7 @@ import pytest
 
 from payments import gateway, models, services
 from tests.payments import payers
-from tests.sandbox import Sandbox
+from tests.sandbox.running import Sandbox
 from tests.support import crashes, step_functions
 
 pytestmark = pytest.mark.django_db

@@ -11,9 +11,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from payments import gateway, models, services
-from tests import sandbox as sandboxes
-from tests import webhooks
+from tests import callbacks
 from tests.payments import payers
+from tests.sandbox import running as sandboxes
 
 pytestmark = pytest.mark.django_db
 
@@ -168,7 +168,7 @@ def test_a_charge_without_sense_is_refused(sandbox, change):
 
 def test_the_bank_really_sends_what_we_read(settings, tmp_path):
     with (
-        webhooks.caught() as (address, arrived),
+        callbacks.caught() as (address, arrived),
         sandboxes.run(tmp_path, WEBHOOK_TARGET=address, PIX_AUTOPAY_AFTER_S="0.1") as bank,
     ):
         bank.point(settings)

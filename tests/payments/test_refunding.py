@@ -42,7 +42,7 @@ def test_what_nobody_paid_is_withdrawn(sandbox):
 def test_what_was_never_charged_never_will_be(sandbox):
     services.refund(key=KEY)
 
-    assert sandbox.books()["tombstones"] == [{"house": "bank", "key": KEY}]
+    assert sandbox.books()["tombstones"] == [{"provider": "bank", "key": KEY}]
     with pytest.raises(services.Refused):
         payers.charge(KEY)
     assert sandbox.books()["charges"] == []

@@ -9,7 +9,7 @@ from django.contrib.auth import password_validation
 from django.core import exceptions
 from django.test import Client
 
-from orders import models
+from api import models
 
 pytestmark = pytest.mark.django_db
 

@@ -6,7 +6,8 @@ from django.contrib.auth import models as auth
 from django.test import Client
 from prometheus_client import parser
 
-from orders import models, tokens
+from api import tokens
+from api.models import Scope
 from sagas import models as sagas
 
 pytestmark = pytest.mark.django_db
@@ -14,8 +15,8 @@ pytestmark = pytest.mark.django_db
 
 def test_metrics_are_for_staff_and_read_from_the_rows(client: Client) -> None:
     alice = auth.User.objects.create_user("alice", is_staff=True)
-    staff = _token(alice, models.Scope.STAFF)
-    customer = _token(alice, models.Scope.CUSTOMER)
+    staff = _token(alice, Scope.STAFF)
+    customer = _token(alice, Scope.CUSTOMER)
 
     answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
 
@@ -41,7 +42,7 @@ def test_metrics_are_for_staff_and_read_from_the_rows(client: Client) -> None:
 
 
 def test_an_outage_that_a_person_must_mend_is_a_metric(client: Client) -> None:
-    staff = _token(auth.User.objects.create_user("alice", is_staff=True), models.Scope.STAFF)
+    staff = _token(auth.User.objects.create_user("alice", is_staff=True), Scope.STAFF)
     now = sagas.database_now()
     sagas.Circuit.objects.create(name="payments", opened_at=now, open_until=now, needs_person=True)
 
@@ -60,7 +61,7 @@ def test_a_queue_that_nobody_works_on_grows_in_the_metrics_and_one_with_a_backlo
     since = {"probed_at": now - a_second, "unanswered_since": now - five_minutes}
     sagas.Queue.objects.create(name="payments", **since)
     sagas.Queue.objects.create(name="shipping", heard_at=now, **since)
-    staff = _token(auth.User.objects.create_user("alice", is_staff=True), models.Scope.STAFF)
+    staff = _token(auth.User.objects.create_user("alice", is_staff=True), Scope.STAFF)
 
     answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
 
@@ -75,6 +76,6 @@ def test_a_queue_that_nobody_works_on_grows_in_the_metrics_and_one_with_a_backlo
     }
 
 
-def _token(user: auth.User, scope: models.Scope) -> str:
+def _token(user: auth.User, scope: Scope) -> str:
     _, secret = tokens.create(user=user, scope=scope, name=f"of {user}")
     return secret

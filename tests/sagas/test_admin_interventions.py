@@ -298,7 +298,7 @@ def test_roles_are_made_once_and_then_belong_to_the_administrator():
         assert not viewer.permissions.filter(codename="view_event").exists()
     finally:
         viewer.permissions.add(taken)
-    secrets = {"view_token", "view_idempotencykey", "view_webhookendpoint", "view_user"}
+    secrets = {"view_token", "view_idempotencykey", "view_endpoint", "view_user"}
     for name in roles.MAY:
         codenames = set(Group.objects.get(name=name).permissions.values_list("codename", flat=True))
         assert not codenames & secrets

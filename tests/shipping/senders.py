@@ -8,8 +8,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from shipping import services
-from tests import webhooks
-from tests.sandbox import Sandbox
+from tests import callbacks
+from tests.sandbox.running import Sandbox
 
 ACCESS_KEY = "35260311222333000181550010000000421123456781"
 LINES = [{"sku": "MUG", "quantity": 2, "name": "Mug", "unit_price": {"amount": 4590, "currency": "BRL"}}]
@@ -46,7 +46,7 @@ def callback(
     answer = httpx.get(f"{sandbox.url}/carrier/shipments/{of}")
     answer.raise_for_status()
     now = timezone.now()
-    headers, body = webhooks.signed(
+    headers, body = callbacks.signed(
         kind=f"shipment.{status}",
         key=key or of,
         data=answer.json() | {"status": status},

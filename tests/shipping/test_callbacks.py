@@ -6,8 +6,8 @@ import pytest
 from django.utils import timezone
 
 from shipping import models, services
-from tests import sandbox as sandboxes
-from tests import webhooks
+from tests import callbacks
+from tests.sandbox import running as sandboxes
 from tests.shipping import senders
 
 pytestmark = pytest.mark.django_db
@@ -92,7 +92,7 @@ def test_a_status_that_there_is_not_is_refused(sandbox, status):
 def test_what_somebody_else_signed_is_refused(sandbox, settings):
     senders.dispatch(KEY)
     now = timezone.now()
-    headers, body = webhooks.signed(
+    headers, body = callbacks.signed(
         kind="shipment.delivered", key=KEY, data={}, id_="evt_1", at=now, sent_at=now
     )
     settings.SHIPPING_WEBHOOK_SECRETS = ["whsec_YW5vdGhlciBzZWNyZXQ="]
@@ -103,7 +103,7 @@ def test_what_somebody_else_signed_is_refused(sandbox, settings):
 
 def test_what_was_sent_long_ago_is_refused(db):
     now = timezone.now()
-    headers, body = webhooks.signed(
+    headers, body = callbacks.signed(
         kind="shipment.delivered", key=KEY, data={}, id_="evt_1", at=now, sent_at=now
     )
 
@@ -113,7 +113,7 @@ def test_what_was_sent_long_ago_is_refused(db):
 
 def test_the_carrier_really_sends_what_we_read(settings, tmp_path):
     with (
-        webhooks.caught() as (address, arrived),
+        callbacks.caught() as (address, arrived),
         sandboxes.run(tmp_path, WEBHOOK_TARGET=address, CARRIER_PACE_S="0.05") as carrier,
     ):
         carrier.point(settings)

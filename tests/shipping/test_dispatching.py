@@ -4,7 +4,7 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 
 from shipping import models, services
-from tests import sandbox as sandboxes
+from tests.sandbox import running as sandboxes
 from tests.shipping import senders
 from tests.support import waiting
 
@@ -70,7 +70,7 @@ def test_what_was_never_booked_never_will_be(sandbox):
     with pytest.raises(services.Refused):
         senders.dispatch(KEY)
     assert sandbox.books()["shipments"] == []
-    assert {"house": "carrier", "key": KEY} in sandbox.books()["tombstones"]
+    assert {"provider": "carrier", "key": KEY} in sandbox.books()["tombstones"]
 
 
 def test_what_is_delivered_cannot_be_recalled(brisk):

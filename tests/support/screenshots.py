@@ -16,7 +16,7 @@ from sagas import engine
 from sagas.engine import transport
 from sagas.models import SagaInstance
 from sagas.testing import clocks, memory_transport
-from tests import sandbox
+from tests.sandbox import running as sandboxes
 from tests.support import waiting
 
 PRODUCTS = {
@@ -35,7 +35,7 @@ PEOPLE = {
 class Gallery:
     """Places orders, and lets them go as far as they are wanted to."""
 
-    def __init__(self, world: sandbox.Sandbox) -> None:
+    def __init__(self, world: sandboxes.Sandbox) -> None:
         self.world = world
         self.post = memory_transport.MemoryTransport()
         self.owner, _ = auth.User.objects.get_or_create(username="shop")

@@ -1,1 +1,1 @@
-"""As in every language of the console."""
+"""The formats of the console in English."""

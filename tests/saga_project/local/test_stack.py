@@ -12,11 +12,12 @@ import sys
 import httpx
 import pytest
 
-from saga_project import celery
+from saga_project import celery, queues
 from saga_project.local import fates, runfile, servers, stack, supervisor
+from tests.acceptance import processes
 from tests.support import waiting
 
-EVERYONE = {"postgres", "valkey", "sandbox", "web", "beat", "flower", *stack.WORKERS}
+EVERYONE = {"postgres", "valkey", "sandbox", "web", "beat", "flower", *processes.shop()}
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +25,8 @@ def place(tmp_path_factory):
     """A directory of its own and free ports, for a stack that runs beside anything."""
     run = tmp_path_factory.mktemp("stack") / "run"
     around = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "BROKER_URL")}
+    # Those of the shop alone: the tests' have the toy box, whose queues would have workers too.
+    around["DJANGO_SETTINGS_MODULE"] = "saga_project.settings"
     ports = {name: str(servers.free_port()) for name in stack.PORTS}
     yield run, around | ports | {"RUN_DIR": str(run)}
     subprocess.run(
@@ -68,6 +71,10 @@ def test_what_the_clock_sends_does_not_bury_what_happens():
             stack.TICKS, f"ERROR celery.app.trace [-] Task {task}[5e0c] raised unexpected: ..."
         )
     assert not re.search(stack.TICKS, "Task order-fulfilment.take-payment[5e0c] received")
+
+
+def test_the_numbers_of_processes_are_of_queues_that_there_are():
+    assert set(stack.OTHER_PROCESSES) <= set(queues.everything())
 
 
 @pytest.mark.timeout(300)

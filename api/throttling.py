@@ -1,0 +1,79 @@
+"""How much a caller may ask: one row each, one statement to ask it, the same in every process (GCRA).
+
+The row says when the caller would be back at rest if it stopped now; a request moves that further away,
+and is refused where it would lie further ahead than a burst is long.
+"""
+
+import math
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from rest_framework import exceptions, throttling
+from rest_framework.request import Request
+
+from api import models
+
+
+def admit(*, key: str, rate: float, burst: int) -> int:
+    """Count one request of the caller; 0 if it may go on, or the seconds after which to come back.
+
+    A request that is refused is not counted, so a caller that keeps asking is not kept out for ever.
+    """
+    interval = 1 / rate
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO api_throttle AS t (key, due_at)"
+            " VALUES (%(key)s, clock_timestamp() + make_interval(secs => %(interval)s))"
+            " ON CONFLICT (key) DO UPDATE"
+            " SET due_at = greatest(t.due_at, clock_timestamp()) + make_interval(secs => %(interval)s)"
+            " WHERE t.due_at <= clock_timestamp() + make_interval(secs => %(ahead)s)"
+            " RETURNING 0",
+            {"key": key, "interval": interval, "ahead": interval * (burst - 1)},
+        )
+        if cursor.fetchone():
+            return 0
+        cursor.execute(
+            "SELECT extract(epoch FROM due_at - clock_timestamp())::float FROM api_throttle WHERE key = %s",
+            [key],
+        )
+        row = cursor.fetchone()
+    ahead = row[0] if row else 0
+    return max(1, math.ceil(ahead - interval * (burst - 1)))
+
+
+def purge(*, limit: int = 1_000) -> int:
+    """Forget those who are at rest, so many at a time; how many it were."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM api_throttle WHERE key IN ("
+            " SELECT key FROM api_throttle WHERE due_at < clock_timestamp()"
+            " LIMIT %s FOR UPDATE SKIP LOCKED)",
+            [limit],
+        )
+        return int(cursor.rowcount)
+
+
+class PerToken(throttling.BaseThrottle):
+    """Every token has its own allowance; one user's other tokens are not affected."""
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        """Whether it has any left."""
+        if not isinstance(request.auth, models.Token):
+            return True
+        key = f"token:{request.auth.pk}"
+        self._wait = admit(key=key, rate=settings.API_RATE, burst=settings.API_BURST)
+        return self._wait == 0
+
+    def wait(self) -> float:
+        """Seconds until it has."""
+        return self._wait
+
+
+def stranger(request: Request) -> None:
+    """Count a wrong token or a wrong signature; an address that sent too many learns no more than that."""
+    address = request.META.get("REMOTE_ADDR", "")
+    key = f"address:{address}"
+    wait = admit(key=key, rate=settings.STRANGERS_RATE, burst=settings.STRANGERS_BURST)
+    if wait:
+        raise exceptions.Throttled(wait)

@@ -1,0 +1,149 @@
+"""What a client sends: forms, and everything that can be said of them without looking anything up."""
+
+from typing import Any, ClassVar
+
+from rest_framework import serializers
+
+from api import fields
+from api.serializers import Form, Page
+from orders import models, services, tax_ids
+from orders.api import samples, streams
+
+MAX_LINES = 100
+MAX_QUANTITY = 999
+
+
+class Customer(Form):
+    """Who pays, and to whom the invoice is made out."""
+
+    name = fields.Text(max_length=120)
+    email = fields.Email()
+    tax_id = fields.Text(
+        max_length=20, clean=tax_ids.tax_id, help_text="CPF or CNPJ, with or without punctuation.",
+        allowed=f"This must be {tax_ids.TAX_ID_RULE}, with or without punctuation.",
+        schema={"type": "string", "format": "tax-id", "maxLength": 20, "examples": ["529.982.247-25"]},
+    )  # fmt: skip
+
+
+class Line(Form):
+    """So many of one product."""
+
+    sku = fields.Text(max_length=32)
+    quantity = fields.Whole(min_value=1, max_value=MAX_QUANTITY)
+
+
+class Payment(Form):
+    """How it is paid: by card, at once, or by PIX, later."""
+
+    method = fields.Choice(models.PaymentMethod)
+    token = fields.Text(
+        max_length=200, required=False, help_text="The card's token; required for a card, and only then."
+    )
+
+    more: ClassVar = {
+        "oneOf": [
+            {
+                "required": ["method", "token"],
+                "properties": {"method": {"const": "card"}, "token": {"type": "string"}},
+            },
+            {"required": ["method"], "properties": {"method": {"const": "pix"}, "token": False}},
+        ]
+    }
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """A card needs a token; a PIX has none."""
+        is_card = attrs["method"] == models.PaymentMethod.CARD
+        if is_card and "token" not in attrs:
+            raise serializers.ValidationError(
+                {"token": "A card is paid with its token: a string."}, "required"
+            )
+        if not is_card and "token" in attrs:
+            raise serializers.ValidationError({"token": "A PIX has no token; leave it out."}, "unknown")
+        return attrs
+
+
+class Address(Form):
+    """Where it goes, in Brazil."""
+
+    recipient = fields.Text(max_length=120)
+    street = fields.Text(max_length=120)
+    number = fields.Text(max_length=20)
+    complement = fields.Text(max_length=120, min_length=0, required=False)
+    district = fields.Text(max_length=80, min_length=0, required=False)
+    city = fields.Text(max_length=80)
+    state = fields.Choice(sorted(tax_ids.STATES))
+    postal_code = fields.Text(
+        max_length=9, clean=tax_ids.postal_code, allowed=f"This must be {tax_ids.POSTAL_CODE_RULE}.",
+        schema={"type": "string", "pattern": "^[0-9]{5}-?[0-9]{3}$", "examples": ["01310-100"]},
+    )  # fmt: skip
+    country = fields.Choice(["BR"])
+
+
+class NewOrder(Form):
+    """An order to be placed."""
+
+    customer = Customer()
+    lines = fields.Many(child=Line(), max_length=MAX_LINES, things="lines")
+    payment = Payment()
+    shipping_address = Address()
+    reference = fields.Text(
+        max_length=64, min_length=0, required=False, help_text="Your own word for it, such as a cart's id."
+    )
+
+    sample = samples.NEW_ORDER
+
+    def validate_lines(self, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """A product stands on one line only: two would be a slip, or a way round its limit."""
+        seen: dict[str, int] = {}
+        faults: list[dict[str, Any]] = [{} for _ in lines]
+        for index, line in enumerate(lines):
+            if seen.setdefault(line["sku"], index) != index:
+                faults[index] = {
+                    "sku": [
+                        serializers.ErrorDetail(
+                            f"Line {seen[line['sku']]} has this SKU already; add up the quantities.",
+                            "duplicate",
+                        )
+                    ]
+                }
+        if any(faults):
+            raise serializers.ValidationError(faults)
+        return lines
+
+    def wish(self) -> dict[str, Any]:
+        """The arguments of `services.place`."""
+        data = self.validated_data
+        return {
+            "customer": services.Customer(**data["customer"]),
+            "wishes": [services.Wish(**line) for line in data["lines"]],
+            "payment": services.Payment(**data["payment"]),
+            "address": services.Address(**data["shipping_address"]),
+            "reference": data.get("reference", ""),
+        }
+
+
+class OrderQuery(Page):
+    """Which orders."""
+
+    status = fields.Choice(models.Status, required=False)
+    created_from = fields.Instant(required=False, help_text="Placed at this time or later.")
+    created_to = fields.Instant(required=False, help_text="Placed before this time.")
+    reference = fields.Text(max_length=64, required=False, help_text="Your own word for it.")
+    number = fields.Text(max_length=16, required=False, help_text="Such as ORD-7K3QX9ZD.")
+
+
+class Wait(Form):
+    """How long the answer may wait."""
+
+    wait = fields.Number(
+        min_value=0, max_value=streams.LONGEST_WAIT_S, required=False,
+        help_text="Answer when the order has ended, or after so many seconds.",
+    )  # fmt: skip
+
+
+class Cancellation(Form):
+    """Why an order is not wanted any more."""
+
+    reason = fields.Text(max_length=200)
+
+    sample: ClassVar = {"reason": "Changed my mind"}

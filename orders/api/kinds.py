@@ -1,0 +1,69 @@
+"""The kinds of problems that are the orders' own, and what the errors of their services come to."""
+
+from api import problems
+from orders import errors
+from orders.api import samples
+
+# As the table in api.problems.
+# fmt: off
+BAD_SIGNATURE = problems.kind(
+    "bad-signature", 400, "The callback is not acceptable",
+    "`detail` says what is wrong. Sign it as Standard Webhooks says, with the shared secret and a timestamp"
+    " that is not older than five minutes, and send the members that the description names.",
+)
+OPERATORS_MOVE = problems.kind(
+    "operators-move", 403, "The order belongs to somebody else",
+    "Only who ordered may ask for this; for the staff it is a decision about another."
+    " `POST /sagas/{id}/compensate` undoes it: with the permission, with what you saw of the saga, and with a"
+    " second person where the shop asks for one. `saga.id` says which saga.",
+    detail="The order belongs to somebody else: have it undone with"
+    f" POST /api/v1/sagas/{samples.SAGA}/compensate.",
+    saga={"id": samples.SAGA},
+)
+TOO_LATE = problems.kind(
+    "too-late", 409, "It is too late for that",
+    "The order has ended or can no longer be turned round; `order.status` says where it stands.",
+    detail="The order is fulfilled; it cannot be cancelled any more.",
+    order={"id": samples.ID, "status": "fulfilled"},
+)
+MOVE_NOT_ALLOWED = problems.kind(
+    "move-not-allowed", 409, "That does not apply to the saga as it stands",
+    "Somebody or something else was first. Read the saga again; `saga.state` says where it stands.",
+    detail="The saga is completed and has nothing to retry now.",
+    saga={"id": samples.SAGA, "state": "completed"},
+)
+MOVED_ON = problems.kind(
+    "moved-on", 409, "The saga has moved on since you looked at it",
+    "It no longer stands as `seen` says, so nothing was done. Read the saga again (`GET /sagas/{id}`), decide"
+    " on what stands now, and send its `seen`.",
+    detail="This has moved on since it was looked at; look again, and decide on what stands now.",
+    saga={"id": samples.SAGA, "state": "compensating"},
+)
+# fmt: on
+
+
+@problems.translate
+def of(error: Exception) -> problems.Problem | None:
+    """What the body has against it, where only a look at the catalogue could tell."""
+    match error:
+        case errors.UnknownProduct():
+            code = "unknown_product"
+            faults = dict.fromkeys(
+                error.positions, "There is no such product; GET /api/v1/products lists them."
+            )
+        case errors.MixedCurrencies():
+            code = "currency"
+            faults = {
+                position: f"This is priced in {currency}, the first line in {error.currency}."
+                for position, currency in error.positions.items()
+            }
+        case _:
+            return None
+    return problems.Problem(
+        problems.INVALID_BODY,
+        str(error),
+        errors=[
+            {"pointer": f"/lines/{position}/sku", "detail": detail, "code": code}
+            for position, detail in faults.items()
+        ],
+    )

@@ -1,0 +1,238 @@
+"""Sagas as the staff's operations take and show them: forms and shapes."""
+
+import json
+from typing import Any
+
+from drf_spectacular import utils
+from rest_framework import serializers
+
+from api import fields, problems, schema
+from api.serializers import Form, Page, Shape
+from orders.api import kinds, samples
+from sagas import errors, models
+from sagas.console import redaction
+from sagas.declaration import states
+from sagas.engine import seen
+
+
+@utils.extend_schema_field({"type": "string", "maxLength": seen.LONGEST, "pattern": f"^{seen.PATTERN}$"})
+class Seen(fields.Said):
+    """How a saga stood when somebody decided on something: what its representation calls `seen`."""
+
+    allowed = (
+        "This must be `seen` of the saga as it was when you decided, such as"
+        " take-payment:forward:waiting:1; GET /api/v1/sagas/{{id}} shows it."
+    )
+
+    def to_internal_value(self, data: Any) -> seen.Seen:
+        """What the text says."""
+        try:
+            return seen.Seen.parse(data if isinstance(data, str) else "")
+        except errors.BadSeen:
+            self.fail("invalid")
+
+
+@utils.extend_schema_field({"type": "object", "additionalProperties": True})
+class Facts(serializers.DictField):
+    """An object of facts, of no great size."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The object."""
+        if not isinstance(data, dict) or len(json.dumps(data)) > 4096 or "\\u0000" in json.dumps(data):
+            raise serializers.ValidationError(
+                "This must be an object of at most 4096 characters as JSON, without NUL."
+            )
+        return data
+
+
+class SagaQuery(Page):
+    """Which sagas."""
+
+    state = fields.Choice(states.SagaState, required=False)
+    step = fields.Text(max_length=50, required=False, help_text="The step that it stands at.")
+    error = fields.Text(max_length=100, required=False, help_text="The class of its first failure.")
+    key = fields.Text(
+        max_length=100, required=False, help_text="Its business key, or the number of its order."
+    )
+    older_than = fields.Age(required=False, help_text="Begun longer ago than this, such as 15m.")
+    younger_than = fields.Age(required=False, help_text="Begun less long ago than this, such as 2h.")
+
+
+class Move(Form):
+    """What an operator decided on, and why: both are kept with the event."""
+
+    seen = Seen(help_text="`seen` of the saga as it was when you decided.")
+    reason = fields.Text(max_length=500)
+
+    sample = samples.MOVE
+
+
+class Resolution(Move):
+    """What an operator knows about the step that was seen."""
+
+    happened = fields.Flag(help_text="Whether the action (on the way back: its undo) took effect.")
+    facts = Facts(required=False, help_text="What the action would have answered, for later steps.")
+
+    sample = samples.RESOLUTION
+
+
+class SagaFailure(Shape):
+    """The first failure, kept for ever."""
+
+    step = serializers.CharField(allow_null=True)
+    kind = serializers.CharField()
+    error = serializers.CharField(allow_null=True, help_text="The class of the error.")
+    message = serializers.CharField(allow_blank=True)
+    attempt = serializers.IntegerField(allow_null=True)
+    clock = serializers.CharField(allow_null=True, help_text="The clock that ran out, if one did.")
+    at = serializers.CharField()
+    late = serializers.IntegerField(
+        required=False, help_text="How often it was put off by now, where it waits for the database."
+    )
+
+
+class SagaAttention(Shape):
+    """Why a person is called, and what that person may do."""
+
+    step = serializers.CharField(allow_null=True)
+    why = serializers.CharField()
+    advice = serializers.CharField()
+    since = serializers.CharField()
+
+
+class SagaCancellation(Shape):
+    """Who asked for it to be undone."""
+
+    at = serializers.DateTimeField(source="cancel_requested_at")
+    actor = serializers.CharField(source="cancel_actor", allow_blank=True)
+    reason = serializers.CharField(source="cancel_reason", allow_blank=True)
+
+
+class SagaOrder(Shape):
+    """The order that it fulfils."""
+
+    id = serializers.UUIDField()
+    number = serializers.CharField()
+
+
+class SagaStep(Shape):
+    """One step, as operators see it."""
+
+    name = serializers.CharField()
+    state = serializers.ChoiceField(states.StepState.values())
+    key = serializers.CharField()
+    attempts = serializers.IntegerField(min_value=0)
+    undo_attempts = serializers.IntegerField(min_value=0)
+    error = SagaFailure(allow_null=True)
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    undo_started_at = serializers.DateTimeField(allow_null=True)
+    undone_at = serializers.DateTimeField(allow_null=True)
+    lease_until = serializers.DateTimeField(allow_null=True)
+    wait_until = serializers.DateTimeField(allow_null=True)
+    worker = serializers.CharField(allow_null=True)
+    task_id = serializers.CharField(allow_null=True)
+
+
+class Saga(Shape):
+    """A saga, as operators see it. What it was given is personal and is not shown."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    version = serializers.IntegerField()
+    key = serializers.CharField()
+    order = SagaOrder(allow_null=True)
+    state = serializers.ChoiceField(states.SagaState.values())
+    direction = serializers.ChoiceField(["forward", "backward"])
+    step = serializers.CharField(help_text="The one that it stands at.")
+    seen = serializers.CharField(
+        help_text="How it stands: step, direction, the step's state, and attempts. A move that is decided on"
+        " this names it."
+    )
+    failure = SagaFailure(allow_null=True)
+    attention = SagaAttention(allow_null=True)
+    cancel = SagaCancellation(allow_null=True)
+    held_at = serializers.DateTimeField(allow_null=True)
+    closed_at = serializers.DateTimeField(allow_null=True)
+    wake_at = serializers.DateTimeField(allow_null=True)
+    deadline_at = serializers.DateTimeField(allow_null=True)
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+    finished_at = serializers.DateTimeField(allow_null=True)
+    steps = SagaStep(many=True)
+
+    sample = samples.OPERATED
+
+    def get_order(self, row: models.SagaInstance) -> Any:
+        """None where it fulfils none."""
+        return getattr(row, "order", None)
+
+    def get_direction(self, row: models.SagaInstance) -> str:
+        """In a word."""
+        return states.Direction(row.direction).name.lower()
+
+    def get_step(self, row: models.SagaInstance) -> str:
+        """The last one when all are done."""
+        return _at(row).name
+
+    def get_seen(self, row: models.SagaInstance) -> str:
+        """The text that a move names."""
+        return str(seen.Seen.of(row, _at(row)))
+
+    def get_cancel(self, row: models.SagaInstance) -> models.SagaInstance | None:
+        """None where nobody asked."""
+        return row if row.cancel_requested_at else None
+
+
+class MovedSaga(Saga):
+    """A saga after an operator's move."""
+
+    waits_for_approval = serializers.BooleanField(help_text="Whether a second person must agree first.")
+
+    sample = samples.OPERATED | {"waits_for_approval": False}
+
+
+class SagaEvent(Shape):
+    """One line of a saga's history."""
+
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    kind = serializers.CharField()
+    step = serializers.CharField(source="subject", allow_null=True)
+    from_ = serializers.CharField(source="from_state", allow_null=True)
+    to = serializers.CharField(source="to_state", allow_null=True)
+    attempt = serializers.IntegerField(allow_null=True)
+    actor = serializers.CharField(allow_blank=True)
+    reason = serializers.CharField(allow_blank=True)
+    data_ = serializers.DictField()
+
+    sample = samples.EVENT
+
+    def get_data(self, event: models.Event) -> Any:
+        """What is personal is struck out."""
+        return redaction.over(event.data)
+
+
+def move(*, id: str, summary: str, request: type[Form]) -> Any:
+    """Describe a view by which an operator moves a saga."""
+    return schema.view(
+        post=schema.operation(
+            id=id,
+            tag="sagas",
+            summary=summary,
+            description=(
+                "Needs the permission. `seen` says what you decided on, as the saga shows it: if the saga has"
+                " moved on since, nothing is done. The reason is kept with its events. Where two must agree"
+                " it waits for the second, and `waits_for_approval` says so."
+            ),
+            request=request,
+            answers={202: MovedSaga},
+            problems_=[problems.NOT_FOUND, kinds.MOVE_NOT_ALLOWED, kinds.MOVED_ON],
+        )
+    )
+
+
+def _at(row: models.SagaInstance) -> models.StepInstance:
+    """The step at which it stands."""
+    ladder: list[models.StepInstance] = list(row.steps.all())  # type: ignore[arg-type]
+    return ladder[min(row.position, len(ladder) - 1)]

@@ -1,0 +1,135 @@
+"""What an order comes to for who reads it: put together once, and described in `shapes`."""
+
+import datetime
+from typing import Any
+
+from invoicing import services as invoicing
+from orders import customer_messages, models, steps
+from payments import services as payments
+from sagas import models as saga_models
+from sagas.declaration.states import StepState
+from shipping import services as shipping
+
+Step = saga_models.StepInstance
+
+STATUSES = {
+    StepState.PENDING: ("pending", "pending", "pending"),
+    StepState.RUNNING: ("pending", "pending", "pending"),
+    StepState.WAITING: ("awaiting_payment", "pending", "in_transit"),
+    StepState.DONE: ("paid", "issued", "delivered"),
+    StepState.FAILED: ("failed", "failed", "failed"),
+    StepState.UNKNOWN: ("unconfirmed", "unconfirmed", "unconfirmed"),
+    StepState.UNDOING: ("refunding", "cancelling", "recalling"),
+    StepState.UNDONE: ("refunded", "cancelled", "recalled"),
+    StepState.UNDO_FAILED: ("refund_failed", "cancel_failed", "recall_failed"),
+    StepState.SKIPPED: ("skipped", "skipped", "skipped"),
+}
+"""What a step's state is called where the step takes the payment, issues the invoice, delivers the order."""
+
+PAYMENT, INVOICE, SHIPMENT = (
+    {StepState(state): names[part] for state, names in STATUSES.items()} for part in range(3)
+)
+
+
+class Placed:
+    """An order: needs `saga`, `saga.steps` and `lines` to be loaded."""
+
+    def __init__(self, row: models.Order) -> None:
+        self.row = row
+        # django-stubs takes the annotated manager for a descriptor of its own.
+        self.steps: list[Step] = list(row.saga.steps.all())  # type: ignore[arg-type]
+        does = steps.by_action(self.steps)
+        # None where the order's saga has no such step.
+        self.payment = Payment.of(row, does.get(payments.charge))
+        self.invoice = Invoice.of(row, does.get(invoicing.issue))
+        self.shipment = Part.of(row, does.get(shipping.dispatch))
+        self.total = {"amount": row.total_amount, "currency": row.currency}
+        self.failure = customer_messages.failure(row.saga.failure)
+        # The saga's row is written first, in the same transaction.
+        self.updated_at = max(row.saga.updated_at, row.created_at)
+        self.next = dict(zip(("message", "at"), _next(row, self.steps), strict=True))
+
+    @property
+    def undoing(self) -> list[str]:
+        """The steps that are or will be undone, in the order of undoing."""
+        begun = [step for step in self.steps if step.begun]
+        return [step.name for step in reversed(begun) if step.state != StepState.UNDONE]
+
+
+class Part:
+    """What one step did for an order: its delivery, unless another class says otherwise."""
+
+    statuses = SHIPMENT
+
+    def __init__(self, row: models.Order, step: Step) -> None:
+        self.row = row
+        self.step = step
+        self.facts: dict[str, Any] = step.facts or {}
+        failure = row.saga.failure or {}
+        # The first failure is kept (A2).
+        self.failed = failure if failure.get("step") == step.name else {}
+        self.status = self.special() or self.statuses[StepState(step.state)]
+
+    @classmethod
+    def of(cls, row: models.Order, step: Step | None) -> "Part | None":
+        """None where there is no step."""
+        return cls(row, step) if step else None
+
+    def special(self) -> str:
+        """What it is called beyond the step's state; empty where that says it all."""
+        return ""
+
+
+class Payment(Part):
+    """How it is paid; for a PIX, the code to pay with."""
+
+    statuses = PAYMENT
+
+    def special(self) -> str:
+        """Declined or expired, where the order failed here; cancelled, where there was nothing to return."""
+        ran_out = self.failed.get("clock") == "wait" and self.row.payment_method == models.PaymentMethod.PIX
+        if ran_out or self.failed.get("kind") == "refused":
+            return "expired" if self.facts.get("pix") else "declined"  # A PIX could be paid, and was not.
+        return "cancelled" if self.step.state == StepState.UNDONE and not self.facts.get("paid") else ""
+
+
+class Invoice(Part):
+    """The invoice; its numbers are null until there is one."""
+
+    statuses = INVOICE
+
+    def special(self) -> str:
+        """Rejected, where the order failed here."""
+        return "rejected" if self.failed.get("kind") == "refused" else ""
+
+
+def _next(row: models.Order, rows: list[Step]) -> tuple[str, datetime.datetime | None]:
+    """What happens next, for those who wait: in words, and when, where that is known."""
+    instance = row.saga
+    step = rows[min(instance.position, len(rows) - 1)]
+    words = customer_messages.of_step(step.name)
+    match row.status:
+        case models.Status.FULFILLED:
+            return "Nothing: the order is paid, invoiced and delivered.", None
+        case models.Status.CANCELLED:
+            return "Nothing: whatever had been done is undone.", None
+        case models.Status.CLOSED:
+            return (
+                "Nothing: our staff ended the order by hand. Ask the shop about it,"
+                f" by its number {row.number}.",
+                None,
+            )
+        case models.Status.ATTENTION:
+            return "The shop sees to it; nothing is lost.", None
+        case models.Status.CANCELLING:
+            return (
+                f"We {words.undoing}.",
+                None if step.state == StepState.UNDOING else instance.wake_at,
+            )
+    if instance.cancel_requested_at:
+        return "The order is cancelled as soon as the step at hand has ended.", None
+    if step.state == StepState.WAITING:
+        return words.waiting, step.wait_until
+    if step.error and step.state == StepState.PENDING:
+        return f"We try again to {words.doing}.", instance.wake_at
+    return f"We {words.doing}.", None

@@ -1,0 +1,26 @@
+"""What the database and the engine refuse, as problems of the REST APIs."""
+
+import logging
+
+from api import problems
+from sagas import database, errors
+
+logger = logging.getLogger(__name__)
+
+
+@problems.translate
+def of(error: Exception) -> problems.Problem | None:
+    """Somebody holds what is wanted, or the database is away; anything else is a bug."""
+    database.let_go(error)
+    if isinstance(error, errors.Busy):
+        detail = "Somebody else is at this order just now."
+        return problems.Problem(problems.BUSY, detail, headers={"Retry-After": "1"})
+    if database.is_busy(error):
+        detail = "Somebody else is at this just now."
+        return problems.Problem(problems.BUSY, detail, headers={"Retry-After": "1"})
+    if database.is_passing(error):
+        # The database is away, or gave up on us; nothing was committed.
+        logger.warning("The database could not be used: %s", type(error).__name__, exc_info=error)
+        detail = "The database cannot be reached."
+        return problems.Problem(problems.UNAVAILABLE, detail, headers={"Retry-After": "2"})
+    return None

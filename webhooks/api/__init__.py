@@ -1,0 +1,1 @@
+"""Endpoints and their log over HTTP. Rules are in webhooks.services."""

@@ -1,0 +1,21 @@
+"""The app's registration."""
+
+from django import apps
+from django.conf import settings
+
+
+class WebhooksConfig(apps.AppConfig):
+    """Webhooks."""
+
+    name = "webhooks"
+
+    def ready(self) -> None:
+        """Have old messages cleared with all that has outlived its use; register the kinds of problems."""
+        from orders import cleanup
+        from webhooks import deliveries
+        from webhooks.api import kinds  # noqa: F401 - registers them
+
+        cleanup.add(
+            "webhook messages",
+            lambda limit: deliveries.purge(older_than=settings.WEBHOOKS_LOG_LIVES, limit=limit),
+        )

@@ -1,0 +1,5 @@
+"""What may go wrong here. The docstring of each is its message."""
+
+
+class TooMany(Exception):
+    """The merchant has as many endpoints as there may be; one has to be deleted first."""
