@@ -54,6 +54,22 @@ def check_schedule(**_: Any) -> list[checks.CheckMessage]:
 
     Where the schedule is kept elsewhere, in a database say, only the sweep's heartbeat tells (W003).
     """
+    return [
+        checks.Warning(
+            f"Nothing in the beat_schedule of {app} starts the sweep: what is lost, late or due would stand "
+            "still for ever.",
+            hint=conf.SCHEDULE_THE_SWEEP,
+            id="sagas.W002",
+        )
+        for app in does_not_start(conf.SWEEP_TASK)
+    ]
+
+
+def does_not_start(task: str) -> list[str]:
+    """The name of the Celery application whose beat_schedule lacks the task.
+
+    Empty where it has the task, and where nobody can say: without Celery, or with a schedule kept elsewhere.
+    """
     if not conf.uses_celery() or apps.is_installed("django_celery_beat"):
         return []
     try:
@@ -61,16 +77,9 @@ def check_schedule(**_: Any) -> list[checks.CheckMessage]:
     except exceptions.ImproperlyConfigured:
         return []  # Which is an error of its own.
     app.finalize()  # add_periodic_task may wait for it.
-    if any(entry.get("task") == conf.SWEEP_TASK for entry in app.conf.beat_schedule.values()):
+    if any(entry.get("task") == task for entry in app.conf.beat_schedule.values()):
         return []
-    return [
-        checks.Warning(
-            f"Nothing in the beat_schedule of {app.main or 'the Celery application'} starts the sweep: what "
-            "is lost, late or due would stand still for ever.",
-            hint=conf.SCHEDULE_THE_SWEEP,
-            id="sagas.W002",
-        )
-    ]
+    return [app.main or "the Celery application"]
 
 
 def check_who_works(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:

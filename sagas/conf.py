@@ -35,11 +35,16 @@ BULK_TASK = "sagas.bulk"
 BULK_QUEUE = "sagas-bulk"
 """Where that goes."""
 
-SCHEDULE_THE_SWEEP = (
-    f'Add "sweep": {{"task": "{SWEEP_TASK}", "schedule": 1.0}} to its beat_schedule, run `celery beat`, and '
-    f"have a worker listen on the queue {SWEEP_QUEUE} (celery worker --queues={SWEEP_QUEUE})."
-)
 
+def _schedule(name: str, task: str, queue: str) -> str:
+    return (
+        f'Add "{name}": {{"task": "{task}", "schedule": 1.0}} to its beat_schedule, run `celery beat`, and '
+        f"have a worker listen on the queue {queue} (celery worker --queues={queue})."
+    )
+
+
+SCHEDULE_THE_SWEEP = _schedule("sweep", SWEEP_TASK, SWEEP_QUEUE)
+SCHEDULE_BULK_RUNS = _schedule("bulk-runs", BULK_TASK, BULK_QUEUE)
 
 CIRCUIT_THRESHOLD = 5
 """One order with an unlucky card is no outage, and neither are two."""

@@ -210,7 +210,7 @@ class SagaEvent(Shape):
 
     def get_data(self, event: models.Event) -> Any:
         """What is personal is struck out."""
-        return redaction.over(event.data)
+        return redaction.redact(event.data, redaction.hidden(event.saga))
 
 
 def move(*, id: str, summary: str, request: type[Form]) -> Any:

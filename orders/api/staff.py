@@ -66,9 +66,8 @@ class SagaEvents(StaffView):
     def get(self, request: Request, saga_id: UUID) -> Response:
         """A page of it, from the beginning on."""
         serializers.read_query(serializers.Page, request)
-        get_object_or_404(saga_models.SagaInstance.objects.only("pk"), pk=saga_id)
-        events = saga_models.Event.objects.filter(saga_id=saga_id)
-        return EventPages.answer(events, request, operated.SagaEvent)
+        row = get_object_or_404(saga_models.SagaInstance.objects.only("name", "version"), pk=saga_id)
+        return EventPages.answer(row.events.all(), request, operated.SagaEvent)
 
 
 class EventPages(pagination.ByNumber):

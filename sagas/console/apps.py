@@ -12,10 +12,11 @@ class ConsoleConfig(apps.AppConfig):
     verbose_name = "Saga console"
 
     def ready(self) -> None:
-        """Register the checks of the console's settings, and have operators' roles made."""
+        """Register the console's checks, and have operators' roles made."""
         from django.db.models import signals
 
         from sagas.console import checks, roles
 
         django_checks.register(checks.check_settings, "sagas")
+        django_checks.register(checks.check_schedule, "sagas")
         signals.post_migrate.connect(roles.make, sender=self, dispatch_uid="sagas.console.roles")

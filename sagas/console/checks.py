@@ -1,10 +1,11 @@
-"""System checks of the console's settings."""
+"""System checks of the console's settings, and of what its bulk runs need."""
 
 from typing import Any
 
 from django.apps import apps
 from django.core import checks
 
+from sagas import checks as engine_checks
 from sagas import conf
 
 
@@ -20,3 +21,16 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
                 checks.Error(f"SAGAS_ROLES_SEE names {name!r}: no such model.", hint=hint, id="sagas.E013")
             )
     return found
+
+
+def check_schedule(**_: Any) -> list[checks.CheckMessage]:
+    """Report that nothing drives bulk runs (W005), where the Celery application can say so."""
+    return [
+        checks.Warning(
+            f"Nothing in the beat_schedule of {app} starts {conf.BULK_TASK}: bulk runs would be begun in the "
+            "console, and never be driven.",
+            hint=conf.SCHEDULE_BULK_RUNS,
+            id="sagas.W005",
+        )
+        for app in engine_checks.does_not_start(conf.BULK_TASK)
+    ]

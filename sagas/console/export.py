@@ -56,17 +56,17 @@ def saga(told: history.Story, *, events: Sequence[models.Event] | None = None) -
                 "undo_started_at": _iso(row.undo_started_at),
                 "undone_at": _iso(row.undone_at),
                 "error": row.error,
-                "facts": redaction.over(row.facts),
+                "facts": redaction.redact(row.facts, told.hidden),
                 "worker": row.worker,
                 "task_id": row.task_id,
             }
             for row in told.steps
         ],
-        "events": [event(row) for row in (told.events if events is None else events)],
+        "events": [event(row, told.hidden) for row in (told.events if events is None else events)],
     }
 
 
-def event(row: models.Event) -> dict[str, Any]:
+def event(row: models.Event, hidden: redaction.Hidden) -> dict[str, Any]:
     """One event as JSON-able data."""
     return {
         "id": row.pk,
@@ -78,7 +78,7 @@ def event(row: models.Event) -> dict[str, Any]:
         "attempt": row.attempt,
         "actor": row.actor,
         "reason": row.reason,
-        "data": redaction.over(row.data),
+        "data": redaction.redact(row.data, hidden),
     }
 
 

@@ -111,15 +111,10 @@ class Rung:
     forward: Lane
     backward: Lane | None
     facts: Any
+    """What it answered, without what is hidden."""
 
-    @property
-    def provider_ref(self) -> str:
-        """What the provider calls it, if its facts say so."""
-        facts = self.row.facts or {}
-        for name in ("provider_ref", "tracking", "protocol", "access_key", "number"):
-            if facts.get(name):
-                return str(facts[name])
-        return ""
+    reference: str
+    """By which the provider knows it, if it has one."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -164,6 +159,11 @@ class Story:
         if self.declared is None or declared is None:
             return None
         return self.declared.retry_of(declared, undo=undo).attempts
+
+    @property
+    def hidden(self) -> redaction.Hidden:
+        """What to strike out of its facts before they are shown."""
+        return None if self.declared is None else self.declared.hidden
 
     @property
     def backward(self) -> bool:
@@ -389,7 +389,7 @@ def ladder(story: Story) -> list[Rung]:
 
 
 def _rung(story: Story, row: models.StepInstance, action: str, said: dict[tuple[str, bool], Answer]) -> Rung:
-    declared = story.declare(row)
+    declared, facts = story.declare(row), redaction.redact(row.facts, story.hidden)
     pivot = story.declared.pivot if story.declared else len(story.steps)
     current = story.live and row.position == story.saga.position
     undone_way = row.state in UNDO_STATES
@@ -430,7 +430,8 @@ def _rung(story: Story, row: models.StepInstance, action: str, said: dict[tuple[
         pivot_above=row.position == pivot,
         forward=forward,
         backward=backward,
-        facts=redaction.over(row.facts),
+        facts=facts,
+        reference=str((facts or {}).get(declared.reference) or "") if declared else "",
     )
 
 

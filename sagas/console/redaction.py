@@ -1,26 +1,34 @@
-"""What is personal or secret, struck out before anybody is shown the facts of a saga (A3)."""
+"""What a saga's declaration calls personal or secret, struck out before anybody is shown its facts (A3)."""
 
-import re
 from typing import Any
 
-SECRETIVE = re.compile(
-    r"token|secret|password|tax|email|name$|street|complement|district|recipient|phone|copy_paste|postal|cpf|cnpj",
-    re.IGNORECASE,
-)
-"""Names of facts that are personal or open doors: their values are shown to nobody (A3)."""
+from sagas import models
+from sagas.engine import refusals
 
-VEIL = "•••"
+MASK = "•••"
+
+Hidden = frozenset[str] | None
+"""The names of the facts that are struck out; None where nobody can say, so that all of them are."""
 
 
-def over(value: Any, name: str = "") -> Any:
-    """The same facts, with what is personal or secret struck out (A3).
+def hidden(saga: models.SagaInstance | None) -> Hidden:
+    """What to strike out of a saga's facts, events and callbacks.
 
-    Whatever a personal name stands for is struck out whole: a number, and what is inside of an object, too.
+    Returns:
+        The names that its declaration hides. None where there is no saga, or the code no longer has its
+        declaration: what was personal is not known any more.
     """
-    if isinstance(value, dict) and not SECRETIVE.search(name):
-        return {key: over(item, str(key)) for key, item in value.items()}
+    declared = refusals.declaration(saga) if saga is not None else None
+    return declared.hidden if declared is not None else None
+
+
+def redact(value: Any, names: Hidden) -> Any:
+    """The same data, with what stands under a hidden name struck out whole, however deep it stands."""
+    if isinstance(value, dict):
+        return {
+            name: MASK if names is None or name in names else redact(inner, names)
+            for name, inner in value.items()
+        }
     if isinstance(value, list):
-        return [over(item, name) for item in value]
-    if isinstance(value, bool) or value in (None, "", {}):
-        return value
-    return VEIL if SECRETIVE.search(name) else value
+        return [redact(item, names) for item in value]
+    return value

@@ -1,9 +1,11 @@
 """The console's own task: bulk runs are taken further with every tick of a clock."""
 
+import celery
+
 from sagas import conf, ticks
 from sagas.console import bulk
 
-app = conf.celery_app()
+app: celery.Celery = conf.celery_app()
 
 
 @app.task(name=conf.BULK_TASK, base=ticks.Tick, queue=conf.BULK_QUEUE, ignore_result=True)

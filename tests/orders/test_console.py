@@ -13,7 +13,7 @@ from orders.models import Order
 from sagas import engine
 from sagas.console import roles
 from sagas.engine import transport
-from tests.sagas import admin_client
+from tests.sagas.console import admin_client
 from tests.support import screenshots
 
 pytestmark = pytest.mark.django_db

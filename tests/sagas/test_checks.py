@@ -109,6 +109,15 @@ def test_a_beat_schedule_without_the_sweep_is_found_with_the_line_to_add(monkeyp
     assert '{"task": "sagas.sweep", "schedule": 1.0}' in warning.hint
 
 
+def test_a_beat_schedule_that_drives_no_bulk_runs_is_found_with_the_line_to_add(monkeypatch):
+    schedule = {"sweep": {"task": "sagas.sweep", "schedule": 1.0}}
+    monkeypatch.setitem(celery.app.conf, "beat_schedule", schedule)
+
+    (warning,) = told().values()
+    assert (warning.id, "saga_project" in warning.msg) == ("sagas.W005", True)
+    assert '{"task": "sagas.bulk", "schedule": 1.0}' in warning.hint
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [

@@ -15,7 +15,8 @@ from sagas import Retry, conf, engine, models
 from sagas.declaration import registry
 from sagas.engine import circuits
 from sagas.testing import clocks, crashes, memory_transport
-from tests.sagas import admin_client, harness, rules
+from tests.sagas import harness, rules
+from tests.sagas.console import admin_client
 from tests.sagas.sample_app import functions
 from tests.sagas.sample_app import saga as toys
 

@@ -7,7 +7,8 @@ import pytest
 
 from sagas import engine, models
 from sagas.engine import circuits
-from tests.sagas import admin_client, harness, rules
+from tests.sagas import harness, rules
+from tests.sagas.console import admin_client
 from tests.sagas.sample_app import functions
 from tests.sagas.sample_app import saga as toys
 from tests.sagas.test_circuits import live_for

@@ -58,7 +58,7 @@ class SettleForm(forms.Form):
 
 
 @admin.register(Signal)
-class SignalAdmin(rows.ReadOnly):
+class SignalAdmin(rows.OfSagas):
     """The inbox, newest first."""
 
     list_display = (
@@ -74,8 +74,14 @@ class SignalAdmin(rows.ReadOnly):
     list_filter = (NeedsPerson, "fate")
     search_fields = ("step_key__exact", "event_id__exact")
     search_help_text = gettext_lazy("Id of a saga, key of a step, or the provider's id of the callback")
+    exclude = ("facts",)
+    readonly_fields = ("redacted",)
     ordering = ("-id",)
     show_full_result_count = False
+
+    def saga_of(self, row: Signal) -> models.SagaInstance | None:
+        """The saga whose step it is about, if there is one."""
+        return models.SagaInstance.objects.filter(pk=rows.saga_id_of(row.step_key)).first()
 
     def get_search_results(
         self, request: http.HttpRequest, queryset: QuerySet[Signal], search_term: str

@@ -12,6 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from sagas import models
+from sagas.console import redaction
 from sagas.console.models import Approval, FailureNote
 from sagas.console.templatetags import console
 
@@ -53,6 +54,18 @@ class OfSagas(ReadOnly):
         page = reverse("admin:sagas_sagainstance_change", args=[row.saga_id])
         return html.format_html('<a href="{}"><code>{}</code></a>', page, row.saga_id)
 
+    @admin.display(description=_("data"))
+    def redacted(self, row: Any) -> SafeString:
+        """What is excluded: its JSON, without what the saga's declaration hides."""
+        (column,) = self.exclude or ()
+        data = redaction.redact(getattr(row, column), redaction.hidden(self.saga_of(row)))
+        return html.format_html("<pre>{}</pre>", console.pretty(data))
+
+    def saga_of(self, row: Any) -> models.SagaInstance | None:
+        """The saga that it is a row of."""
+        saga: models.SagaInstance | None = row.saga
+        return saga
+
     @admin.display(description=_("state"), ordering="state")
     def badge(self, row: Any) -> SafeString:
         """With its mark and its word."""
@@ -72,6 +85,8 @@ class StepAdmin(OfSagas):
     """Newest first."""
 
     list_display = ("id", "its_saga", "name", "badge", "attempts", "undo_attempts", "started_at", "worker")
+    exclude = ("facts",)
+    readonly_fields = ("redacted",)
     ordering = ("-id",)
     show_full_result_count = False
 
@@ -81,6 +96,8 @@ class EventAdmin(OfSagas):
     """Newest first; the database refuses to change or delete one."""
 
     list_display = ("at", "its_saga", "kind", "subject", "from_state", "to_state", "attempt", "actor")
+    exclude = ("data",)
+    readonly_fields = ("redacted",)
     ordering = ("-id",)
     show_full_result_count = False
 
@@ -98,6 +115,8 @@ class ApprovalAdmin(OfSagas):
 
     list_display = ("asked_at", "its_saga", "asked_for", "actor", "badge", "decided_by", "decided_at")
     list_filter = ("state",)
+    exclude = ("given",)
+    readonly_fields = ("redacted",)
     ordering = ("-asked_at",)
     show_full_result_count = False
 

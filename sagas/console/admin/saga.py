@@ -161,6 +161,7 @@ class SagaAdmin(rows.ReadOnly):
     show_facets = admin.ShowFacets.NEVER
     paginator = paging.Bounded
     actions = ("bulk_resume", "bulk_compensate")
+    exclude = ("facts",)
     change_list_template = "sagas/sagas.html"
 
     # --- The list
@@ -325,7 +326,7 @@ class SagaAdmin(rows.ReadOnly):
 
     def csv_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
         """The chosen events as a table."""
-        self._told(request, saga_id)
+        told = self._told(request, saga_id)
         text = io.StringIO()
         writer = csv.writer(text)
         names = (
@@ -342,7 +343,7 @@ class SagaAdmin(rows.ReadOnly):
         )
         writer.writerow(names)
         for event in _chosen(request, models.Event.objects.filter(saga_id=saga_id)):
-            row = export.event(event)
+            row = export.event(event, told.hidden)
             row["data"] = json.dumps(row["data"])
             writer.writerow([_harmless(row[name]) for name in names])
         return _download(text.getvalue(), "text/csv", f"saga-{saga_id}.csv")
@@ -392,7 +393,7 @@ class SagaAdmin(rows.ReadOnly):
             "timeline": timeline.of(told, attempts),
             "graph": graph.of(told, rungs),
             "panels": panels.of(told),
-            "given": redaction.over(saga.facts),
+            "given": redaction.redact(saga.facts, told.hidden),
             "events": chosen,
             "events_all": len(told.events),
             "events_cut": len(told.events) == history.EVENTS_AT_MOST,

@@ -209,9 +209,9 @@ def state_word(state: str) -> str:
 
 
 @register.filter
-def veiled(value: Any) -> Any:
-    """The same, with what is personal or secret struck out."""
-    return redaction.over(value)
+def redact(value: Any, names: redaction.Hidden) -> Any:
+    """The same data, with what is personal or secret struck out."""
+    return redaction.redact(value, names)
 
 
 @register.filter

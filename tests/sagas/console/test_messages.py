@@ -8,7 +8,8 @@ from django.utils import translation as languages
 from sagas import models
 from sagas.console import translation
 from sagas.engine import messages
-from tests.sagas import admin_client, scripts
+from tests.sagas import scripts
+from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")

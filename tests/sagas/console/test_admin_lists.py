@@ -12,7 +12,7 @@ from sagas import engine, models
 from sagas.console import failure_groups
 from sagas.console.admin import paging
 from sagas.console.models import FailureNote
-from tests.sagas import admin_client
+from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")

@@ -7,7 +7,7 @@ from django.test import Client
 from sagas import engine, errors, models
 from sagas.console import history, interventions, roles
 from sagas.console.models import Approval
-from tests.sagas import admin_client
+from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")

@@ -15,7 +15,7 @@ from sagas.console.models import Approval, BulkItem, BulkRun
 from sagas.engine import transport
 from sagas.engine.seen import Seen
 from sagas.testing import clocks, memory_transport
-from tests.sagas import admin_client
+from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")

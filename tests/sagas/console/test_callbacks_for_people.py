@@ -5,7 +5,8 @@ from django.urls import reverse
 
 from sagas import engine, errors, models
 from sagas.console import health
-from tests.sagas import admin_client, harness, rules
+from tests.sagas import harness, rules
+from tests.sagas.console import admin_client
 from tests.sagas.test_inbox import PAID, given_up, tell, waiting
 
 WHY = {"reason": "Refund 8841 in the bank's portal"}

@@ -12,7 +12,8 @@ from sagas.console import bulk
 from sagas.console.models import BulkItem, BulkRun
 from sagas.engine import store, transport
 from sagas.testing import clocks, memory_transport
-from tests.sagas import admin_client, harness
+from tests.sagas import harness
+from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")

@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 
 from sagas import engine, models
 from sagas.console.models import Approval
-from tests.sagas import admin_client
+from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
 pytestmark = pytest.mark.usefixtures("rows")
