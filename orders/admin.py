@@ -46,7 +46,7 @@ class State(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Each status, called what its saga's badge is called."""
-        said = marks.words()
+        said = marks.state_names()
         return [(status.value, said[models.SAGA_STATE_OF.get(status, "closed")]) for status in models.Status]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[models.Order]) -> QuerySet[models.Order]:

@@ -98,13 +98,17 @@ class Orders:
     def search(self, term: str) -> Iterable[uuid.UUID]:
         """By order number, customer, tax id, reference, and what the providers call it: all by index."""
         digits = re.sub(r"\D", "", term)
-        ways = [Q(number=term.upper()), Q(customer_name__istartswith=term), Q(customer_email__iexact=term)]
+        conditions = [
+            Q(number=term.upper()),
+            Q(customer_name__istartswith=term),
+            Q(customer_email__iexact=term),
+        ]
         if len(digits) in (11, 14):
-            ways.append(Q(customer_tax_id=digits))
+            conditions.append(Q(customer_tax_id=digits))
         found: set[uuid.UUID] = set()
-        for way in ways:
+        for condition in conditions:
             # One by one: of all of them in one condition PostgreSQL may make a scan of the whole table.
-            orders = models.Order.objects.filter(way).order_by("-id").values_list("saga_id", flat=True)
+            orders = models.Order.objects.filter(condition).order_by("-id").values_list("saga_id", flat=True)
             found.update(orders[:FOUND_AT_MOST])
         keys = [
             *payments.Payment.objects.filter(provider_ref=term).values_list("key", flat=True)[:10],
@@ -155,8 +159,8 @@ def _answered(panel: panels.Panel, answer: history.Answer) -> panels.Panel:
             else _("Done outside our books, says %(actor)s")
         )
         net, tone = words % {"actor": answer.actor}, reached
-    said = panels.Fact(label=_("who answers for it"), value=f"{answer.actor}: {answer.reason}")
-    return dataclasses.replace(panel, net=net, tone=tone, facts=[said, *panel.facts])
+    said = panels.Entry(label=_("who answers for it"), value=f"{answer.actor}: {answer.reason}")
+    return dataclasses.replace(panel, net=net, tone=tone, entries=[said, *panel.entries])
 
 
 def _is_ours(key: str) -> bool:
@@ -167,8 +171,8 @@ def _is_ours(key: str) -> bool:
     return True
 
 
-def _facts(*pairs: tuple[str, Any]) -> Sequence[panels.Fact]:
-    return [panels.Fact(label=label, value=value) for label, value in pairs if value not in (None, "")]
+def _entries(*pairs: tuple[str, Any]) -> Sequence[panels.Entry]:
+    return [panels.Entry(label=label, value=value) for label, value in pairs if value not in (None, "")]
 
 
 Held = Iterable[tuple[str, panels.Panel]]
@@ -204,7 +208,7 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
         net=words % amounts,
         tone=tone,
         url=reverse("admin:payments_payment_change", args=[payment.pk]),
-        facts=_facts(
+        entries=_entries(
             (_("status"), payment.get_status_display()),
             (_("asked"), amounts["asked"]),
             (_("captured"), money.written(payment.captured, payment.held_in)),
@@ -244,7 +248,7 @@ def _of_reservation(reservation: inventory.Reservation) -> panels.Panel:
         else (_("Nothing reserved: shipped") if shipped else _("Nothing reserved")),
         tone="good" if units or shipped else "undone",
         url=reverse("admin:inventory_reservation_change", args=[reservation.pk]),
-        facts=_facts((_("status"), reservation.get_status_display())),
+        entries=_entries((_("status"), reservation.get_status_display())),
         heads=(_("When"), _("What"), _("Product"), _("Units")),
         lines=[(console.moment(m.at), m.get_kind_display(), m.product_id, m.quantity) for m in movements],
     )
@@ -266,7 +270,7 @@ def _of_invoice(invoices: Sequence[invoicing.Invoice]) -> panels.Panel:
         net=_("Valid") if valid else sale.get_status_display(),
         tone="good" if valid else ("undone" if undone else "warning"),
         url=reverse("admin:invoicing_invoice_change", args=[sale.pk]),
-        facts=_facts(
+        entries=_entries(
             (_("series, number"), f"{sale.series_id} / {sale.number}" if sale.number else ""),
             (_("access key"), sale.access_key),
             (_("protocol"), sale.protocol),
@@ -295,7 +299,7 @@ def _of_shipment(shipment: shipping.Shipment) -> panels.Panel:
         net=shipment.get_status_display(),
         tone="undone" if undone else ("warning" if bad else "good"),
         url=reverse("admin:shipping_shipment_change", args=[shipment.pk]),
-        facts=_facts(
+        entries=_entries(
             (_("tracking"), shipment.tracking),
             (_("parcels"), shipment.parcels),
             (_("mismatch"), shipment.mismatch),

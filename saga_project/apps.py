@@ -20,14 +20,14 @@ class AdminConfig(apps.AdminConfig):
         """Have every plain name of a row, a column or a choice looked up in the viewer's language.
 
         Django's usual way is `verbose_name=_("...")` at each of some 250 columns, where it would mostly
-        repeat the column's own name. So the models say it once, the rooms' catalogues translate it, and a
+        repeat the column's own name. So the models say it once, the apps' catalogues translate it, and a
         test sees that none is forgotten. What a model has marked itself is left as it is.
         """
-        for room in django_apps.apps.get_app_configs():
-            if pathlib.Path(room.path).parent != HERE:
+        for app in django_apps.apps.get_app_configs():
+            if not (HERE / app.name.partition(".")[0]).is_dir():
                 continue
-            room.verbose_name = _shown(room.verbose_name)
-            for model in room.get_models():
+            app.verbose_name = _shown(app.verbose_name)
+            for model in app.get_models():
                 names = model._meta
                 # Where none is given Django adds an s when it is shown, whatever the language.
                 given = "verbose_name_plural" in names.original_attrs

@@ -1,4 +1,4 @@
-"""Everybody who intervenes in a saga does so by `sagas.console.interventions`, which asks for a second person."""
+"""Everybody who intervenes in a saga goes through `sagas.console.interventions`, where two may be needed."""
 
 import pathlib
 import re
@@ -24,7 +24,7 @@ TABLE = "sagas/console/interventions.py"
 CALLERS = {(TABLE, operation) for operation in OPERATIONS.split("|") if operation != "cancel"} | {
     ("orders/services.py", "cancel")
 }
-"""Who may call the engine's operations: the table of interventions, and the owner of an order, who cancels it."""
+"""Who may call the engine's operations: the table of interventions, and an order's owner, who cancels it."""
 
 
 def test_nobody_calls_an_operation_of_the_engine_past_the_table_of_moves():
@@ -38,9 +38,13 @@ def test_nobody_calls_an_operation_of_the_engine_past_the_table_of_moves():
     assert found == CALLERS
 
 
-def test_every_move_that_cannot_be_taken_back_needs_two_where_two_are_asked_for(settings):
+def test_every_intervention_that_cannot_be_taken_back_needs_two_where_two_are_asked_for(settings):
     settings.SAGAS_FOUR_EYES = True
-    alone = {name for name, move in interventions.MOVES.items() if not interventions.needs_two(move)}
+    alone = {
+        name
+        for name, intervention in interventions.INTERVENTIONS.items()
+        if not interventions.needs_two(intervention)
+    }
 
     # They carry on with what was decided, under the same key, or say when: see docs/operations.md.
     assert alone == {"resume", "retry", "ask", "hold", "release", "extend"}

@@ -13,16 +13,18 @@ from django.utils.translation import template
 from sagas.console.templatetags import console
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-ROOMS = (
+APPS = (
     "sagas", "saga_project", "api", "orders", "webhooks", "payments", "inventory", "invoicing", "shipping",
 )  # fmt: skip
+LOCALES = {"sagas": "sagas/console"}
+"""The console has the engine's texts too: nobody else shows them."""
 SPEAKERS = {"_": 1, "gettext": 1, "gettext_lazy": 1, "gettext_noop": 1, "ngettext": 2}
 
-each_room = pytest.mark.parametrize("room", ROOMS)
+each_app = pytest.mark.parametrize("app", APPS)
 
 
-def said_in_code(room):
-    for path in (ROOT / room).rglob("*.py"):
+def said_in_code(app):
+    for path in (ROOT / app).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SPEAKERS:
                 first = node.args[0] if node.args else None
@@ -30,16 +32,20 @@ def said_in_code(room):
                     yield first.value
 
 
-def said_in_templates(room):
+def said_in_templates(app):
     call = re.compile(r"""\b(?:gettext|ngettext|_)\(\s*u?(['"])(.*?)(?<!\\)\1""", re.DOTALL)
-    for path in (ROOT / room).rglob("templates/**/*.html"):
+    for path in (ROOT / app).rglob("templates/**/*.html"):
         if "api" not in path.parts:
             for match in call.finditer(template.templatize(path.read_text(), origin=str(path))):
                 yield match[2].replace("\\'", "'").replace('\\"', '"')
 
 
-def catalogue(room):
-    with (ROOT / room / "locale/pt_BR/LC_MESSAGES/django.mo").open("rb") as file:
+def locale(app):
+    return ROOT / LOCALES.get(app, app) / "locale/pt_BR/LC_MESSAGES"
+
+
+def catalogue(app):
+    with (locale(app) / "django.mo").open("rb") as file:
         compiled = gettext.GNUTranslations(file)._catalog
     # Of a plural the first form stands for all.
     singular = {key: text for key, text in compiled.items() if not isinstance(key, tuple)}
@@ -48,8 +54,8 @@ def catalogue(room):
     }
 
 
-def written(room):
-    text = (ROOT / room / "locale/pt_BR/LC_MESSAGES/django.po").read_text().partition("\n\n")[2]
+def written(app):
+    text = (locale(app) / "django.po").read_text().partition("\n\n")[2]
     found = {}
     for entry in text.split("\n\n"):
         fields = dict(re.findall(r'^(msgid|msgstr(?:\[0\])?) "(.*)"$', entry, re.MULTILINE))
@@ -62,25 +68,25 @@ def _plain(text):
     return text.replace('\\"', '"').replace("\\n", "\n").replace("\\\\", "\\")
 
 
-@each_room
-def test_everything_that_is_said_is_translated(room):
-    said = {*said_in_code(room), *said_in_templates(room)}
+@each_app
+def test_everything_that_is_said_is_translated(app):
+    said = {*said_in_code(app), *said_in_templates(app)}
 
-    known = catalogue(room)
+    known = catalogue(app)
 
     assert sorted(text for text in said if not known.get(text)) == []
 
 
-@each_room
-def test_what_is_compiled_is_what_is_written(room):
-    compiled = {key: text for key, text in catalogue(room).items() if key}
+@each_app
+def test_what_is_compiled_is_what_is_written(app):
+    compiled = {key: text for key, text in catalogue(app).items() if key}
 
-    assert compiled == written(room), f"compile it: msgfmt -o django.mo django.po, in {room}/locale"
+    assert compiled == written(app), f"compile it: msgfmt -o django.mo django.po, in {locale(app)}"
 
 
-@each_room
-def test_a_translation_fills_in_what_the_original_does(room):
-    for original, said in written(room).items():
+@each_app
+def test_a_translation_fills_in_what_the_original_does(app):
+    for original, said in written(app).items():
         # A plural may leave out what a singular says in words.
         assert set(re.findall(r"%\(\w+\)s", said)) <= set(re.findall(r"%\(\w+\)s", original)) | {"%(growth)s"}
 
@@ -89,13 +95,13 @@ SAME = {"ID", "id", "PIX", "SKU", "URL", "Webhooks", "Sagas", "saga", "sagas", "
 """Words that are the same in both languages."""
 
 
-@each_room
-def test_every_row_column_and_choice_has_a_name_in_portuguese(room):
-    if room == "saga_project":
+@each_app
+def test_every_row_column_and_choice_has_a_name_in_portuguese(app):
+    if app == "saga_project":
         return
-    config = apps.get_app_config(room)
-    names = [config.verbose_name]
-    for model in config.get_models():
+    configs = [config for config in apps.get_app_configs() if config.name.partition(".")[0] == app]
+    names = [config.verbose_name for config in configs]
+    for model in (model for config in configs for model in config.get_models()):
         names += [model._meta.verbose_name, model._meta.verbose_name_plural]
         for field in model._meta.local_fields:
             names += [field.verbose_name, *(label for _value, label in field.flatchoices or [])]
@@ -109,8 +115,8 @@ def test_every_row_column_and_choice_has_a_name_in_portuguese(room):
 
 def test_states_have_words_of_their_own_in_portuguese():
     with translation.override("en"):
-        english = console.words()
+        english = console.state_names()
     with translation.override("pt-br"):
-        portuguese = console.words()
+        portuguese = console.state_names()
 
     assert [state for state in english if english[state] == portuguese[state]] == []

@@ -88,14 +88,14 @@ class Move(StaffView):
         need(request, f"sagas.{self.permission}")
         given = dict(serializers.read(self.form, request.data).validated_data)
         seen, reason = given.pop("seen"), given.pop("reason")
-        move = interventions.MOVES[self.move(saga_id, seen, given)]
+        move = interventions.INTERVENTIONS[self.move(saga_id, seen, given)]
         assert move.permission == self.permission
         actor = auth.caller(request).get_username()
         waits = False
         try:
             # What is refused is told in English, whatever the caller's language, as everything here is.
             with translation.override("en"):
-                interventions.make(saga_id, move, seen=seen, actor=actor, reason=reason, given=given)
+                interventions.make(saga_id, move, seen=seen, actor=actor, reason=reason, arguments=given)
         except interventions.NeedsApproval:
             waits = True
         except saga_errors.NotFound:
@@ -109,7 +109,7 @@ class Move(StaffView):
         return Response(body, status=202)
 
     def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
-        """Which of `interventions.MOVES` is wanted."""
+        """Which of `interventions.INTERVENTIONS` is wanted."""
         raise NotImplementedError
 
 

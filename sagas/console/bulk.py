@@ -1,10 +1,10 @@
-"""One move for many sagas, in waves of 1, 5, 25, ...: a move that does not help stops itself early.
+"""One intervention for many sagas, in waves of 1, 5, 25, ...: one that does not help stops itself early.
 
 The rows are the run: whoever sweeps drives it, and any number of sweepers may. A wave is sent, and
 looked at until each of its sagas is seen to get past the point where it stood, or to stand there
 again; only then comes the next wave.
 
-Each saga is moved in a transaction of its own, which takes the run's lock first and then that saga's (I4):
+Each saga has a transaction of its own, which takes the run's lock first and then that saga's (I4):
 two runs over the same sagas wait for each other now and then, and never in a ring. Where the database could
 not give a saga its turn, nothing is known of it, and it is tried again.
 """
@@ -26,7 +26,7 @@ from sagas.engine.seen import Seen
 
 logger = logging.getLogger("sagas")
 
-MOVES = ("resume", "compensate")
+INTERVENTIONS = ("resume", "compensate")
 """What may be done in bulk."""
 
 FIRST_WAVE, GROWTH, LARGEST_WAVE = 1, 5, 625
@@ -39,7 +39,7 @@ PATIENCE = datetime.timedelta(minutes=5)
 """A saga of which nothing was seen for so long counts as failed again."""
 
 SENT_AT_ONCE = 50
-"""How many sagas one drive moves at most: a sweep has other things to do."""
+"""In how many sagas one drive intervenes at most: a sweep has other things to do."""
 
 LARGEST_RUN = 20_000
 
@@ -55,28 +55,28 @@ def look(saga_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Seen]:
     return {pk: Seen.of(at[pk].saga, at[pk]) for pk in wanted if pk in at}
 
 
-def begin(*, chosen: Mapping[uuid.UUID, Seen], move: str, actor: str, reason: str) -> BulkRun:
+def begin(*, chosen: Mapping[uuid.UUID, Seen], intervention: str, actor: str, reason: str) -> BulkRun:
     """Begin a run over these sagas, in this order; the sweep sends its first wave.
 
     Arguments:
         chosen: the sagas, each with how it stood when it was chosen: one that has moved on when its turn
             comes is left alone.
-        move: one of `MOVES`.
+        intervention: one of `INTERVENTIONS`.
         actor: who decided.
         reason: why.
 
     Raises:
-        NotAllowed: there are none, or too many, or the move is not one for bulk.
+        NotAllowed: there are none, or too many, or the intervention is not one for bulk.
     """
-    if move not in MOVES or not chosen or len(chosen) > LARGEST_RUN:
+    if intervention not in INTERVENTIONS or not chosen or len(chosen) > LARGEST_RUN:
         raise errors.NotAllowed(
-            _("A bulk run is over 1 to %(most)s sagas, and its move one of: %(moves)s.")
-            % {"most": LARGEST_RUN, "moves": ", ".join(MOVES)}
+            _("A bulk run is over 1 to %(most)s sagas, and its intervention one of: %(interventions)s.")
+            % {"most": LARGEST_RUN, "interventions": ", ".join(INTERVENTIONS)}
         )
-    waits = interventions.needs_two(interventions.MOVES[move])
+    waits = interventions.needs_two(interventions.INTERVENTIONS[intervention])
     with transaction.atomic():
         run = BulkRun.objects.create(
-            move=move,
+            intervention=intervention,
             actor=actor,
             reason=reason,
             state=BulkRun.State.ASKED if waits else BulkRun.State.RUNNING,
@@ -128,7 +128,9 @@ def go_on(run_id: uuid.UUID, *, actor: str) -> None:
     """
     with transaction.atomic():
         run = BulkRun.objects.select_for_update().get(pk=run_id)
-        unapproved = interventions.needs_two(interventions.MOVES[run.move]) and not run.approved_by
+        unapproved = (
+            interventions.needs_two(interventions.INTERVENTIONS[run.intervention]) and not run.approved_by
+        )
         if run.state != BulkRun.State.STOPPED or unapproved:
             raise errors.NotAllowed(_("It is not stopped, or was never agreed to."))
         run.state, run.stopped_why = BulkRun.State.RUNNING, ""
@@ -203,13 +205,13 @@ def _next_wave(run: BulkRun, now: datetime.datetime) -> None:
 
 
 def _send(run_pk: uuid.UUID, item_pk: int) -> None:
-    """Move one saga, and write down what came of it in the same transaction."""
+    """Intervene in one saga, and write down what came of it in the same transaction."""
     try:
         with transaction.atomic():
             run = _running(run_pk)
             item = BulkItem.objects.select_related("saga").get(pk=item_pk)
             if run is not None and item.state == BulkItem.State.PENDING:
-                _move(run, item)
+                _intervene(run, item)
                 item.save()
     except (OperationalError, errors.Busy) as error:
         if not (isinstance(error, errors.Busy) or database.is_busy(error)):
@@ -223,19 +225,19 @@ def _send(run_pk: uuid.UUID, item_pk: int) -> None:
         )
 
 
-def _move(run: BulkRun, item: BulkItem) -> None:
-    move = interventions.MOVES[run.move]
+def _intervene(run: BulkRun, item: BulkItem) -> None:
+    intervention = interventions.INTERVENTIONS[run.intervention]
     now = models.database_now()
     try:
         seen = Seen.parse(item.seen)
-        told = history.read(item.saga_id)
-        item.position = told.saga.position
-        if move.moved_on(seen, told):
+        record = history.read(item.saga_id)
+        item.position = record.saga.position
+        if intervention.moved_on(seen, record):
             raise errors.MovedOn
-        if why := move.refused(told):
+        if why := intervention.refused(record):
             raise errors.NotAllowed(why)
         with transaction.atomic():
-            move.make(told, seen=seen, actor=run.actor, reason=run.reason, given={})
+            intervention.make(record, seen=seen, actor=run.actor, reason=run.reason, arguments={})
     except (errors.MovedOn, errors.BadSeen):  # Version 0.1.0 did not write down what was seen.
         item.state, item.message, item.settled_at = BulkItem.State.MOVED, messages.MOVED_ON, now
     except (OperationalError, errors.Busy):

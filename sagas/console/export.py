@@ -1,4 +1,4 @@
-"""A saga's story as data, for machines and for the record."""
+"""A saga's history as data, for machines and for the record."""
 
 import datetime
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from sagas.console import history, redaction, summary
 from sagas.declaration.states import Direction
 
 
-def saga(told: history.Story, *, events: Sequence[models.Event] | None = None) -> dict[str, Any]:
-    """The whole story, or the given events of it, as JSON-able data."""
-    saga = told.saga
-    said = summary.of(told)
+def saga(record: history.History, *, events: Sequence[models.Event] | None = None) -> dict[str, Any]:
+    """The whole history, or the given events of it, as JSON-able data."""
+    saga = record.saga
+    said = summary.of(record)
     return {
         "id": str(saga.pk),
         "name": saga.name,
@@ -22,7 +22,7 @@ def saga(told: history.Story, *, events: Sequence[models.Event] | None = None) -
         "direction": Direction(saga.direction).name.lower(),
         "position": saga.position,
         "epoch": saga.epoch,
-        "seen": str(told.seen),
+        "seen": str(record.seen),
         "created_at": _iso(saga.created_at),
         "updated_at": _iso(saga.updated_at),
         "finished_at": _iso(saga.finished_at),
@@ -32,7 +32,7 @@ def saga(told: history.Story, *, events: Sequence[models.Event] | None = None) -
         "closed_at": _iso(saga.closed_at),
         "failure": saga.failure,
         "attention": saga.attention,
-        "verdict": {"what": said.what, "next": said.next, "who": said.who, "advice": said.advice},
+        "summary": {"what": said.what, "next": said.next, "who": said.who, "advice": said.advice},
         "answers": [
             {
                 "step": answer.step,
@@ -42,7 +42,7 @@ def saga(told: history.Story, *, events: Sequence[models.Event] | None = None) -
                 "reason": answer.reason,
                 "at": _iso(answer.at),
             }
-            for answer in history.answers(told).values()
+            for answer in history.answers(record).values()
         ],
         "steps": [
             {
@@ -56,13 +56,13 @@ def saga(told: history.Story, *, events: Sequence[models.Event] | None = None) -
                 "undo_started_at": _iso(row.undo_started_at),
                 "undone_at": _iso(row.undone_at),
                 "error": row.error,
-                "facts": redaction.redact(row.facts, told.hidden),
+                "facts": redaction.redact(row.facts, record.hidden),
                 "worker": row.worker,
                 "task_id": row.task_id,
             }
-            for row in told.steps
+            for row in record.steps
         ],
-        "events": [event(row, told.hidden) for row in (told.events if events is None else events)],
+        "events": [event(row, record.hidden) for row in (record.events if events is None else events)],
     }
 
 

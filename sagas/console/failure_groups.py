@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection
 
 AT_MOST = 10_000
-"""How many sagas are looked at, the newest first: the cost does not grow with the history (design 10)."""
+"""How many sagas are looked at, the newest first: the cost does not grow with the history."""
 
 ATTENTION, FAILED = "attention", "failed"
 """What stands in front of a person now, or whatever failed lately."""

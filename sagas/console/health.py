@@ -1,6 +1,6 @@
 """How the engine fares: what is live, how fast and how well it goes, and what it depends upon.
 
-Every number is bounded by what is live or recent, never by the history (design section 10).
+Every number is bounded by what is live or recent, never by the history.
 """
 
 import dataclasses

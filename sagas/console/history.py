@@ -1,7 +1,7 @@
-"""A saga's story: its attempts and its ladder, from its rows and events alone.
+"""A saga's history: its attempts and its steps, from its rows and events alone.
 
-The admin's page and `manage.py saga show` tell the same story, because both read it here; `verdict` says
-it in a few sentences, `banners` what surrounds it, and `export` gives it to machines.
+The admin's page and `manage.py saga show` say the same, because both read it here; `summary` says it in a few
+sentences, `notices` what surrounds it, and `export` gives it to machines.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from sagas.engine import refusals, transitions
 from sagas.engine.seen import Seen
 
 EVENTS_AT_MOST = 2000
-"""More events than this of one saga are not told at once; the download has them all."""
+"""More events than this of one saga are not shown at once; the download has them all."""
 
 STANDING = frozenset(
     {StepState.DONE, StepState.UNKNOWN, StepState.WAITING, StepState.UNDOING, StepState.UNDO_FAILED}
@@ -72,8 +72,8 @@ class Answer:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lane:
-    """One way of one step: its action, or its undo."""
+class DirectionView:
+    """One direction of one step: its action, or its undo."""
 
     state: str
     """A StepState; `due` or `none` where an undo has not begun."""
@@ -97,8 +97,8 @@ class Lane:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One step of the ladder, with its lanes."""
+class StepView:
+    """One step as it is shown, with its two directions."""
 
     row: models.StepInstance
     kind: str
@@ -108,8 +108,8 @@ class Rung:
     pivot_above: bool
     """Whether the line beyond which nothing is undone runs above it."""
 
-    forward: Lane
-    backward: Lane | None
+    forward: DirectionView
+    backward: DirectionView | None
     facts: Any
     """What it answered, without what is hidden."""
 
@@ -118,7 +118,7 @@ class Rung:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Story:
+class History:
     """All that is known of a saga, read at one moment of the database's clock."""
 
     saga: models.SagaInstance
@@ -140,7 +140,7 @@ class Story:
 
     @property
     def seen(self) -> Seen:
-        """How it stands, for a move that is decided on this."""
+        """How it stands, for an intervention that is decided on this."""
         return Seen.of(self.saga, self.step)
 
     @property
@@ -177,7 +177,7 @@ class Story:
 
     @property
     def live(self) -> bool:
-        """Whether it may still move."""
+        """Whether it may still intervention."""
         return self.saga.finished_at is None
 
     @property
@@ -205,7 +205,7 @@ class Story:
         return (self.saga.finished_at or self.now) - self.saga.created_at
 
 
-def read(saga_id: uuid.UUID | str) -> Story:
+def read(saga_id: uuid.UUID | str) -> History:
     """Read a saga with all that belongs to it, in seven statements however long it is.
 
     Raises:
@@ -220,7 +220,7 @@ def read(saga_id: uuid.UUID | str) -> Story:
     steps = list(models.StepInstance.objects.filter(saga_id=saga.pk))
     for step in steps:
         step.saga = saga
-    return Story(
+    return History(
         saga=saga,
         declared=refusals.declaration(saga),
         steps=steps,
@@ -237,27 +237,27 @@ def read(saga_id: uuid.UUID | str) -> Story:
 # --- What people answer for -----------------------------------------------------------------------
 
 
-def answers(story: Story) -> dict[tuple[str, bool], Answer]:
+def answers(record: History) -> dict[tuple[str, bool], Answer]:
     """By step, and whether it is about its undo: what stands on a person's word alone."""
-    return {(answer.step, answer.undo): answer for answer in _answers(story).values()}
+    return {(answer.step, answer.undo): answer for answer in _answers(record).values()}
 
 
-def standing(story: Story) -> dict[str, Answer]:
+def standing(record: History) -> dict[str, Answer]:
     """By step: who answers for the state in which it is now."""
-    said = answers(story)
-    found = {row.name: said.get((row.name, row.state == StepState.UNDONE)) for row in story.steps}
-    settled = {row.name for row in story.steps if row.state in _SETTLED}
+    said = answers(record)
+    found = {row.name: said.get((row.name, row.state == StepState.UNDONE)) for row in record.steps}
+    settled = {row.name for row in record.steps if row.state in _SETTLED}
     return {name: answer for name, answer in found.items() if answer is not None and name in settled}
 
 
 _SETTLED = (StepState.UNDONE, StepState.DONE, StepState.SKIPPED, StepState.FAILED)
 
 
-def _answers(story: Story) -> dict[int, Answer]:
+def _answers(record: History) -> dict[int, Answer]:
     """By the id of the event in which it took effect."""
     found: dict[int, Answer] = {}
     said: models.Event | None = None
-    for event in story.events:
+    for event in record.events:
         if event.kind == "operator.resolve":
             said = event
         elif event.kind == "operator.skip":
@@ -295,29 +295,29 @@ _CLOSES = {
 }
 
 
-def attempts(story: Story) -> list[Attempt]:
+def attempts(record: History) -> list[Attempt]:
     """Every try and every wait, in the order of their beginning, folded from the events."""
-    rows = {step.name: step for step in story.steps}
-    answered = _answers(story)
+    rows = {step.name: step for step in record.steps}
+    answered = _answers(record)
     found: list[Attempt] = []
     tries: dict[tuple[str, bool], Attempt] = {}
     waits: dict[str, Attempt] = {}
-    for event in story.events:
+    for event in record.events:
         row = rows.get(event.subject)
         if row is None or event.kind not in _OPENS | set(_CLOSES):
             continue
         undo = event.kind.startswith("undo")
-        lane = (row.name, undo)
+        which = (row.name, undo)
         if event.kind in _OPENS:
             if event.kind != "step.asked" and row.name in waits:
                 found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at))
-            tries[lane] = _begin(event, row, undo)
+            tries[which] = _begin(event, row, undo)
             continue
         outcome = _CLOSES[event.kind]
         error = event.data if event.data.get("kind") else None
         if event.data.get("clock") == "lease":
             outcome = "lost"
-        opened = tries.pop(lane, None)
+        opened = tries.pop(which, None)
         if event.pk in answered:
             # No attempt came to this, and no worker: a person answers for it. One still open never ended.
             if opened is not None:
@@ -339,7 +339,7 @@ def attempts(story: Story) -> list[Attempt]:
                 dataclasses.replace(waits.pop(row.name), ended_at=event.at, outcome=outcome, error=error)
             )
     for wait in waits.values():
-        over = rows[wait.step].undo_started_at or rows[wait.step].undone_at or story.saga.finished_at
+        over = rows[wait.step].undo_started_at or rows[wait.step].undone_at or record.saga.finished_at
         found.append(dataclasses.replace(wait, ended_at=over))
     found += tries.values()
     return sorted(found, key=lambda attempt: (attempt.started_at, attempt.waits))
@@ -379,49 +379,53 @@ def _instant(
     )
 
 
-# --- The ladder -----------------------------------------------------------------------------------
+# --- The steps ------------------------------------------------------------------------------------
 
 
-def ladder(story: Story) -> list[Rung]:
+def step_views(record: History) -> list[StepView]:
     """The steps in the order of doing, each with its action and its undo side by side."""
-    actions, said = _last_states(story), answers(story)
-    return [_rung(story, row, actions.get(row.name, row.state), said) for row in story.steps]
+    actions, said = _last_states(record), answers(record)
+    return [_step_view(record, row, actions.get(row.name, row.state), said) for row in record.steps]
 
 
-def _rung(story: Story, row: models.StepInstance, action: str, said: dict[tuple[str, bool], Answer]) -> Rung:
-    declared, facts = story.declare(row), redaction.redact(row.facts, story.hidden)
-    pivot = story.declared.pivot if story.declared else len(story.steps)
-    current = story.live and row.position == story.saga.position
-    undone_way = row.state in UNDO_STATES
-    next_at = story.saga.wake_at if current and not story.at_work else None
-    state = action if undone_way else row.state
-    forward = Lane(
+def _step_view(
+    record: History, row: models.StepInstance, action: str, said: dict[tuple[str, bool], Answer]
+) -> StepView:
+    declared, facts = record.declare(row), redaction.redact(row.facts, record.hidden)
+    pivot = record.declared.pivot if record.declared else len(record.steps)
+    current = record.live and row.position == record.saga.position
+    goes_back = row.state in UNDO_STATES
+    next_at = record.saga.wake_at if current and not record.at_work else None
+    state = action if goes_back else row.state
+    forward = DirectionView(
         state=state,
         label=str(StepState(state).label),
         attempts=row.attempts,
-        budget=story.budget(declared, undo=False),
+        budget=record.budget(declared, undo=False),
         started_at=row.started_at,
         ended_at=row.finished_at,
-        next_at=None if story.backward else next_at,
-        error=row.error if row.undo_attempts == 0 else _first_error(story, row),
+        next_at=None if record.backward else next_at,
+        error=row.error if row.undo_attempts == 0 else _first_error(record, row),
         answer=said.get((row.name, False)),
     )
     backward = None
     if declared is None or declared.undo is not None:
-        backward = Lane(
-            state=row.state if undone_way else ("due" if story.backward and row.begun else "none"),
+        backward = DirectionView(
+            state=row.state if goes_back else ("due" if record.backward and row.begun else "none"),
             label=str(StepState(row.state).label)
-            if undone_way
-            else (_("Undo is due") if story.backward and story.live and row.begun else _("Nothing to undo")),
+            if goes_back
+            else (
+                _("Undo is due") if record.backward and record.live and row.begun else _("Nothing to undo")
+            ),
             attempts=row.undo_attempts,
-            budget=story.budget(declared, undo=True),
+            budget=record.budget(declared, undo=True),
             started_at=row.undo_started_at,
             ended_at=row.undone_at,
-            next_at=next_at if story.backward else None,
+            next_at=next_at if record.backward else None,
             error=row.error if row.undo_attempts and row.state != StepState.UNDONE else None,
             answer=said.get((row.name, True)),
         )
-    return Rung(
+    return StepView(
         row=row,
         kind=declared.kind if declared else "",
         remote=bool(declared and declared.remote),
@@ -435,19 +439,19 @@ def _rung(story: Story, row: models.StepInstance, action: str, said: dict[tuple[
     )
 
 
-def _last_states(story: Story) -> dict[str, str]:
+def _last_states(record: History) -> dict[str, str]:
     """What became of each step's action, whatever its undo has made of it since."""
     states: dict[str, str] = {}
-    for event in story.events:
+    for event in record.events:
         if event.subject and event.to_state and event.to_state not in UNDO_STATES:
             states[event.subject] = event.to_state
     return states
 
 
-def _first_error(story: Story, row: models.StepInstance) -> dict[str, Any] | None:
+def _first_error(record: History, row: models.StepInstance) -> dict[str, Any] | None:
     """The action's last error, once the row keeps the undo's."""
     last = None
-    for event in story.events:
+    for event in record.events:
         if event.subject == row.name and event.kind.startswith("step.") and event.data.get("kind"):
             last = event.data
     return last

@@ -1,11 +1,12 @@
-"""The moves that people may make: who may, when they apply, what they will do, and how they are made.
+"""What operators may do to a saga: who may, when it applies, what it will do, and how it is done.
 
-One table, read by the admin's pages, by bulk runs, by the API's staff and by `manage.py saga`. Each move ends
-in one of `sagas.engine`'s operations, which decide under the lock; what is said here before is a courtesy.
+One table, read by the admin's pages, by bulk runs, by the API's staff and by `manage.py saga`. Each
+intervention ends in one of `sagas.engine`'s operations. Both ask the same predicate, of
+`sagas.engine.refusals`, whether it is possible: here for the preview, and there under the lock.
 
-Every door through which an operator moves a saga leads through `make`, `decide` or a bulk run, so that every
-one is bound to what was seen, and none that moves money goes round the second person. Locks are taken in one
-order (I4): a bulk run, then a saga, then its approvals.
+Whichever way an operator intervenes, it leads through `make`, `decide` or a bulk run, so that all are bound
+to what was seen, and none that moves money goes round the second person. Locks are taken in one order (I4):
+a bulk run, then a saga, then its approvals.
 """
 
 import dataclasses
@@ -25,11 +26,11 @@ from sagas.declaration.states import StepState
 from sagas.engine import messages, refusals, store
 from sagas.engine.seen import Seen
 
-Given = Mapping[str, Any]
+Arguments = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Move:
+class Intervention:
     """One thing that a person may do to a saga."""
 
     name: str
@@ -45,11 +46,11 @@ class Move:
     refusal: refusals.Refusal
     """Why it is not possible now; the engine asks the same predicate again, under the lock."""
 
-    preview: Callable[["history.Story"], list[str]]
+    preview: Callable[["history.History"], list[str]]
     """What it will do, in sentences."""
 
     make: Callable[..., Any]
-    """`make(story, *, seen, actor, reason, given)`: the operation."""
+    """`make(record, *, seen, actor, reason, arguments)`: the operation."""
 
     about_attempt: bool = False
     """Whether it says how the step stands, so that no attempt may have been made since it was seen; the
@@ -64,18 +65,18 @@ class Move:
     evidence: bool = False
     """Whether the reason is evidence for a statement."""
 
-    def title(self, told: "history.Story") -> str:
+    def title(self, record: "history.History") -> str:
         """What its button says, for this saga."""
-        return str(self.backward_label if told.backward and self.backward_label else self.label)
+        return str(self.backward_label if record.backward and self.backward_label else self.label)
 
-    def refused(self, told: "history.Story") -> str:
+    def refused(self, record: "history.History") -> str:
         """Why it is not possible now; empty where it is."""
-        return self.refusal(told.saga, told.step, told.declared, told.now)
+        return self.refusal(record.saga, record.step, record.declared, record.now)
 
-    def moved_on(self, seen: Seen, told: "history.Story") -> bool:
-        """Whether the saga has moved on since it was seen so, as far as this move minds."""
+    def moved_on(self, seen: Seen, record: "history.History") -> bool:
+        """Whether the saga has moved on since it was seen so, as far as this intervention minds."""
         try:
-            seen.require(told.saga, told.step, attempt=self.about_attempt)
+            seen.require(record.saga, record.step, attempt=self.about_attempt)
         except errors.MovedOn:
             return True
         return False
@@ -84,25 +85,25 @@ class Move:
 # --- What each will do ----------------------------------------------------------------------------
 
 
-def _will_retry(told: history.Story) -> list[str]:
-    row = told.step
-    declared = told.declared_step
-    if row.state == StepState.UNKNOWN and not told.backward and declared is not None and declared.ask:
-        return _will_ask(told)
+def _will_retry(record: history.History) -> list[str]:
+    row = record.step
+    declared = record.declared_step
+    if row.state == StepState.UNKNOWN and not record.backward and declared is not None and declared.ask:
+        return _will_ask(record)
     what = (
         _("%(step)s is undone now: attempt %(attempt)s.")
-        if told.backward
+        if record.backward
         else _("%(step)s is tried now: attempt %(attempt)s.")
     )
-    number = (row.undo_attempts if told.backward else row.attempts) + 1
+    number = (row.undo_attempts if record.backward else row.attempts) + 1
     return [
         what % {"step": row.name, "attempt": number},
         _("The key stays %(key)s, so nothing is done twice, here or at the provider.") % {"key": row.key},
     ]
 
 
-def _will_ask(told: history.Story) -> list[str]:
-    row = told.step
+def _will_ask(record: history.History) -> list[str]:
+    row = record.step
     lines = [
         _("The provider of %(step)s is asked by the key %(key)s.") % {"step": row.name, "key": row.key},
         _("If it happened, the step is done and the saga goes on."),
@@ -115,26 +116,26 @@ def _will_ask(told: history.Story) -> list[str]:
     return lines
 
 
-def _will_compensate(told: history.Story) -> list[str]:
-    begun = [row for row in reversed(told.steps) if row.begun and row.state != StepState.UNDONE]
-    undone = [row.name for row in begun if (step := told.declare(row)) and step.undo]
+def _will_compensate(record: history.History) -> list[str]:
+    begun = [row for row in reversed(record.steps) if row.begun and row.state != StepState.UNDONE]
+    undone = [row.name for row in begun if (step := record.declare(row)) and step.undo]
     if not undone:
         return [_("Nothing has been done yet: it ends at once.")]
     lines = [_("These steps are undone, in this order: %(steps)s.") % {"steps": ", ".join(undone)}]
-    if told.at_work:
+    if record.at_work:
         lines.append(_("It turns round as soon as the attempt under way has ended."))
     lines.append(_("That cannot be taken back."))
     return lines
 
 
-def _will_say_happened(told: history.Story) -> list[str]:
-    if told.backward:
+def _will_say_happened(record: history.History) -> list[str]:
+    if record.backward:
         return [
-            _("The undo of %(step)s counts as done, without being tried again.") % {"step": told.step.name},
+            _("The undo of %(step)s counts as done, without being tried again.") % {"step": record.step.name},
             _("The saga goes on undoing what is left."),
         ]
-    lines = [_("%(step)s counts as done, with the facts given below.") % {"step": told.step.name}]
-    declared = told.declared_step
+    lines = [_("%(step)s counts as done, with the facts given below.") % {"step": record.step.name}]
+    declared = record.declared_step
     if declared is not None and declared.outputs:
         lines.append(
             _("Later steps need these facts of it: %(facts)s.") % {"facts": ", ".join(declared.outputs)}
@@ -143,31 +144,31 @@ def _will_say_happened(told: history.Story) -> list[str]:
     return lines
 
 
-def _will_say_not(told: history.Story) -> list[str]:
-    declared = told.declared_step
-    if told.backward:
-        return [_("The undo of %(step)s is tried again now.") % {"step": told.step.name}]
+def _will_say_not(record: history.History) -> list[str]:
+    declared = record.declared_step
+    if record.backward:
+        return [_("The undo of %(step)s is tried again now.") % {"step": record.step.name}]
     if declared is not None and declared.kind == "retriable":
-        return [_("%(step)s is tried again now.") % {"step": told.step.name}]
+        return [_("%(step)s is tried again now.") % {"step": record.step.name}]
     return [
-        _("%(step)s counts as failed, and the saga turns round.") % {"step": told.step.name},
-        *_will_compensate(told)[:1],
+        _("%(step)s counts as failed, and the saga turns round.") % {"step": record.step.name},
+        *_will_compensate(record)[:1],
     ]
 
 
-def _will_hold(told: history.Story) -> list[str]:
+def _will_hold(record: history.History) -> list[str]:
     lines = [_("Nothing new begins until it is released: no attempt, no retry, no undo, no deadline.")]
-    if told.at_work:
+    if record.at_work:
         lines.append(_("The attempt under way still ends, and is recorded."))
     return lines
 
 
-def _will_release(told: history.Story) -> list[str]:
-    return [_("It goes on where it stands, with %(step)s.") % {"step": told.step.name}]
+def _will_release(record: history.History) -> list[str]:
+    return [_("It goes on where it stands, with %(step)s.") % {"step": record.step.name}]
 
 
-def _will_extend(told: history.Story) -> list[str]:
-    deadline = told.saga.deadline_at
+def _will_extend(record: history.History) -> list[str]:
+    deadline = record.saga.deadline_at
     if deadline is None:
         return [_("It has no deadline now; it gets one, so long from now.")]
     return [
@@ -176,21 +177,21 @@ def _will_extend(told: history.Story) -> list[str]:
     ]  # fmt: skip
 
 
-def _will_skip(told: history.Story) -> list[str]:
+def _will_skip(record: history.History) -> list[str]:
     return [
-        _("%(step)s is left out, and the saga goes on with the next step.") % {"step": told.step.name},
+        _("%(step)s is left out, and the saga goes on with the next step.") % {"step": record.step.name},
         _("That cannot be taken back."),
     ]
 
 
-def _will_close(told: history.Story) -> list[str]:
+def _will_close(record: history.History) -> list[str]:
     lines = [
         _("The saga stays as it stands: nothing is deleted, nothing is undone, and nobody is alerted again."),
-        _("A new saga may begin for the same key, %(key)s.") % {"key": told.saga.key},
+        _("A new saga may begin for the same key, %(key)s.") % {"key": record.saga.key},
     ]
-    if told.declared is not None and told.declared.on_closed is not None:
+    if record.declared is not None and record.declared.on_closed is not None:
         lines.append(_("Whoever waits for it is told that it was ended by hand. That cannot be taken back."))
-    standing = [row.name for row in told.steps if row.state in history.STANDING]
+    standing = [row.name for row in record.steps if row.state in history.STANDING]
     if standing:
         lines.append(
             _("These steps stand as done, or may be: %(steps)s. Settle them by hand.")
@@ -203,77 +204,77 @@ def _will_close(told: history.Story) -> list[str]:
 
 
 def _say(happened: bool) -> Callable[..., Any]:
-    def resolve(told: history.Story, *, seen: Seen, actor: str, reason: str, given: Given) -> Any:
-        facts = given.get("facts") if happened and not told.backward else None
+    def resolve(record: history.History, *, seen: Seen, actor: str, reason: str, arguments: Arguments) -> Any:
+        facts = arguments.get("facts") if happened and not record.backward else None
         return engine.resolve(
-            told.saga.pk, seen=seen, happened=happened, actor=actor, reason=reason, facts=facts or None
+            record.saga.pk, seen=seen, happened=happened, actor=actor, reason=reason, facts=facts or None
         )
 
     return resolve
 
 
-def _extend(told: history.Story, *, seen: Seen, actor: str, reason: str, given: Given) -> Any:
-    by = datetime.timedelta(hours=float(given["hours"]))
-    return engine.extend(told.saga.pk, by=by, seen=seen, actor=actor, reason=reason)
+def _extend(record: history.History, *, seen: Seen, actor: str, reason: str, arguments: Arguments) -> Any:
+    by = datetime.timedelta(hours=float(arguments["hours"]))
+    return engine.extend(record.saga.pk, by=by, seen=seen, actor=actor, reason=reason)
 
 
 def _plain(operation: Callable[..., Any]) -> Callable[..., Any]:
-    def make(told: history.Story, *, seen: Seen, actor: str, reason: str, given: Given) -> Any:
-        return operation(told.saga.pk, seen=seen, actor=actor, reason=reason)
+    def make(record: history.History, *, seen: Seen, actor: str, reason: str, arguments: Arguments) -> Any:
+        return operation(record.saga.pk, seen=seen, actor=actor, reason=reason)
 
     return make
 
 
-MOVES: dict[str, Move] = {
-    move.name: move
-    for move in (
-        Move(
+INTERVENTIONS: dict[str, Intervention] = {
+    intervention.name: intervention
+    for intervention in (
+        Intervention(
             name="resume", label=gettext_lazy("Resume"), permission="operate_saga",
             refusal=refusals.resume, preview=_will_retry, make=_plain(engine.resume),
         ),
-        Move(
+        Intervention(
             name="retry", label=gettext_lazy("Retry now"), permission="operate_saga",
             refusal=refusals.retry, preview=_will_retry, make=_plain(engine.retry),
         ),
-        Move(
+        Intervention(
             name="ask", label=gettext_lazy("Ask the provider"), permission="operate_saga",
             refusal=refusals.ask, preview=_will_ask, make=_plain(engine.ask),
         ),
-        Move(
+        Intervention(
             name="happened", label=gettext_lazy("It happened"),
             backward_label=gettext_lazy("The undo happened"), permission="resolve_saga",
             refusal=refusals.resolve, preview=_will_say_happened, make=_say(True),
             moves_money=True, fields=("facts",), evidence=True, about_attempt=True,
         ),
-        Move(
+        Intervention(
             name="did-not-happen", label=gettext_lazy("It did not happen"),
             backward_label=gettext_lazy("The undo did not happen"), permission="resolve_saga",
             refusal=refusals.resolve, preview=_will_say_not, make=_say(False),
             moves_money=True, evidence=True, about_attempt=True,
         ),
-        Move(
+        Intervention(
             name="compensate", label=gettext_lazy("Compensate now"), permission="compensate_saga",
             refusal=refusals.compensate, preview=_will_compensate, make=_plain(engine.compensate),
             moves_money=True,
         ),
-        Move(
+        Intervention(
             name="hold", label=gettext_lazy("Hold"), permission="operate_saga",
             refusal=refusals.hold, preview=_will_hold, make=_plain(engine.hold),
         ),
-        Move(
+        Intervention(
             name="release", label=gettext_lazy("Release"), permission="operate_saga",
             refusal=refusals.release, preview=_will_release, make=_plain(engine.release),
         ),
-        Move(
+        Intervention(
             name="extend", label=gettext_lazy("Extend the deadline"), permission="operate_saga",
             refusal=refusals.extend, preview=_will_extend, make=_extend, fields=("hours",),
         ),
-        Move(
+        Intervention(
             name="skip", label=gettext_lazy("Skip the step"), permission="resolve_saga",
             refusal=refusals.skip, preview=_will_skip, make=_plain(engine.skip),
             moves_money=True, about_attempt=True,
         ),
-        Move(
+        Intervention(
             name="close", label=gettext_lazy("Put aside"), permission="resolve_saga",
             refusal=refusals.close, preview=_will_close, make=_plain(engine.close),
             moves_money=True, about_attempt=True,
@@ -284,26 +285,32 @@ MOVES: dict[str, Move] = {
 
 
 class NeedsApproval(errors.SagaError):
-    """This move waits for a second person now (SAGAS_FOUR_EYES); somebody else must agree to it."""
+    """This intervention waits for a second person now (SAGAS_FOUR_EYES); somebody else must agree to it."""
 
 
-def needs_two(move: Move) -> bool:
+def needs_two(intervention: Intervention) -> bool:
     """Whether a second person must agree to it."""
-    return move.moves_money and conf.four_eyes()
+    return intervention.moves_money and conf.four_eyes()
 
 
 def make(
-    saga_id: uuid.UUID | str, move: Move, *, seen: Seen, actor: str, reason: str, given: Given | None = None
+    saga_id: uuid.UUID | str,
+    intervention: Intervention,
+    *,
+    seen: Seen,
+    actor: str,
+    reason: str,
+    arguments: Arguments | None = None,
 ) -> None:
-    """Make a move, or ask for a second person's agreement where one is needed.
+    """Make an intervention, or ask for a second person's agreement where one is needed.
 
     Arguments:
         saga_id: the saga.
-        move: one of `MOVES`.
+        intervention: one of `INTERVENTIONS`.
         seen: how the saga stood when it was decided on.
         actor: who decided.
         reason: why, or the evidence.
-        given: what the move asks for beside the reason.
+        arguments: what the intervention asks for beside the reason.
 
     Raises:
         MovedOn: the saga is not as it was seen.
@@ -311,40 +318,45 @@ def make(
         NeedsApproval: it was asked for, and waits.
         NotFound: there is no such saga.
     """
-    told = history.read(saga_id)
-    if move.moved_on(seen, told):
-        raise errors.MovedOn(state=told.saga.state)
-    if why := move.refused(told):
+    record = history.read(saga_id)
+    if intervention.moved_on(seen, record):
+        raise errors.MovedOn(state=record.saga.state)
+    if why := intervention.refused(record):
         # Between two attempts or in the middle of one, say: what it was decided on is not there any more.
         raise (
-            errors.MovedOn(state=told.saga.state)
-            if seen != told.seen
-            else errors.NotAllowed(why, state=told.saga.state)
+            errors.MovedOn(state=record.saga.state)
+            if seen != record.seen
+            else errors.NotAllowed(why, state=record.saga.state)
         )
-    if not needs_two(move):
-        move.make(told, seen=seen, actor=actor, reason=reason, given=given or {})
+    if not needs_two(intervention):
+        intervention.make(record, seen=seen, actor=actor, reason=reason, arguments=arguments or {})
         return
     with transaction.atomic():
         locked = store.lock(saga_id)
-        seen.require(locked.saga, locked.step, attempt=move.about_attempt)
-        _forget_what_moved_on(locked, move)
+        seen.require(locked.saga, locked.step, attempt=intervention.about_attempt)
+        _forget_what_moved_on(locked, intervention)
         _asked, created = Approval.objects.get_or_create(
             saga=locked.saga,
-            move=move.name,
+            intervention=intervention.name,
             state=Approval.State.ASKED,
-            defaults={"actor": actor, "reason": reason, "given": dict(given or {}), "seen": str(seen)},
+            defaults={
+                "actor": actor,
+                "reason": reason,
+                "arguments": dict(arguments or {}),
+                "seen": str(seen),
+            },
         )
         if not created:
             raise errors.NotAllowed(_("That was asked for already, and waits for a second person."))
-        _note(locked, "operator.asked", move.name, actor=actor, reason=reason)
+        _note(locked, "operator.asked", intervention.name, actor=actor, reason=reason)
     raise NeedsApproval
 
 
-def _forget_what_moved_on(locked: store.UnitOfWork, move: Move) -> None:
-    """What was asked for on something that is no more can never be agreed to: it makes room for what is."""
+def _forget_what_moved_on(locked: store.UnitOfWork, intervention: Intervention) -> None:
+    """What was asked for on something that is no more can never be agreed to: it gives way to what is."""
     states = Approval.State
     for asked in Approval.objects.select_for_update().filter(
-        saga=locked.saga, move=move.name, state=states.ASKED
+        saga=locked.saga, intervention=intervention.name, state=states.ASKED
     ):
         if approval_moved_on(asked, locked.saga, locked.step):
             asked.state, asked.decision, asked.decided_at = states.VOID, messages.MOVED_ON, locked.now
@@ -355,14 +367,14 @@ def approval_moved_on(approval: Approval, saga: models.SagaInstance, step: model
     """Whether the saga has moved on since the approval was asked for, so that agreeing would do nothing."""
     try:
         seen = Seen.parse(approval.seen)
-        seen.require(saga, step, attempt=MOVES[approval.move].about_attempt)
+        seen.require(saga, step, attempt=INTERVENTIONS[approval.intervention].about_attempt)
     except (errors.MovedOn, errors.BadSeen):  # Version 0.1.0 wrote none down.
         return True
     return False
 
 
 def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> Approval:
-    """Agree to a move that somebody else asked for, which makes it; or refuse it.
+    """Agree to an intervention that somebody else asked for, which makes it; or refuse it.
 
     Whoever asked may take it back, and nobody may agree with himself. What was asked for when the saga stood
     elsewhere is void: agreed is what was asked for, not what the saga has come to since.
@@ -382,25 +394,31 @@ def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> Approva
         if agree and approval.actor == actor:
             raise errors.NotAllowed(_("A second person must agree: you asked for it yourself."))
         _note(
-            locked, "operator.approved" if agree else "operator.refused", approval.move,
+            locked, "operator.approved" if agree else "operator.refused", approval.intervention,
             actor=actor, reason=reason,
         )  # fmt: skip
         approval.state = states.APPROVED if agree else states.REFUSED
         if agree:
-            move = MOVES[approval.move]
-            told = history.read(saga_id)
+            intervention = INTERVENTIONS[approval.intervention]
+            record = history.read(saga_id)
             if approval_moved_on(approval, locked.saga, locked.step):
                 approval.state, reason = states.VOID, messages.MOVED_ON
-            elif why := move.refused(told):
+            elif why := intervention.refused(record):
                 approval.state, reason = states.VOID, why
             else:
                 seen = Seen.parse(approval.seen)
-                move.make(told, seen=seen, actor=approval.actor, reason=approval.reason, given=approval.given)
+                intervention.make(
+                    record,
+                    seen=seen,
+                    actor=approval.actor,
+                    reason=approval.reason,
+                    arguments=approval.arguments,
+                )
         approval.decided_by, approval.decision, approval.decided_at = actor, reason, locked.now
         approval.save()
     return approval
 
 
-def _note(locked: store.UnitOfWork, kind: str, move: str, *, actor: str, reason: str) -> None:
-    locked.note(kind, actor=actor, reason=reason, data={"move": move})
+def _note(locked: store.UnitOfWork, kind: str, intervention: str, *, actor: str, reason: str) -> None:
+    locked.note(kind, actor=actor, reason=reason, data={"intervention": intervention})
     locked.commit()

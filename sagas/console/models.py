@@ -26,7 +26,7 @@ class FailureNote(models.Model):
 
 
 class Approval(models.Model):
-    """An operator's move that waits for a second person, where settings.SAGAS_FOUR_EYES asks for one."""
+    """An intervention that waits for a second person, where settings.SAGAS_FOUR_EYES asks for one."""
 
     class State(models.TextChoices):
         """How far it got."""
@@ -47,11 +47,11 @@ class Approval(models.Model):
     saga = models.ForeignKey(SagaInstance, models.PROTECT, related_name="approvals", null=True)
     """Empty for a bulk run, which names its sagas itself."""
 
-    move = models.CharField(max_length=30)
+    intervention = models.CharField(max_length=30)
     seen = models.CharField(max_length=100, blank=True, default="", db_default="")
     """What it was decided on: see `sagas.engine.seen`. Empty in what version 0.1.0 wrote, which is void."""
 
-    given = models.JSONField(default=dict)
+    arguments = models.JSONField(default=dict)
     actor = models.CharField(max_length=150)
     reason = models.TextField()
     asked_at = models.DateTimeField(db_default=functions.Now())
@@ -74,17 +74,17 @@ class Approval(models.Model):
                 condition=~models.Q(state="approved") | ~models.Q(decided_by=models.F("actor")),
             ),
             models.UniqueConstraint(
-                name="approval_asked_once", fields=["saga", "move"], condition=models.Q(state="asked")
+                name="approval_asked_once", fields=["saga", "intervention"], condition=models.Q(state="asked")
             ),
         ]
         indexes = [models.Index(name="approval_newest", fields=["-asked_at"])]
 
     def __str__(self) -> str:
-        return f"{self.move} {self.saga_id or ''}".strip()
+        return f"{self.intervention} {self.saga_id or ''}".strip()
 
 
 class BulkRun(models.Model):
-    """One move for many sagas, in waves that grow while it goes well; the sweep drives it."""
+    """One intervention for many sagas, in waves that grow while it goes well; the sweep drives it."""
 
     class State(models.TextChoices):
         """How far it got."""
@@ -99,10 +99,10 @@ class BulkRun(models.Model):
         """Too many failed again, or somebody stopped it; the rest was left alone, and it can go on."""
 
         FINISHED = "finished", "Finished"
-        """Every saga was tried, or refused the move. Final."""
+        """Every saga was tried, or refused the intervention. Final."""
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
-    move = models.CharField(max_length=30)
+    intervention = models.CharField(max_length=30)
     actor = models.CharField(max_length=150)
     reason = models.TextField()
     state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
@@ -133,7 +133,7 @@ class BulkRun(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.move} {self.id}"
+        return f"{self.intervention} {self.id}"
 
 
 class BulkItem(models.Model):
@@ -155,7 +155,7 @@ class BulkItem(models.Model):
         """It stands where it stood, or worse."""
 
         REFUSED = "refused", "Did not apply"
-        """When its turn came the move was not possible; nothing was done to it."""
+        """When its turn came the intervention was not possible; nothing was done to it."""
 
         MOVED = "moved", "Moved on"
         """When its turn came it did not stand where it stood when it was chosen; nothing was done to it."""

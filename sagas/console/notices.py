@@ -12,7 +12,7 @@ from sagas.declaration.states import SagaState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Banner:
+class Notice:
     """Something about the surroundings that explains what is, or is not, happening."""
 
     kind: str
@@ -20,15 +20,15 @@ class Banner:
     tone: str = "warning"
 
 
-def of(told: history.Story) -> list[Banner]:
+def of(record: history.History) -> list[Notice]:
     """What about the surroundings explains the saga's state."""
-    return list(_all(told))
+    return list(_all(record))
 
 
-def _all(told: history.Story) -> Iterator[Banner]:
-    saga = told.saga
-    if told.declared is None:
-        yield Banner(
+def _all(record: history.History) -> Iterator[Notice]:
+    saga = record.saga
+    if record.declared is None:
+        yield Notice(
             kind="undeclared",
             tone="error",
             text=_(
@@ -37,8 +37,8 @@ def _all(told: history.Story) -> Iterator[Banner]:
             )
             % {"version": saga.version, "name": saga.name},
         )
-    elif told.declared.fingerprint != saga.fingerprint:
-        yield Banner(
+    elif record.declared.fingerprint != saga.fingerprint:
+        yield Notice(
             kind="changed",
             tone="error",
             text=_(
@@ -47,28 +47,28 @@ def _all(told: history.Story) -> Iterator[Banner]:
             )
             % {"version": saga.version, "name": saga.name},
         )
-    if told.live and saga.closed_at is None:
-        yield from _surroundings(told)
-    for signal in told.signals:
+    if record.live and saga.closed_at is None:
+        yield from _surroundings(record)
+    for signal in record.signals:
         if signal.fate == models.Signal.Fate.LATE:
             yield _late(signal)
         elif signal.attention_at is not None and signal.settled_at is None:
             given = {"source": signal.source, "kind": signal.kind, "why": formatting.spoken(signal.attention)}
-            yield Banner(
+            yield Notice(
                 kind="callback",
                 tone="error",
                 text=_("A callback of %(source)s (%(kind)s) waits for a person: %(why)s") % given,
             )
 
 
-def _surroundings(told: history.Story) -> Iterator[Banner]:
-    saga, declared = told.saga, told.declared_step
+def _surroundings(record: history.History) -> Iterator[Notice]:
+    saga, declared = record.saga, record.declared_step
     if saga.held_at is not None and saga.state == SagaState.NEEDS_ATTENTION:
-        yield Banner(
+        yield Notice(
             kind="held", text=_("It is held since %(since)s.") % {"since": formatting.moment(saga.held_at)}
         )
-    if saga.cancel_requested_at is not None and not told.backward:
-        yield Banner(
+    if saga.cancel_requested_at is not None and not record.backward:
+        yield Notice(
             kind="cancel",
             text=_(
                 "%(actor)s asked %(since)s for it to be undone: %(reason)s It turns round as soon as the "
@@ -80,34 +80,34 @@ def _surroundings(told: history.Story) -> Iterator[Banner]:
                 "reason": formatting.sentence(saga.cancel_reason),
             },
         )
-    for approval in told.approvals:
-        yield Banner(
+    for approval in record.approvals:
+        yield Notice(
             kind="approval",
-            text=_("%(actor)s asked for “%(move)s”, which waits for a second person: %(reason)s")
+            text=_("%(actor)s asked for “%(intervention)s”, which waits for a second person: %(reason)s")
             % {
                 "actor": approval.actor,
-                "move": approval.move,
+                "intervention": approval.intervention,
                 "reason": formatting.sentence(approval.reason),
             },
         )
-    if told.unswept is not None:
-        silence = None if told.swept_at is None else told.now - told.swept_at
-        yield Banner(kind="sweep", tone="error", text=nobody_sweeps(silence))
+    if record.unswept is not None:
+        silence = None if record.swept_at is None else record.now - record.swept_at
+        yield Notice(kind="sweep", tone="error", text=nobody_sweeps(silence))
     if declared is None:
         return
-    yield from _way(told, declared.queue)
-    if saga.deadline_at is not None and saga.deadline_at <= told.now:
-        yield Banner(
+    yield from _queue_and_provider(record, declared.queue)
+    if saga.deadline_at is not None and saga.deadline_at <= record.now:
+        yield Notice(
             kind="deadline",
             text=_("Its deadline has passed; the next sweep, or the end of the attempt, acts upon it."),
         )
 
 
-def _way(told: history.Story, name: str) -> Iterator[Banner]:
+def _queue_and_provider(record: history.History, name: str) -> Iterator[Notice]:
     """Whether its step can get through: to its provider, and to a worker."""
-    circuit, queue = told.circuits.get(name), told.queues.get(name)
+    circuit, queue = record.circuits.get(name), record.queues.get(name)
     if circuit is not None and circuit.open_until is not None:
-        yield Banner(
+        yield Notice(
             kind="circuit",
             text=_(
                 "The provider of %(queue)s is out since %(since)s: %(reason)s Its steps wait without "
@@ -117,14 +117,14 @@ def _way(told: history.Story, name: str) -> Iterator[Banner]:
                 "queue": name,
                 "since": formatting.moment(circuit.failing_since or circuit.opened_at),
                 "reason": formatting.sentence(circuit.reason),
-                "when": formatting.when(circuit.open_until, told.now),
+                "when": formatting.when(circuit.open_until, record.now),
             },
         )
-    lag = queue.lag(told.now) if queue is not None else None
-    if told.unheard is not None:
-        yield Banner(kind="queue", tone="error", text=nobody_listens(name, told.unheard))
+    lag = queue.lag(record.now) if queue is not None else None
+    if record.unheard is not None:
+        yield Notice(kind="queue", tone="error", text=nobody_listens(name, record.unheard))
     elif lag is not None and lag > conf.SILENT_AFTER:
-        yield Banner(
+        yield Notice(
             kind="backlog",
             text=_(
                 "The queue %(queue)s has a backlog: what was sent %(lag)s ago has not been taken yet. Its "
@@ -155,7 +155,7 @@ def nobody_sweeps(silence: datetime.timedelta | None) -> str:
     return f"{text} {hint}" % {"silence": formatting.length(silence), "queue": conf.SWEEP_QUEUE}
 
 
-def _late(signal: models.Signal) -> Banner:
+def _late(signal: models.Signal) -> Notice:
     given = {
         "source": signal.source,
         "kind": signal.kind,
@@ -168,21 +168,21 @@ def _late(signal: models.Signal) -> Banner:
             "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of was undone "
             "by itself at %(done)s."
         )
-        return Banner(kind="late", tone="info", text=text % given)
+        return Notice(kind="late", tone="info", text=text % given)
     if signal.settled_at is not None:
         text = _(
             "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and %(actor)s settled what it "
             "told of: %(settlement)s"
         )
         given |= {"actor": signal.settled_by, "settlement": formatting.spoken(signal.settlement)}
-        return Banner(kind="late", tone="info", text=text % given)
+        return Notice(kind="late", tone="info", text=text % given)
     if signal.wake_at is not None:
         text = _(
             "A callback of %(source)s (%(kind)s) came too late, at %(at)s; what it told of is being undone."
         )
-        return Banner(kind="late", text=text % given)
+        return Notice(kind="late", text=text % given)
     text = _(
         "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of could not be "
         "undone: %(error)s Settle it by hand."
     )
-    return Banner(kind="late", tone="error", text=text % given)
+    return Notice(kind="late", tone="error", text=text % given)

@@ -1,6 +1,6 @@
-"""What other rooms add to the console: whom a saga is about, and what it did to money, stock and parcels.
+"""What other apps add to the console: whom a saga is about, and what it did to money, stock and parcels.
 
-The engine knows none of them. A room that declares a saga says, in its own admin.py:
+The engine knows none of them. An app that declares a saga says, in its own admin.py:
 
     panels.add("order-fulfilment", Orders())
 
@@ -29,7 +29,7 @@ class Subject:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Fact:
+class Entry:
     """A line of a panel."""
 
     label: str
@@ -51,14 +51,14 @@ class Panel:
     url: str = ""
     """Of the row in its own admin."""
 
-    facts: Sequence[Fact] = ()
+    entries: Sequence[Entry] = ()
     heads: Sequence[str] = ()
     lines: Sequence[Sequence[Any]] = ()
     """A small table: a ledger, movements, tracking."""
 
 
 class Subjects(Protocol):
-    """What a room tells of the sagas that it declares."""
+    """What an app tells of the sagas that it declares."""
 
     def describe(self, saga_ids: Iterable[uuid.UUID]) -> Mapping[uuid.UUID, Subject]:
         """The subject of each of these sagas, in a bounded number of statements."""
@@ -77,47 +77,47 @@ class Subjects(Protocol):
         """
 
 
-_rooms: dict[str, Subjects] = {}
+_subjects: dict[str, Subjects] = {}
 
 
 def add(name: str, subjects: Subjects) -> None:
-    """Have this room tell of the sagas with this name."""
-    _rooms[name] = subjects
+    """Have an app tell of the sagas with this name."""
+    _subjects[name] = subjects
 
 
-def rooms() -> list[Subjects]:
-    """Every room that tells something."""
-    return list(dict.fromkeys(_rooms.values()))
+def registered() -> list[Subjects]:
+    """What every app tells, each once."""
+    return list(dict.fromkeys(_subjects.values()))
 
 
 def describe(sagas: Iterable[models.SagaInstance]) -> dict[uuid.UUID, Subject]:
     """The subjects of these sagas, as far as anybody knows them."""
-    by_room: dict[str, list[uuid.UUID]] = {}
+    by_name: dict[str, list[uuid.UUID]] = {}
     for saga in sagas:
-        by_room.setdefault(saga.name, []).append(saga.pk)
-    told: dict[uuid.UUID, Subject] = {}
-    for name, ids in by_room.items():
-        if name in _rooms:
-            told.update(_rooms[name].describe(ids))
-    return told
+        by_name.setdefault(saga.name, []).append(saga.pk)
+    subjects: dict[uuid.UUID, Subject] = {}
+    for name, ids in by_name.items():
+        if name in _subjects:
+            subjects.update(_subjects[name].describe(ids))
+    return subjects
 
 
-def of(told: history.Story) -> list[Panel]:
+def of(record: history.History) -> list[Panel]:
     """The panels of one saga."""
-    room = _rooms.get(told.saga.name)
-    return list(room.panels(told.saga, history.standing(told))) if room is not None else []
+    subjects = _subjects.get(record.saga.name)
+    return list(subjects.panels(record.saga, history.standing(record))) if subjects is not None else []
 
 
 def label(saga: str, step: str) -> str:
     """What people call a step of the sagas with that name, in the viewer's language; else its name in words.
 
-    A room that names its steps has the method `label(step)`, empty for a step that it has no words for.
+    An app that names its steps has the method `label(step)`, empty for a step that it does not name.
     """
-    name = getattr(_rooms.get(saga), "label", None)
+    name = getattr(_subjects.get(saga), "label", None)
     plain = step.replace("-", " ")
     return (name(step) if name is not None else "") or plain[:1].upper() + plain[1:]
 
 
 def search(term: str) -> set[uuid.UUID]:
-    """The sagas that any room finds under this word."""
-    return {saga_id for room in rooms() for saga_id in room.search(term)}
+    """The sagas that any app finds under this word."""
+    return {saga_id for subjects in registered() for saga_id in subjects.search(term)}

@@ -42,7 +42,7 @@ def make(using: str = "default", **_: Any) -> None:
     }
     for name in missing:
         group = Group.objects.using(using).create(name=name)
-        wanted = [*(_view(model) for model in _seen()), *(f"sagas.{move}" for move in MAY[name])]
+        wanted = [*(_view(model) for model in _seen()), *(f"sagas.{permission}" for permission in MAY[name])]
         group.permissions.set([permissions[permission] for permission in wanted])
 
 

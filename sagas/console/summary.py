@@ -14,7 +14,7 @@ from sagas.engine import messages
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Summary:
     """What an operator reads first."""
 
     tone: str
@@ -28,10 +28,10 @@ class Verdict:
     """What stands on a person's word alone: who answers for it, and with which evidence."""
 
 
-def of(told: history.Story) -> Verdict:
+def of(record: history.History) -> Summary:
     """What happened, what comes next and when, who must act, and who answers for what."""
-    said = [answered(answer) for answer in history.answers(told).values()]
-    return dataclasses.replace(_of(told), answers=said)
+    said = [answered(answer) for answer in history.answers(record).values()]
+    return dataclasses.replace(_of(record), answers=said)
 
 
 def answered(answer: history.Answer) -> str:
@@ -46,49 +46,49 @@ def answered(answer: history.Answer) -> str:
     return _("%(actor)s answers for it that %(step)s happened: %(reason)s") % given
 
 
-def _of(told: history.Story) -> Verdict:
-    saga = told.saga
+def _of(record: history.History) -> Summary:
+    saga = record.saga
     if saga.closed_at is not None:
-        return _closed(told)
+        return _closed(record)
     if saga.state == SagaState.COMPLETED:
-        return Verdict(
+        return Summary(
             tone="good",
             what=ngettext(
                 "The step was done, in %(took)s.", "All %(count)s steps were done, in %(took)s.",
-                len(told.steps),
+                len(record.steps),
             )
-            % {"count": len(told.steps), "took": formatting.length(told.age)},
+            % {"count": len(record.steps), "took": formatting.length(record.age)},
             next=_("Nothing: this is final."),
             who=_("Nobody has to act."),
         )  # fmt: skip
     if saga.state == SagaState.COMPENSATED:
-        return Verdict(
+        return Summary(
             tone="undone",
-            what=f"{cause(saga)} {_undone_words(told)}",
+            what=f"{cause(saga)} {_undone_words(record)}",
             next=_("Nothing: this is final."),
             who=_("Nobody has to act."),
         )
     if saga.state == SagaState.NEEDS_ATTENTION:
-        return _needs_attention(told)
+        return _needs_attention(record)
     if saga.held_at is not None:
-        return _held(told)
-    return _under_way(told)
+        return _held(record)
+    return _under_way(record)
 
 
-def _undone_words(told: history.Story) -> str:
-    undone = [step.name for step in reversed(told.steps) if step.state == StepState.UNDONE]
+def _undone_words(record: history.History) -> str:
+    undone = [step.name for step in reversed(record.steps) if step.state == StepState.UNDONE]
     if not undone:
         return _("Nothing had been done, so nothing had to be undone.")
     return _("Undone in reverse order: %(steps)s.") % {"steps": ", ".join(undone)}
 
 
-def _needs_attention(told: history.Story) -> Verdict:
-    saga, attention = told.saga, told.saga.attention or {}
-    row = next((step for step in told.steps if step.name == attention.get("step")), told.step)
+def _needs_attention(record: history.History) -> Summary:
+    saga, attention = record.saga, record.saga.attention or {}
+    row = next((step for step in record.steps if step.name == attention.get("step")), record.step)
     error = row.error or saga.failure or {}
     given: dict[str, Any] = {
         "step": row.name,
-        "attempts": row.undo_attempts if told.backward else row.attempts,
+        "attempts": row.undo_attempts if record.backward else row.attempts,
         "message": formatting.spoken(error.get("message", "")),
     }
     if row.state == StepState.UNDO_FAILED:
@@ -116,38 +116,38 @@ def _needs_attention(told: history.Story) -> Verdict:
         following = _("Nothing, until somebody acts: trying again by itself would not help.")
     else:
         following = _("It tries again by itself %(when)s.") % {
-            "when": formatting.when(saga.wake_at, told.now)
+            "when": formatting.when(saga.wake_at, record.now)
         }
-    return Verdict(
+    return Summary(
         tone="attention",
         what=what % given,
         next=following,
         who=_("An operator."),
-        advice=_advice(row, told) or translation.translate(attention.get("advice", "")),
+        advice=_advice(row, record) or translation.translate(attention.get("advice", "")),
     )
 
 
-def _advice(row: models.StepInstance, told: history.Story) -> str:
-    if (row.error or {}).get("kind") == "mismatch" and not told.backward:
+def _advice(row: models.StepInstance, record: history.History) -> str:
+    if (row.error or {}).get("kind") == "mismatch" and not record.backward:
         return translation.translate(messages.SETTLE_MISMATCH)
     if row.state == StepState.UNDO_FAILED:
         return _(
             "Settle it with the provider under the key shown below; then resume, "
             "or say with evidence that it is undone."
         )
-    if row.state in (StepState.FAILED, StepState.UNKNOWN) and not told.backward:
+    if row.state in (StepState.FAILED, StepState.UNKNOWN) and not record.backward:
         return _("See to the cause; then resume, or say with evidence that it happened, or did not.")
     return ""
 
 
-def _held(told: history.Story) -> Verdict:
-    event = _latest(told, "operator.hold")
-    return Verdict(
+def _held(record: history.History) -> Summary:
+    event = _latest(record, "operator.hold")
+    return Summary(
         tone="held",
         what=_("%(actor)s holds it since %(since)s: %(reason)s")
         % {
             "actor": event.actor if event else "?",
-            "since": formatting.moment(told.saga.held_at),
+            "since": formatting.moment(record.saga.held_at),
             "reason": formatting.sentence(event.reason) if event else "",
         },
         next=_("An attempt under way still ends; nothing new begins."),
@@ -155,10 +155,10 @@ def _held(told: history.Story) -> Verdict:
     )
 
 
-def _closed(told: history.Story) -> Verdict:
-    event = _latest(told, "operator.close")
-    standing = [row.name for row in told.steps if row.state in history.STANDING]
-    return Verdict(
+def _closed(record: history.History) -> Summary:
+    event = _latest(record, "operator.close")
+    standing = [row.name for row in record.steps if row.state in history.STANDING]
+    return Summary(
         tone="closed",
         what=_("%(actor)s put it aside for good: %(reason)s")
         % {
@@ -174,39 +174,39 @@ def _closed(told: history.Story) -> Verdict:
     )
 
 
-def _latest(told: history.Story, kind: str) -> models.Event | None:
-    return next((event for event in reversed(told.events) if event.kind == kind), None)
+def _latest(record: history.History, kind: str) -> models.Event | None:
+    return next((event for event in reversed(record.events) if event.kind == kind), None)
 
 
-def _under_way(told: history.Story) -> Verdict:
-    saga, row = told.saga, told.step
-    declared = told.declared_step
-    done = sum(step.state in (StepState.DONE, StepState.SKIPPED) for step in told.steps)
-    tone = "undoing" if told.backward else "going"
-    if told.backward:
+def _under_way(record: history.History) -> Summary:
+    saga, row = record.saga, record.step
+    declared = record.declared_step
+    done = sum(step.state in (StepState.DONE, StepState.SKIPPED) for step in record.steps)
+    tone = "undoing" if record.backward else "going"
+    if record.backward:
         what = cause(saga)
     else:
-        what = _("%(done)s of %(count)s steps are done.") % {"done": done, "count": len(told.steps)}
+        what = _("%(done)s of %(count)s steps are done.") % {"done": done, "count": len(record.steps)}
     given: dict[str, Any] = {
         "step": row.name,
-        "attempt": row.undo_attempts if told.backward else row.attempts,
-        "budget": told.budget(declared, undo=told.backward) or "?",
-        "when": formatting.when(saga.wake_at, told.now),
+        "attempt": row.undo_attempts if record.backward else row.attempts,
+        "budget": record.budget(declared, undo=record.backward) or "?",
+        "when": formatting.when(saga.wake_at, record.now),
         "message": formatting.spoken((row.error or {}).get("message", "")),
         "worker": row.worker or _("A worker"),
-        "limit": formatting.when(row.wait_until, told.now),
+        "limit": formatting.when(row.wait_until, record.now),
     }
-    if told.at_work:
+    if record.at_work:
         text = (
             _("%(worker)s is undoing %(step)s, attempt %(attempt)s of %(budget)s.")
-            if told.backward
+            if record.backward
             else _("%(worker)s is at %(step)s, attempt %(attempt)s of %(budget)s.")
         )
-        return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
-    if nobody := _nobody_there(told):
-        return Verdict(tone="attention", what=what, next=nobody[0], who=nobody[1])
+        return Summary(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+    if nobody := _nobody_there(record):
+        return Summary(tone="attention", what=what, next=nobody[0], who=nobody[1])
     if row.state == StepState.WAITING:
-        return Verdict(
+        return Summary(
             tone="waiting",
             what=what,
             next=_("%(step)s has begun, and waits for a word from outside; its limit is reached %(limit)s.")
@@ -214,59 +214,59 @@ def _under_way(told: history.Story) -> Verdict:
             who=_("Whoever it waits for: the payer, or the provider. Nobody here has to act."),
         )
     if saga.parked_for is not None:
-        return _parked(told, what)
-    if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not told.backward:
+        return _parked(record, what)
+    if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not record.backward:
         text = _("Whether %(step)s happened is unknown; the provider is asked %(when)s.")
     elif saga.dispatched_at is None and (row.error or {}).get("kind") == "late":
         text = (
             _("Undoing %(step)s is late: %(message)s Tried again %(when)s; no attempt is counted.")
-            if told.backward
+            if record.backward
             else _("%(step)s is late: %(message)s Tried again %(when)s; no attempt is counted.")
         )
-    elif saga.dispatched_at is None and row.error and (row.undo_attempts or not told.backward):
+    elif saga.dispatched_at is None and row.error and (row.undo_attempts or not record.backward):
         text = (
             _("Undoing %(step)s failed: %(message)s Tried again %(when)s.")
-            if told.backward
+            if record.backward
             else _("%(step)s failed attempt %(attempt)s of %(budget)s: %(message)s Tried again %(when)s.")
         )
     else:
         text = (
             _("%(step)s is to be undone next; a worker of its queue takes it up.")
-            if told.backward
+            if record.backward
             else _("%(step)s is next; a worker of its queue takes it up.")
         )
-    return Verdict(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+    return Summary(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
 
 
-def _nobody_there(told: history.Story) -> tuple[str, str] | None:
+def _nobody_there(record: history.History) -> tuple[str, str] | None:
     """What comes next, and who must act, where nobody is there to do it; None where somebody is."""
-    saga, declared = told.saga, told.declared_step
-    overdue = saga.wake_at is not None and told.now - saga.wake_at > conf.SILENT_AFTER
-    if told.unheard is not None and declared is not None and saga.dispatched_at is not None:
+    saga, declared = record.saga, record.declared_step
+    overdue = saga.wake_at is not None and record.now - saga.wake_at > conf.SILENT_AFTER
+    if record.unheard is not None and declared is not None and saga.dispatched_at is not None:
         text = (
             _("%(step)s is to be undone next, but no worker listens on %(queue)s.")
-            if told.backward
+            if record.backward
             else _("%(step)s is next, but no worker listens on %(queue)s.")
         )
         who = _("Whoever runs the workers: start one for it (celery worker --queues=%(queue)s).")
-        given = {"step": told.step.name, "queue": declared.queue}
-    elif told.unswept is not None and overdue:
+        given = {"step": record.step.name, "queue": declared.queue}
+    elif record.unswept is not None and overdue:
         text = _("Nothing, for nobody sweeps: it has been due for %(length)s.")
         who = _("Whoever runs the workers: start beat, and a worker on the queue %(queue)s.")
-        given = {"length": formatting.length(told.now - saga.wake_at), "queue": conf.SWEEP_QUEUE}  # type: ignore[operator]
+        given = {"length": formatting.length(record.now - saga.wake_at), "queue": conf.SWEEP_QUEUE}  # type: ignore[operator]
     else:
         return None
     return text % given, who % given
 
 
-def _parked(told: history.Story, what: str) -> Verdict:
+def _parked(record: history.History, what: str) -> Summary:
     """It waits for its service's circuit: why, since when, and who must act."""
-    name = told.saga.parked_for or ""
-    circuit = told.circuits.get(name)
+    name = record.saga.parked_for or ""
+    circuit = record.circuits.get(name)
     nobody = _("Nobody has to act.")
     if circuit is None or circuit.opened_at is None:
         following = _("%(queue)s works again: it goes on in a moment.") % {"queue": name}
-        return Verdict(tone="waiting", what=what, next=following, who=nobody)
+        return Summary(tone="waiting", what=what, next=following, who=nobody)
     following = ngettext(
         "%(step)s waits for %(queue)s, which is out since %(since)s, after %(count)s failed attempt: "
         "%(reason)s It goes on by itself when that works again; no attempt is counted meanwhile.",
@@ -274,14 +274,14 @@ def _parked(told: history.Story, what: str) -> Verdict:
         "%(reason)s It goes on by itself when that works again; no attempt is counted meanwhile.",
         circuit.failures,
     ) % {
-        "step": told.step.name,
+        "step": record.step.name,
         "queue": name,
         "since": formatting.moment(circuit.failing_since or circuit.opened_at),
         "count": circuit.failures,
         "reason": formatting.sentence(circuit.reason),
     }
     mend = _("Somebody must mend what keeps all sagas from %(queue)s.") % {"queue": name}
-    return Verdict(tone="waiting", what=what, next=following, who=mend if circuit.needs_person else nobody)
+    return Summary(tone="waiting", what=what, next=following, who=mend if circuit.needs_person else nobody)
 
 
 # --- From a row alone, as lists show it ------------------------------------------------------------

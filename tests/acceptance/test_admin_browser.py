@@ -149,7 +149,7 @@ def addresses(site):
         "/admin/sagas/sagainstance/groups/?scope=failed",
         *(site.page(name) for name in screenshots.EXHIBITS),
         *(
-            f"/admin/sagas/sagainstance/{attention.pk}/move/{name}/"
+            f"/admin/sagas/sagainstance/{attention.pk}/intervention/{name}/"
             for name in ("resume", "happened", "skip")
         ),
         "/admin/sagas_console/bulkrun/",
@@ -215,7 +215,11 @@ def test_who_is_not_logged_in_gets_a_login_page_that_works(visit):
 def test_what_is_refused_or_absent_is_told_in_a_page_of_the_same_kind(site, visit):
     tab = visit(role=roles.VIEWER)
     for path, status, words in (
-        (f"/admin/sagas/sagainstance/{site.sagas['waiting'].pk}/move/hold/", 403, "You may not do that"),
+        (
+            f"/admin/sagas/sagainstance/{site.sagas['waiting'].pk}/intervention/hold/",
+            403,
+            "You may not do that",
+        ),
         ("/admin/sagas/sagainstance/01980000-0000-7000-8000-000000000000/change/", 404, "nothing here"),
     ):
         tab.open(path, status)
@@ -246,19 +250,19 @@ ACTS = {
     "extend": ("waiting", "operator.extend"),
     "close": ("attention", "operator.close"),
 }
-# No step of the order is optional: skipping is tried in tests/sagas/test_admin_interventions.py.
-assert set(ACTS) == set(interventions.MOVES) - {"skip"}
+# No step of the order is optional: skipping is tried in tests/sagas/console/test_admin_interventions.py.
+assert set(ACTS) == set(interventions.INTERVENTIONS) - {"skip"}
 
 
 @pytest.mark.parametrize("name", ACTS)
-def test_each_move_is_made_by_clicking_through_it(site, visit, name):
+def test_each_intervention_is_made_by_clicking_through_it(site, visit, name):
     exhibit, kind = ACTS[name]
     saga = fresh(site, exhibit)
     tab = visit()
     page = tab.page
     with transport.use(memory_transport.MemoryTransport()):
         tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
-        page.locator(f"#part-moves a.move-{name}").click()
+        page.locator(f"#part-interventions a.intervention-{name}").click()
         assert page.locator(".preview li").count() >= 1
         page.get_by_label(re.compile("Reason|Evidence")).fill("Ticket 12")
         page.locator("button.button-strong").click()
@@ -270,15 +274,15 @@ def test_each_move_is_made_by_clicking_through_it(site, visit, name):
     assert page.locator(f"#event-{event.pk}").count() == 1
 
 
-def test_a_move_is_made_with_the_keyboard_alone(site, visit):
+def test_an_intervention_is_made_with_the_keyboard_alone(site, visit):
     saga = fresh(site, "waiting")
     tab = visit()
     tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
     page = tab.page
 
-    assert _tab_to(page, "a.move-hold"), "the button is reached with Tab"
+    assert _tab_to(page, "a.intervention-hold"), "the button is reached with Tab"
     page.keyboard.press("Enter")
-    page.wait_for_url("**/move/hold/?seen=*")
+    page.wait_for_url("**/intervention/hold/?seen=*")
     assert _tab_to(page, "#id_reason")
     page.keyboard.type("Ticket 12")
     assert _tab_to(page, "button.button-strong")
@@ -302,11 +306,11 @@ def test_what_is_not_possible_is_disabled_and_says_why(site, visit):
     tab.open(site.page("waiting"))
     page = tab.page
 
-    page.locator("#moves-refused summary").click()
+    page.locator("#interventions-refused summary").click()
 
-    assert page.locator("#part-moves a.button-link").count() == 0
+    assert page.locator("#part-interventions a.button-link").count() == 0
     disabled = page.locator(".refused button:disabled")
-    assert disabled.count() == len(interventions.MOVES)
+    assert disabled.count() == len(interventions.INTERVENTIONS)
     for number in range(disabled.count()):
         why = disabled.nth(number).get_attribute("aria-describedby")
         assert page.locator(f"#{why}").inner_text().strip()
@@ -322,11 +326,11 @@ def test_everything_but_the_live_refresh_works_without_javascript(site, visit):
     page.locator("#changelist-search [type=submit]").click()
     page.locator("#result_list tbody th a").first.click()
     assert page.locator("svg.timeline .bar").count() >= 4
-    page.locator("a.move-hold").click()
+    page.locator("a.intervention-hold").click()
     page.get_by_label("Reason").fill("Ticket 12")
     page.locator("button.button-strong").click()
 
-    assert "Held" in page.locator("#part-verdict").inner_text()
+    assert "Held" in page.locator("#part-summary").inner_text()
     page.locator("select[name=actor]").select_option("supervisor")
     page.locator(".filters button").click()
     assert page.locator(".events tbody tr").count() == 1
@@ -343,7 +347,7 @@ def test_a_page_follows_its_saga_without_losing_the_readers_place(site, visit):
     top = page.locator("#part-attempts").bounding_box()["y"]
 
     engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="The customer called")
-    page.locator("#part-verdict", has_text="olga holds it").wait_for()
+    page.locator("#part-summary", has_text="olga holds it").wait_for()
 
     assert page.locator("#facts-take-payment").evaluate("item => item.open")
     assert page.evaluate("document.activeElement.parentElement.id") == "facts-take-payment"
@@ -359,7 +363,7 @@ def test_a_filter_that_was_chosen_survives_the_refresh(site, visit):
     before = tab.page.locator(".events tbody tr").count()
 
     engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="wait")
-    tab.page.locator("#part-verdict", has_text="olga holds it").wait_for()
+    tab.page.locator("#part-summary", has_text="olga holds it").wait_for()
 
     assert tab.page.locator(".events tbody tr").count() == before
 
@@ -399,7 +403,7 @@ def test_times_are_in_the_viewers_zone_to_the_millisecond(site, visit):
     tab.open(site.page("completed"))
 
     local = saga.created_at.astimezone(zoneinfo.ZoneInfo("America/Sao_Paulo"))
-    shown = tab.page.locator("#part-verdict time").first.inner_text()
+    shown = tab.page.locator("#part-summary time").first.inner_text()
     assert shown == local.strftime("%Y-%m-%d %H:%M:%S.") + f"{local.microsecond // 1000:03}"
     assert "America/Sao_Paulo" in tab.page.locator("#user-tools").inner_text()
 
@@ -416,7 +420,7 @@ def test_language_and_zone_are_chosen_and_kept(site, visit):
     assert page.locator("html").get_attribute("lang") == "pt-br"
     assert "Asia/Tokyo" in page.locator("#user-tools").inner_text()
     tab.open(site.page("attention"))
-    said = page.locator("#part-verdict").inner_text()
+    said = page.locator("#part-summary").inner_text()
     assert "Quem deve agir" in said
     assert "Asia/Tokyo" in page.locator("#user-tools").inner_text(), "the browser's own zone does not win"
 
@@ -464,8 +468,8 @@ def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
         "saga-attention-dark": (site.page("attention"), browser.WIDE, "dark"),
         "saga-telephone": (site.page("attention"), browser.NARROW, "light"),
         "failure-groups": ("/admin/sagas/sagainstance/groups/", browser.WIDE, "light"),
-        "move-preview": (
-            f"/admin/sagas/sagainstance/{site.sagas['waiting'].pk}/move/compensate/", browser.WIDE, "light"
+        "intervention-preview": (
+            f"/admin/sagas/sagainstance/{site.sagas['waiting'].pk}/intervention/compensate/", browser.WIDE, "light"
         ),
     }  # fmt: skip
     for name, (path, viewport, scheme) in pictures.items():

@@ -221,7 +221,7 @@ def test_the_console_the_shell_and_the_metrics_show_the_new_step(
         for shown in (well, refused):
             page = console.get(f"{LIST}{shown['saga']['id']}/change/", headers={"Accept-Language": language})
             assert page.status_code == 200, language
-            assert [lane.name for lane in page.context["timeline"].lanes if not lane.undo] == NEW_NAMES
+            assert [row.name for row in page.context["timeline"].rows if not row.undo] == NEW_NAMES
             assert page.context["panels"][0].title in ("Money", "Dinheiro")
     listed = console.get(LIST, {"step": "wrap-gift"})
     assert [str(saga.pk) for saga in listed.context["cl"].result_list] == [refused["saga"]["id"]]
@@ -291,7 +291,7 @@ def test_an_old_order_whose_steps_nobody_knows_any_more_breaks_no_page(
     assert receiver.types[-1] == "order.cancelled"
     for path in (f"/sagas/{refused['saga']['id']}", f"/sagas/{refused['saga']['id']}/events", "/sagas"):
         assert olga.get(path).status_code == 200
-    for path in ("", "change/", "story.json", "events.csv"):
+    for path in ("", "change/", "history.json", "events.csv"):
         where = f"{LIST}{refused['saga']['id']}/{path}" if path else LIST
         assert console.get(where).status_code == 200, where
     page = console.get(f"{LIST}{refused['saga']['id']}/change/")

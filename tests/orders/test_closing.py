@@ -206,7 +206,7 @@ def test_the_console_says_what_is_left_and_that_nobody_returns_it(
 
     page = admin_client.get(f"/admin/sagas/sagainstance/{shown['saga']['id']}/change/")
     assert "nobody returns it any more" in page.context["panels"][0].net
-    assert page.context["verdict"].advice.endswith("take-payment.")
+    assert page.context["summary"].advice.endswith("take-payment.")
     listed = admin_client.get("/admin/orders/order/", {"status": "closed"})
     assert [row.number for row in listed.context["cl"].result_list] == [shown["number"]]
     assert "Put aside" in listed.content.decode()

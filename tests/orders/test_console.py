@@ -153,7 +153,7 @@ def test_each_services_rows_lead_to_their_saga_and_tell_the_time_exactly(exhibit
 def test_no_card_token_is_shown_anywhere(exhibition, viewer):
     saga = exhibition.waiting()
 
-    for path in (f"{LIST}{saga.pk}/change/", f"{LIST}{saga.pk}/story.json", f"{LIST}{saga.pk}/events.csv"):
+    for path in (f"{LIST}{saga.pk}/change/", f"{LIST}{saga.pk}/history.json", f"{LIST}{saga.pk}/events.csv"):
         body = viewer.get(path).content.decode()
         assert "tok_ok" not in body, path
         assert "52998224725" not in body, path
@@ -179,12 +179,12 @@ def test_who_said_that_the_money_went_back_and_how_they_know_stands_where_one_lo
     shown = page(viewer, settled)
 
     words = "susana answers for it that take-payment is undone: Paid back by bank transfer, receipt 8841."
-    assert shown.context["verdict"].answers == [words]
+    assert shown.context["summary"].answers == [words]
     assert words in admin_client.text(shown)
-    (step,) = [rung for rung in shown.context["rungs"] if rung.row.name == "take-payment"]
+    (step,) = [view for view in shown.context["steps"] if view.row.name == "take-payment"]
     assert (step.backward.answer.actor, step.backward.took) == ("susana", None)
     (money,) = [panel for panel in shown.context["panels"] if panel.title == "Money"]
-    assert money.facts[0].value == "susana: Paid back by bank transfer, receipt 8841"
+    assert money.entries[0].value == "susana: Paid back by bank transfer, receipt 8841"
     out = io.StringIO()
     management.call_command("saga", "show", str(settled.pk), stdout=out)
     assert words in out.getvalue()
@@ -225,5 +225,5 @@ def test_a_payment_that_somebody_saw_arrive_names_who_saw_it(exhibition, viewer)
     shown = page(viewer, saga)
     assert nets(shown)["Money"] == "Done outside our books, says susana"
     words = "susana answers for it that take-payment happened: In the account's statement."
-    assert shown.context["verdict"].answers == [words]
+    assert shown.context["summary"].answers == [words]
     assert saga.events.get(kind="step.done", subject="take-payment").actor == "susana"

@@ -35,7 +35,7 @@ class NeedsPerson(admin.SimpleListFilter):
         return [("waiting", _("Waits for a person")), ("settled", _("Settled"))]
 
     def queryset(self, request: http.HttpRequest, queryset: QuerySet[Signal]) -> QuerySet[Signal]:
-        """Only those."""
+        """Narrow the list down to what was chosen."""
         if self.value() == "waiting":
             return queryset.filter(WAITING)
         if self.value() == "settled":
@@ -81,7 +81,8 @@ class SignalAdmin(rows.OfSagas):
 
     def saga_of(self, row: Signal) -> models.SagaInstance | None:
         """The saga whose step it is about, if there is one."""
-        return models.SagaInstance.objects.filter(pk=rows.saga_id_of(row.step_key)).first()
+        saga_id = rows.saga_id_of(row.step_key)
+        return models.SagaInstance.objects.filter(pk=saga_id).first() if saga_id else None
 
     def get_search_results(
         self, request: http.HttpRequest, queryset: QuerySet[Signal], search_term: str
@@ -99,7 +100,7 @@ class SignalAdmin(rows.OfSagas):
 
     @admin.display(description=gettext_lazy("step's key"), ordering="step_key")
     def about(self, signal: Signal) -> str | SafeString:
-        """What it is about, with the way to its saga."""
+        """What it is about, with a link to its saga."""
         saga_id = rows.saga_id_of(signal.step_key)
         if saga_id is None or signal.fate == Signal.Fate.UNMATCHED:
             return signal.step_key
@@ -108,7 +109,7 @@ class SignalAdmin(rows.OfSagas):
 
     @admin.display(description=gettext_lazy("waits for a person"))
     def person(self, signal: Signal) -> str | SafeString:
-        """Why it waits, with the way to the page where it is settled; or who settled it."""
+        """Why it waits, with a link to the page where it is settled; or who settled it."""
         if signal.attention_at is None:
             return ""
         if signal.settled_at is not None:
@@ -137,12 +138,12 @@ class SignalAdmin(rows.OfSagas):
                 operation = engine.retry_callback if again else engine.settle_callback
                 reason = form.cleaned_data["reason"]
                 try:
-                    told = operation(signal_id, actor=request.user.get_username()[:150], reason=reason)
+                    signal = operation(signal_id, actor=request.user.get_username()[:150], reason=reason)
                 except errors.SagaError as error:
                     form.add_error(None, translation.translate(str(error)))
                 else:
                     self.log_change(request, signal, f"{'retry' if again else 'settle'}: {reason}")
-                    messages.success(request, _said(told, again=again))
+                    messages.success(request, _said(signal, again=again))
                     return redirect("admin:sagas_signal_changelist")
         context = {
             **self.admin_site.each_context(request),

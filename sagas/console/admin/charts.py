@@ -51,7 +51,7 @@ def throughput(figures: health.Health) -> Chart:
                 # What is there is seen, however little it is beside the rest.
                 height = max(count / most * (CHART_HEIGHT - 4), 2.0)
                 y -= height
-                title = f"{formatting.moment(bucket.at)}: {count} {console.words()[state]}"
+                title = f"{formatting.moment(bucket.at)}: {count} {console.state_names()[state]}"
                 blocks.append(_block(figures, number, y, height, state, title))
     return Chart(blocks=blocks, most=str(most), first=figures.buckets[0].at, last=figures.buckets[-1].at)
 

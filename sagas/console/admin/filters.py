@@ -27,17 +27,17 @@ class State(admin.SimpleListFilter):
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """The states, and the two that operators add."""
-        words = console.words()
+        names = console.state_names()
         order = [SagaState.NEEDS_ATTENTION, SagaState.RUNNING, SagaState.COMPENSATING]
         order += [SagaState.COMPLETED, SagaState.COMPENSATED]
         return [
             ("live", _("Live")),
-            *((str(state), words[state]) for state in order),
-            *((name, words[name]) for name in ("held", "closed")),
+            *((str(state), names[state]) for state in order),
+            *((name, names[name]) for name in ("held", "closed")),
         ]
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
-        """Only those."""
+        """Narrow the list down to what was chosen."""
         value = self.value()
         if value == "live":
             return queryset.filter(state__in=LIVE, closed_at=None)
@@ -61,7 +61,7 @@ class Definition(admin.SimpleListFilter):
         return [(f"{saga.name}.{saga.version}", str(saga)) for saga in registry.everything()]
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
-        """Only those."""
+        """Narrow the list down to what was chosen."""
         name, _dot, version = (self.value() or "").rpartition(".")
         if not name or not version.isdigit():
             return queryset
@@ -80,7 +80,7 @@ class Step(admin.SimpleListFilter):
         return [(name, f"{name} ({panels.label(saga, name)})") for name, saga in steps.items()]
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
-        """Only those."""
+        """Narrow the list down to what was chosen."""
         value = self.value()
         return _failed(queryset, "step", value) if value else queryset
 
@@ -98,10 +98,10 @@ class Error(admin.SimpleListFilter):
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """The kinds of outcome that the engine tells apart."""
-        return list(console.kinds().items())
+        return list(console.kind_names().items())
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
-        """Only those."""
+        """Narrow the list down to what was chosen."""
         value = self.value()
         return _failed(queryset, "kind", value) if value else queryset
 
@@ -144,14 +144,14 @@ class Age(admin.SimpleListFilter):
 
 
 class Amount(admin.SimpleListFilter):
-    """By how much money it is about, as the rooms know it."""
+    """By how much money it is about, as the apps know it."""
 
     title = gettext_lazy("amount")
     parameter_name = "amount"
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Powers of ten, in major units; none where no room knows of money."""
-        if not panels.rooms():
+        """Powers of ten, in major units; none where no app knows of money."""
+        if not panels.registered():
             return []
         return [
             ("0-10000", _("up to 100")),
@@ -161,13 +161,15 @@ class Amount(admin.SimpleListFilter):
         ]
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
-        """Only those."""
+        """Narrow the list down to what was chosen."""
         least, dash, most = (self.value() or "").partition("-")
         if not dash or not least.isdigit() or (most and not most.isdigit()):
             return queryset
         found: Sagas = queryset.none()
-        for room in panels.rooms():
-            found = found | queryset.filter(pk__in=room.amounting(int(least), int(most) if most else None))
+        for subjects in panels.registered():
+            found = found | queryset.filter(
+                pk__in=subjects.amounting(int(least), int(most) if most else None)
+            )
         return found
 
 
@@ -183,7 +185,7 @@ class Group(admin.SimpleListFilter):
         return [(chosen, chosen.partition(":")[2][:8])] if chosen else []
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
-        """Only those."""
+        """Narrow the list down to what was chosen."""
         scope, _colon, signature = (self.value() or "").partition(":")
         if scope not in (failure_groups.ATTENTION, failure_groups.FAILED):
             return queryset

@@ -1,4 +1,4 @@
-"""Where things go in the picture of a saga's steps: actions and their undos, and the ways between them.
+"""Where things go in the picture of a saga's steps: actions and their undos, and the arrows between them.
 
 It is plain SVG, drawn by the server, in pixels: two columns are as wide as a telephone.
 """
@@ -24,7 +24,7 @@ class Node:
     y: int
     name: str
     state: str
-    word: str
+    label: str
     glyph: str
     undo: bool
     current: bool
@@ -32,7 +32,7 @@ class Node:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Edge:
-    """A way from one to another."""
+    """An arrow from one to another."""
 
     path: str
     taken: bool
@@ -49,38 +49,40 @@ class Graph:
     pivot_y: int | None
 
 
-def of(told: history.Story, rungs: Sequence[history.Rung]) -> Graph:
+def of(record: history.History, views: Sequence[history.StepView]) -> Graph:
     """The actions down the left side, their undos up the right one."""
     nodes, edges = [], []
     pivot_y = None
     undone_above: int | None = None
-    for number, rung in enumerate(rungs):
+    for number, view in enumerate(views):
         y = TOP + number * PITCH
-        if rung.pivot_above:
+        if view.pivot_above:
             pivot_y = y - GAP // 2
-        nodes.append(_node(rung, rung.forward, LEFT, y, undo=False, current=not told.backward))
+        nodes.append(_node(view, view.forward, LEFT, y, undo=False, current=not record.backward))
         if number:
-            edges.append(_down(y, taken=rung.forward.state != StepState.PENDING))
-        if rung.backward is not None:
-            nodes.append(_node(rung, rung.backward, RIGHT, y, undo=True, current=told.backward))
-            begun = rung.backward.state not in ("none", "due")
+            edges.append(_down(y, taken=view.forward.state != StepState.PENDING))
+        if view.backward is not None:
+            nodes.append(_node(view, view.backward, RIGHT, y, undo=True, current=record.backward))
+            begun = view.backward.state not in ("none", "due")
             edges.append(_across(y, taken=begun))
             if undone_above is not None:
                 edges.append(_up(y, undone_above, taken=begun))
             undone_above = y
-    return Graph(height=TOP + len(rungs) * PITCH, nodes=nodes, edges=edges, pivot_y=pivot_y)
+    return Graph(height=TOP + len(views) * PITCH, nodes=nodes, edges=edges, pivot_y=pivot_y)
 
 
-def _node(rung: history.Rung, lane: history.Lane, x: int, y: int, *, undo: bool, current: bool) -> Node:
+def _node(
+    view: history.StepView, direction: history.DirectionView, x: int, y: int, *, undo: bool, current: bool
+) -> Node:
     return Node(
         x=x,
         y=y,
-        name=rung.row.name,
-        state=lane.state,
-        word=console.words().get(lane.state, lane.state),
-        glyph=console.GLYPHS.get(lane.state, "·"),
+        name=view.row.name,
+        state=direction.state,
+        label=console.state_names().get(direction.state, direction.state),
+        glyph=console.GLYPHS.get(direction.state, "·"),
         undo=undo,
-        current=rung.current and current,
+        current=view.current and current,
     )
 
 

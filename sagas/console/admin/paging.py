@@ -10,7 +10,7 @@ AT_MOST = 1000
 
 
 class Bounded(paginator.Paginator):  # type: ignore[type-arg]
-    """Counts no further than AT_MOST: a million rows cost what a thousand do (design section 10)."""
+    """Counts no further than AT_MOST: a million rows cost what a thousand do."""
 
     @cached_property
     def count(self) -> int:

@@ -18,31 +18,31 @@ from sagas.console.templatetags import console
 
 
 class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Nobody adds, changes or deletes here: moves have pages of their own, with a reason."""
+    """Nobody adds, changes or deletes here: interventions have pages of their own, with a reason."""
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
+        """Nobody has it: the engine alone writes its rows."""
         return False
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
+        """Nobody has it: the engine alone writes its rows."""
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
-        """No."""
+        """Nobody has it: the engine alone writes its rows."""
         return False
 
 
 class OfSagas(ReadOnly):
     """Rows of sagas, found by the saga's id or by a step's key, which begins with it; never by a scan."""
 
-    search_fields = ("saga__id",)
+    search_fields: tuple[str, ...] = ("saga__id",)
     search_help_text = _("Id of a saga, or key of a step")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Those of that saga."""
+        """Those of the saga that the term names."""
         if not search_term:
             return queryset, False
         saga_id = saga_id_of(search_term)
@@ -68,7 +68,7 @@ class OfSagas(ReadOnly):
 
     @admin.display(description=_("state"), ordering="state")
     def badge(self, row: Any) -> SafeString:
-        """With its mark and its word."""
+        """The state, with its mark."""
         return console.badge(row.state)
 
 
@@ -115,15 +115,15 @@ class ApprovalAdmin(OfSagas):
 
     list_display = ("asked_at", "its_saga", "asked_for", "actor", "badge", "decided_by", "decided_at")
     list_filter = ("state",)
-    exclude = ("given",)
+    exclude = ("arguments",)
     readonly_fields = ("redacted",)
     ordering = ("-asked_at",)
     show_full_result_count = False
 
-    @admin.display(description=_("move"), ordering="move")
+    @admin.display(description=_("intervention"), ordering="intervention")
     def asked_for(self, approval: Approval) -> str:
-        """As its button says."""
-        return console.move_label(approval.move)
+        """The intervention, as its button calls it."""
+        return console.intervention_label(approval.intervention)
 
 
 @admin.register(FailureNote)
@@ -142,5 +142,5 @@ class CircuitAdmin(ReadOnly):
 
     @admin.display(description=_("last error"))
     def reason(self, circuit: models.Circuit) -> str:
-        """In a line."""
+        """The last error that opened it."""
         return circuit.reason

@@ -32,7 +32,7 @@ PAGE = 100
 
 
 class ReasonForm(forms.Form):
-    """Why."""
+    """Asks for a reason."""
 
     reason = forms.CharField(
         label=gettext_lazy("Reason"),
@@ -43,19 +43,19 @@ class ReasonForm(forms.Form):
 
 
 def choose(
-    request: http.HttpRequest, move: str, ids: Sequence[uuid.UUID], shown: Mapping[str, str]
+    request: http.HttpRequest, intervention: str, ids: Sequence[uuid.UUID], shown: Mapping[str, str]
 ) -> http.HttpResponse:
     """Keep what was chosen for a run, each saga with how it was shown, and lead to the page that begins it.
 
     Arguments:
         request: whose session keeps it.
-        move: one of `bulk.MOVES`.
+        intervention: one of `bulk.INTERVENTIONS`.
         ids: the sagas, in the order in which they are to have their turn.
         shown: by id, how those stood that the page showed; the others are looked at now.
     """
     seen = {str(pk): str(stands) for pk, stands in bulk.look(ids).items()}
     request.session[CHOSEN] = {
-        "move": move,
+        "intervention": intervention,
         "seen": {pk: shown.get(pk) or stands for pk, stands in seen.items()},
         "choice": secrets.token_hex(8),
     }
@@ -68,21 +68,21 @@ CHOSEN = "sagas-bulk"
 
 @admin.register(BulkRun)
 class BulkRunAdmin(rows.ReadOnly):
-    """Newest first."""
+    """The list of bulk runs, newest first, and the page of each."""
 
     list_display = ("created_at", "what", "badge", "wave", "actor", "reason")
-    list_filter = ("state", "move")
+    list_filter = ("state", "intervention")
     ordering = ("-created_at",)
     show_full_result_count = False
 
-    @admin.display(description=gettext_lazy("move"), ordering="move")
+    @admin.display(description=gettext_lazy("intervention"), ordering="intervention")
     def what(self, run: BulkRun) -> str:
-        """As its button says."""
-        return console.move_label(run.move)
+        """The intervention, as its button calls it."""
+        return console.intervention_label(run.intervention)
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def badge(self, run: BulkRun) -> SafeString:
-        """Its state."""
+        """Its state, with its mark."""
         return console.badge(run.state)
 
     def get_urls(self) -> list[URLPattern]:
@@ -98,11 +98,11 @@ class BulkRunAdmin(rows.ReadOnly):
     def begin_view(self, request: http.HttpRequest) -> http.HttpResponse:
         """Say what the run will do, ask why, and begin it."""
         chosen = request.session.get(CHOSEN) or {}
-        move = interventions.MOVES.get(chosen.get("move", ""))
-        if move is None or move.name not in bulk.MOVES or "seen" not in chosen:
+        intervention = interventions.INTERVENTIONS.get(chosen.get("intervention", ""))
+        if intervention is None or intervention.name not in bulk.INTERVENTIONS or "seen" not in chosen:
             messages.warning(request, _("Choose sagas in the list, or a failure group, first."))
             return redirect("admin:sagas_sagainstance_changelist")
-        if not _may(request, move):
+        if not _may(request, intervention):
             raise exceptions.PermissionDenied
         seen = {uuid.UUID(pk): text for pk, text in chosen["seen"].items()}
         form = ReasonForm(request.POST if request.method == "POST" else None)
@@ -112,31 +112,33 @@ class BulkRunAdmin(rows.ReadOnly):
         if request.method == "POST" and form.is_valid():
             reason = form.cleaned_data["reason"]
             try:
-                run = bulk.begin(chosen=_parsed(seen), move=move.name, actor=_actor(request), reason=reason)
+                run = bulk.begin(
+                    chosen=_parsed(seen), intervention=intervention.name, actor=_actor(request), reason=reason
+                )
             except errors.SagaError as error:
                 form.add_error(None, str(error))
             else:
                 del request.session[CHOSEN]
-                self.log_addition(request, run, f"{move.name} of {len(seen)} sagas: {reason}")
+                self.log_addition(request, run, f"{intervention.name} of {len(seen)} sagas: {reason}")
                 return redirect("admin:sagas_console_bulkrun_change", run.pk)
         ids = list(seen)
         shown = sorted(
             SagaInstance.objects.filter(pk__in=ids[:SHOWN]), key=lambda saga: (saga.created_at, saga.pk)
         )
-        told = panels.describe(shown)
+        subjects = panels.describe(shown)
         context = {
             **self.admin_site.each_context(request),
-            "title": _("%(move)s, in waves") % {"move": move.label},
+            "title": _("%(intervention)s, in waves") % {"intervention": intervention.label},
             "opts": self.opts,
-            "move": move,
+            "intervention": intervention,
             "count": len(ids),
             "choice": chosen["choice"],
-            "shown": [(saga, told.get(saga.pk), seen[saga.pk]) for saga in shown],
+            "shown": [(saga, subjects.get(saga.pk), seen[saga.pk]) for saga in shown],
             "more": max(len(ids) - SHOWN, 0),
             "largest": bulk.LARGEST_RUN,
             "growth": bulk.GROWTH,
             "tolerated": bulk.TOLERATED,
-            "two": interventions.needs_two(move),
+            "two": interventions.needs_two(intervention),
             "form": form,
         }
         return TemplateResponse(request, "sagas/bulk_begin.html", context)
@@ -149,7 +151,7 @@ class BulkRunAdmin(rows.ReadOnly):
         return TemplateResponse(request, "sagas/bulk_run.html", self._page(request, run))
 
     def live_view(self, request: http.HttpRequest, run_id: uuid.UUID) -> http.HttpResponse:
-        """The part of the page that moves."""
+        """The part of the page that changes."""
         run = self._run(request, run_id)
         response = TemplateResponse(request, "sagas/bulk_run_live.html", self._page(request, run))
         response["X-Saga-Live"] = "1" if run.state == BulkRun.State.RUNNING else "0"
@@ -161,7 +163,7 @@ class BulkRunAdmin(rows.ReadOnly):
         return get_object_or_404(BulkRun, pk=run_id)
 
     def _act(self, request: http.HttpRequest, run: BulkRun) -> http.HttpResponse:
-        if not _may(request, interventions.MOVES[run.move]):
+        if not _may(request, interventions.INTERVENTIONS[run.intervention]):
             raise exceptions.PermissionDenied
         act = request.POST.get("act", "")
         try:
@@ -184,7 +186,7 @@ class BulkRunAdmin(rows.ReadOnly):
         counts = dict(items.values_list("state").annotate(Count("pk")).order_by())
         whole = sum(counts.values())
         page = Paginator(items.select_related("saga"), PAGE).get_page(request.GET.get("page"))
-        told = panels.describe([item.saga for item in page])
+        subjects = panels.describe([item.saga for item in page])
         settled = sum(counts.get(state, 0) for state in ("helped", "failed", "refused", "moved"))
         x, bars = 0.0, []
         for state in ("helped", "failed", "refused", "moved", "sent", "pending"):
@@ -194,16 +196,17 @@ class BulkRunAdmin(rows.ReadOnly):
                 x += width
         return {
             **self.admin_site.each_context(request),
-            "title": _("Bulk run: %(move)s") % {"move": interventions.MOVES[run.move].label},
+            "title": _("Bulk run: %(intervention)s")
+            % {"intervention": interventions.INTERVENTIONS[run.intervention].label},
             "opts": self.opts,
             "run": run,
             "whole": whole,
             "settled": settled,
             "bars": bars,
             "page": page,
-            "items": [(item, told.get(item.saga_id)) for item in page],
+            "items": [(item, subjects.get(item.saga_id)) for item in page],
             "live": run.state == BulkRun.State.RUNNING,
-            "may": _may(request, interventions.MOVES[run.move]),
+            "may": _may(request, interventions.INTERVENTIONS[run.intervention]),
             "own": run.actor == _actor(request),
         }
 
@@ -217,8 +220,8 @@ def _parsed(seen: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Seen]:
     return {pk: Seen.parse(text) for pk, text in seen.items()}
 
 
-def _may(request: http.HttpRequest, move: interventions.Move) -> bool:
-    return request.user.has_perm(f"sagas.{move.permission}")
+def _may(request: http.HttpRequest, intervention: interventions.Intervention) -> bool:
+    return request.user.has_perm(f"sagas.{intervention.permission}")
 
 
 def _actor(request: http.HttpRequest) -> str:

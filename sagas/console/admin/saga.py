@@ -52,28 +52,28 @@ ATTENTION_FIRST = 8
 """How many of those that wait for a person stand above the list."""
 
 REFRESH_S = 5
-"""Countdowns on a live page are told anew this often, even if nothing moved."""
+"""Countdowns on a live page are sent anew this often, even if nothing moved."""
 
 
 # --- The list -------------------------------------------------------------------------------------
 
 
 class SagaList(main.ChangeList):
-    """Told with their subjects, which are asked for once for the whole page."""
+    """With their subjects, which are read once for the whole page."""
 
     def get_results(self, request: http.HttpRequest) -> None:
         """Add to each saga whom it is about."""
         super().get_results(request)
-        _tell_subjects(self.result_list)
+        _add_subjects(self.result_list)
         seen = bulk.look(saga.pk for saga in self.result_list)
         for saga in self.result_list:
             saga.seen = seen.get(saga.pk)
 
 
-def _tell_subjects(sagas: Iterable[Any]) -> None:
-    told = panels.describe(sagas)
+def _add_subjects(sagas: Iterable[Any]) -> None:
+    subjects = panels.describe(sagas)
     for saga in sagas:
-        saga.subject = told.get(saga.pk)
+        saga.subject = subjects.get(saga.pk)
 
 
 # --- The pages ------------------------------------------------------------------------------------
@@ -98,8 +98,8 @@ class FactsField(forms.JSONField):
         return InvalidJSONInput(data) if isinstance(data, str) else super().bound_data(data, initial)
 
 
-class MoveForm(forms.Form):
-    """Why a move is made, and what it needs to know."""
+class InterventionForm(forms.Form):
+    """Why an intervention is made, and what it needs to know."""
 
     reason = forms.CharField(
         label=gettext_lazy("Reason"),
@@ -120,13 +120,15 @@ class MoveForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false"}),
     )
 
-    def __init__(self, move: interventions.Move, told: history.Story, data: Any = None) -> None:
+    def __init__(
+        self, intervention: interventions.Intervention, record: history.History, data: Any = None
+    ) -> None:
         super().__init__(data)
-        for name in {"hours", "facts"} - set(move.fields):
+        for name in {"hours", "facts"} - set(intervention.fields):
             del self.fields[name]
-        if "facts" in self.fields and told.backward:
+        if "facts" in self.fields and record.backward:
             del self.fields["facts"]
-        if move.evidence:
+        if intervention.evidence:
             self.fields["reason"].label = _("Evidence")
             self.fields["reason"].help_text = _(
                 "How you know: the provider's answer, a reference, who said so. Kept for ever in the saga's "
@@ -173,13 +175,13 @@ class SagaAdmin(rows.ReadOnly):
         return html.format_html("{}{}", super().action_checkbox(obj), hidden)
 
     def get_changelist(self, request: http.HttpRequest, **kwargs: Any) -> type[SagaList]:
-        """With subjects."""
+        """The list that shows subjects."""
         return SagaList
 
     def get_search_results(
         self, request: http.HttpRequest, queryset: QuerySet[SagaInstance], search_term: str
     ) -> tuple[QuerySet[SagaInstance], bool]:
-        """By id, by key, or by whatever the rooms know it under; never by scanning the table."""
+        """By id, by key, or by whatever the apps know it under; never by scanning the table."""
         term = search_term.strip()
         if not term:
             return queryset, False
@@ -201,7 +203,7 @@ class SagaAdmin(rows.ReadOnly):
                     "created_at"
                 )[: ATTENTION_FIRST + 1]
             )
-            _tell_subjects(queue)
+            _add_subjects(queue)
             context |= {
                 "attention": queue[:ATTENTION_FIRST],
                 "callbacks_waiting": callbacks.waiting().exists(),
@@ -218,7 +220,7 @@ class SagaAdmin(rows.ReadOnly):
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def badge(self, saga: SagaInstance) -> SafeString:
-        """Its state; held and put aside are told first."""
+        """Its state; held and put aside come first."""
         if saga.closed_at is not None:
             return console.badge("closed")
         badge = console.badge(saga.state)
@@ -231,22 +233,22 @@ class SagaAdmin(rows.ReadOnly):
 
     @admin.display(description=gettext_lazy("about"))
     def about(self, saga: Any) -> str:
-        """Whom it is about."""
+        """The customer, or whoever else it is about."""
         return saga.subject.who if saga.subject else ""
 
     @admin.display(description=gettext_lazy("amount"))
     def amount(self, saga: Any) -> str | SafeString:
-        """How much it is about."""
+        """The amount of money that it is about."""
         return html.format_html('<span class="number">{}</span>', saga.subject.amount) if saga.subject else ""
 
     @admin.display(description=gettext_lazy("begun"), ordering="created_at")
     def begun(self, saga: SagaInstance) -> str | SafeString:
-        """When it began."""
+        """The moment at which it began."""
         return console.moment(saga.created_at)
 
     @admin.display(description=gettext_lazy("took"))
     def took(self, saga: SagaInstance) -> str:
-        """How long it took."""
+        """Its duration, once it has ended."""
         return formatting.length(saga.finished_at - saga.created_at) if saga.finished_at else ""
 
     @admin.action(description=gettext_lazy("Resume, in waves of 1, 5, 25, …"), permissions=["operate"])
@@ -264,12 +266,12 @@ class SagaAdmin(rows.ReadOnly):
         return self._bulk(request, queryset, "compensate")
 
     def _bulk(
-        self, request: http.HttpRequest, queryset: QuerySet[SagaInstance], move: str
+        self, request: http.HttpRequest, queryset: QuerySet[SagaInstance], intervention: str
     ) -> http.HttpResponse | None:
         ids = list(queryset.order_by("created_at").values_list("pk", flat=True)[: bulk.LARGEST_RUN + 1])
         # As the list showed them, where it did; "select all" also means sagas that are on no page.
         shown = dict(text.split("=", 1) for text in request.POST.getlist("seen") if "=" in text)
-        return runs.choose(request, move, ids, shown)
+        return runs.choose(request, intervention, ids, shown)
 
     # --- Who may
 
@@ -290,9 +292,13 @@ class SagaAdmin(rows.ReadOnly):
             path("groups/", view(self.groups_view), name="sagas_groups"),
             path("<uuid:saga_id>/change/", view(self.saga_view), name="sagas_sagainstance_change"),
             path("<uuid:saga_id>/live/", view(self.live_view), name="sagas_saga_live"),
-            path("<uuid:saga_id>/story.json", view(self.json_view), name="sagas_saga_json"),
+            path("<uuid:saga_id>/history.json", view(self.json_view), name="sagas_saga_json"),
             path("<uuid:saga_id>/events.csv", view(self.csv_view), name="sagas_saga_csv"),
-            path("<uuid:saga_id>/move/<slug:name>/", view(self.move_view), name="sagas_saga_move"),
+            path(
+                "<uuid:saga_id>/intervention/<slug:name>/",
+                view(self.intervention_view),
+                name="sagas_saga_intervention",
+            ),
             path(
                 "<uuid:saga_id>/approval/<int:approval_id>/", view(self.decide_view), name="sagas_saga_decide"
             ),
@@ -301,32 +307,32 @@ class SagaAdmin(rows.ReadOnly):
 
     def saga_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
         """Everything about one saga."""
-        told = self._told(request, saga_id)
-        return TemplateResponse(request, "sagas/saga.html", self._page(request, told))
+        record = self._read(request, saga_id)
+        return TemplateResponse(request, "sagas/saga.html", self._page(request, record))
 
     def live_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
-        """The part of the page that moves; 304 while nothing did."""
-        told = self._told(request, saga_id)
-        etag = _etag(request, told)
+        """The part of the page that changes; 304 while nothing did."""
+        record = self._read(request, saga_id)
+        etag = _etag(request, record)
         if request.headers.get("If-None-Match") == etag:
             response: http.HttpResponse = http.HttpResponseNotModified()
         else:
-            response = TemplateResponse(request, "sagas/saga_live.html", self._page(request, told))
+            response = TemplateResponse(request, "sagas/saga_live.html", self._page(request, record))
         response["ETag"] = etag
-        response["X-Saga-Live"] = "1" if told.live and told.saga.closed_at is None else "0"
+        response["X-Saga-Live"] = "1" if record.live and record.saga.closed_at is None else "0"
         patch_cache_control(response, private=True, no_cache=True)
         return response
 
     def json_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
-        """The whole story, or the chosen events of it, for machines and for the record."""
-        told = self._told(request, saga_id)
+        """The whole history, or the chosen events of it, for machines and for the record."""
+        record = self._read(request, saga_id)
         events = _chosen(request, models.Event.objects.filter(saga_id=saga_id))
-        body = json.dumps(export.saga(told, events=list(events)), indent=2, ensure_ascii=False)
+        body = json.dumps(export.saga(record, events=list(events)), indent=2, ensure_ascii=False)
         return _download(body, "application/json", f"saga-{saga_id}.json")
 
     def csv_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
         """The chosen events as a table."""
-        told = self._told(request, saga_id)
+        record = self._read(request, saga_id)
         text = io.StringIO()
         writer = csv.writer(text)
         names = (
@@ -343,12 +349,12 @@ class SagaAdmin(rows.ReadOnly):
         )
         writer.writerow(names)
         for event in _chosen(request, models.Event.objects.filter(saga_id=saga_id)):
-            row = export.event(event, told.hidden)
+            row = export.event(event, record.hidden)
             row["data"] = json.dumps(row["data"])
             writer.writerow([_harmless(row[name]) for name in names])
         return _download(text.getvalue(), "text/csv", f"saga-{saga_id}.csv")
 
-    def _told(self, request: http.HttpRequest, saga_id: uuid.UUID) -> history.Story:
+    def _read(self, request: http.HttpRequest, saga_id: uuid.UUID) -> history.History:
         if not self.has_view_permission(request):
             raise exceptions.PermissionDenied
         try:
@@ -356,11 +362,11 @@ class SagaAdmin(rows.ReadOnly):
         except errors.NotFound:
             raise http.Http404 from None
 
-    def _page(self, request: http.HttpRequest, told: history.Story) -> dict[str, Any]:
-        saga = told.saga
-        rungs = history.ladder(told)
-        attempts = history.attempts(told)
-        chosen = _choose(request, told.events)
+    def _page(self, request: http.HttpRequest, record: history.History) -> dict[str, Any]:
+        saga = record.saga
+        steps = history.step_views(record)
+        attempts = history.attempts(record)
+        chosen = _choose(request, record.events)
         subject = panels.describe([saga]).get(saga.pk)
         query = urlencode({name: request.GET[name] for name in _EVENT_FILTERS if request.GET.get(name)})
         return {
@@ -368,38 +374,38 @@ class SagaAdmin(rows.ReadOnly):
             "title": subject.text if subject else saga.key,
             "subtitle": None,
             "opts": self.opts,
-            "told": told,
+            "record": record,
             "saga": saga,
-            "now": told.now,
+            "now": record.now,
             "subject": subject,
-            "live": told.live and saga.closed_at is None,
+            "live": record.live and saga.closed_at is None,
             "shown_state": "closed" if saga.closed_at else saga.state,
-            "verdict": summary.of(told),
-            # What waits for a second person stands beside the moves, where it is decided.
-            "banners": [banner for banner in notices.of(told) if banner.kind != "approval"],
+            "summary": summary.of(record),
+            # What waits for a second person stands beside the interventions, where it is decided.
+            "notices": [notice for notice in notices.of(record) if notice.kind != "approval"],
             "approvals": [
                 (
                     approval,
-                    move.title(told),
-                    _may(request, move),
-                    interventions.approval_moved_on(approval, saga, told.step),
+                    intervention.title(record),
+                    _may(request, intervention),
+                    interventions.approval_moved_on(approval, saga, record.step),
                 )
-                for approval in told.approvals
-                for move in [interventions.MOVES[approval.move]]
+                for approval in record.approvals
+                for intervention in [interventions.INTERVENTIONS[approval.intervention]]
             ],
-            "moves": _offer(request, told),
-            "rungs": rungs,
+            "interventions": _offer(request, record),
+            "steps": steps,
             "attempts": attempts,
-            "timeline": timeline.of(told, attempts),
-            "graph": graph.of(told, rungs),
-            "panels": panels.of(told),
-            "given": redaction.redact(saga.facts, told.hidden),
+            "timeline": timeline.of(record, attempts),
+            "graph": graph.of(record, steps),
+            "panels": panels.of(record),
+            "facts": redaction.redact(saga.facts, record.hidden),
             "events": chosen,
-            "events_all": len(told.events),
-            "events_cut": len(told.events) == history.EVENTS_AT_MOST,
-            "event_kinds": sorted({event.kind for event in told.events}),
-            "event_subjects": [step.name for step in told.steps],
-            "event_actors": sorted({event.actor for event in told.events}),
+            "events_all": len(record.events),
+            "events_cut": len(record.events) == history.EVENTS_AT_MOST,
+            "event_kinds": sorted({event.kind for event in record.events}),
+            "event_subjects": [step.name for step in record.steps],
+            "event_actors": sorted({event.actor for event in record.events}),
             "event_query": f"?{query}" if query else "",
             "chosen": {name: request.GET.get(name, "") for name in _EVENT_FILTERS},
             "flower": conf.flower_url(),
@@ -408,117 +414,133 @@ class SagaAdmin(rows.ReadOnly):
 
     # --- Moves
 
-    def move_view(self, request: http.HttpRequest, saga_id: uuid.UUID, name: str) -> http.HttpResponse:
-        """Say what the move will do, ask why, and make it."""
-        move = interventions.MOVES.get(name)
-        if move is None:
+    def intervention_view(
+        self, request: http.HttpRequest, saga_id: uuid.UUID, name: str
+    ) -> http.HttpResponse:
+        """Say what the intervention will do, ask why, and make it."""
+        intervention = interventions.INTERVENTIONS.get(name)
+        if intervention is None:
             raise http.Http404
-        told = self._told(request, saga_id)
-        if not _may(request, move):
+        record = self._read(request, saga_id)
+        if not _may(request, intervention):
             raise exceptions.PermissionDenied
         posted = request.method == "POST"
-        form = MoveForm(move, told, request.POST if posted else None)
+        form = InterventionForm(intervention, record, request.POST if posted else None)
         # What the page that led here showed; who comes by another way decides on what is shown here.
-        seen = _seen(request.POST.get("seen", "") if posted else request.GET.get("seen", str(told.seen)))
-        moved_on = seen is None or move.moved_on(seen, told)
-        refusal = move.refused(told)
+        seen = _seen(request.POST.get("seen", "") if posted else request.GET.get("seen", str(record.seen)))
+        moved_on = seen is None or intervention.moved_on(seen, record)
+        refusal = intervention.refused(record)
         if posted and form.is_valid() and seen is not None and not moved_on and not refusal:
             try:
-                return self._make(request, told, move, form, seen)
+                return self._make(request, record, intervention, form, seen)
             except errors.SagaError as error:
                 # Somebody, or the engine, was first: the page shows what the saga has come to (I3).
                 moved_on = isinstance(error, errors.MovedOn)
-                told = self._told(request, saga_id)
-                refusal = move.refused(told)
+                record = self._read(request, saga_id)
+                refusal = intervention.refused(record)
                 if not moved_on:
                     form.add_error(None, refusal or str(error))
-        subject = panels.describe([told.saga]).get(saga_id)
+        subject = panels.describe([record.saga]).get(saga_id)
         context = {
             **self.admin_site.each_context(request),
-            "title": move.title(told),
+            "title": intervention.title(record),
             "opts": self.opts,
-            "saga": told.saga,
+            "saga": record.saga,
             "subject": subject,
-            "told": told,
-            "verdict": summary.of(told),
-            "move": move,
+            "record": record,
+            "summary": summary.of(record),
+            "intervention": intervention,
             "refusal": refusal,
             "moved_on": translation.translate(engine_messages.MOVED_ON) if moved_on else "",
             "seen": seen,
             "written": request.POST.get("reason", "") if posted else "",
-            "preview": [] if refusal or moved_on else move.preview(told),
+            "preview": [] if refusal or moved_on else intervention.preview(record),
             "form": form,
-            "two": interventions.needs_two(move),
+            "two": interventions.needs_two(intervention),
         }
         status = 409 if moved_on or (posted and (refusal or form.non_field_errors())) else 200
-        return TemplateResponse(request, "sagas/move.html", context, status=status)
+        return TemplateResponse(request, "sagas/intervention.html", context, status=status)
 
     def _make(
         self,
         request: http.HttpRequest,
-        told: history.Story,
-        move: interventions.Move,
-        form: MoveForm,
+        record: history.History,
+        intervention: interventions.Intervention,
+        form: InterventionForm,
         seen: Seen,
     ) -> http.HttpResponse:
-        """Make the move, and say so on the saga's page."""
+        """Make the intervention, and say so on the saga's page."""
         reason = form.cleaned_data["reason"]
-        given = {key: value for key, value in form.cleaned_data.items() if key != "reason"}
-        if "hours" in given:
-            given["hours"] = float(given["hours"])
+        arguments = {key: value for key, value in form.cleaned_data.items() if key != "reason"}
+        if "hours" in arguments:
+            arguments["hours"] = float(arguments["hours"])
         try:
             interventions.make(
-                told.saga.pk, move, seen=seen, actor=_actor(request), reason=reason, given=given
+                record.saga.pk,
+                intervention,
+                seen=seen,
+                actor=_actor(request),
+                reason=reason,
+                arguments=arguments,
             )
         except interventions.NeedsApproval:
-            self.log_change(request, told.saga, f"asked for {move.name}: {reason}")
+            self.log_change(request, record.saga, f"asked for {intervention.name}: {reason}")
             messages.warning(
-                request, _("“%(move)s” waits for a second person now.") % {"move": move.title(told)}
+                request,
+                _("“%(intervention)s” waits for a second person now.")
+                % {"intervention": intervention.title(record)},
             )
         else:
-            self.log_change(request, told.saga, f"{move.name}: {reason}")
-            messages.success(request, _("“%(move)s” is done; see the events.") % {"move": move.title(told)})
-        return redirect("admin:sagas_sagainstance_change", told.saga.pk)
+            self.log_change(request, record.saga, f"{intervention.name}: {reason}")
+            messages.success(
+                request,
+                _("“%(intervention)s” is done; see the events.")
+                % {"intervention": intervention.title(record)},
+            )
+        return redirect("admin:sagas_sagainstance_change", record.saga.pk)
 
     def decide_view(
         self, request: http.HttpRequest, saga_id: uuid.UUID, approval_id: int
     ) -> http.HttpResponse:
         """Agree to what somebody else asked for, or refuse it."""
-        told = self._told(request, saga_id)
+        record = self._read(request, saga_id)
         approval = get_object_or_404(Approval, pk=approval_id, saga_id=saga_id)
-        move = interventions.MOVES[approval.move]
-        if not _may(request, move):
+        intervention = interventions.INTERVENTIONS[approval.intervention]
+        if not _may(request, intervention):
             raise exceptions.PermissionDenied
         own = approval.actor == _actor(request)
-        form = MoveForm(interventions.MOVES["hold"], told, request.POST if request.method == "POST" else None)
+        form = InterventionForm(
+            interventions.INTERVENTIONS["hold"], record, request.POST if request.method == "POST" else None
+        )
         if request.method == "POST" and form.is_valid():
-            agree = request.POST.get("verdict") == "agree"
+            agree = request.POST.get("decision") == "agree"
             reason = form.cleaned_data["reason"]
             try:
                 decided = interventions.decide(approval_id, agree=agree, actor=_actor(request), reason=reason)
             except errors.SagaError as error:
                 form.add_error(None, str(error))
             else:
-                self.log_change(request, told.saga, f"{decided.state} {move.name}: {reason}")
+                self.log_change(request, record.saga, f"{decided.state} {intervention.name}: {reason}")
                 level = messages.WARNING if decided.state == Approval.State.VOID else messages.SUCCESS
-                text = f"“{move.title(told)}”: {decided.get_state_display()}. {translation.translate(decided.decision)}"
+                text = f"“{intervention.title(record)}”: {decided.get_state_display()}. {translation.translate(decided.decision)}"
                 messages.add_message(request, level, text)
                 return redirect("admin:sagas_sagainstance_change", saga_id)
         context = {
             **self.admin_site.each_context(request),
-            "title": _("A second person's word: %(move)s") % {"move": move.title(told)},
+            "title": _("A second person's word: %(intervention)s")
+            % {"intervention": intervention.title(record)},
             "opts": self.opts,
-            "saga": told.saga,
-            "subject": panels.describe([told.saga]).get(saga_id),
-            "told": told,
-            "verdict": summary.of(told),
-            "move": move,
+            "saga": record.saga,
+            "subject": panels.describe([record.saga]).get(saga_id),
+            "record": record,
+            "summary": summary.of(record),
+            "intervention": intervention,
             "approval": approval,
             "own": own,
             "moved_on": translation.translate(engine_messages.MOVED_ON)
-            if interventions.approval_moved_on(approval, told.saga, told.step)
+            if interventions.approval_moved_on(approval, record.saga, record.step)
             else "",
-            "preview": move.preview(told),
+            "preview": intervention.preview(record),
             "form": form,
         }
         status = 409 if form.non_field_errors() else 200
@@ -550,11 +572,11 @@ class SagaAdmin(rows.ReadOnly):
 
     def _groups_post(self, request: http.HttpRequest, scope: str) -> http.HttpResponse:
         signature = request.POST.get("signature", "")[:32]
-        move = request.POST.get("move", "")
-        if move in bulk.MOVES:
-            if not _may(request, interventions.MOVES[move]):
+        intervention = request.POST.get("intervention", "")
+        if intervention in bulk.INTERVENTIONS:
+            if not _may(request, interventions.INTERVENTIONS[intervention]):
                 raise exceptions.PermissionDenied
-            return runs.choose(request, move, failure_groups.members(signature, scope), {})
+            return runs.choose(request, intervention, failure_groups.members(signature, scope), {})
         if not self.has_operate_permission(request):
             raise exceptions.PermissionDenied
         text = request.POST.get("text", "").strip()[:1000]
@@ -580,31 +602,31 @@ def _chosen(request: http.HttpRequest, events: QuerySet[models.Event]) -> QueryS
     return events.filter(**{name: request.GET[name] for name in _EVENT_FILTERS if request.GET.get(name)})
 
 
-def _offer(request: http.HttpRequest, told: history.Story) -> list[dict[str, Any]]:
-    """Every move with its button, or with why it has none."""
+def _offer(request: http.HttpRequest, record: history.History) -> list[dict[str, Any]]:
+    """Every intervention with its button, or with why it has none."""
     asked = {
-        approval.move
-        for approval in told.approvals
-        if not interventions.approval_moved_on(approval, told.saga, told.step)
+        approval.intervention
+        for approval in record.approvals
+        if not interventions.approval_moved_on(approval, record.saga, record.step)
     }
     offered = []
-    for move in interventions.MOVES.values():
-        allowed = _may(request, move)
+    for intervention in interventions.INTERVENTIONS.values():
+        allowed = _may(request, intervention)
         refusal = (
             ""
             if allowed
             else _("Your role does not allow it (%(permission)s).")
-            % {"permission": f"sagas.{move.permission}"}
+            % {"permission": f"sagas.{intervention.permission}"}
         )
-        refusal = refusal or move.refused(told)
-        if not refusal and move.name in asked:
+        refusal = refusal or intervention.refused(record)
+        if not refusal and intervention.name in asked:
             refusal = _("It was asked for already, and waits for a second person.")
         offered.append(
             {
-                "move": move,
-                "title": move.title(told),
+                "intervention": intervention,
+                "title": intervention.title(record),
                 "refusal": refusal,
-                "two": interventions.needs_two(move),
+                "two": interventions.needs_two(intervention),
             }
         )
     return offered
@@ -618,25 +640,25 @@ def _seen(text: str) -> Seen | None:
         return None
 
 
-def _may(request: http.HttpRequest, move: interventions.Move) -> bool:
-    return request.user.has_perm(f"sagas.{move.permission}")
+def _may(request: http.HttpRequest, intervention: interventions.Intervention) -> bool:
+    return request.user.has_perm(f"sagas.{intervention.permission}")
 
 
 def _actor(request: http.HttpRequest) -> str:
     return request.user.get_username()[:150]
 
 
-def _etag(request: http.HttpRequest, told: history.Story) -> str:
+def _etag(request: http.HttpRequest, record: history.History) -> str:
     """What the live part is made of; its countdowns change by themselves while it is live."""
-    saga = told.saga
+    saga = record.saga
     parts = [
         saga.updated_at.timestamp(),
-        told.events[-1].pk if told.events else 0,
-        len(told.approvals),
-        *(f"{signal.pk}{signal.fate}{signal.compensated_at}" for signal in told.signals),
+        record.events[-1].pk if record.events else 0,
+        len(record.approvals),
+        *(f"{signal.pk}{signal.fate}{signal.compensated_at}" for signal in record.signals),
         request.GET.urlencode(),
         getattr(request, "LANGUAGE_CODE", ""),
-        int(told.now.timestamp()) // REFRESH_S if told.live else "",
+        int(record.now.timestamp()) // REFRESH_S if record.live else "",
     ]
     return f'"{uuid.uuid5(uuid.NAMESPACE_OID, repr(parts)).hex}"'
 

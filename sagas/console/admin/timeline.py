@@ -17,9 +17,9 @@ from sagas.console.templatetags import console
 IDLE_SHARE = 0.3
 """A stretch in which nobody works is drawn no longer than this share of all the work."""
 
-ROW = 40
+ROW_HEIGHT = 40
 TOP = 34
-"""Pixels: the height of a lane, and of the row of marks above them."""
+"""Pixels: the height of a row, and of the row of marks above them."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class Bar:
     glyph: str
     glyph_x: float
     inside: bool
-    """Whether its mark stands inside, for lack of room beside it."""
+    """Whether its mark stands inside, for lack of space beside it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lane:
+class Row:
     """A row of the timeline."""
 
     y: int
@@ -72,7 +72,7 @@ class Timeline:
     """The whole picture."""
 
     height: int
-    lanes: list[Lane]
+    rows: list[Row]
     bars: list[Bar]
     marks: list[Mark]
     gaps: list[Gap]
@@ -92,27 +92,27 @@ _MARKS = {
 }
 
 
-def of(told: history.Story, attempts: Sequence[history.Attempt]) -> Timeline:
-    """Attempts and waits as bars, one lane for each action and undo; idle time is collapsed."""
-    began = told.saga.created_at
-    ended = max([told.saga.finished_at or told.now, *(event.at for event in told.events)])
-    if told.saga.closed_at is not None or told.saga.finished_at is not None:
-        ended = max([told.saga.finished_at or told.saga.closed_at or ended, *_ends(attempts)])
-    scale = _Scale(began, ended, attempts, [event.at for event in told.events if _mark_kind(event.kind)])
+def of(record: history.History, attempts: Sequence[history.Attempt]) -> Timeline:
+    """Attempts and waits as bars, one row for each action and undo; idle time is collapsed."""
+    began = record.saga.created_at
+    ended = max([record.saga.finished_at or record.now, *(event.at for event in record.events)])
+    if record.saga.closed_at is not None or record.saga.finished_at is not None:
+        ended = max([record.saga.finished_at or record.saga.closed_at or ended, *_ends(attempts)])
+    scale = _Scale(began, ended, attempts, [event.at for event in record.events if _mark_kind(event.kind)])
     used = {(attempt.step, attempt.undo) for attempt in attempts}
-    names = [(step.name, undo) for step in told.steps for undo in (False, True)]
-    shown = [lane for lane in names if lane in used or not lane[1]]
-    tops = {lane: TOP + number * ROW for number, lane in enumerate(shown)}
+    names = [(step.name, undo) for step in record.steps for undo in (False, True)]
+    shown = [which for which in names if which in used or not which[1]]
+    tops = {which: TOP + number * ROW_HEIGHT for number, which in enumerate(shown)}
     return Timeline(
-        height=TOP + len(shown) * ROW + 22,
-        lanes=[Lane(y=y, name=name, undo=undo) for (name, undo), y in tops.items()],
+        height=TOP + len(shown) * ROW_HEIGHT + 22,
+        rows=[Row(y=y, name=name, undo=undo) for (name, undo), y in tops.items()],
         bars=[_bar(attempt, scale, tops[attempt.step, attempt.undo], ended) for attempt in attempts],
-        marks=_marks(told, scale),
+        marks=_marks(record, scale),
         gaps=scale.gaps,
         began=began,
         ended=ended,
         took=formatting.length(ended - began),
-        live=told.saga.finished_at is None and told.saga.closed_at is None,
+        live=record.saga.finished_at is None and record.saga.closed_at is None,
     )
 
 
@@ -128,9 +128,9 @@ def _mark_kind(kind: str) -> tuple[str, str] | None:
     return _MARKS.get(kind)
 
 
-def _marks(told: history.Story, scale: "_Scale") -> list[Mark]:
+def _marks(record: history.History, scale: "_Scale") -> list[Mark]:
     found = []
-    for event in told.events:
+    for event in record.events:
         if (kind := _mark_kind(event.kind)) is not None:
             who = f" · {event.actor}" if event.actor != "engine" else ""
             title = f"{event.kind} {event.subject}{who} · {formatting.moment(event.at)}"
@@ -142,7 +142,7 @@ def _bar(attempt: history.Attempt, scale: "_Scale", y: int, now: datetime.dateti
     start = scale.place(attempt.started_at)
     end = scale.place(attempt.ended_at or now)
     width = max(end - start, 0.4)
-    states = console.words()
+    states = console.state_names()
     if attempt.waits:
         what = _("waits")
     else:
@@ -212,6 +212,6 @@ class _Scale:
             if at <= after:
                 span = (after - before).total_seconds()
                 share = (at - before).total_seconds() / span if span else 0.0
-                room = self.places[number + 1] - self.places[number]
-                return round(self.places[number] + max(share, 0.0) * room, 3)
+                width = self.places[number + 1] - self.places[number]
+                return round(self.places[number] + max(share, 0.0) * width, 3)
         return 100.0

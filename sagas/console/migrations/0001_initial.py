@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
             name='BulkRun',
             fields=[
                 ('id', models.UUIDField(default=sagas.ids.uuid7, editable=False, primary_key=True, serialize=False)),
-                ('move', models.CharField(max_length=30)),
+                ('intervention', models.CharField(max_length=30)),
                 ('actor', models.CharField(max_length=150)),
                 ('reason', models.TextField()),
                 ('state', models.CharField(choices=[('asked', 'Waits for a second person'), ('running', 'Running'), ('stopped', 'Stopped'), ('finished', 'Finished')], default='running', max_length=10)),
@@ -53,9 +53,9 @@ class Migration(migrations.Migration):
             name='Approval',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('move', models.CharField(max_length=30)),
+                ('intervention', models.CharField(max_length=30)),
                 ('seen', models.CharField(blank=True, db_default='', default='', max_length=100)),
-                ('given', models.JSONField(default=dict)),
+                ('arguments', models.JSONField(default=dict)),
                 ('actor', models.CharField(max_length=150)),
                 ('reason', models.TextField()),
                 ('asked_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now())),
@@ -69,7 +69,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'approval',
                 'db_table': 'sagas_console_approval',
                 'indexes': [models.Index(fields=['-asked_at'], name='approval_newest')],
-                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['asked', 'approved', 'refused', 'void'])), name='approval_state_is_known'), models.CheckConstraint(condition=models.Q(models.Q(('state', 'approved'), _negated=True), models.Q(('decided_by', models.F('actor')), _negated=True), _connector='OR'), name='approval_by_somebody_else'), models.UniqueConstraint(condition=models.Q(('state', 'asked')), fields=('saga', 'move'), name='approval_asked_once')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('state__in', ['asked', 'approved', 'refused', 'void'])), name='approval_state_is_known'), models.CheckConstraint(condition=models.Q(models.Q(('state', 'approved'), _negated=True), models.Q(('decided_by', models.F('actor')), _negated=True), _connector='OR'), name='approval_by_somebody_else'), models.UniqueConstraint(condition=models.Q(('state', 'asked')), fields=('saga', 'intervention'), name='approval_asked_once')],
             },
         ),
         migrations.CreateModel(

@@ -29,7 +29,7 @@ GLYPHS = {
 assert set(GLYPHS) >= {*SagaState, *StepState}, "a state without its mark"
 
 
-def words() -> dict[str, str]:
+def state_names() -> dict[str, str]:
     """Every state in the viewer's language."""
     return {
         "running": _("Running"), "compensating": _("Compensating"), "needs_attention": _("Needs attention"),
@@ -64,8 +64,8 @@ class _Labelled(template.Node):
         self.inside = inside
 
     def render(self, context: template.Context) -> SafeString:
-        told = _TABLE.sub(_with_labels, self.inside.render(context))
-        return SafeString(f'<div class="labelled">{told}</div>')
+        tables = _TABLE.sub(_with_labels, self.inside.render(context))
+        return SafeString(f'<div class="labelled">{tables}</div>')
 
 
 def _with_labels(table: re.Match[str]) -> str:
@@ -85,7 +85,7 @@ def _with_labels(table: re.Match[str]) -> str:
     return table[0][: head.end()] + _ROW_OR_CELL.sub(label, table[0][head.end() :])
 
 
-def kinds() -> dict[str, str]:
+def kind_names() -> dict[str, str]:
     """Every kind of outcome that the engine tells apart, in the viewer's language."""
     return {
         "refused": _("refused"), "outage": _("outage"),
@@ -98,20 +98,20 @@ def kinds() -> dict[str, str]:
 @register.filter
 def trouble(error: dict[str, Any]) -> str:
     """The class of an error; its kind, where it has none."""
-    return str(error.get("error") or kind_word(error.get("kind") or ""))
+    return str(error.get("error") or kind_name(error.get("kind") or ""))
 
 
 @register.filter
-def kind_word(kind: str) -> str:
+def kind_name(kind: str) -> str:
     """A kind of outcome in the viewer's language."""
-    return kinds().get(kind, kind)
+    return kind_names().get(kind, kind)
 
 
 @register.simple_tag
-def badge(state: str, words_instead: str = "") -> SafeString:
+def badge(state: str, label: str = "") -> SafeString:
     """A state's mark, colour and name."""
     state = str(state)
-    text = words_instead or words().get(state, state)
+    text = label or state_names().get(state, state)
     return html.format_html(
         '<span class="state state-{}"><span class="glyph" aria-hidden="true">{}</span>{}</span>',
         state,
@@ -191,9 +191,9 @@ def hour(at: datetime.datetime) -> str | SafeString:
 
 
 @register.filter
-def move_label(name: str) -> str:
-    """What a move's button says."""
-    return str(interventions.MOVES[name].label) if name in interventions.MOVES else name
+def intervention_label(name: str) -> str:
+    """What an intervention's button says."""
+    return str(interventions.INTERVENTIONS[name].label) if name in interventions.INTERVENTIONS else name
 
 
 @register.filter
@@ -203,9 +203,9 @@ def rule(error: dict[str, Any] | None) -> str:
 
 
 @register.filter
-def state_word(state: str) -> str:
+def state_name(state: str) -> str:
     """A state's name."""
-    return words().get(str(state), str(state))
+    return state_names().get(str(state), str(state))
 
 
 @register.filter

@@ -1,4 +1,4 @@
-"""Operators at their desk: clients with a role each, and sagas that stand where they are wanted."""
+"""Operators: test clients with a role each, and sagas that stand where they are wanted."""
 
 import re
 
@@ -21,10 +21,10 @@ def client(role, name=None):
     roles.make()
     user, _ = auth.User.objects.get_or_create(username=name or role.split()[-1], defaults={"is_staff": True})
     user.groups.set([] if role == NOBODY else [auth.Group.objects.get(name=role)])
-    desk = Client()
-    desk.force_login(user)
-    desk.user = user
-    return desk
+    person = Client()
+    person.force_login(user)
+    person.user = user
+    return person
 
 
 def viewer():
@@ -108,13 +108,14 @@ def page(saga):
     return reverse("admin:sagas_sagainstance_change", args=[saga.pk])
 
 
-def move(saga, name, seen=None):
-    """The address of a move's page, as a saga's page that shows how it stands now would link to it."""
-    return f"{reverse('admin:sagas_saga_move', args=[saga.pk, name])}?seen={seen or engine.look(saga.pk)}"
+def intervention(saga, name, seen=None):
+    """The address of an intervention's page, as a saga's page that shows it as it stands now links to it."""
+    page = reverse("admin:sagas_saga_intervention", args=[saga.pk, name])
+    return f"{page}?seen={seen or engine.look(saga.pk)}"
 
 
 def said(saga, seen=None, **fields):
-    """What a move's form sends, as it was rendered when the saga stood so; by default as it stands now."""
+    """What an intervention's form sends, rendered when the saga stood so; by default as it stands now."""
     return {"seen": str(seen or engine.look(saga.pk)), **fields}
 
 

@@ -52,9 +52,9 @@ def drive(run, rounds=30):
     raise AssertionError(f"the run does not come to rest: {run.state}, wave {run.wave}")
 
 
-def begin(sagas, move="resume", actor="olga"):
+def begin(sagas, intervention="resume", actor="olga"):
     chosen = bulk.look(saga.pk for saga in sagas)
-    return bulk.begin(chosen=chosen, move=move, actor=actor, reason="Ticket 12")
+    return bulk.begin(chosen=chosen, intervention=intervention, actor=actor, reason="Ticket 12")
 
 
 def states(run):
@@ -132,7 +132,7 @@ def test_a_saga_to_which_it_does_not_apply_is_left_alone_and_shown():
 def test_sagas_are_compensated_in_bulk():
     waiting = [admin_client.waiting() for _ in range(3)]
 
-    run = begin(waiting, move="compensate")
+    run = begin(waiting, intervention="compensate")
     drive(run)
 
     assert states(run) == ["helped"] * 3
@@ -157,14 +157,14 @@ def test_what_nothing_is_seen_of_in_time_counts_as_failed():
     assert (run.state, states(run)) == (BulkRun.State.STOPPED, ["failed", "pending"])
 
 
-def test_a_run_needs_sagas_and_a_move_that_is_one_for_bulk():
-    for ids, move in (
+def test_a_run_needs_sagas_and_an_intervention_that_is_one_for_bulk():
+    for ids, intervention in (
         ([], "resume"),
         ([admin_client.waiting().pk], "close"),
         ([admin_client.waiting().pk], "nonsense"),
     ):
         with pytest.raises(errors.NotAllowed):
-            bulk.begin(chosen=bulk.look(ids), move=move, actor="olga", reason="x")
+            bulk.begin(chosen=bulk.look(ids), intervention=intervention, actor="olga", reason="x")
 
 
 def test_the_whole_way_through_the_pages():
@@ -198,7 +198,7 @@ def test_a_whole_failure_group_is_resumed_from_its_page():
     (group,) = failure_groups.groups(failure_groups.ATTENTION)
     operator = admin_client.operator()
 
-    operator.post(reverse("admin:sagas_groups"), {"signature": group.signature, "move": "resume"})
+    operator.post(reverse("admin:sagas_groups"), {"signature": group.signature, "intervention": "resume"})
     begin_page = reverse("admin:sagas_console_bulkrun_begin")
     choice = operator.get(begin_page).context["choice"]
     operator.post(begin_page, {"choice": choice, "reason": "The bank is back"})
@@ -226,7 +226,7 @@ def test_who_may_not_compensate_begins_no_run_that_does():
     )
     session = operator.session
     seen = {str(saga.pk): str(bulk.look([saga.pk])[saga.pk])}
-    session["sagas-bulk"] = {"move": "compensate", "seen": seen, "choice": "x"}
+    session["sagas-bulk"] = {"intervention": "compensate", "seen": seen, "choice": "x"}
     session.save()
 
     assert (
@@ -241,7 +241,7 @@ def test_who_may_not_compensate_begins_no_run_that_does():
 def test_a_run_that_moves_money_begins_when_a_second_person_agrees(settings):
     settings.SAGAS_FOUR_EYES = True
     supervisor, waiting = admin_client.supervisor(), admin_client.waiting()
-    run = begin([waiting], move="compensate", actor="supervisor")
+    run = begin([waiting], intervention="compensate", actor="supervisor")
     bulk.drive()
     assert states(run) == ["pending"]
     page = reverse("admin:sagas_console_bulkrun_change", args=[run.pk])
@@ -276,7 +276,7 @@ def test_a_saga_whose_owner_fails_stops_no_other():
     with transport.use(memory_transport.MemoryTransport()):
         sagas = [*(harness.begin(other) for _ in range(5)), harness.begin(stuck)]
 
-    run = begin(sagas, move="compensate")
+    run = begin(sagas, intervention="compensate")
     drive(run)
 
     assert states(run) == ["helped"] * 5 + ["failed"]
@@ -288,10 +288,10 @@ def test_a_saga_whose_owner_fails_stops_no_other():
 
 @pytest.mark.django_db(transaction=True)
 def test_two_runs_over_the_same_sagas_the_other_way_round_wait_for_each_other_and_finish():
-    """A saga's lock is held for that saga's move alone, after the run's (I4)."""
+    """A saga's lock is held for that saga's intervention alone, after the run's (I4)."""
     for _ in range(3):
         sagas = [admin_client.waiting() for _ in range(8)]
-        runs = [begin(sagas, move="compensate"), begin(sagas[::-1], move="compensate")]
+        runs = [begin(sagas, intervention="compensate"), begin(sagas[::-1], intervention="compensate")]
         for run in runs:
             BulkRun.objects.filter(pk=run.pk).update(wave=1)
             run.items.update(wave=1)
@@ -318,7 +318,7 @@ def test_two_runs_over_the_same_sagas_the_other_way_round_wait_for_each_other_an
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("sqlstate", ["40001", "40P01", "55P03"])
 def test_a_saga_that_somebody_else_has_locked_has_not_failed_again(sqlstate, monkeypatch):
-    """The error is PostgreSQL's own, raised once in the middle of the move."""
+    """The error is PostgreSQL's own, raised once in the middle of the intervention."""
     sagas = [standing(GETS_BETTER) for _ in range(2)]
     run = begin(sagas)
     hindered = []

@@ -1,4 +1,4 @@
-"""Operators' moves: who may, when they apply, what they do, and what is kept of them."""
+"""Operators' interventions: who may, when they apply, what they do, and what is kept of them."""
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -32,7 +32,7 @@ def retrying():
     return admin_client.under_way(toys.REMOTE, "do a, flake b", 2)
 
 
-# Each move with a saga to which it applies, what else it asks for, and where that leads in the end.
+# Each intervention with a saga to which it applies, what else it asks for, and where that leads in the end.
 WHERE_IT_APPLIES = {
     "resume": (admin_client.attention, {}, "compensated"),
     "retry": (retrying, {}, "completed"),
@@ -47,7 +47,7 @@ WHERE_IT_APPLIES = {
     "close": (admin_client.attention, {}, None),
 }
 
-assert set(WHERE_IT_APPLIES) == set(interventions.MOVES), "a move without a test"
+assert set(WHERE_IT_APPLIES) == set(interventions.INTERVENTIONS), "an intervention without a test"
 
 KINDS = {
     "resume": "operator.retry",
@@ -57,10 +57,10 @@ KINDS = {
 
 
 @pytest.mark.parametrize("name", WHERE_IT_APPLIES)
-def test_a_move_says_what_it_will_do_asks_why_does_it_and_is_kept(name):
+def test_an_intervention_says_what_it_will_do_asks_why_does_it_and_is_kept(name):
     make, given, ends = WHERE_IT_APPLIES[name]
     saga, supervisor = make(), admin_client.supervisor()
-    page = admin_client.move(saga, name)
+    page = admin_client.intervention(saga, name)
 
     before = supervisor.get(page)
     assert before.context["preview"], "it says what it will do"
@@ -80,13 +80,13 @@ def test_a_move_says_what_it_will_do_asks_why_does_it_and_is_kept(name):
         assert admin_client.finish(saga).state == ends
 
 
-def test_a_move_that_does_not_apply_has_no_button_and_says_why():
+def test_an_intervention_that_does_not_apply_has_no_button_and_says_why():
     saga, supervisor = admin_client.play(toys.ONE, "do a, completed"), admin_client.supervisor()
 
-    for name in interventions.MOVES:
-        page = supervisor.get(admin_client.move(saga, name))
+    for name in interventions.INTERVENTIONS:
+        page = supervisor.get(admin_client.intervention(saga, name))
         refused = supervisor.post(
-            admin_client.move(saga, name), admin_client.said(saga, reason="no matter", hours="1")
+            admin_client.intervention(saga, name), admin_client.said(saga, reason="no matter", hours="1")
         )
 
         assert page.context["refusal"], name
@@ -98,7 +98,7 @@ def test_a_move_that_does_not_apply_has_no_button_and_says_why():
 
 
 def test_what_waits_is_asked_about_instead_of_tried_again():
-    page = admin_client.supervisor().get(admin_client.move(admin_client.waiting(), "retry"))
+    page = admin_client.supervisor().get(admin_client.intervention(admin_client.waiting(), "retry"))
 
     assert "ask the provider instead" in page.context["refusal"]
 
@@ -106,14 +106,14 @@ def test_what_waits_is_asked_about_instead_of_tried_again():
 def test_what_is_in_doubt_is_said_to_be_asked_about_first():
     lost = admin_client.under_way(toys.MIXED, "do a, lose b", 2)
 
-    preview = admin_client.supervisor().get(admin_client.move(lost, "retry")).context["preview"]
+    preview = admin_client.supervisor().get(admin_client.intervention(lost, "retry")).context["preview"]
 
     assert "is asked by the key" in preview[0]
     assert "If it did not happen, it is done now" in preview[-1]
 
 
 def test_what_is_said_to_be_possible_is_possible_and_what_is_not_is_not():
-    """The page's word and the engine's are held equal, for every move in many situations."""
+    """The page's word and the engine's are held equal, for every intervention in many situations."""
     supervisor = admin_client.supervisor()
     makers = [
         admin_client.attention, admin_client.stuck, admin_client.waiting, held, held_for_attention,
@@ -128,17 +128,17 @@ def test_what_is_said_to_be_possible_is_possible_and_what_is_not_is_not():
     ]  # fmt: skip
     possible = set()
     for make in makers:
-        for name, move in interventions.MOVES.items():
+        for name, intervention in interventions.INTERVENTIONS.items():
             # So many sagas that fail at one queue would otherwise look like an outage (R4), and those
             # of before would keep the clock from standing still.
             models.Circuit.objects.all().delete()
             models.SagaInstance.objects.filter(held_at=None).update(held_at=models.database_now())
             saga = make()
             told = history.read(saga.pk)
-            refusal = move.refused(told)
+            refusal = intervention.refused(told)
 
             try:
-                move.make(told, seen=told.seen, actor="olga", reason="to see", given={"hours": 1})
+                intervention.make(told, seen=told.seen, actor="olga", reason="to see", arguments={"hours": 1})
                 made = True
             except errors.SagaError:
                 made = False
@@ -148,16 +148,18 @@ def test_what_is_said_to_be_possible_is_possible_and_what_is_not_is_not():
             assert made != bool(refusal), f"page and engine differ: {where}"
             if not refusal:
                 possible.add(name)
-    assert possible == set(interventions.MOVES)
+    assert possible == set(interventions.INTERVENTIONS)
     assert supervisor.get(admin_client.page(admin_client.waiting())).status_code == 200
 
 
 def test_somebody_else_was_first_and_nothing_is_done_twice():
     saga, supervisor = admin_client.attention(), admin_client.supervisor()
-    supervisor.get(admin_client.move(saga, "resume"))
+    supervisor.get(admin_client.intervention(saga, "resume"))
 
     engine.resume(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="first")
-    late = supervisor.post(admin_client.move(saga, "resume"), admin_client.said(saga, reason="second"))
+    late = supervisor.post(
+        admin_client.intervention(saga, "resume"), admin_client.said(saga, reason="second")
+    )
 
     assert late.status_code == 409
     assert "It goes on by itself" in admin_client.text(late)
@@ -168,7 +170,7 @@ def test_evidence_may_carry_the_facts_that_later_steps_need():
     saga = admin_client.stuck()
 
     admin_client.supervisor().post(
-        admin_client.move(saga, "happened"),
+        admin_client.intervention(saga, "happened"),
         admin_client.said(saga, reason="The world's log, line 8", facts='{"number": 8}'),
     )
 
@@ -182,7 +184,7 @@ def test_facts_that_are_no_object_are_refused_with_the_field_named():
     unkeepable = ('{"number": 1e999}', '{"number": NaN}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', "9" * 5000)
     for facts in ("[1]", "{", '"x"', *unkeepable, "[" * 40 + "]" * 40):
         response = admin_client.supervisor().post(
-            admin_client.move(saga, "happened"), admin_client.said(saga, reason="so", facts=facts)
+            admin_client.intervention(saga, "happened"), admin_client.said(saga, reason="so", facts=facts)
         )
 
         assert list(response.context["form"].errors) == ["facts"], facts
@@ -194,7 +196,8 @@ def test_a_deadline_is_extended_by_the_hours_given():
     saga = admin_client.waiting()
 
     admin_client.operator().post(
-        admin_client.move(saga, "extend"), admin_client.said(saga, reason="The carrier is late", hours="48")
+        admin_client.intervention(saga, "extend"),
+        admin_client.said(saga, reason="The carrier is late", hours="48"),
     )
 
     later = models.SagaInstance.objects.get(pk=saga.pk).deadline_at
@@ -227,18 +230,20 @@ ROLES = [admin_client.NOBODY, *roles.MAY]
 def test_each_role_may_exactly_what_it_says(role, name):
     make, given, _ends = WHERE_IT_APPLIES[name]
     saga, person = make(), admin_client.client(role)
-    allowed = interventions.MOVES[name].permission in roles.MAY.get(role, ())
+    allowed = interventions.INTERVENTIONS[name].permission in roles.MAY.get(role, ())
 
     seen = person.get(admin_client.page(saga))
-    asked = person.get(admin_client.move(saga, name))
-    done = person.post(admin_client.move(saga, name), admin_client.said(saga, **given, reason="Ticket 12"))
+    asked = person.get(admin_client.intervention(saga, name))
+    done = person.post(
+        admin_client.intervention(saga, name), admin_client.said(saga, **given, reason="Ticket 12")
+    )
 
     assert seen.status_code == (403 if role == admin_client.NOBODY else 200)
     assert asked.status_code == (200 if allowed else 403)
     assert done.status_code == (302 if allowed else 403)
     assert saga.events.filter(actor=person.user.username).exists() == allowed
     if role == roles.VIEWER:
-        offers = seen.context["moves"]
+        offers = seen.context["interventions"]
         assert all("Your role does not allow it" in offer["refusal"] for offer in offers)
 
 
@@ -262,14 +267,14 @@ def test_who_is_not_logged_in_sees_nothing():
 
     for path in (
         admin_client.page(saga),
-        admin_client.move(saga, "hold"),
+        admin_client.intervention(saga, "hold"),
         "/admin/",
         "/admin/sagas/sagainstance/",
     ):
         assert Client().get(path)["Location"].startswith("/admin/login/")
 
 
-def test_rows_are_changed_by_moves_alone_even_by_those_who_may_everything():
+def test_rows_are_changed_by_interventions_alone_even_by_those_who_may_everything():
     saga, supervisor = admin_client.waiting(), admin_client.supervisor()
     supervisor.user.is_superuser = True
     supervisor.user.save()
@@ -308,14 +313,14 @@ def test_roles_are_made_once_and_then_belong_to_the_administrator():
 # --- Two persons ----------------------------------------------------------------------------------
 
 
-def decide(person, approval, verdict):
+def decide(person, approval, decision):
     page = f"/admin/sagas/sagainstance/{approval.saga_id}/approval/{approval.pk}/"
-    return person.post(page, {"reason": "I looked", "verdict": verdict})
+    return person.post(page, {"reason": "I looked", "decision": decision})
 
 
 def ask_for(saga, name="compensate"):
     supervisor = admin_client.supervisor()
-    supervisor.post(admin_client.move(saga, name), admin_client.said(saga, reason="Ticket 12"))
+    supervisor.post(admin_client.intervention(saga, name), admin_client.said(saga, reason="Ticket 12"))
     return supervisor, Approval.objects.get(saga=saga)
 
 
@@ -325,7 +330,7 @@ def four_eyes(settings):
 
 
 @pytest.mark.usefixtures("four_eyes")
-def test_a_move_that_moves_money_waits_for_a_second_person():
+def test_an_intervention_that_moves_money_waits_for_a_second_person():
     saga = admin_client.waiting()
 
     _supervisor, approval = ask_for(saga)
@@ -362,7 +367,7 @@ def test_nobody_agrees_with_himself_but_may_take_it_back():
 
 
 @pytest.mark.usefixtures("four_eyes")
-def test_who_may_not_make_a_move_may_not_agree_to_it():
+def test_who_may_not_make_an_intervention_may_not_agree_to_it():
     saga = admin_client.waiting()
     _supervisor, approval = ask_for(saga)
 
@@ -370,12 +375,12 @@ def test_who_may_not_make_a_move_may_not_agree_to_it():
 
 
 @pytest.mark.usefixtures("four_eyes")
-def test_a_move_is_asked_for_once():
+def test_an_intervention_is_asked_for_once():
     saga = admin_client.waiting()
     supervisor, _approval = ask_for(saga)
 
     again = supervisor.post(
-        admin_client.move(saga, "compensate"), admin_client.said(saga, reason="once more")
+        admin_client.intervention(saga, "compensate"), admin_client.said(saga, reason="once more")
     )
 
     assert again.status_code == 409
@@ -398,10 +403,12 @@ def test_an_agreement_that_comes_too_late_does_nothing():
 
 
 @pytest.mark.usefixtures("four_eyes")
-def test_a_move_that_moves_no_money_needs_one_person():
+def test_an_intervention_that_moves_no_money_needs_one_person():
     saga = admin_client.waiting()
 
-    admin_client.operator().post(admin_client.move(saga, "hold"), admin_client.said(saga, reason="Ticket 12"))
+    admin_client.operator().post(
+        admin_client.intervention(saga, "hold"), admin_client.said(saga, reason="Ticket 12")
+    )
 
     saga.refresh_from_db()
     assert saga.held_at is not None

@@ -32,7 +32,7 @@ def test_whatever_happened_to_a_saga_its_page_tells_it():
         response = viewer.get(admin_client.page(instance))
 
         assert response.status_code == 200, script
-        told = response.context["verdict"]
+        told = response.context["summary"]
         assert told.what, script
         assert told.next, script
         assert told.who, script
@@ -41,7 +41,7 @@ def test_whatever_happened_to_a_saga_its_page_tells_it():
             "inline, in " + script
         )
         seen.add(instance.state)
-        seen |= {step.state for step in response.context["told"].steps}
+        seen |= {step.state for step in response.context["record"].steps}
     assert seen >= {"completed", "compensated", "done", "undone"}
 
 
@@ -117,7 +117,7 @@ def test_every_state_has_its_mark_and_its_word():
     from sagas.console.templatetags import console
 
     for state in [*states.SagaState, *states.StepState]:
-        assert console.words()[state]
+        assert console.state_names()[state]
         assert console.GLYPHS[state]
 
 
@@ -151,8 +151,8 @@ def test_the_pivot_is_drawn_and_beyond_it_there_is_no_undo():
         admin_client.page(admin_client.play(toys.PIVOTAL, "do a, do p, do r, do s, completed"))
     )
 
-    assert [rung.pivot_above for rung in response.context["rungs"]] == [False, True, False, False]
-    assert [rung.backward is None for rung in response.context["rungs"]] == [False, True, True, True]
+    assert [view.pivot_above for view in response.context["steps"]] == [False, True, False, False]
+    assert [view.backward is None for view in response.context["steps"]] == [False, True, True, True]
     assert "point of no return" in admin_client.text(response)
 
 
@@ -174,7 +174,7 @@ def test_banners_tell_of_what_it_depends_upon():
     clocks.pass_time(clocks.A_MOMENT * 60_000)
     models.Circuit.objects.create(name="world", opened_at=now, open_until=now + clocks.A_MOMENT * 90_000)
 
-    kinds = {banner.kind for banner in admin_client.viewer().get(admin_client.page(saga)).context["banners"]}
+    kinds = {notice.kind for notice in admin_client.viewer().get(admin_client.page(saga)).context["notices"]}
 
     assert kinds == {"queue", "circuit", "sweep"}
 
@@ -193,10 +193,10 @@ def test_that_no_worker_listens_on_its_queue_is_said_under_next_and_under_who_mu
     saga = admin_client.under_way(toys.LOCAL, "", 0)
     silent("toys")
 
-    verdict = admin_client.viewer().get(admin_client.page(saga)).context["verdict"]
+    summary = admin_client.viewer().get(admin_client.page(saga)).context["summary"]
 
-    assert verdict.next == "a is next, but no worker listens on toys."
-    assert verdict.who == "Whoever runs the workers: start one for it (celery worker --queues=toys)."
+    assert summary.next == "a is next, but no worker listens on toys."
+    assert summary.who == "Whoever runs the workers: start one for it (celery worker --queues=toys)."
 
 
 def test_a_backlog_that_somebody_works_on_needs_nobody_to_act():
@@ -205,8 +205,8 @@ def test_a_backlog_that_somebody_works_on_needs_nobody_to_act():
 
     context = admin_client.viewer().get(admin_client.page(saga)).context
 
-    assert [banner.kind for banner in context["banners"]] == ["backlog"]
-    assert context["verdict"].who == "Nobody has to act."
+    assert [notice.kind for notice in context["notices"]] == ["backlog"]
+    assert context["summary"].who == "Nobody has to act."
 
 
 def test_that_nobody_sweeps_is_said_of_every_saga_that_is_due():
@@ -215,10 +215,10 @@ def test_that_nobody_sweeps_is_said_of_every_saga_that_is_due():
 
     context = admin_client.viewer().get(admin_client.page(saga)).context
 
-    assert [banner.kind for banner in context["banners"]] == ["sweep"]
-    assert context["verdict"].next.startswith("Nothing, for nobody sweeps: it has been due for 4 min")
+    assert [notice.kind for notice in context["notices"]] == ["sweep"]
+    assert context["summary"].next.startswith("Nothing, for nobody sweeps: it has been due for 4 min")
     who = "Whoever runs the workers: start beat, and a worker on the queue sagas-sweep."
-    assert context["verdict"].who == who
+    assert context["summary"].who == who
 
 
 def test_so_is_one_of_a_saga_that_has_ended():
@@ -239,8 +239,8 @@ def test_a_declaration_that_is_gone_is_said_and_the_page_still_tells_the_rest():
     response = admin_client.supervisor().get(admin_client.page(saga))
 
     assert response.status_code == 200
-    assert [banner.kind for banner in response.context["banners"]] == ["undeclared"]
-    assert not [offer for offer in response.context["moves"] if not offer["refusal"]]
+    assert [notice.kind for notice in response.context["notices"]] == ["undeclared"]
+    assert not [offer for offer in response.context["interventions"] if not offer["refusal"]]
 
 
 def test_a_page_costs_a_bounded_number_of_statements_however_long_the_saga_is():
@@ -273,7 +273,7 @@ def test_events_can_be_filtered_and_taken_away_as_json_and_csv():
     assert f"{reverse('admin:sagas_saga_csv', args=[saga.pk])}?actor=olga" in response.content.decode()
 
     told = viewer.get(reverse("admin:sagas_saga_json", args=[saga.pk]))
-    assert json.loads(told.content)["verdict"]["who"]
+    assert json.loads(told.content)["summary"]["who"]
     assert len(json.loads(told.content)["events"]) == saga.events.count()
     assert "attachment" in told["Content-Disposition"]
 

@@ -38,7 +38,7 @@ OPERATIONS = {
     "skip": engine.skip,
     "close": engine.close,
 }
-assert OPERATIONS.keys() == interventions.MOVES.keys(), "a move that nobody tries here"
+assert OPERATIONS.keys() == interventions.INTERVENTIONS.keys(), "an intervention that nobody tries here"
 
 
 def waiting():
@@ -102,7 +102,9 @@ def test_what_was_said_of_an_action_is_never_taken_for_a_word_about_its_undo(nam
     assert saga.steps.get(name="w").state == "undo_failed"
 
 
-STATEMENTS = {name for name, move in interventions.MOVES.items() if move.about_attempt}
+STATEMENTS = {
+    name for name, intervention in interventions.INTERVENTIONS.items() if intervention.about_attempt
+}
 
 
 def test_what_says_how_a_step_stands_is_about_the_attempts_that_were_seen():
@@ -154,20 +156,20 @@ def test_a_wait_that_has_failed_meanwhile_is_not_the_wait_that_was_seen():
 
 def test_it_is_decided_under_the_lock_and_not_before(monkeypatch):
     saga = waiting()
-    move = interventions.MOVES["happened"]
+    intervention = interventions.INTERVENTIONS["happened"]
     seen = engine.look(saga.pk)
-    make = move.make
+    make = intervention.make
 
     def first_somebody_pays(*args, **said):
         comes(saga)
         return make(*args, **said)
 
-    object.__setattr__(move, "make", first_somebody_pays)
+    object.__setattr__(intervention, "make", first_somebody_pays)
     try:
         with pytest.raises(errors.MovedOn):
-            interventions.make(saga.pk, move, seen=seen, **WHO)
+            interventions.make(saga.pk, intervention, seen=seen, **WHO)
     finally:
-        object.__setattr__(move, "make", make)
+        object.__setattr__(intervention, "make", make)
 
     assert saga.steps.get(name="v").state == "waiting"
 
@@ -181,7 +183,7 @@ def test_the_owner_s_own_cancellation_is_a_wish_and_needs_to_have_seen_nothing()
     assert admin_client.finish(saga).state == "compensated"
 
 
-def test_every_move_keeps_what_it_was_decided_on_with_its_event():
+def test_every_intervention_keeps_what_it_was_decided_on_with_its_event():
     saga = waiting()
     seen = engine.look(saga.pk)
 
@@ -208,13 +210,13 @@ def test_what_is_printed_is_what_is_read():
 
 
 def link(page, name):
-    """The address that a saga's page has behind the button of a move."""
-    (address,) = re.findall(rf'href="([^"]*/move/{name}/[^"]*)"', page.content.decode())
+    """The address that a saga's page has behind the button of an intervention."""
+    (address,) = re.findall(rf'href="([^"]*/intervention/{name}/[^"]*)"', page.content.decode())
     return address
 
 
 def form_of(page):
-    """What the form of a move's page sends beside what is typed."""
+    """What the form of an intervention's page sends beside what is typed."""
     return {"seen": re.findall(r'name="seen" value="([^"]*)"', page.content.decode())[0]}
 
 
@@ -226,7 +228,7 @@ def test_a_page_opened_before_the_customer_paid_does_nothing_after(name):
     now = engine.look(saga.pk)
 
     late = supervisor.post(
-        reverse("admin:sagas_saga_move", args=[saga.pk, name]),
+        reverse("admin:sagas_saga_intervention", args=[saga.pk, name]),
         {**form_of(form), "reason": "The payer showed me a receipt", "facts": "{}"},
     )
 
@@ -256,7 +258,7 @@ def test_a_form_that_says_nothing_of_what_was_seen_does_nothing():
 
     for seen in ({}, {"seen": ""}, {"seen": "w:forward:nonsense:1"}):
         answer = supervisor.post(
-            reverse("admin:sagas_saga_move", args=[saga.pk, "hold"]), {**seen, "reason": "wait"}
+            reverse("admin:sagas_saga_intervention", args=[saga.pk, "hold"]), {**seen, "reason": "wait"}
         )
         assert answer.status_code == 409
     assert as_it_was(saga, now)
@@ -268,7 +270,7 @@ def test_who_looks_again_goes_on():
 
     form = supervisor.get(link(supervisor.get(admin_client.page(saga)), "happened"))
     done = supervisor.post(
-        reverse("admin:sagas_saga_move", args=[saga.pk, "happened"]),
+        reverse("admin:sagas_saga_intervention", args=[saga.pk, "happened"]),
         {**form_of(form), "reason": "I saw it arrive", "facts": "{}"},
     )
 
@@ -279,15 +281,15 @@ def test_who_looks_again_goes_on():
 # --- A second person ------------------------------------------------------------------------------
 
 
-def decide(person, approval, verdict="agree"):
+def decide(person, approval, decision="agree"):
     page = reverse("admin:sagas_saga_decide", args=[approval.saga_id, approval.pk])
-    return person.post(page, {"reason": "I looked", "verdict": verdict})
+    return person.post(page, {"reason": "I looked", "decision": decision})
 
 
 def ask_for(saga, name):
     with pytest.raises(interventions.NeedsApproval):
-        interventions.make(saga.pk, interventions.MOVES[name], seen=engine.look(saga.pk), **WHO)
-    return Approval.objects.get(saga=saga, move=name, state="asked")
+        interventions.make(saga.pk, interventions.INTERVENTIONS[name], seen=engine.look(saga.pk), **WHO)
+    return Approval.objects.get(saga=saga, intervention=name, state="asked")
 
 
 @pytest.mark.parametrize("name", ["happened", "did-not-happen"])
@@ -332,7 +334,7 @@ def test_what_can_no_longer_be_agreed_to_makes_room_for_what_can(settings):
 def test_what_was_asked_for_under_the_version_before_is_void(settings):
     settings.SAGAS_FOUR_EYES = True
     saga = waiting()
-    approval = Approval.objects.create(saga=saga, move="compensate", given={"step": "w"}, **WHO)
+    approval = Approval.objects.create(saga=saga, intervention="compensate", arguments={"step": "w"}, **WHO)
 
     decide(admin_client.supervisor("second"), approval)
 
@@ -358,7 +360,7 @@ def drive(run):
 
 def test_of_a_bulk_run_those_that_moved_on_are_left_alone_counted_apart_and_stop_nothing():
     sagas = [waiting() for _ in range(3)]
-    run = bulk.begin(chosen=bulk.look(saga.pk for saga in sagas), move="compensate", **WHO)
+    run = bulk.begin(chosen=bulk.look(saga.pk for saga in sagas), intervention="compensate", **WHO)
     comes(sagas[0])
     comes(sagas[1])
 
@@ -416,7 +418,7 @@ def test_a_run_is_over_the_sagas_that_its_page_showed_whatever_another_tab_has_c
 
 
 def test_what_was_chosen_under_the_version_before_counts_as_moved_on():
-    run = bulk.begin(chosen=bulk.look([waiting().pk]), move="compensate", **WHO)
+    run = bulk.begin(chosen=bulk.look([waiting().pk]), intervention="compensate", **WHO)
     run.items.update(seen="")
 
     drive(run)

@@ -109,7 +109,7 @@ def test_a_hidden_fact_is_struck_out_whole_wherever_it_stands():
 
 
 def test_the_providers_reference_is_what_the_declaration_calls_so():
-    book, pay = history.ladder(history.read(booked().pk))
+    book, pay = history.step_views(history.read(booked().pk))
 
     assert (book.reference, pay.reference) == ("B-77", "")
 

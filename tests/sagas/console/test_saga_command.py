@@ -72,7 +72,7 @@ def test_it_shows_a_saga_by_its_key_and_as_json():
     assert told["events"][0]["kind"] == "saga.begun"
 
 
-def test_each_move_is_made_with_a_reason_and_an_actor():
+def test_each_intervention_is_made_with_a_reason_and_an_actor():
     for function, make, more, kind in [
         ("retry", admin_client.attention, [], "operator.retry"),
         ("compensate", admin_client.waiting, [], "operator.compensate"),
@@ -109,7 +109,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing():
     assert waiting.direction == 1
 
 
-def test_a_move_that_does_not_apply_is_an_error_that_says_why():
+def test_an_intervention_that_does_not_apply_is_an_error_that_says_why():
     done = admin_client.play(toys.ONE, "do a, completed")
 
     for function in ("retry", "compensate", "hold", "release", "skip", "close", "ask"):
@@ -118,7 +118,7 @@ def test_a_move_that_does_not_apply_is_an_error_that_says_why():
         assert str(refused.value)
 
 
-def test_a_move_without_a_reason_is_refused():
+def test_an_intervention_without_a_reason_is_refused():
     with pytest.raises(CommandError, match="--reason"):
         saga("retry", str(admin_client.attention().pk))
 
@@ -134,12 +134,14 @@ def test_what_is_possible_now_is_spelt_as_it_is_typed():
         one = make()
         (possible,) = re.findall(r"^Possible now: (.+)$", saga("show", str(one.pk)), re.MULTILINE)
 
-        for move in possible.split(", "):
-            hours = ["--hours", "1"] if move == "extend" else []
-            assert saga(*move.split(), str(one.pk), "--reason", "x", "--dry-run", *hours), move
+        for intervention in possible.split(", "):
+            hours = ["--hours", "1"] if intervention == "extend" else []
+            assert saga(*intervention.split(), str(one.pk), "--reason", "x", "--dry-run", *hours), (
+                intervention
+            )
 
 
-def test_a_move_that_needs_a_second_person_waits_for_one(settings):
+def test_an_intervention_that_needs_a_second_person_waits_for_one(settings):
     settings.SAGAS_FOUR_EYES = True
     waiting = admin_client.waiting()
 

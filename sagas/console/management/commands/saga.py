@@ -22,7 +22,7 @@ WHICH = "its id, its business key, or what the console's search finds it by, suc
 WIDTH = 48
 """Characters of the timeline."""
 
-VERBS = {
+COMMANDS = {
     "retry": "try again now, with the same key",
     "ask": "ask the provider what became of the step",
     "compensate": "have everything undone that was done",
@@ -32,24 +32,28 @@ VERBS = {
     "skip": "leave out an optional step",
     "close": "put it aside for good, as it stands",
 }
-"""The moves that are functions of their own, in the order in which the help lists them."""
+"""The interventions that are commands of their own, in the order in which the help lists them."""
 
-SPELT = {"resume": "retry", "happened": "resolve --happened", "did-not-happen": "resolve --did-not-happen"}
+SPELLINGS = {
+    "resume": "retry",
+    "happened": "resolve --happened",
+    "did-not-happen": "resolve --did-not-happen",
+}
 """The others, as they are typed here."""
 
-assert interventions.MOVES.keys() == VERBS.keys() | SPELT.keys()
+assert interventions.INTERVENTIONS.keys() == COMMANDS.keys() | SPELLINGS.keys()
 
 BARS = {"done": "█", "begun": "█", "retry": "▒", "failed": "▓", "unknown": "?", "lost": "?", "running": ">"}
 
 
 class Command(base.BaseCommand):
-    """List sagas, tell the story of one, and move it; every move needs a reason and is recorded."""
+    """List sagas, show the history of one, and intervene; that needs a reason, and is recorded."""
 
-    help = "List sagas, tell the story of one, and move it. Every move needs a reason and is recorded."
+    help = "List sagas, show the history of one, and intervene. An intervention needs a reason."
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """One function each, as on the admin's page."""
-        functions = parser.add_subparsers(dest="function", required=True, metavar="VERB")
+        functions = parser.add_subparsers(dest="function", required=True, metavar="COMMAND")
         listing = functions.add_parser("list", help="sagas, newest first")
         listing.add_argument(
             "--state", choices=[*SagaState.values(), "live", "held"], help="only in this state"
@@ -59,13 +63,13 @@ class Command(base.BaseCommand):
         listing.add_argument("--key", help="only with this business key")
         listing.add_argument("--limit", type=_count, default=20, help="at most so many (20)")
         listing.add_argument("--json", action="store_true", help="as JSON, one saga a line")
-        showing = functions.add_parser("show", help="the story of one, with its timeline")
+        showing = functions.add_parser("show", help="the history of one, with its timeline")
         showing.add_argument("saga", help=WHICH)
         showing.add_argument("--json", action="store_true", help="as JSON, events included")
         showing.add_argument("--events", action="store_true", help="with every event")
-        for name, what in VERBS.items():
-            self._move(functions, name, what)
-        resolving = self._move(functions, "resolve", "say whether the step in doubt happened")
+        for name, what in COMMANDS.items():
+            self._intervention(functions, name, what)
+        resolving = self._intervention(functions, "resolve", "say whether the step in doubt happened")
         said = resolving.add_mutually_exclusive_group(required=True)
         said.add_argument("--happened", action="store_true", help="it did")
         said.add_argument("--did-not-happen", action="store_true", help="it did not")
@@ -73,7 +77,7 @@ class Command(base.BaseCommand):
             "--facts", type=_facts, default={}, help="what it would have answered, as JSON"
         )
 
-    def _move(self, functions: Any, name: str, what: str) -> argparse.ArgumentParser:
+    def _intervention(self, functions: Any, name: str, what: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = functions.add_parser(name, help=what)
         parser.add_argument("saga", help=WHICH)
         parser.add_argument("--reason", required=True, help="why, or how you know; kept in its events")
@@ -85,13 +89,13 @@ class Command(base.BaseCommand):
         )
         parser.add_argument("--actor", default=getpass.getuser(), help="who you are (your login)")
         parser.add_argument("--dry-run", action="store_true", help="only say what it would do")
-        parser.add_argument("--json", action="store_true", help="tell the saga afterwards as JSON")
+        parser.add_argument("--json", action="store_true", help="show the saga afterwards as JSON")
         if name == "extend":
             parser.add_argument("--hours", type=float, required=True, help="by how much")
         return parser
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do what the function says; a move that does not apply is an error."""
+        """Do what the function says; an intervention that does not apply is an error."""
         function = options["function"]
         try:
             if function == "list":
@@ -126,39 +130,41 @@ class Command(base.BaseCommand):
                 state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
                 self.stdout.write(f"{saga.pk}  {state:16} {saga.name:20} {saga.key}  {why}"[:220].rstrip())
 
-    def _show(self, told: history.Story, options: dict[str, Any]) -> None:
+    def _show(self, record: history.History, options: dict[str, Any]) -> None:
         if options["json"]:
-            self.stdout.write(json.dumps(export.saga(told), indent=2, ensure_ascii=False))
+            self.stdout.write(json.dumps(export.saga(record), indent=2, ensure_ascii=False))
             return
-        saga, said = told.saga, summary.of(told)
+        saga, said = record.saga, summary.of(record)
         write = self.stdout.write
-        arrow = "<-" if told.backward else "->"
+        arrow = "<-" if record.backward else "->"
         write(f"{saga.name} v{saga.version}  {saga.key}")
-        write(f"{saga.pk}  {SagaState(saga.state).label}  {arrow}  {formatting.length(told.age)}")
+        write(f"{saga.pk}  {SagaState(saga.state).label}  {arrow}  {formatting.length(record.age)}")
         write("")
         write(said.what)
         for answer in said.answers:
             write(answer)
         write(f"Next: {said.next}")
         write(f"Who must act: {said.who} {said.advice}".rstrip())
-        for banner in notices.of(told):
-            write(f"! {banner.text}")
+        for notice in notices.of(record):
+            write(f"! {notice.text}")
         write("")
-        for line in timeline(told):
+        for line in timeline(record):
             write(line)
         if not saga.is_final:
             write("")
-            write(f"Key of {told.step.name}: {told.step.key}")
-            write(f"Seen: {told.seen}")
+            write(f"Key of {record.step.name}: {record.step.key}")
+            write(f"Seen: {record.seen}")
         possible = [
-            SPELT.get(name, name) for name, move in interventions.MOVES.items() if not move.refused(told)
+            SPELLINGS.get(name, name)
+            for name, intervention in interventions.INTERVENTIONS.items()
+            if not intervention.refused(record)
         ]
         if possible:
             write("")
             write(f"Possible now: {', '.join(possible)}")
         if options.get("events"):
             write("")
-            for event in told.events:
+            for event in record.events:
                 change = f"{event.from_state} -> {event.to_state}" if event.to_state else ""
                 by = "" if event.actor == "engine" else f"by {event.actor}"
                 by += f": {event.reason}" if by and event.reason else ""
@@ -167,43 +173,48 @@ class Command(base.BaseCommand):
 
     def _make(self, function: str, options: dict[str, Any]) -> None:
         saga_id = _find(options["saga"])
-        told = history.read(saga_id)
-        seen = options["seen"] or told.seen
+        record = history.read(saga_id)
+        seen = options["seen"] or record.seen
         name = function
         if function == "resolve":
             name = "happened" if options["happened"] else "did-not-happen"
-        elif function == "retry" and told.saga.state == SagaState.NEEDS_ATTENTION:
+        elif function == "retry" and record.saga.state == SagaState.NEEDS_ATTENTION:
             name = "resume"
-        move = interventions.MOVES[name]
-        given: dict[str, Any] = {}
+        intervention = interventions.INTERVENTIONS[name]
+        arguments: dict[str, Any] = {}
         if function == "resolve":
-            given = {"facts": options["facts"]}
+            arguments = {"facts": options["facts"]}
         if function == "extend":
-            given = {"hours": options["hours"]}
-        if move.moved_on(seen, told):
+            arguments = {"hours": options["hours"]}
+        if intervention.moved_on(seen, record):
             raise errors.MovedOn
-        if why := move.refused(told):
+        if why := intervention.refused(record):
             raise errors.NotAllowed(why)
         if options["dry_run"]:
-            self._preview(told, move)
+            self._preview(record, intervention)
             return
         if options["seen"] is None:
-            self._confirm(told, move)
+            self._confirm(record, intervention)
         try:
             interventions.make(
-                saga_id, move, seen=seen, actor=options["actor"][:150], reason=options["reason"], given=given
+                saga_id,
+                intervention,
+                seen=seen,
+                actor=options["actor"][:150],
+                reason=options["reason"],
+                arguments=arguments,
             )
         except interventions.NeedsApproval as waits:
             self.stderr.write(str(waits))
             sys.exit(3)
         self._show(history.read(saga_id), options)
 
-    def _preview(self, told: history.Story, move: interventions.Move) -> None:
-        for line in move.preview(told):
+    def _preview(self, record: history.History, intervention: interventions.Intervention) -> None:
+        for line in intervention.preview(record):
             self.stdout.write(line)
-        self.stdout.write(f"Seen: {told.seen}")
+        self.stdout.write(f"Seen: {record.seen}")
 
-    def _confirm(self, told: history.Story, move: interventions.Move) -> None:
+    def _confirm(self, record: history.History, intervention: interventions.Intervention) -> None:
         """Show what stands now, and have it agreed to.
 
         Raises:
@@ -214,32 +225,34 @@ class Command(base.BaseCommand):
                 'Say what you decided on: --seen with what `manage.py saga show` prints after "Seen:". '
                 "At a terminal you are asked instead."
             )
-        self.stdout.write(summary.of(told).what)
-        self._preview(told, move)
-        self.stdout.write(f"{move.title(told)}? [y/N] ", ending="")
+        self.stdout.write(summary.of(record).what)
+        self._preview(record, intervention)
+        self.stdout.write(f"{intervention.title(record)}? [y/N] ", ending="")
         self.stdout.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise base.CommandError("Nothing was done.")
 
 
-def timeline(told: history.Story) -> list[str]:
+def timeline(record: history.History) -> list[str]:
     """The steps with their attempts as bars, in text."""
-    attempts = history.attempts(told)
-    began = told.saga.created_at
-    ended = max([told.saga.finished_at or told.now, *(a.ended_at for a in attempts if a.ended_at)])
+    attempts = history.attempts(record)
+    began = record.saga.created_at
+    ended = max([record.saga.finished_at or record.now, *(a.ended_at for a in attempts if a.ended_at)])
     lines = []
-    for rung in history.ladder(told):
-        for undo, lane in ((False, rung.forward), (True, rung.backward)):
-            mine = [a for a in attempts if a.step == rung.row.name and a.undo == undo]
-            if lane is None or (undo and not mine):
+    for view in history.step_views(record):
+        for undo, direction in ((False, view.forward), (True, view.backward)):
+            mine = [a for a in attempts if a.step == view.row.name and a.undo == undo]
+            if direction is None or (undo and not mine):
                 continue
-            name = ("  undo " if undo else "") + rung.row.name
-            count = f"{lane.attempts}/{lane.budget or '?'}" if lane.attempts else ""
-            bar, took = _bar(mine, began, ended), formatting.length(lane.took)
-            lines.append(f"{name:24} {lane.state:12} {count:>6} |{bar}| {took}".rstrip())
-            if lane.error and lane.state != "done":
-                kind = lane.error.get("error") or lane.error.get("kind")
-                lines.append(f"{'':24} {kind}: {translation.translate(lane.error.get('message', ''))}"[:160])
+            name = ("  undo " if undo else "") + view.row.name
+            count = f"{direction.attempts}/{direction.budget or '?'}" if direction.attempts else ""
+            bar, took = _bar(mine, began, ended), formatting.length(direction.took)
+            lines.append(f"{name:24} {direction.state:12} {count:>6} |{bar}| {took}".rstrip())
+            if direction.error and direction.state != "done":
+                kind = direction.error.get("error") or direction.error.get("kind")
+                lines.append(
+                    f"{'':24} {kind}: {translation.translate(direction.error.get('message', ''))}"[:160]
+                )
     first, last = formatting.moment(began)[11:], formatting.moment(ended)[11:]
     lines.append(f"{'':45}|{first:{WIDTH // 2}}{last:>{WIDTH // 2}}|")
     return lines
