@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy
 
 from sagas import engine, errors, models
 from sagas.console import formatting, translation
-from sagas.console.admin import rows
+from sagas.console.admin import permissions, rows
 from sagas.models import Signal
 
 WAITING = Q(attention_at__isnull=False, settled_at=None)
@@ -138,7 +138,7 @@ class SignalAdmin(rows.OfSagas):
                 operation = engine.retry_callback if again else engine.settle_callback
                 reason = form.cleaned_data["reason"]
                 try:
-                    signal = operation(signal_id, actor=request.user.get_username()[:150], reason=reason)
+                    signal = operation(signal_id, actor=permissions.actor(request), reason=reason)
                 except errors.SagaError as error:
                     form.add_error(None, translation.translate(str(error)))
                 else:

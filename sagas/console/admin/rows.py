@@ -1,7 +1,7 @@
 """Every row of the engine, to look at: nothing is added, changed or deleted here by hand."""
 
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -36,7 +36,7 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 class OfSagas(ReadOnly):
     """Rows of sagas, found by the saga's id or by a step's key, which begins with it; never by a scan."""
 
-    search_fields: tuple[str, ...] = ("saga__id",)
+    search_fields: ClassVar[tuple[str, ...]] = ("saga__id",)
     search_help_text = _("Id of a saga, or key of a step")
 
     def get_search_results(

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from sagas import errors
 from sagas.console import bulk, interventions, panels
-from sagas.console.admin import rows
+from sagas.console.admin import permissions, rows
 from sagas.console.models import BulkItem, BulkRun
 from sagas.console.templatetags import console
 from sagas.engine.seen import Seen
@@ -102,7 +102,7 @@ class BulkRunAdmin(rows.ReadOnly):
         if intervention is None or intervention.name not in bulk.INTERVENTIONS or "seen" not in chosen:
             messages.warning(request, _("Choose sagas in the list, or a failure group, first."))
             return redirect("admin:sagas_sagainstance_changelist")
-        if not _may(request, intervention):
+        if not permissions.may(request, intervention):
             raise exceptions.PermissionDenied
         seen = {uuid.UUID(pk): text for pk, text in chosen["seen"].items()}
         form = ReasonForm(request.POST if request.method == "POST" else None)
@@ -113,7 +113,10 @@ class BulkRunAdmin(rows.ReadOnly):
             reason = form.cleaned_data["reason"]
             try:
                 run = bulk.begin(
-                    chosen=_parsed(seen), intervention=intervention.name, actor=_actor(request), reason=reason
+                    chosen=_parsed(seen),
+                    intervention=intervention.name,
+                    actor=permissions.actor(request),
+                    reason=reason,
                 )
             except errors.SagaError as error:
                 form.add_error(None, str(error))
@@ -163,16 +166,18 @@ class BulkRunAdmin(rows.ReadOnly):
         return get_object_or_404(BulkRun, pk=run_id)
 
     def _act(self, request: http.HttpRequest, run: BulkRun) -> http.HttpResponse:
-        if not _may(request, interventions.INTERVENTIONS[run.intervention]):
+        if not permissions.may(request, interventions.INTERVENTIONS[run.intervention]):
             raise exceptions.PermissionDenied
         act = request.POST.get("act", "")
         try:
             if act == "stop":
-                bulk.stop(run.pk, actor=_actor(request), reason=request.POST.get("reason", "")[:500])
+                bulk.stop(
+                    run.pk, actor=permissions.actor(request), reason=request.POST.get("reason", "")[:500]
+                )
             elif act == "go-on":
-                bulk.go_on(run.pk, actor=_actor(request))
+                bulk.go_on(run.pk, actor=permissions.actor(request))
             elif act == "agree":
-                bulk.agree(run.pk, actor=_actor(request))
+                bulk.agree(run.pk, actor=permissions.actor(request))
             else:
                 raise exceptions.BadRequest
         except errors.SagaError as error:
@@ -206,8 +211,8 @@ class BulkRunAdmin(rows.ReadOnly):
             "page": page,
             "items": [(item, subjects.get(item.saga_id)) for item in page],
             "live": run.state == BulkRun.State.RUNNING,
-            "may": _may(request, interventions.INTERVENTIONS[run.intervention]),
-            "own": run.actor == _actor(request),
+            "may": permissions.may(request, interventions.INTERVENTIONS[run.intervention]),
+            "own": run.actor == permissions.actor(request),
         }
 
 
@@ -218,11 +223,3 @@ def _parsed(seen: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Seen]:
         BadSeen: a page was tampered with.
     """
     return {pk: Seen.parse(text) for pk, text in seen.items()}
-
-
-def _may(request: http.HttpRequest, intervention: interventions.Intervention) -> bool:
-    return request.user.has_perm(f"sagas.{intervention.permission}")
-
-
-def _actor(request: http.HttpRequest) -> str:
-    return request.user.get_username()[:150]

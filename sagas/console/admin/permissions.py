@@ -1,0 +1,15 @@
+"""What the person behind a request may do, and how events name them."""
+
+from django import http
+
+from sagas.console import interventions
+
+
+def may(request: http.HttpRequest, intervention: interventions.Intervention) -> bool:
+    """Whether they may intervene so."""
+    return request.user.has_perm(f"sagas.{intervention.permission}")
+
+
+def actor(request: http.HttpRequest) -> str:
+    """Their login, as long as an event can keep it."""
+    return request.user.get_username()[:150]

@@ -1,0 +1,220 @@
+"""The page of one saga, the part of it that changes, and its downloads."""
+
+import csv
+import io
+import json
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from django import http
+from django.core import exceptions
+from django.db.models import QuerySet
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
+from django.utils.cache import patch_cache_control
+from django.utils.http import urlencode
+from django.utils.translation import gettext as _
+
+from sagas import conf, errors, models
+from sagas.console import export, history, interventions, notices, panels, redaction, summary
+from sagas.console.admin import graph, permissions, rows, timeline
+
+REFRESH_S = 5
+"""Countdowns on a live page are sent anew this often, even if nothing moved."""
+
+
+class SagaPage(rows.ReadOnly):
+    """All that is known of one saga."""
+
+    def get_urls(self) -> list[URLPattern]:
+        """With the page of one saga, its live part and its downloads."""
+        view = self.admin_site.admin_view
+        return [
+            path("<uuid:saga_id>/change/", view(self.saga_view), name="sagas_sagainstance_change"),
+            path("<uuid:saga_id>/live/", view(self.live_view), name="sagas_saga_live"),
+            path("<uuid:saga_id>/history.json", view(self.json_view), name="sagas_saga_json"),
+            path("<uuid:saga_id>/events.csv", view(self.csv_view), name="sagas_saga_csv"),
+            *super().get_urls(),
+        ]
+
+    def saga_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
+        """Everything about one saga."""
+        record = self.read(request, saga_id)
+        return TemplateResponse(request, "sagas/saga.html", self._page(request, record))
+
+    def live_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
+        """The part of the page that changes; 304 while nothing did."""
+        record = self.read(request, saga_id)
+        etag = _etag(request, record)
+        if request.headers.get("If-None-Match") == etag:
+            response: http.HttpResponse = http.HttpResponseNotModified()
+        else:
+            response = TemplateResponse(request, "sagas/saga_live.html", self._page(request, record))
+        response["ETag"] = etag
+        response["X-Saga-Live"] = "1" if record.live and record.saga.closed_at is None else "0"
+        patch_cache_control(response, private=True, no_cache=True)
+        return response
+
+    def json_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
+        """The whole history, or the chosen events of it, for machines and for the record."""
+        record = self.read(request, saga_id)
+        events = _chosen(request, models.Event.objects.filter(saga_id=saga_id))
+        body = json.dumps(export.saga(record, events=list(events)), indent=2, ensure_ascii=False)
+        return _download(body, "application/json", f"saga-{saga_id}.json")
+
+    def csv_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
+        """The chosen events as a table."""
+        record = self.read(request, saga_id)
+        text = io.StringIO()
+        writer = csv.writer(text)
+        names = (
+            "id",
+            "at",
+            "kind",
+            "subject",
+            "from_state",
+            "to_state",
+            "attempt",
+            "actor",
+            "reason",
+            "data",
+        )
+        writer.writerow(names)
+        for event in _chosen(request, models.Event.objects.filter(saga_id=saga_id)):
+            row = export.event(event, record.hidden)
+            row["data"] = json.dumps(row["data"])
+            writer.writerow([_harmless(row[name]) for name in names])
+        return _download(text.getvalue(), "text/csv", f"saga-{saga_id}.csv")
+
+    def read(self, request: http.HttpRequest, saga_id: uuid.UUID) -> history.History:
+        """The saga's history, for those who may see it.
+
+        Raises:
+            PermissionDenied: they may not.
+            Http404: there is no such saga.
+        """
+        if not self.has_view_permission(request):
+            raise exceptions.PermissionDenied
+        try:
+            return history.read(saga_id)
+        except errors.NotFound:
+            raise http.Http404 from None
+
+    def _page(self, request: http.HttpRequest, record: history.History) -> dict[str, Any]:
+        saga = record.saga
+        steps = history.step_views(record)
+        attempts = history.attempts(record)
+        chosen = _choose(request, record.events)
+        subject = panels.describe([saga]).get(saga.pk)
+        query = urlencode({name: request.GET[name] for name in _EVENT_FILTERS if request.GET.get(name)})
+        return {
+            **self.admin_site.each_context(request),
+            "title": subject.text if subject else saga.key,
+            "subtitle": None,
+            "opts": self.opts,
+            "record": record,
+            "saga": saga,
+            "now": record.now,
+            "subject": subject,
+            "live": record.live and saga.closed_at is None,
+            "shown_state": "closed" if saga.closed_at else saga.state,
+            "summary": summary.of(record),
+            # What waits for a second person stands beside the interventions, where it is decided.
+            "notices": [notice for notice in notices.of(record) if notice.kind != "approval"],
+            "approvals": [
+                (
+                    approval,
+                    intervention.title(record),
+                    permissions.may(request, intervention),
+                    interventions.approval_moved_on(approval, saga, record.step),
+                )
+                for approval in record.approvals
+                for intervention in [interventions.INTERVENTIONS[approval.intervention]]
+            ],
+            "interventions": _offer(request, record),
+            "steps": steps,
+            "attempts": attempts,
+            "timeline": timeline.of(record, attempts),
+            "graph": graph.of(record, steps),
+            "panels": panels.of(record),
+            "facts": redaction.redact(saga.facts, record.hidden),
+            "events": chosen,
+            "events_all": len(record.events),
+            "events_cut": len(record.events) == history.EVENTS_AT_MOST,
+            "event_kinds": sorted({event.kind for event in record.events}),
+            "event_subjects": [step.name for step in record.steps],
+            "event_actors": sorted({event.actor for event in record.events}),
+            "event_query": f"?{query}" if query else "",
+            "chosen": {name: request.GET.get(name, "") for name in _EVENT_FILTERS},
+            "flower": conf.flower_url(),
+            "error_kind": (saga.failure or {}).get("kind", ""),
+        }
+
+
+_EVENT_FILTERS = ("kind", "subject", "actor")
+
+
+def _choose(request: http.HttpRequest, events: Iterable[models.Event]) -> list[models.Event]:
+    chosen = [(name, request.GET[name]) for name in _EVENT_FILTERS if request.GET.get(name)]
+    return [event for event in events if all(getattr(event, name) == value for name, value in chosen)]
+
+
+def _chosen(request: http.HttpRequest, events: QuerySet[models.Event]) -> QuerySet[models.Event]:
+    return events.filter(**{name: request.GET[name] for name in _EVENT_FILTERS if request.GET.get(name)})
+
+
+def _offer(request: http.HttpRequest, record: history.History) -> list[dict[str, Any]]:
+    """Every intervention with its button, or with why it has none."""
+    asked = {
+        approval.intervention
+        for approval in record.approvals
+        if not interventions.approval_moved_on(approval, record.saga, record.step)
+    }
+    offered = []
+    for intervention in interventions.INTERVENTIONS.values():
+        allowed = permissions.may(request, intervention)
+        refusal = (
+            ""
+            if allowed
+            else _("Your role does not allow it (%(permission)s).")
+            % {"permission": f"sagas.{intervention.permission}"}
+        )
+        refusal = refusal or intervention.refused(record)
+        if not refusal and intervention.name in asked:
+            refusal = _("It was asked for already, and waits for a second person.")
+        offered.append(
+            {
+                "intervention": intervention,
+                "title": intervention.title(record),
+                "refusal": refusal,
+                "two": interventions.needs_two(intervention),
+            }
+        )
+    return offered
+
+
+def _etag(request: http.HttpRequest, record: history.History) -> str:
+    """What the live part is made of; its countdowns change by themselves while it is live."""
+    saga = record.saga
+    parts = [
+        saga.updated_at.timestamp(),
+        record.events[-1].pk if record.events else 0,
+        len(record.approvals),
+        *(f"{signal.pk}{signal.fate}{signal.compensated_at}" for signal in record.signals),
+        request.GET.urlencode(),
+        getattr(request, "LANGUAGE_CODE", ""),
+        int(record.now.timestamp()) // REFRESH_S if record.live else "",
+    ]
+    return f'"{uuid.uuid5(uuid.NAMESPACE_OID, repr(parts)).hex}"'
+
+
+def _download(body: str, content_type: str, name: str) -> http.HttpResponse:
+    response = http.HttpResponse(body, content_type=f"{content_type}; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+def _harmless(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
