@@ -1,9 +1,11 @@
 """Fixtures that every room may use."""
 
 import collections.abc
+import os
 from typing import Any
 
 import pytest
+import redis
 
 from tests.sandbox import running as sandboxes
 from tests.support import database
@@ -13,6 +15,15 @@ from tests.support import database
 def environment(db: None) -> dict[str, str]:
     """The environment for a process that a test starts: this worker's test database and broker."""
     return database.environment()
+
+
+@pytest.fixture
+def valkey() -> collections.abc.Iterator[redis.Redis]:
+    """The broker of this session's servers, empty before and after."""
+    with redis.Redis.from_url(os.environ["BROKER_URL"]) as client:
+        client.flushdb()
+        yield client
+        client.flushdb()
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,6 @@ import subprocess
 import sys
 
 import pytest
-import redis
-from django.conf import settings
 
 from saga_project import celery
 from sagas import models
@@ -18,15 +16,7 @@ from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
 from tests.sagas.sample_app import saga as toys
 from tests.support import database, waiting
 
-pytestmark = [pytest.mark.usefixtures("rows"), pytest.mark.timeout(300)]
-
-
-@pytest.fixture(autouse=True)
-def broker():
-    with redis.Redis.from_url(settings.CELERY_BROKER_URL) as client:
-        client.flushdb()
-        yield client
-        client.flushdb()
+pytestmark = [pytest.mark.usefixtures("rows", "valkey"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -55,10 +45,10 @@ def beat_elsewhere(tmp_path):
 
 @pytest.mark.parametrize("skew_s", [-3600, -11, 3600], ids=["an hour behind", "11 s behind", "an hour ahead"])
 def test_the_sweep_goes_on_whatever_the_clock_of_the_machine_with_beat_says(
-    tmp_path, beat_elsewhere, broker, skew_s
+    tmp_path, beat_elsewhere, valkey, skew_s
 ):
     saga = harness.begin(toys.LOCAL)
-    broker.flushdb()  # Only the sweep can help it now.
+    valkey.flushdb()  # Only the sweep can help it now.
 
     beat_elsewhere(skew_s)
     with processes.worker(tmp_path, beat=False):
@@ -67,10 +57,10 @@ def test_the_sweep_goes_on_whatever_the_clock_of_the_machine_with_beat_says(
     rules.check(saga)
 
 
-def test_a_backlog_of_the_engines_own_messages_does_not_stop_the_sweep(tmp_path, broker):
+def test_a_backlog_of_the_engines_own_messages_does_not_stop_the_sweep(tmp_path, valkey):
     """So long that nobody gets through it: nobody works on it at all."""
     saga = harness.begin(toys.LOCAL, "do a, fail b")
-    broker.flushdb()
+    valkey.flushdb()
     for _ in range(200):
         celery.app.send_task(
             "sagas.on-chain-error", kwargs={"saga_id": str(saga.pk), "epoch": 99}, queue="sagas"
@@ -79,19 +69,19 @@ def test_a_backlog_of_the_engines_own_messages_does_not_stop_the_sweep(tmp_path,
     with processes.worker(tmp_path, queues=processes.toys(without=[probes.ENGINE_QUEUE])):
         to_its_end(saga, "compensated")
 
-    assert broker.llen("sagas") >= 200
+    assert valkey.llen("sagas") >= 200
     rules.check(saga)
 
 
-def test_a_cold_start_whose_broker_forgets_everything_is_as_quick_as_a_warm_one(tmp_path, broker):
+def test_a_cold_start_whose_broker_forgets_everything_is_as_quick_as_a_warm_one(tmp_path, valkey):
     """Nobody has ever answered a probe, and the first ones lie behind the backlog when all is forgotten."""
     sagas = [harness.begin(toys.ONE) for _ in range(400)]
 
     with processes.worker(tmp_path, SAGAS_SWEEP_EVERY="1s"):
         waiting.until(lambda: models.Queue.objects.filter(name="toys").exists(), "a probe is sent")
         waiting.until(lambda: models.Event.objects.filter(saga__in=sagas, kind="step.done").exists(), "begun")
-        assert broker.llen("toys") > 10, "there is a backlog"
-        broker.flushdb()
+        assert valkey.llen("toys") > 10, "there is a backlog"
+        valkey.flushdb()
         # Were the next probe sent a minute after the first, this would take as long as that.
         waiting.until(lambda: not never_sent_again(), "all that still stand were sent again", seconds=50)
         waiting.until(lambda: not under_way(sagas), "all have ended", seconds=180)

@@ -2,12 +2,10 @@
 
 import contextlib
 import json
-import os
 import re
 import uuid
 
 import pytest
-import redis
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
@@ -100,15 +98,6 @@ def test_a_message_that_is_void_costs_one_read(broker):
 # --- On the wire ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def queues():
-    """The real broker's queues, empty before and after."""
-    with redis.Redis.from_url(os.environ["BROKER_URL"]) as client:
-        client.flushdb()
-        yield client
-        client.flushdb()
-
-
 def longest_dispatch(saga, direction):
     """A whole window of the saga's steps with the longest names."""
     steps = [step for step in saga.steps if direction == Direction.FORWARD or step.undo]
@@ -123,17 +112,17 @@ def longest_dispatch(saga, direction):
 
 
 @pytest.mark.parametrize("direction", Direction)
-def test_a_message_of_the_orders_saga_is_under_two_kilobytes(queues, direction):
+def test_a_message_of_the_orders_saga_is_under_two_kilobytes(valkey, direction):
     saga = registry.get("order-fulfilment", 1)
     dispatch = longest_dispatch(saga, direction)
 
     tasks.CeleryTransport().send(dispatch)
 
-    (message,) = queues.lrange(dispatch.messages[0].queue, 0, -1)
+    (message,) = valkey.lrange(dispatch.messages[0].queue, 0, -1)
     assert len(message) < 2048, f"{len(message)} bytes: {json.loads(message)['headers']}"
 
 
-def test_what_is_sent_says_how_often_its_step_was_tried_before(broker, queues):
+def test_what_is_sent_says_how_often_its_step_was_tried_before(broker, valkey):
     """Flower shows it as the task's retries; it decides nothing."""
     saga = harness.begin(toys.REMOTE, "2x flake a, do a, fail b, flake undo b")
     harness.drive(broker, saga)
@@ -154,7 +143,7 @@ def test_what_is_sent_says_how_often_its_step_was_tried_before(broker, queues):
     ]
 
     tasks.CeleryTransport().send(dispatches_sent[3])
-    (message,) = queues.lrange("world", 0, -1)
+    (message,) = valkey.lrange("world", 0, -1)
     assert json.loads(message)["headers"]["retries"] == 2
 
 
