@@ -64,10 +64,19 @@ check: $(DEVELOPMENT) ## Migrations complete, Django's and the engine's system c
 	@echo "== system checks"
 	@$(THROWAWAY) $(BIN)/python manage.py check --fail-level WARNING
 
+# pytest starts servers where a test needs some. Its compiled tests are kept, whatever the environment says
+# of compiled modules: to compile them anew takes each of its processes ten seconds.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+UNIT := -m unit
+
 .PHONY: pytest
-pytest: $(DEVELOPMENT) browser ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
+pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,browser) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
 	@echo "== pytest"
-	@$(THROWAWAY) $(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(PYTEST) -n 2 $(ARGS)
+
+.PHONY: unit
+unit: $(DEVELOPMENT) ## Only the tests that need no server, no browser and no other process: seconds
+	@$(PYTEST) $(UNIT) $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, FUZZ_SEED=7 repeats a run

@@ -19,6 +19,8 @@ from tests.sagas.sample_app import recorder
 from tests.sagas.sample_app import saga as toys
 from tests.support import waiting
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.usefixtures("rows")
 @pytest.mark.timeout(180)

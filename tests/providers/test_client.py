@@ -13,6 +13,8 @@ import pytest
 
 from providers import client
 
+pytestmark = pytest.mark.integration
+
 
 class Refused(client.Refusal):
     """It said no."""

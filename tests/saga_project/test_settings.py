@@ -9,6 +9,8 @@ import pytest
 
 from saga_project.local import runfile
 
+pytestmark = pytest.mark.integration
+
 PRODUCTION = {
     "SECRET_KEY": "kWq0sR7m1vXc9ZpT4yHn8uGd2bFe6jLa3oQi5tVx_NrMzBwCsY",
     "PAYMENTS_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(bytes(range(32))).decode()}",

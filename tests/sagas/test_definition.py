@@ -239,6 +239,7 @@ def test_an_undo_is_tried_far_longer_than_an_action():
     assert declared.retry_of(declared.steps[0], undo=True).attempts == 50
 
 
+@pytest.mark.integration
 def test_the_declaration_needs_neither_django_nor_celery():
     code = (
         "import sys; from sagas import Saga, testing; testing.rehearse;"

@@ -6,6 +6,8 @@ import pytest
 from tests.sandbox import examples, process
 from tests.support import waiting
 
+pytestmark = pytest.mark.integration
+
 # --- Cards --------------------------------------------------------------------------------------
 
 

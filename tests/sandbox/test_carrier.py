@@ -3,6 +3,8 @@ import pytest
 from tests.sandbox import examples, process
 from tests.support import waiting
 
+pytestmark = pytest.mark.integration
+
 
 def status(world, key: str) -> str:
     return world.client.get(f"/carrier/shipments/{key}").raise_for_status().json()["status"]

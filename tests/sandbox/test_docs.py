@@ -15,6 +15,7 @@ TEXT = (process.ROOT / "docs" / "sandbox.md").read_text()
 VARYING = re.compile(r"ch_[0-9a-f]{32}|000201[^\"]*6304[0-9A-F]{4}|\d{4}-\d\d-\d\dT[\d:.]+Z|(?<=\"135)\d\d")
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(not shutil.which("curl"), reason="the page is written for curl, which is not here")
 def test_each_command_prints_what_the_page_says(data):
     blocks = re.findall(r"^```console\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)

@@ -6,6 +6,8 @@ import pytest
 
 from tests.sandbox import examples, process
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def stormy(data) -> collections.abc.Iterator[process.Sandbox]:

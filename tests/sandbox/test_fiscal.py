@@ -3,6 +3,8 @@ import pytest
 from tests.sandbox import examples, process
 from tests.support import waiting
 
+pytestmark = pytest.mark.integration
+
 
 def authorize(world, key: str, body: dict) -> None:
     assert world.client.put(f"/fiscal/invoices/{key}", json=body).status_code == 201

@@ -17,6 +17,8 @@ import pytest
 from tests.sandbox import examples, process
 from tests.support import waiting
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_the_books_outlive_the_process(data, key, end):

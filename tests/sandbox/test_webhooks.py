@@ -14,6 +14,8 @@ import standardwebhooks
 from tests.sandbox import examples, process
 from tests.support import waiting
 
+pytestmark = pytest.mark.integration
+
 VERIFIERS = {
     "/api/v1/webhooks/payments": standardwebhooks.Webhook(process.SECRETS["PAYMENTS_WEBHOOK_SECRETS"]),
     "/api/v1/webhooks/carrier": standardwebhooks.Webhook(process.SECRETS["SHIPPING_WEBHOOK_SECRETS"]),

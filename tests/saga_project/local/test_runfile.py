@@ -3,6 +3,8 @@
 import stat
 import subprocess
 
+import pytest
+
 from saga_project.local import runfile
 
 PAIRS = {
@@ -19,6 +21,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert runfile.read(tmp_path / "env") == PAIRS
 
 
+@pytest.mark.integration
 def test_a_shell_reads_the_same(tmp_path):
     runfile.write(tmp_path / "env", PAIRS)
     show = ". ./env && printf '%s\\n' " + " ".join(f'"${name}"' for name in PAIRS)

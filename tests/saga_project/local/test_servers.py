@@ -18,6 +18,8 @@ from django.db import connection
 
 from saga_project.local import servers, supervisor, throwaway
 
+pytestmark = pytest.mark.integration
+
 IS_ROOT = os.geteuid() == 0
 
 

@@ -16,6 +16,8 @@ import pytest
 from saga_project.local import supervisor
 from tests.support import waiting
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def keeper(tmp_path):

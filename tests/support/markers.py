@@ -1,0 +1,56 @@
+"""A pytest plugin: each test is marked `unit` or `integration`, by what it uses.
+
+- `integration`: it uses the database, or one of the fixtures in `PARTS`. A test that starts a process or
+  opens a socket without such a fixture carries the marker itself.
+- `unit`: all others. pytest-django keeps them from the database, `_keep_inside` from processes and sockets.
+"""
+
+import sys
+from typing import Any
+
+import pytest
+
+PARTS = {"django_db_setup", "sandbox", "world", "receiver", "valkey", "stack", "place", "chromium"}
+"""Fixtures that are, or start, a database, a server or a process; `db` and its like use the first."""
+
+WAYS_OUT = {
+    "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen",
+    "socket.bind", "socket.connect", "socket.getaddrinfo", "socket.sendto",
+}  # fmt: skip
+"""Python's audit events for a process that is started and for a socket that is used."""
+
+_unit_test = ""
+"""The unit test that runs now."""
+
+
+def kind(item: pytest.Item) -> str:
+    """Which of the two a test is."""
+    if item.get_closest_marker("integration") or item.get_closest_marker("django_db"):
+        return "integration"
+    fixtures = set(getattr(item, "fixturenames", ()))
+    return "integration" if PARTS & fixtures else "unit"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # First, because `-m` selects in this hook.
+    for item in items:
+        item.add_marker(kind(item))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    global _unit_test
+    _unit_test = item.nodeid if kind(item) == "unit" else ""
+    try:
+        return (yield)
+    finally:
+        _unit_test = ""
+
+
+def _keep_inside(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in WAYS_OUT and _unit_test:
+        raise RuntimeError(f"{event} in a unit test: {_unit_test} wants pytest.mark.integration.")
+
+
+sys.addaudithook(_keep_inside)
