@@ -28,7 +28,7 @@ def valkey() -> collections.abc.Iterator[redis.Redis]:
 
 @pytest.fixture(scope="session")
 def _session_sandbox(tmp_path_factory: pytest.TempPathFactory) -> collections.abc.Iterator[sandboxes.Sandbox]:
-    # Parcels stay where they are: a test that wants them to move starts a brisker sandbox.
+    # Parcels stay where they are: a test that wants them to move starts a faster one.
     with sandboxes.run(tmp_path_factory.mktemp("sandbox"), CARRIER_PACE_S="86400") as running:
         yield running
 

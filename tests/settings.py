@@ -1,4 +1,4 @@
-"""The project's settings, and a toy box: sagas whose steps have nothing but fates."""
+"""The project's settings, and a sample app: sagas whose steps do what a script says."""
 
 from saga_project.settings import *  # noqa: F403 - all of them, but for what follows
 

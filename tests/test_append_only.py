@@ -33,7 +33,7 @@ def test_every_table_that_keeps_its_rows_is_one_of_these():
 
 
 @pytest.mark.parametrize("table", sorted(KEPT))
-def test_it_is_emptied_by_nobody(table):
+def test_a_table_that_keeps_its_rows_cannot_be_truncated(table):
     with pytest.raises(DatabaseError, match="TRUNCATE is refused"), transaction.atomic():
         execute(f"TRUNCATE {table} CASCADE")
 
@@ -41,7 +41,7 @@ def test_it_is_emptied_by_nobody(table):
 @pytest.mark.parametrize(
     "parent", ["sagas_saga", "payments_payment", "inventory_product", "shipping_shipment"]
 )
-def test_nor_by_emptying_what_it_belongs_to(parent):
+def test_nor_can_a_table_that_it_refers_to(parent):
     with pytest.raises(DatabaseError, match="TRUNCATE is refused"), transaction.atomic():
         execute(f"TRUNCATE {parent} CASCADE")
 

@@ -1,4 +1,4 @@
-"""What holds for the house as a whole: documents and code that must say the same."""
+"""What holds for the repository as a whole: documents and code that must say the same."""
 
 import ast
 import pathlib

@@ -1,4 +1,4 @@
-"""A post broker in memory: it carries the engine's messages as Celery does, only worse.
+"""A transport in memory: it carries the engine's messages as Celery does, only worse.
 
 A step's message carries the rest of its chain, as in Celery: to lose it is to lose them all. What
 goes wrong is chosen by a seeded `random.Random`, so that a run can be had again.
@@ -136,7 +136,7 @@ class MemoryTransport:
                 epoch=dispatch.epoch,
                 step=dispatch.messages[number].step,
                 direction=dispatch.direction,
-                context=engine.WorkerContext(task_id=f"task-{len(self.sent)}", worker="post"),
+                context=engine.WorkerContext(task_id=f"task-{len(self.sent)}", worker="memory"),
             )
         except (Error, errors.LostRace):
             return

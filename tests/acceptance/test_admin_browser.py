@@ -23,7 +23,7 @@ from sagas.engine import transport
 from sagas.testing import clocks, memory_transport
 from shipping.models import Shipment
 from tests.sandbox import running as sandboxes
-from tests.support import browser, database, screenshots
+from tests.support import browser, database, sample_orders
 
 CLIPPED = """[...document.querySelectorAll("table")].filter(table => table.offsetWidth)
     .map(table => table.closest(".scroll, .results, .tabular") ?? table)
@@ -35,7 +35,7 @@ SCHEMES = ("light", "dark")
 pytestmark = pytest.mark.timeout(400)
 
 
-# --- The exhibition -------------------------------------------------------------------------------
+# --- The orders --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def site(django_db_setup, django_db_blocker, world):
         roles.make()
         server = live_server_helper.LiveServer("127.0.0.1")
         try:
-            yield Site(server.url, screenshots.Gallery(world))
+            yield Site(server.url, sample_orders.SampleOrders(world))
         finally:
             server.stop()
             override.undo()
@@ -68,15 +68,15 @@ def site(django_db_setup, django_db_blocker, world):
 
 @pytest.fixture(autouse=True)
 def transactional_db(site):
-    """In place of pytest-django's, which would clear the exhibition after each test."""
+    """In place of pytest-django's, which would clear the samples after each test."""
 
 
 class Site:
-    def __init__(self, url, exhibition):
+    def __init__(self, url, samples):
         self.url = url
-        self.gallery = exhibition
-        self.sagas = {name: getattr(exhibition, name)() for name in screenshots.EXHIBITS}
-        screenshots.staff()
+        self.samples = samples
+        self.sagas = {name: getattr(samples, name)() for name in sample_orders.KINDS}
+        sample_orders.staff()
 
     def session(self, role):
         """Somebody with that role, already logged in."""
@@ -147,7 +147,7 @@ def addresses(site):
         f"/admin/sagas/sagainstance/?q={order.number}",
         "/admin/sagas/sagainstance/groups/",
         "/admin/sagas/sagainstance/groups/?scope=failed",
-        *(site.page(name) for name in screenshots.EXHIBITS),
+        *(site.page(name) for name in sample_orders.KINDS),
         *(
             f"/admin/sagas/sagainstance/{attention.pk}/intervention/{name}/"
             for name in ("resume", "happened", "skip")
@@ -235,7 +235,7 @@ def test_what_is_refused_or_absent_is_told_in_a_page_of_the_same_kind(site, visi
 
 def fresh(site, name):
     """One more saga of a kind, to be acted upon."""
-    return getattr(site.gallery, name)()
+    return getattr(site.samples, name)()
 
 
 ACTS = {
@@ -256,8 +256,8 @@ assert set(ACTS) == set(interventions.INTERVENTIONS) - {"skip"}
 
 @pytest.mark.parametrize("name", ACTS)
 def test_each_intervention_is_made_by_clicking_through_it(site, visit, name):
-    exhibit, kind = ACTS[name]
-    saga = fresh(site, exhibit)
+    sample, kind = ACTS[name]
+    saga = fresh(site, sample)
     tab = visit()
     page = tab.page
     with transport.use(memory_transport.MemoryTransport()):
@@ -322,7 +322,7 @@ def test_everything_but_the_live_refresh_works_without_javascript(site, visit):
     page = tab.page
     tab.open("/admin/")
     page.locator("nav.rooms a", has_text="Sagas").click()
-    page.locator("#searchbar").fill(screenshots.number(saga))
+    page.locator("#searchbar").fill(sample_orders.number(saga))
     page.locator("#changelist-search [type=submit]").click()
     page.locator("#result_list tbody th a").first.click()
     assert page.locator("svg.timeline .bar").count() >= 4
@@ -450,7 +450,7 @@ def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
     folder = pathlib.Path(wanted) if wanted else tmp_path
     folder.mkdir(parents=True, exist_ok=True)
     if wanted:
-        _furnish(site.gallery)
+        _furnish(site.samples)
     signature = failure_groups.groups(failure_groups.ATTENTION)[0].signature
     FailureNote.objects.update_or_create(
         signature=signature,
@@ -483,15 +483,15 @@ def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
     assert all((folder / f"{name}.png").stat().st_size > 10_000 for name in pictures)
 
 
-def _furnish(exhibition):
+def _furnish(samples):
     """A day's orders, as a shop has them: most go well."""
     for hour in range(23, 0, -1):
         failed = "compensated" if hour % 3 else "cancelled"
         extra = {5: ["attention"], 11: ["compensated"], 17: ["attention", "compensated"]}.get(hour, [])
         for name in ["completed", "completed", failed, *extra]:
-            saga = getattr(exhibition, name)()
+            saga = getattr(samples, name)()
             # A delivery took half an hour already; all of them began at the same time.
             by = datetime.timedelta(hours=hour, minutes=0 if name in ("completed", "attention") else 30)
             clocks.pass_time(by, saga.pk)
-            screenshots.set_back(saga, by)
-    screenshots.staff()
+            sample_orders.set_back(saga, by)
+    sample_orders.staff()

@@ -19,7 +19,7 @@ import pytest
 import standardwebhooks
 
 from saga_project.local import runfile, servers
-from tests.orders import live
+from tests.orders import web_server
 from tests.orders.conftest import order
 from tests.support import browser, waiting
 from tests.webhooks import receiver
@@ -137,7 +137,7 @@ def test_a_real_order_is_streamed_to_its_end(stack: dict[str, str]) -> None:
     with client(stack, stack["API_TOKEN"]) as api:
         placed = api.post("/orders", json=sold(api), headers={"Idempotency-Key": str(uuid.uuid4())}).json()
         with api.stream("GET", f"/orders/{placed['id']}/events") as answer:
-            seen = list(live.messages(answer.iter_lines()))
+            seen = list(web_server.messages(answer.iter_lines()))
 
     assert seen[-1]["data"]["status"] == "fulfilled"
     steps = [message["data"]["step"] for message in seen if message["data"].get("to") == "done"]

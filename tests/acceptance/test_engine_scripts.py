@@ -1,4 +1,4 @@
-"""The third stage: the same scripts, all at once, on a real worker over a real broker.
+"""The same scripts as in tests/sagas/test_scripts.py, all at once, on a real worker over a real broker.
 
 Of those in which somebody acts, the ones where the saga then stands or waits: a worker that is at work
 does not wait for the line.

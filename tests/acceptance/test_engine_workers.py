@@ -228,9 +228,9 @@ class Revoked(tasks.CeleryTransport):
     """Publishes only what is revoked already."""
 
     def send(self, dispatch):
-        (leg,) = dispatch.messages
+        (message,) = dispatch.messages
         task_id = f"revoked-{dispatch.saga_id}"
         celery.app.control.revoke(task_id, reply=True)
         who = {"saga_id": str(dispatch.saga_id), "epoch": dispatch.epoch}
-        name = tasks.task_name(dispatch.name, leg.step, undo=False)
-        celery.app.send_task(name, kwargs=who, queue=leg.queue, task_id=task_id)
+        name = tasks.task_name(dispatch.name, message.step, undo=False)
+        celery.app.send_task(name, kwargs=who, queue=message.queue, task_id=task_id)

@@ -1,4 +1,4 @@
-"""Flower tells the same story, leads back to it, and can harm nothing."""
+"""Flower shows the same tasks, leads back to it, and can harm nothing."""
 
 import contextlib
 import os

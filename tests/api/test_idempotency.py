@@ -12,7 +12,7 @@ from api import idempotency
 from api.models import IdempotencyKey
 from orders import models
 from sagas import models as saga_models
-from tests.orders import live
+from tests.orders import web_server
 from tests.orders.conftest import Api, member, order
 from tests.support import waiting
 
@@ -119,7 +119,7 @@ def test_expired_keys_are_purged_and_others_are_not(ana: Api) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_fifty_identical_requests_at_once_are_one_order(web: live.Web, catalogue: None) -> None:
+def test_fifty_identical_requests_at_once_are_one_order(web: web_server.Web, catalogue: None) -> None:
     ana = member("ana")
     with web.client(ana) as client:
 
@@ -170,7 +170,7 @@ def test_a_server_that_dies_between_the_order_and_its_answer_leaves_nothing_behi
     ana = member("ana")
     request = {"json": order(), "headers": {"Idempotency-Key": "one"}}
     with (
-        live.web(environment) as web,
+        web_server.running(environment) as web,
         web.client(ana) as client,
         concurrent.futures.ThreadPoolExecutor(1) as pool,
         psycopg.connect(environment["DATABASE_URL"]) as blocker,
@@ -186,7 +186,7 @@ def test_a_server_that_dies_between_the_order_and_its_answer_leaves_nothing_behi
     assert not IdempotencyKey.objects.exists()
     assert not saga_models.SagaInstance.objects.exists()
 
-    with live.web(environment) as web, web.client(ana) as client:
+    with web_server.running(environment) as web, web.client(ana) as client:
         again = client.post("/orders", **request)
 
     assert again.status_code == 202

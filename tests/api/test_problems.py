@@ -9,7 +9,7 @@ from django.test import Client
 
 from api import problems, tokens
 from api.models import Scope
-from tests.orders import live
+from tests.orders import web_server
 from tests.orders.conftest import Api, member, order
 from tests.support import waiting
 
@@ -27,7 +27,7 @@ def test_without_a_token_nothing_is_told() -> None:
 
 @pytest.mark.parametrize(
     "authorization",
-    ["Token", "Token ", "Token nonsense", "Token é", "WorkerContext x", "Token a b", "Basic YTpi"],
+    ["Token", "Token ", "Token nonsense", "Token é", "Bearer x", "Token a b", "Basic YTpi"],
 )
 def test_a_wrong_token_is_no_token(authorization: str) -> None:
     answer = Client().get("/api/v1/orders", headers={"Authorization": authorization})
@@ -166,7 +166,7 @@ def test_the_request_s_id_is_in_the_answer_and_may_be_the_caller_s_own(ana: Api)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_the_request_s_id_is_in_the_logs_of_a_real_server(web: live.Web) -> None:
+def test_the_request_s_id_is_in_the_logs_of_a_real_server(web: web_server.Web) -> None:
     httpx.get(f"{web.url}/api/v1/nowhere", headers={"X-Request-Id": "checkout-42.retry-1"})
 
     waiting.until(lambda: any("[checkout-42.retry-1]" in line for line in list(web.log)), "it is logged")
@@ -176,7 +176,7 @@ def test_the_request_s_id_is_in_the_logs_of_a_real_server(web: live.Web) -> None
 def test_without_its_database_a_server_says_when_to_come_back(environment: dict[str, str]) -> None:
     nowhere = environment["DATABASE_URL"].replace("postgresql://", "postgresql://nobody:x@", 1)
     away = re.sub(r"@.*", "@127.0.0.1:9/none", nowhere)
-    with live.web(environment | {"DATABASE_URL": away}) as web:
+    with web_server.running(environment | {"DATABASE_URL": away}) as web:
         answer = httpx.get(f"{web.url}/api/v1/orders", headers={"Authorization": "Token nonsense"})
         ready = httpx.get(f"{web.url}/readyz")
 

@@ -6,13 +6,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from inventory import models, services
-from tests.inventory import shelves
+from tests.inventory import examples
 
 
 @pytest.fixture
 def reservation(db):
-    shelves.stock(mug=10_000)
-    shelves.reserve("a.reserve-stock", mug=3)
+    examples.stock(mug=10_000)
+    examples.reserve("a.reserve-stock", mug=3)
     return models.Reservation.objects.get()
 
 
@@ -32,8 +32,8 @@ def test_a_reservation_shows_its_movements(admin_client, reservation):
 
 
 def test_a_reservation_of_many_products_asks_no_more_than_one_of_one(admin_client, reservation):
-    shelves.stock(**{f"p{number}": 5 for number in range(20)})
-    shelves.reserve("b.reserve-stock", **{f"p{number}": 1 for number in range(20)})
+    examples.stock(**{f"p{number}": 5 for number in range(20)})
+    examples.reserve("b.reserve-stock", **{f"p{number}": 1 for number in range(20)})
     counts = []
     for key in ("a.reserve-stock", "b.reserve-stock"):
         with CaptureQueriesContext(connection) as asked:
@@ -48,7 +48,7 @@ def test_the_list_asks_no_more_for_fifty_than_for_one(admin_client, reservation,
     with CaptureQueriesContext(connection) as for_one:
         admin_client.get(f"/admin/inventory/{model}/")
     for n in range(50):
-        shelves.reserve(f"{n}.reserve-stock", mug=1)
+        examples.reserve(f"{n}.reserve-stock", mug=1)
     with CaptureQueriesContext(connection) as for_fifty:
         admin_client.get(f"/admin/inventory/{model}/")
 

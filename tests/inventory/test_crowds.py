@@ -8,7 +8,7 @@ import pytest
 from django.db import connection, transaction
 
 from inventory import audit, models, services
-from tests.inventory import shelves
+from tests.inventory import examples
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -44,20 +44,20 @@ def tries(function, **given):
 
 
 def test_the_last_ones_are_sold_once():
-    shelves.stock(mug=30)
+    examples.stock(mug=30)
 
     outcomes = crowd(
-        lambda n: tries(services.reserve, key=f"{n}.reserve-stock", lines=shelves.lines(mug=1)), range(120)
+        lambda n: tries(services.reserve, key=f"{n}.reserve-stock", lines=examples.lines(mug=1)), range(120)
     )
 
     assert outcomes.count(True) == 30
-    assert shelves.levels("mug") == (0, 30, 0)
+    assert examples.levels("mug") == (0, 30, 0)
     assert list(audit.within()) == []
 
 
 def test_orders_of_several_lines_in_any_order_do_not_wait_for_each_other_forever():
     skus = [f"sku-{n}" for n in range(6)]
-    shelves.stock(**dict.fromkeys(skus, 10_000))
+    examples.stock(**dict.fromkeys(skus, 10_000))
     dice = random.Random(20260314)
     orders = [dice.sample(skus, 4) for _ in range(240)]
 
@@ -66,18 +66,18 @@ def test_orders_of_several_lines_in_any_order_do_not_wait_for_each_other_forever
         lambda n: tries(
             services.reserve,
             key=f"{n}.reserve-stock",
-            lines=[line for sku in orders[n] for line in shelves.lines(**{sku: 1})],
+            lines=[line for sku in orders[n] for line in examples.lines(**{sku: 1})],
         ),
         range(len(orders)),
     )
 
     assert all(outcomes)
-    assert sum(shelves.levels(sku)[1] for sku in skus) == 4 * len(orders)
+    assert sum(examples.levels(sku)[1] for sku in skus) == 4 * len(orders)
 
 
 def test_reserving_releasing_and_shipping_at_once_neither_makes_nor_loses_goods():
     skus = ["mug", "poster", "plant"]
-    shelves.stock(mug=20, poster=20, plant=20)
+    examples.stock(mug=20, poster=20, plant=20)
     dice = random.Random(7)
     jobs = []
     for n in range(60):
@@ -88,23 +88,24 @@ def test_reserving_releasing_and_shipping_at_once_neither_makes_nor_loses_goods(
 
     def act(job):
         word, key, wanted = job
-        given = {"lines": shelves.lines(**wanted)} if word == "reserve" else {}
+        given = {"lines": examples.lines(**wanted)} if word == "reserve" else {}
         return tries(getattr(services, word), key=key, **given)
 
     crowd(act, jobs)
 
     for sku in skus:
-        assert sum(shelves.levels(sku)) == 20
+        assert sum(examples.levels(sku)) == 20
     assert list(audit.within()) == []
 
 
 def test_one_key_from_many_sides_is_one_reservation():
-    shelves.stock(mug=100)
+    examples.stock(mug=100)
 
     outcomes = crowd(
-        lambda _: tries(services.reserve, key="a.reserve-stock", lines=shelves.lines(mug=2)), range(CROWD * 2)
+        lambda _: tries(services.reserve, key="a.reserve-stock", lines=examples.lines(mug=2)),
+        range(CROWD * 2),
     )
 
     assert all(outcomes)
-    assert shelves.levels("mug") == (98, 2, 0)
+    assert examples.levels("mug") == (98, 2, 0)
     assert models.Movement.objects.filter(kind=models.Kind.RESERVED).count() == 1

@@ -7,7 +7,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from inventory import audit, models, services
-from tests.inventory import shelves
+from tests.inventory import examples
 from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
@@ -16,41 +16,41 @@ KEY = "a.reserve-stock"
 
 
 def test_what_is_reserved_is_available_to_nobody_else():
-    shelves.stock(mug=10, poster=5)
+    examples.stock(mug=10, poster=5)
 
-    assert shelves.reserve(KEY, mug=3, poster=5) == {"reserved": 8}
+    assert examples.reserve(KEY, mug=3, poster=5) == {"reserved": 8}
 
-    assert shelves.levels("mug") == (7, 3, 0)
-    assert shelves.levels("poster") == (0, 5, 0)
+    assert examples.levels("mug") == (7, 3, 0)
+    assert examples.levels("poster") == (0, 5, 0)
 
 
 def test_what_is_released_is_available_again():
-    shelves.stock(mug=10)
-    shelves.reserve(KEY, mug=3)
+    examples.stock(mug=10)
+    examples.reserve(KEY, mug=3)
 
     assert services.release(key=KEY) == {"released": 3}
 
-    assert shelves.levels("mug") == (10, 0, 0)
+    assert examples.levels("mug") == (10, 0, 0)
 
 
 def test_what_is_shipped_is_gone():
-    shelves.stock(mug=10)
-    shelves.reserve(KEY, mug=3)
+    examples.stock(mug=10)
+    examples.reserve(KEY, mug=3)
 
     assert services.ship(key=KEY) == {"shipped": 3}
 
-    assert shelves.levels("mug") == (7, 0, 3)
+    assert examples.levels("mug") == (7, 0, 3)
 
 
 def test_all_functions_lock_products_in_one_order_and_leave_it_to_nobodys_alphabet():
     # Bytes put the hyphen before the letters; many a language leaves it out, and begins with MUGS.
-    shelves.stock(**{"MUGS": 10, "MUG-STONEWARE": 10})
+    examples.stock(**{"MUGS": 10, "MUG-STONEWARE": 10})
     wanted = {"MUGS": 1, "MUG-STONEWARE": 1}
 
     with CaptureQueriesContext(connection) as asked:
-        shelves.reserve(KEY, **wanted)
+        examples.reserve(KEY, **wanted)
         services.release(key=KEY)
-        shelves.reserve("b", **wanted)
+        examples.reserve("b", **wanted)
         services.ship(key="b")
 
     statements = [query["sql"] for query in asked]
@@ -65,22 +65,22 @@ def test_all_functions_lock_products_in_one_order_and_leave_it_to_nobodys_alphab
 
 @pytest.mark.parametrize("wanted", [{"mug": 2, "poster": 6}, {"mug": 11}, {"mug": 1, "unheard-of": 1}])
 def test_too_little_of_one_thing_reserves_nothing(wanted):
-    shelves.stock(mug=10, poster=5)
+    examples.stock(mug=10, poster=5)
 
     with pytest.raises(services.Refused), transaction.atomic():
-        shelves.reserve(KEY, **wanted)
+        examples.reserve(KEY, **wanted)
 
-    assert shelves.levels("mug") == (10, 0, 0)
-    assert shelves.levels("poster") == (5, 0, 0)
+    assert examples.levels("mug") == (10, 0, 0)
+    assert examples.levels("poster") == (5, 0, 0)
     assert not models.Reservation.objects.exists()
 
 
 def test_a_refusal_cannot_be_committed_by_mistake():
-    shelves.stock(mug=10, poster=5)
+    examples.stock(mug=10, poster=5)
 
     with transaction.atomic():
         with pytest.raises(services.Refused):
-            shelves.reserve(KEY, mug=2, poster=6)
+            examples.reserve(KEY, mug=2, poster=6)
 
         with pytest.raises(transaction.TransactionManagementError):
             models.Product.objects.count()
@@ -88,46 +88,46 @@ def test_a_refusal_cannot_be_committed_by_mistake():
 
 
 def test_several_lines_of_one_product_are_one():
-    shelves.stock(mug=10)
+    examples.stock(mug=10)
 
-    services.reserve(key=KEY, lines=shelves.lines(mug=2) + shelves.lines(mug=3))
+    services.reserve(key=KEY, lines=examples.lines(mug=2) + examples.lines(mug=3))
 
-    assert shelves.levels("mug") == (5, 5, 0)
+    assert examples.levels("mug") == (5, 5, 0)
 
 
 @pytest.mark.parametrize("quantity", [0, -1, 1.5, "2", None])
 def test_goods_are_not_moved_the_wrong_way(quantity):
-    shelves.stock(mug=10)
+    examples.stock(mug=10)
 
     with pytest.raises(ValueError, match="cannot be reserved"):
         services.reserve(key=KEY, lines=[{"sku": "mug", "quantity": quantity}])
 
 
 def test_repeating_a_word_changes_nothing():
-    shelves.stock(mug=10)
-    assert shelves.reserve(KEY, mug=3) == shelves.reserve(KEY, mug=3) == {"reserved": 3}
-    assert shelves.levels("mug") == (7, 3, 0)
+    examples.stock(mug=10)
+    assert examples.reserve(KEY, mug=3) == examples.reserve(KEY, mug=3) == {"reserved": 3}
+    assert examples.levels("mug") == (7, 3, 0)
 
     services.ship(key=KEY)
     assert services.ship(key=KEY) == {"shipped": 0}
-    assert shelves.reserve(KEY, mug=3) == {"reserved": 3}
-    assert shelves.levels("mug") == (7, 0, 3)
+    assert examples.reserve(KEY, mug=3) == {"reserved": 3}
+    assert examples.levels("mug") == (7, 0, 3)
 
 
 def test_what_is_shipped_cannot_be_released():
-    shelves.stock(mug=10)
-    shelves.reserve(KEY, mug=3)
+    examples.stock(mug=10)
+    examples.reserve(KEY, mug=3)
     services.ship(key=KEY)
 
     with pytest.raises(services.Refused), transaction.atomic():
         services.release(key=KEY)
 
-    assert shelves.levels("mug") == (7, 0, 3)
+    assert examples.levels("mug") == (7, 0, 3)
 
 
 @pytest.mark.parametrize("before", [None, "release"])
 def test_what_is_not_held_cannot_be_shipped(before):
-    shelves.stock(mug=10)
+    examples.stock(mug=10)
     if before:
         services.release(key=KEY)
 
@@ -137,11 +137,11 @@ def test_what_is_not_held_cannot_be_shipped(before):
 
 @step_functions.every_script
 def test_every_order_nets_to_nothing(script):
-    shelves.stock(mug=10, poster=10)
+    examples.stock(mug=10, poster=10)
 
     def do():
         with transaction.atomic():
-            shelves.reserve(KEY, poster=2, mug=3)
+            examples.reserve(KEY, poster=2, mug=3)
 
     def undo():
         with transaction.atomic():
@@ -155,7 +155,7 @@ def test_every_order_nets_to_nothing(script):
             assert word == "do"
             assert models.Reservation.objects.get().status == models.Status.RELEASED
 
-    assert shelves.levels("mug") == (10, 0, 0)
+    assert examples.levels("mug") == (10, 0, 0)
     assert models.Reservation.objects.get().status == models.Status.RELEASED
     moved = models.Movement.objects.filter(reservation_id=KEY, product_id="mug")
     # E1, E2: reserved at most once, and released exactly as often.
@@ -164,10 +164,10 @@ def test_every_order_nets_to_nothing(script):
 
 
 def test_an_order_of_one_line_costs_three_statements():
-    shelves.stock(mug=10)
+    examples.stock(mug=10)
     with transaction.atomic():
         with CaptureQueriesContext(connection) as reserving:
-            shelves.reserve(KEY, mug=1)
+            examples.reserve(KEY, mug=1)
         with CaptureQueriesContext(connection) as releasing:
             services.release(key=KEY)
 
@@ -176,7 +176,7 @@ def test_an_order_of_one_line_costs_three_statements():
 
 
 def test_no_row_can_say_that_there_is_less_than_nothing():
-    shelves.stock(mug=10)
+    examples.stock(mug=10)
 
     for level in ("available", "reserved", "shipped"):
         with pytest.raises(IntegrityError, match="stock_not_negative"), transaction.atomic():
@@ -187,37 +187,37 @@ def test_no_row_can_say_that_there_is_less_than_nothing():
     "change", ["UPDATE inventory_movement SET quantity = 1", "DELETE FROM inventory_movement"]
 )
 def test_a_movement_is_neither_changed_nor_deleted(change):
-    shelves.stock(mug=10)
+    examples.stock(mug=10)
 
     with pytest.raises(IntegrityError, match="append-only"), connection.cursor() as cursor:
         cursor.execute(change)
 
 
 def test_a_product_is_introduced_once():
-    shelves.stock(mug=10)
+    examples.stock(mug=10)
 
     assert not services.introduce(
         sku="mug", name="Another", price={"amount": 1, "currency": "BRL"}, quantity=99
     )
 
-    assert shelves.levels("mug") == (10, 0, 0)
+    assert examples.levels("mug") == (10, 0, 0)
     assert services.quote(skus=["mug", "unheard-of"])["mug"].price == {"amount": 1000, "currency": "BRL"}
     assert [product.sku for product in services.catalogue()] == ["mug"]
 
 
 def test_goods_that_are_received_can_be_reserved():
-    shelves.stock(mug=0)
+    examples.stock(mug=0)
     services.receive(sku="mug", quantity=4)
 
-    assert shelves.reserve(KEY, mug=4) == {"reserved": 4}
+    assert examples.reserve(KEY, mug=4) == {"reserved": 4}
     with pytest.raises(services.Refused), transaction.atomic():
         services.receive(sku="unheard-of", quantity=1)
 
 
 def test_the_audit_finds_stock_that_does_not_add_up():
-    shelves.stock(mug=10, poster=10, plant=10)
+    examples.stock(mug=10, poster=10, plant=10)
     for number, sku in itertools.product(range(3), ["mug", "poster", "plant"]):
-        shelves.reserve(f"{number}.{sku}", **{sku: 1})
+        examples.reserve(f"{number}.{sku}", **{sku: 1})
     services.release(key="0.mug")
     services.ship(key="1.mug")
     assert list(audit.within()) == []
@@ -230,9 +230,9 @@ def test_the_audit_finds_stock_that_does_not_add_up():
 
 
 def test_a_position_says_whether_goods_are_held():
-    shelves.stock(mug=10)
+    examples.stock(mug=10)
     for key in ("held", "released", "shipped"):
-        shelves.reserve(key, mug=2)
+        examples.reserve(key, mug=2)
     services.release(key="released")
     services.release(key="tombstone")
     services.ship(key="shipped")

@@ -5,12 +5,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from invoicing import models
-from tests.invoicing import buyers
+from tests.invoicing import examples
 
 
 @pytest.fixture
 def invoice(db, sandbox):
-    buyers.issue("a.key")
+    examples.issue("a.key")
     return models.Invoice.objects.get()
 
 
@@ -32,7 +32,7 @@ def test_the_list_asks_no_more_for_twenty_than_for_one(admin_client, invoice):
     with CaptureQueriesContext(connection) as for_one:
         admin_client.get("/admin/invoicing/invoice/")
     for n in range(20):
-        buyers.issue(f"{n}.key")
+        examples.issue(f"{n}.key")
     with CaptureQueriesContext(connection) as for_twenty:
         page = admin_client.get("/admin/invoicing/invoice/")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from invoicing import audit, models, services
-from tests.invoicing import buyers
+from tests.invoicing import examples
 from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
@@ -14,13 +14,13 @@ KEYS = ["authorized", "rejected", "voided", "cancelled", "returned", "tombstone"
 @pytest.fixture
 def books(sandbox):
     """Invoices of every kind, and the authority's own books of them."""
-    buyers.issue("authorized")
+    examples.issue("authorized")
     for key in ("rejected", "voided"):
-        step_functions.attempt(lambda key=key: buyers.issue(key, buyers.REJECTED), services)
+        step_functions.attempt(lambda key=key: examples.issue(key, examples.REJECTED), services)
     services.cancel(key="voided")
-    buyers.issue("cancelled")
+    examples.issue("cancelled")
     services.cancel(key="cancelled")
-    services.goods_left(access_key=buyers.issue("returned")["access_key"])
+    services.goods_left(access_key=examples.issue("returned")["access_key"])
     services.cancel(key="returned")
     services.cancel(key="tombstone")
     return lambda: sandbox.books()["invoices"]

@@ -7,7 +7,7 @@ import pytest
 from django.db.models import functions
 
 from invoicing import audit, gateway, models, services
-from tests.invoicing import buyers
+from tests.invoicing import examples
 from tests.sandbox import running as sandboxes
 from tests.support import crashes, step_functions, waiting
 
@@ -27,7 +27,7 @@ def agree(sandbox: sandboxes.Sandbox) -> bool:
 
 
 def test_within_the_window_it_is_cancelled(sandbox):
-    buyers.issue(KEY)
+    examples.issue(KEY)
 
     assert services.cancel(key=KEY) == services.cancel(key=KEY) == {"status": "cancelled"}
 
@@ -39,14 +39,14 @@ def test_what_was_never_issued_never_will_be_and_takes_no_number(sandbox):
     assert services.cancel(key=KEY) == {"status": "never-issued"}
 
     with pytest.raises(services.Refused):
-        buyers.issue(KEY)
+        examples.issue(KEY)
     assert sandbox.books()["invoices"] == []
-    assert buyers.issue("b.issue-invoice")["number"] == 1
+    assert examples.issue("b.issue-invoice")["number"] == 1
 
 
 def test_a_rejected_ones_number_is_voided_so_that_the_gap_is_explained(sandbox):
     with pytest.raises(services.Refused):
-        buyers.issue(KEY, buyers.REJECTED)
+        examples.issue(KEY, examples.REJECTED)
 
     services.cancel(key=KEY)
 
@@ -59,7 +59,7 @@ def test_a_rejected_ones_number_is_voided_so_that_the_gap_is_explained(sandbox):
 def test_one_whose_request_never_arrived_is_voided_too(sandbox, settings):
     there, settings.INVOICING_URL = settings.INVOICING_URL, "http://127.0.0.1:9"
     with pytest.raises(services.Unavailable):
-        buyers.issue(KEY)
+        examples.issue(KEY)
     settings.INVOICING_URL = there
 
     services.cancel(key=KEY)
@@ -80,7 +80,7 @@ def returned(sandbox: sandboxes.Sandbox) -> None:
 
 
 def test_once_the_goods_have_left_they_are_returned(sandbox):
-    access_key = buyers.issue(KEY)["access_key"]
+    access_key = examples.issue(KEY)["access_key"]
     assert services.goods_left(access_key=access_key)
 
     services.cancel(key=KEY)
@@ -89,7 +89,7 @@ def test_once_the_goods_have_left_they_are_returned(sandbox):
 
 
 def test_goods_leave_once(sandbox):
-    access_key = buyers.issue(KEY)["access_key"]
+    access_key = examples.issue(KEY)["access_key"]
     services.goods_left(access_key=access_key)
     first = models.Invoice.objects.get().goods_left_at
     services.goods_left(access_key=access_key)
@@ -99,7 +99,7 @@ def test_goods_leave_once(sandbox):
 
 
 def test_after_the_window_they_are_returned(sandbox):
-    buyers.issue(KEY)
+    examples.issue(KEY)
     late = functions.Now() - datetime.timedelta(hours=24)
     models.Invoice.objects.update(authorized_at=late)
 
@@ -112,7 +112,7 @@ def test_a_state_may_have_a_window_of_its_own(sandbox, settings):
     models.CancellationWindow.objects.create(
         state=settings.INVOICING_STATE, length=datetime.timedelta(hours=168)
     )
-    buyers.issue(KEY)
+    examples.issue(KEY)
     models.Invoice.objects.update(authorized_at=functions.Now() - datetime.timedelta(hours=167))
 
     services.cancel(key=KEY)
@@ -123,7 +123,7 @@ def test_a_state_may_have_a_window_of_its_own(sandbox, settings):
 def test_the_authority_has_the_last_word_on_the_window(settings, tmp_path):
     with sandboxes.run(tmp_path, FISCAL_CANCEL_WINDOW_S="0") as strict:
         strict.point(settings)
-        buyers.issue(KEY)
+        examples.issue(KEY)
 
         services.cancel(key=KEY)
 
@@ -133,7 +133,7 @@ def test_the_authority_has_the_last_word_on_the_window(settings, tmp_path):
 def test_the_authority_knows_of_goods_on_the_road_before_we_do(settings, tmp_path):
     with sandboxes.run(tmp_path, CARRIER_PACE_S="0.05") as brisk:
         brisk.point(settings)
-        access_key = buyers.issue(KEY)["access_key"]
+        access_key = examples.issue(KEY)["access_key"]
         brisk.put("/carrier/shipments/b", {"postal_code": "01310-100", "reference": access_key, "parcels": 1})
         waiting.until(lambda: brisk.shipment("b")["status"] == "delivered")
 
@@ -157,7 +157,7 @@ def test_a_request_that_was_under_way_when_we_asked_is_cancelled_all_the_same(sa
     settings.INVOICING_GATEWAY = "tests.invoicing.test_cancelling.Overtaken"
     there, settings.INVOICING_URL = settings.INVOICING_URL, "http://127.0.0.1:9"
     with pytest.raises(services.Unavailable):
-        buyers.issue(KEY)
+        examples.issue(KEY)
     settings.INVOICING_URL = there
 
     services.cancel(key=KEY)
@@ -180,7 +180,7 @@ class Forgetful(gateway.HttpGateway):
 def test_one_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settings):
     settings.INVOICING_GATEWAY = "tests.invoicing.test_cancelling.Forgetful"
     with pytest.raises(services.Refused):
-        buyers.issue(KEY)
+        examples.issue(KEY)
 
     # E3: nobody had to call the undo again.
     assert status() == sandbox.invoice(KEY)["status"] == "cancelled"
@@ -194,11 +194,11 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
     if fate == "returned":
         # No window at all: every undo of what was authorised is a return note.
         models.CancellationWindow.objects.create(state=settings.INVOICING_STATE, length=datetime.timedelta(0))
-    buyer = buyers.REJECTED if fate == "rejected" else buyers.CUSTOMER
+    buyer = examples.REJECTED if fate == "rejected" else examples.CUSTOMER
     for point in itertools.count():
         key = step_functions.key(point, "issue-invoice")
         with crashes.at(point):
-            step_functions.play(script, **buyers.functions(key, buyer))
+            step_functions.play(script, **examples.functions(key, buyer))
             met = crashes.was_met(point)
 
         undone = {"authorized": "cancelled", "rejected": "number-voided", "returned": "returned"}[fate]
@@ -207,7 +207,7 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
         sales = [row for row in sandbox.books()["invoices"] if row["key"] == key]
         assert len(sales) <= 1, "issued twice (E1)"
         with pytest.raises(services.Refused):
-            buyers.issue(key)
+            examples.issue(key)
         if point and not met:
             break
     # M4: whatever happened, every number is accounted for, here and at the authority.
@@ -217,14 +217,14 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("round_", range(3))
 def test_all_at_once_nets_to_nothing(sandbox, round_):
-    step_functions.at_once(["do", "undo", "do", "undo"], **buyers.functions(KEY))
+    step_functions.at_once(["do", "undo", "do", "undo"], **examples.functions(KEY))
 
     assert models.Invoice.objects.get(key=KEY).undone_at is not None
     assert agree(sandbox)
 
 
 def test_an_invoice_that_the_authority_has_lost_does_not_count_as_undone(sandbox):
-    buyers.issue(KEY)
+    examples.issue(KEY)
     sandbox.post("/reset")
 
     with pytest.raises(services.Unknown):

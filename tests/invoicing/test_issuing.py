@@ -8,7 +8,7 @@ from django.core import checks
 from django.db import IntegrityError, connection, transaction
 
 from invoicing import access_key, audit, models, services
-from tests.invoicing import buyers
+from tests.invoicing import examples
 from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
@@ -21,7 +21,7 @@ def numbers() -> list[int]:
 
 
 def test_an_invoice_is_authorized(sandbox, settings):
-    facts = buyers.issue(KEY)
+    facts = examples.issue(KEY)
 
     assert (facts["series"], facts["number"]) == (1, 1)
     assert facts["protocol"]
@@ -30,14 +30,14 @@ def test_an_invoice_is_authorized(sandbox, settings):
     # The code within the key is not the number, which the authority would reject.
     assert facts["access_key"][35:43] != "00000001"
     assert sandbox.invoice(KEY)["status"] == "authorized"
-    assert services.ask(key=KEY) == services.look_up(keys=[KEY])[KEY] == buyers.issue(KEY) == facts
+    assert services.ask(key=KEY) == services.look_up(keys=[KEY])[KEY] == examples.issue(KEY) == facts
 
 
 @pytest.mark.django_db(transaction=True)
 def test_a_crowd_gets_numbers_without_gaps(sandbox):
     def issue(n):
         try:
-            return buyers.issue(f"{n}.issue-invoice")["number"]
+            return examples.issue(f"{n}.issue-invoice")["number"]
         finally:
             connection.close()
 
@@ -50,7 +50,7 @@ def test_a_crowd_gets_numbers_without_gaps(sandbox):
 
 @pytest.mark.django_db(transaction=True)
 def test_one_key_from_many_sides_is_one_invoice(sandbox):
-    buyer = buyers.functions(KEY)
+    buyer = examples.functions(KEY)
     step_functions.at_once(["do"] * 6, **{**buyer, "undo": buyer["do"]})
 
     assert numbers() == [1]
@@ -60,16 +60,16 @@ def test_one_key_from_many_sides_is_one_invoice(sandbox):
 def test_a_rejected_invoice_is_refused_for_good_and_its_number_is_kept(sandbox):
     for _ in range(2):
         with pytest.raises(services.Refused):
-            buyers.issue(KEY, buyers.REJECTED)
+            examples.issue(KEY, examples.REJECTED)
 
     assert models.Invoice.objects.get().status == models.Status.REJECTED
-    assert buyers.issue("b.issue-invoice")["number"] == 2
+    assert examples.issue("b.issue-invoice")["number"] == 2
 
 
 def test_an_authority_that_is_away_has_done_nothing(settings, db):
     # A port on which nobody listens.
     with pytest.raises(services.Unavailable):
-        buyers.issue(KEY)
+        examples.issue(KEY)
 
     assert models.Invoice.objects.get().status == models.Status.REQUESTED
     assert numbers() == [1]
@@ -78,26 +78,26 @@ def test_an_authority_that_is_away_has_done_nothing(settings, db):
 def test_an_attempt_that_comes_again_has_the_same_number(sandbox, settings):
     away, settings.INVOICING_URL = settings.INVOICING_URL, "http://127.0.0.1:9"
     with pytest.raises(services.Unavailable):
-        buyers.issue(KEY)
+        examples.issue(KEY)
     key_then = models.Invoice.objects.get().access_key
     settings.INVOICING_URL = away
 
-    facts = buyers.issue(KEY)
+    facts = examples.issue(KEY)
 
     # E6: number and access key are part of the intent, not of the attempt.
     assert (facts["number"], facts["access_key"]) == (1, key_then)
 
 
 def test_a_key_is_for_one_invoice_only(sandbox):
-    buyers.issue(KEY)
+    examples.issue(KEY)
 
     with pytest.raises(ValueError, match="another invoice"):
-        buyers.issue(KEY, total={"amount": 1, "currency": "BRL"})
+        examples.issue(KEY, total={"amount": 1, "currency": "BRL"})
 
 
 def test_an_intent_must_be_durable_before_the_authority_hears_of_it(sandbox):
     with pytest.raises(RuntimeError), transaction.atomic():
-        buyers.issue(KEY)
+        examples.issue(KEY)
 
     assert sandbox.books()["invoices"] == []
 
@@ -112,7 +112,7 @@ def test_an_intent_must_be_durable_before_the_authority_hears_of_it(sandbox):
     ],
 )
 def test_an_invoice_is_neither_deleted_nor_made_to_say_something_else(sandbox, change):
-    buyers.issue(KEY)
+    examples.issue(KEY)
 
     with pytest.raises(IntegrityError, match="never"), transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(change)
@@ -126,7 +126,7 @@ def test_a_document_without_a_number_is_only_a_tombstone(db):
 
 
 def test_the_month_in_the_key_is_the_issuers(sandbox):
-    issued = buyers.issue(KEY)["access_key"][2:6]
+    issued = examples.issue(KEY)["access_key"][2:6]
     today = datetime.datetime.now(services.ISSUER_ZONE)
 
     assert issued in {f"{day:%y%m}" for day in (today, today - datetime.timedelta(minutes=5))}

@@ -137,13 +137,15 @@ def bob(catalogue: None) -> Api:
 
 @pytest.fixture(scope="session")
 def _shared_web(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
-    from tests.orders import live
+    from tests.orders import web_server
 
     with django_db_blocker.unblock():
         environment = database.environment()
     # A client that left is noticed at the next heartbeat, so there is room for those of earlier tests.
     room = {"FOLLOWERS_PER_PROCESS": "60", "FOLLOWERS_PER_CALLER": "60"}
-    with live.web(environment | room | {"FOLLOWERS_HEARTBEAT": f"{live.PATIENCE_S}s"}) as running:
+    with web_server.running(
+        environment | room | {"FOLLOWERS_HEARTBEAT": f"{web_server.PATIENCE_S}s"}
+    ) as running:
         yield running
 
 

@@ -27,7 +27,7 @@ from sagas import models as saga_models
 from sagas.console import roles
 from sagas.declaration import registry
 from sagas.testing import memory_transport
-from tests.orders import adding
+from tests.orders import readme_step
 from tests.orders.conftest import Api, deliver, member, order
 from tests.orders.test_schema import is_described
 from tests.sandbox.running import Sandbox
@@ -92,7 +92,7 @@ def console(db: None) -> Client:
 @pytest.fixture(params=[True, False], ids=["with words", "without words"])
 def words(request: pytest.FixtureRequest, transactional_db: None) -> collections.abc.Iterator[dict[str, str]]:
     """The step is there; what customers read of it."""
-    with adding.into_this_process(with_words=request.param):
+    with readme_step.into_this_process(with_words=request.param):
         yield WORDS[request.param]
 
 
@@ -247,7 +247,7 @@ def test_orders_that_began_before_go_on_beside_those_with_the_new_step(
 ) -> None:
     before = mia.order(key="before").json()
     broker.deliver_all()
-    with adding.into_this_process(with_words=False):
+    with readme_step.into_this_process(with_words=False):
         after = mia.order(key="after").json()
         broker.deliver_all()
 
@@ -275,7 +275,7 @@ def test_an_old_order_whose_steps_nobody_knows_any_more_breaks_no_page(
     sandbox: Sandbox,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with adding.into_this_process(with_words=True):
+    with readme_step.into_this_process(with_words=True):
         refused = mia.order(too_much(), key="refused").json()
         broker.deliver_all()
     monkeypatch.setattr(registry, "_sagas", {})
@@ -333,7 +333,7 @@ def project(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_the_readmes_edits_are_all_that_a_project_needs(
     project: pathlib.Path, environment: dict[str, str]
 ) -> None:
-    adding.into_a_copy(project)
+    readme_step.into_a_copy(project)
 
     def manage(*words: str) -> str:
         ran = subprocess.run(
@@ -352,7 +352,7 @@ def test_the_readmes_edits_are_all_that_a_project_needs(
     assert "orders.W002" in told
     assert "orders.W001" not in told
 
-    (portuguese,) = blocks(README, "po", under=adding.HEADING)
+    (portuguese,) = blocks(README, "po", under=readme_step.HEADING)
     catalogue = project / "orders/locale/pt_BR/LC_MESSAGES/django.po"
     catalogue.write_text(f"{catalogue.read_text()}\n{portuguese}\n")
     if shutil.which("msgfmt"):

@@ -12,48 +12,49 @@ from payments import models as payments
 from sagas import engine
 from sagas import models as sagas
 from sagas.engine import transport
+from sagas.testing import memory_transport
 from shipping import models as shipping
 from tests.sandbox import running as sandboxes
-from tests.support import screenshots
+from tests.support import sample_orders
 
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(scope="module")
-def _brisk(tmp_path_factory):
-    with sandboxes.run(tmp_path_factory.mktemp("brisk"), CARRIER_PACE_S="0.05") as world:
+def _fast_sandbox(tmp_path_factory):
+    with sandboxes.run(tmp_path_factory.mktemp("sandbox"), CARRIER_PACE_S="0.05") as world:
         yield world
 
 
 @pytest.fixture
-def world(_brisk, settings):
+def world(_fast_sandbox, settings):
     """Where parcels arrive at once, and nobody is told."""
-    _brisk.post("/reset")
-    _brisk.point(settings)
-    settings.SANDBOX_URL = _brisk.url
-    return _brisk
+    _fast_sandbox.post("/reset")
+    _fast_sandbox.point(settings)
+    settings.SANDBOX_URL = _fast_sandbox.url
+    return _fast_sandbox
 
 
 @pytest.fixture
-def exhibition(world, monkeypatch):
+def samples(world, monkeypatch):
     # This test's transaction never commits: what would be sent after it is sent at once.
     monkeypatch.setattr(transport, "after_commit", transport.send)
-    return screenshots.Gallery(world)
+    return sample_orders.SampleOrders(world)
 
 
 @pytest.fixture
-def shop(exhibition):
+def shop(samples):
     """An order that was fulfilled, one that was cancelled after its goods had left, and one under way."""
     return {
-        "fulfilled": exhibition.completed(),
-        "cancelled": exhibition.settle(returned(exhibition)),
-        "under way": exhibition.waiting_for_pix(),
+        "fulfilled": samples.completed(),
+        "cancelled": samples.settle(returned(samples)),
+        "under way": samples.waiting_for_pix(),
     }
 
 
-def returned(exhibition):
-    saga = exhibition.settle(exhibition.place(postal_code="99999-002"), until=has_parcel)
-    exhibition._arrived(saga)
+def returned(samples):
+    saga = samples.settle(samples.place(postal_code="99999-002"), until=has_parcel)
+    samples._arrived(saga)
     return saga
 
 
@@ -171,7 +172,7 @@ def test_a_misdeed_is_found_with_its_order(shop, world, misdeed):
 
     assert commit(world, lambda step: f"{victim.pk}.{step}")
 
-    assert accused() == [(screenshots.number(victim), room) for room in rooms]
+    assert accused() == [(sample_orders.number(victim), room) for room in rooms]
 
 
 def refund(world, key):
@@ -222,7 +223,7 @@ def test_a_late_payment_accuses_nobody_while_it_is_on_its_way_back(shop, world):
     saga = shop["cancelled"]
     key = f"{saga.pk}.take-payment"
     payments.Payment.objects.filter(key=key).update(refunded=0, undone_at=None)
-    with transport.use(screenshots.post.Post()):
+    with transport.use(memory_transport.MemoryTransport()):
         engine.receive(source="payments", event_id="late", key=key, facts={"paid": True})
 
     assert {room for _, room in accused()} == {"payments"}, "the ledger, which is never out of step"
@@ -231,39 +232,39 @@ def test_a_late_payment_accuses_nobody_while_it_is_on_its_way_back(shop, world):
     ]
 
 
-def test_stock_that_was_refused_never_happened_and_is_half_of_nothing(exhibition):
+def test_stock_that_was_refused_never_happened_and_is_half_of_nothing(samples):
     inventory.Product.objects.update(available=0)
 
-    saga = exhibition.settle(exhibition.place())
+    saga = samples.settle(samples.place())
 
     assert (saga.state, saga.steps.get(name="reserve-stock").state) == ("compensated", "failed")
     # The emptied shelves are no sale, and are told of.
     assert {room for _, room in accused()} == {"inventory"}
 
 
-def test_what_an_operator_settled_outside_is_told_with_the_evidence_and_accuses_nobody(exhibition, capsys):
-    saga = exhibition.attention()
+def test_what_an_operator_settled_outside_is_told_with_the_evidence_and_accuses_nobody(samples, capsys):
+    saga = samples.attention()
     evidence = "Paid back by bank transfer, receipt 8841."
     engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, actor="susana", reason=evidence)
-    saga = exhibition.settle(saga)
+    saga = samples.settle(saga)
     assert saga.state == "compensated"
 
     management.call_command("audit")
 
     told = capsys.readouterr().out
     assert accused() == []
-    assert {finding.about for finding in audit.run().answered} == {screenshots.number(saga)}
+    assert {finding.about for finding in audit.run().answered} == {sample_orders.number(saga)}
     assert f"susana answers for it: {evidence}" in told
     assert "everything adds up, but for" in told
 
 
-def test_who_said_that_the_charge_was_made_does_not_answer_for_its_refund(exhibition):
-    saga = exhibition.waiting_for_pix()
+def test_who_said_that_the_charge_was_made_does_not_answer_for_its_refund(samples):
+    saga = samples.waiting_for_pix()
     said = {"actor": "susana", "reason": "I saw it in the account", "facts": {"paid": True}}
-    with transport.use(exhibition.post):
+    with transport.use(samples.broker):
         engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **said)
         engine.cancel(saga.pk, actor="shop", reason="too slow")
-    saga = exhibition.settle(saga)
+    saga = samples.settle(saga)
     assert saga.state == "compensated"
     payments.Payment.objects.filter(key=f"{saga.pk}.take-payment").update(
         status="captured", captured=1, refunded=0, undone_at=None
@@ -284,7 +285,7 @@ def test_the_command_prints_each_with_its_order_and_ends_with_1(shop, capsys):
     with pytest.raises(SystemExit) as ended:
         management.call_command("audit")
 
-    number = screenshots.number(shop["fulfilled"])
+    number = sample_orders.number(shop["fulfilled"])
     assert ended.value.code == 1
     assert capsys.readouterr().out.splitlines()[0] == (
         f"{number}  orders: It and its saga disagree on how it ended."

@@ -12,7 +12,7 @@ from orders import models
 from sagas import engine
 from sagas import models as saga_models
 from sagas.testing import clocks, memory_transport
-from tests.orders import live
+from tests.orders import web_server
 from tests.orders.conftest import Api, deliver, member, order
 from tests.sandbox.running import Sandbox
 
@@ -148,7 +148,11 @@ def test_where_two_must_agree_nobody_of_the_staff_returns_money_alone(
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("rival", ["delivery", "deadline", "operator", "customer"])
 def test_of_a_cancellation_and_its_rival_one_wins(
-    web: live.Web, sandbox: Sandbox, broker: memory_transport.MemoryTransport, rival: str, catalogue: None
+    web: web_server.Web,
+    sandbox: Sandbox,
+    broker: memory_transport.MemoryTransport,
+    rival: str,
+    catalogue: None,
 ) -> None:
     ana = member("ana")
     with web.client(ana) as client:

@@ -16,9 +16,9 @@ from sagas import engine, errors
 from sagas import models as sagas
 from sagas.testing import clocks, memory_transport
 from tests.orders.conftest import Api, member, order
-from tests.orders.live import Web, messages
 from tests.orders.test_events import bank
 from tests.orders.test_schema import is_described
+from tests.orders.web_server import Web, messages
 from tests.sandbox.running import Sandbox
 from tests.support import waiting
 from tests.webhooks.receiver import receiving

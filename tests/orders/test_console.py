@@ -14,7 +14,7 @@ from sagas import engine
 from sagas.console import roles
 from sagas.engine import transport
 from tests.sagas.console import admin_client
-from tests.support import screenshots
+from tests.support import sample_orders
 
 pytestmark = pytest.mark.django_db
 
@@ -22,10 +22,10 @@ LIST = "/admin/sagas/sagainstance/"
 
 
 @pytest.fixture
-def exhibition(sandbox, monkeypatch):
+def samples(sandbox, monkeypatch):
     # This test's transaction never commits: what would be sent after it is sent at once.
     monkeypatch.setattr(transport, "after_commit", transport.send)
-    return screenshots.Gallery(sandbox)
+    return sample_orders.SampleOrders(sandbox)
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def nets(response):
     return {panel.title: panel.net for panel in response.context["panels"]}
 
 
-def test_the_panels_of_a_waiting_order_say_what_is_held(exhibition, viewer):
-    told = nets(page(viewer, exhibition.waiting()))
+def test_the_panels_of_a_waiting_order_say_what_is_held(samples, viewer):
+    told = nets(page(viewer, samples.waiting()))
 
     assert told == {
         "Money": "R$ 274.70 held",
@@ -59,8 +59,8 @@ def test_the_panels_of_a_waiting_order_say_what_is_held(exhibition, viewer):
     }
 
 
-def test_the_panels_of_a_compensated_order_say_that_nothing_is_left(exhibition, viewer):
-    told = nets(page(viewer, exhibition.compensated()))
+def test_the_panels_of_a_compensated_order_say_that_nothing_is_left(samples, viewer):
+    told = nets(page(viewer, samples.compensated()))
 
     assert told["Money"] == "Nothing held: R$ 274.70 returned"
     assert told["Stock"] == "Nothing reserved"
@@ -68,20 +68,20 @@ def test_the_panels_of_a_compensated_order_say_that_nothing_is_left(exhibition, 
     assert "Delivery" not in told
 
 
-def test_a_payment_that_waits_for_its_payer_holds_nothing_yet(exhibition, viewer):
-    assert nets(page(viewer, exhibition.waiting_for_pix()))["Money"] == "Nothing yet: R$ 274.70 asked for"
+def test_a_payment_that_waits_for_its_payer_holds_nothing_yet(samples, viewer):
+    assert nets(page(viewer, samples.waiting_for_pix()))["Money"] == "Nothing yet: R$ 274.70 asked for"
 
 
-def test_amounts_are_written_as_in_the_viewers_language(exhibition, viewer):
-    saga = exhibition.waiting()
+def test_amounts_are_written_as_in_the_viewers_language(samples, viewer):
+    saga = samples.waiting()
 
     response = viewer.get(f"{LIST}{saga.pk}/change/", headers={"Accept-Language": "pt-BR"})
 
     assert nets(response)["Dinheiro"] == "R$ 274,70 retidos"
 
 
-def test_a_saga_is_found_by_whatever_people_know_of_it(exhibition, viewer):
-    saga, _other = exhibition.waiting(), exhibition.compensated()
+def test_a_saga_is_found_by_whatever_people_know_of_it(samples, viewer):
+    saga, _other = samples.waiting(), samples.compensated()
     order = Order.objects.get(saga=saga)
     payment, invoice, parcel = (
         saga.steps.get(name=name).facts for name in ("take-payment", "issue-invoice", "deliver-order")
@@ -105,9 +105,9 @@ def test_a_saga_is_found_by_whatever_people_know_of_it(exhibition, viewer):
         assert not viewer.get(LIST, {"q": term}).context["cl"].result_list, term
 
 
-def test_sagas_are_narrowed_down_by_amount(exhibition, viewer):
-    small = exhibition.rest(exhibition.place(skus={"MUG-BLUE": 1}))
-    large = exhibition.rest(exhibition.place(skus={"LAMP-DESK": 9}))
+def test_sagas_are_narrowed_down_by_amount(samples, viewer):
+    small = samples.rest(samples.place(skus={"MUG-BLUE": 1}))
+    large = samples.rest(samples.place(skus={"LAMP-DESK": 9}))
 
     def found(amount):
         return {saga.pk for saga in viewer.get(LIST, {"amount": amount}).context["cl"].result_list}
@@ -118,10 +118,10 @@ def test_sagas_are_narrowed_down_by_amount(exhibition, viewer):
 
 
 def test_the_list_says_whom_each_saga_is_about_in_one_statement_for_all(
-    exhibition, viewer, django_assert_max_num_queries
+    samples, viewer, django_assert_max_num_queries
 ):
     for _ in range(3):
-        exhibition.place()
+        samples.place()
     viewer.get(LIST)
 
     with django_assert_max_num_queries(12):
@@ -130,8 +130,8 @@ def test_the_list_says_whom_each_saga_is_about_in_one_statement_for_all(
     assert body.count("Ana Souza") == 3
 
 
-def test_an_order_leads_to_its_saga_and_back(exhibition, viewer):
-    saga = exhibition.place()
+def test_an_order_leads_to_its_saga_and_back(samples, viewer):
+    saga = samples.place()
     order = Order.objects.get(saga=saga)
 
     orders_page = viewer.get(f"/admin/orders/order/{order.pk}/change/").content.decode()
@@ -140,8 +140,8 @@ def test_an_order_leads_to_its_saga_and_back(exhibition, viewer):
     assert f"/admin/orders/order/{order.pk}/change/" in page(viewer, saga).content.decode()
 
 
-def test_each_services_rows_lead_to_their_saga_and_tell_the_time_exactly(exhibition, viewer):
-    saga = exhibition.waiting()
+def test_each_services_rows_lead_to_their_saga_and_tell_the_time_exactly(samples, viewer):
+    saga = samples.waiting()
 
     for panel in page(viewer, saga).context["panels"]:
         row = viewer.get(panel.url).content.decode()
@@ -150,8 +150,8 @@ def test_each_services_rows_lead_to_their_saga_and_tell_the_time_exactly(exhibit
         assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}", row), panel.title
 
 
-def test_no_card_token_is_shown_anywhere(exhibition, viewer):
-    saga = exhibition.waiting()
+def test_no_card_token_is_shown_anywhere(samples, viewer):
+    saga = samples.waiting()
 
     for path in (f"{LIST}{saga.pk}/change/", f"{LIST}{saga.pk}/history.json", f"{LIST}{saga.pk}/events.csv"):
         body = viewer.get(path).content.decode()
@@ -163,14 +163,14 @@ def test_no_card_token_is_shown_anywhere(exhibition, viewer):
 
 
 @pytest.fixture
-def settled(exhibition):
+def settled(samples):
     """The bank refused the refund; somebody says with evidence that it was made otherwise."""
-    saga = exhibition.settle(exhibition.place(token="tok_refund_refused", who="rejected"))
+    saga = samples.settle(samples.place(token="tok_refund_refused", who="rejected"))
     evidence = "Paid back by bank transfer, receipt 8841"
     said = {"actor": "susana", "reason": evidence}
-    with transport.use(exhibition.post):
+    with transport.use(samples.broker):
         engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **said)
-    saga = exhibition.settle(saga)
+    saga = samples.settle(saga)
     assert saga.state == "compensated"
     return saga
 
@@ -213,13 +213,13 @@ def test_no_worker_is_credited_with_what_a_person_answers_for(settled, viewer):
     assert any("operator.resolve" in mark.title for mark in shown.context["timeline"].marks)
 
 
-def test_a_payment_that_somebody_saw_arrive_names_who_saw_it(exhibition, viewer):
-    saga = exhibition.waiting_for_pix()
+def test_a_payment_that_somebody_saw_arrive_names_who_saw_it(samples, viewer):
+    saga = samples.waiting_for_pix()
     row = saga.steps.get(name="take-payment")
     assert row.state == "waiting"
 
     said = {"actor": "susana", "reason": "In the account's statement", "facts": {"paid": True}}
-    with transport.use(exhibition.post):
+    with transport.use(samples.broker):
         engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **said)
 
     shown = page(viewer, saga)

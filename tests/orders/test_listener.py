@@ -5,7 +5,7 @@ import pytest
 from django.db import connection
 
 from sagas.testing import memory_transport
-from tests.orders import live
+from tests.orders import web_server
 from tests.orders.conftest import Api
 from tests.orders.test_streams import _line, _url, stream
 from tests.sandbox.running import Sandbox
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 @pytest.mark.parametrize("payload", ["", "x", "no uuid", "{}", "é" * 100])
 def test_a_notification_that_names_no_saga_is_left_alone(
-    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, payload: str
+    web: web_server.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport, payload: str
 ) -> None:
     shown = ana.order().json()
     with web.client(ana) as client, stream(client, shown) as told:
@@ -35,7 +35,9 @@ def test_streams_are_told_past_a_pooler_if_there_is_one(
     shown = ana.order().json()
     direct = f"{_url()}?application_name=listens"
     with (
-        live.web(environment | {"DATABASE_DIRECT_URL": direct, "FOLLOWERS_HEARTBEAT": "60s"}) as web,
+        web_server.running(
+            environment | {"DATABASE_DIRECT_URL": direct, "FOLLOWERS_HEARTBEAT": "60s"}
+        ) as web,
         web.client(ana) as client,
         stream(client, shown) as told,
     ):

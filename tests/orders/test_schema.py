@@ -22,7 +22,7 @@ from orders.api import samples
 from sagas.engine import transport
 from sagas.testing import memory_transport
 from tests import callbacks
-from tests.orders import fuzz_hooks, live
+from tests.orders import fuzz_hooks, web_server
 from tests.orders.conftest import Api, member, order
 from tests.sandbox.running import Sandbox
 
@@ -178,7 +178,7 @@ def test_a_live_server_does_what_the_description_says(environment: dict[str, str
         "FOLLOWERS_STAY": "500ms",
         "WEBHOOKS_TO_PRIVATE_ADDRESSES": "0",
     }
-    with live.web(environment, **brisk) as web:
+    with web_server.running(environment, **brisk) as web:
         answer = fuzz(web.url, olga.secret)
 
     assert answer.returncode == 0, answer.stdout[-20_000:]

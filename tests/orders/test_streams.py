@@ -15,7 +15,7 @@ from api import tokens
 from api.models import Token
 from orders import models
 from sagas.testing import memory_transport
-from tests.orders import live
+from tests.orders import web_server
 from tests.orders.conftest import Api, deliver, order
 from tests.sandbox.running import Sandbox
 from tests.support import waiting
@@ -26,7 +26,7 @@ BRISK = {"FOLLOWERS_HEARTBEAT": "200ms"}
 
 
 def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
-    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+    web: web_server.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order().json()
     with web.client(ana) as client:
@@ -37,7 +37,7 @@ def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
             seen = [next(told) for _ in range(7)]
             deliver(ana, shown)
             seen += list(told)
-            assert time.monotonic() - started < live.PATIENCE_S / 2, "no heartbeat was needed"
+            assert time.monotonic() - started < web_server.PATIENCE_S / 2, "no heartbeat was needed"
 
         assert [_line(message) for message in seen] == [
             "take-payment running",
@@ -59,7 +59,7 @@ def test_each_transition_is_told_as_it_happens_and_the_end_ends_the_stream(
 
 
 def test_a_client_cut_off_after_every_event_misses_none_and_gets_none_twice(
-    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+    web: web_server.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order(order(payment={"method": "card", "token": "tok_declined"})).json()
     with (
@@ -79,7 +79,7 @@ def test_a_client_cut_off_after_every_event_misses_none_and_gets_none_twice(
 
 
 def test_a_listener_cut_off_misses_none(
-    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+    web: web_server.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order().json()
     with web.client(ana) as client, stream(client, shown) as told:
@@ -95,7 +95,7 @@ def test_a_listener_cut_off_misses_none(
     assert len(seen) == len(set(seen)) == 9
 
 
-def test_many_streams_of_a_process_share_one_listener(web: live.Web, ana: Api) -> None:
+def test_many_streams_of_a_process_share_one_listener(web: web_server.Web, ana: Api) -> None:
     shown = [ana.order(key=f"key-{n}").json() for n in range(6)]
     with web.client(ana) as client, contextlib.ExitStack() as stack:
         for one in shown:
@@ -109,7 +109,7 @@ def test_many_streams_of_a_process_share_one_listener(web: live.Web, ana: Api) -
 def test_a_stream_on_which_nothing_happens_says_so(environment: dict[str, str], ana: Api) -> None:
     shown = ana.order().json()
     with (
-        live.web(environment | BRISK) as web,
+        web_server.running(environment | BRISK) as web,
         web.client(ana) as client,
         client.stream("GET", f"/orders/{shown['id']}/events") as answer,
     ):
@@ -122,7 +122,7 @@ def test_who_leaves_is_forgotten(environment: dict[str, str], ana: Api) -> None:
     shown = ana.order().json()
     followers = models.Follower.objects.filter(saga_id=shown["saga"]["id"])
     before = set(_listeners())
-    with live.web(environment | BRISK) as web, web.client(ana) as client:
+    with web_server.running(environment | BRISK) as web, web.client(ana) as client:
         with stream(client, shown) as told:
             next(told)
             assert followers.count() == 1
@@ -135,7 +135,7 @@ def test_who_leaves_is_forgotten(environment: dict[str, str], ana: Api) -> None:
 def test_streams_are_bounded(environment: dict[str, str], ana: Api) -> None:
     shown = ana.order().json()
     with (
-        live.web(environment | {"FOLLOWERS_HEARTBEAT": "60s", "FOLLOWERS_PER_PROCESS": "1"}) as web,
+        web_server.running(environment | {"FOLLOWERS_HEARTBEAT": "60s", "FOLLOWERS_PER_PROCESS": "1"}) as web,
         web.client(ana) as client,
         contextlib.ExitStack() as stack,
     ):
@@ -158,7 +158,7 @@ def test_one_who_follows_everything_leaves_room_for_others(
 ) -> None:
     hers, his = ana.order().json(), bob.order().json()
     with (
-        live.web(environment | {"FOLLOWERS_HEARTBEAT": "60s", "FOLLOWERS_PER_CALLER": "1"}) as web,
+        web_server.running(environment | {"FOLLOWERS_HEARTBEAT": "60s", "FOLLOWERS_PER_CALLER": "1"}) as web,
         web.client(ana) as greedy,
         web.client(bob) as other,
         contextlib.ExitStack() as stack,
@@ -177,7 +177,7 @@ def test_one_who_follows_everything_leaves_room_for_others(
 
 def test_a_stream_ends_with_its_token(environment: dict[str, str], ana: Api) -> None:
     shown = ana.order().json()
-    with live.web(environment | BRISK) as web, web.client(ana) as client:
+    with web_server.running(environment | BRISK) as web, web.client(ana) as client:
         with stream(client, shown) as told:
             next(told)
             tokens.revoke(token=Token.objects.get())
@@ -200,7 +200,7 @@ def test_no_stream_costs_a_notification_when_nobody_follows(
 
 
 def test_the_stream_tells_why_a_step_failed(
-    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+    web: web_server.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order(order(payment={"method": "card", "token": "tok_declined"})).json()
     broker.deliver_all()
@@ -222,7 +222,7 @@ def test_a_last_event_id_that_is_none_is_refused(ana: Api, header: str) -> None:
 
 
 def test_waiting_for_the_end_answers_when_it_comes(
-    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+    web: web_server.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order().json()
     broker.deliver_all()
@@ -237,7 +237,7 @@ def test_waiting_for_the_end_answers_when_it_comes(
         assert answer.result(20).json()["status"] == "fulfilled"
 
 
-def test_waiting_has_an_end_of_its_own(web: live.Web, ana: Api) -> None:
+def test_waiting_has_an_end_of_its_own(web: web_server.Web, ana: Api) -> None:
     shown = ana.order().json()
     with web.client(ana) as client:
         started = time.monotonic()
@@ -252,7 +252,7 @@ def test_where_too_many_wait_the_answer_comes_at_once_and_says_when_to_ask_again
 ) -> None:
     path = f"/orders/{ana.order().json()['id']}"
     for bound in ("FOLLOWERS_PER_PROCESS", "FOLLOWERS_PER_CALLER"):
-        with live.web(environment | {bound: "0"}, workers=1) as web, web.client(ana) as client:
+        with web_server.running(environment | {bound: "0"}, workers=1) as web, web.client(ana) as client:
             answer = client.get(f"{path}?wait=30")
 
             assert answer.json()["status"] == "pending"
@@ -285,7 +285,7 @@ def stream(
     with client.stream("GET", f"/orders/{shown['id']}/events", headers=headers) as answer:
         assert answer.status_code == 200
         assert answer.headers["Content-Type"] == "text/event-stream"
-        yield live.messages(answer.iter_lines())
+        yield web_server.messages(answer.iter_lines())
 
 
 def _line(message: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from django.db import connection
 from orders import models
 from saga_project.local import runfile
 from sagas.testing import memory_transport
-from tests.orders import live
+from tests.orders import web_server
 from tests.orders.conftest import Api, deliver
 from tests.orders.test_streams import BRISK, stream
 from tests.sandbox.running import Sandbox
@@ -30,7 +30,7 @@ HALF_A_BODY = b"POST /api/v1/orders HTTP/1.1\r\nHost: localhost\r\nContent-Lengt
 HALVES = {"nothing": b"", "half a head": HALF_A_HEAD, "half a body": HALF_A_BODY}
 
 
-def test_a_thousand_half_sent_requests_keep_nobody_from_an_answer(web: live.Web, ana: Api) -> None:
+def test_a_thousand_half_sent_requests_keep_nobody_from_an_answer(web: web_server.Web, ana: Api) -> None:
     with contextlib.ExitStack() as stack:
         for n in range(1000):
             stack.enter_context(half_sent(web, [*HALVES.values()][n % 3]))
@@ -43,7 +43,10 @@ def test_a_thousand_half_sent_requests_keep_nobody_from_an_answer(web: live.Web,
 
 @pytest.mark.parametrize("half", HALVES.values(), ids=HALVES)
 def test_who_does_not_finish_a_request_is_cut_off(environment: dict[str, str], half: bytes) -> None:
-    with live.web(environment, workers=1, WEB_REQUEST_TIMEOUT="2s") as web, half_sent(web, half) as link:
+    with (
+        web_server.running(environment, workers=1, WEB_REQUEST_TIMEOUT="2s") as web,
+        half_sent(web, half) as link,
+    ):
         # However diligently the rest trickles in.
         over = threading.Event()
         threading.Thread(target=_trickle, args=[link, over], daemon=True).start()
@@ -58,7 +61,10 @@ def test_a_connection_may_be_used_again_and_its_next_request_must_come_as_well(
     environment: dict[str, str],
 ) -> None:
     whole = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with live.web(environment, workers=1, WEB_REQUEST_TIMEOUT="2s") as web, half_sent(web, whole) as link:
+    with (
+        web_server.running(environment, workers=1, WEB_REQUEST_TIMEOUT="2s") as web,
+        half_sent(web, whole) as link,
+    ):
         for _ in range(3):
             answer = b""
             while not answer.endswith(b'{"status": "ok"}'):
@@ -75,9 +81,9 @@ def test_streams_and_long_polls_take_no_thread(
     environment: dict[str, str], ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order().json()
-    two_threads = {"WEB_THREADS": "2", "FOLLOWERS_HEARTBEAT": f"{live.PATIENCE_S}s"}
+    two_threads = {"WEB_THREADS": "2", "FOLLOWERS_HEARTBEAT": f"{web_server.PATIENCE_S}s"}
     with (
-        live.web(environment | two_threads, workers=1) as web,
+        web_server.running(environment | two_threads, workers=1) as web,
         web.client(ana) as client,
         contextlib.ExitStack() as stack,
     ):
@@ -104,7 +110,7 @@ def test_streams_and_long_polls_take_no_thread(
 
 def test_a_client_that_leaves_while_it_waits_is_forgotten(environment: dict[str, str], ana: Api) -> None:
     path = f"/api/v1/orders/{ana.order().json()['id']}?wait=30"
-    with live.web(environment | BRISK, workers=1) as web:
+    with web_server.running(environment | BRISK, workers=1) as web:
         head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Token {ana.secret}\r\n\r\n"
         with half_sent(web, head.encode()):
             waiting.until(models.Follower.objects.exists, "it waits")
@@ -113,7 +119,7 @@ def test_a_client_that_leaves_while_it_waits_is_forgotten(environment: dict[str,
 
 
 def test_nonsense_on_the_channel_ends_no_stream(
-    web: live.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
+    web: web_server.Web, ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
     shown = ana.order().json()
     with web.client(ana) as client, stream(client, shown) as told:
@@ -130,8 +136,12 @@ def test_nonsense_on_the_channel_ends_no_stream(
 
 def test_a_stream_ends_whole_when_its_server_is_stopped(environment: dict[str, str], ana: Api) -> None:
     shown = ana.order().json()
-    still = {"FOLLOWERS_HEARTBEAT": f"{live.PATIENCE_S}s"}
-    with live.web(environment | still) as web, web.client(ana) as client, stream(client, shown) as told:
+    still = {"FOLLOWERS_HEARTBEAT": f"{web_server.PATIENCE_S}s"}
+    with (
+        web_server.running(environment | still) as web,
+        web.client(ana) as client,
+        stream(client, shown) as told,
+    ):
         next(told)
         with half_sent(web, HALF_A_HEAD):
             web.process.send_signal(signal.SIGTERM)
@@ -142,7 +152,7 @@ def test_a_stream_ends_whole_when_its_server_is_stopped(environment: dict[str, s
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large_is_refused_however_it_is_sent(
-    web: live.Web, ana: Api, chunked: bool
+    web: web_server.Web, ana: Api, chunked: bool
 ) -> None:
     body: Any = iter([b" " * 65536] * 64) if chunked else b" " * 65536 * 64
     with web.client(ana, **{"Content-Type": "application/json", "Idempotency-Key": "large"}) as client:
@@ -156,7 +166,7 @@ def test_a_proxy_says_by_which_scheme_it_was_asked_and_nobody_else(environment: 
     told = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9"}
     for trusted, status in (("127.0.0.1", 401), ("203.0.113.1", 301)):
         more = {"PLAIN_HTTP": "0", "FORWARDED_ALLOW_IPS": trusted}
-        with live.web(environment | more, workers=1) as web:
+        with web_server.running(environment | more, workers=1) as web:
             assert httpx.get(f"{web.url}/api/v1/orders", headers=told).status_code == status
 
 
@@ -173,7 +183,7 @@ def test_a_server_that_may_open_few_files_takes_as_many_as_it_may() -> None:
 
 
 @contextlib.contextmanager
-def half_sent(web: live.Web, words: bytes) -> collections.abc.Iterator[socket.socket]:
+def half_sent(web: web_server.Web, words: bytes) -> collections.abc.Iterator[socket.socket]:
     """A connection on which so much was said."""
     address = parse.urlsplit(web.url)
     with socket.create_connection((address.hostname or "", address.port or 0), timeout=60) as link:
@@ -181,7 +191,7 @@ def half_sent(web: live.Web, words: bytes) -> collections.abc.Iterator[socket.so
         yield link
 
 
-def _without_limits(web: live.Web, api: Api) -> httpx.Client:
+def _without_limits(web: web_server.Web, api: Api) -> httpx.Client:
     return httpx.Client(
         base_url=f"{web.url}/api/v1",
         headers={"Authorization": f"Token {api.secret}"},

@@ -7,7 +7,7 @@ import pytest
 from django.db.models import F
 
 from payments import models, services
-from tests.payments import payers
+from tests.payments import examples
 from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
@@ -22,7 +22,7 @@ def pace(settings):
 
 
 def give_up(key=KEY):
-    payers.charge(key, payers.PIX)
+    examples.charge(key, examples.PIX)
     services.refund(key=key)
 
 
@@ -55,15 +55,15 @@ def test_a_turn_is_taken_once(sandbox):
 
 
 def test_what_nobody_can_pay_any_more_has_no_turn(sandbox):
-    payers.charge("a.take-payment", payers.PIX)  # Somebody still waits for it.
-    payers.charge("b.take-payment")
+    examples.charge("a.take-payment", examples.PIX)  # Somebody still waits for it.
+    examples.charge("b.take-payment")
     services.refund(key="b.take-payment")
-    step_functions.attempt(lambda: payers.charge("c.take-payment", payers.card("tok_declined")), services)
+    step_functions.attempt(lambda: examples.charge("c.take-payment", examples.card("tok_declined")), services)
     services.refund(key="c.take-payment")
     services.refund(key="d.take-payment")
     give_up("e.take-payment")
     sandbox.post("/pix/e.take-payment/pay")
-    payers.report(sandbox, "e.take-payment", "pix.paid")
+    examples.report(sandbox, "e.take-payment", "pix.paid")
     services.refund(key="e.take-payment")
     pass_time(hours=1)
 
@@ -74,7 +74,7 @@ def test_an_answer_is_what_the_callback_would_have_been(sandbox):
     give_up()
     sandbox.post(f"/pix/{KEY}/pay")
     found = services.inquire(key=KEY)
-    told = payers.callback(sandbox, KEY, "pix.paid")
+    told = examples.callback(sandbox, KEY, "pix.paid")
 
     assert found is not None
     assert (found.key, found.facts, found.refused, found.report) == (

@@ -5,12 +5,12 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from payments import models
-from tests.payments import payers
+from tests.payments import examples
 
 
 @pytest.fixture
 def payment(db, sandbox):
-    payers.charge("a.take-payment")
+    examples.charge("a.take-payment")
     return models.Payment.objects.get()
 
 

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 
 from payments import gateway, models, services
-from tests.payments import payers
+from tests.payments import examples
 from tests.sandbox.running import Sandbox
 from tests.support import crashes, step_functions
 
 pytestmark = pytest.mark.django_db
 
 FATES = {
-    "card": payers.card(),
-    "declined": payers.card("tok_declined"),
-    "lost-reply": payers.card("tok_lost_reply"),
-    "refund-flaky": payers.card("tok_refund_flaky"),
-    "pix": payers.PIX,
+    "card": examples.card(),
+    "declined": examples.card("tok_declined"),
+    "lost-reply": examples.card("tok_lost_reply"),
+    "refund-flaky": examples.card("tok_refund_flaky"),
+    "pix": examples.PIX,
 }
 
 
@@ -33,7 +33,7 @@ def nothing_is_left(sandbox: Sandbox, key: str) -> None:
         (charge["captured"], charge["refunded"]) if charge else (0, 0)
     ), "our books differ from the bank's"
     with pytest.raises(services.Refused):
-        payers.charge(key)
+        examples.charge(key)
     assert sandbox.charge(key) == charge, "a charge came after its tombstone (E5)"
 
 
@@ -44,7 +44,7 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
     for point in itertools.count():
         key = step_functions.key(point, "take-payment")
         with crashes.at(point):
-            step_functions.play(script, **payers.functions(key, FATES[fate]))
+            step_functions.play(script, **examples.functions(key, FATES[fate]))
             met = crashes.was_met(point)
 
         nothing_is_left(sandbox, key)
@@ -75,7 +75,7 @@ class Forgetful(gateway.HttpGateway):
 def test_a_charge_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settings, fate, status):
     settings.PAYMENTS_GATEWAY = "tests.payments.test_any_order.Forgetful"
     with pytest.raises(services.Refused):
-        payers.charge("a.take-payment", FATES[fate])
+        examples.charge("a.take-payment", FATES[fate])
 
     # E3: nobody had to call the undo again.
     assert sandbox.charge("a.take-payment")["status"] == status
@@ -87,7 +87,7 @@ def test_a_charge_that_lands_although_it_was_undone_is_undone_at_once(sandbox, s
 def test_all_at_once_nets_to_nothing(sandbox, fate):
     for round_ in range(5):
         key = step_functions.key(round_, "take-payment")
-        step_functions.at_once(["do", "undo", "do", "undo"], **payers.functions(key, FATES[fate]))
+        step_functions.at_once(["do", "undo", "do", "undo"], **examples.functions(key, FATES[fate]))
 
         nothing_is_left(sandbox, key)
 
@@ -95,7 +95,7 @@ def test_all_at_once_nets_to_nothing(sandbox, fate):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("fate", ["card", "lost-reply"])
 def test_charges_at_once_are_one_charge(sandbox, fate):
-    payer = payers.functions("one.take-payment", FATES[fate])
+    payer = examples.functions("one.take-payment", FATES[fate])
     step_functions.at_once(["do"] * 4, **{**payer, "undo": payer["do"]})
 
     assert [charge["captured"] for charge in sandbox.books()["charges"]] == [18290]

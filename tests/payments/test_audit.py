@@ -3,7 +3,7 @@
 import pytest
 
 from payments import audit, models, services
-from tests.payments import payers
+from tests.payments import examples
 from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
@@ -14,10 +14,10 @@ KEYS = ["card", "pix", "declined", "refunded", "tombstone"]
 @pytest.fixture
 def books(sandbox):
     """Payments of every kind, and the bank's own books of them."""
-    payers.charge("card")
-    payers.charge("pix", payers.PIX)
-    step_functions.attempt(lambda: payers.charge("declined", payers.card("tok_declined")), services)
-    payers.charge("refunded")
+    examples.charge("card")
+    examples.charge("pix", examples.PIX)
+    step_functions.attempt(lambda: examples.charge("declined", examples.card("tok_declined")), services)
+    examples.charge("refunded")
     services.refund(key="refunded")
     services.refund(key="tombstone")
     return lambda: sandbox.books()["charges"]

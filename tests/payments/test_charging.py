@@ -6,14 +6,14 @@ import pytest
 from django.db import transaction
 
 from payments import models, services
-from tests.payments import payers
+from tests.payments import examples
 from tests.support import waiting
 
 pytestmark = pytest.mark.django_db
 
 
 def test_a_card_is_paid_at_once(sandbox):
-    facts = payers.charge("a.take-payment")
+    facts = examples.charge("a.take-payment")
 
     assert facts["paid"] is True
     assert facts["method"] == "card"
@@ -22,7 +22,7 @@ def test_a_card_is_paid_at_once(sandbox):
 
 
 def test_a_pix_waits_for_its_payer(sandbox, settings):
-    facts = payers.charge("a.take-payment", payers.PIX)
+    facts = examples.charge("a.take-payment", examples.PIX)
 
     assert facts["paid"] is False
     assert facts["method"] == "pix"
@@ -34,16 +34,16 @@ def test_a_pix_waits_for_its_payer(sandbox, settings):
 
 
 def test_what_is_asked_for_again_is_what_was_said_before(sandbox):
-    for payment in (payers.card(), payers.PIX):
+    for payment in (examples.card(), examples.PIX):
         key = f"{payment['method']}.take-payment"
-        assert payers.charge(key, payment) == payers.charge(key, payment) == services.ask(key=key)
+        assert examples.charge(key, payment) == examples.charge(key, payment) == services.ask(key=key)
 
 
 @pytest.mark.parametrize("token", ["tok_declined", "tok_of_nobody"])
 def test_a_declined_card_is_refused_for_good(sandbox, token):
     for _ in range(2):
         with pytest.raises(services.Refused):
-            payers.charge("a.take-payment", payers.card(token))
+            examples.charge("a.take-payment", examples.card(token))
 
     payment = models.Payment.objects.get()
     assert payment.status == models.Status.DECLINED
@@ -52,7 +52,7 @@ def test_a_declined_card_is_refused_for_good(sandbox, token):
 
 def test_a_bank_that_is_down_has_done_nothing(sandbox):
     with pytest.raises(services.Unavailable):
-        payers.charge("a.take-payment", payers.card("tok_down"))
+        examples.charge("a.take-payment", examples.card("tok_down"))
 
     assert services.ask(key="a.take-payment") is None
 
@@ -60,15 +60,15 @@ def test_a_bank_that_is_down_has_done_nothing(sandbox):
 def test_a_bank_that_recovers_is_asked_with_the_same_key(sandbox):
     for _ in range(2):
         with pytest.raises(services.Unavailable):
-            payers.charge("a.take-payment", payers.card("tok_flaky"))
+            examples.charge("a.take-payment", examples.card("tok_flaky"))
 
-    assert payers.charge("a.take-payment", payers.card("tok_flaky"))["paid"] is True
+    assert examples.charge("a.take-payment", examples.card("tok_flaky"))["paid"] is True
     assert len(sandbox.books()["charges"]) == 1
 
 
 def test_a_lost_reply_is_unknown_until_the_bank_is_asked(sandbox):
     with pytest.raises(services.Unknown):
-        payers.charge("a.take-payment", payers.card("tok_lost_reply"))
+        examples.charge("a.take-payment", examples.card("tok_lost_reply"))
     assert models.Payment.objects.get().status == models.Status.REQUESTED
 
     assert services.ask(key="a.take-payment")["paid"] is True
@@ -84,25 +84,25 @@ def test_a_key_of_which_nobody_has_heard_is_no_charge(sandbox):
 
 
 def test_a_key_is_for_one_charge_only(sandbox):
-    payers.charge("a.take-payment")
+    examples.charge("a.take-payment")
 
     with pytest.raises(ValueError, match="another charge"):
-        payers.charge("a.take-payment", total={"amount": 99, "currency": "BRL"})
+        examples.charge("a.take-payment", total={"amount": 99, "currency": "BRL"})
 
 
 def test_an_intent_must_be_durable_before_the_bank_hears_of_it(sandbox):
     with pytest.raises(RuntimeError), transaction.atomic():
-        payers.charge("a.take-payment")
+        examples.charge("a.take-payment")
 
     assert sandbox.books()["charges"] == []
 
 
 def test_a_pix_that_expired_is_refused(sandbox, settings):
     settings.PIX_LIMIT = datetime.timedelta(seconds=1)
-    payers.charge("a.take-payment", payers.PIX)
+    examples.charge("a.take-payment", examples.PIX)
     waiting.until(lambda: sandbox.charge("a.take-payment")["status"] == "expired")
 
     with pytest.raises(services.Refused):
         services.ask(key="a.take-payment")
     with pytest.raises(services.Refused):
-        payers.charge("a.take-payment", payers.PIX)
+        examples.charge("a.take-payment", examples.PIX)

@@ -7,7 +7,7 @@ from django.db import IntegrityError, connection, transaction
 
 from payments import audit, models, services
 from providers import client
-from tests.payments import payers
+from tests.payments import examples
 from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
@@ -20,7 +20,7 @@ def ledger() -> list[tuple[str, int]]:
 
 
 def test_what_was_captured_is_refunded(sandbox):
-    payers.charge(KEY)
+    examples.charge(KEY)
 
     assert services.refund(key=KEY) == {
         "status": "refunded",
@@ -31,7 +31,7 @@ def test_what_was_captured_is_refunded(sandbox):
 
 
 def test_what_nobody_paid_is_withdrawn(sandbox):
-    payers.charge(KEY, payers.PIX)
+    examples.charge(KEY, examples.PIX)
 
     services.refund(key=KEY)
 
@@ -44,7 +44,7 @@ def test_what_was_never_charged_never_will_be(sandbox):
 
     assert sandbox.books()["tombstones"] == [{"provider": "bank", "key": KEY}]
     with pytest.raises(services.Refused):
-        payers.charge(KEY)
+        examples.charge(KEY)
     assert sandbox.books()["charges"] == []
     assert ledger() == []
 
@@ -56,14 +56,14 @@ def test_an_undo_that_has_only_begun_forbids_the_action(sandbox, settings):
     settings.PAYMENTS_URL = there
 
     with pytest.raises(services.Refused):
-        payers.charge(KEY)
+        examples.charge(KEY)
 
     assert sandbox.books()["charges"] == []
 
 
 def test_a_charge_that_was_declined_leaves_nothing_to_undo(sandbox):
     with pytest.raises(services.Refused):
-        payers.charge(KEY, payers.card("tok_declined"))
+        examples.charge(KEY, examples.card("tok_declined"))
 
     assert services.refund(key=KEY)["status"] == "declined"
     assert ledger() == []
@@ -71,7 +71,7 @@ def test_a_charge_that_was_declined_leaves_nothing_to_undo(sandbox):
 
 def test_a_charge_nobody_heard_of_is_found_and_refunded(sandbox):
     with pytest.raises(services.Unknown):
-        payers.charge(KEY, payers.card("tok_lost_reply"))
+        examples.charge(KEY, examples.card("tok_lost_reply"))
 
     services.refund(key=KEY)
 
@@ -81,7 +81,7 @@ def test_a_charge_nobody_heard_of_is_found_and_refunded(sandbox):
 
 
 def test_a_refund_that_fails_may_be_asked_for_again(sandbox):
-    payers.charge(KEY, payers.card("tok_refund_flaky"))
+    examples.charge(KEY, examples.card("tok_refund_flaky"))
     for _ in range(3):
         with pytest.raises(services.Unavailable):
             services.refund(key=KEY)
@@ -90,7 +90,7 @@ def test_a_refund_that_fails_may_be_asked_for_again(sandbox):
 
 
 def test_a_refund_that_is_refused_says_so_and_stays_due(sandbox):
-    payers.charge(KEY, payers.card("tok_refund_refused"))
+    examples.charge(KEY, examples.card("tok_refund_refused"))
 
     with pytest.raises(services.Refused):
         services.refund(key=KEY)
@@ -100,10 +100,10 @@ def test_a_refund_that_is_refused_says_so_and_stays_due(sandbox):
 
 
 def test_a_payment_that_lands_after_its_undo_is_given_back(sandbox):
-    payers.charge(KEY, payers.PIX)
+    examples.charge(KEY, examples.PIX)
     services.refund(key=KEY)
     sandbox.post(f"/pix/{KEY}/pay")
-    payers.report(sandbox, KEY, "pix.paid")
+    examples.report(sandbox, KEY, "pix.paid")
     assert is_held()
 
     services.refund(key=KEY)
@@ -126,10 +126,10 @@ def is_held():
 def test_a_refund_is_named_by_what_it_gives_back(sandbox, monkeypatch):
     sent: list[Any] = []
     monkeypatch.setitem(client._client().event_hooks, "request", [sent.append])
-    payers.charge(KEY, payers.PIX)
+    examples.charge(KEY, examples.PIX)
     services.refund(key=KEY)
     sandbox.post(f"/pix/{KEY}/pay")
-    payers.report(sandbox, KEY, "pix.paid")
+    examples.report(sandbox, KEY, "pix.paid")
     services.refund(key=KEY)
 
     names = [request.headers.get("Idempotency-Key") for request in sent if request.method == "POST"]
@@ -138,15 +138,15 @@ def test_a_refund_is_named_by_what_it_gives_back(sandbox, monkeypatch):
 
 
 @pytest.mark.parametrize("paid", range(4))
-def test_a_pix_may_be_paid_between_any_two_words(sandbox, paid):
+def test_a_pix_may_be_paid_between_any_two_calls(sandbox, paid):
     script = ["do", "undo", "undo"]
-    function = {"do": lambda: payers.charge(KEY, payers.PIX), "undo": lambda: services.refund(key=KEY)}
-    for place, word in enumerate([*script, "end"]):
+    functions = {"do": lambda: examples.charge(KEY, examples.PIX), "undo": lambda: services.refund(key=KEY)}
+    for place, call in enumerate([*script, "end"]):
         if place == paid and paid:
             sandbox.post(f"/pix/{KEY}/pay")
-            payers.report(sandbox, KEY, "pix.paid")
-        if word in function:
-            step_functions.attempt(function[word], services)
+            examples.report(sandbox, KEY, "pix.paid")
+        if call in functions:
+            step_functions.attempt(functions[call], services)
     if is_held():
         services.refund(key=KEY)
 
@@ -172,7 +172,7 @@ def test_nothing_counts_as_undone_while_it_holds_money(db):
     "change", ["UPDATE payments_operation SET amount = 1", "DELETE FROM payments_operation"]
 )
 def test_a_line_of_the_ledger_is_neither_changed_nor_deleted(sandbox, change):
-    payers.charge(KEY)
+    examples.charge(KEY)
 
     with (
         pytest.raises(IntegrityError, match="append-only"),

@@ -8,11 +8,11 @@ from django.core import serializers
 from django.db import connection
 
 from payments import models, services
-from tests.payments import payers
+from tests.payments import examples
 
 pytestmark = pytest.mark.django_db
 
-SECRETS = ["tok_", *payers.CUSTOMER.values()]
+SECRETS = ["tok_", *examples.CUSTOMER.values()]
 
 
 @pytest.mark.parametrize("token", ["tok_ok", "tok_declined", "tok_lost_reply", "tok_down", "tok_of_nobody"])
@@ -20,9 +20,9 @@ def test_no_row_log_or_error_tells_who_paid_with_what(sandbox, caplog, token):
     caplog.set_level(logging.DEBUG)
     told = []
     for function in (
-        lambda: payers.charge("a.take-payment", payers.card(token)),
+        lambda: examples.charge("a.take-payment", examples.card(token)),
         refund,
-        lambda: payers.charge("b"),
+        lambda: examples.charge("b"),
     ):
         try:
             told.append(repr(function()))

@@ -13,7 +13,13 @@ def test_every_declared_step_and_every_task_of_ours_has_a_queue_in_it():
     steps = {step.queue for saga in registry.everything() for step in saga.steps}
 
     assert {"payments", "inventory", "invoicing", "shipping"} < steps
-    assert set(queues.everything()) == {*steps, probes.ENGINE_QUEUE, conf.SWEEP_QUEUE, conf.BULK_QUEUE, "webhooks"}
+    assert set(queues.everything()) == {
+        *steps,
+        probes.ENGINE_QUEUE,
+        conf.SWEEP_QUEUE,
+        conf.BULK_QUEUE,
+        "webhooks",
+    }
 
 
 def test_a_saga_that_is_declared_brings_its_queue_along(monkeypatch):

@@ -10,9 +10,9 @@ from tests.sagas.sample_app import functions, recorder
 from tests.support import database
 
 ROWS = [
-    "sagas_console_approval", "sagas_console_bulk_item", "sagas_console_bulk_run", "sagas_circuit", "sagas_event",
-    "sagas_heartbeat", "sagas_queue", "sagas_saga", "sagas_signal", "sagas_step",
-    "sample_app_end", "sample_app_line", "sample_app_script", "sample_app_toy",
+    "sagas_console_approval", "sagas_console_bulk_item", "sagas_console_bulk_run",
+    "sagas_circuit", "sagas_event", "sagas_heartbeat", "sagas_queue", "sagas_saga", "sagas_signal",
+    "sagas_step", "sample_app_end", "sample_app_line", "sample_app_script", "sample_app_toy",
 ]  # fmt: skip
 
 
@@ -48,15 +48,15 @@ def rows(transactional_db):
 
 @pytest.fixture
 def broker(rows):
-    """The post broker of a test that delivers by hand."""
+    """Messages in memory, carried out when the test says so."""
     broker = memory_transport.MemoryTransport()
     with transport.use(broker):
         yield broker
 
 
 @pytest.fixture
-def mortal(monkeypatch):
-    """Whoever dies in a function dies alone: the test's process plays the worker."""
+def simulated_death(monkeypatch):
+    """A step's function that kills its worker raises Crash: here the worker is the test's process."""
 
     def die():
         raise crashes.Crash

@@ -142,7 +142,7 @@ class InMemory:
         return self.player.played
 
     def _due(self):
-        """Whether an act just now has made something due: a wait that is over, a late callback's remedy."""
+        """Whether an act just now has made something due: a wait that is over, a late compensation."""
         saga = self.player.saga
         if self.player.late_compensations.exists():
             return True

@@ -27,7 +27,7 @@ WHO = {"actor": "chance", "reason": "the seed wants it"}
 
 
 class Violation(BaseException):
-    """A rule is broken inside a function, where the engine would take an Exception for the function's own bug."""
+    """A rule is broken. In a function, the engine would take an Exception for the function's own bug."""
 
 
 @dataclasses.dataclass
@@ -446,7 +446,7 @@ class Simulation:
         self.calls.remove(call)
 
     def _nobody_else_is_at_it(self, key):
-        """O2: no function of a saga is called while an attempt at an action of it may still hold a valid fence."""
+        """O2: no function of a saga is called while an attempt at its action may hold a valid fence."""
         for call in self.calls:
             if call.saga_id == key[:36]:
                 _require(call.until <= self._now(), f"O2: {key} was called during another call")

@@ -196,7 +196,7 @@ def test_several_are_let_through_and_first_those_that_never_failed_there(broker,
     assert {saga.state for saga in bad} == {"compensated"}
 
 
-def test_the_first_success_of_another_saga_closes_it(broker, poisoned):
+def test_the_first_success_of_another_saga_closes_the_circuit(broker, poisoned):
     begin_poisoned(poisoned, conf.CIRCUIT_THRESHOLD)
     broker.deliver_all()
     assert circuit().opened_at is not None
@@ -254,7 +254,7 @@ def test_what_fails_again_after_the_provider_worked_for_another_says_nothing_abo
     assert circuit().opened_at is not None
 
 
-def test_the_reason_is_kept(rows):
+def test_the_reason_why_a_circuit_is_open_is_kept(rows):
     for number in range(conf.CIRCUIT_THRESHOLD):
         tell_that_failed(number)
 
@@ -339,7 +339,7 @@ def steps_of(broker):
     return [message for message in broker.sent if isinstance(message, memory_transport.StepMessage)]
 
 
-def test_they_are_woken_at_a_bounded_rate_and_keep_nobody_elses_timer_waiting(broker, monkeypatch):
+def test_sagas_are_woken_at_a_bounded_rate_and_keep_no_other_timer_waiting(broker, monkeypatch):
     monkeypatch.setattr(circuits, "WAKE_PAUSE_S", 60.0)  # However slow the machine is.
     parked(500, opened=False)
     bystander = harness.begin(toys.LOCAL, "flake a, do a")
@@ -380,7 +380,7 @@ def test_a_crash_between_the_close_and_the_waking_loses_nobody(broker, world):
     assert {saga.state for saga in sagas} == {"completed"}
 
 
-def test_who_waits_for_a_circuit_that_nobody_knows_any_more_is_woken(broker):
+def test_a_saga_that_waits_for_a_circuit_that_is_gone_is_woken(broker):
     parked(3)
     models.Circuit.objects.all().delete()
 
@@ -404,7 +404,7 @@ def wait_for_world(broker, world, saga=toys.REMOTE):
 WHO = {"actor": "Alice", "reason": "asked to"}
 
 
-def test_one_that_waits_can_be_cancelled(broker, world):
+def test_a_saga_that_waits_for_a_provider_can_be_cancelled(broker, world):
     saga = wait_for_world(broker, world)
 
     engine.cancel(saga.pk, **WHO)
@@ -415,7 +415,7 @@ def test_one_that_waits_can_be_cancelled(broker, world):
     rules.check(saga)
 
 
-def test_one_that_waits_can_be_held_and_goes_on_only_when_released(broker, world):
+def test_a_saga_that_waits_for_a_provider_can_be_held_and_goes_on_only_when_released(broker, world):
     saga = wait_for_world(broker, world)
     engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO)
     world.down = False

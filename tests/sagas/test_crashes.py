@@ -46,13 +46,13 @@ SCENARIOS = {
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("crash", DIES)
-def test_who_dies_at_a_commit_changes_nothing_but_the_time_it_takes(rows, crash, scenario):
+def test_a_worker_that_dies_at_a_commit_changes_nothing_but_the_time_it_takes(rows, crash, scenario):
     at_every_commit(*SCENARIOS[scenario], **DIES[crash])
 
 
 @pytest.mark.parametrize("scenario", ["the last step is refused", "the pivot's answer is lost"])
 @pytest.mark.parametrize("crash", LOSES_THE_DATABASE)
-def test_who_loses_the_database_at_a_commit_neither(rows, crash, scenario):
+def test_a_worker_that_loses_the_database_at_a_commit_changes_no_more(rows, crash, scenario):
     at_every_commit(*SCENARIOS[scenario], **LOSES_THE_DATABASE[crash])
 
 

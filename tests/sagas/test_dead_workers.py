@@ -11,7 +11,7 @@ LEASE = toys.MIXED.steps[1].timeout * 2.5
 """The toys' timeout and the margin: no lease is longer."""
 
 
-def test_a_step_that_kills_every_worker_is_undone_when_its_budget_is_spent(broker, mortal):
+def test_a_step_that_kills_every_worker_is_undone_when_its_budget_is_spent(broker, simulated_death):
     saga = harness.begin(toys.REMOTE, "do a, 20x die b")
 
     harness.drive(broker, saga)
@@ -23,7 +23,7 @@ def test_a_step_that_kills_every_worker_is_undone_when_its_budget_is_spent(broke
     rules.check(saga)
 
 
-def test_a_local_step_too_though_its_first_death_is_not_counted(broker, mortal):
+def test_a_local_step_too_though_its_first_death_is_not_counted(broker, simulated_death):
     saga = harness.begin(toys.LOCAL, "do a, 20x die b")
 
     harness.drive(broker, saga)
@@ -34,7 +34,7 @@ def test_a_local_step_too_though_its_first_death_is_not_counted(broker, mortal):
     rules.check(saga)
 
 
-def test_a_local_step_that_died_with_its_worker_was_rolled_back_and_is_not_undone(broker, mortal):
+def test_a_local_step_that_died_with_its_worker_was_rolled_back_and_is_not_undone(broker, simulated_death):
     saga = harness.begin(toys.LOCAL, "do a, 20x die b")
     while not saga.steps.filter(name="b", state="running").exists():
         with harness.suppress_death():
@@ -51,7 +51,7 @@ def test_a_local_step_that_died_with_its_worker_was_rolled_back_and_is_not_undon
     rules.check(saga)
 
 
-def test_an_undo_that_kills_every_worker_needs_a_person(broker, mortal):
+def test_an_undo_that_kills_every_worker_needs_a_person(broker, simulated_death):
     saga = harness.begin(toys.REMOTE, "do a, fail b, 20x die undo b")
 
     harness.drive(broker, saga)
@@ -63,7 +63,7 @@ def test_an_undo_that_kills_every_worker_needs_a_person(broker, mortal):
     rules.check(saga)
 
 
-def test_a_pivot_that_kills_every_worker_may_have_happened(broker, mortal):
+def test_a_pivot_that_kills_every_worker_may_have_happened(broker, simulated_death):
     saga = harness.begin(toys.BLIND_PIVOT, "do a, 20x die p")
 
     harness.drive(broker, saga)
@@ -72,7 +72,7 @@ def test_a_pivot_that_kills_every_worker_may_have_happened(broker, mortal):
     rules.check(saga)
 
 
-def test_a_local_pivot_that_kills_every_worker_did_not_happen(broker, mortal):
+def test_a_local_pivot_that_kills_every_worker_did_not_happen(broker, simulated_death):
     saga = harness.begin(toys.LOCAL_PIVOT, "do a, 20x die p")
 
     harness.drive(broker, saga)
@@ -81,7 +81,7 @@ def test_a_local_pivot_that_kills_every_worker_did_not_happen(broker, mortal):
     rules.check(saga)
 
 
-def test_who_dies_while_asking_how_a_wait_goes_does_not_end_it(broker, mortal):
+def test_a_worker_that_dies_while_it_asks_how_a_wait_goes_does_not_end_it(broker, simulated_death):
     saga = harness.begin(toys.WAIT, "do a, 2x flake w, begin w, die ask w, begin ask w, ask w, do c")
 
     harness.drive(broker, saga)
@@ -91,7 +91,7 @@ def test_who_dies_while_asking_how_a_wait_goes_does_not_end_it(broker, mortal):
     rules.check(saga)
 
 
-def test_what_the_dead_may_have_done_is_asked_about_first(broker, mortal):
+def test_what_a_dead_worker_may_have_done_is_asked_about_first(broker, simulated_death):
     saga = harness.begin(toys.MIXED, "do a, perish b")
 
     harness.drive(broker, saga)
@@ -100,7 +100,7 @@ def test_what_the_dead_may_have_done_is_asked_about_first(broker, mortal):
     rules.check(saga)
 
 
-def test_while_a_lease_lasts_nobody_else_touches_the_step(broker, mortal):
+def test_while_a_lease_lasts_nobody_else_touches_the_step(broker, simulated_death):
     saga = harness.begin(toys.REMOTE, "die a")
     broker.redeliver = True
     with harness.suppress_death():
@@ -124,7 +124,7 @@ def test_while_a_lease_lasts_nobody_else_touches_the_step(broker, mortal):
     rules.check(saga)
 
 
-def test_who_lost_the_lease_cannot_commit(broker, monkeypatch):
+def test_a_worker_that_lost_the_lease_cannot_commit(broker, monkeypatch):
     saga = harness.begin(toys.REMOTE, "do a")
     world = harness.Slow(broker, saga, LEASE)
     monkeypatch.setattr("tests.sagas.sample_app.functions.WORLD", world)
@@ -137,7 +137,9 @@ def test_who_lost_the_lease_cannot_commit(broker, monkeypatch):
     rules.check(saga)
 
 
-def test_who_lost_the_lease_cannot_commit_though_its_successor_died(broker, mortal, monkeypatch):
+def test_a_worker_that_lost_the_lease_cannot_commit_though_its_successor_died(
+    broker, simulated_death, monkeypatch
+):
     saga = harness.begin(toys.ONE_REMOTE, "die a, do a, do a")
     world = harness.Meanwhile(lambda: lose_the_lease_and_the_successor(broker))
     monkeypatch.setattr("tests.sagas.sample_app.functions.WORLD", world)
@@ -159,7 +161,7 @@ def lose_the_lease_and_the_successor(broker):
         broker.deliver_all()
 
 
-def test_who_lost_the_lease_of_an_undo_cannot_commit(broker, monkeypatch):
+def test_a_worker_that_lost_the_lease_of_an_undo_cannot_commit(broker, monkeypatch):
     saga = harness.begin(toys.ONE_REMOTE, "fail a")
     world = harness.MeanwhileUndoing(lambda: lose_the_lease_and_the_message(broker))
     monkeypatch.setattr("tests.sagas.sample_app.functions.WORLD", world)
@@ -179,7 +181,7 @@ def lose_the_lease_and_the_message(broker):
     broker.waiting.clear()
 
 
-def test_nor_who_is_undoing_when_a_person_is_called(broker, monkeypatch):
+def test_nor_can_a_worker_whose_undo_is_given_up_meanwhile(broker, monkeypatch):
     saga = harness.begin(toys.REMOTE, "do a, fail b")
     world = harness.MeanwhileUndoing(lambda: outlast(toys.REMOTE.undo_deadline))
     monkeypatch.setattr("tests.sagas.sample_app.functions.WORLD", world)
@@ -205,7 +207,7 @@ def deliver(broker, messages):
         broker.deliver()
 
 
-def test_no_lease_ends_before_the_time_limit_of_the_task_that_versions_share(broker, mortal):
+def test_no_lease_ends_before_the_time_limit_of_the_task_that_versions_share(broker, simulated_death):
     newer = toys.saga("toy-leased", toys.remote("a", timeout=toys.SECOND), version=2)
     registry.add(toys.saga("toy-leased", toys.remote("a", timeout=60 * toys.SECOND)))
     saga = harness.begin(newer, "die a")

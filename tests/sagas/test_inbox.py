@@ -1,4 +1,4 @@
-"""Callbacks: stored first, matched once, kept whatever becomes of them; a late one is remedied (M3)."""
+"""Callbacks: stored first, matched once, kept whatever becomes of them; what a late one tells is undone (M3)."""
 
 import datetime
 
@@ -58,7 +58,7 @@ def test_the_same_callback_a_second_time_changes_nothing(broker):
     assert rules.snapshot(saga) == before
 
 
-def test_one_that_tells_of_no_end_is_kept_and_the_wait_goes_on(broker):
+def test_a_callback_that_tells_of_no_end_is_kept_and_the_wait_goes_on(broker):
     saga = waiting(broker)
 
     signal = tell(saga, facts={"settled": False, "status": "in transit"})
@@ -71,20 +71,20 @@ def test_one_that_tells_of_no_end_is_kept_and_the_wait_goes_on(broker):
 @pytest.mark.parametrize(
     "key", ["", "nothing", "0199c2e0-0000-7000-8000-000000000000.w", "not-a-uuid.w", "x" * 500]
 )
-def test_one_that_is_about_nothing_of_ours_is_kept_too(rows, key):
+def test_a_callback_about_nothing_of_ours_is_kept_too(rows, key):
     signal = engine.receive(source="world", event_id="1", key=key, facts=PAID)
 
     assert signal.fate == "unmatched"
     assert models.Signal.objects.get().step_key == key[:100]
 
 
-def test_one_for_a_step_that_this_saga_lacks_is_unmatched(broker):
+def test_a_callback_for_a_step_that_this_saga_lacks_is_unmatched(broker):
     saga = waiting(broker)
 
     assert tell(saga, key=f"{saga.pk}.z").fate == "unmatched"
 
 
-def test_one_that_comes_early_is_taken_up_when_its_step_waits(broker):
+def test_a_callback_that_comes_early_is_taken_up_when_its_step_waits(broker):
     saga = harness.begin(toys.BLIND_WAIT, "begin w")
 
     early = tell(saga)
@@ -95,7 +95,7 @@ def test_one_that_comes_early_is_taken_up_when_its_step_waits(broker):
     rules.check(saga)
 
 
-def test_one_that_was_never_needed_is_noted_in_the_end(broker):
+def test_a_callback_that_was_never_needed_is_noted_in_the_end(broker):
     saga = harness.begin(toys.BLIND_WAIT, "do w")
 
     early = tell(saga)
@@ -106,7 +106,7 @@ def test_one_that_was_never_needed_is_noted_in_the_end(broker):
     assert early.matched_at is not None
 
 
-def test_one_that_comes_while_a_person_is_wanted_settles_it(broker):
+def test_a_callback_that_comes_while_a_person_is_wanted_settles_it(broker):
     saga = harness.begin(toys.LATE_WAIT, "begin r, 9x begin ask r")
     broker.deliver_all()
     clocks.pass_time(HOUR)
@@ -120,7 +120,7 @@ def test_one_that_comes_while_a_person_is_wanted_settles_it(broker):
     rules.check(saga)
 
 
-def test_but_not_after_that_saga_was_put_aside(broker):
+def test_a_callback_settles_nothing_after_its_saga_was_put_aside(broker):
     saga = harness.begin(toys.LATE_WAIT, "begin r, 9x begin ask r")
     broker.deliver_all()
     clocks.pass_time(HOUR)
@@ -173,7 +173,7 @@ def test_what_was_known_before_it_was_put_aside_is_not_returned_a_second_time(br
     assert recorder.lines(saga.pk) == undone
 
 
-def test_but_not_where_it_lacks_what_later_steps_ask_for(broker):
+def test_a_callback_settles_nothing_where_it_lacks_what_later_steps_ask_for(broker):
     declared = toys.saga(
         "inbox-gives",
         toys.remote("p", **toys.PIVOT),
@@ -210,7 +210,7 @@ def test_a_refusal_that_came_while_a_person_was_wanted_ends_the_wait_when_it_goe
 
 
 @pytest.mark.parametrize("how", [{}, toys.RETRIABLE], ids=["before a pivot", "past it"])
-def test_one_that_ends_a_saga_whose_owner_fails_is_kept_until_that_is_mended(broker, how):
+def test_a_callback_that_ends_a_saga_whose_hook_fails_is_kept_until_that_is_mended(broker, how):
     trouble = [LookupError("no such order")]
 
     def fail_once(*, key):
@@ -233,7 +233,7 @@ def test_one_that_ends_a_saga_whose_owner_fails_is_kept_until_that_is_mended(bro
     rules.check(saga)
 
 
-def test_one_for_a_version_that_is_gone_is_kept_until_it_is_there_again(broker):
+def test_a_callback_for_a_version_that_is_gone_is_kept_until_it_is_there_again(broker):
     saga = waiting(broker)
     models.SagaInstance.objects.filter(pk=saga.pk).update(version=9)
 
@@ -273,7 +273,7 @@ GIVEN = toys.saga("inbox-given", toys.local("a"), inputs=["what"])
 # --- Too late -------------------------------------------------------------------------------------
 
 
-def test_one_that_comes_too_late_is_undone_once_more(broker):
+def test_what_a_callback_tells_of_too_late_is_undone_once_more(broker):
     saga = given_up(broker)
     undone = recorder.lines(saga.pk)
 
@@ -331,7 +331,7 @@ def test_a_late_compensation_that_is_refused_is_for_a_person(broker, caplog):
     assert harness.kinds(saga, "w")[-1] == "signal.compensation_failed"
 
 
-def test_a_late_compensation_whose_worker_dies_is_tried_again(broker, mortal):
+def test_a_late_compensation_whose_worker_dies_is_tried_again(broker, simulated_death):
     saga = given_up(broker, "begin w, undo w, die undo w")
 
     late = tell(saga)
@@ -375,7 +375,7 @@ def test_a_late_compensation_that_fails_after_another_has_succeeded_changes_noth
     assert (late.wake_at, late.compensation_error) == (None, "")
 
 
-def test_remedies_make_no_storm_while_nobody_carries_them_out(broker):
+def test_late_compensations_make_no_storm_while_no_worker_takes_them(broker):
     saga = given_up(broker)
     tell(saga)
 
@@ -399,7 +399,7 @@ def test_a_late_compensation_that_is_no_longer_declared_stops_no_other(broker, m
     assert fates == {str(gone.pk): False, str(saga.pk): True}
 
 
-def test_a_broker_that_is_down_stops_neither_remedies_nor_probes(broker, monkeypatch):
+def test_a_broker_that_is_down_stops_neither_late_compensations_nor_probes(broker, monkeypatch):
     saga = given_up(broker)
     late = tell(saga)
     down = {"send": fail, "compensate_late": fail, "probe": fail}
@@ -417,7 +417,7 @@ def fail(*_):
     raise ConnectionError("the broker is gone")
 
 
-def test_a_local_remedy_is_one_transaction(broker):
+def test_a_local_late_compensation_is_one_transaction(broker):
     saga = waiting(broker, "begin w", declared=toys.LOCAL_WAIT)
     engine.cancel(saga.pk, actor="customer", reason="too slow")
     harness.drive(broker, saga)

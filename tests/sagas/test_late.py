@@ -108,7 +108,7 @@ def far_more_often_than_any_budget(saga):
         "a remote step's own rows",
     ],
 )
-def test_who_waits_for_a_lock_is_late_however_long_and_goes_on_when_it_is_free(
+def test_a_step_that_waits_for_a_lock_is_late_however_long_and_goes_on_when_it_is_free(
     broker, declared, script, step, kind, ends
 ):
     saga = harness.begin(declared, script)
@@ -139,7 +139,7 @@ def test_a_local_step_that_is_late_spends_none_of_its_attempts(broker):
     assert saga.steps.get(name="b").attempts == 1
 
 
-def test_who_is_late_comes_back_ever_more_seldom(broker):
+def test_a_late_step_is_tried_ever_more_seldom(broker):
     harness.begin(AT_SHELF)
     with a_neighbour_in_the_middle_of_a_transaction():
         pauses = time_goes_by(broker, 12)
@@ -148,7 +148,7 @@ def test_who_is_late_comes_back_ever_more_seldom(broker):
     assert all(20 * SECOND < pause <= MINUTE for pause in pauses[-3:])
 
 
-def test_those_who_are_late_do_not_come_back_all_at_once(broker):
+def test_late_steps_are_not_tried_again_all_at_once(broker):
     sagas = [harness.begin(AT_SHELF) for _ in range(5)]
     with a_neighbour_in_the_middle_of_a_transaction():
         broker.deliver_all()
@@ -217,7 +217,7 @@ MOVES = {
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_a_person_is_told_at_once_that_somebody_else_is_at_it(broker, move):
+def test_an_operator_is_told_at_once_that_the_saga_is_locked(broker, move):
     saga = harness.begin(toys.LOCAL)
     row = "SELECT FROM sagas_saga WHERE id = %s FOR UPDATE"
     before, seen = rules.snapshot(saga), engine.look(saga.pk)
@@ -231,7 +231,7 @@ def test_a_person_is_told_at_once_that_somebody_else_is_at_it(broker, move):
     MOVES[move](saga.pk, seen)
 
 
-def test_at_the_shell_too(broker):
+def test_an_operator_at_the_shell_is_told_so_too(broker):
     saga = harness.begin(toys.LOCAL)
     row = "SELECT FROM sagas_saga WHERE id = %s FOR UPDATE"
     with (

@@ -67,7 +67,7 @@ def test_an_expired_key_spends_no_order_and_calls_one_person(broker, provider, c
         rules.check(saga)
 
 
-def test_the_first_order_that_meets_it_stops_everybody(broker, provider):
+def test_the_first_order_that_meets_an_outage_stops_all_others(broker, provider):
     for _ in range(9):
         harness.begin(toys.REMOTE)
 
@@ -88,7 +88,7 @@ def test_a_second_outage_calls_a_person_again(broker, provider, caplog):
     assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 2
 
 
-def test_an_undo_waits_for_it_as_well_and_spends_nothing(broker, provider):
+def test_an_undo_waits_for_the_provider_as_well_and_spends_no_attempt(broker, provider):
     provider.expired = False
     saga = harness.begin(toys.REMOTE, "do a, do b, fail c")
     while saga.state == "running":
@@ -110,7 +110,7 @@ def test_an_undo_waits_for_it_as_well_and_spends_nothing(broker, provider):
     rules.check(saga)
 
 
-def test_who_cannot_be_asked_stays_in_doubt(broker, provider):
+def test_what_an_unavailable_provider_may_have_done_stays_in_doubt(broker, provider):
     """The first attempt may have happened. That a later one was turned away proves nothing about it (U2)."""
     provider.expired = False
     asked = toys.saga("toy-asked", toys.remote("a", **toys.ASK))

@@ -44,7 +44,7 @@ def test_a_secret_is_struck_with_the_record_of_the_action_that_needed_it(broker)
 @pytest.mark.parametrize(
     "script", ["flake pay, lose pay, do pay", "do a, fail pay", "fail a", "3x flake pay"]
 )
-def test_it_is_there_for_every_attempt_and_gone_in_the_end(broker, script):
+def test_a_secret_is_there_for_every_attempt_and_gone_in_the_end(broker, script):
     saga = harness.begin(PAID, script, inputs=GIVEN)
 
     harness.drive(broker, saga)
@@ -53,7 +53,7 @@ def test_it_is_there_for_every_attempt_and_gone_in_the_end(broker, script):
     rules.check(saga)
 
 
-def test_an_action_that_waits_may_need_it_again(broker):
+def test_a_secret_is_kept_for_an_action_that_waits(broker):
     saga = harness.begin(WAITS, "begin pay", inputs=GIVEN)
     broker.deliver_all()
     assert facts(saga) == GIVEN
@@ -63,7 +63,7 @@ def test_an_action_that_waits_may_need_it_again(broker):
     assert facts(saga) == {"total": 990}
 
 
-def test_what_is_put_aside_forgets_too(broker):
+def test_a_saga_that_is_put_aside_forgets_its_secrets_too(broker):
     saga = harness.begin(PAID, "fail pay, fail undo pay", inputs=GIVEN)
     harness.drive(broker, saga)
     assert saga.state == "needs_attention"
@@ -74,7 +74,7 @@ def test_what_is_put_aside_forgets_too(broker):
     assert facts(saga) == {"total": 990}
 
 
-def test_no_event_and_no_step_tells_it(broker):
+def test_no_event_and_no_step_tells_a_secret(broker):
     saga = harness.begin(PAID, "flake pay, break pay", inputs=GIVEN)
     harness.drive(broker, saga)
 

@@ -1,4 +1,4 @@
-"""What functions and hooks may answer and raise: what cannot be recorded is a bug, and a bug is shown as one."""
+"""What functions and hooks may answer and raise: what cannot be recorded is a bug and shown as one."""
 
 import datetime
 import logging
@@ -60,14 +60,14 @@ def test_an_answer_that_cannot_be_kept_is_a_bug_of_the_function(broker, declared
     rules.check(saga)
 
 
-def test_so_is_one_that_an_ask_gave(broker):
+def test_so_is_an_answer_of_ask_that_cannot_be_kept(broker):
     saga = run(broker, ASKED, "lose x", answer={"at": object()})
 
     assert (saga.state, saga.failure["kind"]) == ("compensated", "bug")
     rules.check(saga)
 
 
-def test_so_is_one_that_lacks_what_it_was_to_give(broker):
+def test_so_is_an_answer_that_lacks_an_output(broker):
     saga = run(broker, GIVES, "")
 
     assert (saga.state, saga.failure["kind"]) == ("compensated", "bug")
@@ -131,7 +131,7 @@ def leave_a_hole(*, key):
 
 
 @pytest.mark.parametrize("script", ["", "die x"], ids=["at once", "after a worker died with it"])
-def test_a_local_function_whose_rows_are_refused_at_the_commit_has_met_a_bug(broker, mortal, script):
+def test_a_local_function_whose_rows_are_refused_at_the_commit_has_met_a_bug(broker, simulated_death, script):
     declared = toys.saga("function-hole", toys.local("a"), toys.local("x", do=first_dies_then(leave_a_hole)))
     saga = run(broker, declared, script)
 
@@ -205,7 +205,7 @@ def test_a_saga_whose_owner_cannot_complete_it_needs_a_person_and_ends_when_that
     rules.check(saga)
 
 
-def test_one_that_is_not_wanted_any_more_is_undone(broker):
+def test_a_saga_that_its_owner_cannot_complete_may_be_undone(broker):
     declared = toys.saga("hook-unwanted", toys.local("a"), toys.remote("b"), on_completed=fall)
     saga = run(broker, declared, "")
 
@@ -289,7 +289,7 @@ def starve(*, key):
     raise OperationalError("canceling statement due to lock timeout, said the test")
 
 
-def test_one_whose_owner_does_not_get_a_lock_stops_no_other_and_calls_nobody(broker):
+def test_a_hook_that_gets_no_lock_stops_no_other_saga_and_calls_nobody(broker):
     declared = toys.saga("hook-starved", toys.local("a"), on_compensated=starve)
     starved, other = harness.begin(declared, ""), harness.begin(toys.ONE, "")
     broker.waiting.clear()

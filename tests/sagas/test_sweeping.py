@@ -119,10 +119,10 @@ def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(broker):
     assert engine.sweep(limit=3) == 3
     assert engine.sweep(limit=3) == 2
     assert engine.sweep(limit=3) == 0
-    assert [m.dispatch.saga_id for m in legs_of_all(broker)[5:]] == [saga.pk for saga in sagas]
+    assert [m.dispatch.saga_id for m in step_messages(broker)[5:]] == [saga.pk for saga in sagas]
 
 
-def legs_of_all(broker):
+def step_messages(broker):
     return [m for m in broker.sent if isinstance(m, memory_transport.StepMessage)]
 
 
@@ -529,7 +529,7 @@ def test_what_goes_on_after_its_time_was_over_has_time_again(broker, how):
     rules.check(saga)
 
 
-def test_but_no_more_than_the_first_time(broker):
+def test_it_has_no_more_time_than_at_first(broker):
     saga = harness.begin(toys.REMOTE, "fail a, fail undo a")
     harness.drive(broker, saga)
     clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)

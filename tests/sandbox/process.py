@@ -29,7 +29,7 @@ class Sandbox:
         self.port = 0
 
     def start(self) -> None:
-        # Nothing of ours in its environment: an independent witness needs neither settings nor database.
+        # Nothing of ours in its environment: an independent process needs neither settings nor database.
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -85,8 +85,8 @@ class Sandbox:
         assert len(found) <= 1, found
         return found[0] if found else None
 
-    def faults(self, **weather: object) -> None:
-        self.client.post("/faults", json=weather).raise_for_status()
+    def faults(self, **faults: object) -> None:
+        self.client.post("/faults", json=faults).raise_for_status()
 
 
 @contextlib.contextmanager

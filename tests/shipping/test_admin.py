@@ -5,12 +5,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from shipping import models
-from tests.shipping import senders
+from tests.shipping import examples
 
 
 @pytest.fixture
 def shipment(db, sandbox):
-    senders.dispatch("a.key")
+    examples.dispatch("a.key")
     return models.Shipment.objects.get()
 
 
@@ -32,7 +32,7 @@ def test_the_list_asks_no_more_for_twenty_than_for_one(admin_client, shipment):
     with CaptureQueriesContext(connection) as for_one:
         admin_client.get("/admin/shipping/shipment/")
     for n in range(20):
-        senders.dispatch(f"{n}.key")
+        examples.dispatch(f"{n}.key")
     with CaptureQueriesContext(connection) as for_twenty:
         page = admin_client.get("/admin/shipping/shipment/")
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shipping import audit, gateway, models, services
-from tests.shipping import senders
+from tests.shipping import examples
 from tests.support import crashes, step_functions
 
 pytestmark = pytest.mark.django_db
@@ -20,7 +20,7 @@ def nothing_is_left(sandbox, key):
     row = models.Shipment.objects.get(key=key)
     assert row.undone_at is not None
     with pytest.raises(services.Refused):
-        senders.dispatch(key)
+        examples.dispatch(key)
     assert sandbox.shipment(key) == shipment, "a booking came after its tombstone (E5)"
     assert list(audit.against(sandbox.books()["shipments"], keys=[key])) == []
 
@@ -32,7 +32,7 @@ def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, 
     for point in itertools.count():
         key = step_functions.key(point, "deliver-order")
         with crashes.at(point):
-            step_functions.play(script, **senders.functions(key, FATES[fate]))
+            step_functions.play(script, **examples.functions(key, FATES[fate]))
             met = crashes.was_met(point)
 
         nothing_is_left(sandbox, key)
@@ -56,7 +56,7 @@ class Forgetful(gateway.HttpGateway):
 def test_a_booking_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settings):
     settings.SHIPPING_GATEWAY = "tests.shipping.test_any_order.Forgetful"
     with pytest.raises(services.Refused):
-        senders.dispatch("a.deliver-order")
+        examples.dispatch("a.deliver-order")
 
     # E3: nobody had to call the undo again.
     assert sandbox.shipment("a.deliver-order")["status"] == "recalled"
@@ -67,14 +67,14 @@ def test_a_booking_that_lands_although_it_was_undone_is_undone_at_once(sandbox, 
 def test_all_at_once_nets_to_nothing(sandbox):
     for round_ in range(5):
         key = step_functions.key(round_, "deliver-order")
-        step_functions.at_once(["do", "undo", "do", "undo"], **senders.functions(key))
+        step_functions.at_once(["do", "undo", "do", "undo"], **examples.functions(key))
 
         nothing_is_left(sandbox, key)
 
 
 @pytest.mark.django_db(transaction=True)
 def test_dispatches_at_once_are_one_parcel(sandbox):
-    sender = senders.functions("a.deliver-order")
+    sender = examples.functions("a.deliver-order")
     step_functions.at_once(["do"] * 4, **{**sender, "undo": sender["do"]})
 
     assert len(sandbox.books()["shipments"]) == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from shipping import audit, models, services
-from tests.shipping import senders
+from tests.shipping import examples
 from tests.support import step_functions
 
 pytestmark = pytest.mark.django_db
@@ -14,9 +14,9 @@ KEYS = ["booked", "refused", "recalled", "tombstone"]
 @pytest.fixture
 def books(sandbox):
     """Shipments of every kind, and the carrier's own books of them."""
-    senders.dispatch("booked")
-    step_functions.attempt(lambda: senders.dispatch("refused", "99999-001"), services)
-    senders.dispatch("recalled")
+    examples.dispatch("booked")
+    step_functions.attempt(lambda: examples.dispatch("refused", "99999-001"), services)
+    examples.dispatch("recalled")
     services.recall(key="recalled")
     services.recall(key="tombstone")
     return lambda: sandbox.books()["shipments"]

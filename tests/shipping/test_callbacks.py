@@ -8,7 +8,7 @@ from django.utils import timezone
 from shipping import models, services
 from tests import callbacks
 from tests.sandbox import running as sandboxes
-from tests.shipping import senders
+from tests.shipping import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -20,10 +20,10 @@ def tracked() -> list[str]:
 
 
 def test_a_delivery_is_reported_and_written_down(sandbox):
-    senders.dispatch(KEY)
+    examples.dispatch(KEY)
 
-    handed_over = senders.report(sandbox, KEY, "handed_over")
-    delivered = senders.report(sandbox, KEY, "delivered", id_="evt_2")
+    handed_over = examples.report(sandbox, KEY, "handed_over")
+    delivered = examples.report(sandbox, KEY, "delivered", id_="evt_2")
 
     assert (handed_over.facts["delivered"], handed_over.refused) == (False, None)
     assert (delivered.facts["delivered"], delivered.refused) == (True, None)
@@ -33,25 +33,25 @@ def test_a_delivery_is_reported_and_written_down(sandbox):
 
 
 def test_a_failed_delivery_is_a_refusal(sandbox):
-    senders.dispatch(KEY)
+    examples.dispatch(KEY)
 
-    assert senders.report(sandbox, KEY, "failed").refused
+    assert examples.report(sandbox, KEY, "failed").refused
     with pytest.raises(services.Refused):
-        senders.dispatch(KEY)
+        examples.dispatch(KEY)
 
 
 def test_a_report_that_comes_again_is_written_down_once(sandbox):
-    senders.dispatch(KEY)
+    examples.dispatch(KEY)
     for _ in range(3):
-        senders.report(sandbox, KEY, "handed_over")
+        examples.report(sandbox, KEY, "handed_over")
 
     assert tracked() == ["booked", "handed_over"]
 
 
 def test_an_old_report_is_kept_and_changes_nothing(sandbox):
-    senders.dispatch(KEY)
-    senders.report(sandbox, KEY, "delivered", id_="evt_2")
-    senders.report(sandbox, KEY, "handed_over", id_="evt_1")
+    examples.dispatch(KEY)
+    examples.report(sandbox, KEY, "delivered", id_="evt_2")
+    examples.report(sandbox, KEY, "handed_over", id_="evt_1")
 
     assert tracked() == ["booked", "delivered", "handed_over"]
     assert models.Shipment.objects.get().status == models.Status.DELIVERED
@@ -60,19 +60,19 @@ def test_an_old_report_is_kept_and_changes_nothing(sandbox):
 def test_a_report_that_overtakes_our_own_record_is_not_lost(sandbox):
     sandbox.put(
         f"/carrier/shipments/{KEY}",
-        {"postal_code": "01310-100", "reference": senders.ACCESS_KEY, "parcels": 1},
+        {"postal_code": "01310-100", "reference": examples.ACCESS_KEY, "parcels": 1},
     )
-    senders.report(sandbox, KEY, "handed_over")
+    examples.report(sandbox, KEY, "handed_over")
 
-    assert senders.dispatch(KEY)["delivered"] is False
+    assert examples.dispatch(KEY)["delivered"] is False
 
     assert models.Shipment.objects.get().status == models.Status.HANDED_OVER
-    assert models.Shipment.objects.get().access_key == senders.ACCESS_KEY
+    assert models.Shipment.objects.get().access_key == examples.ACCESS_KEY
 
 
 def test_a_delivery_that_lost_the_race_against_the_recall_is_kept_and_shown(sandbox):
-    senders.dispatch(KEY)
-    late = senders.callback(sandbox, KEY, "delivered")
+    examples.dispatch(KEY)
+    late = examples.callback(sandbox, KEY, "delivered")
     services.recall(key=KEY)
 
     services.record_callback(callback=late)
@@ -83,14 +83,14 @@ def test_a_delivery_that_lost_the_race_against_the_recall_is_kept_and_shown(sand
 
 @pytest.mark.parametrize("status", ["lost", "", "requested.", "delivered2"])
 def test_a_status_that_there_is_not_is_refused(sandbox, status):
-    senders.dispatch(KEY)
+    examples.dispatch(KEY)
 
     with pytest.raises(services.BadCallback):
-        senders.callback(sandbox, KEY, status)
+        examples.callback(sandbox, KEY, status)
 
 
 def test_what_somebody_else_signed_is_refused(sandbox, settings):
-    senders.dispatch(KEY)
+    examples.dispatch(KEY)
     now = timezone.now()
     headers, body = callbacks.signed(
         kind="shipment.delivered", key=KEY, data={}, id_="evt_1", at=now, sent_at=now
@@ -117,7 +117,7 @@ def test_the_carrier_really_sends_what_we_read(settings, tmp_path):
         sandboxes.run(tmp_path, WEBHOOK_TARGET=address, CARRIER_PACE_S="0.05") as carrier,
     ):
         carrier.point(settings)
-        senders.dispatch(KEY)
+        examples.dispatch(KEY)
         for _ in range(2):
             headers, body = arrived.get(timeout=10)
             callback = services.read_callback(headers=headers, body=body, now=timezone.now())

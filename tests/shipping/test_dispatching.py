@@ -5,7 +5,7 @@ from django.db import IntegrityError, connection, transaction
 
 from shipping import models, services
 from tests.sandbox import running as sandboxes
-from tests.shipping import senders
+from tests.shipping import examples
 from tests.support import waiting
 
 pytestmark = pytest.mark.django_db
@@ -18,7 +18,7 @@ def tracked() -> list[str]:
 
 
 @pytest.fixture
-def brisk(settings, tmp_path):
+def fast_carrier(settings, tmp_path):
     """A carrier that does not let parcels lie."""
     with sandboxes.run(tmp_path, CARRIER_PACE_S="0.05") as running:
         running.point(settings)
@@ -26,17 +26,17 @@ def brisk(settings, tmp_path):
 
 
 def test_a_parcel_is_booked_and_waits_for_its_delivery(sandbox):
-    facts = senders.dispatch(KEY)
+    facts = examples.dispatch(KEY)
 
     assert facts["delivered"] is False
     assert facts["tracking"].startswith("SB")
-    assert senders.dispatch(KEY) == services.ask(key=KEY) == services.look_up(keys=[KEY])[KEY] == facts
+    assert examples.dispatch(KEY) == services.ask(key=KEY) == services.look_up(keys=[KEY])[KEY] == facts
     assert len(sandbox.books()["shipments"]) == 1
 
 
-def test_whoever_asks_learns_of_the_delivery_though_no_callback_came(brisk):
-    senders.dispatch(KEY)
-    waiting.until(lambda: brisk.shipment(KEY)["status"] == "delivered")
+def test_whoever_asks_learns_of_the_delivery_though_no_callback_came(fast_carrier):
+    examples.dispatch(KEY)
+    waiting.until(lambda: fast_carrier.shipment(KEY)["status"] == "delivered")
 
     assert services.ask(key=KEY)["delivered"] is True
     assert tracked() == ["booked", "delivered"]
@@ -45,37 +45,37 @@ def test_whoever_asks_learns_of_the_delivery_though_no_callback_came(brisk):
 def test_an_address_that_the_carrier_does_not_serve_is_refused_for_good(sandbox):
     for _ in range(2):
         with pytest.raises(services.Refused):
-            senders.dispatch(KEY, "99999-001")
+            examples.dispatch(KEY, "99999-001")
 
     assert models.Shipment.objects.get().status == models.Status.REFUSED
     services.recall(key=KEY)
     assert sandbox.books()["shipments"] == []
 
 
-def test_a_delivery_that_fails_is_refused_and_comes_back(brisk):
-    senders.dispatch(KEY, "99999-002")
-    waiting.until(lambda: brisk.shipment(KEY)["status"] == "failed")
+def test_a_delivery_that_fails_is_refused_and_comes_back(fast_carrier):
+    examples.dispatch(KEY, "99999-002")
+    waiting.until(lambda: fast_carrier.shipment(KEY)["status"] == "failed")
 
     with pytest.raises(services.Refused):
         services.ask(key=KEY)
     with pytest.raises(services.Refused):
-        senders.dispatch(KEY, "99999-002")
+        examples.dispatch(KEY, "99999-002")
     assert services.recall(key=KEY)["status"] == "returned"
-    assert brisk.shipment(KEY)["status"] == "returned"
+    assert fast_carrier.shipment(KEY)["status"] == "returned"
 
 
 def test_what_was_never_booked_never_will_be(sandbox):
     assert services.recall(key=KEY) == {"status": "recalled", "tracking": ""}
 
     with pytest.raises(services.Refused):
-        senders.dispatch(KEY)
+        examples.dispatch(KEY)
     assert sandbox.books()["shipments"] == []
     assert {"provider": "carrier", "key": KEY} in sandbox.books()["tombstones"]
 
 
-def test_what_is_delivered_cannot_be_recalled(brisk):
-    senders.dispatch(KEY)
-    waiting.until(lambda: brisk.shipment(KEY)["status"] == "delivered")
+def test_what_is_delivered_cannot_be_recalled(fast_carrier):
+    examples.dispatch(KEY)
+    waiting.until(lambda: fast_carrier.shipment(KEY)["status"] == "delivered")
 
     with pytest.raises(services.Refused) as refusal:
         services.recall(key=KEY)
@@ -87,7 +87,7 @@ def test_what_is_delivered_cannot_be_recalled(brisk):
 def test_a_carrier_that_is_away_has_done_nothing(db):
     # A port on which nobody listens.
     with pytest.raises(services.Unavailable):
-        senders.dispatch(KEY)
+        examples.dispatch(KEY)
 
     assert models.Shipment.objects.get().status == models.Status.REQUESTED
 
@@ -95,32 +95,32 @@ def test_a_carrier_that_is_away_has_done_nothing(db):
 def test_a_lost_reply_is_unknown_until_the_carrier_is_asked(sandbox):
     sandbox.post("/faults", {"lost_reply_rate": 1})
     with pytest.raises(services.Unknown):
-        senders.dispatch(KEY)
+        examples.dispatch(KEY)
     sandbox.post("/faults")
 
     assert services.ask(key=KEY)["tracking"] == sandbox.shipment(KEY)["tracking"]
 
 
 def test_a_key_is_for_one_shipment_only(sandbox):
-    senders.dispatch(KEY)
+    examples.dispatch(KEY)
 
     with pytest.raises(ValueError, match="another shipment"):
-        services.dispatch(key=KEY, address=senders.address(), lines=senders.LINES, access_key="0" * 44)
+        services.dispatch(key=KEY, address=examples.address(), lines=examples.LINES, access_key="0" * 44)
 
 
 def test_an_intent_must_be_durable_before_the_carrier_hears_of_it(sandbox):
     with pytest.raises(RuntimeError), transaction.atomic():
-        senders.dispatch(KEY)
+        examples.dispatch(KEY)
 
     assert sandbox.books()["shipments"] == []
 
 
 def test_nothing_of_the_address_is_kept(sandbox, caplog):
     caplog.set_level("DEBUG")
-    senders.dispatch(KEY)
+    examples.dispatch(KEY)
 
     kept = str(list(models.Shipment.objects.values())) + str(list(models.TrackingEvent.objects.values()))
-    for secret in (senders.address()[name] for name in ("recipient", "street", "city", "postal_code")):
+    for secret in (examples.address()[name] for name in ("recipient", "street", "city", "postal_code")):
         assert secret not in kept + caplog.text
 
 
@@ -128,7 +128,7 @@ def test_nothing_of_the_address_is_kept(sandbox, caplog):
     "change", ["UPDATE shipping_trackingevent SET status = 'failed'", "DELETE FROM shipping_trackingevent"]
 )
 def test_what_the_carrier_said_is_neither_changed_nor_deleted(sandbox, change):
-    senders.dispatch(KEY)
+    examples.dispatch(KEY)
 
     with (
         pytest.raises(IntegrityError, match="append-only"),

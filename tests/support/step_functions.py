@@ -25,7 +25,7 @@ def key(*parts: object) -> str:
 
 
 def play(script: collections.abc.Iterable[str], *, do: StepFunction, undo: StepFunction, errors: Any) -> None:
-    """Call the functions in that order, whatever comes of each; then undo until it goes well, as the engine."""
+    """Call the functions in that order, whatever comes of each; then undo until that goes well."""
     for word in script:
         attempt(do if word == "do" else undo, errors)
     settle(undo, errors)
@@ -61,5 +61,5 @@ def attempt(function: StepFunction, errors: Any) -> bool:
 
 
 def settle(function: StepFunction, errors: Any) -> None:
-    """Call it until it goes well, with an end to patience."""
+    """Call it until it goes well, but not for ever."""
     assert any(attempt(function, errors) for _ in range(PATIENCE)), "it never went well"

@@ -1,7 +1,7 @@
-"""The functions: local ones (make, unmake), and remote ones (book, cancel, look_up) with a world of their own.
+"""The steps' functions: local ones (make, unmake), remote ones (book, cancel, look_up) with a world.
 
-Who answers is a matter of the stage: by default the script in the database, so that a worker in
-another process hears it too.
+By default the script in the database says what they answer, so that a worker in another process
+reads it too.
 """
 
 import os

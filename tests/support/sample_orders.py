@@ -32,12 +32,12 @@ PEOPLE = {
 }
 
 
-class Gallery:
+class SampleOrders:
     """Places orders, and lets them go as far as they are wanted to."""
 
     def __init__(self, world: sandboxes.Sandbox) -> None:
         self.world = world
-        self.post = memory_transport.MemoryTransport()
+        self.broker = memory_transport.MemoryTransport()
         self.owner, _ = auth.User.objects.get_or_create(username="shop")
         for sku, (name, price) in PRODUCTS.items():
             money = {"amount": price, "currency": "BRL"}
@@ -54,7 +54,7 @@ class Gallery:
     ) -> SagaInstance:
         """An order that nobody has begun to work on."""
         name, email, tax_id = PEOPLE[who]
-        with transport.use(self.post):
+        with transport.use(self.broker):
             order = services.place(
                 owner=self.owner,
                 customer=services.Customer(name=name, email=email, tax_id=tax_id),
@@ -72,9 +72,9 @@ class Gallery:
 
     def settle(self, saga: SagaInstance, *, rounds: int = 200, until: Any = None) -> SagaInstance:
         """Let it go until it ends, or stands before a person, or is where it is wanted."""
-        with transport.use(self.post):
+        with transport.use(self.broker):
             for _ in range(rounds):
-                self.post.deliver_all()
+                self.broker.deliver_all()
                 saga.refresh_from_db()
                 if saga.state in ("completed", "compensated", "needs_attention") or (until and until(saga)):
                     return saga
@@ -84,8 +84,8 @@ class Gallery:
 
     def rest(self, saga: SagaInstance) -> SagaInstance:
         """Deliver what is under way, and no more: time stands still."""
-        with transport.use(self.post):
-            self.post.deliver_all()
+        with transport.use(self.broker):
+            self.broker.deliver_all()
         saga.refresh_from_db()
         return saga
 
@@ -98,7 +98,7 @@ class Gallery:
         clocks.pass_time(by, saga.pk)
         set_back(saga, by)
 
-    # --- The exhibits
+    # --- The kinds of orders
 
     def completed(self) -> SagaInstance:
         """Everything went well, and the carrier took two days."""
@@ -145,7 +145,7 @@ class Gallery:
     def cancelled(self) -> SagaInstance:
         """The customer no longer wanted it."""
         saga = self.waiting()
-        with transport.use(self.post), transaction.atomic():
+        with transport.use(self.broker), transaction.atomic():
             order = models.Order.objects.select_related("owner").get(pk=saga.key)
             services.cancel(order_id=order.pk, owner=order.owner, reason="The customer changed their mind.")
         return self.settle(saga)
@@ -168,7 +168,7 @@ class Gallery:
 def set_back(saga: SagaInstance, by: datetime.timedelta) -> None:
     """Let what was written down about it lie further back, too: what its clocks say, its records say."""
     with connection.cursor() as cursor:
-        # Records refuse to be changed; this is a gallery, where days pass in a moment.
+        # Records refuse to be changed; here days pass in a moment.
         cursor.execute("SET session_replication_role = replica")
         cursor.execute("UPDATE sagas_event SET at = at - %s WHERE saga_id = %s", [by, saga.pk])
         for table, column, which in _RECORDS:
@@ -177,7 +177,7 @@ def set_back(saga: SagaInstance, by: datetime.timedelta) -> None:
 
 
 def staff() -> None:
-    """Let it have been workers who did it, one for each queue, and not the post."""
+    """Let it have been workers that ran the steps, one for each queue, and not the transport in memory."""
     with connection.cursor() as cursor:
         cursor.execute("SET session_replication_role = replica")
         for step, queue in ORDER_QUEUES.items():
@@ -222,7 +222,7 @@ def number(saga: SagaInstance) -> str:
     return models.Order.objects.get(saga=saga).number
 
 
-EXHIBITS = (
+KINDS = (
     "completed", "compensated", "waiting", "waiting_for_pix", "attention", "held", "closed", "cancelled",
     "retrying", "compensating",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Who is invoiced for what."""
+"""A customer, an order to invoice, and calls of the service."""
 
 import functools
 from typing import Any

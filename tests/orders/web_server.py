@@ -40,7 +40,7 @@ class Web:
 
 
 @contextlib.contextmanager
-def web(environment: dict[str, str], *, workers: int = 2, **more: str) -> collections.abc.Iterator[Web]:
+def running(environment: dict[str, str], *, workers: int = 2, **more: str) -> collections.abc.Iterator[Web]:
     """A server on a free port, stopped at the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "saga_project.web", "--port=0", f"--workers={workers}"],

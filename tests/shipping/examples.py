@@ -1,4 +1,4 @@
-"""What is sent where; and what the carrier reports of it."""
+"""Shipments, calls of the service, and what the carrier reports of them."""
 
 import functools
 from typing import Any

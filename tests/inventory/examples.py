@@ -1,4 +1,4 @@
-"""What is on the shelves, and who wants it."""
+"""Products in stock, and lines that reserve them."""
 
 from typing import Any
 

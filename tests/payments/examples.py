@@ -1,4 +1,4 @@
-"""Those who pay, and how; and what their bank reports of it."""
+"""Payments, calls of the service, and what the bank reports of them."""
 
 import functools
 from typing import Any
