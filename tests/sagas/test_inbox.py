@@ -1,4 +1,4 @@
-"""Callbacks: stored first, matched once, kept whatever becomes of them; what a late one tells is undone (M3)."""
+"""Callbacks: stored first, matched once, kept whatever becomes of them; a late one is compensated (M3)."""
 
 import datetime
 
