@@ -6,6 +6,6 @@ from dbrules import operations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("inventory", "0001_first")]
+    dependencies = [("inventory", "0001_initial")]
 
     operations = [operations.AppendOnly("inventory_movement")]

@@ -6,7 +6,7 @@ from dbrules import operations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("invoicing", "0001_first")]
+    dependencies = [("invoicing", "0001_initial")]
 
     operations = [
         operations.NeverDeleted(

@@ -48,7 +48,7 @@ class Facts(serializers.DictField):
 class SagaQuery(Page):
     """Which sagas."""
 
-    state = fields.Choice(states.SagaState, required=False)
+    state = fields.Choice(states.SagaState.values(), required=False)
     step = fields.Text(max_length=50, required=False, help_text="The step that it stands at.")
     error = fields.Text(max_length=100, required=False, help_text="The class of its first failure.")
     key = fields.Text(

@@ -140,8 +140,8 @@ class Cancellation(View):
     def post(self, request: Request, order_id: UUID) -> Response:
         """Cancel an order.
 
-        What was done is undone, last action first. Asking twice is asking once. For the owner of the order: the
-        staff has another's undone with `compensateSaga`.
+        What was done is undone, last action first. Asking twice is asking once. For the owner of the order:
+        the staff has another's undone with `compensateSaga`.
         """
         form = serializers.read(forms.Cancellation, request.data)
         owner = auth.caller(request)

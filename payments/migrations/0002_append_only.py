@@ -6,6 +6,6 @@ from dbrules import operations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("payments", "0001_first")]
+    dependencies = [("payments", "0001_initial")]
 
     operations = [operations.AppendOnly("payments_operation")]

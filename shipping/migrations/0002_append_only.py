@@ -6,6 +6,6 @@ from dbrules import operations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("shipping", "0001_first")]
+    dependencies = [("shipping", "0001_initial")]
 
     operations = [operations.AppendOnly("shipping_trackingevent")]

@@ -469,7 +469,9 @@ def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
         "saga-telephone": (site.page("attention"), browser.NARROW, "light"),
         "failure-groups": ("/admin/sagas/sagainstance/groups/", browser.WIDE, "light"),
         "intervention-preview": (
-            f"/admin/sagas/sagainstance/{site.sagas['waiting'].pk}/intervention/compensate/", browser.WIDE, "light"
+            f"/admin/sagas/sagainstance/{site.sagas['waiting'].pk}/intervention/compensate/",
+            browser.WIDE,
+            "light",
         ),
     }  # fmt: skip
     for name, (path, viewport, scheme) in pictures.items():

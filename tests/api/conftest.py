@@ -2,4 +2,4 @@
 
 from tests.orders.conftest import _shared_web, ana, bob, broker, catalogue, web
 
-__all__ = ["_shared_web", "ana", "bob", "catalogue", "broker", "web"]
+__all__ = ["_shared_web", "ana", "bob", "broker", "catalogue", "web"]

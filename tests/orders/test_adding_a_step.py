@@ -374,7 +374,7 @@ print(json.dumps({saga.version: [step.name for step in saga.steps] for saga in v
 def test_a_step_of_a_new_service_has_its_worker_on_the_local_stack_and_no_list_was_edited(
     project: pathlib.Path, environment: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
-    adding.as_a_new_service(project)
+    readme_step.as_a_new_service(project)
     run = tmp_path / "run"
     there = {"PYTHONPATH": str(project), "DJANGO_SETTINGS_MODULE": "saga_project.settings"}
     subprocess.run(

@@ -7,7 +7,7 @@ from django.db import migrations
 
 
 class Migration(migrations.Migration):
-    dependencies = [("webhooks", "0001_initial"), ("orders", "0001_initial"), ("sagas", "0011_resumes")]
+    dependencies = [("webhooks", "0001_initial"), ("orders", "0001_initial"), ("sagas", "0002_append_only")]
 
     operations = [
         # Of no worth after a crash, and written often: it is not logged.
