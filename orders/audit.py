@@ -92,12 +92,12 @@ def run(books: Mapping[str, Any] | None = None) -> Report:
     live = models.Order.objects.filter(saga__finished_at=None, saga__closed_at=None).count()
     theirs = books if books is not None else read_books()
     compared = {*_ends(ended), *(_against(theirs, ended) if theirs is not None else ())}
-    remedied = _remedied(since=begun_at)
+    returned = _compensated_late(since=begun_at)
     found = {
         *_sagas(),
         *_orders(),
         *_within(ended),
-        *(finding for finding in compared if finding.about not in remedied),
+        *(finding for finding in compared if finding.about not in returned),
     }
     answers, closings = _answers(), _closings()
     told = {finding: answers[finding.about, finding.room] for finding in found if _key(finding) in answers}
@@ -161,9 +161,9 @@ def _ended() -> dict[str, _Ended]:
     }
 
 
-def _remedied(*, since: datetime.datetime) -> set[str]:
-    """Orders of which a late callback is being remedied, or was while we looked: they were not at rest."""
-    late = Q(wake_at__isnull=False) | Q(remedied_at__gte=since)
+def _compensated_late(*, since: datetime.datetime) -> set[str]:
+    """Orders of which a late callback is being undone, or was while we looked: they were not at rest."""
+    late = Q(wake_at__isnull=False) | Q(compensated_at__gte=since)
     keys = sagas.Signal.objects.filter(late).values_list("step_key", flat=True)
     return {_order_of(key) for key in keys}
 

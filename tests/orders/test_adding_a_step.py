@@ -364,7 +364,7 @@ def test_the_readmes_edits_are_all_that_a_project_needs(
 
 _DECLARED = """
 import json
-from sagas import registry
+from sagas.declaration import registry
 versions = registry.versions("order-fulfilment")
 print(json.dumps({saga.version: [step.name for step in saga.steps] for saga in versions}))
 """

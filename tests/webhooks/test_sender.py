@@ -14,6 +14,8 @@ import pytest
 from tests.webhooks.receiver import Receiver
 from webhooks import sender
 
+pytestmark = pytest.mark.integration  # It opens sockets.
+
 
 def test_a_name_that_stands_for_a_private_address_is_not_called(monkeypatch: pytest.MonkeyPatch) -> None:
     connected: list[Any] = []

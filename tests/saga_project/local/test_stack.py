@@ -184,6 +184,7 @@ def test_a_stack_that_hangs_on_a_pipe_stops_when_its_owner_is_gone(place):
     assert supervisor.processes(run) == {}
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("nonsense", ["", "http", "0", "65536", "-1"])
 def test_a_port_that_makes_no_sense_is_refused(nonsense, monkeypatch):
     monkeypatch.setenv("WEB_PORT", nonsense)
