@@ -240,9 +240,8 @@ def _stack() -> Iterator[list[psutil.Process]]:
         # Not before Django is set up, which they need.
         from benchmarks.shop import tasks
         from sagas import conf
-        from sagas.engine import probes
 
-        queues = ",".join([tasks.QUEUE, probes.ENGINE_QUEUE, conf.SWEEP_QUEUE])
+        queues = ",".join([tasks.QUEUE, conf.ENGINE_QUEUE, conf.SWEEP_QUEUE])
         celery = [sys.executable, "-m", "celery", "-A", "saga_project"]
         worker = ["worker", "-Q", queues, "-c", str(CHILDREN), "-l", "ERROR"]
         worker += ["--without-gossip", "--without-mingle"]

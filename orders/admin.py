@@ -12,8 +12,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backoffice import money, readonly
 from orders import console, models, saga, selectors
-from sagas.console import panels, translation
-from sagas.console.templatetags import console as marks
+from sagas.console import marks, panels, translation
 
 panels.add(saga.ORDER_FULFILMENT.name, console.Orders())
 translation.register(console.meaning)

@@ -17,8 +17,7 @@ from inventory import models as inventory
 from invoicing import models as invoicing
 from orders import customer_messages, models
 from payments import models as payments
-from sagas.console import history, panels
-from sagas.console.templatetags import console
+from sagas.console import marks, panels
 from sagas.models import SagaInstance
 from shipping import models as shipping
 
@@ -125,7 +124,7 @@ class Orders:
             orders = orders.filter(total_amount__lt=most)
         return orders.values_list("saga_id", flat=True)
 
-    def panels(self, saga: SagaInstance, answers: Mapping[str, history.Answer]) -> Iterable[panels.Panel]:
+    def panels(self, saga: SagaInstance, answers: Mapping[str, panels.Answer]) -> Iterable[panels.Panel]:
         """Money, stock, invoice and delivery, each with its net position, and who answers for it."""
         # Each service is asked for the keys of all steps, and knows its own: no list of names is needed,
         # and nothing of a saga whose declaration is gone is lost.
@@ -147,7 +146,7 @@ class Orders:
         return customer_messages.label(step)
 
 
-def _answered(panel: panels.Panel, answer: history.Answer) -> panels.Panel:
+def _answered(panel: panels.Panel, answer: panels.Answer) -> panels.Panel:
     """The panel of a step for which a person answers: our books may know nothing of what was done."""
     reached = "undone" if answer.undo else "good"
     if answer.what != "happened" or panel.tone == reached:
@@ -220,7 +219,7 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
         ),
         heads=(_("When"), _("What"), _("Amount"), _("How we know")),
         lines=[
-            (console.moment(line.at), line.get_kind_display(), money.written(line.amount, payment.held_in),
+            (marks.moment(line.at), line.get_kind_display(), money.written(line.amount, payment.held_in),
              line.source)
             for line in payment.operations.all()
         ],
@@ -250,7 +249,7 @@ def _of_reservation(reservation: inventory.Reservation) -> panels.Panel:
         url=reverse("admin:inventory_reservation_change", args=[reservation.pk]),
         entries=_entries((_("status"), reservation.get_status_display())),
         heads=(_("When"), _("What"), _("Product"), _("Units")),
-        lines=[(console.moment(m.at), m.get_kind_display(), m.product_id, m.quantity) for m in movements],
+        lines=[(marks.moment(m.at), m.get_kind_display(), m.product_id, m.quantity) for m in movements],
     )
 
 
@@ -275,8 +274,8 @@ def _of_invoice(invoices: Sequence[invoicing.Invoice]) -> panels.Panel:
             (_("access key"), sale.access_key),
             (_("protocol"), sale.protocol),
             (_("mismatch"), sale.mismatch),
-            (_("authorised"), console.moment(sale.authorized_at) if sale.authorized_at else ""),
-            (_("goods left"), console.moment(sale.goods_left_at) if sale.goods_left_at else ""),
+            (_("authorised"), marks.moment(sale.authorized_at) if sale.authorized_at else ""),
+            (_("goods left"), marks.moment(sale.goods_left_at) if sale.goods_left_at else ""),
             (_("refusal"), sale.refusal),
         ),
         heads=(_("Document"), _("Number"), _("Status")),
@@ -307,7 +306,7 @@ def _of_shipment(shipment: shipping.Shipment) -> panels.Panel:
         ),
         heads=(_("When"), _("Where it was"), _("How we know")),
         lines=[
-            (console.moment(event.occurred_at), event.get_status_display(), event.source)
+            (marks.moment(event.occurred_at), event.get_status_display(), event.source)
             for event in shipment.tracking_events.all()
         ],
     )

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.core import checks
 from django.db import connections
 
+from sagas import engine
 from sagas.declaration import registry
-from sagas.engine import execution
 
 _NEVER = datetime.timedelta(0)
 _SETTINGS = {
@@ -39,7 +39,7 @@ def _of_workers() -> Iterator[checks.CheckMessage]:
     limits = settings.DATABASE_LIMITS["worker"]
     local = [step for saga in registry.everything() for step in saga.steps if not step.remote]
     # To claim a step and to record its outcome each take a lock, and the lease must outlast both.
-    shortest = min([execution.LEASE_MARGIN / 3, *(step.timeout for step in local)])
+    shortest = min([engine.LEASE_MARGIN / 3, *(step.timeout for step in local)])
     longest = max([_NEVER, *(step.timeout for step in local)])
     if not _NEVER < limits.lock < shortest:
         yield checks.Warning(

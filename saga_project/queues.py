@@ -1,8 +1,8 @@
 """The queues of this project, as the declared sagas and the registered tasks name them: listed nowhere."""
 
 from saga_project import celery
+from sagas import conf
 from sagas.declaration import registry
-from sagas.engine import probes
 
 
 def everything() -> list[str]:
@@ -16,4 +16,4 @@ def everything() -> list[str]:
     bound = [getattr(task, "queue", None) for task in celery.app.tasks.values()]
     scheduled = [entry.get("options", {}).get("queue") for entry in celery.app.conf.beat_schedule.values()]
     named = [name for name in (*bound, *scheduled) if name]
-    return sorted({*registry.queues(), probes.ENGINE_QUEUE, *named})
+    return sorted({*registry.queues(), conf.ENGINE_QUEUE, *named})

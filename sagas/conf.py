@@ -29,6 +29,9 @@ SWEEP_TASK = "sagas.sweep"
 SWEEP_QUEUE = "sagas-sweep"
 """Where it goes: a queue of its own, so that no backlog of anything else stands before the sweep."""
 
+ENGINE_QUEUE = "sagas"
+"""Where the engine's other tasks go."""
+
 BULK_TASK = "sagas.bulk"
 """The console's task that beat is to send: it takes operators' bulk runs further."""
 

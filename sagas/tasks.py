@@ -19,7 +19,7 @@ from django.db import Error, close_old_connections, connections
 
 from sagas import conf, database, engine, errors, ticks
 from sagas.declaration import registry, states
-from sagas.engine import late_compensation, probes, sweeping, transport
+from sagas.engine import late_compensation, sweeping, transport
 
 logger = logging.getLogger("sagas")
 
@@ -51,9 +51,7 @@ class CeleryTransport:
         ]
         # Celery's own counter decides nothing here; Flower shows it, and so tells which attempt this is.
         links[0].set(retries=dispatch.tried)  # type: ignore[call-arg]  # The stubs lack this option of apply_async.
-        callback = app.signature(
-            "sagas.on-chain-error", kwargs=who, immutable=True, queue=probes.ENGINE_QUEUE
-        )
+        callback = app.signature("sagas.on-chain-error", kwargs=who, immutable=True, queue=conf.ENGINE_QUEUE)
         celery.chain(*links, app=app).apply_async(link_error=[callback])
 
     def compensate_late(self, signal_id: int, queue: str) -> None:

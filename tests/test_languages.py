@@ -10,7 +10,7 @@ from django.apps import apps
 from django.utils import translation
 from django.utils.translation import template
 
-from sagas.console.templatetags import console
+from sagas.console import marks
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 APPS = (
@@ -115,8 +115,8 @@ def test_every_row_column_and_choice_has_a_name_in_portuguese(app):
 
 def test_states_have_words_of_their_own_in_portuguese():
     with translation.override("en"):
-        english = console.state_names()
+        english = marks.state_names()
     with translation.override("pt-br"):
-        portuguese = console.state_names()
+        portuguese = marks.state_names()
 
     assert [state for state in english if english[state] == portuguese[state]] == []

@@ -12,7 +12,6 @@ from django.db import connection
 from sagas import conf, models
 from sagas.declaration import registry
 from sagas.declaration.states import LIVE, SagaState
-from sagas.engine import probes
 
 RECENT = 2000
 """Of how many of the newest sagas the steps are timed."""
@@ -239,7 +238,7 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
     rows: dict[str, Any] = models.Queue.objects.in_bulk()
     circuits: dict[str, Any] = models.Circuit.objects.in_bulk()
     providers = registry.providers()
-    names = sorted({*registry.queues(), probes.ENGINE_QUEUE, *rows})
+    names = sorted({*registry.queues(), conf.ENGINE_QUEUE, *rows})
     return [
         QueueFigures(
             name=name,

@@ -14,6 +14,21 @@ from typing import Any, Protocol
 
 from sagas import models
 from sagas.console import history
+from sagas.console.history import Answer
+
+__all__ = [
+    "Answer",
+    "Entry",
+    "Panel",
+    "Subject",
+    "Subjects",
+    "add",
+    "describe",
+    "label",
+    "of",
+    "registered",
+    "search",
+]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +84,7 @@ class Subjects(Protocol):
     def amounting(self, least: int, most: int | None) -> Any:
         """A queryset of the ids of sagas about this much money, in minor units."""
 
-    def panels(self, saga: models.SagaInstance, answers: Mapping[str, history.Answer]) -> Iterable[Panel]:
+    def panels(self, saga: models.SagaInstance, answers: Mapping[str, Answer]) -> Iterable[Panel]:
         """What each service holds for the saga.
 
         `answers` says for which steps a person answers, and how: a service whose books know nothing of

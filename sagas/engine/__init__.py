@@ -14,7 +14,7 @@ from sagas.engine import store, transitions, transport
 from sagas.engine.callbacks import reject
 from sagas.engine.callbacks import retry as retry_callback
 from sagas.engine.callbacks import settle as settle_callback
-from sagas.engine.execution import Result, WorkerContext, perform
+from sagas.engine.execution import LEASE_MARGIN, Result, WorkerContext, perform
 from sagas.engine.inbox import receive
 from sagas.engine.kinds import Next
 from sagas.engine.late_compensation import compensate_late
@@ -37,6 +37,7 @@ from sagas.engine.seen import Seen
 from sagas.engine.sweeping import on_chain_error, sweep
 
 __all__ = [
+    "LEASE_MARGIN",
     "Next",
     "Result",
     "Seen",

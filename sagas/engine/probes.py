@@ -9,12 +9,9 @@ from typing import Any
 
 from django.db import connection
 
-from sagas import models
+from sagas import conf, models
 from sagas.declaration import registry
 from sagas.engine import transitions, transport
-
-ENGINE_QUEUE = "sagas"
-"""Where the engine's own tasks go."""
 
 PROBE_EVERY = datetime.timedelta(seconds=5)
 """How often a queue is probed while a worker takes from it, or while no probe was sent for long. Probes
@@ -37,7 +34,7 @@ LOOKED_AT_NOW = 1000
 def probe_queues() -> None:
     """Send a probe through each queue that is due for one, ever more seldom while no worker gives a sign."""
     known = {queue.name: queue for queue in models.Queue.objects.annotate(now=models.ClockTimestamp())}
-    names = [*registry.queues(), ENGINE_QUEUE]
+    names = [*registry.queues(), conf.ENGINE_QUEUE]
     pauses = {name: _probe_pause(known[name], known[name].now) for name in names if name in known}
     claimed = _claim_new([name for name in names if name not in known])
     claimed += _claim_probes(

@@ -10,7 +10,6 @@ import time
 from saga_project import queues
 from sagas import conf
 from sagas.declaration import registry
-from sagas.engine import probes
 from tests.support import database
 
 IMPATIENT = {"SAGAS_SWEEP_EVERY": "200ms", "SAGAS_GRACE": "1s"}
@@ -24,7 +23,7 @@ def shop():
 
 def toys(*, without=()):
     """The queues of the toy box and the engine's own."""
-    return [name for name in (*_of_toys(), probes.ENGINE_QUEUE, conf.SWEEP_QUEUE) if name not in without]
+    return [name for name in (*_of_toys(), conf.ENGINE_QUEUE, conf.SWEEP_QUEUE) if name not in without]
 
 
 def _of_toys():

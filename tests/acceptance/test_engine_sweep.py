@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from saga_project import celery
-from sagas import models
-from sagas.engine import probes
+from sagas import conf, models
 from tests.acceptance import processes
 from tests.sagas import harness, rules
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
@@ -66,7 +65,7 @@ def test_a_backlog_of_the_engines_own_messages_does_not_stop_the_sweep(tmp_path,
             "sagas.on-chain-error", kwargs={"saga_id": str(saga.pk), "epoch": 99}, queue="sagas"
         )
 
-    with processes.worker(tmp_path, queues=processes.toys(without=[probes.ENGINE_QUEUE])):
+    with processes.worker(tmp_path, queues=processes.toys(without=[conf.ENGINE_QUEUE])):
         to_its_end(saga, "compensated")
 
     assert valkey.llen("sagas") >= 200

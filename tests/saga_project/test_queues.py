@@ -5,7 +5,6 @@ import pytest
 from saga_project import celery, queues
 from sagas import conf
 from sagas.declaration import registry
-from sagas.engine import probes
 from tests.sagas.sample_app import saga as toys
 
 
@@ -15,7 +14,7 @@ def test_every_declared_step_and_every_task_of_ours_has_a_queue_in_it():
     assert {"payments", "inventory", "invoicing", "shipping"} < steps
     assert set(queues.everything()) == {
         *steps,
-        probes.ENGINE_QUEUE,
+        conf.ENGINE_QUEUE,
         conf.SWEEP_QUEUE,
         conf.BULK_QUEUE,
         "webhooks",
@@ -46,4 +45,4 @@ def test_nothing_is_scheduled_that_no_worker_takes(entry):
 
 
 def test_what_names_no_queue_goes_to_the_engines():
-    assert celery.app.conf.task_default_queue == probes.ENGINE_QUEUE
+    assert celery.app.conf.task_default_queue == conf.ENGINE_QUEUE

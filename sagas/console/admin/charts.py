@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 
-from sagas.console import formatting, health
+from sagas.console import formatting, health, marks
 from sagas.console.templatetags import console
 from sagas.declaration.states import SagaState
 
@@ -51,7 +51,7 @@ def throughput(figures: health.Health) -> Chart:
                 # What is there is seen, however little it is beside the rest.
                 height = max(count / most * (CHART_HEIGHT - 4), 2.0)
                 y -= height
-                title = f"{formatting.moment(bucket.at)}: {count} {console.state_names()[state]}"
+                title = f"{formatting.moment(bucket.at)}: {count} {marks.state_names()[state]}"
                 blocks.append(_block(figures, number, y, height, state, title))
     return Chart(blocks=blocks, most=str(most), first=figures.buckets[0].at, last=figures.buckets[-1].at)
 

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import models
-from sagas.console import failure_groups, panels
+from sagas.console import failure_groups, marks, panels
 from sagas.console.templatetags import console
 from sagas.declaration import registry
 from sagas.declaration.states import LIVE, SagaState
@@ -27,7 +27,7 @@ class State(admin.SimpleListFilter):
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """The states, and the two that operators add."""
-        names = console.state_names()
+        names = marks.state_names()
         order = [SagaState.NEEDS_ATTENTION, SagaState.RUNNING, SagaState.COMPENSATING]
         order += [SagaState.COMPLETED, SagaState.COMPENSATED]
         return [

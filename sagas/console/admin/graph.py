@@ -6,8 +6,7 @@ It is plain SVG, drawn by the server, in pixels: two columns are as wide as a te
 import dataclasses
 from collections.abc import Sequence
 
-from sagas.console import history
-from sagas.console.templatetags import console
+from sagas.console import history, marks
 from sagas.declaration.states import StepState
 
 WIDTH, HEIGHT, GAP = 164, 46, 26
@@ -79,8 +78,8 @@ def _node(
         y=y,
         name=view.row.name,
         state=direction.state,
-        label=console.state_names().get(direction.state, direction.state),
-        glyph=console.GLYPHS.get(direction.state, "·"),
+        label=marks.state_names().get(direction.state, direction.state),
+        glyph=marks.GLYPHS.get(direction.state, "·"),
         undo=undo,
         current=view.current and current,
     )

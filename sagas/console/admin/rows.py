@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from sagas import models
-from sagas.console import redaction
+from sagas.console import marks, redaction
 from sagas.console.models import Approval, FailureNote
 from sagas.console.templatetags import console
 
@@ -69,7 +69,7 @@ class OfSagas(ReadOnly):
     @admin.display(description=_("state"), ordering="state")
     def badge(self, row: Any) -> SafeString:
         """The state, with its mark."""
-        return console.badge(row.state)
+        return marks.badge(row.state)
 
 
 def saga_id_of(term: str) -> uuid.UUID | None:

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import errors
-from sagas.console import bulk, interventions, panels
+from sagas.console import bulk, interventions, marks, panels
 from sagas.console.admin import permissions, rows
 from sagas.console.models import BulkItem, BulkRun
 from sagas.console.templatetags import console
@@ -83,7 +83,7 @@ class BulkRunAdmin(rows.ReadOnly):
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def badge(self, run: BulkRun) -> SafeString:
         """Its state, with its mark."""
-        return console.badge(run.state)
+        return marks.badge(run.state)
 
     def get_urls(self) -> list[URLPattern]:
         """Where one begins, and where it is followed."""

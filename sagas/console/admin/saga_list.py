@@ -16,9 +16,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import models
-from sagas.console import bulk, formatting, panels, summary
+from sagas.console import bulk, formatting, marks, panels, summary
 from sagas.console.admin import callbacks, filters, paging, rows, runs
-from sagas.console.templatetags import console
 from sagas.declaration.states import SagaState
 from sagas.models import SagaInstance
 
@@ -114,9 +113,9 @@ class SagaList(rows.ReadOnly):
     def badge(self, saga: SagaInstance) -> SafeString:
         """Its state; held and put aside come first."""
         if saga.closed_at is not None:
-            return console.badge("closed")
-        badge = console.badge(saga.state)
-        return html.format_html("{} {}", badge, console.badge("held")) if saga.held_at else badge
+            return marks.badge("closed")
+        badge = marks.badge(saga.state)
+        return html.format_html("{} {}", badge, marks.badge("held")) if saga.held_at else badge
 
     @admin.display(description=gettext_lazy("where, why"))
     def stands(self, saga: SagaInstance) -> str:
@@ -136,7 +135,7 @@ class SagaList(rows.ReadOnly):
     @admin.display(description=gettext_lazy("begun"), ordering="created_at")
     def begun(self, saga: SagaInstance) -> str | SafeString:
         """The moment at which it began."""
-        return console.moment(saga.created_at)
+        return marks.moment(saga.created_at)
 
     @admin.display(description=gettext_lazy("took"))
     def took(self, saga: SagaInstance) -> str:

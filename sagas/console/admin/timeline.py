@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
-from sagas.console import formatting, history, translation
-from sagas.console.templatetags import console
+from sagas.console import formatting, history, marks, translation
 
 IDLE_SHARE = 0.3
 """A stretch in which nobody works is drawn no longer than this share of all the work."""
@@ -142,7 +141,7 @@ def _bar(attempt: history.Attempt, scale: "_Scale", y: int, now: datetime.dateti
     start = scale.place(attempt.started_at)
     end = scale.place(attempt.ended_at or now)
     width = max(end - start, 0.4)
-    states = console.state_names()
+    states = marks.state_names()
     if attempt.waits:
         what = _("waits")
     else:
@@ -163,7 +162,7 @@ def _bar(attempt: history.Attempt, scale: "_Scale", y: int, now: datetime.dateti
         undo=attempt.undo,
         waits=attempt.waits,
         title=" · ".join(part for part in parts if part),
-        glyph=console.GLYPHS.get(attempt.outcome, "·"),
+        glyph=marks.GLYPHS.get(attempt.outcome, "·"),
         glyph_x=round(start if inside else start + width, 3),
         inside=inside,
     )

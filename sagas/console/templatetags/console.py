@@ -12,38 +12,11 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from sagas import models
-from sagas.console import formatting, interventions, panels, redaction, summary, translation
-from sagas.declaration.states import SagaState, StepState
+from sagas.console import formatting, interventions, marks, panels, redaction, summary, translation
 
 register = template.Library()
-
-GLYPHS = {
-    "running": "▶", "compensating": "◀", "needs_attention": "!", "completed": "✓", "compensated": "↺",
-    "pending": "○", "waiting": "…", "done": "✓", "failed": "✕", "unknown": "?", "undoing": "◀",
-    "undone": "↺", "undo_failed": "!", "skipped": "⤼", "held": "‖", "closed": "■", "none": "–", "due": "○",
-    "asked": "…", "stopped": "!", "finished": "✓", "sent": "▶", "helped": "✓", "refused": "–", "begun": "▶",
-    "retry": "↻", "late": "◷", "lost": "?", "approved": "✓", "void": "–", "moved": "→",
-}  # fmt: skip
-"""A mark for each state, so that its colour is never the only sign of it."""
-
-assert set(GLYPHS) >= {*SagaState, *StepState}, "a state without its mark"
-
-
-def state_names() -> dict[str, str]:
-    """Every state in the viewer's language."""
-    return {
-        "running": _("Running"), "compensating": _("Compensating"), "needs_attention": _("Needs attention"),
-        "completed": _("Completed"), "compensated": _("Compensated"), "pending": _("Pending"),
-        "waiting": _("Waiting"), "done": _("Done"), "failed": _("Failed"), "unknown": _("Unknown"),
-        "undoing": _("Undoing"), "undone": _("Undone"), "undo_failed": _("Undo failed"),
-        "skipped": _("Skipped"), "held": _("Held"), "closed": _("Put aside"), "none": _("Nothing to undo"),
-        "due": _("Undo is due"), "asked": _("Waits for a second person"), "stopped": _("Stopped"),
-        "finished": _("Finished"), "sent": _("Under way"), "helped": _("Helped"),
-        "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),
-        "late": _("Late, tried again"), "lost": _("Lost its worker"), "approved": _("Approved"),
-        "void": _("Void"), "moved": _("Moved on"),
-    }  # fmt: skip
-
+register.simple_tag(marks.badge)
+register.filter(marks.moment)
 
 _TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 _HEAD = re.compile(r"<thead\b.*?</thead>", re.DOTALL)
@@ -107,38 +80,10 @@ def kind_name(kind: str) -> str:
     return kind_names().get(kind, kind)
 
 
-@register.simple_tag
-def badge(state: str, label: str = "") -> SafeString:
-    """A state's mark, colour and name."""
-    state = str(state)
-    text = label or state_names().get(state, state)
-    return html.format_html(
-        '<span class="state state-{}"><span class="glyph" aria-hidden="true">{}</span>{}</span>',
-        state,
-        GLYPHS.get(state, "·"),
-        text,
-    )
-
-
-@register.filter
-def moment(at: datetime.datetime | None) -> str | SafeString:
-    """A moment in the viewer's zone, to the millisecond; the browser puts it in the browser's own."""
-    if at is None:
-        return "–"
-    local = timezone.localtime(at)
-    return html.format_html(
-        '<time datetime="{}" title="{}">{} <span class="clock">{}</span></time>',
-        at.isoformat(),
-        f"{at.astimezone(datetime.UTC).isoformat(sep=' ', timespec='milliseconds')} UTC",
-        local.strftime("%Y-%m-%d"),
-        local.strftime("%H:%M:%S.") + f"{local.microsecond // 1000:03}",
-    )
-
-
 @register.filter
 def iso_moment(text: str | None) -> str | SafeString:
     """The same for a moment that is written down as text."""
-    return moment(datetime.datetime.fromisoformat(text)) if text else "–"
+    return marks.moment(datetime.datetime.fromisoformat(text)) if text else "–"
 
 
 @register.filter
@@ -205,7 +150,7 @@ def rule(error: dict[str, Any] | None) -> str:
 @register.filter
 def state_name(state: str) -> str:
     """A state's name."""
-    return state_names().get(str(state), str(state))
+    return marks.state_names().get(str(state), str(state))
 
 
 @register.filter

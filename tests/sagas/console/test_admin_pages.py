@@ -11,7 +11,7 @@ from django.test import utils
 from django.urls import reverse
 
 from sagas import engine, models
-from sagas.console import history
+from sagas.console import history, marks
 from sagas.declaration import states
 from sagas.models import SagaInstance
 from sagas.testing import clocks
@@ -114,11 +114,10 @@ def test_what_is_put_aside_has_no_deadline_that_counts_down():
 
 
 def test_every_state_has_its_mark_and_its_word():
-    from sagas.console.templatetags import console
 
     for state in [*states.SagaState, *states.StepState]:
-        assert console.state_names()[state]
-        assert console.GLYPHS[state]
+        assert marks.state_names()[state]
+        assert marks.GLYPHS[state]
 
 
 def test_attempts_are_told_with_their_errors_and_the_rule_that_decided():
