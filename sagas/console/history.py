@@ -18,6 +18,7 @@ from sagas.console.models import Approval
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, StepState
 from sagas.engine import refusals, transitions
+from sagas.engine.kinds import EventKind
 from sagas.engine.seen import Seen
 
 EVENTS_AT_MOST = 2000
@@ -258,20 +259,20 @@ def _answers(record: History) -> dict[int, Answer]:
     found: dict[int, Answer] = {}
     said: models.Event | None = None
     for event in record.events:
-        if event.kind == "operator.resolve":
+        if event.kind == EventKind.OPERATOR_RESOLVE:
             said = event
-        elif event.kind == "operator.skip":
+        elif event.kind == EventKind.OPERATOR_SKIP:
             found[event.pk] = _answer(event, "skipped")
         elif said is not None and event.kind in _SETTLES and event.subject in (said.subject, ""):
             what = "happened" if said.data.get("happened") else "did-not-happen"
-            found[event.pk] = _answer(said, what, undo=event.kind == "undo.done")
+            found[event.pk] = _answer(said, what, undo=event.kind == EventKind.UNDO_DONE)
             said = None
-        elif event.kind != "saga.resumed":
+        elif event.kind != EventKind.SAGA_RESUMED:
             said = None  # It was tried again: nothing stands on that word.
     return found
 
 
-_SETTLES = {"step.done", "step.failed", "undo.done", "saga.compensating"}
+_SETTLES = {EventKind.STEP_DONE, EventKind.STEP_FAILED, EventKind.UNDO_DONE, EventKind.SAGA_COMPENSATING}
 
 
 def _answer(said: models.Event, what: str, *, undo: bool = False) -> Answer:
@@ -280,18 +281,18 @@ def _answer(said: models.Event, what: str, *, undo: bool = False) -> Answer:
 
 # --- The attempts ---------------------------------------------------------------------------------
 
-_OPENS = {"step.started", "step.asked", "undo.started"}
+_OPENS = {EventKind.STEP_STARTED, EventKind.STEP_ASKED, EventKind.UNDO_STARTED}
 _CLOSES = {
-    "step.done": "done",
-    "step.waiting": "begun",
-    "step.retry": "retry",
-    "step.late": "late",
-    "step.unknown": "unknown",
-    "step.failed": "failed",
-    "undo.done": "done",
-    "undo.retry": "retry",
-    "undo.late": "late",
-    "undo.failed": "failed",
+    EventKind.STEP_DONE: "done",
+    EventKind.STEP_WAITING: "begun",
+    EventKind.STEP_RETRY: "retry",
+    EventKind.STEP_LATE: "late",
+    EventKind.STEP_UNKNOWN: "unknown",
+    EventKind.STEP_FAILED: "failed",
+    EventKind.UNDO_DONE: "done",
+    EventKind.UNDO_RETRY: "retry",
+    EventKind.UNDO_LATE: "late",
+    EventKind.UNDO_FAILED: "failed",
 }
 
 
@@ -309,7 +310,7 @@ def attempts(record: History) -> list[Attempt]:
         undo = event.kind.startswith("undo")
         which = (row.name, undo)
         if event.kind in _OPENS:
-            if event.kind != "step.asked" and row.name in waits:
+            if event.kind != EventKind.STEP_ASKED and row.name in waits:
                 found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at))
             tries[which] = _begin(event, row, undo)
             continue
@@ -326,7 +327,7 @@ def attempts(record: History) -> list[Attempt]:
             found.append(dataclasses.replace(opened, ended_at=event.at, outcome=outcome, error=error))
         elif row.name not in waits:
             found.append(_instant(event, row, undo, outcome, error))
-        if event.kind == "step.waiting":
+        if event.kind == EventKind.STEP_WAITING:
             waits.setdefault(
                 row.name,
                 Attempt(
@@ -334,7 +335,7 @@ def attempts(record: History) -> list[Attempt]:
                     started_at=event.at, ended_at=None, outcome="waiting",
                 ),
             )  # fmt: skip
-        elif row.name in waits and event.kind in ("step.done", "step.failed"):
+        elif row.name in waits and event.kind in (EventKind.STEP_DONE, EventKind.STEP_FAILED):
             found.append(
                 dataclasses.replace(waits.pop(row.name), ended_at=event.at, outcome=outcome, error=error)
             )
@@ -353,7 +354,7 @@ def _begin(event: models.Event, row: models.StepInstance, undo: bool) -> Attempt
         started_at=event.at,
         ended_at=None,
         outcome="running",
-        asks=event.kind == "step.asked",
+        asks=event.kind == EventKind.STEP_ASKED,
         worker=event.data.get("worker", ""),
         task_id=event.data.get("task_id", ""),
     )

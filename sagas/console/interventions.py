@@ -24,6 +24,7 @@ from sagas.console import formatting, history
 from sagas.console.models import Approval
 from sagas.declaration.states import StepState
 from sagas.engine import messages, refusals, store
+from sagas.engine.kinds import EventKind
 from sagas.engine.seen import Seen
 
 Arguments = Mapping[str, Any]
@@ -348,7 +349,7 @@ def make(
         )
         if not created:
             raise errors.NotAllowed(_("That was asked for already, and waits for a second person."))
-        _note(locked, "operator.asked", intervention.name, actor=actor, reason=reason)
+        _note(locked, EventKind.OPERATOR_ASKED, intervention.name, actor=actor, reason=reason)
     raise NeedsApproval
 
 
@@ -394,7 +395,9 @@ def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> Approva
         if agree and approval.actor == actor:
             raise errors.NotAllowed(_("A second person must agree: you asked for it yourself."))
         _note(
-            locked, "operator.approved" if agree else "operator.refused", approval.intervention,
+            locked,
+            EventKind.OPERATOR_APPROVED if agree else EventKind.OPERATOR_REFUSED,
+            approval.intervention,
             actor=actor, reason=reason,
         )  # fmt: skip
         approval.state = states.APPROVED if agree else states.REFUSED

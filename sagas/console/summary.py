@@ -11,6 +11,7 @@ from sagas import conf, errors, models
 from sagas.console import formatting, history, translation
 from sagas.declaration.states import SagaState, StepState
 from sagas.engine import messages
+from sagas.engine.kinds import EventKind, FailureKind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def _needs_attention(record: history.History) -> Summary:
             "%(step)s could not be undone, after %(attempts)s attempts: %(message)s",
             given["attempts"],
         )
-    elif error.get("kind") == "mismatch":
+    elif error.get("kind") == FailureKind.MISMATCH:
         what = _("%(step)s came to something else than was asked: %(message)s")
     elif row.state == StepState.UNKNOWN:
         what = _("Nobody knows whether %(step)s happened, and it is past the point of no return: %(message)s")
@@ -128,7 +129,7 @@ def _needs_attention(record: history.History) -> Summary:
 
 
 def _advice(row: models.StepInstance, record: history.History) -> str:
-    if (row.error or {}).get("kind") == "mismatch" and not record.backward:
+    if (row.error or {}).get("kind") == FailureKind.MISMATCH and not record.backward:
         return translation.translate(messages.SETTLE_MISMATCH)
     if row.state == StepState.UNDO_FAILED:
         return _(
@@ -141,7 +142,7 @@ def _advice(row: models.StepInstance, record: history.History) -> str:
 
 
 def _held(record: history.History) -> Summary:
-    event = _latest(record, "operator.hold")
+    event = _latest(record, EventKind.OPERATOR_HOLD)
     return Summary(
         tone="held",
         what=_("%(actor)s holds it since %(since)s: %(reason)s")
@@ -156,7 +157,7 @@ def _held(record: history.History) -> Summary:
 
 
 def _closed(record: history.History) -> Summary:
-    event = _latest(record, "operator.close")
+    event = _latest(record, EventKind.OPERATOR_CLOSE)
     standing = [row.name for row in record.steps if row.state in history.STANDING]
     return Summary(
         tone="closed",
@@ -217,7 +218,7 @@ def _under_way(record: history.History) -> Summary:
         return _parked(record, what)
     if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not record.backward:
         text = _("Whether %(step)s happened is unknown; the provider is asked %(when)s.")
-    elif saga.dispatched_at is None and (row.error or {}).get("kind") == "late":
+    elif saga.dispatched_at is None and (row.error or {}).get("kind") == FailureKind.LATE:
         text = (
             _("Undoing %(step)s is late: %(message)s Tried again %(when)s; no attempt is counted.")
             if record.backward
@@ -309,26 +310,26 @@ def cause(saga: models.SagaInstance) -> str:
     """The first failure in one sentence; it is kept for ever (A2)."""
     failure = saga.failure or {}
     kind, step, message = failure.get("kind"), failure.get("step"), failure.get("message", "")
-    if kind == "operator" and not saga.cancel_actor:
+    if kind == FailureKind.OPERATOR and not saga.cancel_actor:
         given = {"step": step, "message": formatting.sentence(message)}
         return _("An operator said that %(step)s did not happen: %(message)s") % given
-    if kind in ("cancelled", "operator"):
+    if kind in (FailureKind.CANCELLED, FailureKind.OPERATOR):
         asked = {"actor": saga.cancel_actor, "message": formatting.sentence(message)}
         return _("%(actor)s asked for it to be undone: %(message)s") % asked
     given = {"step": step, "message": formatting.spoken(message), "attempt": failure.get("attempt")}
-    if kind == "refused":
+    if kind == FailureKind.REFUSED:
         return _("%(step)s was refused: %(message)s") % given
-    if kind == "mismatch":
+    if kind == FailureKind.MISMATCH:
         return _("%(step)s came to something else than was asked: %(message)s") % given
-    if kind == "timeout":
+    if kind == FailureKind.TIMEOUT:
         return _("The time ran out at %(step)s: %(message)s") % given
-    if kind == "bug":
+    if kind == FailureKind.BUG:
         return _("%(step)s met a bug: %(message)s") % given
-    if kind == "unknown":
+    if kind == FailureKind.UNKNOWN:
         return _("Nobody knows whether %(step)s happened: %(message)s") % given
-    if kind == "outage":
+    if kind == FailureKind.OUTAGE:
         return _("Nobody's %(step)s could go on until a person mends something: %(message)s") % given
-    if kind == "transient":
+    if kind == FailureKind.TRANSIENT:
         return _("%(step)s failed %(attempt)s times: %(message)s") % given
     return ""
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from django.utils.translation import gettext as _
 
 from sagas.console import formatting, history, marks, translation
+from sagas.engine.kinds import EventKind
 
 IDLE_SHARE = 0.3
 """A stretch in which nobody works is drawn no longer than this share of all the work."""
@@ -82,12 +83,12 @@ class Timeline:
 
 
 _MARKS = {
-    "saga.compensating": ("turn", "◀"),
-    "saga.attention": ("attention", "!"),
-    "saga.resumed": ("operator", "●"),
-    "cancel.requested": ("operator", "●"),
-    "saga.completed": ("end", "✓"),
-    "saga.compensated": ("end", "↺"),
+    EventKind.SAGA_COMPENSATING: ("turn", "◀"),
+    EventKind.SAGA_ATTENTION: ("attention", "!"),
+    EventKind.SAGA_RESUMED: ("operator", "●"),
+    EventKind.CANCEL_REQUESTED: ("operator", "●"),
+    EventKind.SAGA_COMPLETED: ("end", "✓"),
+    EventKind.SAGA_COMPENSATED: ("end", "↺"),
 }
 
 
