@@ -282,7 +282,7 @@ def _answer(said: models.Event, what: str, *, undo: bool = False) -> Answer:
 # --- The attempts ---------------------------------------------------------------------------------
 
 _OPENS = {EventKind.STEP_STARTED, EventKind.STEP_ASKED, EventKind.UNDO_STARTED}
-_CLOSES = {
+_CLOSES: dict[str, str] = {
     EventKind.STEP_DONE: "done",
     EventKind.STEP_WAITING: "begun",
     EventKind.STEP_RETRY: "retry",

@@ -11,10 +11,11 @@ from django.db import connection
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.engine import store, transitions, transport
+from sagas.engine.attempts import Result, WorkerContext
 from sagas.engine.callbacks import reject
 from sagas.engine.callbacks import retry as retry_callback
 from sagas.engine.callbacks import settle as settle_callback
-from sagas.engine.execution import LEASE_MARGIN, Result, WorkerContext, perform
+from sagas.engine.execution import LEASE_MARGIN, perform
 from sagas.engine.inbox import receive
 from sagas.engine.kinds import Next
 from sagas.engine.late_compensation import compensate_late

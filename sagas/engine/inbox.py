@@ -11,7 +11,7 @@ from django.db import transaction
 
 from sagas import database, errors, models
 from sagas.declaration.states import SagaState, StepState
-from sagas.engine import callbacks, failures, messages, store, transitions
+from sagas.engine import callbacks, calls, failures, messages, store, transitions
 from sagas.engine.kinds import FailureKind, Next
 from sagas.engine.store import UnitOfWork
 from sagas.models import Signal
@@ -211,7 +211,7 @@ def _settles(work: UnitOfWork, signal: Signal) -> bool:
     in_doubt = step.state in (StepState.WAITING, StepState.UNKNOWN, StepState.FAILED)
     if not (at_hand and called and in_doubt and _tells_of_end(work, signal)):
         return False
-    return not transitions.missing_facts(work.declared_step, step, signal.facts or {})
+    return not calls.missing_facts(work.declared_step, step, signal.facts or {})
 
 
 def _tells_of_end(work: UnitOfWork, signal: Signal) -> bool:

@@ -27,7 +27,7 @@ from django.utils.translation import gettext as _
 
 from sagas import database, errors, models
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import circuits, failures, refusals, store, transitions
+from sagas.engine import calls, circuits, failures, refusals, store, transitions
 from sagas.engine.failures import Failure
 from sagas.engine.kinds import EventKind, FailureKind
 from sagas.engine.seen import Seen
@@ -334,7 +334,7 @@ def _compensate_if_free(work: UnitOfWork, kind: FailureKind, *, actor: str, reas
 def _resolve_action(work: UnitOfWork, happened: bool, facts: dict[str, Any], event: dict[str, Any]) -> None:
     saga, step, declared = work.saga, work.step, work.declared_step
     if happened:
-        if missing := transitions.missing_facts(declared, step, facts):
+        if missing := calls.missing_facts(declared, step, facts):
             raise errors.NotAllowed(f"{step.name} gives {missing}; state these facts.", state=saga.state)
         if saga.state == SagaState.NEEDS_ATTENTION:
             transitions.reopen(work, **event)

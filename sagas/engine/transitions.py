@@ -5,11 +5,11 @@ Forwards and backwards are one algorithm with a sign: `states.Direction`.
 
 import datetime
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sagas import conf, errors, models
-from sagas.declaration import definition, registry
+from sagas.declaration import registry
 from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import circuits, failures, messages, transport
 from sagas.engine.failures import Failure
@@ -186,13 +186,6 @@ def advance(work: UnitOfWork) -> Next:
         work.set(position=position, dispatched_at=NOW, dispatches=1)
         look_within(work, grace())
     return Next.CONTINUE
-
-
-def missing_facts(
-    declared: definition.Step, step: models.StepInstance, facts: Mapping[str, Any]
-) -> list[str]:
-    """The step's outputs that neither its row has nor these facts."""
-    return [name for name in declared.outputs if name not in {**(step.facts or {}), **facts}]
 
 
 def fail(

@@ -127,7 +127,7 @@ def tell_all(*, key, token, long):
 
 def leave_a_hole(*, key):
     """A row about a saga that there is not: PostgreSQL sees to foreign keys at the end."""
-    Approval.objects.create(saga_id=uuid.uuid4(), move="retry", actor="nobody", reason="none")
+    Approval.objects.create(saga_id=uuid.uuid4(), intervention="retry", actor="nobody", reason="none")
 
 
 @pytest.mark.parametrize("script", ["", "die x"], ids=["at once", "after a worker died with it"])

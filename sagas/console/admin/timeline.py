@@ -82,7 +82,7 @@ class Timeline:
     live: bool
 
 
-_MARKS = {
+_MARKS: dict[str, tuple[str, str]] = {
     EventKind.SAGA_COMPENSATING: ("turn", "◀"),
     EventKind.SAGA_ATTENTION: ("attention", "!"),
     EventKind.SAGA_RESUMED: ("operator", "●"),
