@@ -90,6 +90,8 @@ class Orders:
                 url=reverse("admin:orders_order_change", args=[order.pk]),
                 who=order.customer_name,
                 amount=money.written(order.total_amount, order.currency),
+                id=order.pk,
+                number=order.number,
             )
             for order in orders
         }
@@ -116,6 +118,10 @@ class Orders:
         if len(digits) == 44:
             keys += invoicing.Invoice.objects.filter(access_key=digits).values_list("key", flat=True)[:10]
         return found | {uuid.UUID(key.partition(".")[0]) for key in keys if _is_ours(key)}
+
+    def numbered(self, number: str) -> QuerySet[models.Order, uuid.UUID]:
+        """The saga of the order with this number."""
+        return models.Order.objects.filter(number=number.upper()).values_list("saga_id", flat=True)
 
     def amounting(self, least: int, most: int | None) -> QuerySet[models.Order, uuid.UUID]:
         """The sagas of orders of at least, and less than, so many centavos."""

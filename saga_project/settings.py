@@ -50,6 +50,7 @@ INSTALLED_APPS = [
     "invoicing",
     "shipping",
     "orders",
+    "sagas.console.api",
     "webhooks",
 ]
 MIDDLEWARE = [

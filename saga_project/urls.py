@@ -12,6 +12,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("api.urls")),
     path("api/v1/", include("orders.api.urls")),
+    path("api/v1/", include("sagas.console.api.urls")),
     path("api/v1/", include("webhooks.api.urls")),
     path("livez", health.live, name="livez"),
     path("readyz", health.ready, name="readyz"),

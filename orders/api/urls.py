@@ -3,7 +3,7 @@
 from django.urls import path
 
 import api.urls  # noqa: F401 - says how an id is written
-from orders.api import staff, views
+from orders.api import views
 
 urlpatterns = [
     path("orders", views.Orders.as_view(), name="orders"),
@@ -11,12 +11,6 @@ urlpatterns = [
     path("orders/<id:order_id>/cancel", views.Cancellation.as_view(), name="order-cancel"),
     path("orders/<id:order_id>/events", views.OrderEvents.as_view(), name="order-events"),
     path("products", views.Products.as_view(), name="products"),
-    path("sagas", staff.Sagas.as_view(), name="sagas"),
-    path("sagas/<id:saga_id>", staff.Saga.as_view(), name="saga"),
-    path("sagas/<id:saga_id>/events", staff.SagaEvents.as_view(), name="saga-events"),
-    path("sagas/<id:saga_id>/retry", staff.Retry.as_view(), name="saga-retry"),
-    path("sagas/<id:saga_id>/compensate", staff.Compensate.as_view(), name="saga-compensate"),
-    path("sagas/<id:saga_id>/resolve", staff.Resolve.as_view(), name="saga-resolve"),
     path("webhooks/payments", views.PaymentsCallback.as_view(), name="webhooks-payments"),
     path("webhooks/carrier", views.CarrierCallback.as_view(), name="webhooks-carrier"),
 ]

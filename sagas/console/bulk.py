@@ -1,6 +1,6 @@
 """One intervention for many sagas, in waves of 1, 5, 25, ...: one that does not help stops itself early.
 
-The rows are the run: whoever sweeps drives it, and any number of sweepers may. A wave is sent, and
+The rows are the run: the task `sagas.bulk` drives it, and any number of workers may. A wave is sent, and
 looked at until each of its sagas is seen to get past the point where it stood, or to stand there
 again; only then comes the next wave.
 
@@ -39,7 +39,7 @@ PATIENCE = datetime.timedelta(minutes=5)
 """A saga of which nothing was seen for so long counts as failed again."""
 
 SENT_AT_ONCE = 50
-"""In how many sagas one drive intervenes at most: a sweep has other things to do."""
+"""In how many sagas one drive intervenes at most: others wait meanwhile."""
 
 LARGEST_RUN = 20_000
 
@@ -56,7 +56,7 @@ def look(saga_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Seen]:
 
 
 def begin(*, chosen: Mapping[uuid.UUID, Seen], intervention: str, actor: str, reason: str) -> BulkRun:
-    """Begin a run over these sagas, in this order; the sweep sends its first wave.
+    """Begin a run over these sagas, in this order; its first wave is sent with the next tick.
 
     Arguments:
         chosen: the sagas, each with how it stood when it was chosen: one that has moved on when its turn
@@ -141,20 +141,20 @@ def go_on(run_id: uuid.UUID, *, actor: str) -> None:
 
 
 def drive() -> int:
-    """Take every running run a bit further. Called by every sweep; returns how many runs there are."""
+    """Take every running run a bit further. Called by the task `sagas.bulk`; returns how many runs there are."""
     pks = list(BulkRun.objects.filter(state=BulkRun.State.RUNNING).values_list("pk", flat=True))
     for pk in pks:
         try:
             for item in _look_over(pk):
                 _send(pk, item)
         except Exception:
-            # One run must not keep the sweep from the others, nor from its sagas.
+            # One run must not keep the others waiting.
             logger.exception("bulk run %s could not be driven", pk)
     return len(pks)
 
 
 def _running(pk: uuid.UUID) -> BulkRun | None:
-    """The run, locked, if it is still running and no other sweeper is at it."""
+    """The run, locked, if it is still running and no other worker is at it."""
     runs = BulkRun.objects.select_for_update(skip_locked=True)
     return runs.filter(pk=pk, state=BulkRun.State.RUNNING).first()
 
@@ -216,7 +216,7 @@ def _send(run_pk: uuid.UUID, item_pk: int) -> None:
     except (OperationalError, errors.Busy) as error:
         if not (isinstance(error, errors.Busy) or database.is_busy(error)):
             raise
-        # Somebody else had its lock, which is not its failure: it is pending still, for the next sweep.
+        # Somebody else had its lock, which is not its failure: it is pending still, for the next tick.
         logger.warning("a saga of bulk run %s could not be moved now: %s", run_pk, failures.text_of(error))
     except IntegrityError as bug:
         # A deferred constraint refused its owner's rows at the commit.

@@ -41,6 +41,11 @@ class Subject:
     """The customer, say; shown to whoever may see sagas."""
 
     amount: str = ""
+    id: uuid.UUID | None = None
+    """By which it is found in the app's own API; the console's API shows it, with the number."""
+
+    number: str = ""
+    """What people call it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,9 @@ class Subjects(Protocol):
     def search(self, term: str) -> Iterable[uuid.UUID]:
         """The sagas that people mean by this word: a number, a customer, a provider's reference."""
 
+    def numbered(self, number: str) -> Any:
+        """A queryset of the ids of sagas about the thing with this number, by an index."""
+
     def amounting(self, least: int, most: int | None) -> Any:
         """A queryset of the ids of sagas about this much money, in minor units."""
 
@@ -117,6 +125,13 @@ def describe(sagas: Iterable[models.SagaInstance]) -> dict[uuid.UUID, Subject]:
     return subjects
 
 
+def attach(sagas: Sequence[Any]) -> None:
+    """Give each of these sagas its `subject`; None where nobody knows it."""
+    subjects = describe(sagas)
+    for saga in sagas:
+        saga.subject = subjects.get(saga.pk)
+
+
 def of(record: history.History) -> list[Panel]:
     """The panels of one saga."""
     subjects = _subjects.get(record.saga.name)
@@ -136,3 +151,8 @@ def label(saga: str, step: str) -> str:
 def search(term: str) -> set[uuid.UUID]:
     """The sagas that any app finds under this word."""
     return {saga_id for subjects in registered() for saga_id in subjects.search(term)}
+
+
+def numbered(number: str) -> list[Any]:
+    """From each app, a queryset of the ids of sagas about the thing with this number."""
+    return [subjects.numbered(number) for subjects in registered()]

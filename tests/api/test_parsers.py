@@ -16,7 +16,8 @@ from rest_framework import serializers as drf
 from rest_framework.request import Request
 
 from api import fields, idempotency, pagination, parsing, problems, serializers
-from orders.api import forms, operated
+from orders.api import forms
+from sagas.console.api import forms as console
 from webhooks.api import forms as webhooks
 
 VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != '"')
@@ -90,7 +91,7 @@ def test_no_cursor_upsets_the_pages(pages: pagination.ByCursor, cursor: str) -> 
 
 
 @given(st.dictionaries(st.text(max_size=20), st.text(max_size=40), max_size=4))
-@pytest.mark.parametrize("form", [forms.OrderQuery, operated.SagaQuery, forms.Wait, webhooks.DeliveryQuery])
+@pytest.mark.parametrize("form", [forms.OrderQuery, console.SagaQuery, forms.Wait, webhooks.DeliveryQuery])
 def test_no_query_upsets_the_forms(form: type[serializers.Form], values: dict[str, str]) -> None:
     bare = QueryDict(mutable=True)
     bare.update(values)

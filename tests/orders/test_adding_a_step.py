@@ -433,6 +433,7 @@ def test_no_steps_name_is_written_outside_its_declaration_and_its_words() -> Non
         "orders/saga.py",
         "orders/customer_messages.py",
         "orders/api/samples.py",
+        "sagas/console/api/samples.py",
         "webhooks/api/samples.py",
     }
     rooms = (

@@ -74,12 +74,13 @@ def references(part: Any) -> collections.abc.Iterator[str]:
 
 def test_every_address_of_the_api_is_described() -> None:
     from orders.api import urls
+    from sagas.console.api import urls as of_sagas
     from webhooks.api import urls as of_webhooks
 
     described = set(schema.document()["paths"])
     there = {
         "/api/v1/" + re.sub(r"<\w+:(\w+)>", r"{\1}", str(pattern.pattern))
-        for pattern in [*urls.urlpatterns, *of_webhooks.urlpatterns]
+        for pattern in [*urls.urlpatterns, *of_sagas.urlpatterns, *of_webhooks.urlpatterns]
     }
     assert there == described
 

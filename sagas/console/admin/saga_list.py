@@ -2,7 +2,6 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterable
 from typing import Any
 
 from django import http
@@ -31,7 +30,7 @@ class ChangeList(main.ChangeList):
     def get_results(self, request: http.HttpRequest) -> None:
         """Add to each saga whom it is about."""
         super().get_results(request)
-        _add_subjects(self.result_list)
+        panels.attach(self.result_list)
         seen = bulk.look(saga.pk for saga in self.result_list)
         for saga in self.result_list:
             saga.seen = seen.get(saga.pk)
@@ -94,7 +93,7 @@ class SagaList(rows.ReadOnly):
                     "created_at"
                 )[: ATTENTION_FIRST + 1]
             )
-            _add_subjects(queue)
+            panels.attach(queue)
             context |= {
                 "attention": queue[:ATTENTION_FIRST],
                 "callbacks_waiting": callbacks.waiting().exists(),
@@ -171,9 +170,3 @@ class SagaList(rows.ReadOnly):
     def has_compensate_permission(self, request: http.HttpRequest) -> bool:
         """Whether they may have sagas undone."""
         return request.user.has_perm("sagas.compensate_saga")
-
-
-def _add_subjects(sagas: Iterable[Any]) -> None:
-    subjects = panels.describe(sagas)
-    for saga in sagas:
-        saga.subject = subjects.get(saga.pk)

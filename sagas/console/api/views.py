@@ -13,11 +13,9 @@ from rest_framework.response import Response
 
 from api import auth, pagination, problems, rendering, schema, serializers
 from api.views import View
-from orders import models
-from orders.api import kinds, operated
-from sagas import errors as saga_errors
-from sagas import models as saga_models
-from sagas.console import interventions
+from sagas import errors, models
+from sagas.console import interventions, panels
+from sagas.console.api import forms, kinds, shapes
 from sagas.declaration import states
 from sagas.engine.seen import Seen
 
@@ -33,12 +31,22 @@ class Sagas(StaffView):
 
     @schema.operation(
         id="listSagas", tag="sagas", summary="List everybody's sagas, newest first",
-        query=operated.SagaQuery, answers={200: serializers.page(operated.Saga)},
+        query=forms.SagaQuery, answers={200: serializers.page(shapes.Saga)},
     )  # fmt: skip
     def get(self, request: Request) -> Response:
         """A page of them, newest first."""
-        wanted = serializers.read_query(operated.SagaQuery, request)
-        return pagination.ByCursor.answer(chosen(wanted), request, operated.Saga)
+        wanted = serializers.read_query(forms.SagaQuery, request)
+        return SagaPages.answer(chosen(wanted), request, shapes.Saga)
+
+
+class SagaPages(pagination.ByCursor):
+    """Newest first, each with what it is about."""
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        """The rows of the page."""
+        rows: list[Any] | None = super().paginate_queryset(queryset, request, view)
+        panels.attach(rows or [])
+        return rows
 
 
 class Saga(StaffView):
@@ -46,13 +54,13 @@ class Saga(StaffView):
 
     @schema.operation(
         id="getSaga", tag="sagas", summary="Read a saga", headers=[schema.IF_NONE_MATCH],
-        answers={200: operated.Saga, 304: None}, sends={"ETag": [200, 304]},
+        answers={200: shapes.Saga, 304: None}, sends={"ETag": [200, 304]},
         problems_=[problems.NOT_FOUND, problems.INVALID_QUERY],
     )  # fmt: skip
     def get(self, request: Request, saga_id: UUID) -> http.HttpResponse:
         """It, with its steps."""
         serializers.read_query(serializers.Nothing, request)
-        return rendering.answer(request, operated.Saga.of(get_object_or_404(sagas(), pk=saga_id)))
+        return rendering.answer(request, shown(saga_id))
 
 
 class SagaEvents(StaffView):
@@ -60,17 +68,17 @@ class SagaEvents(StaffView):
 
     @schema.operation(
         id="listSagaEvents", tag="sagas", summary="Read what happened to a saga, from the beginning on",
-        query=serializers.Page, answers={200: serializers.page(operated.SagaEvent)},
+        query=serializers.Page, answers={200: serializers.page(shapes.SagaEvent)},
         problems_=[problems.NOT_FOUND],
     )  # fmt: skip
     def get(self, request: Request, saga_id: UUID) -> Response:
         """A page of it, from the beginning on."""
         serializers.read_query(serializers.Page, request)
-        get_object_or_404(saga_models.SagaInstance.objects.only("pk"), pk=saga_id)
-        events = saga_models.Event.objects.filter(saga_id=saga_id)
+        get_object_or_404(models.SagaInstance.objects.only("pk"), pk=saga_id)
+        events = models.Event.objects.filter(saga_id=saga_id)
         # Its declaration says what is hidden: name and version find it.
         events = events.select_related("saga").defer("saga__facts", "saga__failure", "saga__attention")
-        return EventPages.answer(events, request, operated.SagaEvent)
+        return EventPages.answer(events, request, shapes.SagaEvent)
 
 
 class EventPages(pagination.ByNumber):
@@ -83,7 +91,7 @@ class EventPages(pagination.ByNumber):
 class Move(StaffView):
     """An operator's move: permitted, with what it was decided on and a reason, which its event keeps."""
 
-    form: type[operated.Move] = operated.Move
+    form: type[forms.Move] = forms.Move
     permission = ""
 
     def post(self, request: Request, saga_id: UUID) -> Response:
@@ -101,14 +109,14 @@ class Move(StaffView):
                 interventions.make(saga_id, move, seen=seen, actor=actor, reason=reason, arguments=given)
         except interventions.NeedsApproval:
             waits = True
-        except saga_errors.NotFound:
+        except errors.NotFound:
             raise http.Http404 from None
-        except saga_errors.NotAllowed as error:
+        except errors.NotAllowed as error:
             raise conflict(saga_id, error) from error
-        except saga_errors.BadFacts as error:
+        except errors.BadFacts as error:
             fault = {"pointer": "/facts", "detail": str(error), "code": "invalid"}
             raise problems.Problem(problems.INVALID_BODY, "The body has faults.", errors=[fault]) from error
-        body = operated.Saga.of(sagas().get(pk=saga_id)) | {"waits_for_approval": waits}
+        body = shown(saga_id) | {"waits_for_approval": waits}
         return Response(body, status=202)
 
     def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
@@ -116,7 +124,26 @@ class Move(StaffView):
         raise NotImplementedError
 
 
-@operated.move(id="retrySaga", summary="Try again now", request=operated.Move)
+def described(*, id: str, summary: str, request: type[forms.Move]) -> Any:
+    """Describe a view by which an operator moves a saga."""
+    return schema.view(
+        post=schema.operation(
+            id=id,
+            tag="sagas",
+            summary=summary,
+            description=(
+                "Needs the permission. `seen` says what you decided on, as the saga shows it: if the saga has"
+                " moved on since, nothing is done. The reason is kept with its events. Where two must agree"
+                " it waits for the second, and `waits_for_approval` says so."
+            ),
+            request=request,
+            answers={202: shapes.MovedSaga},
+            problems_=[problems.NOT_FOUND, kinds.MOVE_NOT_ALLOWED, kinds.MOVED_ON],
+        )
+    )
+
+
+@described(id="retrySaga", summary="Try again now", request=forms.Move)
 class Retry(Move):
     """Try again now."""
 
@@ -124,13 +151,13 @@ class Retry(Move):
 
     def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
         """What needs attention, or waits for its next attempt, has it now; what waits is asked about."""
-        state = saga_models.SagaInstance.objects.filter(pk=saga_id).values_list("state", flat=True).first()
+        state = models.SagaInstance.objects.filter(pk=saga_id).values_list("state", flat=True).first()
         if state == states.SagaState.NEEDS_ATTENTION:
             return "resume"
         return "ask" if seen.state == states.StepState.WAITING else "retry"
 
 
-@operated.move(id="compensateSaga", summary="Have a saga undone", request=operated.Move)
+@described(id="compensateSaga", summary="Have a saga undone", request=forms.Move)
 class Compensate(Move):
     """Have it undone."""
 
@@ -141,14 +168,11 @@ class Compensate(Move):
         return "compensate"
 
 
-@operated.move(
-    id="resolveSaga", summary="Say whether a step took effect",
-    request=operated.Resolution,
-)  # fmt: skip
+@described(id="resolveSaga", summary="Say whether a step took effect", request=forms.Resolution)
 class Resolve(Move):
     """Say what happened."""
 
-    form = operated.Resolution
+    form = forms.Resolution
     permission = "resolve_saga"
 
     def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
@@ -156,12 +180,19 @@ class Resolve(Move):
         return "happened" if given.pop("happened") else "did-not-happen"
 
 
-def sagas() -> QuerySet[saga_models.SagaInstance]:
-    """Sagas with all that is shown of them: two statements, however many there are."""
-    return saga_models.SagaInstance.objects.select_related("order").prefetch_related("steps")
+def sagas() -> QuerySet[models.SagaInstance]:
+    """Sagas with their steps: two statements, however many there are."""
+    return models.SagaInstance.objects.prefetch_related("steps")
 
 
-def chosen(wanted: dict[str, Any]) -> QuerySet[saga_models.SagaInstance]:
+def shown(saga_id: UUID) -> dict[str, Any]:
+    """The saga as it is shown now."""
+    row = get_object_or_404(sagas(), pk=saga_id)
+    panels.attach([row])
+    return shapes.Saga.of(row)
+
+
+def chosen(wanted: dict[str, Any]) -> QuerySet[models.SagaInstance]:
     """The sagas that a query asks for."""
     rows = sagas()
     if "state" in wanted:
@@ -171,10 +202,9 @@ def chosen(wanted: dict[str, Any]) -> QuerySet[saga_models.SagaInstance]:
     if "error" in wanted:
         rows = rows.filter(failure__error=wanted["error"])
     if "key" in wanted:
-        # A union, for each of the two has an index, and "one or the other" has none.
-        keyed = saga_models.SagaInstance.objects.filter(key=wanted["key"]).values("pk")
-        numbered = models.Order.objects.filter(number=wanted["key"].upper()).values("saga_id")
-        rows = rows.filter(pk__in=keyed.union(numbered))
+        # A union, for each of them has an index, and "one or the other" has none.
+        keyed = models.SagaInstance.objects.filter(key=wanted["key"]).values_list("pk", flat=True)
+        rows = rows.filter(pk__in=keyed.union(*panels.numbered(wanted["key"])))
     if "older_than" in wanted:
         rows = rows.filter(created_at__lt=functions.Now() - wanted["older_than"])
     if "younger_than" in wanted:
@@ -190,6 +220,6 @@ def need(request: Request, permission: str) -> None:
 
 def conflict(saga_id: UUID, error: Exception) -> problems.Problem:
     """It does not apply; the answer says where the saga stands now."""
-    row = saga_models.SagaInstance.objects.get(pk=saga_id)
-    kind = kinds.MOVED_ON if isinstance(error, saga_errors.MovedOn) else kinds.MOVE_NOT_ALLOWED
+    row = models.SagaInstance.objects.get(pk=saga_id)
+    kind = kinds.MOVED_ON if isinstance(error, errors.MovedOn) else kinds.MOVE_NOT_ALLOWED
     return problems.Problem(kind, str(error), saga={"id": str(row.pk), "state": row.state})
