@@ -141,7 +141,7 @@ def go_on(run_id: uuid.UUID, *, actor: str) -> None:
 
 
 def drive() -> int:
-    """Take every running run a bit further, with each tick of `sagas.bulk`; returns how many runs there are."""
+    """Take every running run a bit further, with each tick of `sagas.bulk`; returns how many there are."""
     pks = list(BulkRun.objects.filter(state=BulkRun.State.RUNNING).values_list("pk", flat=True))
     for pk in pks:
         try:

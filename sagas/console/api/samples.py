@@ -5,6 +5,7 @@ from typing import Any
 # As JSON is read: what belongs together stands on one line.
 # fmt: off
 
+# The order and its saga are those of the examples in the API of orders.
 SAGA = "0199c2e0-7a11-7d2b-8a3e-5f2f3c1d9e70"
 ORDER = "0199c2e0-7a10-7cc3-98c4-dc0c0c07398f"
 AT = "2026-11-23T12:00:00.000000Z"
