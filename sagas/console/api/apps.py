@@ -8,7 +8,7 @@ class ConsoleApiConfig(apps.AppConfig):
 
     name = "sagas.console.api"
     label = "sagas_console_api"
-    verbose_name = "Saga console: REST API"
+    verbose_name = "Saga console"
 
     def ready(self) -> None:
         """Register the kinds of problems."""
