@@ -119,8 +119,8 @@ def test_a_backlog_is_no_loss(tmp_path):
     for _ in range(10):  # Minutes: far below probes.PATIENCE, on a slow machine too.
         clocks.pass_time(datetime.timedelta(minutes=1))
         engine.sweep()
-    waiting = sum(broker().llen(queue) for queue in ("toys", "world", "sagas"))
-    assert waiting < 2 * len(sagas), "what merely queues is not sent again"
+    queued = sum(broker().llen(queue) for queue in ("toys", "world", "sagas"))
+    assert queued < 2 * len(sagas), "what merely queues is not sent again"
 
     with processes.worker(tmp_path):
         waiting.until(ended(*sagas), "all have ended")
