@@ -105,8 +105,8 @@ def place(
 def cancel(*, order_id: UUID, owner: auth.User, reason: str) -> None:
     """Ask, as its owner, for an order to be undone; asking twice is asking once.
 
-    Nobody else may: what the staff decides about another's order is an operator's move, and goes through
-    `sagas.console.interventions`.
+    Nobody else may: what the staff decides about another's order is an operator's intervention, and goes
+    through `sagas.console.interventions`.
 
     Raises:
         Order.DoesNotExist: the owner has no such order.

@@ -342,7 +342,7 @@ SAGAS_ROLES_SEE = [
 """What operators' roles may look at beside the sagas, when they are first made. No keys, no tokens."""
 
 SAGAS_FOUR_EYES = env.boolean("SAGAS_FOUR_EYES", False)
-"""Whether operators' moves that move money wait until a second person agrees."""
+"""Whether interventions that move money wait until a second person agrees."""
 
 FLOWER_URL = env.text("FLOWER_URL", "")
 """Where operators reach Flower, for the links from a saga's attempts to their tasks; empty for none."""

@@ -13,13 +13,13 @@ from benchmarks.shop import functions
 from saga_project.celery import app
 
 QUEUE = "benchmarks"
-DEEDS = ("charge", "reserve", "issue", "dispatch")
+ACTIONS = ("charge", "reserve", "issue", "dispatch")
 UNDOS = ("cancel", "release", "refund")
 
 
 def start(order: str) -> None:
     """Publish the chain."""
-    links = [_signature(name, order=order) for name in DEEDS]
+    links = [_signature(name, order=order) for name in ACTIONS]
     celery.chain(*links, app=app).apply_async(link_error=[_signature("undo", order=order)])
 
 
@@ -29,7 +29,7 @@ def _signature(name: str, **arguments: str) -> Any:
 
 def _register(name: str) -> None:
     function = getattr(functions, name)
-    facts = name in DEEDS
+    facts = name in ACTIONS
 
     @app.task(name=f"floor.{name}", bind=True, ignore_result=True, throws=(functions.Refused,))
     def step(self: Any, *, order: str) -> None:
@@ -37,7 +37,7 @@ def _register(name: str) -> None:
             function(key=order, **({"order": order} if facts else {}))
 
 
-for _name in (*DEEDS, *UNDOS):
+for _name in (*ACTIONS, *UNDOS):
     _register(_name)
 
 

@@ -29,7 +29,7 @@ import re
 
 from sagas.declaration import definition
 
-VERBS = ("do", "undo", "ask")
+FUNCTIONS = ("do", "undo", "ask")
 ACTS = ("cancel", "tell", "poll", "outwait", "outlast", "retry", "resolve")
 STANDS = ("completed", "compensated", "needs attention", "too late")
 
@@ -79,9 +79,9 @@ def parse(line: str) -> Line | None:
         return None
     call, _, meanwhile = line.partition(" while ")
     words = call.split()
-    if words[0] not in VERBS and words[1] not in VERBS:
+    if words[0] not in FUNCTIONS and words[1] not in FUNCTIONS:
         words.insert(1, "do")
-    answer = words.pop(0) if words[0] not in VERBS else "well"
+    answer = words.pop(0) if words[0] not in FUNCTIONS else "well"
     function, step = words
     return Line(function=function, step=step, answer=answer, meanwhile=meanwhile)
 

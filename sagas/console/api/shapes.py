@@ -152,5 +152,5 @@ class SagaEvent(Shape):
 
 def _at(row: models.SagaInstance) -> models.StepInstance:
     """The step at which it stands."""
-    ladder: list[models.StepInstance] = list(row.steps.all())  # type: ignore[arg-type]
-    return ladder[min(row.position, len(ladder) - 1)]
+    steps: list[models.StepInstance] = list(row.steps.all())  # type: ignore[arg-type]
+    return steps[min(row.position, len(steps) - 1)]

@@ -88,8 +88,8 @@ class EventPages(pagination.ByNumber):
     page_size = 100
 
 
-class Move(StaffView):
-    """An operator's move: permitted, with what it was decided on and a reason, which its event keeps."""
+class Intervene(StaffView):
+    """An operator's intervention: permitted, with what it was decided on and the reason for it."""
 
     form: type[forms.Move] = forms.Move
     permission = ""
@@ -99,14 +99,16 @@ class Move(StaffView):
         need(request, f"sagas.{self.permission}")
         given = dict(serializers.read(self.form, request.data).validated_data)
         seen, reason = given.pop("seen"), given.pop("reason")
-        move = interventions.INTERVENTIONS[self.move(saga_id, seen, given)]
-        assert move.permission == self.permission
+        intervention = interventions.INTERVENTIONS[self.chosen(saga_id, seen, given)]
+        assert intervention.permission == self.permission
         actor = auth.caller(request).get_username()
         waits = False
         try:
             # What is refused is told in English, whatever the caller's language, as everything here is.
             with translation.override("en"):
-                interventions.make(saga_id, move, seen=seen, actor=actor, reason=reason, arguments=given)
+                interventions.make(
+                    saga_id, intervention, seen=seen, actor=actor, reason=reason, arguments=given
+                )
         except interventions.NeedsApproval:
             waits = True
         except errors.NotFound:
@@ -119,13 +121,13 @@ class Move(StaffView):
         body = shown(saga_id) | {"waits_for_approval": waits}
         return Response(body, status=202)
 
-    def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
+    def chosen(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
         """Which of `interventions.INTERVENTIONS` is wanted."""
         raise NotImplementedError
 
 
 def described(*, id: str, summary: str, request: type[forms.Move]) -> Any:
-    """Describe a view by which an operator moves a saga."""
+    """Describe a view by which an operator intervenes in a saga."""
     return schema.view(
         post=schema.operation(
             id=id,
@@ -144,12 +146,12 @@ def described(*, id: str, summary: str, request: type[forms.Move]) -> Any:
 
 
 @described(id="retrySaga", summary="Try again now", request=forms.Move)
-class Retry(Move):
+class Retry(Intervene):
     """Try again now."""
 
     permission = "operate_saga"
 
-    def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
+    def chosen(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
         """What needs attention, or waits for its next attempt, has it now; what waits is asked about."""
         state = models.SagaInstance.objects.filter(pk=saga_id).values_list("state", flat=True).first()
         if state == states.SagaState.NEEDS_ATTENTION:
@@ -158,24 +160,24 @@ class Retry(Move):
 
 
 @described(id="compensateSaga", summary="Have a saga undone", request=forms.Move)
-class Compensate(Move):
+class Compensate(Intervene):
     """Have it undone."""
 
     permission = "compensate_saga"
 
-    def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
+    def chosen(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
         """Turn it round."""
         return "compensate"
 
 
 @described(id="resolveSaga", summary="Say whether a step took effect", request=forms.Resolution)
-class Resolve(Move):
+class Resolve(Intervene):
     """Say what happened."""
 
     form = forms.Resolution
     permission = "resolve_saga"
 
-    def move(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
+    def chosen(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
         """Settle whether the action, or the undo, of the step that was seen took effect."""
         return "happened" if given.pop("happened") else "did-not-happen"
 
