@@ -135,8 +135,8 @@ async def _messages(watch: events.Watch) -> AsyncGenerator[bytes, None]:
     beat = settings.FOLLOWERS_HEARTBEAT.total_seconds()
     until = time.monotonic() + settings.FOLLOWERS_STAY.total_seconds()
     while not watch.over:
-        while events := await _ask(_read, watch.saga_id, watch.seen):
-            for event in events:
+        while unread := await _ask(_read, watch.saga_id, watch.seen):
+            for event in unread:
                 watch.seen = event.pk
                 yield _message(event)
                 if not event.subject and models.status_after(event) in models.FINAL:

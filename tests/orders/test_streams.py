@@ -98,8 +98,10 @@ def test_a_listener_cut_off_misses_none(
 def test_many_streams_of_a_process_share_one_listener(web: web_server.Web, ana: Api) -> None:
     shown = [ana.order(key=f"key-{n}").json() for n in range(6)]
     with web.client(ana) as client, contextlib.ExitStack() as stack:
-        for one in shown:
-            next(stack.enter_context(stream(client, one)))
+        # Kept, for an iterator that nothing refers to any more takes its connection with it.
+        followed_by = [stack.enter_context(stream(client, one)) for one in shown]
+        for told in followed_by:
+            next(told)
 
         assert 1 <= len(_listeners()) <= 2, "two processes serve"
         followed = models.Follower.objects.filter(saga_id__in=[one["saga"]["id"] for one in shown])
