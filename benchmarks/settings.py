@@ -6,6 +6,8 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "sagas",
+    "sagas.console",
+    "api",
     "benchmarks.shop",
 ]
 ROOT_URLCONF = "benchmarks.urls"
