@@ -95,7 +95,7 @@ class OrderAdmin(readonly.Admin):
 
     @admin.display(description=_("placed"), ordering="id")
     def placed(self, order: models.Order) -> str | SafeString:
-        """When."""
+        """When it was placed."""
         return marks.moment(order.created_at)
 
     @admin.display(description=_("saga"))

@@ -5,7 +5,7 @@ from django.core import checks as django_checks
 
 
 class OrdersConfig(apps.AppConfig):
-    """Orders."""
+    """The order: its rows, its saga and its REST API."""
 
     name = "orders"
 

@@ -5,7 +5,7 @@ from django.conf import settings
 
 
 class WebhooksConfig(apps.AppConfig):
-    """Webhooks."""
+    """What tells merchants of their orders."""
 
     name = "webhooks"
 
