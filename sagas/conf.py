@@ -7,6 +7,10 @@
 | `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
 | `SAGAS_CIRCUIT_THRESHOLD` | 5 | how many different sagas in a row must find a service out |
 | `SAGAS_SWEEP_EVERY` | 1 s | how often the sweep is meant to come: it is late after a multiple of that |
+| `SAGAS_INLINE` | True | whether a worker goes on with a saga's next step in the task of the one before |
+| `SAGAS_INLINE_TIME` | 1 s | how long one task goes on so; then the saga queues again |
+| `SAGAS_INLINE_STEPS` | 20 | how many steps one task goes on with |
+| `SAGAS_PINNED_QUEUES` | none | services whose local steps, too, only run on workers that serve their queue |
 | `SAGAS_FOUR_EYES` | False | whether interventions that move money wait for a second person |
 | `SAGAS_ROLES_SEE` | none | models, as `app.model`, that operators' roles see beside the engine's own |
 | `FLOWER_URL` | none | where operators reach Flower |
@@ -103,6 +107,27 @@ def sweep_every() -> datetime.timedelta:
 def sweep_is_late_after() -> datetime.timedelta:
     """Without a sweep for so long there is none."""
     return max(SILENT_AFTER, 5 * sweep_every())
+
+
+def inline() -> bool:
+    """Whether a worker goes on with a saga's next step in the task of the one before."""
+    return bool(_read("SAGAS_INLINE", True))
+
+
+def inline_time() -> datetime.timedelta:
+    """How long one task goes on so: what waits in the same queue waits no longer for it, beside one step."""
+    value: datetime.timedelta = _read("SAGAS_INLINE_TIME", datetime.timedelta(seconds=1))
+    return value
+
+
+def inline_steps() -> int:
+    """How many steps one task goes on with."""
+    return int(_read("SAGAS_INLINE_STEPS", 20))
+
+
+def pinned_queues() -> frozenset[str]:
+    """The services whose local steps, too, only run on workers that serve their queue."""
+    return frozenset(_read("SAGAS_PINNED_QUEUES", ()))
 
 
 def four_eyes() -> bool:

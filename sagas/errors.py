@@ -1,6 +1,7 @@
 """The engine's errors. Each docstring is the message, and says what the caller may do."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -62,3 +63,6 @@ class LostRace(SagaError):
 
 class StepFailed(SagaError):
     """A step failed and the saga turned round; raised only so that Celery calls the error callback."""
+
+    inline: Sequence[Sequence[object]] = ()
+    """The steps that the same task had carried out beyond its own; the last of them is what failed."""

@@ -5,28 +5,26 @@ whatever Celery loses, doubles, delays or reorders, the row and the sweep put ri
 eta, retry() or result backend is used on a saga's messages; why is in docs/architecture.md.
 """
 
+import dataclasses
 import datetime
 import functools
 import logging
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import celery
 from celery import signals
-from celery.exceptions import SoftTimeLimitExceeded
 from django.db import Error, close_old_connections, connections
 
-from sagas import conf, database, engine, errors, ticks
+from sagas import conf, database, engine, errors, fast_lane, ticks
 from sagas.declaration import registry, states
 from sagas.engine import late_compensation, sweeping, transport
 
 logger = logging.getLogger("sagas")
 
 app: celery.Celery = conf.celery_app()
-
-HARD_LIMIT_MARGIN_S = 5
-"""Between the soft limit, which the function can feel, and the hard one, which kills its process."""
 
 
 class CeleryTransport:
@@ -42,7 +40,7 @@ class CeleryTransport:
         who = {"saga_id": str(dispatch.saga_id), "epoch": dispatch.epoch}
         links = [
             app.signature(
-                task_name(dispatch.name, message.step, undo=undo),
+                fast_lane.task_name(dispatch.name, message.step, undo=undo),
                 kwargs=who,
                 immutable=True,
                 queue=message.queue,
@@ -65,11 +63,6 @@ class CeleryTransport:
         )
 
 
-def task_name(saga: str, step: str, *, undo: bool) -> str:
-    """The registered, stable name of a step's task, as Flower shows it."""
-    return f"{saga}.{step}" + (".undo" if undo else "")
-
-
 @app.task(name=conf.SWEEP_TASK, base=ticks.Tick, queue=conf.SWEEP_QUEUE, ignore_result=True)
 def sweep() -> None:
     """Send on what is due, batch by batch."""
@@ -77,18 +70,11 @@ def sweep() -> None:
         pass
 
 
-@app.task(name="sagas.on-chain-error", bind=True, ignore_result=True)
-def on_chain_error(self: Any, *, saga_id: str, epoch: int) -> None:
-    """The error callback: ask the row what is to be done."""
-    _give_a_sign(self.request)
-    engine.on_chain_error(saga_id, epoch)
-
-
 @app.task(
     name="sagas.compensate-late",
     ignore_result=True,
     soft_time_limit=late_compensation.LEASE.seconds,
-    time_limit=late_compensation.LEASE.seconds + HARD_LIMIT_MARGIN_S,
+    time_limit=late_compensation.LEASE.seconds + fast_lane.HARD_LIMIT_MARGIN_S,
 )
 def compensate_late(*, signal_id: int) -> None:
     """Undo once more what a late callback tells of."""
@@ -126,60 +112,108 @@ def _give_a_sign(request: Any) -> None:
         engine.heard(queue, request.hostname or "")
 
 
-def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: str, epoch: int) -> None:
-    """One step's task: ask the row, do as it says, and let the chain go on or end."""
+def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: str, epoch: int) -> Any:
+    """One step's task: ask the row, do as it says, and go on; then let the chain go on, or end it.
+
+    The chain that Celery sends on is that of the message. Where the lane went beyond its first step, what is
+    left is published as a chain of its own.
+    """
     request = task.request
-    context = engine.WorkerContext(
-        task_id=request.id or "", worker=request.hostname or "", interrupts=(SoftTimeLimitExceeded,)
+    own = fast_lane.context(request.id or "", request.hostname or "")
+    lane = fast_lane.TaskLane(task) if conf.inline() else None
+    result = _recorded(
+        task,
+        saga_id,
+        step,
+        lambda: engine.perform(saga_id, epoch=epoch, step=step, direction=direction, context=own, lane=lane),
     )
+    taken = lane.taken if lane is not None else []
+    if result.next is engine.Next.COMPENSATE:
+        failed = errors.StepFailed(f"{step} failed and the saga compensates; its row says why.")
+        failed.inline = [dataclasses.astuple(one) for one in taken]
+        raise failed
+    if result.next is engine.Next.STOP or taken:
+        # Ends the chain as a success, without the error callback; `Ignore` would leave Flower lying.
+        request.chain = None
+    if not request.chain and result.dispatch is not None and result.dispatch.messages:
+        transport.send(result.dispatch)
+    return fast_lane.Told(taken)
+
+
+def _undo_chain(task: Any, *, saga_id: str, epoch: int) -> Any:
+    """The error callback: ask the row what is to be done, and begin to do it."""
+    lane = fast_lane.TaskLane(task) if conf.inline() else None
+
+    def ask() -> engine.Result:
+        result = engine.on_chain_error(saga_id, epoch)
+        return result if lane is None else engine.go_on(result, lane)
+
+    result = _recorded(task, saga_id, "the error callback", ask)
+    if result.next is engine.Next.COMPENSATE:
+        # It was a false alarm, and a step failed after it: now the saga does turn round.
+        result = _recorded(
+            task, saga_id, "the error callback", lambda: engine.on_chain_error(saga_id, epoch + 1)
+        )
+    if result.dispatch is not None and result.dispatch.messages:
+        transport.send(result.dispatch)
+    return fast_lane.Told(lane.taken if lane is not None else [])
+
+
+def _recorded(task: Any, saga_id: str, what: str, carry_out: Callable[[], engine.Result]) -> engine.Result:
+    """What the engine says is next; where it could not record anything, the sweep says so later."""
     try:
-        _give_a_sign(request)
-        result = engine.perform(saga_id, epoch=epoch, step=step, direction=direction, context=context)
+        _give_a_sign(task.request)
+        return carry_out()
     except (Error, errors.LostRace) as error:
         # What was not recorded will be looked at again: by the lease, or by the sweep.
         logger.warning(
-            "saga %s: %s could not be recorded, the sweep will see to it", saga_id, step, exc_info=True
+            "saga %s: %s could not be recorded, the sweep will see to it", saga_id, what, exc_info=True
         )
         database.let_go(error)
         close_old_connections()
-        result = engine.Result(next=engine.Next.STOP)
-    if result.next is engine.Next.COMPENSATE:
-        raise errors.StepFailed(f"{step} failed and the saga compensates; its row says why.")
-    if result.next is engine.Next.STOP:
-        # Ends the chain as a success, without the error callback; `Ignore` would leave Flower lying.
-        request.chain = None
-    elif not request.chain and result.dispatch is not None and result.dispatch.messages:
-        transport.send(result.dispatch)
+        return engine.Result(next=engine.Next.STOP)
+    finally:
+        fast_lane.unlimited()
 
 
 def _register() -> None:
-    """One task for every declared step and direction, under its stable name."""
+    """One task for every declared step and direction, under its stable name; and the error callback."""
+    longest = [conf.inline_time()]
     for saga in registry.everything():
+        longest.append(fast_lane.message_limit(saga.name))
         for step in saga.steps:
             for undo in (False, True):
                 if undo and step.undo is None:
                     continue
                 direction = states.Direction.BACKWARD if undo else states.Direction.FORWARD
                 run = functools.partial(_carry_out, step=step.name, direction=direction)
-                soft = registry.timeout(saga.name, step.name).total_seconds()
-                _task(task_name(saga.name, step.name, undo=undo), run, soft)
+                limit = fast_lane.message_limit(saga.name)
+                _task(fast_lane.task_name(saga.name, step.name, undo=undo), run, limit)
+    _task("sagas.on-chain-error", _undo_chain, max(longest))
 
 
-def _task(name: str, run: Any, soft_limit_s: float) -> None:
+def _task(name: str, run: Any, longest: datetime.timedelta) -> None:
+    """Register a task; the limits of each step in it are kept by the lane, those here are the message's."""
     if name in app.tasks:
         return  # Another version of the saga has a step of that name: the row says which is meant.
 
-    soft = math.ceil(soft_limit_s)
-    hard = soft + HARD_LIMIT_MARGIN_S
-
-    # That a saga compensates is business: it is logged as one line, without a traceback.
-    expected = (errors.StepFailed,)
+    soft = math.ceil(longest.total_seconds())
+    hard = soft + fast_lane.HARD_LIMIT_MARGIN_S
 
     @app.task(
-        name=name, bind=True, ignore_result=True, soft_time_limit=soft, time_limit=hard, throws=expected
+        name=name,
+        bind=True,
+        ignore_result=True,
+        soft_time_limit=soft,
+        time_limit=hard,
+        # That a saga compensates is business: it is logged as one line, without a traceback.
+        throws=(errors.StepFailed,),
+        Request=fast_lane.StepRequest,
+        # Its text is read by the main process, and must reach it whole.
+        resultrepr_maxsize=1_000_000,
     )
-    def step(self: Any, *, saga_id: str, epoch: int) -> None:
-        run(self, saga_id=saga_id, epoch=epoch)
+    def step(self: Any, *, saga_id: str, epoch: int) -> Any:
+        return run(self, saga_id=saga_id, epoch=epoch)
 
 
 @signals.task_failure.connect

@@ -198,6 +198,10 @@ class Saga:
     and to go on as if it were would make the books wrong: a person is called. Undoing takes back what was
     really done."""
 
+    inline: bool = True
+    """Whether a worker that has recorded a step may go on with the next one at once, in the same task. False:
+    each step has a message of its own. The setting SAGAS_INLINE says the same for all sagas."""
+
     deadline: datetime.timedelta = DAY
     """For the whole way forward; then what was done is undone, or, past the pivot, a person is called."""
 

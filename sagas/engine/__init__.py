@@ -11,11 +11,11 @@ from django.db import connection
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.engine import store, transitions, transport
-from sagas.engine.attempts import Result, WorkerContext
+from sagas.engine.attempts import Lane, Result, WorkerContext
 from sagas.engine.callbacks import reject
 from sagas.engine.callbacks import retry as retry_callback
 from sagas.engine.callbacks import settle as settle_callback
-from sagas.engine.execution import LEASE_MARGIN, perform
+from sagas.engine.execution import LEASE_MARGIN, go_on, perform
 from sagas.engine.inbox import receive
 from sagas.engine.kinds import Next
 from sagas.engine.late_compensation import compensate_late
@@ -39,6 +39,7 @@ from sagas.engine.sweeping import on_chain_error, sweep
 
 __all__ = [
     "LEASE_MARGIN",
+    "Lane",
     "Next",
     "Result",
     "Seen",
@@ -50,6 +51,7 @@ __all__ = [
     "compensate",
     "compensate_late",
     "extend",
+    "go_on",
     "heard",
     "hold",
     "look",

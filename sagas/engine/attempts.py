@@ -1,15 +1,21 @@
 """What one attempt at a step is, what came of it, and what the chain that carried it is to do next."""
 
+import contextlib
 import dataclasses
 import datetime
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from sagas import models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction
 from sagas.engine import transport
 from sagas.engine.kinds import Clock, Next, OutcomeKind
+
+
+def _unlimited(longest: datetime.timedelta) -> contextlib.AbstractContextManager[object]:
+    return contextlib.nullcontext()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,6 +26,31 @@ class WorkerContext:
     worker: str = ""
     interrupts: tuple[type[BaseException], ...] = ()
     """What the worker raises into a function that takes too long."""
+
+    limit: Callable[[datetime.timedelta], contextlib.AbstractContextManager[object]] = _unlimited
+    """Holds one call of a function to the time that it may take, where the worker can."""
+
+
+class Lane(Protocol):
+    """Whether a worker that has recorded a step goes on with the next one at once, in the same task."""
+
+    def takes(self, dispatch: transport.Dispatch) -> bool:
+        """Whether this worker may carry out the dispatch's first step itself, and now."""
+
+    def enter(self, dispatch: transport.Dispatch) -> WorkerContext:
+        """It does so: what it carries the step out as."""
+
+
+class NoLane:
+    """Every step is left to its own message."""
+
+    def takes(self, dispatch: transport.Dispatch) -> bool:
+        """None is taken."""
+        return False
+
+    def enter(self, dispatch: transport.Dispatch) -> WorkerContext:
+        """Nothing enters."""
+        raise NotImplementedError("a lane that takes nothing is entered by nothing")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,21 +24,22 @@ CANCEL_TIMEOUT_S = 2
 
 
 def call(attempt: Attempt) -> Outcome:
-    """Call the step's function, and say what came of it."""
+    """Call the step's function within the time that it may take, and say what came of it."""
     doubtful = attempt.doubtful
     try:
-        if attempt.undo:
-            undo(attempt.declared, attempt.step, attempt.row)
-            return Outcome(kind=OutcomeKind.DONE)
-        if attempt.step.ask is not None and (attempt.doubtful or attempt.only_asks):
-            facts = ask(attempt.declared, attempt.step, attempt.row)
-            if facts is not None:
-                return Outcome(kind=OutcomeKind.DONE, facts=_facts(facts, attempt))
-            if attempt.only_asks:
-                never = NeverHappened(messages.NEVER_HAPPENED)
-                return Outcome(kind=OutcomeKind.REFUSED, error=never, clock=Clock.WAIT)
-            doubtful = False
-        return Outcome(kind=OutcomeKind.DONE, facts=_facts(do(attempt.step, attempt.row), attempt))
+        with attempt.message.context.limit(attempt.step.timeout):
+            if attempt.undo:
+                undo(attempt.declared, attempt.step, attempt.row)
+                return Outcome(kind=OutcomeKind.DONE)
+            if attempt.step.ask is not None and (attempt.doubtful or attempt.only_asks):
+                facts = ask(attempt.declared, attempt.step, attempt.row)
+                if facts is not None:
+                    return Outcome(kind=OutcomeKind.DONE, facts=_facts(facts, attempt))
+                if attempt.only_asks:
+                    never = NeverHappened(messages.NEVER_HAPPENED)
+                    return Outcome(kind=OutcomeKind.REFUSED, error=never, clock=Clock.WAIT)
+                doubtful = False
+            return Outcome(kind=OutcomeKind.DONE, facts=_facts(do(attempt.step, attempt.row), attempt))
     except attempt.message.context.interrupts as interrupted:
         _cancel_statement()
         return Outcome(kind=lost(attempt.step), error=interrupted, clock=Clock.ATTEMPT)

@@ -18,8 +18,18 @@ from django.db import IntegrityError, connection, transaction
 from sagas import database
 from sagas.declaration import registry
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import calls, failures, inbox, recording, store, transitions
-from sagas.engine.attempts import STOP, Attempt, Outcome, Recorded, Result, StepMessage, WorkerContext
+from sagas.engine import calls, failures, inbox, recording, store, transitions, transport
+from sagas.engine.attempts import (
+    STOP,
+    Attempt,
+    Lane,
+    NoLane,
+    Outcome,
+    Recorded,
+    Result,
+    StepMessage,
+    WorkerContext,
+)
 from sagas.engine.kinds import Clock, EventKind, FailureKind, Next, OutcomeKind
 from sagas.engine.store import NOW, After, UnitOfWork
 
@@ -47,12 +57,14 @@ def perform(
     step: str,
     direction: Direction,
     context: WorkerContext | None = None,
+    lane: Lane | None = None,
 ) -> Result:
-    """Carry out one step, or leave quietly if the row does not want it.
+    """Carry out one step, or leave quietly if the row does not want it; then those that the lane takes.
 
     1. Lock the row; leave unless the saga goes this way, is at this step, and in this epoch.
     2. A local step is called and recorded in the same transaction (`execute_local`).
     3. For a remote one the intent is committed; then `execute_remote`.
+    4. Go on with the next step, if the lane takes it: in a transaction of its own, under the same rules.
 
     Arguments:
         saga_id: the instance.
@@ -60,6 +72,7 @@ def perform(
         step: the step's name.
         direction: FORWARD for its action, BACKWARD for its undo.
         context: the task and the worker that carry it out.
+        lane: takes the saga's next steps as well; without one they are left to the chain.
 
     Returns:
         What the chain is to do next.
@@ -71,20 +84,63 @@ def perform(
     message = StepMessage(
         saga_id=saga_id, epoch=epoch, step=step, direction=direction, context=context or WorkerContext()
     )
+    lane = lane or NoLane()
+    return go_on(_carry_out(message, lane), lane)
+
+
+def go_on(result: Result, lane: Lane) -> Result:
+    """Carry out the steps that come next, for as long as the lane takes them.
+
+    Arguments:
+        result: what was to be next.
+        lane: whether this worker takes it.
+
+    Returns:
+        What is to be next now.
+
+    Raises:
+        django.db.Error: as `perform` does.
+    """
+    while result.dispatch is not None and lane.takes(result.dispatch):
+        result = _carry_out(_next(result.dispatch, lane), lane)
+    return result
+
+
+def _next(dispatch: transport.Dispatch, lane: Lane) -> StepMessage:
+    """What the message of the dispatch's first step would say; the lane takes it, so none is sent."""
+    return StepMessage(
+        saga_id=dispatch.saga_id,
+        epoch=dispatch.epoch,
+        step=dispatch.messages[0].step,
+        direction=dispatch.direction,
+        context=lane.enter(dispatch),
+    )
+
+
+def _carry_out(message: StepMessage, lane: Lane) -> Result:
+    """The step of a message, and local ones behind it for as long as all goes well."""
     try:
-        with transaction.atomic():
-            work = store.lock(saga_id, step)
-            if leave := admit(work, message):
-                return leave
-            attempt = claim(work, message)
-            recorded = None if attempt.claimed else execute_local(work, attempt)
+        with store.Transactions.begin() as transactions:
+            work = transactions.lock(message.saga_id, message.step)
+            while True:
+                if leave := admit(work, message):
+                    return leave
+                attempt = claim(work, message)
+                if attempt.claimed:
+                    break
+                recorded = execute_local(work, attempt)
+                if not recorded.outcome.done:
+                    break
+                onward = recorded.result.dispatch
+                if onward is None or not transactions.alone or not lane.takes(onward):
+                    return recorded.result
+                work = transactions.turn(onward.saga_id, onward.messages[0].step)
+                message = _next(onward, lane)
     except IntegrityError as error:
         return _record_rolled_back(message, _refused_at_commit(error))
-    if recorded is None:
-        return execute_remote(attempt) if attempt.step.remote else _record_claimed(attempt, None)
-    if recorded.outcome.done:
-        return recorded.result
-    return _record_rolled_back(message, recorded.outcome)
+    if not attempt.claimed:
+        return _record_rolled_back(message, recorded.outcome)
+    return execute_remote(attempt) if attempt.step.remote else _record_claimed(attempt, None)
 
 
 def execute_local(work: UnitOfWork, attempt: Attempt) -> Recorded:
@@ -118,8 +174,8 @@ def execute_remote(attempt: Attempt) -> Result:
 def _record_rolled_back(message: StepMessage, outcome: Outcome) -> Result:
     """Record that a local step failed, unless another worker has meanwhile gone on."""
     database.let_go(outcome.error)
-    with transaction.atomic():
-        work = store.lock(message.saga_id, message.step)
+    with store.Transactions.begin() as transactions:
+        work = transactions.lock(message.saga_id, message.step)
         if leave := admit(work, message):
             return leave
         attempt = claim(work, message)
@@ -135,8 +191,8 @@ def _record_claimed(attempt: Attempt, outcome: Outcome | None) -> Result:
     """
     saga_id, step = attempt.message.saga_id, attempt.step
     try:
-        with transaction.atomic():
-            work = store.lock(saga_id, step.name)
+        with store.Transactions.begin() as transactions:
+            work = transactions.lock(saga_id, step.name)
             if work.step.fence != attempt.fence or work.step.state not in transitions.AT_WORK:
                 # The lease ran out and another worker took over: what we know comes too late (D6).
                 logger.warning("saga %s: %s lost its lease, its outcome is void", saga_id, step.name)

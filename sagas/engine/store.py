@@ -4,26 +4,31 @@
 2. The unit of work collects what is to become of them, along the table of transitions, and the effects.
 3. Its `commit` writes one conditional UPDATE of each row and one INSERT of the events, in a single
    statement: either all of it happens or none, and one round trip pays for it. Then come the effects.
+
+Workers go through many short transactions in a row. `Transactions` sends what ends one of them together with
+what begins the next, so that a step costs one round trip beside those of its own function.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import json
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from django.db import connection, transaction
+from django.db import DataError, connection, transaction
 from django.db import models as django_models
 from django.db.models import functions as database_functions
 from psycopg.types import json as psycopg_json
 
-from sagas import errors, models
+from sagas import database, errors, models
 from sagas.declaration import definition, states
-from sagas.engine import transport
+from sagas.engine import pipeline, transport
 from sagas.engine.kinds import EventKind
+from sagas.engine.pipeline import Statement
 
 logger = logging.getLogger("sagas")
 
@@ -42,6 +47,9 @@ class After:
 
 NOW = After()
 
+GUARD_FAILED = "22012"
+"""PostgreSQL's code for a division by zero."""
+
 
 def lock(saga_id: uuid.UUID | str, step: str | None = None) -> "UnitOfWork":
     """Lock a saga's row, and the named step's or that at its position (the last step's, if all are done).
@@ -58,14 +66,123 @@ def lock(saga_id: uuid.UUID | str, step: str | None = None) -> "UnitOfWork":
             # that had to wait for the lock would look for the step that was at its old one.
             cursor.execute("SELECT 1 FROM sagas_saga WHERE id = %s FOR UPDATE", [saga_id])
         cursor.execute(_lock_sql(step is not None), [step, saga_id] if step is not None else [saga_id])
-        row = cursor.fetchone()
+        return _unit_of_work(cursor.fetchone(), saga_id, step)
+
+
+def _unit_of_work(
+    row: tuple[Any, ...] | None,
+    saga_id: uuid.UUID | str,
+    step: str | None,
+    transactions: "Transactions | None" = None,
+) -> "UnitOfWork":
     if row is None:
         raise errors.NotFound(f"There is no saga {saga_id}" + (f" with a step {step}." if step else "."))
     cut = len(_columns(SagaInstance))
     saga = _from_row(SagaInstance, row[:cut])
     instance = _from_row(StepInstance, row[cut:-1])
     instance.saga = saga
-    return UnitOfWork(saga, instance, row[-1])
+    return UnitOfWork(saga, instance, row[-1], transactions)
+
+
+class Transactions:
+    """Transactions of a worker, one after the other, with as few round trips as they take.
+
+    What a unit of work writes waits here, and is sent together with the COMMIT that ends its transaction;
+    and that together with the BEGIN and the lock of the next one, as libpq's pipeline mode allows. The
+    statements, their order and what each of them sees are what they would be one by one. If one fails, the
+    server carries out none of those behind it, the COMMIT included.
+
+    Django thinks that it is all one `atomic` block. So it is only done where nobody else stands around that
+    block, and nothing waits for its commit; elsewhere each transaction ends as Django ends it.
+    """
+
+    def __init__(self) -> None:
+        self._unsent: list[Statement] = []
+
+    @classmethod
+    @contextlib.contextmanager
+    def begin(cls) -> Iterator["Transactions"]:
+        """Begin the first one; the last one is committed at the end of the block, or rolled back by an error.
+
+        Raises:
+            LostRace: what was to be written with the last commit no longer held; it is rolled back.
+        """
+        with transaction.atomic():
+            transactions = cls()
+            yield transactions
+            transactions._finish()
+
+    @property
+    def alone(self) -> bool:
+        """Whether this block is Django's outermost, and nobody waits for its commit."""
+        return len(connection.atomic_blocks) == 1 and not connection.run_on_commit
+
+    def lock(self, saga_id: uuid.UUID | str, step: str) -> "UnitOfWork":
+        """Lock a saga's row and the named step's, as the first statement of a transaction.
+
+        Raises:
+            NotFound: there is no such instance or step.
+        """
+        row = send([Statement(_lock_sql(True), [step, saga_id])])
+        return _unit_of_work(row, saga_id, step, self)
+
+    def turn(self, saga_id: uuid.UUID | str, step: str) -> "UnitOfWork":
+        """Commit, begin the next transaction, and lock: all of it in one round trip. Only if `alone`.
+
+        Raises:
+            LostRace: what was to be written no longer held; nothing was committed.
+            NotFound: there is no such instance or step.
+        """
+        lock_next = Statement(_lock_sql(True), [step, saga_id])
+        row = send([*self._take(), pipeline.COMMIT_AND_CHAIN, lock_next])
+        return _unit_of_work(row, saga_id, step, self)
+
+    def defer(self, statement: Statement) -> None:
+        """Have it sent with the commit of this transaction."""
+        self._unsent.append(statement)
+
+    def flush(self) -> None:
+        """Send what waits, because something else in this transaction comes after it."""
+        if unsent := self._take():
+            send(unsent)
+
+    def _take(self) -> list[Statement]:
+        unsent, self._unsent = self._unsent, []
+        return unsent
+
+    def _finish(self) -> None:
+        if not connection.needs_rollback and (unsent := self._take()):
+            # Django's own commit then finds that there is nothing left to do.
+            send([*unsent, pipeline.COMMIT] if self.alone else unsent)
+
+
+def send(statements: Sequence[Statement]) -> tuple[Any, ...] | None:
+    """Carry out the statements in one round trip; the row that the last one gave.
+
+    Raises:
+        LostRace: a row was no longer in the state that it was read in.
+        django.db.Error: what else the database says.
+    """
+    connection.ensure_connection()
+    if connection.queries_logged:
+        connection.queries_log.extend({"sql": one.text, "time": ""} for one in statements)
+    with _guarded(), connection.wrap_database_errors:
+        return pipeline.send(connection.connection, statements)
+
+
+@contextlib.contextmanager
+def _guarded() -> Iterator[None]:
+    """The guard of a write that no longer held, under its name.
+
+    Raises:
+        LostRace: a row was no longer in the state that it was read in.
+    """
+    try:
+        yield
+    except DataError as error:
+        if database.sqlstate(error) == GUARD_FAILED:
+            raise errors.LostRace from error
+        raise
 
 
 Hook = Callable[..., object]
@@ -79,9 +196,16 @@ class UnitOfWork:
     `commit` writes.
     """
 
-    def __init__(self, saga: models.SagaInstance, step: models.StepInstance, now: datetime.datetime) -> None:
+    def __init__(
+        self,
+        saga: models.SagaInstance,
+        step: models.StepInstance,
+        now: datetime.datetime,
+        transactions: Transactions | None = None,
+    ) -> None:
         self.saga = saga
         self.step = step
+        self._transactions = transactions
         self.now = now
         """The database's time when the lock was had."""
 
@@ -205,7 +329,8 @@ class UnitOfWork:
     def commit(self) -> None:
         """Make everything that was collected so, in this order; nothing is left collected after it.
 
-        1. The rows and their events, in one statement.
+        1. The rows and their events, in one statement. A worker's `Transactions` send it with the COMMIT, if
+           nothing comes in between.
         2. Callbacks that are not needed any more.
         3. Hooks, in the same transaction.
         4. After the transaction has committed: messages, then alerts.
@@ -216,6 +341,8 @@ class UnitOfWork:
             Exception: what a hook raised. The transaction must be rolled back.
         """
         self._write()
+        if self._transactions is not None and (self._unneeded or self._hooks or self._notices):
+            self._transactions.flush()
         if self._unneeded:
             stored = models.Signal.objects.filter(step_key__in=self._unneeded, fate=models.Signal.Fate.STORED)
             stored.update(fate=models.Signal.Fate.NOTED, matched_at=database_functions.Now())
@@ -237,7 +364,8 @@ class UnitOfWork:
     def _write(self) -> None:
         parts: list[str] = []
         params: list[Any] = []
-        guard = "EXISTS (SELECT 1 FROM g)"
+        # A guard that does not hold divides by zero: so nothing that is sent behind it happens either.
+        guard = "1 / (SELECT count(*) FROM g) = 1"
         update = self._update(SagaInstance, {**self._saga_set, "updated_at": NOW}, params)
         params += [self.saga.pk, self._saga_was]
         parts.append(f"g AS ({update} WHERE id = %s AND state = %s RETURNING id)")
@@ -245,7 +373,7 @@ class UnitOfWork:
             update = self._update(StepInstance, self._step_set, params)
             params += [self.step.pk, self._step_was]
             parts.append(f"s AS ({update} WHERE id = %s AND state = %s RETURNING id)")
-            guard += " AND EXISTS (SELECT 1 FROM s)"
+            guard += " AND 1 / (SELECT count(*) FROM s) = 1"
         if self._events:
             rows = ", ".join(["(%s::uuid, %s, %s, %s, %s, %s::int, %s, %s, %s::jsonb)"] * len(self._events))
             for event in self._events:
@@ -253,10 +381,11 @@ class UnitOfWork:
             body = f"{_INSERT_EVENTS} SELECT * FROM (VALUES {rows}) AS v WHERE {guard}"
         else:
             body = f"SELECT 1 WHERE {guard}"
-        with connection.cursor() as cursor:
-            cursor.execute(f"WITH {', '.join(parts)} {body}", params)
-            if cursor.rowcount != max(len(self._events), 1):
-                raise errors.LostRace
+        statement = Statement(f"WITH {', '.join(parts)} {body}", params)
+        if self._transactions is not None:
+            self._transactions.defer(statement)
+        else:
+            send([statement])
         self._saga_was, self._step_was = self.saga.state, self.step.state
         self._saga_set, self._step_set, self._events = {}, {}, []
 

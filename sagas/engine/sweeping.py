@@ -26,7 +26,8 @@ from sagas.engine import (
     transitions,
     transport,
 )
-from sagas.engine.kinds import Clock, EventKind, FailureKind
+from sagas.engine.attempts import STOP, Result
+from sagas.engine.kinds import Clock, EventKind, FailureKind, Next
 from sagas.engine.store import After, UnitOfWork
 from sagas.models import SagaInstance, Signal
 
@@ -71,7 +72,7 @@ def sweep(limit: int = BATCH) -> int:
     return swept
 
 
-def on_chain_error(saga_id: uuid.UUID | str, epoch: int) -> None:
+def on_chain_error(saga_id: uuid.UUID | str, epoch: int) -> Result:
     """Ask the row what the error callback of a chain is to do; the call itself proves nothing.
 
     It may come late, twice, or although nothing failed. The row decides:
@@ -80,17 +81,22 @@ def on_chain_error(saga_id: uuid.UUID | str, epoch: int) -> None:
     2. Compensating, and its undo chain not sent yet: send it.
     3. Still running, and no attempt under way: the worker died, or could not publish. Send it on, but only
        once: what fails again and again goes through the sweep, which lets time pass in between.
+
+    Returns:
+        What is to be sent, or carried on with by whoever asked.
     """
     with transaction.atomic():
         work = store.lock(saga_id)
         saga = work.saga
         if saga.epoch != epoch or saga.held_at is not None:
-            return
+            return STOP
         unsent = saga.state == SagaState.COMPENSATING and saga.dispatched_at is None and saga.dispatches == 0
         broken = saga.state == SagaState.RUNNING and saga.dispatched_at is not None and saga.dispatches == 1
-        if unsent or (broken and transitions.is_free(work.step, work.now)):
-            transitions.dispatch(work)
-            work.commit()
+        if not (unsent or (broken and transitions.is_free(work.step, work.now))):
+            return STOP
+        onward = transitions.redispatch(work)
+        work.commit()
+    return STOP if onward is None else Result(next=Next.CONTINUE, dispatch=onward)
 
 
 # --- Which are due --------------------------------------------------------------------------------

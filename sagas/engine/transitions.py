@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sagas import conf, errors, models
-from sagas.declaration import registry
+from sagas.declaration import definition, registry
 from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import circuits, failures, messages, transport
 from sagas.engine.failures import Failure
@@ -52,38 +52,51 @@ def dispatch_of(saga: models.SagaInstance, step: models.StepInstance | None = No
     `step` is the one that was at hand: if it is to be tried again, the dispatch says how often it was.
     """
     declared = saga.definition
-    tried = _tried(saga, step) if step is not None and step.position == saga.position else 0
-    if saga.direction == FORWARD:
-        steps = list(declared.steps[saga.position :])
-    else:
-        steps = [step for step in reversed(declared.steps[: saga.position + 1]) if step.undo]
     return transport.Dispatch(
         saga_id=saga.pk,
         epoch=saga.epoch,
         name=saga.name,
         direction=Direction(saga.direction),
-        messages=tuple(transport.Message(step=step.name, queue=step.queue) for step in steps[:WINDOW]),
-        tried=tried,
+        messages=_window(declared, saga.direction, saga.position),
+        inline=declared.inline,
+        tried=_tried(saga, step) if step is not None and step.position == saga.position else 0,
+    )
+
+
+def _window(declared: definition.Saga, direction: int, position: int) -> tuple[transport.Message, ...]:
+    """The steps from that position on in that direction, at most a window of them."""
+    if direction == FORWARD:
+        steps = list(declared.steps[position:])
+    else:
+        steps = [step for step in reversed(declared.steps[: position + 1]) if step.undo]
+    return tuple(
+        transport.Message(step=step.name, queue=step.queue, remote=step.remote) for step in steps[:WINDOW]
     )
 
 
 def dispatch(work: UnitOfWork) -> None:
-    """Raise the epoch, so that every earlier message is void, and send the rest after the commit.
+    """Have the saga sent on its way again, after the commit."""
+    if onward := redispatch(work):
+        work.send(onward)
+
+
+def redispatch(work: UnitOfWork) -> transport.Dispatch | None:
+    """Raise the epoch, so that every earlier message is void; what is to be sent, or carried on with.
 
     A saga that has ended, or needs attention, is left alone. One that an open circuit would turn away is
     parked instead.
     """
     saga = work.saga
     if saga.state not in WORKING:
-        return
+        return None
     if work.step.position == saga.position and not admitted(work):
         park(work)
-        return
+        return None
     _unpark(work)
     dispatches = saga.dispatches + 1
     work.set(epoch=saga.epoch + 1, dispatches=dispatches, dispatched_at=NOW)
     look_within(work, grace(dispatches))
-    work.send(dispatch_of(saga, work.step))
+    return dispatch_of(saga, work.step)
 
 
 def look_within(work: UnitOfWork, delay: datetime.timedelta) -> None:

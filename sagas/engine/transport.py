@@ -25,10 +25,12 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Message:
-    """One step of an dispatch."""
+    """One step of a dispatch."""
 
     step: str
     queue: str
+    remote: bool = False
+    """Whether only a worker that serves the queue may carry it out: the queue is its provider's bulkhead."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,9 @@ class Dispatch:
     name: str
     direction: states.Direction
     messages: tuple[Message, ...]
+    inline: bool = True
+    """Whether a worker may go on with it in the task of the step before."""
+
     tried: int = 0
     """How often its first step was tried before, for people who watch the messages; it decides nothing."""
 

@@ -6,9 +6,15 @@ it has, and no reply came. Nothing of what would have been done after the commit
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
+from psycopg import pq
+
+from sagas.engine import pipeline
+
+IDLE = pq.TransactionStatus.IDLE
 
 
 class Crash(BaseException):
@@ -43,23 +49,41 @@ def crash_at(commit: int, *, before: bool = False, dead: bool = True) -> Iterato
     wrapper = connections[DEFAULT_DB_ALIAS]
     real, patched = wrapper.commit, "commit" in vars(wrapper)
 
-    def commit_or_die() -> None:
+    def commit_or_die(commit: Callable[[], Any]) -> None:
         plan.commits += 1
         if plan.commits != plan.at:
-            real()
+            commit()
             return
         if not before:
-            real()
+            commit()
         _break_off()
         if dead:
             raise Crash
         raise OperationalError("server closed the connection unexpectedly, said the test")
 
+    def djangos() -> None:
+        if wrapper.connection is not None and wrapper.connection.info.transaction_status == IDLE:
+            real()  # The engine has sent its COMMIT together with what comes before and after it.
+        else:
+            commit_or_die(real)
+
+    send = pipeline.send
+
+    def engines(connection: Any, statements: Sequence[pipeline.Statement]) -> Any:
+        ends = pipeline.COMMIT in statements or pipeline.COMMIT_AND_CHAIN in statements
+        if not ends or connection is not wrapper.connection:
+            return send(connection, statements)
+        answer = []
+        commit_or_die(lambda: answer.append(send(connection, statements)))
+        return answer[0]
+
     # On the instance, in front of the class: other threads' connections are other processes'.
-    wrapper.commit = commit_or_die  # type: ignore[method-assign]
+    wrapper.commit = djangos  # type: ignore[method-assign]
+    pipeline.send = engines
     try:
         yield plan
     finally:
+        pipeline.send = send
         if patched:
             wrapper.commit = real  # type: ignore[method-assign]
         else:

@@ -50,10 +50,28 @@ class Probe:
 Message = StepMessage | ChainError | LateCompensation | Probe
 
 
+class MemoryLane:
+    """The lane of one message: a worker that serves every queue, and has time."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        self.taken = 0
+
+    def takes(self, dispatch: transport.Dispatch) -> bool:
+        """Whatever the declaration lets it take."""
+        return dispatch.inline and bool(dispatch.messages)
+
+    def enter(self, dispatch: transport.Dispatch) -> engine.WorkerContext:
+        """It goes on."""
+        self.taken += 1
+        return engine.WorkerContext(task_id=f"{self.task_id}-{self.taken}", worker="memory")
+
+
 class MemoryTransport:
     """A transport in memory: first in, first out, unless told otherwise.
 
     Arguments:
+        inline: whether a message carries a saga as far as it goes, or one step.
         chance: where every accident comes from.
         lose: the share of messages that never arrive.
         double: the share that arrive twice.
@@ -64,6 +82,7 @@ class MemoryTransport:
     def __init__(
         self,
         *,
+        inline: bool = False,
         chance: random.Random | None = None,
         lose: float = 0,
         double: float = 0,
@@ -71,6 +90,7 @@ class MemoryTransport:
         redeliver: bool = False,
     ) -> None:
         self.chance = chance or random.Random(0)  # noqa: S311 - no secret
+        self.inline = inline
         self.lose, self.double = lose, double
         self.shuffle, self.redeliver = shuffle, redeliver
         self.waiting: list[Message] = []
@@ -123,13 +143,19 @@ class MemoryTransport:
             case StepMessage(dispatch=dispatch, number=number):
                 self._step(dispatch, number)
             case ChainError(saga_id=saga_id, epoch=epoch):
-                engine.on_chain_error(saga_id, epoch)
+                self._chain_error(saga_id, epoch)
             case LateCompensation(signal_id=signal_id):
                 engine.compensate_late(signal_id)
             case Probe(queue=queue, sent_at=sent_at):
                 engine.probe_returned(queue, sent_at)
 
+    def _chain_error(self, saga_id: uuid.UUID, epoch: int) -> None:
+        result = engine.on_chain_error(saga_id, epoch)
+        lane = self._lane()
+        self._go_on(engine.go_on(result, lane) if lane else result, saga_id, epoch + 1)
+
     def _step(self, dispatch: transport.Dispatch, number: int) -> None:
+        lane = self._lane()
         try:
             result = engine.perform(
                 dispatch.saga_id,
@@ -137,16 +163,25 @@ class MemoryTransport:
                 step=dispatch.messages[number].step,
                 direction=dispatch.direction,
                 context=engine.WorkerContext(task_id=f"task-{len(self.sent)}", worker="memory"),
+                lane=lane,
             )
         except (Error, errors.LostRace):
             return
         except Exception as bug:
             self.bugs.append(bug)
             result = engine.Result(next=engine.Next.COMPENSATE)
+        alone = lane is None or not lane.taken
+        if result.next is engine.Next.CONTINUE and alone and number + 1 < len(dispatch.messages):
+            self.put(StepMessage(dispatch=dispatch, number=number + 1))
+        else:
+            self._go_on(result, dispatch.saga_id, dispatch.epoch)
+
+    def _lane(self) -> MemoryLane | None:
+        return MemoryLane(f"task-{len(self.sent)}") if self.inline else None
+
+    def _go_on(self, result: engine.Result, saga_id: uuid.UUID, epoch: int) -> None:
+        """Where a message ends: the error callback, or the rest as a dispatch of its own."""
         if result.next is engine.Next.COMPENSATE:
-            self.put(ChainError(saga_id=dispatch.saga_id, epoch=dispatch.epoch))
-        elif result.next is engine.Next.CONTINUE:
-            if number + 1 < len(dispatch.messages):
-                self.put(StepMessage(dispatch=dispatch, number=number + 1))
-            elif result.dispatch is not None and result.dispatch.messages:
-                self.send(result.dispatch)
+            self.put(ChainError(saga_id=saga_id, epoch=epoch))
+        elif result.dispatch is not None and result.dispatch.messages:
+            self.send(result.dispatch)

@@ -1,0 +1,156 @@
+"""Several statements in one round trip, by libpq's pipeline mode.
+
+psycopg's `Connection.pipeline()` does the same for its cursors, and talks to the server each time that a
+statement enters it: that takes more of the processor than the round trips that it saves. Here all statements
+of a block enter first. What is used of psycopg is its documented wrapper of libpq (`psycopg.pq`), its
+conversion of values (`psycopg.adapt`), its way to wait, and one thing that it does not document: when it has
+the server forget all prepared statements (`Prepared`).
+"""
+
+import collections
+import dataclasses
+import functools
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import adapt, errors, generators, pq
+
+
+@dataclasses.dataclass(frozen=True)
+class Statement:
+    """A statement, with `%s` for each parameter; one without any begins or ends a transaction."""
+
+    text: str
+    parameters: Sequence[Any] = ()
+
+
+COMMIT = Statement("COMMIT")
+COMMIT_AND_CHAIN = Statement("COMMIT AND CHAIN")
+"""Which begins the next transaction at once."""
+
+_BEGIN = Statement("BEGIN")
+_FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)
+
+
+class Prepared:
+    """The statements that are prepared on a connection, which spares the server most of its work on them.
+
+    psycopg prepares statements itself, and after a rollback, one to a savepoint included, it deallocates all
+    that there are: then those here are gone too. It tells nobody, so its method that decides so is wrapped.
+    Where there is no such method, or its user wants nothing prepared, nothing is.
+    """
+
+    def __init__(self, connection: "psycopg.Connection[Any]") -> None:
+        self.names: dict[Any, bytes] = {}
+        """By text and types of parameters."""
+
+        self._count = 0
+        manager = getattr(connection, "_prepared", None)
+        clear = getattr(manager, "clear", None)
+        self.unused = connection.prepare_threshold is None or clear is None
+        if not self.unused:
+            # No reference back to the connection: it is to be closed when nobody else holds it.
+            manager.clear = functools.partial(self._forget, clear)  # type: ignore[union-attr]
+
+    def new_name(self) -> bytes:
+        """A name that was never given on this connection."""
+        self._count += 1
+        return f"sagas_{self._count}".encode()
+
+    def _forget(self, clear: Callable[[], bool]) -> bool:
+        deallocates = clear()
+        if deallocates:
+            self.names.clear()
+        return deallocates
+
+
+_prepared: "weakref.WeakKeyDictionary[psycopg.Connection[Any], Prepared]" = weakref.WeakKeyDictionary()
+
+
+def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement]) -> tuple[Any, ...] | None:
+    """Carry out the statements one after the other; if one fails, none behind it is carried out.
+
+    Outside a transaction one is begun first, as psycopg does for a connection that does not commit by itself.
+
+    Arguments:
+        connection: which is not used by anybody else meanwhile.
+        statements: one at least.
+
+    Returns:
+        The first row that the last statement gave; None if it gave none.
+
+    Raises:
+        psycopg.Error: of the first statement that failed.
+    """
+    pgconn = connection.pgconn
+    if pgconn.transaction_status == pq.TransactionStatus.IDLE:
+        statements = [_BEGIN, *statements]
+    known = _prepared.get(connection)
+    if known is None:
+        known = _prepared[connection] = Prepared(connection)
+    new: dict[Any, bytes] = {}
+    commands: collections.deque[Callable[[], None]] = collections.deque()
+    for statement in statements:
+        commands.extend(_commands(connection, statement, known, new))
+    commands.append(pgconn.pipeline_sync)
+    pgconn.enter_pipeline_mode()
+    try:
+        results = connection.wait(_talk(pgconn, commands))
+    finally:
+        if pgconn.status == pq.ConnStatus.OK:
+            pgconn.exit_pipeline_mode()
+    for result in results:
+        if result.status in _FAILED:
+            raise errors.error_from_result(result, encoding=connection.info.encoding)
+    known.names.update(new)
+    last = results[-1]
+    if not last.ntuples:
+        return None
+    transformer = adapt.Transformer(connection)
+    transformer.set_pgresult(last)
+    return transformer.load_row(0, tuple)
+
+
+def _commands(
+    connection: "psycopg.Connection[Any]",
+    statement: Statement,
+    known: Prepared,
+    new: dict[Any, bytes],
+) -> Generator[Callable[[], None]]:
+    """What is to be called to send the statement; it is prepared first, if this connection prepares any."""
+    pgconn = connection.pgconn
+    if not statement.parameters:
+        # pg_stat_statements loses count of a COMMIT that is prepared.
+        yield functools.partial(pgconn.send_query_params, statement.text.encode(), None)
+        return
+    transformer = adapt.Transformer(connection)
+    parameters = statement.parameters
+    values = transformer.dump_sequence(parameters, [adapt.PyFormat.AUTO] * len(parameters))
+    types, formats = transformer.types, transformer.formats
+    if known.unused:
+        text = _numbered(statement.text)
+        yield functools.partial(pgconn.send_query_params, text, values, types, formats)
+        return
+    key = (statement.text, types)
+    name = known.names.get(key) or new.get(key)
+    if name is None:
+        name = new[key] = known.new_name()
+        yield functools.partial(pgconn.send_prepare, name, _numbered(statement.text), types)
+    yield functools.partial(pgconn.send_query_prepared, name, values, formats)
+
+
+@functools.lru_cache(maxsize=256)
+def _numbered(text: str) -> bytes:
+    """The text with `$1`, `$2` and so on for its parameters, as the server wants it."""
+    first, *rest = text.split("%s")
+    return (first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))).encode()
+
+
+def _talk(pgconn: pq.abc.PGconn, commands: Any) -> Any:
+    """Send everything, and wait for the result of each, without the one that says that these are all."""
+    results = [result for (result, *_) in (yield from generators.pipeline_communicate(pgconn, commands))]
+    while not results or results[-1].status != pq.ExecStatus.PIPELINE_SYNC:
+        results += (yield from generators.fetch_many(pgconn))[:1]
+    return results[:-1]

@@ -1,0 +1,256 @@
+"""The fast lane of a Celery worker: it goes on with a saga's next step in the task of the one before.
+
+A message costs the worker, the broker and both their clients more than most steps do. So one message carries
+a saga as far as the worker may take it: steps that are local wherever the saga is, remote ones only where the
+worker serves their queue. What is no longer one task each is given back to each step here: its own limits of
+time, its own place in Flower, and its turn beside other sagas.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import faulthandler
+import functools
+import json
+import signal
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from celery import signals, utils
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.worker import request
+
+from sagas import conf, engine, errors
+from sagas.declaration import registry, states
+from sagas.engine import transport
+
+HARD_LIMIT_MARGIN_S = 5
+"""Between the soft limit, which the function can feel, and the hard one, which kills its process."""
+
+
+def task_name(saga: str, step: str, *, undo: bool) -> str:
+    """The registered, stable name of a step's task, as Flower shows it."""
+    return f"{saga}.{step}" + (".undo" if undo else "")
+
+
+# --- How far ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(kw_only=True)
+class InlineStep:
+    """A step that had no message of its own, as the worker's main process tells Flower of it."""
+
+    task_id: str
+    name: str
+    retries: int
+    saga_id: str
+    epoch: int
+    began_at: float
+    """In seconds since 1970, by this machine's clock, as in all of Celery's events."""
+
+    runtime_s: float = 0.0
+
+
+class TaskLane:
+    """The lane of one task: what it may still take, and what it has taken.
+
+    Arguments:
+        task: the bound task whose message is carried out.
+    """
+
+    def __init__(self, task: Any) -> None:
+        self.taken: list[InlineStep] = []
+        self._worker: str = task.request.hostname or ""
+        self._steps_left = conf.inline_steps()
+        self._until = time.monotonic() + conf.inline_time().total_seconds()
+
+    def takes(self, dispatch: transport.Dispatch) -> bool:
+        """Whether the dispatch's first step is for this worker, and the budget lasts."""
+        if not (dispatch.inline and self._steps_left > 0 and dispatch.messages):
+            return False
+        first = dispatch.messages[0]
+        anywhere = not first.remote and first.queue not in conf.pinned_queues()
+        return (anywhere or first.queue in served_queues()) and time.monotonic() < self._until
+
+    def enter(self, dispatch: transport.Dispatch) -> engine.WorkerContext:
+        """It goes on with the dispatch's first step."""
+        now = time.time()
+        self.end(now)
+        self._steps_left -= 1
+        undo = dispatch.direction == states.Direction.BACKWARD
+        step = InlineStep(
+            task_id=utils.uuid(),
+            name=task_name(dispatch.name, dispatch.messages[0].step, undo=undo),
+            retries=dispatch.tried,
+            saga_id=str(dispatch.saga_id),
+            epoch=dispatch.epoch,
+            began_at=now,
+        )
+        self.taken.append(step)
+        return context(step.task_id, self._worker)
+
+    def end(self, now: float | None = None) -> None:
+        """The step that was taken last has ended."""
+        if self.taken and not self.taken[-1].runtime_s:
+            self.taken[-1].runtime_s = (time.time() if now is None else now) - self.taken[-1].began_at
+
+
+def context(task_id: str, worker: str) -> engine.WorkerContext:
+    """What carries out a step: the task, the worker, and its hold on a function that takes too long."""
+    return engine.WorkerContext(
+        task_id=task_id, worker=worker, interrupts=(SoftTimeLimitExceeded,), limit=limited
+    )
+
+
+@functools.cache
+def served_queues() -> frozenset[str]:
+    """The queues that this worker takes messages from, as it was started."""
+    return frozenset(conf.celery_app().amqp.queues.consume_from)
+
+
+# --- Limits of time --------------------------------------------------------------------------------
+
+_in_pool = False
+"""Whether this is a process of a prefork pool: no other can be killed without killing its neighbours."""
+
+
+@signals.worker_process_init.connect
+def this_is_a_pool_process(**_: Any) -> None:
+    """Celery's own limits of time are those of a message; a step's own are kept in its process."""
+    global _in_pool
+    _in_pool = True
+
+
+@contextlib.contextmanager
+def limited(longest: datetime.timedelta) -> Iterator[None]:
+    """Hold what is called inside to that time: then raise into it, and a little later end the process.
+
+    The timer of the kernel raises at the next line of Python. A function that hangs in C has none: for it
+    there is the watchdog of `faulthandler`, a thread without Python, which writes down where the function
+    hangs and ends the process. Both are the standard library's.
+
+    Raises:
+        SoftTimeLimitExceeded: in the function, when its time is over.
+    """
+    if not _in_pool:
+        yield
+        return
+    if signal.getsignal(signal.SIGALRM) is not _too_long:
+        signal.signal(signal.SIGALRM, _too_long)
+    soft_s = longest.total_seconds()
+    # The stream is named by its number, because Celery puts others in the place of Python's own.
+    faulthandler.dump_traceback_later(soft_s + HARD_LIMIT_MARGIN_S, exit=True, file=2)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, soft_s)
+        yield
+    finally:
+        unlimited()
+
+
+def unlimited() -> None:
+    """No limit holds any more.
+
+    It is said at the end of each task as well, in case a limit ends just as its function does.
+    """
+    if _in_pool:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _too_long(signum: int, frame: FrameType | None) -> None:
+    raise SoftTimeLimitExceeded
+
+
+def message_limit(saga: str) -> datetime.timedelta:
+    """The longest that a message of the saga may take: the lane's time, and the longest step begun in it."""
+    steps = [step for version in registry.versions(saga) for step in version.steps]
+    return conf.inline_time() + max(step.timeout for step in steps)
+
+
+# --- Flower ----------------------------------------------------------------------------------------
+
+
+class Told:
+    """A task's result: what it carried out beyond its own step, for the main process and for Flower."""
+
+    def __init__(self, taken: list[InlineStep]) -> None:
+        self.taken = taken
+
+    def __repr__(self) -> str:
+        # Celery hands results on to the main process as their repr.
+        return json.dumps([dataclasses.astuple(step) for step in self.taken])
+
+
+class StepRequest(request.Request):  # type: ignore[misc]  # The stubs have no such class.
+    """What a worker's main process knows of a message: it tells Flower of the message's inline steps too.
+
+    They are told when the message has ended, through the dispatcher that gathers the events of all messages,
+    so that they cost the broker no command.
+    """
+
+    _failed_inline: tuple[InlineStep, ...] = ()
+
+    def send_event(self, type: str, **fields: Any) -> None:
+        """Tell of the message's own step, then of those that followed it in the same task."""
+        if type == "task-succeeded":
+            taken = [InlineStep(**_named(values)) for values in json.loads(fields["result"])]
+            # Flower shows what followed where it shows a task's result.
+            fields["result"] = ", ".join(["done", *(step.name for step in taken)]) if taken else "None"
+            super().send_event(type, **fields)
+            self._tell(taken)
+        elif type == "task-failed" and self._failed_inline:
+            # It is the last of the steps in this task that failed, and not the message's own.
+            super().send_event("task-succeeded", result="None", runtime=None)
+            self._tell(self._failed_inline, **fields)
+        else:
+            super().send_event(type, **fields)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Know which step it was that failed."""
+        error = getattr(exc_info.exception, "exc", exc_info.exception)
+        if isinstance(error, errors.StepFailed):
+            self._failed_inline = tuple(InlineStep(**_named(values)) for values in error.inline)
+        return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def _tell(self, taken: Any, **failure: Any) -> None:
+        """Received, started, and succeeded; or, the last one, failed with what `failure` says."""
+        eventer = self._eventer
+        if not (taken and eventer and eventer.enabled):
+            return
+        for step in taken:
+            eventer.send(
+                "task-received",
+                uuid=step.task_id,
+                name=step.name,
+                args="()",
+                kwargs=repr({"saga_id": step.saga_id, "epoch": step.epoch}),
+                root_id=self.root_id or self.id,
+                parent_id=self.id,
+                retries=step.retries,
+                eta=None,
+                expires=None,
+                timestamp=step.began_at,
+            )
+            eventer.send("task-started", uuid=step.task_id, timestamp=step.began_at)
+            ended_at = step.began_at + step.runtime_s
+            if failure and step is taken[-1]:
+                eventer.send("task-failed", uuid=step.task_id, timestamp=ended_at, **failure)
+            else:
+                eventer.send(
+                    "task-succeeded",
+                    uuid=step.task_id,
+                    result="None",
+                    runtime=step.runtime_s,
+                    timestamp=ended_at,
+                )
+
+
+_FIELDS = [field.name for field in dataclasses.fields(InlineStep)]
+
+
+def _named(values: list[Any]) -> dict[str, Any]:
+    return dict(zip(_FIELDS, values, strict=True))
