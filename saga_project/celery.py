@@ -2,11 +2,12 @@
 
 import datetime
 import os
+import time
 
 import celery
 from celery import signals
 from django.conf import settings
-from django.db import close_old_connections
+from django.db import close_old_connections, connection
 
 from saga_project import postgres
 from sagas import ticks
@@ -162,8 +163,22 @@ def be_a_worker(**_: object) -> None:
     postgres.assume("worker")
 
 
+IDLE_S = 5.0
+"""A connection that was at work so recently is not asked whether it still lives. If it does not, the task
+finds out, and the sweep sends it again: to ask before every task costs more than that."""
+
+_used_at = float("-inf")
+
+
 @signals.task_prerun.connect
-@signals.task_postrun.connect
 def keep_connections_fresh(**_: object) -> None:
-    """Drop a connection that died or is too old; a live one is kept."""
-    close_old_connections()
+    """Drop a connection that died or is too old, after a pause or an error; a live one is kept."""
+    if connection.errors_occurred or time.monotonic() - _used_at > IDLE_S:
+        close_old_connections()
+
+
+@signals.task_postrun.connect
+def note_use(**_: object) -> None:
+    """The connection was at work until now."""
+    global _used_at
+    _used_at = time.monotonic()

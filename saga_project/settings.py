@@ -329,6 +329,16 @@ SAGAS_CIRCUIT_THRESHOLD = env.integer("SAGAS_CIRCUIT_THRESHOLD", 5, least=1)
 SAGAS_GRACE = env.duration("SAGAS_GRACE", "5s")
 """How long a saga's message may be under way before the sweep asks whether it was lost."""
 
+SAGAS_INLINE = env.boolean("SAGAS_INLINE", True)
+"""Whether a worker that has recorded a step goes on with the next one at once, in the same task."""
+
+SAGAS_INLINE_TIME = env.duration("SAGAS_INLINE_TIME", "1s")
+SAGAS_INLINE_STEPS = env.integer("SAGAS_INLINE_STEPS", 20, least=1)
+"""How long, and for how many steps, one task does so: then others that wait in the queue have their turn."""
+
+SAGAS_PINNED_QUEUES = env.words("SAGAS_PINNED_QUEUES", "")
+"""Services whose local steps, too, only run on workers that serve their queue."""
+
 SAGAS_CELERY_APP = "saga_project.celery.app"
 """The Celery application whose workers carry the engine's messages."""
 

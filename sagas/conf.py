@@ -205,6 +205,14 @@ def _are_models(value: Any) -> bool:
     )
 
 
+def _is_switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _are_queues(value: Any) -> bool:
+    return not isinstance(value, str) and all(isinstance(name, str) and name for name in value)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -215,7 +223,11 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("SAGAS_GRACE", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=5)."),
     ("SAGAS_CIRCUIT_THRESHOLD", _is_count, "It is a whole number above zero, such as 5."),
     ("SAGAS_SWEEP_EVERY", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=1)."),
-    ("SAGAS_FOUR_EYES", lambda value: isinstance(value, bool), "It is True or False."),
+    ("SAGAS_INLINE", _is_switch, "It is True or False."),
+    ("SAGAS_INLINE_TIME", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=1)."),
+    ("SAGAS_INLINE_STEPS", _is_count, "It is a whole number above zero, such as 20."),
+    ("SAGAS_PINNED_QUEUES", _are_queues, 'It is a list of queues, such as ["inventory"].'),
+    ("SAGAS_FOUR_EYES", _is_switch, "It is True or False."),
     ("SAGAS_ROLES_SEE", _are_models, 'It is a list of models, such as ["orders.order"].'),
     ("FLOWER_URL", _is_text, "It is an address, or empty."),
 )

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from celery import signals, utils
+from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker import request
 
@@ -43,6 +43,8 @@ class InlineStep:
     """A step that had no message of its own, as the worker's main process tells Flower of it."""
 
     task_id: str
+    """The message's, and its number in the task: no task of that name can be revoked, but the message's can."""
+
     name: str
     retries: int
     saga_id: str
@@ -62,6 +64,7 @@ class TaskLane:
 
     def __init__(self, task: Any) -> None:
         self.taken: list[InlineStep] = []
+        self._task_id: str = task.request.id or ""
         self._worker: str = task.request.hostname or ""
         self._steps_left = conf.inline_steps()
         self._until = time.monotonic() + conf.inline_time().total_seconds()
@@ -81,7 +84,7 @@ class TaskLane:
         self._steps_left -= 1
         undo = dispatch.direction == states.Direction.BACKWARD
         step = InlineStep(
-            task_id=utils.uuid(),
+            task_id=f"{self._task_id}.{len(self.taken) + 1}",
             name=task_name(dispatch.name, dispatch.messages[0].step, undo=undo),
             retries=dispatch.tried,
             saga_id=str(dispatch.saga_id),

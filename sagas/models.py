@@ -227,6 +227,8 @@ class StepInstance(models.Model):
     undo_started_at = models.DateTimeField(null=True)
     undone_at = models.DateTimeField(null=True)
     task_id = models.CharField(max_length=50, blank=True, default="")
+    """The task that carried it out. Behind a dot: which one it was of the steps in that message's task."""
+
     worker = models.CharField(max_length=100, blank=True, default="")
 
     class Meta:
@@ -248,6 +250,16 @@ class StepInstance(models.Model):
     def key(self) -> str:
         """The idempotency key of this step, from the row to the provider (E6)."""
         return f"{self.saga_id}.{self.name}"
+
+    @property
+    def message_task_id(self) -> str:
+        """The task of the message that carried it, which is what a worker has in its hands meanwhile."""
+        return self.task_id.partition(".")[0]
+
+    @property
+    def flower_task_id(self) -> str:
+        """The task to look for in Flower: of a step in the task of another it hears when that has ended."""
+        return self.message_task_id if self.lease_until is not None else self.task_id
 
     @property
     def begun(self) -> bool:

@@ -55,6 +55,11 @@ class Attempt:
         """How long it took, if it is over."""
         return None if self.ended_at is None else self.ended_at - self.started_at
 
+    @property
+    def flower_task_id(self) -> str:
+        """The task to look for in Flower: of a step in the task of another it hears when that has ended."""
+        return self.task_id.partition(".")[0] if self.ended_at is None else self.task_id
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:

@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import random
 import uuid
+from collections.abc import Callable
 
 from django.db import Error
 
@@ -53,13 +54,14 @@ Message = StepMessage | ChainError | LateCompensation | Probe
 class MemoryLane:
     """The lane of one message: a worker that serves every queue, and has time."""
 
-    def __init__(self, task_id: str) -> None:
+    def __init__(self, task_id: str, goes_on: Callable[[], bool]) -> None:
         self.task_id = task_id
+        self.goes_on = goes_on
         self.taken = 0
 
     def takes(self, dispatch: transport.Dispatch) -> bool:
-        """Whatever the declaration lets it take."""
-        return dispatch.inline and bool(dispatch.messages)
+        """Whatever the declaration lets it take, for as long as the test lets it go on."""
+        return dispatch.inline and bool(dispatch.messages) and self.goes_on()
 
     def enter(self, dispatch: transport.Dispatch) -> engine.WorkerContext:
         """It goes on."""
@@ -71,7 +73,8 @@ class MemoryTransport:
     """A transport in memory: first in, first out, unless told otherwise.
 
     Arguments:
-        inline: whether a message carries a saga as far as it goes, or one step.
+        inline: asked after each step: whether the same message carries the saga on with the next one. None:
+            each step has a message of its own.
         chance: where every accident comes from.
         lose: the share of messages that never arrive.
         double: the share that arrive twice.
@@ -82,7 +85,7 @@ class MemoryTransport:
     def __init__(
         self,
         *,
-        inline: bool = False,
+        inline: Callable[[], bool] | None = None,
         chance: random.Random | None = None,
         lose: float = 0,
         double: float = 0,
@@ -177,7 +180,7 @@ class MemoryTransport:
             self._go_on(result, dispatch.saga_id, dispatch.epoch)
 
     def _lane(self) -> MemoryLane | None:
-        return MemoryLane(f"task-{len(self.sent)}") if self.inline else None
+        return MemoryLane(f"task-{len(self.sent)}", self.inline) if self.inline else None
 
     def _go_on(self, result: engine.Result, saga_id: uuid.UUID, epoch: int) -> None:
         """Where a message ends: the error callback, or the rest as a dispatch of its own."""

@@ -24,13 +24,14 @@ def can_be_played(script):
     )
 
 
+@harness.both_ways
 @pytest.mark.usefixtures("rows")
 @pytest.mark.timeout(300)
-def test_a_real_worker_does_so(tmp_path):
+def test_a_real_worker_does_so(tmp_path, inline):
     playable = [(saga, script) for saga, script in scripts.ALL if can_be_played(script)]
     players = harness.RealWorker(patience_s=120)
     # At one service so many fail on purpose that it would be taken for one that is out.
-    with processes.worker(tmp_path, SAGAS_CIRCUIT_THRESHOLD="1000"):
+    with processes.worker(tmp_path, SAGAS_CIRCUIT_THRESHOLD="1000", SAGAS_INLINE=str(inline)):
         played = players.play(playable)
 
     wrong = {

@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 
 from saga_project import celery
-from sagas import engine, tasks, testing
+from sagas import engine, fast_lane, tasks, testing
 from sagas.engine import transitions, transport
 from sagas.testing import clocks
 from tests.acceptance import processes
@@ -54,6 +54,10 @@ FAULTS = {
     "deaf to the soft limit in a local step": (
         toys.HASTY, "hang a",
         "hang a, do a, do b, do c, completed",
+    ),
+    "jammed in C, in a step that had no message of its own": (
+        toys.HASTY, "do a, jam b",
+        "do a, jam b, ask b, do b, do c, completed",
     ),
     "too slow in a remote step": (
         toys.HASTY, "do a, stall b",
@@ -138,7 +142,7 @@ def is_at_it(step):
     """Whether the worker still has the step's task in its hands."""
     active = celery.app.control.inspect([step.worker], timeout=5, limit=1).active()
     # A worker that does not answer is not proven to be idle.
-    return active is None or any(task["id"] == step.task_id for task in active[step.worker])
+    return active is None or any(task["id"] == step.message_task_id for task in active[step.worker])
 
 
 @pytest.mark.timeout(240)
@@ -195,7 +199,7 @@ def test_a_step_whose_task_is_terminated_is_asked_about(transactional_db):
     step = waiting.until(lambda: saga.steps.filter(name="b", state="running").first(), "b is begun")
     waiting.until(lambda: is_at_it(step), "a worker is at it")
 
-    celery.app.control.revoke(step.task_id, terminate=True, signal="SIGKILL")
+    celery.app.control.revoke(step.message_task_id, terminate=True, signal="SIGKILL")
 
     assert see_to_its_end(saga) == "completed"
     assert recorder.lines(saga.pk) == ["do a", "stall b", "ask b", "do b", "do c", "do d"]
@@ -232,5 +236,5 @@ class Revoked(tasks.CeleryTransport):
         task_id = f"revoked-{dispatch.saga_id}"
         celery.app.control.revoke(task_id, reply=True)
         who = {"saga_id": str(dispatch.saga_id), "epoch": dispatch.epoch}
-        name = tasks.task_name(dispatch.name, message.step, undo=False)
+        name = fast_lane.task_name(dispatch.name, message.step, undo=False)
         celery.app.send_task(name, kwargs=who, queue=message.queue, task_id=task_id)

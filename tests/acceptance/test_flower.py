@@ -73,7 +73,7 @@ def test_revoking_and_terminating_a_step_in_flower_harms_nothing():
 
         def at_b():
             row = saga.steps.get(name="b")
-            return row.task_id if row.state == "running" else None
+            return row.flower_task_id if row.state == "running" else None
 
         def revoked():
             # Flower learns of its workers by asking them; until then it knows nobody to tell.

@@ -10,6 +10,7 @@ import datetime
 import time
 import uuid
 
+import pytest
 from django.db import transaction
 
 from sagas import engine, errors, models, testing
@@ -27,6 +28,15 @@ def begin(saga, script="", *, key=None, inputs=None):
         instance = engine.begin(saga, key=key or str(uuid.uuid4()), inputs=inputs or {}, actor="test")
         recorder.direct(instance.pk, testing.answers(script))
     return instance
+
+
+both_ways = pytest.mark.parametrize("inline", [False, True], ids=["one by one", "inline"])
+"""A message for each step, and one that carries a saga on for as long as it goes."""
+
+
+def always():
+    """A lane that always goes on."""
+    return True
 
 
 SOON = datetime.timedelta(seconds=1)
@@ -49,6 +59,12 @@ class Player:
     @property
     def played(self):
         return recorder.lines(self.saga.pk)
+
+    def nobody_acts(self):
+        """Whether the script has nobody act now."""
+        played = self.played
+        rest = self.script[len(played) :] if played == self.script[: len(played)] else []
+        return not (rest and scripts.is_act(rest[0]))
 
     def act_if_due(self):
         """Act if the script says that it is time; note where the saga stands if it came to stand there."""
@@ -120,10 +136,17 @@ class Player:
 
 
 class InMemory:
-    """The engine on the database; whoever calls `play` is the worker, the broker and the clock."""
+    """The engine on the database; whoever calls `play` is the worker, the broker and the clock.
+
+    Inline, its worker goes on with a saga until somebody is to act.
+    """
+
+    def __init__(self, *, inline=False):
+        self.inline = inline
 
     def play(self, saga, script):
-        self.post = memory_transport.MemoryTransport()
+        goes_on = (lambda: self.player.nobody_acts()) if self.inline else None
+        self.post = memory_transport.MemoryTransport(inline=goes_on)
         with transport.use(self.post):
             self.player = Player(saga, script)
             for _ in range(20 + 10 * len(self.player.script)):

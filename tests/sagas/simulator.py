@@ -58,7 +58,7 @@ class Call:
 class Simulation:
     """One run of a seed."""
 
-    def __init__(self, seed, *, sagas=3, actions=110):
+    def __init__(self, seed, *, inline=False, sagas=3, actions=110):
         self.chance = random.Random(seed)
         random.seed(seed)  # The engine's own chance: jitter.
         self.seed, self.actions = seed, actions
@@ -68,6 +68,8 @@ class Simulation:
             double=self.chance.choice([0, 0.05, 0.2]),
             shuffle=self.chance.random() < 0.7,
             redeliver=self.chance.random() < 0.5,
+            # Where the lane ends is one more thing that may happen anywhere.
+            inline=(lambda: self.chance.random() < 0.8) if inline else None,
         )
         self.provider = collections.defaultdict(Account)
         self.inflight = []

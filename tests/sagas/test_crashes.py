@@ -44,17 +44,14 @@ SCENARIOS = {
 }
 
 
-INLINE = pytest.mark.parametrize("inline", [False, True], ids=["one by one", "inline"])
-
-
-@INLINE
+@harness.both_ways
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("crash", DIES)
 def test_a_worker_that_dies_at_a_commit_changes_nothing_but_the_time_it_takes(rows, crash, scenario, inline):
     at_every_commit(*SCENARIOS[scenario], **DIES[crash], inline=inline)
 
 
-@INLINE
+@harness.both_ways
 @pytest.mark.parametrize("scenario", ["the last step is refused", "the pivot's answer is lost"])
 @pytest.mark.parametrize("crash", LOSES_THE_DATABASE)
 def test_a_worker_that_loses_the_database_at_a_commit_changes_no_more(rows, crash, scenario, inline):
@@ -71,7 +68,7 @@ def at_every_commit(*scenario, **crash):
 
 def run(saga, script, act, ends, *, commit, before, inline, dead=True, redeliver=False):
     """One run that crashes at that commit; whether it came that far."""
-    broker = memory_transport.MemoryTransport(redeliver=redeliver, inline=inline)
+    broker = memory_transport.MemoryTransport(redeliver=redeliver, inline=harness.always if inline else None)
     key = str(uuid.uuid4())
     with transport.use(broker), crashes.crash_at(commit, before=before, dead=dead) as plan:
         with survived():

@@ -18,9 +18,10 @@ def test_the_declaration_alone_says_so(saga, script):
     assert testing.rehearse(saga, script) == testing.lines(script)
 
 
+@harness.both_ways
 @every_script
-def test_the_engine_does_so(rows, saga, script):
-    in_memory = harness.InMemory()
+def test_the_engine_does_so(rows, saga, script, inline):
+    in_memory = harness.InMemory(inline=inline)
 
     assert in_memory.play(saga, script) == testing.lines(script)
 

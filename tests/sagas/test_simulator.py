@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from tests.sagas import simulator
+from tests.sagas import harness, simulator
 
 REPLAY = 'SIMULATOR_SEEDS={seed} make pytest ARGS="tests/sagas/test_simulator.py -x"'
 
@@ -14,9 +14,10 @@ def seeds():
     return range(int(first), int(last or first) + 1)
 
 
+@harness.both_ways
 @pytest.mark.parametrize("seed", seeds())
-def test_whatever_goes_wrong_every_rule_holds(rows, seed):
-    simulation = simulator.Simulation(seed)
+def test_whatever_goes_wrong_every_rule_holds(rows, seed, inline):
+    simulation = simulator.Simulation(seed, inline=inline)
     try:
         simulation.run()
     except BaseException:

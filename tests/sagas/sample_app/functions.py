@@ -4,6 +4,7 @@ By default the script in the database says what they answer, so that a worker in
 reads it too.
 """
 
+import itertools
 import os
 import signal
 import time
@@ -145,6 +146,8 @@ class Scripted:
             time.sleep(30)  # Until the soft limit says that it is enough.
         if answer == "block":
             local_execute("SELECT pg_sleep(30)", [])  # The same, inside the database.
+        if answer == "jam":
+            sum(itertools.repeat(0, 10**12))  # In C, where no limit can be raised: for an hour or so.
         if answer == "hang":
             until = time.monotonic() + 60
             while time.monotonic() < until:
