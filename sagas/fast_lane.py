@@ -43,7 +43,7 @@ class InlineStep:
     """A step that had no message of its own, as the worker's main process tells Flower of it."""
 
     task_id: str
-    """The message's, and its number in the task: no task of that name can be revoked, but the message's can."""
+    """The message's, and its number in the task. It cannot be revoked; the message's can."""
 
     name: str
     retries: int

@@ -50,6 +50,7 @@ SHORT = SECOND / 2
 HASTY = saga("toy-hasty", local("a", timeout=SHORT), remote("b", timeout=SHORT, **ASK), local("c"))
 ONE_REMOTE = saga("toy-one-remote", remote("a"))
 LONG = saga("toy-long", *(local(name) for name in "abcdefghij"))
+TWO_HUNDRED = saga("toy-two-hundred", *(local(f"s{number}") for number in range(200)))
 BLIND_WAIT = saga("toy-blind-wait", local("a"), waits("w"), local("c"))
 WAIT = saga(
     "toy-wait",
