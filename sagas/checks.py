@@ -65,6 +65,31 @@ def check_schedule(**_: Any) -> list[checks.CheckMessage]:
     ]
 
 
+def check_redelivery(**_: Any) -> list[checks.CheckMessage]:
+    """Report a broker that hands a message out anew while a worker may still be at it (W006)."""
+    if not conf.uses_celery():
+        return []
+    try:
+        app = conf.celery_app()
+    except exceptions.ImproperlyConfigured:
+        return []  # Which is an error of its own.
+    redelivery_s = (app.conf.broker_transport_options or {}).get("visibility_timeout")
+    steps = [step for saga in registry.everything() for step in saga.steps]
+    slowest = max((step.timeout for step in steps), default=datetime.timedelta(0))
+    longest_s = (slowest + conf.inline_time()).total_seconds() + conf.HARD_LIMIT_MARGIN_S
+    if redelivery_s is None or longest_s < redelivery_s:
+        return []
+    return [
+        checks.Warning(
+            f"A message may take {longest_s:.0f} s (SAGAS_INLINE_TIME, the longest Step.timeout and its hard "
+            f"limit), and the broker hands it out anew after {redelivery_s} s.",
+            hint="Raise visibility_timeout in broker_transport_options above that. Nothing is done twice, but"
+            " workers are kept busy for nothing.",
+            id="sagas.W006",
+        )
+    ]
+
+
 def does_not_start(task: str) -> list[str]:
     """The name of the Celery application whose beat_schedule lacks the task.
 

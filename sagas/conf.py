@@ -53,6 +53,9 @@ def _schedule(name: str, task: str, queue: str) -> str:
 SCHEDULE_THE_SWEEP = _schedule("sweep", SWEEP_TASK, SWEEP_QUEUE)
 SCHEDULE_BULK_RUNS = _schedule("bulk-runs", BULK_TASK, BULK_QUEUE)
 
+HARD_LIMIT_MARGIN_S = 5
+"""Between a soft limit, which a function can feel, and the hard one, which ends its process."""
+
 CIRCUIT_THRESHOLD = 5
 """One order with an unlucky card is no outage, and neither are two."""
 

@@ -14,7 +14,7 @@ import functools
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -25,9 +25,6 @@ from celery.worker import request
 from sagas import conf, engine, errors
 from sagas.declaration import registry, states
 from sagas.engine import transport
-
-HARD_LIMIT_MARGIN_S = 5
-"""Between the soft limit, which the function can feel, and the hard one, which kills its process."""
 
 
 def task_name(saga: str, step: str, *, undo: bool) -> str:
@@ -144,7 +141,7 @@ def limited(longest: datetime.timedelta) -> Iterator[None]:
         signal.signal(signal.SIGALRM, _too_long)
     soft_s = longest.total_seconds()
     # The stream is named by its number, because Celery puts others in the place of Python's own.
-    faulthandler.dump_traceback_later(soft_s + HARD_LIMIT_MARGIN_S, exit=True, file=2)
+    faulthandler.dump_traceback_later(soft_s + conf.HARD_LIMIT_MARGIN_S, exit=True, file=2)
     try:
         signal.setitimer(signal.ITIMER_REAL, soft_s)
         yield
@@ -168,6 +165,12 @@ def _too_long(signum: int, frame: FrameType | None) -> None:
     raise SoftTimeLimitExceeded
 
 
+def longest_message() -> datetime.timedelta:
+    """The longest that any message may take: the error callback's too, which may carry any saga."""
+    names = {saga.name for saga in registry.everything()}
+    return max((message_limit(name) for name in names), default=conf.inline_time())
+
+
 def message_limit(saga: str) -> datetime.timedelta:
     """The longest that a message of the saga may take: the lane's time, and the longest step begun in it."""
     steps = [step for version in registry.versions(saga) for step in version.steps]
@@ -188,7 +191,7 @@ class Told:
         return json.dumps([dataclasses.astuple(step) for step in self.taken])
 
 
-class StepRequest(request.Request):  # type: ignore[misc]  # The stubs have no such class.
+class StepRequest(request.Request):
     """What a worker's main process knows of a message: it tells Flower of the message's inline steps too.
 
     They are told when the message has ended, through the dispatcher that gathers the events of all messages,
@@ -221,7 +224,7 @@ class StepRequest(request.Request):  # type: ignore[misc]  # The stubs have no s
 
     def _tell(self, taken: Any, **failure: Any) -> None:
         """Received, started, and succeeded; or, the last one, failed with what `failure` says."""
-        eventer = self._eventer
+        eventer: Any = self._eventer  # type: ignore[attr-defined]  # The stubs lack it.
         if not (taken and eventer and eventer.enabled):
             return
         for step in taken:
@@ -255,5 +258,5 @@ class StepRequest(request.Request):  # type: ignore[misc]  # The stubs have no s
 _FIELDS = [field.name for field in dataclasses.fields(InlineStep)]
 
 
-def _named(values: list[Any]) -> dict[str, Any]:
+def _named(values: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(_FIELDS, values, strict=True))

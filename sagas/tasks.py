@@ -74,7 +74,7 @@ def sweep() -> None:
     name="sagas.compensate-late",
     ignore_result=True,
     soft_time_limit=late_compensation.LEASE.seconds,
-    time_limit=late_compensation.LEASE.seconds + fast_lane.HARD_LIMIT_MARGIN_S,
+    time_limit=late_compensation.LEASE.seconds + conf.HARD_LIMIT_MARGIN_S,
 )
 def compensate_late(*, signal_id: int) -> None:
     """Undo once more what a late callback tells of."""
@@ -178,9 +178,7 @@ def _recorded(task: Any, saga_id: str, what: str, carry_out: Callable[[], engine
 
 def _register() -> None:
     """One task for every declared step and direction, under its stable name; and the error callback."""
-    longest = [conf.inline_time()]
     for saga in registry.everything():
-        longest.append(fast_lane.message_limit(saga.name))
         for step in saga.steps:
             for undo in (False, True):
                 if undo and step.undo is None:
@@ -189,7 +187,7 @@ def _register() -> None:
                 run = functools.partial(_carry_out, step=step.name, direction=direction)
                 limit = fast_lane.message_limit(saga.name)
                 _task(fast_lane.task_name(saga.name, step.name, undo=undo), run, limit)
-    _task("sagas.on-chain-error", _undo_chain, max(longest))
+    _task("sagas.on-chain-error", _undo_chain, fast_lane.longest_message())
 
 
 def _task(name: str, run: Any, longest: datetime.timedelta) -> None:
@@ -198,7 +196,7 @@ def _task(name: str, run: Any, longest: datetime.timedelta) -> None:
         return  # Another version of the saga has a step of that name: the row says which is meant.
 
     soft = math.ceil(longest.total_seconds())
-    hard = soft + fast_lane.HARD_LIMIT_MARGIN_S
+    hard = soft + conf.HARD_LIMIT_MARGIN_S
 
     @app.task(
         name=name,

@@ -47,12 +47,12 @@ class Prepared:
         """By text and types of parameters."""
 
         self._count = 0
-        manager = getattr(connection, "_prepared", None)
+        manager: Any = getattr(connection, "_prepared", None)
         clear = getattr(manager, "clear", None)
         self.unused = connection.prepare_threshold is None or clear is None
-        if not self.unused:
+        if clear is not None:
             # No reference back to the connection: it is to be closed when nobody else holds it.
-            manager.clear = functools.partial(self._forget, clear)  # type: ignore[union-attr]
+            manager.clear = functools.partial(self._forget, clear)
 
     def new_name(self) -> bytes:
         """A name that was never given on this connection."""

@@ -118,10 +118,21 @@ def test_a_beat_schedule_that_drives_no_bulk_runs_is_found_with_the_line_to_add(
     assert '{"task": "sagas.bulk", "schedule": 1.0}' in warning.hint
 
 
+def test_a_broker_that_hands_a_message_out_while_it_is_carried_is_found(monkeypatch):
+    options = {**celery.app.conf.broker_transport_options, "visibility_timeout": 10}
+    monkeypatch.setitem(celery.app.conf, "broker_transport_options", options)
+
+    warning = told()["sagas.W006"]
+    assert "the broker hands it out anew after 10 s" in warning.msg
+    assert "visibility_timeout" in warning.hint
+
+
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
         ("SAGAS_CELERY_APP", "", "sagas.E012: SAGAS_CELERY_APP is not set. Name your Celery application"),
+        ("SAGAS_INLINE_TIME", 1, "sagas.E013: SAGAS_INLINE_TIME is 1. It is a timedelta above zero"),
+        ("SAGAS_PINNED_QUEUES", "inventory", "sagas.E013: SAGAS_PINNED_QUEUES is 'inventory'. It is a list"),
         ("SAGAS_GRACE", 5, "sagas.E013: SAGAS_GRACE is 5. It is a timedelta above zero"),
         ("SAGAS_SWEEP_EVERY", datetime.timedelta(0), "sagas.E013: SAGAS_SWEEP_EVERY is"),
         ("SAGAS_FOUR_EYES", "no", "sagas.E013: SAGAS_FOUR_EYES is 'no'. It is True or False."),

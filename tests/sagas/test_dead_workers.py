@@ -1,6 +1,6 @@
 """Workers that vanish in the middle of a step: another is sent, the step's budget is spent, and it ends."""
 
-from sagas import engine, models, tasks
+from sagas import conf, engine, models
 from sagas.declaration import registry
 from sagas.testing import clocks
 from tests.sagas import harness, rules
@@ -216,7 +216,7 @@ def test_no_lease_ends_before_the_time_limit_of_the_task_that_versions_share(bro
         broker.deliver_all()
 
     leased = saga.steps.get().lease_until - models.database_now()
-    assert leased > (60 + tasks.HARD_LIMIT_MARGIN_S) * toys.SECOND, "O2"
+    assert leased > (60 + conf.HARD_LIMIT_MARGIN_S) * toys.SECOND, "O2"
 
 
 def test_what_is_tried_again_for_years_is_counted_all_the_while(broker):

@@ -12,6 +12,7 @@ from tests.sagas import harness
 from tests.sagas.sample_app import saga as toys
 
 ENGINE = "sagas.engine."
+METHODS = ("store.Transactions.lock", "store.UnitOfWork.commit")
 HANDS_ON = {"saga_id", "saga", "work", "attempt", "step"}
 """What a function's first argument is called, if the saga is handed on to it."""
 
@@ -31,7 +32,7 @@ def walk(saga, step):
         module, code = frame.f_globals.get("__name__", ""), frame.f_code
         if event == "call" and module.startswith(ENGINE):
             name = f"{module.removeprefix(ENGINE)}.{code.co_qualname}"
-            handed_on = bool(HANDS_ON & set(code.co_varnames[:1])) or name == "store.UnitOfWork.commit"
+            handed_on = bool(HANDS_ON & set(code.co_varnames[:1])) or name in METHODS
             if handed_on and not re.search(r"\._|<", name) and name not in entered:
                 entered.append(name)
 
