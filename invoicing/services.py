@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import functions
 from django.utils import timezone
 
@@ -20,7 +20,7 @@ from invoicing import access_key as access_keys
 from invoicing import gateway, models
 from invoicing.errors import AccessDenied, Mismatch, Refused, Unavailable, Unknown
 from invoicing.models import Kind, Status
-from providers import agreement
+from providers import agreement, intents
 
 __all__ = [
     "AccessDenied",
@@ -70,7 +70,8 @@ def issue(
         except Refused as refusal:
             _refuse(key=key, code=refusal.code)
             raise
-        row = _record(key=key, authorization=authorization)
+        if not _settled(row, authorization):
+            row = _record(key=key, authorization=authorization)
         if row.undo_requested_at:
             cancel(key=key)
     return _stands(row)
@@ -131,44 +132,66 @@ def _begin(
     if any(line["unit_price"]["currency"] != total["currency"] for line in lines):
         raise ValueError(f"{key}: a line is priced in another currency than the total.")
     with transaction.atomic(durable=True):
-        row = models.Invoice.objects.select_for_update().filter(key=key).first() or _numbered(
+        new = models.Invoice(
             key=key,
             tax_id=customer["tax_id"],
             lines=lines,
             amount=total["amount"],
             currency=total["currency"],
         )
+        if _numbered(new):
+            return new
+        # Another was first: a number that was taken for this one goes back with the transaction.
+        transaction.set_rollback(True)
+    with transaction.atomic(durable=True):
+        row = models.Invoice.objects.select_for_update().get(key=key)
         _stands(row)
         if (row.amount, row.currency) != (total["amount"], total["currency"]):
             raise ValueError(f"{key} was used for another invoice.")
     return row
 
 
-def _numbered(*, key: str, **values: Any) -> models.Invoice:
-    """A new document with the next number of its series; the one that is there, if another was first."""
-    series, _ = models.Series.objects.select_for_update().get_or_create(pk=SERIES)
-    number = series.next_number
-    row, is_new = models.Invoice.objects.select_for_update().get_or_create(
-        key=key,
-        defaults={
-            "series": series,
-            "number": number,
-            "access_key": access_keys.compose(
-                state=settings.INVOICING_STATE,
-                issued_on=timezone.localdate(timezone=ISSUER_ZONE),
-                cnpj=settings.INVOICING_CNPJ,
-                series=series.number,
-                number=number,
-                # Any code but the number itself, which the authority rejects as too easy to guess.
-                code=(number + 1 + secrets.randbelow(10**8 - 1)) % 10**8,
-            ),
-            **values,
-        },
+def _numbered(row: models.Invoice) -> bool:
+    """Write a new document with the next number of its series; False if there is one with its key.
+
+    Then the transaction must not be committed: the number may have been taken. Its series is locked from
+    here until then, so that none is skipped (M4); whoever calls has little left to do.
+    """
+    number = _take_number(unless=row.key)
+    if number is None:
+        return False
+    row.series_id, row.number = SERIES, number
+    row.access_key = access_keys.compose(
+        state=settings.INVOICING_STATE,
+        issued_on=timezone.localdate(timezone=ISSUER_ZONE),
+        cnpj=settings.INVOICING_CNPJ,
+        series=SERIES,
+        number=number,
+        # Any code but the number itself, which the authority rejects as too easy to guess.
+        code=(number + 1 + secrets.randbelow(10**8 - 1)) % 10**8,
     )
-    if is_new:
-        series.next_number = number + 1
-        series.save(update_fields=["next_number"])
-    return row
+    return intents.write(row)
+
+
+def _take_number(*, unless: str) -> int | None:
+    """The next number of the series, which is locked until the transaction ends; None if the key has one.
+
+    The first number of all makes the series.
+    """
+    with connection.cursor() as cursor:
+        # One statement, so that nobody waits for the lock while another is on its way; the ORM's upsert
+        # does not say what it wrote.
+        cursor.execute(
+            """
+            INSERT INTO invoicing_series AS series (number, next_number)
+            SELECT %(series)s, 2 WHERE NOT EXISTS (SELECT FROM invoicing_invoice WHERE key = %(key)s)
+            ON CONFLICT (number) DO UPDATE SET next_number = series.next_number + 1
+            RETURNING next_number - 1
+            """,
+            {"series": SERIES, "key": unless},
+        )
+        taken: tuple[int] | None = cursor.fetchone()
+    return taken and taken[0]
 
 
 def _document(row: models.Invoice) -> gateway.Document:
@@ -193,10 +216,28 @@ def _number(row: models.Invoice) -> tuple[int, int]:
 
 
 def _refuse(*, key: str, code: str) -> None:
-    with transaction.atomic(durable=True):
-        models.Invoice.objects.filter(key=key, status=Status.REQUESTED).update(
-            status=Status.REJECTED, refusal=code, updated_at=functions.Now()
-        )
+    models.Invoice.objects.filter(key=key, status=Status.REQUESTED).update(
+        status=Status.REJECTED, refusal=code, updated_at=functions.Now()
+    )
+
+
+def _settled(row: models.Invoice, authorization: gateway.Authorization) -> bool:
+    """Write down that just what was asked is authorised, if nothing was written since; whether that is so.
+
+    Nearly every document ends here: in one statement, which changes the row only if it is still as it was
+    before the authority was asked. Whatever is not so plain is for `_record`, which locks the row and reads
+    it: an answer that differs, or an undo that came meanwhile.
+    """
+    if authorization.status == "cancelled" or _not_ours(row, authorization) or _disagreement(row, authorization):
+        return False
+    as_asked = models.Invoice.objects.filter(
+        pk=row.pk, status=Status.REQUESTED, undo_requested_at=None, mismatch=""
+    )
+    told = {"status": Status.AUTHORIZED.value, "protocol": authorization.protocol}
+    if not as_asked.update(**told, authorized_at=functions.Now(), updated_at=functions.Now()):
+        return False
+    row.status, row.protocol = told["status"], told["protocol"]
+    return True
 
 
 def _record(*, key: str, authorization: gateway.Authorization) -> models.Invoice:
@@ -272,19 +313,14 @@ def _mark_undone(row: models.Invoice, status: Status) -> None:
 
 def _forbid(*, key: str) -> models.Invoice:
     """The row with its tombstone; one that says "never issued" where there was none."""
-    with transaction.atomic(durable=True):
-        row, _ = models.Invoice.objects.select_for_update().get_or_create(
+    return intents.forbid(
+        models.Invoice(
             key=key,
-            defaults={
-                "status": Status.NEVER_ISSUED,
-                "undo_requested_at": functions.Now(),
-                "undone_at": functions.Now(),
-            },
+            status=Status.NEVER_ISSUED,
+            undo_requested_at=functions.Now(),
+            undone_at=functions.Now(),
         )
-        if not row.undo_requested_at:
-            models.Invoice.objects.filter(pk=row.pk).update(undo_requested_at=functions.Now())
-        row.refresh_from_db()
-    return row
+    )
 
 
 def _undo(row: models.Invoice) -> None:
@@ -339,15 +375,19 @@ def _take_back(sale: models.Invoice) -> None:
     """Issue the return note, once, and with it undo the sale."""
     with transaction.atomic(durable=True):
         sale = models.Invoice.objects.select_for_update().get(pk=sale.pk)
-        note = models.Invoice.objects.filter(references=sale).first() or _numbered(
-            key=f"{sale.key}.return",
-            kind=Kind.RETURN,
-            references=sale,
-            tax_id=sale.tax_id,
-            lines=sale.lines,
-            amount=sale.amount,
-            currency=sale.currency,
-        )
+        note = models.Invoice.objects.filter(references=sale).first()
+        if note is None:
+            note = models.Invoice(
+                key=f"{sale.key}.return",
+                kind=Kind.RETURN,
+                references=sale,
+                tax_id=sale.tax_id,
+                lines=sale.lines,
+                amount=sale.amount,
+                currency=sale.currency,
+            )
+            if not _numbered(note):
+                raise LookupError(f"{note.key} is no return note.")
     if note.status != Status.AUTHORIZED:
         try:
             authorization = gateway.chosen().issue(key=note.key, document=_document(note))
