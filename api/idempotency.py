@@ -106,18 +106,19 @@ def _claim(row: models.IdempotencyKey) -> bool:
     """Whether the row is ours to fill, and has its id: a new one, or one whose time was over."""
     lifetime = settings.IDEMPOTENCY_KEYS_LIVE.total_seconds()
     with connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = '{PATIENCE_S}s'")
         try:
+            # The patience is set first, for the rest of the transaction: a row is made before it is inserted.
             cursor.execute(
                 "INSERT INTO api_idempotencykey AS kept"
                 " (owner_id, endpoint, key, fingerprint, headers, expires_at)"
-                " VALUES (%s, %s, %s, %s, '{}', now() + make_interval(secs => %s))"
+                " SELECT %s, %s, %s, %s, '{}', now() + make_interval(secs => %s)"
+                " FROM set_config('lock_timeout', %s, true)"
                 " ON CONFLICT (owner_id, endpoint, key) DO UPDATE"
                 " SET fingerprint = excluded.fingerprint, expires_at = excluded.expires_at,"
                 " created_at = now(), status = NULL, body = NULL"
                 " WHERE kept.expires_at <= now()"
                 " RETURNING id",
-                [row.owner_id, row.endpoint, row.key, row.fingerprint, lifetime],
+                [row.owner_id, row.endpoint, row.key, row.fingerprint, lifetime, f"{PATIENCE_S}s"],
             )
         except OperationalError as error:
             if isinstance(error.__cause__, psycopg.errors.LockNotAvailable):

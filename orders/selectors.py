@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 
 from orders import models
 from sagas import models as saga_models
@@ -15,10 +15,21 @@ CLOCKS_DIFFER = datetime.timedelta(days=1)
 
 def orders() -> QuerySet[models.Order]:
     """Orders with all that is shown of them: three statements, however many there are."""
+    return models.Order.objects.select_related("saga").prefetch_related(*_parts())
+
+
+def load(order: models.Order) -> models.Order:
+    """The order with all that is shown of it; itself and its saga were read or written just now."""
+    prefetch_related_objects([order], *_parts())
+    return order
+
+
+def _parts() -> list[Prefetch]:
     steps = saga_models.StepInstance.objects.order_by("position")
-    return models.Order.objects.select_related("saga").prefetch_related(
-        Prefetch("lines", models.OrderLine.objects.order_by("position")), Prefetch("saga__steps", steps)
-    )
+    return [
+        Prefetch("lines", models.OrderLine.objects.order_by("position")),
+        Prefetch("saga__steps", steps),
+    ]
 
 
 def chosen(rows: QuerySet[models.Order], wanted: Mapping[str, Any]) -> QuerySet[models.Order]:

@@ -54,7 +54,7 @@ class Wish:
     quantity: int
 
 
-@transaction.atomic
+@transaction.atomic(savepoint=False)
 def place(
     *,
     owner: auth.User,
@@ -65,6 +65,8 @@ def place(
     reference: str = "",
 ) -> models.Order:
     """Take an order: its rows, its saga and the intent to work on it are one transaction (D1).
+
+    A caller's transaction must not be committed when it raises, and Django sees to it.
 
     1. Look the products up; what they cost now is what they cost.
     2. Begin the saga, which is given all that its steps will need.

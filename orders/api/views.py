@@ -58,7 +58,7 @@ class Orders(View):
 
         def work() -> idempotency.Answer:
             order = services.place(owner=auth.caller(request), **form.wish())
-            body = strictjson.dumps(shapes.Order.of(selectors.orders().get(pk=order.pk)))
+            body = strictjson.dumps(shapes.Order.of(selectors.load(order)))
             headers = {
                 "Content-Type": "application/json",
                 "Location": f"{request.path}/{order.pk}",
