@@ -148,7 +148,7 @@ def _still_held(key: str) -> dict[str, Any]:
 
 def _lines(key: str) -> list[tuple[str, int]]:
     lines = models.Movement.objects.filter(reservation_id=key, kind=Kind.RESERVED)
-    return list(lines.values_list("product_id", "quantity"))
+    return [(line.product_id, line.quantity) for line in lines]
 
 
 def _units(lines: Iterable[tuple[str, int]]) -> int:
@@ -158,9 +158,9 @@ def _units(lines: Iterable[tuple[str, int]]) -> int:
 def _move(key: str, kind: Kind, lines: Sequence[tuple[str, int]]) -> None:
     """Move the goods of all lines, and book it.
 
-    One statement for all lines. It locks the products in the order of their bytes, which no collation changes:
-    else of two orders one might go the other way round (I4). A product that another transaction held is read
-    again once it is free: one that is not moved has too little, whatever others took meanwhile (I2).
+    One statement for all lines. It locks the products in the order of their SKUs' bytes, which no collation
+    changes: else of two orders one might go the other way round (I4). A product that another transaction held
+    is read again once it is free: one that is not moved has too little, whatever others took meanwhile (I2).
 
     Raises:
         Refused: there is too little of something.
@@ -185,7 +185,7 @@ def _move(key: str, kind: Kind, lines: Sequence[tuple[str, int]]) -> None:
             INSERT INTO inventory_movement (product_id, reservation_id, kind, quantity)
             SELECT sku, %(key)s, %(kind)s, quantity FROM moved
             RETURNING product_id
-            """,
+            """,  # noqa: S608 - names of our own
             {
                 "skus": [sku for sku, _ in lines],
                 "quantities": [quantity for _, quantity in lines],

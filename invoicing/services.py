@@ -222,13 +222,17 @@ def _refuse(*, key: str, code: str) -> None:
 
 
 def _settled(row: models.Invoice, authorization: gateway.Authorization) -> bool:
-    """Write down that just what was asked is authorised, if nothing was written since; whether that is so.
+    """Write down that just what was asked is authorised, if nothing was written since; whether it is so.
 
     Nearly every document ends here: in one statement, which changes the row only if it is still as it was
     before the authority was asked. Whatever is not so plain is for `_record`, which locks the row and reads
     it: an answer that differs, or an undo that came meanwhile.
     """
-    if authorization.status == "cancelled" or _not_ours(row, authorization) or _disagreement(row, authorization):
+    if (
+        authorization.status == "cancelled"
+        or _not_ours(row, authorization)
+        or _disagreement(row, authorization)
+    ):
         return False
     as_asked = models.Invoice.objects.filter(
         pk=row.pk, status=Status.REQUESTED, undo_requested_at=None, mismatch=""

@@ -24,7 +24,7 @@ def load(order: models.Order) -> models.Order:
     return order
 
 
-def _parts() -> list[Prefetch]:
+def _parts() -> "list[Prefetch[Any]]":
     steps = saga_models.StepInstance.objects.order_by("position")
     return [
         Prefetch("lines", models.OrderLine.objects.order_by("position")),

@@ -291,7 +291,7 @@ def _forbid(*, key: str) -> models.Payment:
 
 
 def _settled(row: models.Payment, charge: gateway.Charge) -> bool:
-    """Write down that the bank did just what was asked, if nothing was written since; whether that is so.
+    """Write down that the bank did just what was asked, if nothing was written since; whether it is so.
 
     Nearly every charge ends here: in one statement, which changes the row only if it is still as it was
     before the bank was asked, and the ledger with it. Whatever is not so plain is for `_record`, which locks
@@ -301,7 +301,7 @@ def _settled(row: models.Payment, charge: gateway.Charge) -> bool:
     plain = charge.status in (Status.PENDING, Status.CAPTURED) and not charge.refunded and charge.ref
     if not plain or not lines or charge.key not in ("", row.key) or _disagreement(row, charge):
         return False
-    told = {
+    told: dict[str, Any] = {
         "status": charge.status.value,
         "captured": charge.captured,
         "captured_currency": charge.currency if charge.captured else "",

@@ -1,11 +1,14 @@
 """What a service intends, written down in one statement before its provider hears of it.
 
-Most calls are the first with their key and go well. For these `get_or_create` under a lock is a transaction of
-six round trips, and most of its time is the ORM's; here it is one round trip, and its own transaction. Whatever
-is not so plain, the service does as before: lock the row, then read it (D7).
+Most calls are the first with their key. `get_or_create` under a lock makes a transaction of five statements
+of that; here it is one, and a transaction by itself. The engine has committed an intent of its own by
+then, but a service's is more: a callback that comes early and an undo that comes meanwhile find it, and the
+provider's answer is held against it.
+
+Where there is a row already, the service goes the long way: it locks the row, and then reads it (D7).
 """
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.db import connection, models, transaction
 from django.db.models import expressions, functions
@@ -53,14 +56,17 @@ def forbid(row: Row) -> Row:
     return kept
 
 
-def _insertion(row: models.Model) -> tuple[str, list[object]]:
+def _insertion(row: models.Model) -> tuple[str, list[Any]]:
     """The statement that inserts all of the row but its id, and the values that it takes."""
     quote = connection.ops.quote_name
-    columns, places, values = [], [], []
+    columns: list[str] = []
+    places: list[str] = []
+    values: list[Any] = []
     for field in row._meta.concrete_fields:
         if field.primary_key:
             continue
         value = field.get_db_prep_save(getattr(row, field.attname), connection)
+        assert field.column is not None, "a concrete field has a column"
         columns.append(quote(field.column))
         match value:
             case functions.Now():
@@ -71,4 +77,5 @@ def _insertion(row: models.Model) -> tuple[str, list[object]]:
                 places.append("%s")
                 values.append(value)
     table = quote(row._meta.db_table)
-    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(places)})", values
+    insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(places)})"  # noqa: S608 - names of our own
+    return insert, values

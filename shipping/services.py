@@ -219,7 +219,7 @@ def _forbid(*, key: str) -> models.Shipment:
 
 
 def _settled(row: models.Shipment, parcel: gateway.Parcel) -> bool:
-    """Write down that the carrier booked just what was asked, if nothing was written since; whether that is so.
+    """Write down that the carrier booked just what was asked, if nothing was written since; whether it is so.
 
     Nearly every booking ends here: in one statement, which changes the row only if it is still as it was
     before the carrier was asked, and the tracking with it. Whatever is not so plain is for `_record`, which
