@@ -179,8 +179,8 @@ def _take_number(*, unless: str) -> int | None:
     The first number of all makes the series.
     """
     with connection.cursor() as cursor:
-        # One statement, so that nobody waits for the lock while another is on its way; the ORM's upsert
-        # does not say what it wrote.
+        # One statement: to lock, read and write are three, and all others wait from the first one on. The
+        # ORM's upsert does not say what it wrote.
         cursor.execute(
             """
             INSERT INTO invoicing_series AS series (number, next_number)
