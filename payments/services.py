@@ -249,7 +249,7 @@ def _begin(*, key: str, method: Method, total: Mapping[str, Any]) -> tuple[model
     nothing: it is asked.
     """
     intents.must_be_durable()
-    row = models.Payment(key=key, method=method, amount=total["amount"], currency=total["currency"])
+    row = models.Payment(key=key, method=method.value, amount=total["amount"], currency=total["currency"])
     if intents.write(row):
         return row, False
     with transaction.atomic(durable=True):
