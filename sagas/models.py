@@ -55,6 +55,9 @@ class SagaInstance(models.Model):
     parked_rank = models.PositiveSmallIntegerField(default=0, db_default=0)
     """How often the step that it is parked at has failed: the least often tried first."""
 
+    in_line_for = models.CharField(max_length=50, null=True)  # noqa: DJ001 - null means "in no line"
+    """The queue in whose line it stands: it is due, and the sweep sends it when its turn comes."""
+
     dispatches = models.PositiveSmallIntegerField(default=1)
     """Dispatches since the last progress; each redispatch waits twice as long as the one before."""
 
@@ -138,6 +141,12 @@ class SagaInstance(models.Model):
                 name="saga_parked",
                 fields=["parked_for", "parked_rank", "id"],
                 condition=models.Q(parked_for__isnull=False),
+            ),
+            # Those that stand in the line of a queue: the oldest saga first.
+            models.Index(
+                name="saga_in_line",
+                fields=["in_line_for", "id"],
+                condition=models.Q(in_line_for__isnull=False),
             ),
             # The operator's lists: newest first, by state.
             models.Index(name="saga_by_state", fields=["state", "-created_at"]),
@@ -428,6 +437,15 @@ class Queue(models.Model):
     """When it came through."""
 
     worker = models.CharField(max_length=100, blank=True, default="")
+
+    line_batch = models.PositiveSmallIntegerField(default=16, db_default=16)
+    """How many of its line are sent at a time: follows how quickly its workers take them."""
+
+    line_unconfirmed = models.PositiveIntegerField(default=0, db_default=0)
+    """How many of its line were sent behind the last probe that was to tell that they are taken."""
+
+    line_asked_at = models.DateTimeField(null=True)
+    """When that probe was sent; null when it has come through, and more may be sent."""
 
     class Meta:
         db_table = "sagas_queue"

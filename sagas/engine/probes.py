@@ -11,7 +11,7 @@ from django.db import connection
 
 from sagas import conf, models
 from sagas.declaration import registry
-from sagas.engine import transitions, transport
+from sagas.engine import pacing, transitions, transport
 
 PROBE_EVERY = datetime.timedelta(seconds=5)
 """How often a queue is probed while a worker takes from it, or while no probe was sent for long. Probes
@@ -53,22 +53,37 @@ def probe_returned(queue: str, sent_at: datetime.datetime, worker: str = "") -> 
     """A probe came through: every message that entered the queue before it was taken, or is lost.
 
     If it tells much that was not known, because none came through for a while, those that had been put
-    off meanwhile are looked at now.
+    off meanwhile are looked at now. If it was to tell that a batch of the queue's line is taken, the next
+    one is sent.
     """
+    parameters: dict[str, Any] = {
+        "sent": sent_at,
+        "worker": worker,
+        "name": queue,
+        "delay": conf.line_delay(),
+    }
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE sagas_queue SET returned_sent_at = GREATEST(queue.returned_sent_at, %(sent)s),"
+            "UPDATE sagas_queue SET returned_sent_at = GREATEST(queue.returned_sent_at, %(sent)s),"  # noqa: S608
             " returned_at = clock_timestamp(), heard_at = clock_timestamp(), worker = %(worker)s,"
             # Later probes may be under way: the oldest of them was sent after this one.
             " unanswered_since = CASE WHEN queue.probed_at <= %(sent)s THEN NULL"
-            " WHEN queue.unanswered_since IS NOT NULL THEN GREATEST(queue.unanswered_since, %(sent)s) END"
+            " WHEN queue.unanswered_since IS NOT NULL THEN GREATEST(queue.unanswered_since, %(sent)s) END,"
+            f" line_batch = {pacing.NEXT_BATCH},"
+            " line_asked_at = CASE WHEN queue.line_asked_at > %(sent)s THEN queue.line_asked_at END"
             " FROM (SELECT * FROM sagas_queue WHERE name = %(name)s FOR UPDATE) AS queue"
-            " WHERE sagas_queue.name = queue.name RETURNING queue.returned_sent_at",
-            {"sent": sent_at, "worker": worker, "name": queue},
+            " WHERE sagas_queue.name = queue.name"
+            " RETURNING queue.returned_sent_at, queue.line_asked_at <= %(sent)s",
+            parameters,
         )
         known = cursor.fetchone()
-    if known is not None and (known[0] is None or sent_at - known[0] > 2 * PROBE_EVERY):
+    if known is None:
+        return
+    before, line_moves = known
+    if before is None or sent_at - before > 2 * PROBE_EVERY:
         _look_now(queue, sent_at)
+    if line_moves:
+        pacing.serve(queue)
 
 
 def heard(queue: str, worker: str = "") -> None:

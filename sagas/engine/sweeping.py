@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import functions
+from django.db.models import F, functions
 
 from sagas import database, errors, models
 from sagas.declaration.states import SagaState, StepState
@@ -21,6 +21,7 @@ from sagas.engine import (
     failures,
     late_compensation,
     messages,
+    pacing,
     probes,
     store,
     transitions,
@@ -52,15 +53,17 @@ def sweep(limit: int = BATCH) -> int:
 
     1. Let a few through to services that are out, and wake some of those that wait for one that works again.
     2. Lock the live rows whose `wake_at` has come, skipping those that another session holds.
-    3. Decide for each: compensate, call a person, count as unknown, or dispatch anew.
+    3. Decide for each: compensate, call a person, count as unknown; what is to be sent on stands in the
+       line of its queue.
     4. Have the compensations of late callbacks tried.
     5. Send probes through the queues.
-    6. Write down that there was a sweep, so that it shows when no sweep comes.
+    6. Send of each line as much as its queue takes.
+    7. Write down that there was a sweep, so that it shows when no sweep comes.
 
     Returns:
         How many sagas it looked at; if that is `limit`, there may be more.
     """
-    parked, sagas_due, signals_due = _due()
+    parked, sagas_due, signals_due, lines = _due()
     if parked:
         circuits.tend()
     # Those that were woken just now are due as well.
@@ -68,6 +71,8 @@ def sweep(limit: int = BATCH) -> int:
     if signals_due:
         _sweep_signals(limit)
     probes.probe_queues()
+    if swept or lines:
+        pacing.serve_all()
     _beat()
     return swept
 
@@ -102,16 +107,20 @@ def on_chain_error(saga_id: uuid.UUID | str, epoch: int) -> Result:
 # --- Which are due --------------------------------------------------------------------------------
 
 
-def _due() -> tuple[bool, bool, bool]:
-    """Whether any saga waits for a service, any is due, any callback is: mostly none; nothing is locked."""
+def _due() -> tuple[bool, bool, bool, bool]:
+    """Whether any saga waits for a service, any is due, any callback is, any stands in a line.
+
+    Mostly none; nothing is locked.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT EXISTS (SELECT FROM sagas_saga WHERE parked_for IS NOT NULL),"
             " EXISTS (SELECT FROM sagas_saga"
             " WHERE wake_at <= statement_timestamp() AND held_at IS NULL AND closed_at IS NULL),"
-            " EXISTS (SELECT FROM sagas_signal WHERE wake_at <= statement_timestamp())"
+            " EXISTS (SELECT FROM sagas_signal WHERE wake_at <= statement_timestamp()),"
+            " EXISTS (SELECT FROM sagas_saga WHERE in_line_for IS NOT NULL)"
         )
-        row: tuple[bool, bool, bool] = cursor.fetchone()
+        row: tuple[bool, bool, bool, bool] = cursor.fetchone()
     return row
 
 
@@ -127,9 +136,19 @@ def _sweep_sagas(limit: int) -> int:
         now = models.database_now()
         steps = _steps_at(due)
         returned = dict(models.Queue.objects.values_list("name", "returned_sent_at"))
-        queued = {saga.pk: saga for saga in due if _only_queues(saga, steps[saga.pk], now, returned)}
-        _look_again(queued.values(), now)
-        for saga in (saga for saga in due if saga.pk not in queued):
+        undecided = []
+        lost, queued = [], []
+        for saga in due:
+            if not _only_wants_a_message(saga, steps[saga.pk], now):
+                undecided.append(saga)
+            elif saga.dispatched_at is None or probes.is_lost(saga, saga.dispatched_at, now, returned):
+                lost.append(saga)
+            else:
+                # A backlog is not a loss: to send the message again would only make the queue longer.
+                queued.append(saga)
+        _look_again(queued, now)
+        pacing.line_up(lost)
+        for saga in undecided:
             try:
                 with transaction.atomic():
                     _wake(UnitOfWork(saga, steps[saga.pk], now))
@@ -150,36 +169,29 @@ def _steps_at(sagas: list[SagaInstance]) -> dict[uuid.UUID, models.StepInstance]
     """The step that each is at, locked (the last one when all are done)."""
     at: dict[uuid.UUID, models.StepInstance] = {}
     by_id = {saga.pk: saga for saga in sagas}
-    rows = models.StepInstance.objects.filter(saga__in=sagas).order_by("saga_id", "position")
-    for step in rows.select_for_update():
-        if step.position <= by_id[step.saga_id].position:
-            step.saga = by_id[step.saga_id]
-            at[step.saga_id] = step
+    rows = models.StepInstance.objects.select_for_update(of=("self",)).order_by("saga_id", "position")
+    for step in rows.filter(saga__in=sagas, position=F("saga__position")):
+        step.saga = by_id.pop(step.saga_id)
+        at[step.saga_id] = step
+    for step in rows.filter(saga__in=list(by_id)) if by_id else ():
+        step.saga = by_id[step.saga_id]
+        at[step.saga_id] = step
     return at
 
 
-def _only_queues(
-    saga: SagaInstance,
-    step: models.StepInstance,
-    now: datetime.datetime,
-    returned: dict[str, datetime.datetime | None],
-) -> bool:
-    """Whether nothing is due but a look after its message, and that merely waits its turn.
-
-    A backlog is not a loss: to send the message again would only make the queue longer.
-    """
+def _only_wants_a_message(saga: SagaInstance, step: models.StepInstance, now: datetime.datetime) -> bool:
+    """Whether there is nothing to decide: it waits for a message of its own, or needs one."""
     try:
-        turns = saga.cancel_requested_at is not None and not transitions.past_pivot(saga, step)
-        return (
-            saga.state in transitions.WORKING
-            and saga.dispatched_at is not None
-            and not (step.state in transitions.AT_WORK and step.lease_until is not None)
-            and (saga.deadline_at is None or saga.deadline_at > now)
-            and not (turns and saga.state == SagaState.RUNNING)
-            and not probes.is_lost(saga, saga.dispatched_at, now, returned)
-        )
+        turns = not transitions.past_pivot(saga, step) and saga.cancel_requested_at is not None
     except errors.UnknownSaga:
         return False
+    return (
+        saga.state in transitions.WORKING
+        and saga.parked_for is None
+        and not (step.state in transitions.AT_WORK and step.lease_until is not None)
+        and (saga.deadline_at is None or saga.deadline_at > now)
+        and not (turns and saga.state == SagaState.RUNNING)
+    )
 
 
 def _look_again(queued: Collection[SagaInstance], now: datetime.datetime) -> None:
@@ -239,20 +251,20 @@ def _wake(work: UnitOfWork) -> None:
         return
     if saga.state == SagaState.NEEDS_ATTENTION:
         transitions.resume(work, reason="trying again may help by now")
-        transitions.dispatch(work)
+        transitions.line_up(work)
     elif not transitions.is_free(step, now):
         work.set(wake_at=step.lease_until)
     elif saga.deadline_at is not None and saga.deadline_at <= now:
         _deadline_over(work)
     elif saga.state == SagaState.RUNNING and saga.cancel_requested_at is not None and not past_pivot:
         transitions.compensate_if_cancelled(work)
-        transitions.dispatch(work)
+        transitions.line_up(work)
     elif step.state in transitions.AT_WORK and step.lease_until is not None:
         _lease_over(work)
     else:
         if saga.parked_for is not None:
             _fail_if_budget_over(work)
-        transitions.dispatch(work)
+        transitions.line_up(work)
     work.commit()
 
 
@@ -261,7 +273,7 @@ def _deadline_over(work: UnitOfWork) -> None:
     saga, step = work.saga, work.step
     if work.forward and not transitions.past_pivot(saga, step):
         transitions.start_compensation(work, failures.deadline_over(step, work.now))
-        transitions.dispatch(work)
+        transitions.line_up(work)
         return
     clock = Clock.DEADLINE if work.forward else Clock.UNDO_DEADLINE
     _fence_off(work)
@@ -307,7 +319,7 @@ def _lease_over(work: UnitOfWork) -> None:
         transitions.fail(work, failure, unknown=remote, provable=not remote)
     else:
         transitions.mark_unknown(work, failure.as_json())
-    transitions.dispatch(work)
+    transitions.line_up(work)
 
 
 def _fail_if_budget_over(work: UnitOfWork) -> None:

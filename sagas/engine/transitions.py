@@ -27,6 +27,9 @@ LONGEST_GRACE = datetime.timedelta(minutes=10)
 PARKED_LOOK = datetime.timedelta(hours=1)
 """A saga that waits for a circuit is woken when it closes. If it is not, the sweep looks after so long."""
 
+LINE_LOOK = datetime.timedelta(hours=1)
+"""A saga that stands in a line is sent when its turn comes. If it is not, the sweep looks after so long."""
+
 MOST_RESUMES = 1000
 """No more are counted: the pause has long been the longest."""
 
@@ -99,12 +102,29 @@ def redispatch(work: UnitOfWork) -> transport.Dispatch | None:
     return dispatch_of(saga, work.step)
 
 
+def line_up(work: UnitOfWork) -> None:
+    """Have the saga sent on as `dispatch` does, but when its turn comes in the line of its step's queue.
+
+    What the sweep finds due goes this way: there may be thousands, and live messages must not wait behind
+    them. Older messages are void only then, so one that was merely late may still be carried out.
+    """
+    saga = work.saga
+    if saga.state not in WORKING:
+        return
+    if work.step.position == saga.position and not admitted(work):
+        park(work)
+        return
+    _unpark(work)
+    work.set(in_line_for=queue_of(saga), wake_at=_no_later_than_deadline(work, LINE_LOOK))
+
+
 def look_within(work: UnitOfWork, delay: datetime.timedelta) -> None:
-    """Have the sweep look again after so long at the latest.
+    """Have the sweep look again after so long at the latest: a message or an attempt is under way.
 
     Where it will sooner anyway that stays: the sweep knows what has gone on meanwhile, and a row
     whose `wake_at` stays is written without touching an index (HOT).
     """
+    _leave_line(work)
     wake_at = work.saga.wake_at
     if wake_at is None or not work.now < wake_at <= work.now + delay:
         work.set(wake_at=_no_later_than_deadline(work, delay))
@@ -152,6 +172,7 @@ def park(work: UnitOfWork) -> None:
     if work.forward and step.started_at is not None and declared.budget is not None and not ends:
         ends.append(step.started_at + declared.budget)
     look = min([PARKED_LOOK, *(end - work.now for end in ends if end is not None and end > work.now)])
+    _leave_line(work)
     work.set(
         parked_for=declared.queue,
         parked_rank=min(_tried(saga, step), circuits.ANY_RANK),
@@ -162,8 +183,14 @@ def park(work: UnitOfWork) -> None:
 
 
 def _unpark(work: UnitOfWork) -> None:
+    _leave_line(work)
     if work.saga.parked_for is not None:
         work.set(parked_for=None)
+
+
+def _leave_line(work: UnitOfWork) -> None:
+    if work.saga.in_line_for is not None:
+        work.set(in_line_for=None)
 
 
 def _tried(saga: models.SagaInstance, step: models.StepInstance) -> int:

@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from django.core import exceptions
@@ -55,6 +55,9 @@ class Transport(Protocol):
     def send(self, dispatch: Dispatch) -> None:
         """Send an instance through its next steps."""
 
+    def send_many(self, dispatches: Sequence[Dispatch]) -> None:
+        """Send many instances on, in their order: each as `send` does, in as few round trips as can be."""
+
     def compensate_late(self, signal_id: int, queue: str) -> None:
         """Have the effect that a late callback tells of undone again."""
 
@@ -94,14 +97,22 @@ def use(other: Transport) -> Iterator[None]:
         _current = before
 
 
-def after_commit(dispatch: Dispatch) -> None:
-    """Send the dispatch once the transaction has committed; a failure is logged, and the sweep sends it."""
-    transaction.on_commit(lambda: send(dispatch), robust=True)
+def after_commit(*dispatches: Dispatch) -> None:
+    """Send these once the transaction has committed; a failure is logged, and the sweep sends them."""
+    if len(dispatches) == 1:
+        transaction.on_commit(lambda: send(dispatches[0]), robust=True)
+    elif dispatches:
+        transaction.on_commit(lambda: send_many(dispatches), robust=True)
 
 
 def send(dispatch: Dispatch) -> None:
     """Send the dispatch now."""
     _try(lambda: current().send(dispatch), f"saga {dispatch.saga_id}, epoch {dispatch.epoch}")
+
+
+def send_many(dispatches: Sequence[Dispatch]) -> None:
+    """Send many now."""
+    _try(lambda: current().send_many(dispatches), f"{len(dispatches)} sagas")
 
 
 def send_late_compensation(signal_id: int, queue: str) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 import datetime
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from django.db import Error
 
@@ -105,6 +105,11 @@ class MemoryTransport:
     def send(self, dispatch: transport.Dispatch) -> None:
         """Take in a dispatch as the message of its first step."""
         self.put(StepMessage(dispatch=dispatch))
+
+    def send_many(self, dispatches: Sequence[transport.Dispatch]) -> None:
+        """Take in many, in their order."""
+        for dispatch in dispatches:
+            self.send(dispatch)
 
     def compensate_late(self, signal_id: int, queue: str) -> None:
         """Take in the message that undoes what a late callback tells of."""

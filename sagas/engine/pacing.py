@@ -1,0 +1,185 @@
+"""Lines: what the sweep sends on goes at the pace at which each queue takes, and in front of nothing live.
+
+After an outage, or when the broker was emptied, a hundred thousand sagas may be due at once. Sent at once,
+they would lie in their queues in front of everything that begins meanwhile. So whatever the sweep finds
+due stands in the line of its step's queue (`in_line_for`, on its row), and is sent a batch at a time:
+
+1. A probe is sent, and behind it the next batch.
+2. The probe comes through: all that was sent before it is taken, and of the line no more than the one
+   batch is under way. So the worker that took it serves the line again, at step 1.
+3. How long it took is how long live messages wait as well. The batch grows while that is shorter than the
+   setting `SAGAS_LINE_DELAY`, and shrinks while it is longer.
+
+It is the window of acknowledgements with which TCP fills a link and not its buffers. It measures nothing
+but one message's way, however many wait; needs no clock that ticks fast enough; and where no worker listens,
+nothing is sent to it. The sweep serves the lines too: their first batch, and the next one if a probe was
+lost, which any later probe finds out.
+
+Deadlines, cancellations and leases that ran out are decided by the sweep at once, whatever the lines hold.
+"""
+
+import datetime
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connection, transaction
+
+from sagas import models
+from sagas.declaration import registry
+from sagas.engine import store, transitions, transport
+
+logger = logging.getLogger("sagas")
+
+SMALLEST_BATCH = 2
+"""Each worker that becomes free finds a message, even where each step takes long."""
+
+LARGEST_BATCH = 200
+"""A batch is one statement and one transaction, and its rows are locked meanwhile."""
+
+PROBE_LOST = datetime.timedelta(minutes=15)
+"""After this long a probe counts as come through although nothing says so: it, and all later ones, may be
+lost. The sagas are asked after ever more seldom all the same."""
+
+
+NEXT_BATCH = f"""
+CASE WHEN queue.line_asked_at IS DISTINCT FROM %(sent)s THEN queue.line_batch
+WHEN clock_timestamp() - %(sent)s > %(delay)s::interval
+    THEN GREATEST(queue.line_batch / 2, {SMALLEST_BATCH})
+WHEN clock_timestamp() - %(sent)s < %(delay)s::interval / 2
+    THEN LEAST(queue.line_batch + (queue.line_batch + 1) / 2, {LARGEST_BATCH})
+ELSE queue.line_batch END
+"""
+"""The size of a queue's next batch once the probe that was sent at `sent` has come through: for `probes`."""
+
+
+def line_up(sagas: Sequence[models.SagaInstance]) -> None:
+    """Have these, for which nothing but a message is due, stand in the lines of their queues."""
+    if not sagas:
+        return
+    queues = [transitions.queue_of(saga) for saga in sagas]
+    parameters: list[Any] = [transitions.LINE_LOOK, [saga.pk for saga in sagas], queues]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE sagas_saga SET in_line_for = line.queue,"
+            " wake_at = LEAST(deadline_at, clock_timestamp() + %s::interval)"
+            " FROM unnest(%s::uuid[], %s::text[]) AS line (id, queue) WHERE sagas_saga.id = line.id",
+            parameters,
+        )
+
+
+def serve_all() -> None:
+    """Serve every line that there is; each costs as much however long it is."""
+    parameters: dict[str, Any] = {"lost": PROBE_LOST}
+    with connection.cursor() as cursor:
+        cursor.execute(_LINES, parameters)
+        queues = [queue for (queue,) in cursor.fetchall()]
+    for queue in queues:
+        serve(queue)
+
+
+def serve(queue: str) -> None:
+    """Send the next batch of a queue's line, unless one is under way of which nothing is known yet.
+
+    If another process serves it at this moment, that is enough.
+    """
+    with transaction.atomic():
+        row = models.Queue.objects.select_for_update(skip_locked=True).filter(name=queue).first()
+        if row is None:
+            models.Queue.objects.bulk_create([models.Queue(name=queue)], ignore_conflicts=True)
+            row = models.Queue.objects.select_for_update(skip_locked=True).filter(name=queue).first()
+        now = models.database_now()
+        if row is None or (row.line_asked_at is not None and now - row.line_asked_at < PROBE_LOST):
+            return
+        dispatches, sent = _take(queue, row.line_batch)
+        if not sent:
+            return
+        asks = row.line_unconfirmed + sent >= row.line_batch
+        row.line_unconfirmed = sent + (0 if asks else row.line_unconfirmed)
+        row.line_asked_at = now if asks else None
+        row.save(update_fields=["line_unconfirmed", "line_asked_at"])
+        if asks:
+            transaction.on_commit(lambda: transport.send_probe(queue, now), robust=True)
+        transport.after_commit(*dispatches)
+
+
+def _take(queue: str, batch: int) -> tuple[list[transport.Dispatch], int]:
+    """Take the first of a line out of it: what `transitions.dispatch` does for one, for all in one statement.
+
+    Where the circuit of their service is open each asks it for itself: it is sent, or waits for that instead.
+
+    Returns:
+        What is to be sent, and how many that is together with those that are sent already.
+    """
+    known = [(saga.name, saga.version) for saga in registry.everything()]
+    parameters: dict[str, Any] = {
+        "queue": queue,
+        "batch": batch,
+        "names": [name for name, _ in known],
+        "versions": [version for _, version in known],
+        "grace": transitions.grace(),
+        "longest": transitions.LONGEST_GRACE,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT FROM sagas_circuit WHERE name = %s AND opened_at IS NOT NULL", [queue])
+        if cursor.fetchone() is None:
+            cursor.execute(_TAKE, parameters)
+            dispatches = [_dispatch(row) for row in sorted(cursor.fetchall())]
+            return dispatches, len(dispatches)
+        cursor.execute(_FIRST, parameters)
+        return [], sum(_sent_on(saga_id) for saga_id, _ in cursor.fetchall())
+
+
+def _sent_on(saga_id: uuid.UUID) -> bool:
+    """Send one on that stands in a line, unless it is parked; says whether it was sent."""
+    work = store.lock(saga_id)
+    transitions.dispatch(work)
+    work.set(in_line_for=None)
+    work.commit()
+    return work.saga.dispatched_at is not None
+
+
+def _dispatch(row: tuple[Any, ...]) -> transport.Dispatch:
+    saga_id, name, version, direction, position, epoch, attempts, undo_attempts = row
+    saga = models.SagaInstance(
+        id=saga_id, name=name, version=version, direction=direction, position=position, epoch=epoch
+    )
+    step = models.StepInstance(position=position, attempts=attempts, undo_attempts=undo_attempts)
+    return transitions.dispatch_of(saga, step)
+
+
+_LINES = """
+WITH RECURSIVE line (queue) AS (
+    (SELECT in_line_for FROM sagas_saga WHERE in_line_for IS NOT NULL ORDER BY in_line_for LIMIT 1)
+    UNION ALL
+    SELECT (SELECT in_line_for FROM sagas_saga WHERE in_line_for > line.queue ORDER BY in_line_for LIMIT 1)
+    FROM line WHERE line.queue IS NOT NULL
+)
+SELECT line.queue FROM line LEFT JOIN sagas_queue queue ON queue.name = line.queue
+WHERE line.queue IS NOT NULL
+  AND (queue.line_asked_at IS NULL OR queue.line_asked_at < clock_timestamp() - %(lost)s::interval)
+"""
+# One index entry is read for each line, however long it is, as in circuits._WAITED_FOR.
+
+_FIRST = """
+SELECT g.id, g.state IN ('running', 'compensating') AND g.parked_for IS NULL AS wanted FROM sagas_saga g
+WHERE g.in_line_for = %(queue)s AND g.held_at IS NULL
+  AND (g.name, g.version) IN (SELECT * FROM unnest(%(names)s::text[], %(versions)s::int[]))
+ORDER BY g.id LIMIT %(batch)s FOR UPDATE OF g SKIP LOCKED
+"""
+# SKIP LOCKED: the session that holds such a row is about to change it, and may want its queue's row next.
+# While a deployment rolls out, a worker of 0.1.0, which knows no lines, may have ended a saga or had it wait
+# for a circuit that stands in one: such a saga only leaves it.
+
+_TAKE = f"""
+WITH taken AS ({_FIRST}),
+unwanted AS (UPDATE sagas_saga g SET in_line_for = NULL FROM taken WHERE g.id = taken.id AND NOT taken.wanted)
+UPDATE sagas_saga g SET in_line_for = NULL, epoch = g.epoch + 1, dispatches = g.dispatches + 1,
+    dispatched_at = clock.now, updated_at = clock.now,
+    wake_at = LEAST(g.deadline_at, clock.now + LEAST(
+        %(grace)s::interval * 2 ^ LEAST(g.dispatches, 16), %(longest)s::interval))
+FROM taken, sagas_step s, (SELECT clock_timestamp() AS now) AS clock
+WHERE g.id = taken.id AND taken.wanted AND s.saga_id = g.id AND s.position = g.position
+RETURNING g.id, g.name, g.version, g.direction, g.position, g.epoch, s.attempts, s.undo_attempts
+"""  # noqa: S608 - nothing of it comes from outside
