@@ -2,7 +2,7 @@
 
 import argparse
 
-from benchmarks import console, guarantees, idle, poison, web
+from benchmarks import backlog, console, guarantees, idle, poison, web
 
 
 def main() -> None:
@@ -34,8 +34,16 @@ def main() -> None:
     served.add_argument(
         "--connections", type=int, default=1000, help="half-sent requests, and then streams (default 1000)"
     )
+    left = questions.add_parser("backlog", help="how long live orders wait beside thousands that are due")
+    left.add_argument("--due", type=int, default=10_000, help="how many are due (default 10000)")
+    left.add_argument(
+        "--share", type=float, default=1 / 3, help="live orders, of the workers' rate (default .33)"
+    )
+    left.add_argument("--seconds", type=int, default=20, help="of live orders alone (default 20)")
     options = parser.parse_args()
-    if options.question == "idle":
+    if options.question == "backlog":
+        backlog.run(due=options.due, share=options.share, seconds=options.seconds, write=options.write)
+    elif options.question == "idle":
         idle.run(seconds=options.seconds, write=options.write)
     elif options.question == "poison":
         poison.run(seeds=options.seeds, orders=options.orders, shares=options.shares, write=options.write)

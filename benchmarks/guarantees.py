@@ -57,7 +57,7 @@ class System(Protocol):
 
 def run(*, rounds: int, orders: int, write: bool) -> None:
     """Measure, print, and write if asked."""
-    with _stack() as processes:
+    with stack() as processes:
         # Only now is there a database for the settings to name.
         from benchmarks import systems
 
@@ -88,7 +88,7 @@ def _measure(
     prefix = f"{system.name}-{workload.replace(' ', '')}-{time.time_ns()}-"
     every = round(1 / failing) if failing else 0
     before = systems.counters()
-    with _paused(processes):
+    with paused(processes):
         began = time.perf_counter()
         for number in range(orders):
             refused = "-refused" if every and number % every == 0 else ""
@@ -96,7 +96,7 @@ def _measure(
         submitted = time.perf_counter() - began
         cpu_before = _cpu_s(processes)
         began = time.perf_counter()
-    _await(lambda: system.ended(prefix) >= orders, f"{system.name} did not end its orders")
+    await_(lambda: system.ended(prefix) >= orders, f"{system.name} did not end its orders")
     took = time.perf_counter() - began
     cpu = _cpu_s(processes) - cpu_before
     spent = {name: (value - before[name]) / orders for name, value in systems.counters().items()}
@@ -111,7 +111,7 @@ def _measure(
 
 
 @contextlib.contextmanager
-def _paused(processes: list[psutil.Process]) -> Iterator[None]:
+def paused(processes: list[psutil.Process]) -> Iterator[None]:
     """Stop the workers meanwhile, so that they find a backlog, and submitting competes with nobody."""
     workers = [process for process in processes if "celery" in " ".join(process.cmdline())]
     for process in workers:
@@ -131,7 +131,7 @@ def _latencies(systems: list[Any], orders: int) -> dict[str, list[float]]:
             prefix = f"{system.name}-idle-{time.time_ns()}-{number}"
             began = time.perf_counter()
             system.submit(prefix)
-            _await(
+            await_(
                 lambda system=system, prefix=prefix: system.ended(prefix) >= 1, "an order did not end", 0.001
             )
             latencies[system.name].append((time.perf_counter() - began) * 1000)
@@ -216,7 +216,7 @@ def _list(half: dict[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _stack() -> Iterator[list[psutil.Process]]:
+def stack() -> Iterator[list[psutil.Process]]:
     """A durable PostgreSQL that counts its statements, a Valkey, workers and beat, and an empty shop."""
     from saga_project.local import servers, throwaway
 
@@ -253,7 +253,7 @@ def _stack() -> Iterator[list[psutil.Process]]:
             undo.callback(process.terminate)
         from benchmarks import systems
 
-        _await(lambda: systems.listening() >= WORKERS * CHILDREN, "the workers did not start")
+        await_(lambda: systems.listening() >= WORKERS * CHILDREN, "the workers did not start")
         yield _processes(place)
 
 
@@ -304,7 +304,8 @@ def _cpu_s(processes: list[psutil.Process]) -> float:
     return total
 
 
-def _await(condition: Any, complaint: str, pause_s: float = 0.02) -> None:
+def await_(condition: Any, complaint: str, pause_s: float = 0.02) -> None:
+    """Wait until something is so, but not for ever."""
     until = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > until:

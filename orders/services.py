@@ -1,7 +1,7 @@
 """What may be asked of orders: place, cancel, and look at them. No HTTP here, and no Celery."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -54,7 +54,17 @@ class Wish:
     quantity: int
 
 
-@transaction.atomic(savepoint=False)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NewOrder:
+    """An order to be placed."""
+
+    customer: Customer
+    wishes: Sequence[Wish]
+    payment: Payment
+    address: Address
+    reference: str = ""
+
+
 def place(
     *,
     owner: auth.User,
@@ -66,42 +76,64 @@ def place(
 ) -> models.Order:
     """Take an order: its rows, its saga and the intent to work on it are one transaction (D1).
 
-    A caller's transaction must not be committed when it raises, and Django sees to it.
-
-    1. Look the products up; what they cost now is what they cost.
-    2. Begin the saga, which is given all that its steps will need.
-    3. Write the order and its lines.
-
     Raises:
         UnknownProduct: a line names a product that there is not.
         MixedCurrencies: the products are not all priced in one currency.
         NumberTaken: chance gave it another order's number; the transaction is lost, begin again.
     """
-    order = models.Order(owner=owner, reference=reference, payment_method=payment.method)
-    lines = _priced(order, wishes)
-    order.currency = _one_currency(lines)
-    order.total_amount = sum(line.quantity * line.unit_amount for line in lines)
-    _address(order, customer, address)
-    order.saga = engine.begin(
+    new = NewOrder(customer=customer, wishes=wishes, payment=payment, address=address, reference=reference)
+    (order,) = place_many(owner=owner, orders=[new])
+    return order
+
+
+@transaction.atomic(savepoint=False)
+def place_many(*, owner: auth.User, orders: Sequence[NewOrder]) -> list[models.Order]:
+    """Take many orders, all of them or none, in as many statements as one takes.
+
+    A caller's transaction must not be committed when it raises, and Django sees to it.
+
+    1. Look the products up; what they cost now is what they cost.
+    2. Begin the sagas, which are given all that their steps will need.
+    3. Write the orders and their lines.
+
+    Raises:
+        UnknownProduct: a line names a product that there is not.
+        MixedCurrencies: the products of one order are not all priced in one currency.
+        NumberTaken: chance gave one another order's number; the transaction is lost, begin again.
+    """
+    products = _products(orders)
+    drafts = [_draft(owner, new, products) for new in orders]
+    sagas = engine.begin_many(
         saga.ORDER_FULFILMENT,
-        key=str(order.pk),
-        inputs={
-            "customer": dataclasses.asdict(customer),
-            "payment": {"method": payment.method} | ({"token": payment.token} if payment.token else {}),
-            "total": {"amount": order.total_amount, "currency": order.currency},
-            "lines": [_line(line) for line in lines],
-            "address": dataclasses.asdict(address),
-        },
+        [
+            (str(order.pk), _inputs(new, order, lines))
+            for new, (order, lines) in zip(orders, drafts, strict=True)
+        ],
         actor=owner.get_username(),
     )
+    rows = [order for order, _ in drafts]
+    for order, begun in zip(rows, sagas, strict=True):
+        order.saga = begun
     try:
-        order.save(force_insert=True)
+        models.Order.objects.bulk_create(rows)
     except IntegrityError as error:
         if "orders_order_number" in str(error):
             raise errors.NumberTaken from error
         raise
-    models.OrderLine.objects.bulk_create(lines)
-    return order
+    models.OrderLine.objects.bulk_create(line for _, lines in drafts for line in lines)
+    return rows
+
+
+def faults(*, orders: Sequence[NewOrder]) -> dict[int, errors.OrderError]:
+    """What would be refused if these were placed now, by their index. Nothing is placed."""
+    products = _products(orders)
+    found: dict[int, errors.OrderError] = {}
+    for index, new in enumerate(orders):
+        try:
+            _one_currency(_priced(models.Order(), new.wishes, products))
+        except errors.OrderError as error:
+            found[index] = error
+    return found
 
 
 def cancel(*, order_id: UUID, owner: auth.User, reason: str) -> None:
@@ -120,8 +152,37 @@ def cancel(*, order_id: UUID, owner: auth.User, reason: str) -> None:
         models.Order.objects.filter(pk=order_id, cancel_reason="").update(cancel_reason=reason)
 
 
-def _priced(order: models.Order, wishes: Sequence[Wish]) -> list[models.OrderLine]:
-    products = inventory.quote(skus=[wish.sku for wish in wishes])
+def _products(orders: Sequence[NewOrder]) -> Mapping[str, Any]:
+    return inventory.quote(skus=[wish.sku for new in orders for wish in new.wishes])
+
+
+def _draft(
+    owner: auth.User, new: NewOrder, products: Mapping[str, Any]
+) -> tuple[models.Order, list[models.OrderLine]]:
+    """The rows of an order, not yet written, and without its saga."""
+    order = models.Order(owner=owner, reference=new.reference, payment_method=new.payment.method)
+    lines = _priced(order, new.wishes, products)
+    order.currency = _one_currency(lines)
+    order.total_amount = sum(line.quantity * line.unit_amount for line in lines)
+    _address(order, new.customer, new.address)
+    return order, lines
+
+
+def _inputs(new: NewOrder, order: models.Order, lines: Sequence[models.OrderLine]) -> dict[str, Any]:
+    """What its saga is given."""
+    token = {"token": new.payment.token} if new.payment.token else {}
+    return {
+        "customer": dataclasses.asdict(new.customer),
+        "payment": {"method": new.payment.method} | token,
+        "total": {"amount": order.total_amount, "currency": order.currency},
+        "lines": [_line(line) for line in lines],
+        "address": dataclasses.asdict(new.address),
+    }
+
+
+def _priced(
+    order: models.Order, wishes: Sequence[Wish], products: Mapping[str, Any]
+) -> list[models.OrderLine]:
     unknown = {position: wish.sku for position, wish in enumerate(wishes) if wish.sku not in products}
     if unknown:
         raise errors.UnknownProduct(unknown)

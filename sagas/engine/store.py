@@ -402,28 +402,43 @@ class UnitOfWork:
             setattr(row, name, self.now + value.delay if isinstance(value, After) else value)
 
 
-def begin(saga: models.SagaInstance, *, grace: datetime.timedelta, actor: str) -> None:
-    """Write a new instance, its steps and its first event, in one statement.
+def begin(sagas: Sequence[models.SagaInstance], *, grace: datetime.timedelta, actor: str) -> None:
+    """Write new instances of one declaration, their steps and their first events, in one statement.
+
+    Where several begin the same keys at once, each takes them in the same order, and waits for the other.
 
     Raises:
-        AlreadyLive: a live saga of that name has the key. The transaction is as it was.
+        AlreadyLive: live sagas of that name have some of the keys, or one stands twice among them. The
+            others are written: where there are any, the transaction must go back to before them.
     """
-    declared = saga.definition
+    if not sagas:
+        return
+    ordered = sorted(sagas, key=lambda saga: saga.key)
+    first = ordered[0]
+    declared = first.definition
     names = [step.name for step in declared.steps]
     parameters: list[Any] = [
-        grace, declared.deadline,
-        saga.pk, saga.name, saga.version, saga.fingerprint, saga.key, saga.state, saga.direction,
-        psycopg_json.Jsonb(saga.facts),
+        first.name, first.version, first.fingerprint, first.state, first.direction, grace, declared.deadline,
+        [saga.pk for saga in ordered], [saga.key for saga in ordered],
+        [psycopg_json.Jsonb(saga.facts) for saga in ordered],
         states.StepState.PENDING, list(range(len(names))), names, actor,
     ]  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_BEGIN, parameters)
-        row = cursor.fetchone()
-    if row is None:
-        raise errors.AlreadyLive(f"A live saga {saga.name} has the key {saga.key!r}.")
-    saga.created_at = saga.updated_at = saga.dispatched_at = row[0]
-    saga.wake_at, saga.deadline_at = row[0] + grace, row[0] + declared.deadline
-    saga._state.adding = False
+        rows: dict[uuid.UUID, datetime.datetime] = dict(cursor.fetchall())
+    if live := [saga.key for saga in sagas if saga.pk not in rows]:
+        raise errors.AlreadyLive(_live(first.name, live), keys=live)
+    for saga in sagas:
+        now = rows[saga.pk]
+        saga.created_at = saga.updated_at = saga.dispatched_at = now
+        saga.wake_at, saga.deadline_at = now + grace, now + declared.deadline
+        saga._state.adding = False
+
+
+def _live(name: str, keys: Sequence[str]) -> str:
+    if len(keys) == 1:
+        return f"A live saga {name} has the key {keys[0]!r}."
+    return f"Live sagas {name} have the keys {', '.join(map(repr, keys))}."
 
 
 def _expression(value: Any, is_json: bool) -> tuple[str, list[Any]]:
@@ -437,12 +452,11 @@ def _expression(value: Any, is_json: bool) -> tuple[str, list[Any]]:
 _BEGIN = """
 WITH g AS (
     INSERT INTO sagas_saga (
-        id, name, version, fingerprint, key, state, direction, facts, position, epoch, dispatches,
-        dispatched_at, wake_at, deadline_at, cancel_reason, cancel_actor
+        name, version, fingerprint, state, direction, position, epoch, dispatches,
+        dispatched_at, wake_at, deadline_at, id, key, facts, cancel_reason, cancel_actor
     )
-    SELECT given.*, 0, 1, 1, clock.now, clock.now + %s, clock.now + %s, '', ''
-    FROM (SELECT %s::uuid, %s, %s::int, %s, %s, %s, %s::int, %s::jsonb) AS given,
-        (SELECT now()) AS clock (now)
+    SELECT %s, %s, %s, %s, %s, 0, 1, 1, now(), now() + %s, now() + %s, given.*, '', ''
+    FROM unnest(%s::uuid[], %s::text[], %s::jsonb[]) AS given
     ON CONFLICT (name, key) WHERE finished_at IS NULL AND closed_at IS NULL DO NOTHING
     RETURNING id, state, dispatched_at
 ), s AS (
@@ -455,7 +469,7 @@ WITH g AS (
     INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
     SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{}' FROM g
 )
-SELECT dispatched_at FROM g
+SELECT id, dispatched_at FROM g
 """
 
 _INSERT_EVENTS = (

@@ -6,7 +6,7 @@ import re
 import uuid
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from sagas import engine, models, tasks
@@ -82,6 +82,26 @@ def test_to_begin_is_one_statement(broker):
         harness.begin(toys.LOCAL)
 
     assert bill["statements"] == 1
+
+
+def test_to_begin_many_is_one_statement_too(broker):
+    with counted() as bill, transaction.atomic():
+        engine.begin_many(toys.LOCAL, [(str(number), {}) for number in range(50)])
+
+    assert bill["statements"] == 1
+
+
+def test_many_are_published_as_each_would_be(valkey):
+    dispatches = [longest_dispatch(registry.get("order-fulfilment", 1), Direction.FORWARD) for _ in range(3)]
+    queue = dispatches[0].messages[0].queue
+
+    tasks.CeleryTransport().send_many(dispatches)
+
+    sent = [json.loads(message)["headers"] for message in reversed(valkey.lrange(queue, 0, -1))]
+    assert [eval(headers["kwargsrepr"])["saga_id"] for headers in sent] == [
+        str(dispatch.saga_id) for dispatch in dispatches
+    ]
+    assert all(headers["root_id"] == headers["id"] for headers in sent)
 
 
 def test_a_message_that_is_void_costs_one_read(broker):

@@ -377,6 +377,42 @@ def test_it_must_be_given_exactly_what_it_asks_for(broker):
             engine.begin(declared, key="order-3", inputs=given)
 
 
+def test_many_begin_as_each_would_and_are_sent_together(broker):
+    declared = registry.add(toys.saga("toy-many", toys.local("a"), toys.remote("b"), inputs=["total"]))
+    with harness.transaction.atomic():
+        engine.begin(declared, key="one", inputs={"total": 0}, actor="import")
+        many = engine.begin_many(declared, ((f"order-{n}", {"total": n}) for n in (2, 1, 3)), actor="import")
+        assert engine.begin_many(declared, []) == []
+
+    one = models.SagaInstance.objects.get(key="one")
+    assert [(saga.key, saga.facts) for saga in many] == [(f"order-{n}", {"total": n}) for n in (2, 1, 3)]
+    for saga in many:
+        row = models.SagaInstance.objects.get(pk=saga.pk)
+        for name in ("wake_at", "deadline_at", "created_at", "dispatched_at"):
+            assert getattr(row, name) == getattr(saga, name) == getattr(one, name)
+        assert [(step.name, step.state) for step in row.steps.all()] == [("a", "pending"), ("b", "pending")]
+        assert [(event.kind, event.to_state, event.actor) for event in row.events.all()] == [
+            ("saga.begun", "running", "import")
+        ]
+    assert [m.dispatch.saga_id for m in broker.waiting] == [one.pk, *(saga.pk for saga in many)]
+
+
+def test_many_begin_or_none_does_and_the_transaction_goes_on(broker):
+    with harness.transaction.atomic():
+        engine.begin(toys.ONE, key="b", inputs={})
+        engine.begin(toys.ONE, key="d", inputs={})
+        with pytest.raises(errors.AlreadyLive, match="'d', 'b'") as refused:
+            engine.begin_many(toys.ONE, [(key, {}) for key in ("a", "d", "c", "b")])
+        with pytest.raises(errors.MissingFacts, match="'y'"):
+            engine.begin_many(toys.ONE, [("x", {}), ("y", {"tip": 1})])
+        with pytest.raises(errors.AlreadyLive, match="'z'"):
+            engine.begin_many(toys.ONE, [("z", {}), ("z", {})])
+
+    assert refused.value.context == {"keys": ["d", "b"]}
+    assert sorted(models.SagaInstance.objects.values_list("key", flat=True)) == ["b", "d"]
+    assert len(broker.sent) == 2, "what was not begun was not sent"
+
+
 def test_one_key_has_one_live_saga_and_the_transaction_survives_the_refusal(broker):
     with harness.transaction.atomic():
         engine.begin(toys.ONE, key="order-4", inputs={})
