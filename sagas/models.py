@@ -438,7 +438,7 @@ class Queue(models.Model):
 
     worker = models.CharField(max_length=100, blank=True, default="")
 
-    line_batch = models.PositiveSmallIntegerField(default=16, db_default=16)
+    line_batch = models.PositiveSmallIntegerField(default=2, db_default=2)
     """How many of its line are sent at a time: follows how quickly its workers take them."""
 
     line_unconfirmed = models.PositiveIntegerField(default=0, db_default=0)

@@ -32,11 +32,17 @@ from sagas.engine import store, transitions, transport
 
 logger = logging.getLogger("sagas")
 
-SMALLEST_BATCH = 2
-"""Each worker that becomes free finds a message, even where each step takes long."""
+FIRST_BATCH = 2
+"""It grows by half with each probe that comes through quickly, within a second to what a queue can take."""
+
+SMALLEST_BATCH = 1
+"""It is sent while the one before is taken, so a worker that becomes free finds a message all the same."""
 
 LARGEST_BATCH = 200
 """A batch is one statement and one transaction, and its rows are locked meanwhile."""
+
+TURNED_AWAY = 100
+"""So many of a line are asked at once whether an open circuit lets them through."""
 
 PROBE_LOST = datetime.timedelta(minutes=15)
 """After this long a probe counts as come through although nothing says so: it, and all later ones, may be
@@ -44,14 +50,17 @@ lost. The sagas are asked after ever more seldom all the same."""
 
 
 NEXT_BATCH = f"""
-CASE WHEN queue.line_asked_at IS DISTINCT FROM %(sent)s THEN queue.line_batch
+CASE WHEN queue.line_asked_at IS NULL THEN LEAST(queue.line_batch, {FIRST_BATCH})
+WHEN queue.line_asked_at <> %(sent)s THEN queue.line_batch
 WHEN clock_timestamp() - %(sent)s > %(delay)s::interval
     THEN GREATEST(queue.line_batch / 2, {SMALLEST_BATCH})
 WHEN clock_timestamp() - %(sent)s < %(delay)s::interval / 2
     THEN LEAST(queue.line_batch + (queue.line_batch + 1) / 2, {LARGEST_BATCH})
 ELSE queue.line_batch END
 """
-"""The size of a queue's next batch once the probe that was sent at `sent` has come through: for `probes`."""
+"""The size of a queue's next batch once the probe that was sent at `sent` has come through: for `probes`.
+
+While nothing stands in its line it becomes small again: how quickly it took an hour ago says nothing."""
 
 
 def line_up(sagas: Sequence[models.SagaInstance]) -> None:
@@ -127,8 +136,12 @@ def _take(queue: str, batch: int) -> tuple[list[transport.Dispatch], int]:
             cursor.execute(_TAKE, parameters)
             dispatches = [_dispatch(row) for row in sorted(cursor.fetchall())]
             return dispatches, len(dispatches)
-        cursor.execute(_FIRST, parameters)
-        return [], sum(_sent_on(saga_id) for saga_id, _ in cursor.fetchall())
+        cursor.execute(_FIRST, parameters | {"batch": TURNED_AWAY})
+        first = [saga_id for saga_id, _ in cursor.fetchall()]
+    sent = 0
+    while first and sent < batch:
+        sent += _sent_on(first.pop(0))
+    return [], sent
 
 
 def _sent_on(saga_id: uuid.UUID) -> bool:

@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='queue',
             name='line_batch',
-            field=models.PositiveSmallIntegerField(db_default=16, default=16),
+            field=models.PositiveSmallIntegerField(db_default=2, default=2),
         ),
         migrations.AddField(
             model_name='queue',

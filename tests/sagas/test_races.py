@@ -174,6 +174,10 @@ def test_two_sweepers(broker):
     counts = at_once(engine.sweep, engine.sweep, engine.sweep)
 
     assert sum(counts) == len(sagas)
+    sent_at_once = models.SagaInstance.objects.filter(epoch=2).count()
+    assert sent_at_once == models.Queue._meta.get_field("line_batch").default, "one of them served the line"
+    at_once(broker.deliver_all, engine.sweep)
+    broker.deliver_all()
     assert set(models.SagaInstance.objects.values_list("epoch", flat=True)) == {2}, "each was sent on once"
 
 

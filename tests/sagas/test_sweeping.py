@@ -119,6 +119,7 @@ def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(broker):
     assert engine.sweep(limit=3) == 3
     assert engine.sweep(limit=3) == 2
     assert engine.sweep(limit=3) == 0
+    broker.deliver_all()
     assert [m.dispatch.saga_id for m in step_messages(broker)[5:]] == [saga.pk for saga in sagas]
 
 
