@@ -71,6 +71,9 @@ class _Rows(registry.Collector):
         yield _gauge("sagas_queue_silent_seconds", "How long no worker has given a sign.", ["queue"], [
             ([queue.name], queue.silence.total_seconds()) for queue in now.queues if queue.silence is not None
         ])  # fmt: skip
+        yield _gauge("sagas_in_line", "Sagas that are due and wait until a queue takes them.", ["queue"], [
+            ([queue.name], queue.in_line) for queue in now.queues
+        ])  # fmt: skip
         yield _gauge("sagas_circuit_open", "Whether a service's provider is held to be out.", ["queue"], [
             ([queue.name], int(_is_open(queue, now))) for queue in now.queues if queue.calls_out
         ])  # fmt: skip

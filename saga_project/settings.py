@@ -339,6 +339,9 @@ SAGAS_INLINE_STEPS = env.integer("SAGAS_INLINE_STEPS", 20, least=1)
 SAGAS_PINNED_QUEUES = env.words("SAGAS_PINNED_QUEUES", "")
 """Services whose local steps, too, only run on workers that serve their queue."""
 
+SAGAS_LINE_DELAY = env.duration("SAGAS_LINE_DELAY", "50ms")
+"""How long what the sweep sends on may stand in a queue in front of new orders."""
+
 SAGAS_CELERY_APP = "saga_project.celery.app"
 """The Celery application whose workers carry the engine's messages."""
 

@@ -8,6 +8,7 @@ import datetime
 from typing import Any
 
 from django.db import connection
+from django.db.models import Count
 
 from sagas import conf, models
 from sagas.declaration import registry
@@ -76,6 +77,8 @@ class QueueFigures:
     calls_out: bool
     """Whether its steps have a provider; only then there is a circuit."""
     circuit: models.Circuit | None
+    in_line: int = 0
+    """How many sagas are due and stand in its line, until its workers take them."""
 
     @property
     def needs_person(self) -> bool:
@@ -138,7 +141,7 @@ class Health:
 
 
 def read(window: str = "24h") -> Health:
-    """Read it all, in eight statements."""
+    """Read it all, in nine statements."""
     length, width = WINDOWS[window]
     now = models.database_now()
     live, held, overdue, sweep_lag = _live(now)
@@ -238,6 +241,12 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
     rows: dict[str, Any] = models.Queue.objects.in_bulk()
     circuits: dict[str, Any] = models.Circuit.objects.in_bulk()
     providers = registry.providers()
+    in_line = dict(
+        models.SagaInstance.objects.filter(in_line_for__isnull=False)
+        .values_list("in_line_for")
+        .annotate(count=Count("*"))
+        .order_by()
+    )
     names = sorted({*registry.queues(), conf.ENGINE_QUEUE, *rows})
     return [
         QueueFigures(
@@ -248,6 +257,7 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
             worker=rows[name].worker if name in rows else "",
             calls_out=name in providers,
             circuit=circuits.get(name),
+            in_line=in_line.get(name, 0),
         )
         for name in names
     ]

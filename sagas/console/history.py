@@ -401,7 +401,8 @@ def _step_view(
     pivot = record.declared.pivot if record.declared else len(record.steps)
     current = record.live and row.position == record.saga.position
     goes_back = row.state in UNDO_STATES
-    next_at = record.saga.wake_at if current and not record.at_work else None
+    in_line = record.saga.in_line_for is not None
+    next_at = record.saga.wake_at if current and not record.at_work and not in_line else None
     state = action if goes_back else row.state
     forward = DirectionView(
         state=state,

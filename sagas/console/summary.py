@@ -216,6 +216,10 @@ def _under_way(record: history.History) -> Summary:
         )
     if saga.parked_for is not None:
         return _parked(record, what)
+    if saga.in_line_for is not None:
+        text = _("%(step)s is due, and is sent when it is its turn: %(queue)s has much to do.")
+        following = text % (given | {"queue": saga.in_line_for})
+        return Summary(tone=tone, what=what, next=following, who=_("Nobody has to act."))
     if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not record.backward:
         text = _("Whether %(step)s happened is unknown; the provider is asked %(when)s.")
     elif saga.dispatched_at is None and (row.error or {}).get("kind") == FailureKind.LATE:
@@ -243,7 +247,8 @@ def _nobody_there(record: history.History) -> tuple[str, str] | None:
     """What comes next, and who must act, where nobody is there to do it; None where somebody is."""
     saga, declared = record.saga, record.declared_step
     overdue = saga.wake_at is not None and record.now - saga.wake_at > conf.SILENT_AFTER
-    if record.unheard is not None and declared is not None and saga.dispatched_at is not None:
+    expected = saga.dispatched_at is not None or saga.in_line_for is not None
+    if record.unheard is not None and declared is not None and expected:
         text = (
             _("%(step)s is to be undone next, but no worker listens on %(queue)s.")
             if record.backward

@@ -53,6 +53,25 @@ def test_an_outage_that_a_person_must_mend_is_a_metric(client: Client) -> None:
     assert (told["payments"], told["shipping"]) == (1, 0)
 
 
+def test_what_stands_in_a_line_is_a_metric_of_its_queue(client: Client) -> None:
+    staff = _token(auth.User.objects.create_user("alice", is_staff=True), Scope.STAFF)
+    for number in range(3):
+        sagas.SagaInstance.objects.create(
+            name="order-fulfilment",
+            version=1,
+            fingerprint="f",
+            key=str(number),
+            wake_at=sagas.database_now(),
+            in_line_for="payments",
+        )
+
+    answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
+
+    families = {family.name: family for family in parser.text_string_to_metric_families(answer.text)}
+    told = {sample.labels["queue"]: sample.value for sample in families["sagas_in_line"].samples}
+    assert (told["payments"], told["shipping"]) == (3, 0)
+
+
 def test_a_queue_that_nobody_works_on_grows_in_the_metrics_and_one_with_a_backlog_is_told_apart(
     client: Client,
 ) -> None:

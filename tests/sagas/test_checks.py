@@ -149,12 +149,19 @@ def test_a_setting_that_makes_no_sense_is_refused_when_the_process_starts(settin
 
 
 def test_every_other_setting_may_be_left_out(settings):
-    for name in ("SAGAS_GRACE", "SAGAS_SWEEP_EVERY", "SAGAS_FOUR_EYES", "SAGAS_ROLES_SEE", "FLOWER_URL"):
+    for name in (
+        "SAGAS_GRACE",
+        "SAGAS_LINE_DELAY",
+        "SAGAS_SWEEP_EVERY",
+        "SAGAS_FOUR_EYES",
+        "SAGAS_ROLES_SEE",
+        "FLOWER_URL",
+    ):
         delattr(settings, name)
 
     assert conf.problems() == []
     second = datetime.timedelta(seconds=1)
-    assert (conf.grace(), conf.sweep_every()) == (5 * second, second)
+    assert (conf.grace(), conf.sweep_every(), conf.line_delay()) == (5 * second, second, second / 20)
     assert (conf.four_eyes(), conf.roles_see(), conf.flower_url()) == (False, [], "")
 
 
