@@ -104,6 +104,16 @@ def test_many_are_published_as_each_would_be(valkey):
     assert all(headers["root_id"] == headers["id"] for headers in sent)
 
 
+def test_many_are_published_although_the_connection_died_meanwhile(valkey):
+    dispatches = [longest_dispatch(registry.get("order-fulfilment", 1), Direction.FORWARD) for _ in range(3)]
+    tasks.CeleryTransport().send_many(dispatches)
+
+    valkey.client_kill_filter(_type="normal", skipme=True)
+    tasks.CeleryTransport().send_many(dispatches)
+
+    assert valkey.llen(dispatches[0].messages[0].queue) >= 6
+
+
 def test_a_message_that_is_void_costs_one_read(broker):
     saga = harness.begin(toys.LOCAL)
     message = broker.waiting[0]
