@@ -1,8 +1,10 @@
 """`make bench`: ask a question, and write the answer to docs/benchmarks.md and, for programs, beside it."""
 
 import argparse
+import signal
+import sys
 
-from benchmarks import backlog, console, guarantees, idle, poison, web
+from benchmarks import console, guarantees, idle, kill, orders, peers, poison, web
 
 
 def main() -> None:
@@ -11,9 +13,27 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the answer into docs/")
     questions = parser.add_subparsers(dest="question", metavar="QUESTION")
     costs = questions.add_parser("guarantees", help="what the guarantees cost (asked when none is named)")
-    for known in (parser, costs):
-        known.add_argument("--rounds", type=int, default=5, help="interleaved pairs per workload (default 5)")
+    whole = questions.add_parser("full", help="the same, and half load, recovery and memory")
+    for known in (parser, costs, whole):
+        known.add_argument("--rounds", type=int, default=3, help="interleaved, per workload (default 3)")
         known.add_argument("--orders", type=int, default=300, help="orders per run (default 300)")
+        known.add_argument("--lane", choices=["on", "off"], help="the engine's fast lane (default: its own)")
+    shop = questions.add_parser("orders", help="real orders through HTTP and the sandbox's providers")
+    shop.add_argument("--rounds", type=int, default=3, help="interleaved, of every system (default 3)")
+    shop.add_argument("--orders", type=int, default=100, help="orders per run (default 100)")
+    shop.add_argument("--requests", type=int, default=200, help="per number of clients (default 200)")
+    shop.add_argument(
+        "--followers", type=int, default=0, help="streams to open in one process (default none)"
+    )
+    dying = questions.add_parser("kill", help="what becomes of sagas under way when workers are killed")
+    dying.add_argument("--sagas", type=int, default=500, help="under way (default 500)")
+    dying.add_argument("--kills", type=int, default=5, help="of a main process or a child (default 5)")
+    dying.add_argument("--seed", type=int, help="repeats a run's choices (default: a new one)")
+    dying.add_argument("--system", choices=["ours", "floor", "plain"], default="ours", help="(default ours)")
+    others = questions.add_parser("peers", help="what others cost on the same work; they are installed first")
+    others.add_argument("--rounds", type=int, default=3, help="interleaved, per workload (default 3)")
+    others.add_argument("--orders", type=int, default=200, help="orders per run (default 200)")
+    others.add_argument("--only", nargs="+", help="some of them, by name")
     pages = questions.add_parser("console", help="whether the console stays quick however much has ended")
     pages.add_argument("--sagas", type=int, default=1_000_000, help="how many have ended (default a million)")
     rest = questions.add_parser("idle", help="what a stack without orders costs PostgreSQL in an hour")
@@ -56,8 +76,35 @@ def main() -> None:
             connections=options.connections,
             write=options.write,
         )
+    elif options.question == "orders":
+        orders.run(
+            rounds=options.rounds,
+            orders=options.orders,
+            requests=options.requests,
+            followers=options.followers,
+            write=options.write,
+        )
+    elif options.question == "kill":
+        kill.run(
+            sagas=options.sagas,
+            kills=options.kills,
+            seed=options.seed,
+            name=options.system,
+            write=options.write,
+        )
+    elif options.question == "peers":
+        peers.run(rounds=options.rounds, orders=options.orders, only=options.only, write=options.write)
     else:
-        guarantees.run(rounds=options.rounds, orders=options.orders, write=options.write)
+        guarantees.run(
+            rounds=options.rounds,
+            orders=options.orders,
+            write=options.write,
+            full=options.question == "full",
+            lane=options.lane,
+        )
 
 
+# Whoever ends us has all that we started ended, as Ctrl-C has.
+for _number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(_number, lambda *_: sys.exit(1))
 main()

@@ -1,32 +1,43 @@
 """What do a saga's guarantees cost, against a plain Celery chain that does the same work?
 
-Four local steps, each one statement in a transaction. *Floor*: a Celery chain with an error callback,
-which keeps no promise. *Ours*: the same functions as a saga, every promise kept. Both run on the same
-workers, the same PostgreSQL (fsync on) and the same Valkey, turn by turn in one run; what counts is the
-ratio of neighbours. The machine's mood changes both.
+Four local steps, each one statement in a transaction, as three systems. *Plain*: a Celery chain with an error
+callback, on an application with Celery's defaults. *Floor*: the same chain with this project's settings.
+Neither keeps a promise. *Ours*: the same functions as a saga, every promise kept. Each has the same number of
+processes, on the same PostgreSQL (fsync on) and the same Valkey; they take turns, and the processes of those
+whose turn it is not are stopped. What counts is the ratio of neighbours: the machine's mood changes all.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
-import pathlib
-import shutil
+import random
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
-import psutil
+from benchmarks import documents, measuring, systems, teams
+from benchmarks.teams import ROOT, count_statements
 
-from benchmarks import documents
+__all__ = ["count_statements", "run"]
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-WORKERS, CHILDREN = 2, 2
-PATIENCE_S = 120
+WORKLOADS = {"all succeed": 0.0, "20 % fail": 0.2}
+IDLE_BLOCK = 10
+"""So many orders one at a time, and then it is the next system's turn."""
+
+OUGHT_TO_MOVE_S = 150
+"""A system in which nothing has moved for so long has ended what it will: longer than the broker keeps a
+message that was not acknowledged, 120 s with our settings."""
+
+FIGURES = (
+    ("orders_per_s", "sagas per second", 0),
+    ("cpu_ms", "CPU per saga, ms (workers and servers)", 1),
+    ("statements", "SQL statements per saga", 1),
+    ("transactions", "transactions per saga", 1),
+    ("broker_commands", "broker commands per saga", 1),
+    ("wal_kb", "write-ahead log per saga, KB", 1),
+    ("database_ms", "database time per step, ms", 2),
+    ("submit_ms", "submitting one, ms", 2),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,275 +50,355 @@ class Measured:
     cpu_ms: float
     statements: float
     transactions: float
+    writes: float
     broker_commands: float
+    wal_kb: float
+    database_ms: float
     submit_ms: float
 
 
-class System(Protocol):
-    """Something that orders can be given to."""
+@dataclasses.dataclass(frozen=True)
+class Recovery:
+    """What became of orders under way when a worker was killed."""
 
-    name: str
-
-    def submit(self, order: str) -> None:
-        """Give it an order."""
-
-    def ended(self, prefix: str) -> int:
-        """How many orders with that prefix have ended, either way."""
+    system: str
+    seconds: float | None
+    """From the kill until the last had ended; None if not all did."""
+    books: dict[str, int]
 
 
-def run(*, rounds: int, orders: int, write: bool) -> None:
-    """Measure, print, and write if asked."""
-    with stack() as processes:
-        # Only now is there a database for the settings to name.
-        from benchmarks import systems
+def run(*, rounds: int, orders: int, write: bool, full: bool = False, lane: str | None = None) -> None:
+    """Measure, print, and write if asked.
 
-        floor, ours = systems.Floor(), systems.Ours()
-        for system in (floor, ours):
-            _measure(system, "warm-up", orders // 3, failing=0.2, processes=processes)
-        measured = []
-        for number in range(rounds):
-            for workload, failing in (("all succeed", 0.0), ("20 % fail", 0.2)):
-                # Who goes first changes, so that neither always runs on the warmer machine.
-                for system in (floor, ours) if number % 2 == 0 else (ours, floor):
-                    one = _measure(system, workload, orders, failing=failing, processes=processes)
-                    measured.append(one)
-                    print(f"  round {number + 1} {workload:12} {system.name:6} {one.orders_per_s:6.0f}/s")
-        latencies = _latencies([floor, ours], orders=max(orders // 6, 20))
-        answer = _answer(measured, latencies, rounds, orders)
-    print(_table(answer))
+    Arguments:
+        rounds: interleaved runs of every system, for each workload.
+        orders: in each run.
+        write: the answer into docs/, too.
+        full: the questions that take longer, too: half load, recovery, memory.
+        lane: `on` or `off`, the engine's fast lane; None for its default.
+    """
+    if lane:
+        os.environ["SAGAS_INLINE"] = "1" if lane == "on" else "0"
+    compared = systems.everybody()
+    with teams.field("benchmarks.settings") as field:
+        systems.open_shop()
+        systems.start(field, compared)
+        measured = backlogs(field, compared, rounds=rounds, orders=orders)
+        idle, between = one_at_a_time(field, compared, orders=200 if full else max(orders // 3, IDLE_BLOCK))
+        answer = compare(measured, compared, rounds, orders) | {
+            "idle_ms": {name: measuring.quantiles(values) for name, values in idle.items()},
+            "lane": lane or "default",
+        }
+        print(table(answer))
+        if full:
+            rate = answer["workloads"]["all succeed"]["systems"]["floor"]["orders_per_s"] / 2
+            answer["full"] = {
+                "rate": rate,
+                "paced_ms": half_load(field, compared, rate=rate, orders=orders),
+                "between_ms": statistics.median(between["ours"]),
+                "memory_mb": _memory(field),
+                "recoveries": [
+                    dataclasses.asdict(recover(field, system, orders=orders)) for system in compared
+                ],
+            }
+            print(_full_table(answer))
     if write:
         (ROOT / "docs" / "benchmarks.json").write_text(json.dumps(answer, indent=2) + "\n")
-        documents.write(ROOT / "docs" / "benchmarks.md", "guarantees", _table(answer))
+        page = ROOT / "docs" / "benchmarks.md"
+        documents.write(page, "guarantees", table(answer))
+        if full:
+            documents.write(page, "guarantees in full", _full_table(answer))
 
 
-def _measure(
-    system: System, workload: str, orders: int, *, failing: float, processes: list[psutil.Process]
-) -> Measured:
-    from benchmarks import systems
+def backlogs(
+    field: teams.Field,
+    compared: list[Any],
+    *,
+    rounds: int,
+    orders: int,
+    workloads: dict[str, float] = WORKLOADS,
+) -> list[Measured]:
+    """Run every system with every workload, turn by turn, so many times; once before, to warm up."""
+    for system in compared:
+        backlog(field, system, "warm-up", max(orders // 3, 10), failing=0.2)
+    measured = []
+    for number in range(rounds):
+        for workload, failing in workloads.items():
+            # Who goes first changes, so that nobody always runs on the warmer machine.
+            turn = number % len(compared)
+            for system in (*compared[turn:], *compared[:turn]):
+                one = backlog(field, system, workload, orders, failing=failing)
+                measured.append(one)
+                print(
+                    f"  round {number + 1} {workload:12} {system.name:14} {one.orders_per_s:6.0f}/s",
+                    flush=True,
+                )
+    return measured
 
+
+def backlog(field: teams.Field, system: Any, workload: str, orders: int, *, failing: float) -> Measured:
+    """Submit so many orders while everybody stands still; then let the system work them off."""
     prefix = f"{system.name}-{workload.replace(' ', '')}-{time.time_ns()}-"
-    every = round(1 / failing) if failing else 0
-    before = systems.counters()
-    with paused(processes):
+    names = _names(prefix, orders, failing)
+    before = field.looker.counters()
+    field.still()
+    began = time.perf_counter()
+    for name in names:
+        system.submit(name)
+    submitted = time.perf_counter() - began
+    cpu = field.cpu_s(system.name)
+    with field.turn(system.name):
         began = time.perf_counter()
-        for number in range(orders):
-            refused = "-refused" if every and number % every == 0 else ""
-            system.submit(f"{prefix}{number}{refused}")
-        submitted = time.perf_counter() - began
-        cpu_before = _cpu_s(processes)
-        began = time.perf_counter()
-    await_(lambda: system.ended(prefix) >= orders, f"{system.name} did not end its orders")
-    took = time.perf_counter() - began
-    cpu = _cpu_s(processes) - cpu_before
-    spent = {name: (value - before[name]) / orders for name, value in systems.counters().items()}
+        measuring.wait(
+            lambda: not system.left(field.looker, prefix, orders),
+            f"{system.name} did not end its orders; see {field.log.name}",
+        )
+        took = time.perf_counter() - began
+        cpu = field.cpu_s(system.name) - cpu
+    spent = measuring.spent(before, field.looker.counters(), orders)
+    refused = sum(name.endswith(systems.REFUSED) for name in names)
+    steps = (orders * systems.STEPS + refused * systems.UNDONE) / orders
     return Measured(
         system=system.name,
         workload=workload,
         orders_per_s=orders / took,
         cpu_ms=cpu * 1000 / orders,
+        statements=spent["statements"],
+        transactions=spent["transactions"],
+        writes=spent["writes"],
+        broker_commands=spent["broker_commands"],
+        wal_kb=spent["wal"] / 1000,
+        database_ms=spent["busy_ms"] / steps,
         submit_ms=submitted * 1000 / orders,
-        **spent,
     )
 
 
-@contextlib.contextmanager
-def paused(processes: list[psutil.Process]) -> Iterator[None]:
-    """Stop the workers meanwhile, so that they find a backlog, and submitting competes with nobody."""
-    workers = [process for process in processes if "celery" in " ".join(process.cmdline())]
-    for process in workers:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in workers:
-            process.resume()
-
-
-def _latencies(systems: list[Any], orders: int) -> dict[str, list[float]]:
-    """Milliseconds from the call to the end, one order at a time, turn by turn."""
-    latencies: dict[str, list[float]] = {system.name: [] for system in systems}
-    for number in range(orders):
-        for system in systems:
-            prefix = f"{system.name}-idle-{time.time_ns()}-{number}"
-            began = time.perf_counter()
-            system.submit(prefix)
-            await_(
-                lambda system=system, prefix=prefix: system.ended(prefix) >= 1, "an order did not end", 0.001
-            )
-            latencies[system.name].append((time.perf_counter() - began) * 1000)
-    return latencies
-
-
-def _answer(
-    measured: list[Measured], latencies: dict[str, list[float]], rounds: int, orders: int
-) -> dict[str, Any]:
-    names = [
-        field.name for field in dataclasses.fields(Measured) if field.type == "float" or field.type is float
+def _names(prefix: str, orders: int, failing: float) -> list[str]:
+    every = round(1 / failing) if failing else 0
+    return [
+        f"{prefix}{number}" + (systems.REFUSED if every and number % every == 0 else "")
+        for number in range(orders)
     ]
-    workloads: dict[str, Any] = {}
-    for workload in ("all succeed", "20 % fail"):
-        rows = {
-            system: [one for one in measured if one.workload == workload and one.system == system]
-            for system in ("floor", "ours")
+
+
+def one_at_a_time(
+    field: teams.Field, compared: list[Any], *, orders: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Milliseconds from the call to the commit that ends an order, one order at a time.
+
+    In blocks, turn by turn; the first order of a block finds workers that have just been let go on, and does
+    not count. And for ours, the milliseconds from the record of one step to that of the next.
+    """
+    took: dict[str, list[float]] = {system.name: [] for system in compared}
+    between: dict[str, list[float]] = {system.name: [] for system in compared}
+    for _ in range(max(orders // IDLE_BLOCK, 1)):
+        for system in compared:
+            prefix = f"{system.name}-idle-{time.time_ns()}-"
+            with field.turn(system.name):
+                began = {}
+                for number in range(IDLE_BLOCK + 1):
+                    name = f"{prefix}{number}."
+                    began[name] = time.time()
+                    system.submit(name)
+                    measuring.wait(
+                        lambda system=system, name=name: not system.left(field.looker, name, 1),
+                        "an order did not end",
+                        pause_s=0.001,
+                    )
+            ended = systems.ends(field.looker, prefix)
+            took[system.name] += [(ended[name] - at) * 1000 for name, at in list(began.items())[1:]]
+            between[system.name] += systems.between_records(field.looker, prefix)
+    return took, between
+
+
+def half_load(
+    field: teams.Field, compared: list[Any], *, rate: float, orders: int
+) -> dict[str, dict[str, float]]:
+    """The same milliseconds with so many orders a second, whatever becomes of those before.
+
+    From when an order was due, so that one that is submitted late because another took long counts as late.
+    """
+    paced = {}
+    for system in compared:
+        prefix = f"{system.name}-paced-{time.time_ns()}-"
+        due = {}
+        with field.turn(system.name):
+            start = time.time() + 0.1
+            for number in range(orders):
+                name = f"{prefix}{number}."
+                due[name] = start + number / rate
+                time.sleep(max(due[name] - time.time(), 0))
+                system.submit(name)
+            measuring.wait(
+                lambda system=system, prefix=prefix: not system.left(field.looker, prefix, orders),
+                f"{system.name} did not end its orders",
+            )
+        ended = systems.ends(field.looker, prefix)
+        # The first second finds workers that have just been let go on.
+        steady = [name for name in list(due)[int(min(rate, orders / 4)) :]]
+        paced[system.name] = measuring.quantiles([(ended[name] - due[name]) * 1000 for name in steady])
+        print(f"  at {rate:.0f}/s {system.name:6} p50 {paced[system.name]['p50']:.0f} ms", flush=True)
+    return paced
+
+
+def recover(field: teams.Field, system: Any, *, orders: int) -> Recovery:
+    """Kill one of the two workers, children and all, when a third has ended; it is started again at once."""
+    prefix = f"{system.name}-kill-{time.time_ns()}-"
+    shelves = systems.available(field.looker)
+    field.still()
+    for name in _names(prefix, orders, 0.2):
+        system.submit(name)
+    with field.turn(system.name) as team:
+        measuring.wait(
+            lambda: system.left(field.looker, prefix, orders) <= orders * 2 / 3,
+            "nothing has ended",
+            pause_s=0.005,
+        )
+        team.kill(random.Random(), whole=True)
+        killed = time.time()
+        print(f"  killed a worker of {system.name}", flush=True)
+        await_what_comes(field, system, prefix, orders)
+    ended = systems.ends(field.looker, prefix)
+    found = systems.books(field.looker, prefix, orders=orders, before=shelves)
+    return Recovery(
+        system=system.name,
+        seconds=None if found.lost else max(ended.values()) - killed,
+        books=dataclasses.asdict(found),
+    )
+
+
+def await_what_comes(field: teams.Field, system: Any, prefix: str, orders: int) -> None:
+    """Wait until all have ended, or nothing has moved for longer than any message may be under way."""
+    moved, before = time.monotonic(), orders
+    while left := system.left(field.looker, prefix, orders):
+        if left != before:
+            moved, before = time.monotonic(), left
+        if time.monotonic() - moved > OUGHT_TO_MOVE_S:
+            return
+        time.sleep(0.05)
+
+
+def _memory(field: teams.Field) -> dict[str, dict[str, float]]:
+    """Of a worker's main process and of one of its children, after all of this work."""
+    memory = {}
+    for name, team in field.teams.items():
+        mains = [main for main in team.mains() if "worker" in main.cmdline()]
+        memory[name] = {
+            "main": statistics.median(measuring.memory_mb(mains)),
+            "child": statistics.median(measuring.memory_mb(team.children())),
         }
-        pairs = zip(rows["floor"], rows["ours"], strict=True)
+    return memory
+
+
+def compare(measured: list[Measured], compared: list[Any], rounds: int, orders: int) -> dict[str, Any]:
+    """The medians of every system, and the ratios of the last one to the others, pair by pair."""
+    figures = [name for name, _, _ in FIGURES] + ["writes"]
+    ours = compared[-1].name
+    workloads: dict[str, Any] = {}
+    for workload in dict.fromkeys(one.workload for one in measured):
+        rows = {
+            system.name: [one for one in measured if (one.workload, one.system) == (workload, system.name)]
+            for system in compared
+        }
         workloads[workload] = {
-            **{
-                system: {name: statistics.median(getattr(one, name) for one in ones) for name in names}
-                for system, ones in rows.items()
+            "systems": {
+                name: {figure: statistics.median(getattr(one, figure) for one in ones) for figure in figures}
+                for name, ones in rows.items()
             },
-            "throughput_ratio": statistics.median(o.orders_per_s / f.orders_per_s for f, o in pairs),
-            "throughput_ratios": [
-                round(o.orders_per_s / f.orders_per_s, 3)
-                for f, o in zip(rows["floor"], rows["ours"], strict=True)
-            ],
+            "throughput_ratios": {
+                name: [
+                    round(o.orders_per_s / f.orders_per_s, 3) for f, o in zip(ones, rows[ours], strict=True)
+                ]
+                for name, ones in rows.items()
+                if name != ours
+            },
+            "cpu_ratios": {
+                name: [round(o.cpu_ms / f.cpu_ms, 3) for f, o in zip(ones, rows[ours], strict=True)]
+                for name, ones in rows.items()
+                if name != ours
+            },
         }
     return {
         "rounds": rounds,
         "orders": orders,
-        "workers": f"{WORKERS} x {CHILDREN} prefork",
+        "workers": f"{teams.WORKERS} x {teams.CHILDREN} prefork",
         "machine": documents.machine(),
         "workloads": workloads,
-        "idle_ms": {
-            system: {
-                "p50": statistics.median(values),
-                "p95": statistics.quantiles(values, n=20)[-1],
-            }
-            for system, values in latencies.items()
-        },
     }
 
 
-def _table(answer: dict[str, Any]) -> str:
-    lines = [
-        "| | floor, all succeed | ours, all succeed | floor, 20 % fail | ours, 20 % fail |",
-        "|---|---|---|---|---|",
-    ]
-    ok, failing = answer["workloads"]["all succeed"], answer["workloads"]["20 % fail"]
-    for name, title, digits in (
-        ("orders_per_s", "sagas per second", 0),
-        ("cpu_ms", "CPU per saga, ms (workers and servers)", 1),
-        ("statements", "SQL statements per saga", 1),
-        ("transactions", "transactions per saga", 1),
-        ("broker_commands", "broker commands per saga", 1),
-        ("submit_ms", "submitting one, ms", 2),
-    ):
-        cells = [f"{half[system][name]:.{digits}f}" for half in (ok, failing) for system in ("floor", "ours")]
+def table(answer: dict[str, Any]) -> str:
+    """The answer for people."""
+    workloads = answer["workloads"]
+    names = list(next(iter(workloads.values()))["systems"])
+    heads = [f"{name}, {workload}" for workload in workloads for name in names]
+    lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
+    for figure, title, digits in FIGURES:
+        cells = [
+            f"{half['systems'][name][figure]:.{digits}f}" for half in workloads.values() for name in names
+        ]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    idle = answer["idle_ms"]
+    cells = [_three(answer["idle_ms"][name]) for name in names] + [""] * (len(heads) - len(names))
+    lines += [f"| one at a time, p50 / p95 / p99 ms | {' | '.join(cells)} |", ""]
+    lines += [f"| ours to | {' | '.join(heads[: len(names) - 1] + heads[len(names) : -1])} |"]
+    lines += [f"|---|{'---|' * (len(heads) - len(workloads))}"]
+    for key, title in (("throughput_ratios", "throughput"), ("cpu_ratios", "CPU per saga")):
+        cells = [_ratio(ratios) for half in workloads.values() for ratios in half[key].values()]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    lane = "" if answer["lane"] == "default" else f"; the fast lane {answer['lane']}"
     lines += [
-        f"| one at a time, p50 / p95 ms | {_quantiles(idle['floor'])} | {_quantiles(idle['ours'])} | | |",
         "",
-        f"Throughput, ours to floor, median of {answer['rounds']} pairs: "
-        f"**{ok['throughput_ratio']:.2f}** all succeed ({_list(ok)}), "
-        f"**{failing['throughput_ratio']:.2f}** with 20 % failing ({_list(failing)}).",
-        "",
-        f"{answer['workers']}; {answer['orders']} orders a run; {answer['machine']}.",
+        f"Medians of {answer['rounds']} interleaved rounds; {answer['workers']} each; {answer['orders']} orders"
+        f" a run{lane}; {answer['machine']}.",
     ]
     return "\n".join(lines)
 
 
-def _quantiles(of: dict[str, float]) -> str:
-    return f"{of['p50']:.0f} / {of['p95']:.0f}"
+def _full_table(answer: dict[str, Any]) -> str:
+    full = answer["full"]
+    names = list(full["paced_ms"])
+    recoveries = {one["system"]: one for one in full["recoveries"]}
+    lines = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
 
+    def line(title: str, cells: Any) -> None:
+        lines.append(f"| {title} | {' | '.join(cells)} |")
 
-def _list(half: dict[str, Any]) -> str:
-    return ", ".join(f"{ratio:.2f}" for ratio in half["throughput_ratios"])
-
-
-@contextlib.contextmanager
-def stack() -> Iterator[list[psutil.Process]]:
-    """A durable PostgreSQL that counts its statements, a Valkey, workers and beat, and an empty shop."""
-    from saga_project.local import servers, throwaway
-
-    place = pathlib.Path(tempfile.mkdtemp(prefix="saga-bench-"))
-    place.chmod(0o711)
-    with contextlib.ExitStack() as undo, (place / "log").open("wb") as log:
-        undo.callback(shutil.rmtree, place, ignore_errors=True)
-        postgres = servers.Postgres(place / "postgres")
-        valkey = servers.Valkey(place / "valkey", durable=False)
-        for server in (postgres, valkey):
-            undo.callback(server.discard)
-            undo.callback(server.stop)
-            server.start(log)
-        os.environ.update(
-            throwaway.environment(place=str(place), database_url=postgres.url, broker_url=valkey.url),
-            DJANGO_SETTINGS_MODULE="benchmarks.settings",
-        )
-        os.environ.pop(throwaway.MARK)
-        count_statements(postgres, log)
-        _set_up()
-        # Not before Django is set up, which they need.
-        from benchmarks.shop import tasks
-        from sagas import conf
-
-        queues = ",".join([tasks.QUEUE, conf.ENGINE_QUEUE, conf.SWEEP_QUEUE])
-        celery = [sys.executable, "-m", "celery", "-A", "saga_project"]
-        worker = ["worker", "-Q", queues, "-c", str(CHILDREN), "-l", "ERROR"]
-        worker += ["--without-gossip", "--without-mingle"]
-        commands = [[*celery, *worker, "-n", f"bench-{number}@%h"] for number in range(WORKERS)]
-        commands.append([*celery, "beat", "-s", str(place / "beat"), "-l", "ERROR"])
-        for command in commands:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-            undo.callback(process.wait)
-            undo.callback(process.terminate)
-        from benchmarks import systems
-
-        await_(lambda: systems.listening() >= WORKERS * CHILDREN, "the workers did not start")
-        yield _processes(place)
-
-
-def _set_up() -> None:
-    import django
-
-    django.setup()
-    from django.core import management
-
-    from benchmarks.shop import models
-
-    management.call_command("migrate", run_syncdb=True, verbosity=0)
-    models.Stock.objects.bulk_create(models.Stock(sku=sku, available=1_000_000) for sku in range(100))
-
-
-def count_statements(postgres: Any, log: Any) -> None:
-    """Have a PostgreSQL count its statements from now on; it is started anew for that."""
-    import psycopg
-
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements'")
-    postgres.stop()
-    postgres.start(log)
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION pg_stat_statements")
-
-
-def _processes(place: pathlib.Path) -> list[psutil.Process]:
-    """The workers, PostgreSQL and Valkey, told by the place that they serve."""
-    mine = psutil.Process().children(recursive=True)
-    servers = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if any(str(place) in word for word in process.info["cmdline"] or [])
+    line("one at a time, p50 / p95 / p99 ms", (_three(answer["idle_ms"][name]) for name in names))
+    line(
+        f"at {full['rate']:.0f} a second, p50 / p95 / p99 ms",
+        (_three(full["paced_ms"][name]) for name in names),
+    )
+    line(
+        "from one step's record to the next, one at a time, ms",
+        (f"{full['between_ms']:.1f}" if name == "ours" else "not recorded" for name in names),
+    )
+    line(
+        "a worker killed: all have ended after, s",
+        ("never" if (one := recoveries[name]["seconds"]) is None else f"{one:.1f}" for name in names),
+    )
+    for title, key in (
+        ("of them lost", "lost"),
+        ("charged, invoiced or shipped twice", "doubled"),
+        ("turned back though nobody refused", "turned_back"),
+        ("pieces off the shelf that no shipped order explains", "off_the_shelf"),
+    ):
+        line(title, (f"{recoveries[name]['books'][key]}" for name in names))
+    memory = full["memory_mb"]
+    line(
+        "memory of a worker, main / each child, MB (PSS)",
+        (f"{memory[name]['main']:.0f} / {memory[name]['child']:.0f}" for name in names),
+    )
+    lines += [
+        "",
+        f"{answer['orders']} orders at half load and as many under way at the kill, one in five refused;"
+        f" {answer['workers']} each; {answer['machine']}.",
     ]
-    return list({process.pid: process for process in [*mine, *servers]}.values())
+    return "\n".join(lines)
 
 
-def _cpu_s(processes: list[psutil.Process]) -> float:
-    total = 0.0
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            for one in (
-                [process, *process.children(recursive=True)] if process.name() == "postgres" else [process]
-            ):
-                times = one.cpu_times()
-                total += times.user + times.system
-    return total
+def _three(of: dict[str, float]) -> str:
+    return " / ".join(f"{of[name]:.0f}" for name in ("p50", "p95", "p99"))
 
 
-def await_(condition: Any, complaint: str, pause_s: float = 0.02) -> None:
-    """Wait until something is so, but not for ever."""
-    until = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > until:
-            raise SystemExit(f"After {PATIENCE_S} s: {complaint}.")
-        time.sleep(pause_s)
+def _ratio(ratios: list[float]) -> str:
+    return f"**{statistics.median(ratios):.2f}** ({', '.join(f'{ratio:.2f}' for ratio in ratios)})"

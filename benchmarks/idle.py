@@ -20,7 +20,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import documents, guarantees
+from benchmarks import documents, teams
 from saga_project.local import servers, stack
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ def _stack() -> Iterator[str]:
         undo.callback(postgres.discard)
         undo.callback(postgres.stop)
         postgres.start(log)
-        guarantees.count_statements(postgres, log)
+        teams.count_statements(postgres, log)
         own = {"DATABASE_URL": postgres.url, "RUN_DIR": str(place / "run")}
         ports = {name: str(servers.free_port()) for name in stack.PORTS}
         around = {name: value for name, value in os.environ.items() if name != "BROKER_URL"}
