@@ -157,20 +157,22 @@ class Field:
         self._undo.callback(team.end)
         return team
 
-    def cpu_s(self, name: str) -> float:
-        """What its processes and the servers have computed, but for those who look."""
+    def cpu_s(self, *names: str) -> float:
+        """What the processes of these teams and the servers have computed, but for those who look."""
         looks = measuring.cpu_s([psutil.Process(self.looker.pid)])
-        return measuring.cpu_s([*self.teams[name].mains(), *self._servers]) - looks
+        mains = [main for name in names for main in self.teams[name].mains()]
+        return measuring.cpu_s([*mains, *self._servers]) - looks
 
     @contextlib.contextmanager
-    def turn(self, name: str) -> collections.abc.Iterator[Team]:
-        """Have only this system's processes go on, until the end of the turn; then none does.
+    def turn(self, name: str, *more: str) -> collections.abc.Iterator[Team]:
+        """Have only the processes of these teams go on, until the end of the turn; then none does.
 
         At its end they may acknowledge what they have done: one that is stopped with a message in its hands
         would find it handed out anew.
         """
         self.still()
-        self.teams[name].go_on()
+        for one in (name, *more):
+            self.teams[one].go_on()
         try:
             yield self.teams[name]
             until = time.monotonic() + SETTLES_S

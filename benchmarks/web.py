@@ -133,13 +133,15 @@ async def _loads(name: str, shop: Shop, requests: int) -> dict[str, tuple[float,
     return figures
 
 
-async def _load(port: int, make: collections.abc.Callable[[], bytes], requests: int) -> list[float]:
+async def _load(
+    port: int, make: collections.abc.Callable[[], bytes], requests: int, clients: int = CLIENTS
+) -> list[float]:
     """How long each answer took, in seconds; of several clients at once, each asking one after the other."""
 
     async def client() -> list[float]:
         took = []
         link = None
-        for _ in range(requests // CLIENTS):
+        for _ in range(requests // clients):
             began = time.perf_counter()
             link = link or await asyncio.open_connection(HOST, port)
             link[1].write(make())
@@ -153,7 +155,7 @@ async def _load(port: int, make: collections.abc.Callable[[], bytes], requests: 
             link[1].close()
         return took
 
-    return list(itertools.chain(*await asyncio.gather(*(client() for _ in range(CLIENTS)))))
+    return list(itertools.chain(*await asyncio.gather(*(client() for _ in range(clients)))))
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, bool]:
