@@ -4,7 +4,8 @@ import argparse
 import signal
 import sys
 
-from benchmarks import console, guarantees, idle, kill, orders, peers, poison, web
+from benchmarks import console, guarantees, idle, kill, orders, poison, web
+from benchmarks.peers import compare
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def main() -> None:
             write=options.write,
         )
     elif options.question == "peers":
-        peers.run(rounds=options.rounds, orders=options.orders, only=options.only, write=options.write)
+        compare.run(rounds=options.rounds, orders=options.orders, only=options.only, write=options.write)
     else:
         guarantees.run(
             rounds=options.rounds,

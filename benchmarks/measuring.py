@@ -21,6 +21,9 @@ LOOKER = "looker"
 LOOKS = ("cmdstat_info", "cmdstat_hlen")
 """The commands with which it looks into Valkey; nobody else sends these."""
 
+DATABASES = 4
+"""Of Valkey, that somebody here uses."""
+
 Condition = collections.abc.Callable[[], Any]
 
 
@@ -36,7 +39,7 @@ class Looker:
         self.pid = self._link.info.backend_pid
         address = urllib.parse.urlsplit(broker_url)
         self._brokers: list[Any] = [
-            redis.Redis.from_url(address._replace(path=f"/{number}").geturl()) for number in (0, 1)
+            redis.Redis.from_url(address._replace(path=f"/{number}").geturl()) for number in range(DATABASES)
         ]
 
     def close(self) -> None:
@@ -82,7 +85,7 @@ class Looker:
         }
 
     def unacknowledged(self) -> int:
-        """Messages that workers have taken and not acknowledged, in the broker's first two databases."""
+        """Messages that workers have taken and not acknowledged, in the broker's databases."""
         return sum(int(broker.hlen("unacked")) for broker in self._brokers)
 
 

@@ -186,6 +186,10 @@ class Field:
         for team in self.teams.values():
             team.pause()
 
+    def at_end(self, callback: collections.abc.Callable[[], object]) -> None:
+        """Have this called when all is over."""
+        self._undo.callback(callback)
+
     def close(self) -> None:
         """End everybody."""
         self._undo.close()
