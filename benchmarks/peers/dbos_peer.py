@@ -17,8 +17,8 @@ from dbos import DBOS, DBOSClient, SQLAlchemyDatasource
 from benchmarks.peers import submitter
 
 QUEUE = "orders"
-POLLS_EVERY_S = 0.1
-AT_ONCE = 8
+POLLS_EVERY_S = float(os.environ.get("POLLS", "0.1"))
+AT_ONCE = int(os.environ.get("ATONCE", "8"))
 """Workflows of one worker, each in a thread."""
 
 

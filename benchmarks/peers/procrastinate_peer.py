@@ -18,7 +18,8 @@ from benchmarks.peers import submitter
 if __name__ == "__main__":
     django.setup()
 
-from procrastinate.contrib.django import app  # noqa: E402 - after the settings
+import procrastinate  # noqa: E402 - after the settings
+from procrastinate.contrib.django import app, django_connector  # noqa: E402
 
 from benchmarks.shop import functions  # noqa: E402
 
@@ -33,9 +34,14 @@ TURNS_BACK = "cancel"
 ACTIONS = ("charge", "reserve", "issue", "dispatch")
 
 
+outbox = procrastinate.App(connector=django_connector.DjangoConnector())
+"""Defers through Django's connection. In a worker `app` itself does not: it has a connection of its own there, and
+what it defers is committed before the task's transaction is."""
+
+
 def defer(name: str, order: str) -> None:
     """Have a step carried out; in the caller's transaction, if there is one."""
-    app.configure_task(f"peer.{name}", queue=QUEUE).defer(order=order)
+    outbox.configure_task(f"peer.{name}", queue=QUEUE).defer(order=order)
 
 
 def _declare(name: str) -> None:
