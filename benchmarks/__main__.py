@@ -17,7 +17,7 @@ def main() -> None:
     whole = questions.add_parser("full", help="the same, and half load, recovery and memory")
     for known in (parser, costs, whole):
         known.add_argument("--rounds", type=int, default=3, help="interleaved, per workload (default 3)")
-        known.add_argument("--orders", type=int, default=300, help="orders per run (default 300)")
+        known.add_argument("--orders", type=int, default=200, help="orders per run (default 200)")
         known.add_argument("--lane", choices=["on", "off"], help="the engine's fast lane (default: its own)")
     shop = questions.add_parser("orders", help="real orders through HTTP and the sandbox's providers")
     shop.add_argument("--rounds", type=int, default=3, help="interleaved, of every system (default 3)")

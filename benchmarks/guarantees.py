@@ -235,7 +235,7 @@ def half_load(
             )
         ended = systems.ends(field.looker, prefix)
         # The first second finds workers that have just been let go on.
-        steady = [name for name in list(due)[int(min(rate, orders / 4)) :]]
+        steady = list(due)[int(min(rate, orders / 4)) :]
         paced[system.name] = measuring.quantiles([(ended[name] - due[name]) * 1000 for name in steady])
         print(f"  at {rate:.0f}/s {system.name:6} p50 {paced[system.name]['p50']:.0f} ms", flush=True)
     return paced
@@ -348,8 +348,8 @@ def table(answer: dict[str, Any]) -> str:
     lane = "" if answer["lane"] == "default" else f"; the fast lane {answer['lane']}"
     lines += [
         "",
-        f"Medians of {answer['rounds']} interleaved rounds; {answer['workers']} each; {answer['orders']} orders"
-        f" a run{lane}; {answer['machine']}.",
+        f"Medians of {answer['rounds']} interleaved rounds; {answer['workers']} each;"
+        f" {answer['orders']} orders a run{lane}; {answer['machine']}.",
     ]
     return "\n".join(lines)
 

@@ -1,9 +1,9 @@
 """What becomes of sagas under way when workers are killed?
 
-So many sagas are under way, one in five of which will be refused at its last step. At random moments a worker's
-main process or one of its children is killed with SIGKILL; a main process is started again at once, as by
-whoever supervises it. When nothing moves any more, the shop's own rows are counted, in which no key is unique:
-what was done twice is there twice. Then the events of the sagas.
+So many sagas are under way, one in five of which will be refused at its last step. At random moments a
+worker's main process or one of its children is killed with SIGKILL; a main process is started again at once,
+as by whoever supervises it. When nothing moves any more, the shop's own rows are counted, in which no key is
+unique: what was done twice is there twice. Then the events of the sagas.
 """
 
 import dataclasses

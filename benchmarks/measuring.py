@@ -60,9 +60,9 @@ class Looker:
     def counters(self) -> dict[str, float]:
         """What the servers have counted since they began.
 
-        Statements, commits and rollbacks, and the time that PostgreSQL spent on statements in ms; transactions
-        that wrote, by the numbers they were given; bytes of the write-ahead log; commands of Valkey, those
-        that only wait for a message among them, in every one of its databases.
+        Statements, commits and rollbacks, and the time that PostgreSQL spent on statements in ms;
+        transactions that wrote, by the numbers they were given; bytes of the write-ahead log; commands of
+        Valkey, those that only wait for a message among them, in every one of its databases.
         """
         ((statements, transactions, busy_ms, writes, wal),) = self.rows(
             "SELECT coalesce(sum(calls), 0),"

@@ -1,14 +1,13 @@
 """What do real orders cost, through HTTP and with providers that are asked over HTTP?
 
-The shop itself: payments, inventory, invoicing, shipping, and the sandbox as bank, fiscal authority and carrier,
-without delay. *Floor*: the same functions of the same services in a plain Celery chain, on the same queues and
-the same workers (`benchmarks/real_chain.py`). *Ours*: the order with its saga. An order counts as done when the
-carrier has booked its parcel. Then how fast the API takes orders, from one client and from many at once, while
-the workers stand still; and how soon such orders are done while they do not.
+The shop itself: payments, inventory, invoicing, shipping, and the sandbox as bank, fiscal authority and
+carrier, without delay. *Floor*: the same functions of the same services in a plain Celery chain, on the same
+queues and the same workers (`benchmarks/real_chain.py`). *Ours*: the order with its saga. An order counts as
+done when the carrier has booked its parcel. Then how fast the API takes orders, from one client and from many
+at once, while the workers stand still; and how soon such orders are done while they do not.
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -27,6 +26,11 @@ AWAY = "86400"
 """Parcels stay with the carrier for a day, so that nothing comes after the booking."""
 
 BOOKED = "SELECT count(*) FROM shipping_shipment WHERE tracking <> ''"
+
+BOOKED_AT = (
+    "SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin))::float FROM shipping_shipment"
+    " WHERE key = %s AND tracking <> ''"
+)
 
 FIGURES = (
     ("orders_per_s", "orders per second, a backlog", 1),
@@ -91,12 +95,15 @@ def _sandbox(field: teams.Field) -> None:
         CARRIER_PACE_S=AWAY,
     )
     os.environ.update(
-        PAYMENTS_URL=f"{url}/bank", INVOICING_URL=f"{url}/fiscal", SHIPPING_URL=f"{url}/carrier", SANDBOX_URL=url
+        PAYMENTS_URL=f"{url}/bank",
+        INVOICING_URL=f"{url}/fiscal",
+        SHIPPING_URL=f"{url}/carrier",
+        SANDBOX_URL=url,
     )
 
 
 def _workers(field: teams.Field) -> None:
-    """A worker with two processes for each service, one for all else, and a clock, which is a team of its own."""
+    """A worker with two processes for each service, one for all else; and a clock, a team of its own."""
     from saga_project import queues
     from saga_project.celery import app
 
@@ -204,8 +211,11 @@ def _backlog(field: teams.Field, system: Real, orders: int) -> dict[str, float]:
 def _settle(field: teams.Field) -> None:
     """Let what was booked be recorded."""
     measuring.wait(
-        lambda: not field.looker.one(
-            "SELECT count(*) FROM sagas_step WHERE name = 'deliver-order' AND state IN ('pending', 'running')"
+        lambda: (
+            not field.looker.one(
+                "SELECT count(*) FROM sagas_step"
+                " WHERE name = 'deliver-order' AND state IN ('pending', 'running')"
+            )
         ),
         "bookings were not recorded",
     )
@@ -219,16 +229,14 @@ def _one_at_a_time(field: teams.Field, compared: list[Real], orders: int) -> dic
             for number in range(orders // 2 + 1):
                 began = time.time()
                 key = system.submit()
-                found = "SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin))::float FROM shipping_shipment"
-                found += " WHERE key = %s AND tracking <> ''"
                 measuring.wait(
-                    lambda key=key, found=found: field.looker.rows(found, [key]),
+                    lambda key=key: field.looker.rows(BOOKED_AT, [key]),
                     "a parcel was not booked",
                     pause_s=0.001,
                 )
                 if number:
                     # The first finds workers that have just been let go on.
-                    took[system.name].append((field.looker.one(found, [key]) - began) * 1000)
+                    took[system.name].append((field.looker.one(BOOKED_AT, [key]) - began) * 1000)
     return {name: measuring.quantiles(values) for name, values in took.items()}
 
 
@@ -291,11 +299,11 @@ def table(answer: dict[str, Any]) -> str:
     lines += [
         f"| one at a time, p50 / p95 / p99 ms | {' | '.join(idle)} |",
         "",
-        f"Ours to floor, median of {answer['rounds']} pairs: throughput {_ratio(of['throughput_ratios'])}, CPU"
-        f" {_ratio(of['cpu_ratios'])}. Through HTTP, ten clients at once, {answer['through_http']:.1f} orders a"
-        " second from the first request to the last booking.",
+        f"Ours to floor, median of {answer['rounds']} pairs: throughput {_ratio(of['throughput_ratios'])},"
+        f" CPU {_ratio(of['cpu_ratios'])}. Through HTTP, ten clients at once, {answer['through_http']:.1f}"
+        " orders a second from the first request to the last booking.",
         "",
-        "| POST /orders, workers standing still | submissions per second | p50 / p95 / p99 ms | CPU each, ms |",
+        "| POST /orders, workers standing still | a second | p50 / p95 / p99 ms | CPU each, ms |",
         "|---|---|---|---|",
     ]
     for one in answer["api"]:
@@ -311,8 +319,8 @@ def table(answer: dict[str, Any]) -> str:
         ]
     lines += [
         "",
-        f"{answer['orders']} orders a run; 2 processes for each of the four services' queues, 1 for the rest, 2 of"
-        f" the web; {answer['machine']}.",
+        f"{answer['orders']} orders a run; 2 processes for each of the four services' queues, 1 for the rest,"
+        f" 2 of the web; {answer['machine']}.",
     ]
     return "\n".join(lines)
 

@@ -139,7 +139,7 @@ NAMED = """(
     LEFT JOIN sagas_saga AS saga
         ON saga.id = CASE WHEN row.key ~ '^[0-9a-f]{{8}}-' THEN split_part(row.key, '.', 1)::uuid END
 )"""
-"""The shop's rows with their orders' names: a chain's key is the order's name, a saga's begins with its id."""
+"""The shop's rows with their orders' names: a chain's key is that name, a saga's begins with its id."""
 
 
 def _named(table: str) -> str:
@@ -227,7 +227,8 @@ def doubled_events(looker: measuring.Looker, prefix: str) -> int:
     return int(
         looker.one(
             "SELECT coalesce(sum(n - 1), 0) FROM ("
-            " SELECT count(*) AS n FROM sagas_event AS event JOIN sagas_saga AS saga ON saga.id = event.saga_id"
+            " SELECT count(*) AS n"
+            " FROM sagas_event AS event JOIN sagas_saga AS saga ON saga.id = event.saga_id"
             " WHERE saga.key LIKE %s AND event.kind IN ('step.done', 'undo.done')"
             " GROUP BY saga.id, event.subject, event.kind) AS counted",
             [f"{prefix}%"],

@@ -1,21 +1,66 @@
 """The benchmark's shop is a project of its own, whose workers start."""
 
+import pathlib
+import re
 import subprocess
 import sys
 
+import pytest
+
 from saga_project.local import runfile
 
+PEERS = runfile.ROOT / "benchmarks" / "peers"
 
-def test_the_workers_of_the_benchmark_find_what_they_load(environment):
-    modules = "benchmarks.shop.tasks, benchmarks.guarantees, saga_project.admin"
-    loaded = f"import django; django.setup(); import {modules}"
+LOADED = {
+    "benchmarks.settings": "benchmarks.shop.tasks, benchmarks.guarantees, benchmarks.kill, benchmarks.orders,"
+    " benchmarks.peers.compare, saga_project.admin",
+    # The plain chain's workers, which load nothing of this project's own application.
+    "benchmarks.plain_settings": "benchmarks.shop.plain, sys;"
+    " assert 'saga_project.celery' not in sys.modules",
+    "saga_project.settings": "benchmarks.real_chain",
+}
+"""What the workers of each system load, with which settings."""
+
+
+@pytest.mark.parametrize("settings", LOADED)
+def test_the_workers_of_the_benchmark_find_what_they_load(environment, settings):
+    loaded = f"import django; django.setup(); import {LOADED[settings]}"
 
     run = subprocess.run(
         [sys.executable, "-c", loaded],
         cwd=runfile.ROOT,
-        env=environment | {"DJANGO_SETTINGS_MODULE": "benchmarks.settings"},
+        env=environment | {"DJANGO_SETTINGS_MODULE": settings},
         capture_output=True,
         text=True,
     )
 
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("asked", ["on", "off", ""])
+def test_the_fast_lane_is_as_the_benchmark_is_told(environment, asked):
+    told = {"on": "1", "off": "0"}
+    loaded = "from django.conf import settings; print(getattr(settings, 'SAGAS_INLINE', 'default'))"
+
+    run = subprocess.run(
+        [sys.executable, "-c", loaded],
+        cwd=runfile.ROOT,
+        env=environment
+        | {"DJANGO_SETTINGS_MODULE": "benchmarks.settings", "SAGAS_INLINE": told.get(asked, "")},
+        capture_output=True,
+        text=True,
+    )
+
+    if asked:
+        assert run.stdout.strip() == str(asked == "on"), run.stderr
+    else:
+        assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("pins", sorted(PEERS.glob("*.txt")), ids=lambda path: path.stem)
+def test_a_peer_is_installed_in_the_very_version_that_is_named(pins: pathlib.Path):
+    lines = pins.read_text().splitlines()
+
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+==[\w.]+", line) for line in lines)
+    assert any(line.startswith(f"{pins.stem}==") for line in lines)
+    assert (PEERS / f"{pins.stem.replace('-', '_')}_peer.py").exists()

@@ -1,7 +1,7 @@
 """celery-saga: four tasks with compensations, its state in Valkey, on a Celery application with defaults.
 
-    python -m celery -A benchmarks.peers.celery_saga_peer worker
-    python -m benchmarks.peers.celery_saga_peer submit
+python -m celery -A benchmarks.peers.celery_saga_peer worker
+python -m benchmarks.peers.celery_saga_peer submit
 """
 
 import os

@@ -1,8 +1,8 @@
 """What do others cost on the same work, and what do they promise for it?
 
-The four local steps of `guarantees`, one statement each, on the same PostgreSQL and Valkey: once as our saga, once
-with each peer, as its documentation has it. Every peer is installed, in a version that is pinned, into a virtual
-environment of its own below `.run/peers`. What each promises is in docs/comparison.md.
+The four local steps of `guarantees`, one statement each, on the same PostgreSQL and Valkey: once as our saga,
+once with each peer, as its documentation has it. Every peer is installed, in a version that is pinned, into a
+virtual environment of its own below `.run/peers`. What each promises is in docs/comparison.md.
 """
 
 import json
@@ -53,9 +53,15 @@ class Peer:
         environment = os.environ | SETTINGS | {"PYTHONPATH": str(teams.ROOT)}
         if self.name != "celery-saga":
             subprocess.run(
-                [self.python, "-m", self.module, "prepare"], cwd=teams.ROOT, env=environment, check=True, stderr=field.log
+                [self.python, "-m", self.module, "prepare"],
+                cwd=teams.ROOT,
+                env=environment,
+                check=True,
+                stderr=field.log,
             )
-        field.enlist(self.name, self._commands(), **SETTINGS, PYTHONPATH=str(teams.ROOT), BROKER_URL=self._broker())
+        field.enlist(
+            self.name, self._commands(), **SETTINGS, PYTHONPATH=str(teams.ROOT), BROKER_URL=self._broker()
+        )
         self._submitter = subprocess.Popen(
             [self.python, "-m", self.module, "submit"],
             cwd=teams.ROOT,
@@ -103,7 +109,14 @@ class Peer:
             case "dbos":
                 return [[python, "-m", self.module, "work"] for _ in numbers]
             case "procrastinate":
-                worker = ["procrastinate", "worker", "--concurrency", str(teams.CHILDREN), "--queues", "orders"]
+                worker = [
+                    "procrastinate",
+                    "worker",
+                    "--concurrency",
+                    str(teams.CHILDREN),
+                    "--queues",
+                    "orders",
+                ]
                 return [[python, "-m", "django", *worker] for _ in numbers]
         commands = [teams.worker(self.module, f"{self.name}-{one}") for one in numbers]
         return [[python, *command[1:]] for command in commands]
@@ -176,14 +189,17 @@ FIGURES = (
 
 def table(answer: dict[str, Any]) -> str:
     """The answer for people."""
-    names = list(answer["versions"]) + ["ours"]
+    names = [*answer["versions"], "ours"]
     heads = [answer["versions"].get(name, name).replace("==", " ") for name in names]
     lines = [f"| | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
     for workload, half in answer["workloads"].items():
         for figure, title, digits in FIGURES:
             cells = [f"{half['systems'][name][figure]:.{digits}f}" for name in names]
             lines.append(f"| {workload}: {title} | {' | '.join(cells)} |")
-        for key, title in (("throughput_ratios", "ours to it, throughput"), ("cpu_ratios", "ours to it, CPU")):
+        for key, title in (
+            ("throughput_ratios", "ours to it, throughput"),
+            ("cpu_ratios", "ours to it, CPU"),
+        ):
             cells = [_ratio(half[key][name]) for name in names[:-1]]
             lines.append(f"| {workload}: {title} | {' | '.join(cells)} | |")
     idle = answer["idle_ms"]

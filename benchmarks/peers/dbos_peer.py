@@ -1,7 +1,7 @@
 """DBOS: a workflow of four steps, each a transaction of its own datasource, and its compensation in Python.
 
-A datasource's transaction commits the statement together with the record that the step is done: exactly once. The
-queue is polled ten times a second (once by default), and not so that a worker is held back by its limit.
+A datasource's transaction commits the statement together with the record that the step is done: exactly once.
+The queue is polled twenty times a second; by default it is once.
 
     python -m benchmarks.peers.dbos_peer prepare | work | submit
 """
@@ -17,8 +17,8 @@ from dbos import DBOS, DBOSClient, SQLAlchemyDatasource
 from benchmarks.peers import submitter
 
 QUEUE = "orders"
-POLLS_EVERY_S = float(os.environ.get("POLLS", "0.1"))
-AT_ONCE = int(os.environ.get("ATONCE", "8"))
+POLLS_EVERY_S = 0.05
+AT_ONCE = 8
 """Workflows of one worker, each in a thread."""
 
 
@@ -77,7 +77,8 @@ def _declare(shop: SQLAlchemyDatasource) -> None:
     charge = step("charge", "INSERT INTO shop_payment (key, amount, refunded) VALUES (:key, 100, false)")
     refund = step("refund", "UPDATE shop_payment SET refunded = true WHERE key = :key")
     reserve = step(
-        "reserve", "UPDATE shop_stock SET available = available - 1 WHERE sku = :shelf AND available > 0 AND :key > ''"
+        "reserve",
+        "UPDATE shop_stock SET available = available - 1 WHERE sku = :shelf AND available > 0 AND :key > ''",
     )
     release = step(
         "release", "UPDATE shop_stock SET available = available + 1 WHERE sku = :shelf AND :key > ''"

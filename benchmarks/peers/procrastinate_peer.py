@@ -1,8 +1,8 @@
 """procrastinate: four tasks, each of which defers the next one in the transaction of its statement.
 
-So no step is forgotten. That a task is done is a record of its own, after that transaction: a worker that dies in
-between leaves a job that somebody must look for and run again, and its statement is then done twice. Undoing is
-three more tasks.
+So no step is forgotten. That a task is done is a record of its own, after that transaction: a worker that
+dies in between leaves a job that somebody must look for and run again, and its statement is then done twice.
+Undoing is three more tasks.
 
     python -m benchmarks.peers.procrastinate_peer prepare | submit
 """
@@ -18,10 +18,10 @@ from benchmarks.peers import submitter
 if __name__ == "__main__":
     django.setup()
 
-import procrastinate  # noqa: E402 - after the settings
-from procrastinate.contrib.django import app, django_connector  # noqa: E402
+import procrastinate
+from procrastinate.contrib.django import app, django_connector
 
-from benchmarks.shop import functions  # noqa: E402
+from benchmarks.shop import functions
 
 QUEUE = "orders"
 NEXT = {
@@ -35,8 +35,8 @@ ACTIONS = ("charge", "reserve", "issue", "dispatch")
 
 
 outbox = procrastinate.App(connector=django_connector.DjangoConnector())
-"""Defers through Django's connection. In a worker `app` itself does not: it has a connection of its own there, and
-what it defers is committed before the task's transaction is."""
+"""Defers through Django's connection. In a worker `app` itself does not: it has a connection of its own
+there, and what it defers is committed before the task's transaction is."""
 
 
 def defer(name: str, order: str) -> None:

@@ -17,7 +17,6 @@ django.setup(set_prefix=False)
 
 from benchmarks.shop import chains  # noqa: E402
 
-
 QUEUE = "celery"
 
 BROKER_URL = urllib.parse.urlsplit(os.environ["BROKER_URL"])._replace(path="/1").geturl()
