@@ -108,4 +108,7 @@ def main() -> None:
 # Whoever ends us has all that we started ended, as Ctrl-C has.
 for _number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(_number, lambda *_: sys.exit(1))
-main()
+try:
+    main()
+except KeyboardInterrupt:
+    sys.exit(130)

@@ -68,8 +68,9 @@ def run(*, rounds: int, orders: int, requests: int, followers: int, write: bool)
             "orders": orders,
             "systems": _backlogs(field, compared, rounds, orders),
             "idle_ms": _one_at_a_time(field, compared, max(orders // 4, 10)),
-            "api": asyncio.run(_api(field, shop, requests)),
             "through_http": asyncio.run(_through(field, shop, orders)),
+            # Last, for nobody works off what the API has taken then.
+            "api": asyncio.run(_api(field, shop, requests)),
             "streams": asyncio.run(web._streams(shop, followers)) if followers else None,
             "followers": followers,
             "machine": documents.machine(),
@@ -266,8 +267,6 @@ async def _api(field: teams.Field, shop: web.Shop, requests: int) -> list[dict[s
 async def _through(field: teams.Field, shop: web.Shop, orders: int) -> float:
     """Orders a second from the first request of ten clients up to the last booking, all on one machine."""
     with field.turn("workers", "sandbox", "clock"):
-        # What the API took while the workers stood still.
-        await asyncio.to_thread(_settle, field)
         async with web._server(web.SERVERS["ours"]) as (port, _):
             make = _requests(shop)
             await web._load(port, make, 10, 10)

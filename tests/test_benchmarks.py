@@ -1,5 +1,7 @@
 """The benchmark's shop is a project of its own, whose workers start."""
 
+import dataclasses
+import os
 import pathlib
 import re
 import subprocess
@@ -7,6 +9,7 @@ import sys
 
 import pytest
 
+from benchmarks import systems, teams
 from saga_project.local import runfile
 
 PEERS = runfile.ROOT / "benchmarks" / "peers"
@@ -55,6 +58,25 @@ def test_the_fast_lane_is_as_the_benchmark_is_told(environment, asked):
         assert run.stdout.strip() == str(asked == "on"), run.stderr
     else:
         assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.integration
+def test_processes_end_with_the_benchmark_though_it_is_not_their_turn():
+    with pathlib.Path(os.devnull).open("wb") as log:
+        team = teams.Team("sleepers", [[sys.executable, "-c", "import time; time.sleep(600)"]] * 2, log)
+        team.pause()
+
+        team.end()
+
+    assert not team.mains()
+
+
+def test_books_are_right_only_if_nothing_is_lost_doubled_or_turned_back():
+    right = systems.Books(orders=5, ended=5, lost=0, doubled=0, turned_back=0, off_the_shelf=0)
+
+    assert right.right
+    for wrong in ("lost", "doubled", "turned_back", "off_the_shelf"):
+        assert not dataclasses.replace(right, **{wrong: 1}).right
 
 
 @pytest.mark.parametrize("pins", sorted(PEERS.glob("*.txt")), ids=lambda path: path.stem)
