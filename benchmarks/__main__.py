@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from benchmarks import console, guarantees, idle, kill, orders, poison, web
+from benchmarks import backlog, console, guarantees, idle, kill, orders, poison, web
 from benchmarks.peers import compare
 
 
@@ -55,12 +55,12 @@ def main() -> None:
     served.add_argument(
         "--connections", type=int, default=1000, help="half-sent requests, and then streams (default 1000)"
     )
-    left = questions.add_parser("backlog", help="how long live orders wait beside thousands that are due")
-    left.add_argument("--due", type=int, default=10_000, help="how many are due (default 10000)")
-    left.add_argument(
+    behind = questions.add_parser("backlog", help="how long live orders wait beside thousands that are due")
+    behind.add_argument("--due", type=int, default=10_000, help="how many are due (default 10000)")
+    behind.add_argument(
         "--share", type=float, default=1 / 3, help="live orders, of the workers' rate (default .33)"
     )
-    left.add_argument("--seconds", type=int, default=20, help="of live orders alone (default 20)")
+    behind.add_argument("--seconds", type=int, default=20, help="of live orders alone (default 20)")
     options = parser.parse_args()
     if options.question == "backlog":
         backlog.run(due=options.due, share=options.share, seconds=options.seconds, write=options.write)

@@ -12,7 +12,7 @@ import time
 import uuid
 from typing import Any
 
-from benchmarks import documents, guarantees
+from benchmarks import documents, measuring, systems, teams
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CAPACITY_ORDERS = 900
@@ -31,50 +31,61 @@ class Live:
 
 def run(*, due: int, share: float, seconds: int, write: bool) -> None:
     """Measure, print, and write if asked."""
-    with guarantees.stack() as processes:
-        _capacity(processes, orders=CAPACITY_ORDERS // 3)
-        capacity = _capacity(processes, orders=CAPACITY_ORDERS)
-        print(f"  the workers alone: {capacity:.0f}/s")
+    with teams.field("benchmarks.settings") as field:
+        ours = systems.Ours()
+        systems.open_shop()
+        systems.start(field, [ours])
+        _capacity(field, ours, orders=CAPACITY_ORDERS // 3)
+        capacity = _capacity(field, ours, orders=CAPACITY_ORDERS)
+        print(f"  the workers alone: {capacity:.0f}/s", flush=True)
         rate = capacity * share
-        alone = _live(rate, until=_for(seconds))
-        print(f"  live alone: p50 {alone.p50_ms:.0f} ms, p99 {alone.p99_ms:.0f} ms")
-        prefix = _write_due(due)
-        patience = time.monotonic() + 5 * due / capacity + guarantees.PATIENCE_S
-        beside = _live(rate, until=lambda: not _left(prefix) or time.monotonic() > patience)
-        if left := _left(prefix):
-            raise SystemExit(f"After {beside.seconds:.0f} s {left} of the {due} due ones have not ended.")
+        with field.turn(ours.name):
+            alone = _live(field, ours, rate, until=_for(seconds))
+            print(f"  live alone: p50 {alone.p50_ms:.0f} ms, p99 {alone.p99_ms:.0f} ms", flush=True)
+            prefix = _write_due(due)
+            patience = time.monotonic() + 5 * due / capacity + teams.PATIENCE_S
+            beside = _live(field, ours, rate, until=lambda: not _left(prefix) or time.monotonic() > patience)
+            if left := _left(prefix):
+                raise SystemExit(f"After {beside.seconds:.0f} s {left} of the {due} due ones have not ended.")
     table = _table(due=due, share=share, capacity=capacity, alone=alone, beside=beside)
     print(table)
     if write:
         documents.write(ROOT / "docs" / "benchmarks.md", "backlog", table)
 
 
-def _capacity(processes: list[Any], *, orders: int) -> float:
+def _capacity(field: teams.Field, ours: Any, *, orders: int) -> float:
     """How many orders of a backlog the workers end in a second."""
-    from benchmarks import systems
+    from django.db import transaction
+
+    from benchmarks.shop import saga
+    from sagas import engine
 
     prefix = f"capacity-{time.time_ns()}-"
-    with guarantees.paused(processes):
-        systems.Ours().submit_many([f"{prefix}{number}" for number in range(orders)])
-    began = time.perf_counter()
-    guarantees.await_(lambda: systems.Ours().ended(prefix) >= orders, "the workers did not end their orders")
-    return orders / (time.perf_counter() - began)
+    field.still()
+    with transaction.atomic():
+        names = [f"{prefix}{number}" for number in range(orders)]
+        engine.begin_many(saga.ORDER, [(name, {"order": name}) for name in names], actor="bench")
+    with field.turn(ours.name):
+        began = time.perf_counter()
+        measuring.wait(
+            lambda: not ours.left(field.looker, prefix, orders), "the workers did not end their orders"
+        )
+        took = time.perf_counter() - began
+    return orders / took
 
 
-def _live(rate: float, *, until: Any) -> Live:
+def _live(field: teams.Field, ours: Any, rate: float, *, until: Any) -> Live:
     """Place orders at that rate until it is said to be enough, and wait for their end."""
-    from benchmarks import systems
-
     prefix, placed, began = f"live-{time.time_ns()}-", 0, time.monotonic()
     enough = False
     while not enough:
-        systems.Ours().submit(f"{prefix}{placed}")
+        ours.submit(f"{prefix}{placed}")
         placed += 1
         time.sleep(max(began + placed / rate - time.monotonic(), 0))
         # Asking takes a moment, so not each time.
         enough = placed % max(round(rate), 1) == 0 and until()
     took = time.monotonic() - began
-    guarantees.await_(lambda: systems.Ours().ended(prefix) >= placed, "live orders did not end")
+    measuring.wait(lambda: not ours.left(field.looker, prefix, placed), "live orders did not end")
     return Live(placed, took, *_quantiles(prefix))
 
 
@@ -159,6 +170,6 @@ def _table(*, due: int, share: float, capacity: float, alone: Live, beside: Live
         f" backlog of their own, {capacity:.0f} in a second: beside the due ones they did"
         f" **{ended / capacity:.0%}** of it; the due ones had ended after {beside.seconds:.0f} s.",
         "",
-        f"{guarantees.WORKERS} x {guarantees.CHILDREN} prefork; {documents.machine()}.",
+        f"{teams.WORKERS} x {teams.CHILDREN} prefork; {documents.machine()}.",
     ]
     return "\n".join(lines)
