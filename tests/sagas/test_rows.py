@@ -91,7 +91,7 @@ def test_a_row_that_changed_meanwhile_is_not_written_and_neither_is_the_event(sa
     saga.steps.filter(name="a").update(state="done")
     work.transition_step(states.StepState.RUNNING, EventKind.STEP_STARTED)
 
-    with pytest.raises(errors.LostRace):
+    with pytest.raises(errors.LostRace), transaction.atomic():
         work.commit()
 
     assert (saga.steps.get(name="a").state, saga.events.count()) == ("done", 1)
