@@ -14,6 +14,7 @@ import functools
 import json
 import signal
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker import request
+from kombu import asynchronous
 
 from sagas import conf, engine, errors
 from sagas.declaration import registry, states
@@ -50,6 +52,10 @@ class InlineStep:
     """In seconds since 1970, by this machine's clock, as in all of Celery's events."""
 
     runtime_s: float = 0.0
+
+    def values(self) -> list[Any]:
+        """In the order of the fields."""
+        return [getattr(self, name) for name in _FIELDS]
 
 
 class TaskLane:
@@ -140,25 +146,40 @@ def limited(longest: datetime.timedelta) -> Iterator[None]:
     if signal.getsignal(signal.SIGALRM) is not _too_long:
         signal.signal(signal.SIGALRM, _too_long)
     soft_s = longest.total_seconds()
-    # The stream is named by its number, because Celery puts others in the place of Python's own.
-    faulthandler.dump_traceback_later(soft_s + conf.HARD_LIMIT_MARGIN_S, exit=True, file=2)
+    _watch(soft_s + conf.HARD_LIMIT_MARGIN_S)
     try:
         signal.setitimer(signal.ITIMER_REAL, soft_s)
         yield
     finally:
-        unlimited()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+_watched_until: float | None = None
+
+NEAR_ENOUGH_S = 1.0
+"""A hard limit may come so much sooner: the watchdog costs more to set than all else here."""
+
+
+def _watch(hard_s: float) -> None:
+    """Have the watchdog end this process then, unless it will anyway, and not much sooner."""
+    global _watched_until
+    until = time.monotonic() + hard_s
+    if _watched_until is None or not until - NEAR_ENOUGH_S <= _watched_until <= until:
+        # The stream is named by its number, because Celery puts others in the place of Python's own.
+        faulthandler.dump_traceback_later(hard_s, exit=True, file=2)
+        _watched_until = until
 
 
 def unlimited() -> None:
-    """No limit holds any more.
-
-    It is said at the end of each task as well, in case a limit ends just as its function does.
-    """
-    if _in_pool:
+    """No limit holds any more: a task is at its end."""
+    global _watched_until
+    if _in_pool and _watched_until is not None:
         try:
+            # In case a soft limit ended just as its function did.
             signal.setitimer(signal.ITIMER_REAL, 0)
         finally:
             faulthandler.cancel_dump_traceback_later()
+            _watched_until = None
 
 
 def _too_long(signum: int, frame: FrameType | None) -> None:
@@ -188,7 +209,7 @@ class Told:
 
     def __repr__(self) -> str:
         # Celery hands results on to the main process as their repr.
-        return json.dumps([dataclasses.astuple(step) for step in self.taken])
+        return json.dumps([step.values() for step in self.taken])
 
 
 class StepRequest(request.Request):
@@ -202,6 +223,10 @@ class StepRequest(request.Request):
 
     def send_event(self, type: str, **fields: Any) -> None:
         """Tell of the message's own step, then of those that followed it in the same task."""
+        with _gathered(self._eventer):  # type: ignore[attr-defined]  # The stubs lack it.
+            self._send_event(type, **fields)
+
+    def _send_event(self, type: str, **fields: Any) -> None:
         if type == "task-succeeded":
             taken = [InlineStep(**_named(values)) for values in json.loads(fields["result"])]
             # Flower shows what followed where it shows a task's result.
@@ -254,6 +279,37 @@ class StepRequest(request.Request):
                     timestamp=ended_at,
                 )
 
+
+GATHERED_S = 0.1
+"""So long events of sagas wait for each other: to publish each alone costs a third of the main process."""
+
+
+@contextlib.contextmanager
+def _gathered(eventer: Any) -> Iterator[None]:
+    """Events that are sent inside are published a moment later, or together with the next ones of others."""
+    at_once = getattr(eventer, "on_send_buffered", None)
+    if at_once is None:  # Only a worker with an event loop gathers any.
+        yield
+        return
+
+    def later() -> None:
+        if eventer not in _publishes_later:
+            _publishes_later.add(eventer)
+            asynchronous.get_event_loop().call_later(GATHERED_S, publish)
+
+    def publish() -> None:
+        _publishes_later.discard(eventer)
+        at_once()
+
+    eventer.on_send_buffered = later
+    try:
+        yield
+    finally:
+        eventer.on_send_buffered = at_once
+
+
+_publishes_later: "weakref.WeakSet[Any]" = weakref.WeakSet()
+"""The dispatchers of events that are about to publish."""
 
 _FIELDS = [field.name for field in dataclasses.fields(InlineStep)]
 

@@ -5,7 +5,6 @@ whatever Celery loses, doubles, delays or reorders, the row and the sweep put ri
 eta, retry() or result backend is used on a saga's messages; why is in docs/architecture.md.
 """
 
-import dataclasses
 import datetime
 import functools
 import logging
@@ -152,7 +151,7 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
     taken = lane.taken if lane is not None else []
     if result.next is engine.Next.COMPENSATE:
         failed = errors.StepFailed(f"{step} failed and the saga compensates; its row says why.")
-        failed.inline = [dataclasses.astuple(one) for one in taken]
+        failed.inline = [one.values() for one in taken]
         raise failed
     if result.next is engine.Next.STOP or taken:
         # Ends the chain as a success, without the error callback; `Ignore` would leave Flower lying.

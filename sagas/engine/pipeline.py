@@ -131,14 +131,14 @@ def _commands(
     types, formats = transformer.types, transformer.formats
     if known.unused:
         text = _numbered(statement.text)
-        yield functools.partial(pgconn.send_query_params, text, values, types, formats)
+        yield functools.partial(pgconn.send_query_params, text, values, types, formats, pq.Format.BINARY)
         return
     key = (statement.text, types)
     name = known.names.get(key) or new.get(key)
     if name is None:
         name = new[key] = known.new_name()
         yield functools.partial(pgconn.send_prepare, name, _numbered(statement.text), types)
-    yield functools.partial(pgconn.send_query_prepared, name, values, formats)
+    yield functools.partial(pgconn.send_query_prepared, name, values, formats, result_format=pq.Format.BINARY)
 
 
 @functools.lru_cache(maxsize=256)
