@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import functions
 
 from orders import numbers, tax_ids
-from sagas import ids
+from sagas import ids, reading
 from sagas import models as saga_models
 from sagas.declaration import states
 
@@ -75,7 +75,11 @@ class Order(models.Model):
     number = models.CharField(max_length=16, default=numbers.new, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="orders")
     """Whose token placed it, and who may see it."""
-    saga = models.OneToOneField("sagas.SagaInstance", models.PROTECT, related_name="order", editable=False)
+    saga = reading.SagaOneToOneField(
+        "sagas.SagaInstance", models.PROTECT, related_name="order", editable=False
+    )
+    """An order outlives the rows of its saga, which is read from the archive then."""
+
     reference = models.CharField(max_length=64, blank=True)
     """The caller's own word for it, such as a cart's id."""
 

@@ -65,6 +65,10 @@ app.conf.update(
             "task": "sagas.bulk",
             "schedule": datetime.timedelta(seconds=1),
         },
+        "archive": {
+            "task": "sagas.archive",
+            "schedule": datetime.timedelta(minutes=1),
+        },
         "deliver-webhooks": {
             "task": "webhooks.deliver",
             "schedule": datetime.timedelta(seconds=1),

@@ -13,6 +13,8 @@
 | `SAGAS_INLINE_STEPS` | 20 | how many steps one task goes on with |
 | `SAGAS_PINNED_QUEUES` | none | services whose local steps, too, only run on workers that serve their queue |
 | `SAGAS_FOUR_EYES` | False | whether interventions that move money wait for a second person |
+| `SAGAS_ARCHIVE_AFTER` | 30 days | how long a saga stays in the live tables after its end; None for ever |
+| `SAGAS_ARCHIVE_KEEP` | None | how long the archive is kept after that; None for ever |
 | `SAGAS_ROLES_SEE` | none | models, as `app.model`, that operators' roles see beside the engine's own |
 | `FLOWER_URL` | none | where operators reach Flower |
 """
@@ -42,6 +44,15 @@ BULK_TASK = "sagas.bulk"
 
 BULK_QUEUE = "sagas-bulk"
 """Where that goes."""
+
+ARCHIVE_TASK = "sagas.archive"
+"""The task that beat is to send, once in a minute or so: it moves what has ended into the archive."""
+
+ARCHIVE_QUEUE = "sagas-archive"
+"""Where that goes."""
+
+ARCHIVE_AFTER = datetime.timedelta(days=30)
+"""By then hardly anybody asks after it, and no callback is under way."""
 
 
 def _schedule(name: str, task: str, queue: str) -> str:
@@ -145,6 +156,18 @@ def four_eyes() -> bool:
     return bool(_read("SAGAS_FOUR_EYES", False))
 
 
+def archive_after() -> datetime.timedelta | None:
+    """How long a saga stays in the live tables after its end; None for ever."""
+    value: datetime.timedelta | None = _read("SAGAS_ARCHIVE_AFTER", ARCHIVE_AFTER)
+    return value
+
+
+def archive_keep() -> datetime.timedelta | None:
+    """How long the archive is kept, counted from the end of a saga; None for ever."""
+    value: datetime.timedelta | None = _read("SAGAS_ARCHIVE_KEEP", None)
+    return value
+
+
 def roles_see() -> list[str]:
     """The models that operators' roles see beside the engine's own."""
     return list(_read("SAGAS_ROLES_SEE", ()))
@@ -243,6 +266,8 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("SAGAS_INLINE_STEPS", _is_count, "It is a whole number above zero, such as 20."),
     ("SAGAS_PINNED_QUEUES", _are_queues, 'It is a list of queues, such as ["inventory"].'),
     ("SAGAS_FOUR_EYES", _is_switch, "It is True or False."),
+    ("SAGAS_ARCHIVE_AFTER", _is_time, "It is a timedelta above zero, or None: nothing is archived then."),
+    ("SAGAS_ARCHIVE_KEEP", _is_time, "It is a timedelta above zero, or None: nothing is forgotten then."),
     ("SAGAS_ROLES_SEE", _are_models, 'It is a list of models, such as ["orders.order"].'),
     ("FLOWER_URL", _is_text, "It is an address, or empty."),
 )

@@ -1,5 +1,6 @@
 """Identifiers that sort by time: UUID version 7 (RFC 9562), until Python 3.14 brings its own."""
 
+import datetime
 import os
 import time
 import uuid
@@ -13,3 +14,13 @@ def uuid7() -> uuid.UUID:
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)
+
+
+def made_at(value: uuid.UUID) -> datetime.datetime | None:
+    """When an identifier of version 7 was made, by the clock of who made it; None for another's."""
+    if value.version != 7:
+        return None
+    try:
+        return datetime.datetime.fromtimestamp((value.int >> 80) / 1000, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # No year that there is.

@@ -1,6 +1,8 @@
 """The rows: the only truth about a saga. The session that holds the instance's lock decides (D7)."""
 
 import datetime
+import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from django.db import models
@@ -94,6 +96,9 @@ class SagaInstance(models.Model):
     steps: "models.Manager[StepInstance]"
     events: "models.Manager[Event]"
 
+    archived_at: datetime.datetime | None = None
+    """No column: since when it is in the archive, where it was read from there (`sagas.reading`)."""
+
     class Meta:
         db_table = "sagas_saga"
         verbose_name = "saga"
@@ -170,6 +175,13 @@ class SagaInstance(models.Model):
                 name="saga_failed_newest",
                 fields=["-created_at"],
                 condition=models.Q(failure__isnull=False),
+            ),
+            # What the archiver looks for: the longest ended, first. A live saga never enters it.
+            models.Index(
+                functions.Coalesce("finished_at", "closed_at"),
+                models.F("id"),
+                name="saga_ended",
+                condition=models.Q(finished_at__isnull=False) | models.Q(closed_at__isnull=False),
             ),
         ]
         permissions = [
@@ -411,6 +423,80 @@ class Signal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.source} {self.kind}".strip()
+
+
+class ArchivedSaga(models.Model):
+    """A saga that has ended, with its steps, events and callbacks, as one document.
+
+    The table is partitioned by the month of `ended_at`, and old history is let go of by dropping partitions.
+    The key of a partition holds its column, so that it is (id, ended_at) in the database; that an id is
+    there only once is the archiver's to see to, which moves a saga under the lock of its row.
+    """
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    """The saga's. It tells when the saga began, and so in which partitions it cannot be: see `around`."""
+
+    ended_at = models.DateTimeField()
+    """When it finished, or was put aside."""
+
+    name = models.CharField(max_length=50)
+    version = models.PositiveSmallIntegerField()
+    key = models.CharField(max_length=100)
+    state = models.CharField(max_length=20, choices=SagaState.choices())
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+    closed_at = models.DateTimeField(null=True)
+    failed_step = models.CharField(max_length=50, blank=True, default="")
+    failed_kind = models.CharField(max_length=20, blank=True, default="")
+    failed_error = models.CharField(max_length=100, blank=True, default="")
+    archived_at = models.DateTimeField(db_default=functions.Now())
+
+    document = models.BinaryField()
+    """All of it: `sagas.documents` packed it, and `sagas.reading` makes rows of it again."""
+
+    dictionary = models.PositiveSmallIntegerField()
+    """The number of the dictionary without which the document cannot be opened."""
+
+    digest = models.BinaryField()
+    """The head of the chain over its events."""
+
+    class Meta:
+        db_table = "sagas_archive"
+        verbose_name = "archived saga"
+        constraints = [
+            models.CheckConstraint(
+                name="archive_holds_what_has_ended",
+                condition=models.Q(state__in=["completed", "compensated"], finished_at=models.F("ended_at"))
+                | models.Q(state="needs_attention", finished_at=None, closed_at=models.F("ended_at")),
+            ),
+        ]
+        indexes = [
+            models.Index(name="archive_by_key", fields=["key"]),
+            # The list: newest first, of which the newest partition has enough.
+            models.Index(name="archive_newest", fields=["-ended_at"]),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.key}"
+
+    @classmethod
+    def around(cls, saga_ids: Iterable[uuid.UUID]) -> "models.QuerySet[ArchivedSaga]":
+        """Those with these ids, looked for only in partitions in which they can be.
+
+        An id is a UUID of version 7 and begins with the time at which it was made, by some web process's
+        clock: a saga ended no earlier than that, give or take what clocks differ by. An id that was made
+        otherwise is looked for from wherever its first bits lead to, or everywhere.
+        """
+        wanted = list(saga_ids)
+        rows = cls.objects.filter(pk__in=wanted)
+        begun = [ids.made_at(saga_id) for saga_id in wanted]
+        known = [at for at in begun if at is not None]
+        if len(known) < len(begun) or not known:
+            return rows
+        return rows.filter(ended_at__gte=min(known) - CLOCKS_DIFFER)
+
+
+CLOCKS_DIFFER = datetime.timedelta(days=1)
 
 
 class Queue(models.Model):

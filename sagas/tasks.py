@@ -18,9 +18,9 @@ from celery import signals
 from celery.exceptions import OperationalError
 from django.db import Error, close_old_connections, connections
 
-from sagas import conf, database, engine, errors, fast_lane, ticks
+from sagas import conf, database, engine, errors, fast_lane, models, ticks
 from sagas.declaration import registry, states
-from sagas.engine import late_compensation, sweeping, transport
+from sagas.engine import archive, late_compensation, sweeping, transport
 
 logger = logging.getLogger("sagas")
 
@@ -89,6 +89,23 @@ def sweep() -> None:
     """Send on what is due, batch by batch."""
     while engine.sweep() >= sweeping.BATCH:
         pass
+
+
+@app.task(
+    name=conf.ARCHIVE_TASK,
+    base=ticks.Tick,
+    queue=conf.ARCHIVE_QUEUE,
+    ignore_result=True,
+    soft_time_limit=4 * archive.BUDGET_S,
+    time_limit=4 * archive.BUDGET_S + conf.HARD_LIMIT_MARGIN_S,
+)
+def archive_what_has_ended() -> None:
+    """Move sagas that ended long ago into the archive, for a while; and let go of what is older still."""
+    after, keep = conf.archive_after(), conf.archive_keep()
+    if after is not None:
+        archive.run(older_than=after)
+    if keep is not None:
+        archive.forget(before=(models.database_now() - keep).date())
 
 
 @app.task(

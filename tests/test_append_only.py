@@ -6,6 +6,7 @@ from django.db import DatabaseError, connection, transaction
 pytestmark = pytest.mark.django_db
 
 KEPT = {
+    "sagas_archive",
     "sagas_event",
     "payments_operation",
     "inventory_movement",
@@ -22,7 +23,8 @@ def tables_with_a_trigger(what):
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT relname FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid"
-            " WHERE NOT tgisinternal AND tgenabled = 'O' AND tgtype & %s = %s",
+            # Of the archive's partitions each has its own; another test sees to them.
+            " WHERE NOT tgisinternal AND NOT relispartition AND tgenabled = 'O' AND tgtype & %s = %s",
             [BEFORE | what, BEFORE | what],
         )
         return {name for (name,) in cursor.fetchall()}

@@ -1,6 +1,7 @@
 """Making messages of what the outbox holds, with a delivery for each endpoint that wants one."""
 
-from collections.abc import Iterable
+import uuid
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from django.db import connection, transaction
@@ -41,6 +42,13 @@ def compose(*, limit: int = 500) -> int:
             _compose(ids)
             models.Outbox.objects.filter(event_id__in=ids).delete()
     return len(ids)
+
+
+def untold(saga_ids: Collection[uuid.UUID]) -> Iterable[uuid.UUID]:
+    """Those of these sagas of which an event waits in the outbox."""
+    waiting = models.Outbox.objects.values("event_id")
+    events = saga_models.Event.objects.filter(saga_id__in=saga_ids, pk__in=waiting)
+    return events.values_list("saga_id", flat=True)
 
 
 def add(

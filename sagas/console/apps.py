@@ -15,8 +15,11 @@ class ConsoleConfig(apps.AppConfig):
         """Register the console's checks, and have operators' roles made."""
         from django.db.models import signals
 
-        from sagas.console import checks, roles
+        from sagas import engine
+        from sagas.console import archiving, checks, models, roles
 
+        engine.keep_live(archiving.needed)
+        engine.take_along(models.Approval)
         django_checks.register(checks.check_settings, "sagas")
         django_checks.register(checks.check_schedule, "sagas")
         signals.post_migrate.connect(roles.make, sender=self, dispatch_uid="sagas.console.roles")

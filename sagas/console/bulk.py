@@ -174,7 +174,7 @@ def _look_over(pk: uuid.UUID) -> list[int]:
     if run is None:
         return []
     now = models.database_now()
-    sent = list(run.items.filter(state=BulkItem.State.SENT).select_related("saga"))
+    sent = list(run.items.filter(state=BulkItem.State.SENT).prefetch_related("saga"))
     rows = {
         (row.saga_id, row.position): row
         for row in models.StepInstance.objects.filter(saga__in=[item.saga_id for item in sent])
@@ -209,7 +209,7 @@ def _send(run_pk: uuid.UUID, item_pk: int) -> None:
     try:
         with transaction.atomic():
             run = _running(run_pk)
-            item = BulkItem.objects.select_related("saga").get(pk=item_pk)
+            item = BulkItem.objects.get(pk=item_pk)
             if run is not None and item.state == BulkItem.State.PENDING:
                 _intervene(run, item)
                 item.save()

@@ -3,7 +3,7 @@
 from django.db import models
 from django.db.models import functions
 
-from sagas import ids
+from sagas import ids, reading
 from sagas.models import SagaInstance
 
 
@@ -162,7 +162,9 @@ class BulkItem(models.Model):
 
     id = models.BigAutoField(primary_key=True)
     run = models.ForeignKey(BulkRun, models.PROTECT, related_name="items", db_index=False)
-    saga = models.ForeignKey(SagaInstance, models.PROTECT, related_name="+", db_index=False)
+    saga = reading.SagaForeignKey(SagaInstance, models.PROTECT, related_name="+", db_index=False)
+    """It may have gone to the archive, and stays a part of its run."""
+
     number = models.PositiveIntegerField()
     wave = models.PositiveSmallIntegerField(default=0)
     state = models.CharField(max_length=10, choices=State, default=State.PENDING)
@@ -187,6 +189,14 @@ class BulkItem(models.Model):
             models.CheckConstraint(
                 name="bulk_item_state_is_known",
                 condition=models.Q(state__in=["pending", "sent", "helped", "failed", "refused", "moved"]),
+            ),
+        ]
+        indexes = [
+            # Asked by the archiver with each of its batches.
+            models.Index(
+                name="bulk_item_unfinished",
+                fields=["saga"],
+                condition=models.Q(state__in=["pending", "sent"]),
             ),
         ]
 

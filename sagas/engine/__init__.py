@@ -13,6 +13,7 @@ from django.db import connection, transaction
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.engine import store, transitions, transport
+from sagas.engine.archive import keep_live, take_along
 from sagas.engine.attempts import Lane, Result, WorkerContext
 from sagas.engine.callbacks import reject
 from sagas.engine.callbacks import retry as retry_callback
@@ -57,6 +58,7 @@ __all__ = [
     "go_on",
     "heard",
     "hold",
+    "keep_live",
     "look",
     "on_chain_error",
     "perform",
@@ -71,6 +73,7 @@ __all__ = [
     "settle_callback",
     "skip",
     "sweep",
+    "take_along",
 ]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import IntegrityError, connection, transaction
 
-from sagas import database
+from sagas import database, errors, reading
 from sagas.declaration import registry
 from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import calls, failures, inbox, recording, store, transitions, transport
@@ -136,6 +136,10 @@ def _carry_out(message: StepMessage, lane: Lane) -> Result:
                     return recorded.result
                 work = transactions.turn(onward.saga_id, onward.messages[0].step)
                 message = _next(onward, lane)
+    except errors.NotFound:
+        if reading.archived(message.saga_id) is None:
+            raise
+        return STOP  # A message of old: its saga has long ended.
     except IntegrityError as error:
         return _record_rolled_back(message, _refused_at_commit(error))
     if not attempt.claimed:

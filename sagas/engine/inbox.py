@@ -2,6 +2,7 @@
 
 One that comes before its step waits for it is taken up when the step does. One that lost a race
 against the saga's giving up is acted upon: what it tells of is undone once more (M3, `late_compensation`).
+One for a saga in the archive brings that back first, with its callbacks, so that a repetition is known again.
 """
 
 import logging
@@ -11,7 +12,7 @@ from django.db import transaction
 
 from sagas import database, errors, models
 from sagas.declaration.states import SagaState, StepState
-from sagas.engine import callbacks, calls, failures, messages, store, transitions
+from sagas.engine import archive, callbacks, calls, failures, messages, store, transitions
 from sagas.engine.kinds import FailureKind, Next
 from sagas.engine.store import UnitOfWork
 from sagas.models import Signal
@@ -63,8 +64,16 @@ def receive(
                 "mismatch": mismatch,
             },
         )
-        if created:
-            _match(signal, queue)
+        if not created:
+            return signal
+        work = _find(signal)
+        if work is None and _bring_back(signal):
+            return receive(
+                source=source, event_id=event_id, key=key, facts=facts, refused=refused, kind=kind,
+                mismatch=mismatch, queue=queue,
+            )  # fmt: skip
+        # If another callback has just brought it back, it is live by now.
+        _match(signal, work or _find(signal), queue)
     return signal
 
 
@@ -81,15 +90,35 @@ def take_stored(work: UnitOfWork) -> Next | None:
     return None
 
 
-def _match(signal: Signal, queue: str) -> None:
-    """Find the step that the callback is about, and act."""
+def _find(signal: Signal) -> UnitOfWork | None:
+    """The step that the callback is about, locked; None where no live saga has it."""
     try:
-        saga_id, name = callbacks.parse(signal.step_key)
-        work = store.lock(saga_id, name)
+        return store.lock(*callbacks.parse(signal.step_key))
     except errors.NotFound:
+        return None
+
+
+def _bring_back(signal: Signal) -> bool:
+    """Whether its saga was in the archive, and is there no more; the callback is then to be stored anew."""
+    try:
+        saga_id, _name = callbacks.parse(signal.step_key)
+    except errors.NotFound:
+        return False
+    with transaction.atomic():
+        # Among those that come back may be this very one, which came before.
+        stored = Signal.objects.filter(pk=signal.pk)
+        if brought_back := archive.restore(saga_id, instead_of=stored):
+            logger.info("callback %s of %s is about an archived saga", signal.event_id, signal.source)
+    return brought_back
+
+
+def _match(signal: Signal, work: UnitOfWork | None, queue: str) -> None:
+    """Act upon a new callback."""
+    if work is None:
         _set_fate(signal, Signal.Fate.UNMATCHED)
         callbacks.call_a_person(signal, messages.NO_SAGA)
         return
+    saga_id, name = work.saga.pk, work.step.name
     try:
         if queue and work.declared_step.queue != queue:
             _set_fate(signal, Signal.Fate.UNMATCHED)

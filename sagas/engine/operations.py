@@ -25,11 +25,12 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
-from sagas import database, errors, models
+from sagas import database, errors, models, reading
 from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import calls, circuits, failures, refusals, store, transitions
 from sagas.engine.failures import Failure
 from sagas.engine.kinds import EventKind, FailureKind
+from sagas.engine.refusals import ARCHIVED
 from sagas.engine.seen import Seen
 from sagas.engine.store import NOW, UnitOfWork
 from sagas.models import SagaInstance
@@ -44,6 +45,8 @@ def look(saga_id: uuid.UUID | str) -> Seen:
         NotFound: there is no such saga.
     """
     steps = list(models.StepInstance.objects.select_related("saga").filter(saga__pk=saga_id))
+    if not steps and (found := reading.archived(saga_id)):
+        steps = found.steps
     if not steps:
         raise errors.NotFound(f"There is no saga {saga_id}.")
     saga = steps[0].saga
@@ -261,6 +264,7 @@ def _locked(saga_id: uuid.UUID | str) -> Iterator[UnitOfWork]:
     """Lock the saga at its position, and commit at the end what was collected.
 
     Raises:
+        TooLate: it is in the archive.
         Busy: a lock was not given in time; a person is told so instead of being kept waiting.
     """
     try:
@@ -269,6 +273,10 @@ def _locked(saga_id: uuid.UUID | str) -> Iterator[UnitOfWork]:
             yield work
             if work.collected:
                 work.commit()
+    except errors.NotFound:
+        if found := reading.archived(saga_id):
+            raise errors.TooLate(_(ARCHIVED), state=found.saga.state) from None
+        raise
     except Exception as error:
         if database.is_busy(error):
             raise errors.Busy(

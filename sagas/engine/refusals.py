@@ -10,11 +10,14 @@ import math
 from collections.abc import Callable
 
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import transitions
+
+ARCHIVED = gettext_noop("It has ended and is in the archive, where nothing changes any more.")
 
 Refusal = Callable[[models.SagaInstance, models.StepInstance, definition.Saga | None, datetime.datetime], str]
 
@@ -169,6 +172,8 @@ def close(
 
 def _ended(saga: models.SagaInstance) -> str:
     """The sweep leaves alone what was put aside; sent on again, the sweep would not look after it."""
+    if saga.archived_at is not None:
+        return _(ARCHIVED)
     if saga.is_final:
         return _("It has ended, and what has ended stays as it is.")
     if saga.closed_at is not None:

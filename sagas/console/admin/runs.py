@@ -190,7 +190,7 @@ class BulkRunAdmin(rows.ReadOnly):
         items = BulkItem.objects.filter(run=run)
         counts = dict(items.values_list("state").annotate(Count("pk")).order_by())
         whole = sum(counts.values())
-        page = Paginator(items.select_related("saga"), PAGE).get_page(request.GET.get("page"))
+        page = Paginator(items.prefetch_related("saga"), PAGE).get_page(request.GET.get("page"))
         subjects = panels.describe([item.saga for item in page])
         settled = sum(counts.get(state, 0) for state in ("helped", "failed", "refused", "moved"))
         x, bars = 0.0, []
