@@ -60,7 +60,6 @@ class OrderAdmin(readonly.Admin):
 
     list_display = ("number", "badge", "customer_name", "total", "payment_method", "placed", "its_saga")
     list_filter = (State, "payment_method")
-    list_select_related = ("saga",)
     # Each by an index: see the migration that makes them.
     search_fields = (
         "number__exact",
@@ -82,6 +81,10 @@ class OrderAdmin(readonly.Admin):
         (_("Record"), {"fields": ("placed", "fulfilled_at", "cancelled_at", "closed_at", "cancel_reason")}),
     )  # fmt: skip
     inlines = (LineInline,)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[models.Order]:
+        """With their sagas, wherever these are."""
+        return super().get_queryset(request).prefetch_related("saga")
 
     @admin.display(description=_("state"))
     def badge(self, order: models.Order) -> SafeString:

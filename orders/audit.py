@@ -24,7 +24,7 @@ from invoicing import services as billing
 from orders import models, saga, steps
 from payments import audit as payments
 from payments import services as charging
-from sagas import errors
+from sagas import errors, reading
 from sagas import models as sagas
 from sagas.declaration import definition, registry, states
 from shipping import audit as shipping
@@ -99,7 +99,8 @@ def run(books: Mapping[str, Any] | None = None) -> Report:
         *_within(ended),
         *(finding for finding in compared if finding.about not in returned),
     }
-    answers, closings = _answers(), _closings()
+    events = list(_archived_events({finding.about for finding in found}))
+    answers, closings = _answers(events), _closings(events)
     told = {finding: answers[finding.about, finding.room] for finding in found if _key(finding) in answers}
     # Who closed an order answers for what it came to, and not for books that contradict themselves.
     told |= {finding: closings[finding.about] for finding in found & compared if finding.about in closings}
@@ -157,8 +158,23 @@ def _ended() -> dict[str, _Ended]:
             currency=currency,
             units=units,
         )
-        for saga_id, number, version, state, total, currency, units in rows.iterator()
+        for saga_id, number, version, state, total, currency, units in (
+            *rows.iterator(),
+            *_archived("total_amount", "currency", units=Sum("lines__quantity", default=0)),
+        )
     }
+
+
+def _archived(*columns: str, **annotations: Any) -> Iterator[tuple[Any, ...]]:
+    """Orders whose saga is in the archive: its id, the number, the saga's version and state, and columns."""
+    rows = sagas.ArchivedSaga.objects.values_list("pk", "version", "state")
+    sagas_ = {pk: (version, state) for pk, version, state in rows.iterator()}
+    for batch in _batches(str(pk) for pk in sagas_):
+        orders = models.Order.objects.filter(saga_id__in=[uuid.UUID(pk) for pk in batch]).annotate(
+            **annotations
+        )
+        for pk, number, *rest in orders.values_list("saga_id", "number", *columns, *annotations):
+            yield pk, number, *sagas_[pk], *rest
 
 
 def _compensated_late(*, since: datetime.datetime) -> set[str]:
@@ -168,7 +184,19 @@ def _compensated_late(*, since: datetime.datetime) -> set[str]:
     return {_order_of(key) for key in keys}
 
 
-def _answers() -> dict[tuple[str, str], str]:
+def _archived_events(numbers: Iterable[str]) -> Iterator[tuple[str, sagas.SagaInstance, sagas.Event]]:
+    """What happened to those of these orders whose sagas are in the archive."""
+    rows = models.Order.objects.filter(number__in=set(numbers)).values_list("saga_id", "number")
+    numbered = dict(rows)
+    live = sagas.SagaInstance.objects.filter(pk__in=numbered).values_list("pk", flat=True)
+    for pk, found in reading.archived_in_bulk(numbered.keys() - set(live)).items():
+        for event in found.events:
+            yield numbered[pk], found.saga, event
+
+
+def _answers(
+    archived: Iterable[tuple[str, sagas.SagaInstance, sagas.Event]],
+) -> dict[tuple[str, str], str]:
     """Who said, with which evidence, that an undo took effect outside our books; by order and room."""
     rooms = {name: _name(ROOMS[action]) for name, action in steps.actions().items() if action in ROOMS}
     # Of the undo, in so many words: that an action happened says nothing of the way back.
@@ -179,20 +207,32 @@ def _answers() -> dict[tuple[str, str], str]:
         .exclude(actor="engine")
         .order_by("id")
     )
+    live = said.values_list("saga__order__number", "subject", "actor", "reason")
+    gone = [
+        (number, event.subject, event.actor, event.reason)
+        for number, saga_, event in archived
+        if event.kind == "undo.done"
+        and event.subject in rooms
+        and event.actor != "engine"
+        and saga_.state == states.SagaState.COMPENSATED
+    ]
     return {
         (number, rooms[step]): f"{actor} answers for it: {reason}"
-        for number, step, actor, reason in said.values_list(
-            "saga__order__number", "subject", "actor", "reason"
-        )
+        for number, step, actor, reason in (*live, *gone)
     }
 
 
-def _closings() -> dict[str, str]:
+def _closings(archived: Iterable[tuple[str, sagas.SagaInstance, sagas.Event]]) -> dict[str, str]:
     """Who closed which order by hand, and with what words."""
     closed = sagas.Event.objects.filter(kind=models.CLOSING, saga__order__isnull=False).order_by("id")
+    live = closed.values_list("saga__order__number", "actor", "reason")
+    gone = [
+        (number, event.actor, event.reason)
+        for number, _saga, event in archived
+        if event.kind == models.CLOSING
+    ]
     return {
-        number: f"{actor} closed it and answers for it: {reason}"
-        for number, actor, reason in closed.values_list("saga__order__number", "actor", "reason")
+        number: f"{actor} closed it and answers for it: {reason}" for number, actor, reason in (*live, *gone)
     }
 
 
@@ -305,7 +345,17 @@ def _orders() -> Iterator[Discrepancy]:
         | (put_aside & Q(fulfilled_at=None, cancelled_at=None, closed_at__isnull=False))
         | (~completed & ~compensated & ~put_aside & Q(fulfilled_at=None, cancelled_at=None, closed_at=None))
     )
-    for number in wrong.values_list("number", flat=True):
+    said = {
+        states.SagaState.COMPLETED: (True, False, False),
+        states.SagaState.COMPENSATED: (False, True, False),
+        states.SagaState.NEEDS_ATTENTION: (False, False, True),
+    }
+    archived = [
+        number
+        for _pk, number, _version, state, *ends in _archived("fulfilled_at", "cancelled_at", "closed_at")
+        if tuple(end is not None for end in ends) != said[states.SagaState(state)]
+    ]
+    for number in (*wrong.values_list("number", flat=True), *archived):
         yield Discrepancy(number, "orders", "It and its saga disagree on how it ended.")
 
 

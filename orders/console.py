@@ -18,7 +18,7 @@ from invoicing import models as invoicing
 from orders import customer_messages, models
 from payments import models as payments
 from sagas.console import marks, panels
-from sagas.models import SagaInstance
+from sagas.models import SagaInstance, StepInstance
 from shipping import models as shipping
 
 FOUND_AT_MOST = 200
@@ -134,8 +134,8 @@ class Orders:
         """Money, stock, invoice and delivery, each with its net position, and who answers for it."""
         # Each service is asked for the keys of all steps, and knows its own: no list of names is needed,
         # and nothing of a saga whose declaration is gone is lost.
-        rows = saga.steps.values_list("name", flat=True)  # type: ignore[arg-type]
-        named = {f"{saga.pk}.{name}": name for name in rows}
+        steps: Iterable[StepInstance] = saga.steps.all()  # type: ignore[arg-type]
+        named = {step.key: step.name for step in steps}
         keys = list(named)
         held = (
             _money(keys, closed=saga.closed_at is not None),

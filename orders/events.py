@@ -250,6 +250,12 @@ def told() -> QuerySet[saga_models.Event]:
     return saga_models.Event.objects.filter(transitions).exclude(kind="step.planned")
 
 
+def is_told(event: saga_models.Event) -> bool:
+    """Whether that is one of them."""
+    transition = event.to_state != "" or event.kind == models.CLOSING
+    return transition and event.kind != "step.planned"
+
+
 hub = Hub()
 # A child of a process that listened has none of its threads.
 os.register_at_fork(after_in_child=hub.__init__)  # type: ignore[misc]

@@ -9,13 +9,17 @@ from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 
 from orders import models
 from sagas import models as saga_models
+from sagas import reading
 
 CLOCKS_DIFFER = datetime.timedelta(days=1)
 
 
 def orders() -> QuerySet[models.Order]:
-    """Orders with all that is shown of them: three statements, however many there are."""
-    return models.Order.objects.select_related("saga").prefetch_related(*_parts())
+    """Orders with all that is shown of them: four statements, however many there are.
+
+    One more reads the sagas that have gone to the archive, where there are such.
+    """
+    return models.Order.objects.prefetch_related(*_parts())
 
 
 def load(order: models.Order) -> models.Order:
@@ -24,10 +28,11 @@ def load(order: models.Order) -> models.Order:
     return order
 
 
-def _parts() -> "list[Prefetch[Any]]":
+def _parts() -> "list[str | Prefetch[Any]]":
     steps = saga_models.StepInstance.objects.order_by("position")
     return [
         Prefetch("lines", models.OrderLine.objects.order_by("position")),
+        "saga",
         Prefetch("saga__steps", steps),
     ]
 
@@ -51,10 +56,19 @@ def chosen(rows: QuerySet[models.Order], wanted: Mapping[str, Any]) -> QuerySet[
     return rows
 
 
+ENDED_AT = {
+    models.Status.FULFILLED: "fulfilled_at",
+    models.Status.CANCELLED: "cancelled_at",
+    models.Status.CLOSED: "closed_at",
+}
+"""An order knows its own end, which its saga's last transaction wrote; the saga may be in the archive."""
+
+assert set(ENDED_AT) == models.FINAL, "a final status without its moment"
+
+
 def _with_status(rows: QuerySet[models.Order], status: models.Status) -> QuerySet[models.Order]:
-    if status == models.Status.CLOSED:
-        attention = models.SAGA_STATE_OF[models.Status.ATTENTION]
-        return rows.filter(saga__state=attention, saga__closed_at__isnull=False)
+    if status in models.FINAL:
+        return rows.filter(**{f"{ENDED_AT[status]}__isnull": False})
     return rows.filter(saga__state=models.SAGA_STATE_OF[status], saga__closed_at=None)
 
 
@@ -64,8 +78,8 @@ def access_key(step_key: str) -> str | None:
         saga_id = uuid.UUID(step_key.partition(".")[0])
     except ValueError:
         return None
-    facts = saga_models.SagaInstance.objects.filter(pk=saga_id).values_list("facts__access_key", flat=True)
-    return facts.first()
+    saga = reading.in_bulk([saga_id]).get(saga_id)
+    return saga.facts.get("access_key") if saga is not None else None
 
 
 def _earliest_key(at: datetime.datetime) -> uuid.UUID:

@@ -17,6 +17,7 @@ import strictjson
 from api import auth, problems, rendering
 from orders import customer_messages, events, models
 from sagas import models as saga_models
+from sagas import reading
 
 RETRY_MS = 2000
 """What a client that was cut off waits before it comes back."""
@@ -158,7 +159,12 @@ async def _ask(question: Callable[..., T], *about: Any) -> T:
 
 
 def _read(saga_id: uuid.UUID, after: int) -> list[saga_models.Event]:
-    return list(events.told().filter(saga_id=saga_id, pk__gt=after).order_by("pk")[:READ])
+    rows = list(events.told().filter(saga_id=saga_id, pk__gt=after).order_by("pk")[:READ])
+    if rows or saga_models.SagaInstance.objects.filter(pk=saga_id).exists():
+        return rows
+    found = reading.archived(saga_id)
+    told = found.events if found is not None else []
+    return [event for event in told if event.pk > after and events.is_told(event)][:READ]
 
 
 def _message(event: saga_models.Event) -> bytes:

@@ -30,6 +30,7 @@ def saga(record: history.History, *, events: Sequence[models.Event] | None = Non
         "wake_at": _iso(saga.wake_at),
         "held_at": _iso(saga.held_at),
         "closed_at": _iso(saga.closed_at),
+        "archived_at": _iso(saga.archived_at),
         "failure": saga.failure,
         "attention": saga.attention,
         "summary": {"what": said.what, "next": said.next, "who": said.who, "advice": said.advice},

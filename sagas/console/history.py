@@ -12,7 +12,7 @@ from typing import Any
 from django.db.models import Subquery
 from django.utils.translation import gettext as _
 
-from sagas import conf, errors, models
+from sagas import conf, errors, models, reading
 from sagas.console import redaction
 from sagas.console.models import Approval
 from sagas.declaration import definition
@@ -139,6 +139,9 @@ class History:
     swept_at: datetime.datetime | None
     """When somebody swept last, whichever saga; None if nobody ever has."""
 
+    archive: reading.Archived | None = None
+    """Where it was read from, if it was the archive: then it is only to look at."""
+
     @property
     def step(self) -> models.StepInstance:
         """The step at the saga's position; the last when all are done."""
@@ -212,7 +215,7 @@ class History:
 
 
 def read(saga_id: uuid.UUID | str) -> History:
-    """Read a saga with all that belongs to it, in seven statements however long it is.
+    """Read a saga with all that belongs to it, in seven statements however long it is; or from the archive.
 
     Raises:
         NotFound: there is no such saga.
@@ -222,7 +225,9 @@ def read(saga_id: uuid.UUID | str) -> History:
     )
     saga = instances.filter(pk=saga_id).first()
     if saga is None:
-        raise errors.NotFound(f"There is no saga {saga_id}.")
+        if (found := reading.archived(saga_id)) is None:
+            raise errors.NotFound(f"There is no saga {saga_id}.")
+        return of_archived(found)
     steps = list(models.StepInstance.objects.filter(saga_id=saga.pk))
     for step in steps:
         step.saga = saga
@@ -237,6 +242,23 @@ def read(saga_id: uuid.UUID | str) -> History:
         circuits=models.Circuit.objects.in_bulk(),
         now=saga.now,
         swept_at=saga.swept_at,
+    )
+
+
+def of_archived(found: reading.Archived) -> History:
+    """The same of a saga out of the archive. What surrounds the live ones does not concern it."""
+    return History(
+        saga=found.saga,
+        declared=refusals.declaration(found.saga),
+        steps=found.steps,
+        events=found.events[:EVENTS_AT_MOST],
+        signals=found.signals,
+        approvals=[],
+        queues={},
+        circuits={},
+        now=models.database_now(),
+        swept_at=None,
+        archive=found,
     )
 
 

@@ -27,7 +27,14 @@ def of(record: history.History) -> list[Notice]:
 
 def _all(record: history.History) -> Iterator[Notice]:
     saga = record.saga
-    if record.declared is None:
+    if saga.archived_at is not None:
+        yield Notice(
+            kind="archived",
+            tone="info",
+            text=_("It is in the archive since %(at)s: it is only to look at, and nothing changes any more.")
+            % {"at": formatting.moment(saga.archived_at)},
+        )
+    if record.declared is None and saga.archived_at is None:
         yield Notice(
             kind="undeclared",
             tone="error",
@@ -37,7 +44,7 @@ def _all(record: history.History) -> Iterator[Notice]:
             )
             % {"version": saga.version, "name": saga.name},
         )
-    elif record.declared.fingerprint != saga.fingerprint:
+    elif record.declared is not None and record.declared.fingerprint != saga.fingerprint:
         yield Notice(
             kind="changed",
             tone="error",

@@ -125,9 +125,9 @@ def _next(place: Ended, older_than: datetime.timedelta, size: int) -> list[Ended
         cursor.execute(
             "SELECT coalesce(finished_at, closed_at) AS ended_at, id FROM sagas_saga"
             " WHERE (finished_at IS NOT NULL OR closed_at IS NOT NULL)"
-            " AND coalesce(finished_at, closed_at) < now() - %s::interval"
+            " AND coalesce(finished_at, closed_at) < statement_timestamp() - %s::interval"
             " AND (coalesce(finished_at, closed_at), id) > (%s::timestamptz, %s::uuid)"
-            " AND updated_at < now() - LEAST(%s::interval, %s::interval)"
+            " AND updated_at < statement_timestamp() - LEAST(%s::interval, %s::interval)"
             " ORDER BY 1, 2 LIMIT %s",
             given,
         )

@@ -3,6 +3,7 @@
 Other apps add to it through `sagas.console.panels`; the engine itself knows none of them.
 """
 
+from sagas.console.admin import archived as archived
 from sagas.console.admin import callbacks as callbacks
 from sagas.console.admin import rows as rows
 from sagas.console.admin import runs as runs

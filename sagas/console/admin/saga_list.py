@@ -1,7 +1,5 @@
 """The list of sagas: what waits for a person above it, its columns, its search, and what is done in bulk."""
 
-import contextlib
-import uuid
 from typing import Any
 
 from django import http
@@ -16,7 +14,8 @@ from django.utils.translation import gettext_lazy
 
 from sagas import models
 from sagas.console import bulk, formatting, marks, panels, summary
-from sagas.console.admin import callbacks, filters, paging, rows, runs
+from sagas.console.admin import archived, callbacks, filters, paging, rows, runs
+from sagas.console.admin.archived import named
 from sagas.declaration.states import SagaState
 from sagas.models import SagaInstance
 
@@ -75,10 +74,7 @@ class SagaList(rows.ReadOnly):
         term = search_term.strip()
         if not term:
             return queryset, False
-        found = set(panels.search(term))
-        head = term.partition(".")[0]  # A step's key begins with its saga's id.
-        with contextlib.suppress(ValueError):
-            found.add(uuid.UUID(head))
+        found = named(term)
         found |= set(SagaInstance.objects.filter(key=term).values_list("pk", flat=True)[:100])
         return queryset.filter(pk__in=found), False
 
@@ -87,6 +83,8 @@ class SagaList(rows.ReadOnly):
     ) -> http.HttpResponse:
         """The list, with those that wait for a person above it."""
         context: dict[str, Any] = {"title": _("Sagas"), **(extra_context or {})}
+        if term := request.GET.get("q", "").strip():
+            context["archived"] = archived.found(term)
         if request.method == "GET" and not request.GET:
             queue = list(
                 SagaInstance.objects.filter(state=SagaState.NEEDS_ATTENTION, closed_at=None).order_by(

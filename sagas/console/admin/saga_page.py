@@ -9,7 +9,6 @@ from typing import Any
 
 from django import http
 from django.core import exceptions
-from django.db.models import QuerySet
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.cache import patch_cache_control
@@ -59,8 +58,7 @@ class SagaPage(rows.ReadOnly):
     def json_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
         """The whole history, or the chosen events of it, for machines and for the record."""
         record = self.read(request, saga_id)
-        events = _chosen(request, models.Event.objects.filter(saga_id=saga_id))
-        body = json.dumps(export.saga(record, events=list(events)), indent=2, ensure_ascii=False)
+        body = json.dumps(export.saga(record, events=_chosen(request, record)), indent=2, ensure_ascii=False)
         return _download(body, "application/json", f"saga-{saga_id}.json")
 
     def csv_view(self, request: http.HttpRequest, saga_id: uuid.UUID) -> http.HttpResponse:
@@ -81,7 +79,7 @@ class SagaPage(rows.ReadOnly):
             "data",
         )
         writer.writerow(names)
-        for event in _chosen(request, models.Event.objects.filter(saga_id=saga_id)):
+        for event in _chosen(request, record):
             row = export.event(event, record.hidden)
             row["data"] = json.dumps(row["data"])
             writer.writerow([_harmless(row[name]) for name in names])
@@ -160,8 +158,12 @@ def _choose(request: http.HttpRequest, events: Iterable[models.Event]) -> list[m
     return [event for event in events if all(getattr(event, name) == value for name, value in chosen)]
 
 
-def _chosen(request: http.HttpRequest, events: QuerySet[models.Event]) -> QuerySet[models.Event]:
-    return events.filter(**{name: request.GET[name] for name in _EVENT_FILTERS if request.GET.get(name)})
+def _chosen(request: http.HttpRequest, record: history.History) -> list[models.Event]:
+    """All of its events that were chosen, more than the page shows at once."""
+    if record.archive is not None:
+        return _choose(request, record.archive.events)
+    chosen = {name: request.GET[name] for name in _EVENT_FILTERS if request.GET.get(name)}
+    return list(models.Event.objects.filter(saga_id=record.saga.pk, **chosen))
 
 
 def _offer(request: http.HttpRequest, record: history.History) -> list[dict[str, Any]]:

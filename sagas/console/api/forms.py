@@ -55,6 +55,12 @@ class SagaQuery(Page):
     )
     older_than = fields.Age(required=False, help_text="Begun longer ago than this, such as 15m.")
     younger_than = fields.Age(required=False, help_text="Begun less long ago than this, such as 2h.")
+    archived = fields.Choice(
+        ["true", "false"],
+        required=False,
+        help_text="Whether it is the archive that is listed, with those that ended long ago; `step` is then"
+        " the one that failed first.",
+    )
 
 
 class Move(Form):

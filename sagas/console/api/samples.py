@@ -44,7 +44,7 @@ OPERATED: dict[str, Any] = {
         "since": AT,
     },
     "cancel": None, "held_at": None, "closed_at": None, "wake_at": None, "deadline_at": AT,
-    "created_at": AT, "updated_at": AT, "finished_at": None,
+    "created_at": AT, "updated_at": AT, "finished_at": None, "archived_at": None,
     "steps": [
         _rung("take-payment", "undo_failed", error=REFUND_REFUSED),
         _rung("reserve-stock", "undone"),

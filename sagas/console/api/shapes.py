@@ -95,6 +95,9 @@ class Saga(Shape):
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)
+    archived_at = serializers.DateTimeField(
+        allow_null=True, help_text="Since when it is in the archive, where nothing changes any more."
+    )
     steps = SagaStep(many=True)
 
     sample = samples.OPERATED

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from django import http
 from django.db.models import F, QuerySet, functions
-from django.shortcuts import get_object_or_404
 from django.utils import translation
 from rest_framework import exceptions
 from rest_framework.request import Request
@@ -13,7 +12,7 @@ from rest_framework.response import Response
 
 from api import auth, pagination, problems, rendering, schema, serializers
 from api.views import View
-from sagas import errors, models
+from sagas import errors, models, reading
 from sagas.console import interventions, panels
 from sagas.console.api import forms, kinds, shapes
 from sagas.declaration import states
@@ -36,6 +35,8 @@ class Sagas(StaffView):
     def get(self, request: Request) -> Response:
         """A page of them, newest first."""
         wanted = serializers.read_query(forms.SagaQuery, request)
+        if wanted.get("archived") == "true":
+            return SagaPages.answer(chosen_of_archive(wanted), request, shapes.Saga)
         return SagaPages.answer(chosen(wanted), request, shapes.Saga)
 
 
@@ -44,8 +45,10 @@ class SagaPages(pagination.ByCursor):
 
     def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
         """The rows of the page."""
-        rows: list[Any] | None = super().paginate_queryset(queryset, request, view)
-        panels.attach(rows or [])
+        rows: list[Any] = super().paginate_queryset(queryset, request, view) or []
+        if queryset.model is models.ArchivedSaga:
+            rows = [reading.opened(row).saga for row in rows]
+        panels.attach(rows)
         return rows
 
 
@@ -74,7 +77,10 @@ class SagaEvents(StaffView):
     def get(self, request: Request, saga_id: UUID) -> Response:
         """A page of it, from the beginning on."""
         serializers.read_query(serializers.Page, request)
-        get_object_or_404(models.SagaInstance.objects.only("pk"), pk=saga_id)
+        if not models.SagaInstance.objects.filter(pk=saga_id).exists():
+            if (found := reading.archived(saga_id)) is None:
+                raise http.Http404
+            return EventPages.answer(Events(found.events), request, shapes.SagaEvent)
         events = models.Event.objects.filter(saga_id=saga_id)
         # Its declaration says what is hidden: name and version find it.
         events = events.select_related("saga").defer("saga__facts", "saga__failure", "saga__attention")
@@ -86,6 +92,20 @@ class EventPages(pagination.ByNumber):
 
     ordering = "id"
     page_size = 100
+
+
+class Events(list[models.Event]):
+    """Those of an archived saga, with as much of a queryset as pages by cursor ask for."""
+
+    def order_by(self, ordering: str) -> "Events":
+        """By id, upwards or downwards."""
+        return Events(sorted(self, key=lambda event: event.pk, reverse=ordering.startswith("-")))
+
+    def filter(self, *, id__lt: str | None = None, id__gt: str | None = None) -> "Events":
+        """Those beyond a cursor's place."""
+        if id__lt is not None:
+            return Events(event for event in self if event.pk < int(id__lt))
+        return Events(event for event in self if id__gt is None or event.pk > int(id__gt))
 
 
 class Intervene(StaffView):
@@ -189,7 +209,9 @@ def sagas() -> QuerySet[models.SagaInstance]:
 
 def shown(saga_id: UUID) -> dict[str, Any]:
     """The saga as it is shown now."""
-    row = get_object_or_404(sagas(), pk=saga_id)
+    row = reading.in_bulk([saga_id]).get(saga_id)
+    if row is None:
+        raise http.Http404
     panels.attach([row])
     return shapes.Saga.of(row)
 
@@ -214,6 +236,25 @@ def chosen(wanted: dict[str, Any]) -> QuerySet[models.SagaInstance]:
     return rows
 
 
+def chosen_of_archive(wanted: dict[str, Any]) -> QuerySet[models.ArchivedSaga]:
+    """The archived sagas that a query asks for."""
+    rows = models.ArchivedSaga.objects.all()
+    if "state" in wanted:
+        rows = rows.filter(state=wanted["state"])
+    if "step" in wanted:
+        rows = rows.filter(failed_step=wanted["step"])
+    if "error" in wanted:
+        rows = rows.filter(failed_error=wanted["error"])
+    if "key" in wanted:
+        keyed = models.ArchivedSaga.objects.filter(key=wanted["key"]).values_list("pk", flat=True)
+        rows = rows.filter(pk__in=keyed.union(*panels.numbered(wanted["key"])))
+    if "older_than" in wanted:
+        rows = rows.filter(created_at__lt=functions.Now() - wanted["older_than"])
+    if "younger_than" in wanted:
+        rows = rows.filter(created_at__gte=functions.Now() - wanted["younger_than"])
+    return rows
+
+
 def need(request: Request, permission: str) -> None:
     """Refuse whoever does not have the permission."""
     if not auth.caller(request).has_perm(permission):
@@ -222,6 +263,6 @@ def need(request: Request, permission: str) -> None:
 
 def conflict(saga_id: UUID, error: Exception) -> problems.Problem:
     """It does not apply; the answer says where the saga stands now."""
-    row = models.SagaInstance.objects.get(pk=saga_id)
+    row = reading.in_bulk([saga_id])[saga_id]
     kind = kinds.MOVED_ON if isinstance(error, errors.MovedOn) else kinds.MOVE_NOT_ALLOWED
     return problems.Problem(kind, str(error), saga={"id": str(row.pk), "state": row.state})

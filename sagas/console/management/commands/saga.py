@@ -12,8 +12,18 @@ from typing import Any
 from django.core.management import base
 
 import strictjson
-from sagas import errors, models
-from sagas.console import export, formatting, history, interventions, notices, panels, summary, translation
+from sagas import errors, models, reading
+from sagas.console import (
+    archiving,
+    export,
+    formatting,
+    history,
+    interventions,
+    notices,
+    panels,
+    summary,
+    translation,
+)
 from sagas.declaration.states import LIVE, SagaState
 from sagas.engine.seen import Seen
 
@@ -63,10 +73,12 @@ class Command(base.BaseCommand):
         listing.add_argument("--key", help="only with this business key")
         listing.add_argument("--limit", type=_count, default=20, help="at most so many (20)")
         listing.add_argument("--json", action="store_true", help="as JSON, one saga a line")
+        listing.add_argument("--archived", action="store_true", help="those in the archive")
         showing = functions.add_parser("show", help="the history of one, with its timeline")
         showing.add_argument("saga", help=WHICH)
         showing.add_argument("--json", action="store_true", help="as JSON, events included")
         showing.add_argument("--events", action="store_true", help="with every event")
+        archiving.add_arguments(functions)
         for name, what in COMMANDS.items():
             self._intervention(functions, name, what)
         resolving = self._intervention(functions, "resolve", "say whether the step in doubt happened")
@@ -102,12 +114,17 @@ class Command(base.BaseCommand):
                 self._list(options)
             elif function == "show":
                 self._show(history.read(_find(options["saga"])), options)
+            elif function in archiving.COMMANDS:
+                archiving.run(function, options, find=_find, write=self.stdout.write)
             else:
                 self._make(function, options)
         except errors.SagaError as error:
             raise base.CommandError(str(error)) from error
 
     def _list(self, options: dict[str, Any]) -> None:
+        if options["archived"]:
+            self._list_archived(options)
+            return
         sagas = models.SagaInstance.objects.order_by("-created_at")
         state = options["state"]
         if state == "live":
@@ -123,12 +140,31 @@ class Command(base.BaseCommand):
         if options["step"]:
             sagas = sagas.filter(failure__isnull=False, failure__step=options["step"])
         for saga in sagas[: options["limit"]]:
-            if options["json"]:
-                self.stdout.write(json.dumps(_brief(saga)))
-            else:
-                why = summary.why(saga) or summary.stands(saga)
-                state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
-                self.stdout.write(f"{saga.pk}  {state:16} {saga.name:20} {saga.key}  {why}"[:220].rstrip())
+            self._line(saga, options)
+
+    def _list_archived(self, options: dict[str, Any]) -> None:
+        """The same of the archive, where what ended last comes first."""
+        chosen = {
+            column: options[option]
+            for option, column in (
+                ("state", "state"),
+                ("name", "name"),
+                ("key", "key"),
+                ("step", "failed_step"),
+            )
+            if options[option]
+        }
+        rows = models.ArchivedSaga.objects.filter(**chosen).order_by("-ended_at")
+        for row in rows[: options["limit"]]:
+            self._line(reading.opened(row).saga, options)
+
+    def _line(self, saga: models.SagaInstance, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.stdout.write(json.dumps(_brief(saga)))
+            return
+        why = summary.why(saga) or summary.stands(saga)
+        state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
+        self.stdout.write(f"{saga.pk}  {state:16} {saga.name:20} {saga.key}  {why}"[:220].rstrip())
 
     def _show(self, record: history.History, options: dict[str, Any]) -> None:
         if options["json"]:
@@ -150,7 +186,7 @@ class Command(base.BaseCommand):
         write("")
         for line in timeline(record):
             write(line)
-        if not saga.is_final:
+        if not saga.is_final and saga.archived_at is None:
             write("")
             write(f"Key of {record.step.name}: {record.step.key}")
             write(f"Seen: {record.seen}")
@@ -274,6 +310,8 @@ def _bar(attempts: list[history.Attempt], began: datetime.datetime, ended: datet
 def _find(text: str) -> uuid.UUID:
     """A saga by its id, by the business key of the live or else the latest one, or by the console's search.
 
+    One in the archive is found as any other.
+
     Raises:
         NotFound: there is none, or the search finds several.
     """
@@ -281,9 +319,14 @@ def _find(text: str) -> uuid.UUID:
         saga_id = uuid.UUID(text.partition(".")[0])
         if models.SagaInstance.objects.filter(pk=saga_id).exists():
             return saga_id
+        if models.ArchivedSaga.around([saga_id]).exists():
+            return saga_id
     keyed = models.SagaInstance.objects.filter(key=text).order_by("-created_at")
     if saga := keyed.filter(finished_at=None).first() or keyed.first():
         return saga.pk
+    gone = models.ArchivedSaga.objects.filter(key=text).order_by("-ended_at").values_list("pk", flat=True)
+    if archived := gone.first():
+        return archived
     found = panels.search(text)
     if len(found) > 1:
         raise errors.NotFound(f"{len(found)} sagas are found by {text!r}; give the id or key of one of them.")
@@ -303,6 +346,7 @@ def _brief(saga: models.SagaInstance) -> dict[str, Any]:
         "closed": saga.closed_at is not None,
         "created_at": saga.created_at.isoformat(),
         "finished_at": saga.finished_at.isoformat() if saga.finished_at else None,
+        "archived": saga.archived_at is not None,
         "failure": saga.failure,
         "attention": saga.attention,
     }
