@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from django.conf import settings
 from django.db import connection
 
 from api import idempotency, throttling
@@ -56,6 +57,17 @@ def _sessions(limit: int) -> int:
     return _delete("django_session", "session_key", "expire_date < clock_timestamp()", limit)
 
 
+def _admin_log(limit: int) -> int:
+    """What was done in the admin long ago. Its ids are in the order of time, so the oldest come first."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DELETE FROM django_admin_log WHERE action_time < clock_timestamp() - make_interval(secs => %s)"
+            " AND id IN (SELECT id FROM django_admin_log ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)",
+            [settings.ADMIN_LOG_LIVES.total_seconds(), limit],
+        )
+        return int(cursor.rowcount)
+
+
 def _delete(table: str, key: str, over: str, limit: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
@@ -71,5 +83,6 @@ PURGES: dict[str, Callable[[int], int]] = {
     "allowances at rest": lambda limit: throttling.purge(limit=limit),
     "followers": _followers,
     "sessions": _sessions,
+    "entries of the admin's log": _admin_log,
 }
 """Everything that is kept for a time and no longer: each clears so many rows at most, and says how many."""

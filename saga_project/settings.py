@@ -283,6 +283,9 @@ WEBHOOKS_DISABLE_AFTER = env.duration("WEBHOOKS_DISABLE_AFTER", "3d")
 WEBHOOKS_LOG_LIVES = env.duration("WEBHOOKS_LOG_LIVES", "30d")
 """How long one can look up what was sent, and send it again."""
 
+ADMIN_LOG_LIVES = env.duration("ADMIN_LOG_LIVES", "730d")
+"""How long the admin remembers who did what; what was done to a saga is among its events for longer."""
+
 EMAIL_HOST = env.text("EMAIL_HOST", "")
 EMAIL_PORT = env.integer("EMAIL_PORT", 587)
 EMAIL_USE_TLS = env.boolean("EMAIL_USE_TLS", True)
@@ -341,6 +344,12 @@ SAGAS_PINNED_QUEUES = env.words("SAGAS_PINNED_QUEUES", "")
 
 SAGAS_LINE_DELAY = env.duration("SAGAS_LINE_DELAY", "50ms")
 """How long what the sweep sends on may stand in a queue in front of new orders."""
+
+SAGAS_ARCHIVE_AFTER = env.duration("SAGAS_ARCHIVE_AFTER", "30d") or None
+"""How long a saga stays in the live tables after its end, before it goes to the archive. Zero for ever."""
+
+SAGAS_ARCHIVE_KEEP = env.duration("SAGAS_ARCHIVE_KEEP", "0s") or None
+"""How long after its end an archived saga is kept; whole months are forgotten then. Zero for ever."""
 
 SAGAS_CELERY_APP = "saga_project.celery.app"
 """The Celery application whose workers carry the engine's messages."""

@@ -16,10 +16,11 @@ class ConsoleConfig(apps.AppConfig):
         from django.db.models import signals
 
         from sagas import engine
-        from sagas.console import archiving, checks, models, roles
+        from sagas.console import archiving, bulk, checks, models, roles
 
         engine.keep_live(archiving.needed)
         engine.take_along(models.Approval)
+        engine.forget_too(bulk.forget)
         django_checks.register(checks.check_settings, "sagas")
         django_checks.register(checks.check_schedule, "sagas")
         signals.post_migrate.connect(roles.make, sender=self, dispatch_uid="sagas.console.roles")

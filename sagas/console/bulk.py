@@ -140,6 +140,14 @@ def go_on(run_id: uuid.UUID, *, actor: str) -> None:
         run.items.filter(state=BulkItem.State.PENDING).update(wave=0)
 
 
+@transaction.atomic
+def forget(before: datetime.datetime) -> int:
+    """Delete runs that finished before that moment, with their items; how many runs it was."""
+    old = list(BulkRun.objects.filter(finished_at__lt=before).values_list("pk", flat=True))
+    BulkItem.objects.filter(run__in=old).delete()
+    return BulkRun.objects.filter(pk__in=old).delete()[0]
+
+
 def drive() -> int:
     """Take every running run a bit further, with each tick of `sagas.bulk`; returns how many there are."""
     pks = list(BulkRun.objects.filter(state=BulkRun.State.RUNNING).values_list("pk", flat=True))

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.engine import store, transitions, transport
-from sagas.engine.archive import keep_live, take_along
+from sagas.engine.archive import forget_too, keep_live, take_along
 from sagas.engine.attempts import Lane, Result, WorkerContext
 from sagas.engine.callbacks import reject
 from sagas.engine.callbacks import retry as retry_callback
@@ -55,6 +55,7 @@ __all__ = [
     "compensate",
     "compensate_late",
     "extend",
+    "forget_too",
     "go_on",
     "heard",
     "hold",

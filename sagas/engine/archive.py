@@ -64,6 +64,7 @@ class _Companion:
 
 
 _keepers: list[Keeper] = []
+_forgetters: list[Callable[[datetime.datetime], object]] = []
 _companions: dict[str, _Companion] = {}
 
 
@@ -79,6 +80,12 @@ def keep_live(keeper: Keeper) -> None:
 def take_along(model: type[django_models.Model], *, column: str = "saga_id") -> None:
     """Have another app's rows about a saga go into its document, and come back with it."""
     _companions[model._meta.label_lower] = _Companion(model, column)
+
+
+def forget_too(forgetter: Callable[[datetime.datetime], object]) -> None:
+    """Have another app let go of what is older than that moment, whenever months are forgotten."""
+    if forgetter not in _forgetters:
+        _forgetters.append(forgetter)
 
 
 # --- Into the archive -----------------------------------------------------------------------------
@@ -365,8 +372,18 @@ def months(*, before: datetime.date | None = None) -> list[Month]:
 
 
 def forget(*, before: datetime.date) -> int:
-    """Drop whole months of the archive, those that end by that day; how many sagas that were. For ever."""
+    """Drop whole months of the archive, those that end by that day; how many sagas that were. For ever.
+
+    With them go callbacks about no saga, and what other apps keep as long (`forget_too`).
+    """
     gone = months(before=before)
+    if not gone:
+        return 0
+    until = datetime.datetime.combine(before, datetime.time(), datetime.UTC)
+    # Of a saga they would be in its document; these a person settled, and nobody else will ask for them.
+    Signal.objects.filter(fate__in=_ABOUT_NO_SAGA, settled_at__lt=until).delete()
+    for forgetter in _forgetters:
+        forgetter(until)
     with connection.cursor() as cursor:
         for month in gone:
             cursor.execute(f"DROP TABLE {month.table}")
@@ -374,6 +391,7 @@ def forget(*, before: datetime.date) -> int:
     return sum(month.sagas for month in gone)
 
 
+_ABOUT_NO_SAGA = (Signal.Fate.UNMATCHED, Signal.Fate.UNREADABLE)
 _PREFIX = "sagas_archive_"
 
 

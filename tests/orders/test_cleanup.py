@@ -6,6 +6,7 @@ import uuid
 
 import psycopg
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth import models as auth
 from django.contrib.sessions.models import Session
 from django.db import connection
@@ -42,6 +43,8 @@ def many(at: datetime.datetime, count: int) -> None:
         models.Follower(saga_id=uuid.uuid4(), process=uuid.uuid4(), until=at) for _ in names
     )
     Session.objects.bulk_create(Session(session_key=name, session_data="", expire_date=at) for name in names)
+    entries = [LogEntry(user=owner, action_flag=2, action_time=at - 730 * DAY) for _ in names]
+    LogEntry.objects.bulk_create(entries)
     messages = webhooks.Message.objects.bulk_create(
         webhooks.Message(type="order.cancelled", body="{}", created_at=at - 30 * DAY) for _ in names
     )
@@ -55,7 +58,7 @@ def many(at: datetime.datetime, count: int) -> None:
 
 
 TABLES = [
-    IdempotencyKey, Throttle, models.Follower, Session,
+    IdempotencyKey, Throttle, models.Follower, Session, LogEntry,
     webhooks.Message, webhooks.Delivery, webhooks.Attempt,
 ]  # fmt: skip
 

@@ -17,6 +17,7 @@ def test_every_declared_step_and_every_task_of_ours_has_a_queue_in_it():
         conf.ENGINE_QUEUE,
         conf.SWEEP_QUEUE,
         conf.BULK_QUEUE,
+        conf.ARCHIVE_QUEUE,
         "webhooks",
     }
 

@@ -314,9 +314,21 @@ def test_old_months_are_forgotten_whole(broker):
     months = archive.months()
     assert [month.sagas for month in months if month.sagas] == [1, 1]
 
+    long_ago = models.database_now() - 70 * DAY
+    finished = BulkRun.objects.create(intervention="resume", actor="olga", reason="why", finished_at=long_ago)
+    BulkItem.objects.create(run=finished, saga=new, number=1, state=BulkItem.State.HELPED)
+    BulkRun.objects.create(intervention="resume", actor="olga", reason="why")
+    for number, settled_at in enumerate((long_ago, None)):
+        models.Signal.objects.create(
+            source="world", event_id=str(number), step_key="", fate=models.Signal.Fate.UNREADABLE,
+            attention_at=long_ago, settled_at=settled_at, settled_by="olga", settlement="seen to",
+        )  # fmt: skip
+
     gone = archive.forget(before=months[-1].first)
 
     assert gone == 1
+    assert [run.finished_at for run in BulkRun.objects.all()] == [None]
+    assert [signal.settled_at for signal in models.Signal.objects.all()] == [None]
     assert [one.pk for one in models.ArchivedSaga.objects.all()] == [new.pk]
     assert not archive.restore(old.pk)
     assert [month.first for month in archive.months()] == [months[-1].first]
