@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from benchmarks import backlog, console, guarantees, idle, kill, orders, poison, web
+from benchmarks import backlog, console, guarantees, history, idle, kill, orders, poison, web
 from benchmarks.peers import compare
 
 
@@ -37,6 +37,11 @@ def main() -> None:
     others.add_argument("--only", nargs="+", help="some of them, by name")
     pages = questions.add_parser("console", help="whether the console stays quick however much has ended")
     pages.add_argument("--sagas", type=int, default=1_000_000, help="how many have ended (default a million)")
+    past = questions.add_parser(
+        "history", help="whether anything is slower for what has ended and was archived"
+    )
+    past.add_argument("--live", type=int, default=100_000, help="that ended lately (default 100 000)")
+    past.add_argument("--archived", type=int, default=1_000_000, help="in the archive (default a million)")
     rest = questions.add_parser("idle", help="what a stack without orders costs PostgreSQL in an hour")
     rest.add_argument("--seconds", type=int, default=120, help="how long to count (default 120)")
     bad = questions.add_parser("poison", help="how long good orders wait beside poisoned ones and an outage")
@@ -68,6 +73,8 @@ def main() -> None:
         idle.run(seconds=options.seconds, write=options.write)
     elif options.question == "poison":
         poison.run(seeds=options.seeds, orders=options.orders, shares=options.shares, write=options.write)
+    elif options.question == "history":
+        history.run(live=options.live, archived=options.archived, write=options.write)
     elif options.question == "console":
         console.run(sagas=options.sagas, write=options.write)
     elif options.question == "web":

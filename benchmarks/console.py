@@ -38,19 +38,11 @@ PAGES = {
 
 def run(*, sagas: int, write: bool) -> None:
     """Measure with a thousandth of the rows, then with all of them; print, and write if asked."""
-    os.environ["DJANGO_SETTINGS_MODULE"] = "saga_project.settings"
-    from django.conf import settings
-    from django.core import management
-
-    # As a web process is, with its own way to connect.
-    importlib.import_module("saga_project.asgi")
-
-    settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, "testserver"]
-    management.call_command("migrate", verbosity=0)
+    prepare()
     few = max(sagas // 1000, 100)
     answer: dict[str, Any] = {"sagas": {"few": few, "many": sagas}, "milliseconds": {}}
     for size, number in (("few", few), ("many", sagas)):
-        _fill(number)
+        fill(number)
         for page, took in _measure().items():
             answer["milliseconds"].setdefault(page, {})[size] = took
     answer["machine"] = documents.machine()
@@ -60,21 +52,37 @@ def run(*, sagas: int, write: bool) -> None:
         documents.write(ROOT / "docs" / "benchmarks.md", "console", _table(answer))
 
 
+def prepare() -> None:
+    """Be as a web process is, with its own way to connect, on a database that is migrated."""
+    os.environ["DJANGO_SETTINGS_MODULE"] = "saga_project.settings"
+    from django.conf import settings
+    from django.core import management
+
+    importlib.import_module("saga_project.asgi")
+
+    settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, "testserver"]
+    management.call_command("migrate", verbosity=0)
+
+
 def _measure() -> dict[str, float]:
+    from orders import models
+
+    order = models.Order.objects.order_by("-id")[10]
+    known = {"number": order.number, "saga": order.saga_id, "tax_id": order.customer_tax_id}
+    return pages(PAGES, known)
+
+
+def pages(addresses: dict[str, str], known: dict[str, Any], **headers: str) -> dict[str, float]:
     """The median of some rounds, in milliseconds, for each page; the first round only warms up."""
     from django.contrib.auth import models as auth
     from django.test import Client
 
-    from orders import models
-
     supervisor, _ = auth.User.objects.get_or_create(username="bench", is_staff=True, is_superuser=True)
-    client = Client(headers={"x-forwarded-proto": "https"})
+    client = Client(headers={"x-forwarded-proto": "https", **headers})
     client.force_login(supervisor)
-    order = models.Order.objects.order_by("-id")[10]
-    known = {"number": order.number, "saga": order.saga_id, "tax_id": order.customer_tax_id}
-    took: dict[str, list[float]] = {page: [] for page in PAGES}
+    took: dict[str, list[float]] = {page: [] for page in addresses}
     for number in range(ROUNDS + 1):
-        for page, address in PAGES.items():
+        for page, address in addresses.items():
             began = time.perf_counter()
             answered = client.get(address % known if "%(" in address else address, secure=True)
             if answered.status_code != 200:
@@ -84,7 +92,7 @@ def _measure() -> dict[str, float]:
     return {page: round(statistics.median(rounds), 1) for page, rounds in took.items()}
 
 
-def _fill(up_to: int) -> None:
+def fill(up_to: int) -> None:
     """Write sagas with their steps, an event each and their orders, until there are so many."""
     from django.db import connection
 
