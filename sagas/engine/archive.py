@@ -27,7 +27,7 @@ from django.db import connection, transaction
 from django.db import models as django_models
 from django.db.models import QuerySet
 
-from sagas import documents, errors, models, reading
+from sagas import database, documents, errors, models, reading
 from sagas.models import ArchivedSaga, Event, SagaInstance, Signal, StepInstance
 
 logger = logging.getLogger("sagas")
@@ -118,7 +118,7 @@ def run(
             break
         for month in sorted({_month(at) for at, _pk in ended}):
             _ensure_partition(month)
-        moved += _move([pk for _at, pk in ended])
+        moved += _move_what_can([pk for _at, pk in ended])
         place = ended[-1]
     if moved:
         logger.info("archived %s sagas", moved)
@@ -139,6 +139,23 @@ def _next(place: Ended, older_than: datetime.timedelta, size: int) -> list[Ended
             given,
         )
         return list(cursor.fetchall())
+
+
+def _move_what_can(saga_ids: Sequence[uuid.UUID]) -> int:
+    """Move these sagas; one that cannot be moved stays, and holds up no other.
+
+    Raises:
+        django.db.Error: the database is away, or somebody held what was wanted for too long.
+    """
+    try:
+        return _move(saga_ids)
+    except Exception as bug:
+        if database.is_passing(bug):
+            raise
+        if len(saga_ids) == 1:
+            logger.exception("saga %s could not be archived", saga_ids[0])
+            return 0
+        return sum(_move_what_can([pk]) for pk in saga_ids)
 
 
 @contextlib.contextmanager
@@ -298,7 +315,9 @@ def restore(saga_id: uuid.UUID | str, *, instead_of: QuerySet[Signal] | None = N
         Event.objects.bulk_create(one.events)
         Signal.objects.bulk_create(one.signals)
         for name, others in one.others.items():
-            companion = _companions[name]
+            if (companion := _companions.get(name)) is None:
+                logger.warning("%s of saga %s are left out: nobody knows them any more", name, found.pk)
+                continue
             companion.model._default_manager.bulk_create(
                 reading.instance(companion.model, {**row, companion.column: found.pk}) for row in others
             )
