@@ -186,12 +186,13 @@ def _compensated_late(*, since: datetime.datetime) -> set[str]:
 
 def _archived_events(numbers: Iterable[str]) -> Iterator[tuple[str, sagas.SagaInstance, sagas.Event]]:
     """What happened to those of these orders whose sagas are in the archive."""
-    rows = models.Order.objects.filter(number__in=set(numbers)).values_list("saga_id", "number")
-    numbered = dict(rows)
-    live = sagas.SagaInstance.objects.filter(pk__in=numbered).values_list("pk", flat=True)
-    for pk, found in reading.archived_in_bulk(numbered.keys() - set(live)).items():
-        for event in found.events:
-            yield numbered[pk], found.saga, event
+    for batch in _batches(numbers):
+        rows = models.Order.objects.filter(number__in=batch).values_list("saga_id", "number")
+        numbered = dict(rows)
+        live = sagas.SagaInstance.objects.filter(pk__in=numbered).values_list("pk", flat=True)
+        for pk, found in reading.archived_in_bulk(numbered.keys() - set(live)).items():
+            for event in found.events:
+                yield numbered[pk], found.saga, event
 
 
 def _answers(

@@ -312,7 +312,7 @@ def restore(saga_id: uuid.UUID | str, *, instead_of: QuerySet[Signal] | None = N
         one.saga.updated_at = models.database_now()
         one.saga.save(force_insert=True)
         StepInstance.objects.bulk_create(one.steps)
-        Event.objects.bulk_create(one.events)
+        Event.objects.bulk_create(one.events, batch_size=1000)  # A statement has room for 65535 values.
         Signal.objects.bulk_create(one.signals)
         for name, others in one.others.items():
             if (companion := _companions.get(name)) is None:

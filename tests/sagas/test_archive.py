@@ -12,7 +12,7 @@ from sagas.console.models import Approval, BulkItem, BulkRun
 from sagas.declaration.states import Direction
 from sagas.engine import archive
 from sagas.testing import clocks
-from tests.sagas import harness, rules
+from tests.sagas import harness, rules, test_inbox
 from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
@@ -270,6 +270,13 @@ def test_a_callback_that_comes_after_the_move_is_undone_as_ever(broker):
     assert move() == 1
 
 
+def test_a_payment_that_lands_for_an_archived_saga_that_was_put_aside_is_undone_too(broker):
+    saga = test_inbox.put_aside(broker, "begin w, fail undo w, undo w")
+    move()
+
+    assert tell(saga).fate == "late"
+
+
 def test_a_callback_that_came_before_the_move_is_known_again_after_it(broker):
     saga = completed(broker, toys.LOCAL_WAIT)
     first = engine.receive(source="world", event_id="7", key=f"{saga.pk}.a")
@@ -306,6 +313,37 @@ def test_a_message_of_old_finds_nothing_to_do(ended):
     left = engine.perform(ended.pk, epoch=1, step="a", direction=Direction.FORWARD)
 
     assert left.next is engine.Next.STOP
+
+
+def test_once_a_saga_is_back_its_events_are_guarded_again_in_the_same_transaction(ended):
+    move()
+    with transaction.atomic():
+        archive.restore(ended.pk)
+        with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+            execute("DELETE FROM sagas_event")
+    assert ended.events.exists()
+
+
+# --- The task --------------------------------------------------------------------------------------
+
+
+def test_the_task_moves_and_forgets_as_the_settings_say(broker, settings):
+    from sagas import tasks
+
+    old, new = completed(broker), completed(broker)
+    clocks.pass_time(70 * DAY, old.pk)
+    settings.SAGAS_ARCHIVE_AFTER = None
+    tasks.archive_what_has_ended()
+    assert not models.ArchivedSaga.objects.exists()
+
+    settings.SAGAS_ARCHIVE_AFTER = 30 * DAY
+    tasks.archive_what_has_ended()
+    assert [one.pk for one in models.ArchivedSaga.objects.all()] == [old.pk]
+
+    settings.SAGAS_ARCHIVE_KEEP = 30 * DAY
+    tasks.archive_what_has_ended()
+    assert not models.ArchivedSaga.objects.exists()
+    assert [one.pk for one in models.SagaInstance.objects.all()] == [new.pk]
 
 
 # --- Partitions ------------------------------------------------------------------------------------
