@@ -34,7 +34,7 @@ OTHER_PROCESSES = {"payments": 4, "sagas": 1, "webhooks": 1}
 """Where it is another number: payments has the slowest provider; the other two have little to do."""
 
 TICKS = (
-    r"Task (sagas\.(sweep|bulk|probe-returned)|webhooks\.deliver|orders\.(look-back|clear-up))\[.*\]"
+    r"Task (sagas\.(sweep|bulk|archive|probe-returned)|webhooks\.deliver|orders\.(look-back|clear-up))\[.*\]"
     r" (received|succeeded)"
 )
 """What comes by the clock and went well: worth a look in the log, not on the terminal."""
