@@ -287,15 +287,15 @@ GATHERED_S = 0.1
 @contextlib.contextmanager
 def _gathered(eventer: Any) -> Iterator[None]:
     """Events that are sent inside are published a moment later, or together with the next ones of others."""
-    at_once = getattr(eventer, "on_send_buffered", None)
-    if at_once is None:  # Only a worker with an event loop gathers any.
+    at_once, loop = getattr(eventer, "on_send_buffered", None), asynchronous.get_event_loop()
+    if at_once is None or loop is None:  # Only a worker with an event loop gathers any.
         yield
         return
 
     def later() -> None:
         if eventer not in _publishes_later:
             _publishes_later.add(eventer)
-            asynchronous.get_event_loop().call_later(GATHERED_S, publish)
+            loop.call_later(GATHERED_S, publish)
 
     def publish() -> None:
         _publishes_later.discard(eventer)

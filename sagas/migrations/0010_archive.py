@@ -94,7 +94,7 @@ END $$;
 
 
 class Migration(migrations.Migration):
-    dependencies = [("sagas", "0003_room_for_updates")]
+    dependencies = [("sagas", "0004_pacing")]
 
     operations = [
         migrations.SeparateDatabaseAndState(
