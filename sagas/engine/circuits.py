@@ -24,6 +24,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from sagas import conf, models
+from sagas.engine import pipeline
 
 logger = logging.getLogger("sagas")
 
@@ -123,8 +124,8 @@ def failed(
     return circuit.opened_at is not None
 
 
-def worked(queue: str, *, begun_at: datetime.datetime) -> None:
-    """The service answered: close its circuit, and forget who failed before.
+def worked(queue: str, *, begun_at: datetime.datetime) -> pipeline.Statement:
+    """What says that the service answered: it closes its circuit, and forgets who failed before.
 
     Nothing is written while nothing is wrong. An attempt that began before the circuit opened says
     nothing about how the service fares now.
@@ -133,14 +134,13 @@ def worked(queue: str, *, begun_at: datetime.datetime) -> None:
         queue: the service.
         begun_at: when the attempt began, by the database's clock.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE sagas_circuit SET failing = '[]', probes = '[]', trips = 0, opened_at = NULL,"
-            " open_until = NULL, permits = 0, permits_at = NULL, failures = 0, failing_since = NULL,"
-            " needs_person = false, worked_at = clock_timestamp()"
-            " WHERE name = %s AND (opened_at < %s OR (opened_at IS NULL AND failing <> '[]'))",
-            [queue, begun_at],
-        )
+    return pipeline.Statement(
+        "UPDATE sagas_circuit SET failing = '[]', probes = '[]', trips = 0, opened_at = NULL,"
+        " open_until = NULL, permits = 0, permits_at = NULL, failures = 0, failing_since = NULL,"
+        " needs_person = false, worked_at = clock_timestamp()"
+        " WHERE name = %s AND (opened_at < %s OR (opened_at IS NULL AND failing <> '[]'))",
+        [queue, begun_at],
+    )
 
 
 def let_through(queue: str, saga_id: uuid.UUID) -> None:

@@ -8,8 +8,10 @@ open, and its outcome is committed after, by the worker that still holds the fen
 between them is known, or is *unknown* and is asked about (U1, U2).
 """
 
+import contextlib
 import datetime
 import logging
+import time
 import uuid
 from typing import Any
 
@@ -130,7 +132,10 @@ def _carry_out(message: StepMessage, lane: Lane) -> Result:
                     break
                 recorded = execute_local(work, attempt)
                 if not recorded.outcome.done:
-                    break
+                    if not transactions.outermost or database.is_away(recorded.outcome.error):
+                        break
+                    work = transactions.start_over(message.saga_id, message.step)
+                    return _record_failure(work, message, recorded.outcome)
                 onward = recorded.result.dispatch
                 if onward is None or not transactions.alone or not lane.takes(onward):
                     return recorded.result
@@ -169,23 +174,57 @@ def execute_local(work: UnitOfWork, attempt: Attempt) -> Recorded:
 
 
 def execute_remote(attempt: Attempt) -> Result:
-    """Call a claimed remote step's function with no transaction open, then record the outcome."""
+    """Call a claimed remote step's function with no transaction open, then record the outcome.
+
+    What went well is recorded in one statement, which holds only if nobody has touched the saga since the
+    claim. Otherwise, and where there is more to decide, the rows are read once more under their lock.
+    """
+    began = time.monotonic()
     outcome = calls.call(attempt)
     database.let_go(outcome.error)
+    if outcome.done and attempt.step.wait is None:
+        took = datetime.timedelta(seconds=time.monotonic() - began)
+        with contextlib.suppress(errors.LostRace):
+            return _record_unread(attempt, outcome, attempt.begun_at + took)
     return _record_claimed(attempt, outcome)
+
+
+def _record_unread(attempt: Attempt, outcome: Outcome, now: datetime.datetime) -> Result:
+    """Record that a claimed remote step went well, without reading the rows again.
+
+    Raises:
+        LostRace: somebody has written them meanwhile; nothing is recorded.
+    """
+    try:
+        with store.Transactions.begin() as transactions:
+            work = transactions.trust(attempt.row.saga, attempt.row, now)
+            work.set_step(lease_until=None)
+            recorded = recording.record(work, attempt, outcome)
+            if recorded.outcome is not outcome:
+                transaction.set_rollback(True)
+    except IntegrityError as error:
+        return _record_claimed(attempt, _refused_at_commit(error))
+    if recorded.outcome is not outcome:
+        database.let_go(recorded.outcome.error)
+        return _record_claimed(attempt, recorded.outcome)
+    return recorded.result
 
 
 def _record_rolled_back(message: StepMessage, outcome: Outcome) -> Result:
     """Record that a local step failed, unless another worker has meanwhile gone on."""
     database.let_go(outcome.error)
     with store.Transactions.begin() as transactions:
-        work = transactions.lock(message.saga_id, message.step)
-        if leave := admit(work, message):
-            return leave
-        attempt = claim(work, message)
-        if not attempt.claimed and not outcome.late:
-            _count(work, attempt)
-        return recording.record(work, attempt, outcome).result
+        return _record_failure(transactions.lock(message.saga_id, message.step), message, outcome)
+
+
+def _record_failure(work: UnitOfWork, message: StepMessage, outcome: Outcome) -> Result:
+    """Record what came of a function that was rolled back, in the transaction that holds the lock anew."""
+    if leave := admit(work, message):
+        return leave
+    attempt = claim(work, message)
+    if not attempt.claimed and not outcome.late:
+        _count(work, attempt)
+    return recording.record(work, attempt, outcome).result
 
 
 def _record_claimed(attempt: Attempt, outcome: Outcome | None) -> Result:

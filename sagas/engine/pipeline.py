@@ -28,7 +28,8 @@ class Statement:
 
 COMMIT = Statement("COMMIT")
 COMMIT_AND_CHAIN = Statement("COMMIT AND CHAIN")
-"""Which begins the next transaction at once."""
+ROLLBACK_AND_CHAIN = Statement("ROLLBACK AND CHAIN")
+"""Which begin the next transaction at once."""
 
 _BEGIN = Statement("BEGIN")
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)

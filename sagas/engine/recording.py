@@ -29,7 +29,7 @@ def record(work: UnitOfWork, attempt: Attempt, outcome: Outcome) -> Recorded:
     The saga's end is not recorded if its owner's hook fails: then the outcome is the owner's failure, and
     the transaction must be rolled back. A hook that does not get a lock is late, as a function is.
     """
-    excused = outcome.late or (attempt.step.remote and _tell_circuit(work.saga, attempt, outcome))
+    excused = outcome.late or (attempt.step.remote and _tell_circuit(work, attempt, outcome))
     if outcome.done:
         after = _undone(work) if attempt.undo else _done(work, outcome)
     elif attempt.undo:
@@ -250,10 +250,11 @@ def _pause(work: UnitOfWork) -> datetime.timedelta:
 # --- What the circuit is told ---------------------------------------------------------------------
 
 
-def _tell_circuit(saga: models.SagaInstance, attempt: Attempt, outcome: Outcome) -> bool:
+def _tell_circuit(work: UnitOfWork, attempt: Attempt, outcome: Outcome) -> bool:
     """Tell the service's circuit what came of it; says whether an outage excuses the failure (R4)."""
+    saga = work.saga
     if outcome.kind in (OutcomeKind.DONE, OutcomeKind.REFUSED, OutcomeKind.MISMATCH):
-        circuits.worked(attempt.step.queue, begun_at=attempt.begun_at)
+        work.also(circuits.worked(attempt.step.queue, begun_at=attempt.begun_at))
     elif outcome.kind in PASSING:
         assert outcome.error is not None, "what failed has an error"
         error = {

@@ -113,9 +113,14 @@ class Transactions:
             transactions._finish()
 
     @property
+    def outermost(self) -> bool:
+        """Whether this block is Django's outermost."""
+        return len(connection.atomic_blocks) == 1
+
+    @property
     def alone(self) -> bool:
-        """Whether this block is Django's outermost, and nobody waits for its commit."""
-        return len(connection.atomic_blocks) == 1 and not connection.run_on_commit
+        """Whether it is, and nobody waits for its commit."""
+        return self.outermost and not connection.run_on_commit
 
     def lock(self, saga_id: uuid.UUID | str, step: str) -> "UnitOfWork":
         """Lock a saga's row and the named step's, as the first statement of a transaction.
@@ -125,6 +130,21 @@ class Transactions:
         """
         row = send([Statement(_lock_sql(True), [step, saga_id])])
         return _unit_of_work(row, saga_id, step, self)
+
+    def trust(
+        self, saga: models.SagaInstance, step: models.StepInstance, now: datetime.datetime
+    ) -> "UnitOfWork":
+        """Take the rows for what a claim has left, without reading them; the write finds out if they are.
+
+        It holds only if the claim's fence still stands, the saga is in the same epoch, and nobody has asked
+        for its end meanwhile: then what anybody else may have written decides nothing here.
+
+        Arguments:
+            saga: as it was after the claim.
+            step: the same.
+            now: the database's time, as near as the worker knows.
+        """
+        return UnitOfWork(saga, step, now, self, unread=True)
 
     def turn(self, saga_id: uuid.UUID | str, step: str) -> "UnitOfWork":
         """Commit, begin the next transaction, and lock: all of it in one round trip. Only if `alone`.
@@ -136,6 +156,21 @@ class Transactions:
         lock_next = Statement(_lock_sql(True), [step, saga_id])
         row = send([*self._take(), pipeline.COMMIT_AND_CHAIN, lock_next])
         return _unit_of_work(row, saga_id, step, self)
+
+    def start_over(self, saga_id: uuid.UUID | str, step: str) -> "UnitOfWork":
+        """Roll back, begin the next transaction, and lock. Only if `outermost`.
+
+        psycopg hears nothing of it, and so keeps what it has prepared: after a rollback of its own it would
+        have the server forget all of that.
+
+        Raises:
+            NotFound: there is no such instance or step.
+        """
+        self._take()
+        connection.run_on_commit = []
+        transaction.set_rollback(False)
+        lock_again = Statement(_lock_sql(True), [step, saga_id])
+        return _unit_of_work(send([pipeline.ROLLBACK_AND_CHAIN, lock_again]), saga_id, step, self)
 
     def defer(self, statement: Statement) -> None:
         """Have it sent with the commit of this transaction."""
@@ -202,10 +237,13 @@ class UnitOfWork:
         step: models.StepInstance,
         now: datetime.datetime,
         transactions: Transactions | None = None,
+        *,
+        unread: bool = False,
     ) -> None:
         self.saga = saga
         self.step = step
         self._transactions = transactions
+        self._unread = (saga.epoch, step.fence) if unread else None
         self.now = now
         """The database's time when the lock was had."""
 
@@ -218,6 +256,7 @@ class UnitOfWork:
         self._dispatches: list[transport.Dispatch] = []
         self._alerts: list[tuple[Any, ...]] = []
         self._unneeded: list[str] = []
+        self._also: list[Statement] = []
 
     @property
     def declared(self) -> definition.Saga:
@@ -301,6 +340,10 @@ class UnitOfWork:
         """Note callbacks that are stored for the steps with these keys as known: they are not needed."""
         self._unneeded += keys
 
+    def also(self, statement: Statement) -> None:
+        """Have a statement carried out in this transaction, behind the rows'."""
+        self._also.append(statement)
+
     def call(self, hook: Hook | None) -> None:
         """Have a hook called in this transaction, which its failure rolls back."""
         if hook is not None:
@@ -341,6 +384,9 @@ class UnitOfWork:
             Exception: what a hook raised. The transaction must be rolled back.
         """
         self._write()
+        for statement in self._also:
+            self._carry_out(statement)
+        self._also = []
         if self._transactions is not None and (self._unneeded or self._hooks or self._notices):
             self._transactions.flush()
         if self._unneeded:
@@ -368,11 +414,19 @@ class UnitOfWork:
         guard = "1 / (SELECT count(*) FROM g) = 1"
         update = self._update(SagaInstance, {**self._saga_set, "updated_at": NOW}, params)
         params += [self.saga.pk, self._saga_was]
-        parts.append(f"g AS ({update} WHERE id = %s AND state = %s RETURNING id)")
+        as_claimed = ""
+        if self._unread:
+            as_claimed = " AND epoch = %s AND cancel_requested_at IS NULL"
+            params.append(self._unread[0])
+        parts.append(f"g AS ({update} WHERE id = %s AND state = %s{as_claimed} RETURNING id)")
         if self._step_set:
             update = self._update(StepInstance, self._step_set, params)
             params += [self.step.pk, self._step_was]
-            parts.append(f"s AS ({update} WHERE id = %s AND state = %s RETURNING id)")
+            held = ""
+            if self._unread:
+                held = " AND fence = %s"
+                params.append(self._unread[1])
+            parts.append(f"s AS ({update} WHERE id = %s AND state = %s{held} RETURNING id)")
             guard += " AND 1 / (SELECT count(*) FROM s) = 1"
         if self._events:
             rows = ", ".join(["(%s::uuid, %s, %s, %s, %s, %s::int, %s, %s, %s::jsonb)"] * len(self._events))
@@ -382,12 +436,15 @@ class UnitOfWork:
         else:
             body = f"SELECT 1 WHERE {guard}"
         statement = Statement(f"WITH {', '.join(parts)} {body}", params)
+        self._carry_out(statement)
+        self._saga_was, self._step_was = self.saga.state, self.step.state
+        self._saga_set, self._step_set, self._events = {}, {}, []
+
+    def _carry_out(self, statement: Statement) -> None:
         if self._transactions is not None:
             self._transactions.defer(statement)
         else:
             send([statement])
-        self._saga_was, self._step_was = self.saga.state, self.step.state
-        self._saga_set, self._step_set, self._events = {}, {}, []
 
     def _update(self, model: type[django_models.Model], fields: dict[str, Any], params: list[Any]) -> str:
         assignments = []

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from sagas import Retry, conf, engine, models
 from sagas.declaration import registry
-from sagas.engine import circuits
+from sagas.engine import circuits, store
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.console import admin_client
@@ -232,10 +232,10 @@ def test_an_attempt_that_was_under_way_when_it_opened_tells_nothing_new(rows):
     for number in range(conf.CIRCUIT_THRESHOLD):
         tell_that_failed(number)
 
-    circuits.worked("world", begun_at=began)
+    tell_that_worked(began)
     assert circuit().opened_at is not None
 
-    circuits.worked("world", begun_at=models.database_now())
+    tell_that_worked(models.database_now())
     assert circuit().opened_at is None
 
 
@@ -243,7 +243,7 @@ def test_what_fails_again_after_the_provider_worked_for_another_says_nothing_abo
     first = models.database_now()
     for number in range(conf.CIRCUIT_THRESHOLD - 1):
         tell_that_failed(number, since=first)
-    circuits.worked("world", begun_at=models.database_now())
+    tell_that_worked(models.database_now())
 
     for number in range(3 * conf.CIRCUIT_THRESHOLD):
         tell_that_failed(number, since=first)
@@ -273,6 +273,11 @@ def test_the_console_says_what_a_saga_waits_for_and_why(broker, world):
     assert "Unavailable: nobody home" in page
     assert "5 failures in" in overview
     assert "Unavailable: nobody home" in overview
+
+
+def tell_that_worked(began):
+    with transaction.atomic():
+        store.send([circuits.worked("world", begun_at=began)])
 
 
 def tell_that_failed(number, *, since=None):

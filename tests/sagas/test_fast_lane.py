@@ -6,10 +6,10 @@ import dataclasses
 import pytest
 from django.db import connection, transaction
 
-from sagas import errors
+from sagas import engine, errors
 from sagas.declaration import registry
 from sagas.engine import pipeline, store, transport
-from sagas.testing import memory_transport
+from sagas.testing import clocks, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import functions
 from tests.sagas.sample_app import saga as toys
@@ -86,6 +86,57 @@ def test_a_worker_whose_next_step_is_somebody_elses_leaves_what_it_did(inline, m
     inline.deliver_all()
 
     assert list(saga.steps.values_list("state", flat=True)) == ["undone", "failed", "pending"]
+    rules.check(saga)
+
+
+def test_a_function_that_fails_leaves_nothing_waiting_for_a_commit_and_no_statement_to_prepare_anew(
+    inline, monkeypatch
+):
+    called = []
+
+    class Tells(functions.Scripted):
+        def do(self, key, **rest):
+            transaction.on_commit(lambda: called.append(key[-1]))
+            return super().do(key, **rest)
+
+    monkeypatch.setattr(functions, "WORLD", Tells())
+    harness.begin(toys.LOCAL)
+    inline.deliver()
+    before = prepared()
+    called.clear()
+    saga = harness.begin(toys.LOCAL, "do a, fail b")
+
+    inline.deliver_all()
+
+    saga.refresh_from_db()
+    assert saga.state == "compensated"
+    assert called == ["a"]
+    assert prepared() >= before > 0
+
+
+@pytest.mark.parametrize("meddles", ["a cancellation", "a lease that ran out"])
+def test_what_was_written_during_a_remote_call_is_read_before_its_outcome_is_recorded(
+    inline, monkeypatch, meddles
+):
+    def happen():
+        if meddles == "a cancellation":
+            engine.cancel(saga.pk, actor="customer", reason="changed my mind")
+        else:
+            clocks.pass_time(toys.HOUR, saga.pk)
+            engine.sweep()
+
+    monkeypatch.setattr(functions, "WORLD", harness.Meanwhile(happen))
+    saga = harness.begin(toys.ONE_REMOTE)
+
+    inline.deliver()
+
+    saga.refresh_from_db()
+    step = saga.steps.get()
+    if meddles == "a cancellation":
+        assert (saga.state, step.state) == ("compensating", "done")
+    else:
+        assert (saga.state, step.state) == ("running", "unknown"), "the fence is another's"
+    harness.drive(inline, saga)
     rules.check(saga)
 
 
