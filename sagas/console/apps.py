@@ -16,11 +16,12 @@ class ConsoleConfig(apps.AppConfig):
         from django.db.models import signals
 
         from sagas import engine
-        from sagas.console import archiving, bulk, checks, models, roles
+        from sagas.console import archiving, bulk, checks, erasing, models, roles
 
         engine.keep_live(archiving.needed)
         engine.take_along(models.Approval)
         engine.forget_too(bulk.forget)
+        engine.strike_too(erasing.strike)
         django_checks.register(checks.check_settings, "sagas")
         django_checks.register(checks.check_schedule, "sagas")
         signals.post_migrate.connect(roles.make, sender=self, dispatch_uid="sagas.console.roles")

@@ -18,6 +18,8 @@ from sagas.engine.attempts import Lane, Result, WorkerContext
 from sagas.engine.callbacks import reject
 from sagas.engine.callbacks import retry as retry_callback
 from sagas.engine.callbacks import settle as settle_callback
+from sagas.engine.erasure import STRUCK, Damaged, Values, strike, strike_columns, strike_elsewhere, strike_too
+from sagas.engine.erasure import why_not as why_not_struck
 from sagas.engine.execution import LEASE_MARGIN, go_on, perform
 from sagas.engine.inbox import receive
 from sagas.engine.kinds import Next
@@ -42,10 +44,13 @@ from sagas.engine.sweeping import on_chain_error, sweep
 
 __all__ = [
     "LEASE_MARGIN",
+    "STRUCK",
+    "Damaged",
     "Lane",
     "Next",
     "Result",
     "Seen",
+    "Values",
     "WorkerContext",
     "ask",
     "begin",
@@ -73,8 +78,13 @@ __all__ = [
     "retry_callback",
     "settle_callback",
     "skip",
+    "strike",
+    "strike_columns",
+    "strike_elsewhere",
+    "strike_too",
     "sweep",
     "take_along",
+    "why_not_struck",
 ]
 
 

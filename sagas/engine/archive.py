@@ -88,6 +88,12 @@ def forget_too(forgetter: Callable[[datetime.datetime], object]) -> None:
         _forgetters.append(forgetter)
 
 
+def companions_of(saga_id: uuid.UUID) -> Iterator[tuple[str, QuerySet[Any]]]:
+    """Other apps' rows about a live saga, by what they are called in its document."""
+    for name, companion in _companions.items():
+        yield name, companion.model._default_manager.filter(**{companion.column: saga_id})
+
+
 # --- Into the archive -----------------------------------------------------------------------------
 
 
