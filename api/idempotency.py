@@ -18,6 +18,7 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from rest_framework.request import Request
 
+import strictjson
 from api import auth, models, problems
 
 PATIENCE_S = 2
@@ -100,6 +101,28 @@ def purge(*, limit: int = 1_000) -> int:
             [limit],
         )
         return int(cursor.rowcount)
+
+
+def strike(*, owner: int, about: str, rewrite: Callable[[Any], Any]) -> None:
+    """Rewrite what was kept of the answers about something: who asks again gets it so, and nothing is redone.
+
+    Arguments:
+        owner: whose requests they were.
+        about: what stands in such an answer, such as an order's id.
+        rewrite: given an answer's JSON; what is to be kept of it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id FROM api_idempotencykey"
+            " WHERE owner_id = %s AND position(convert_to(%s, 'UTF8') in body) > 0",
+            [owner, about],
+        )
+        found = [row[0] for row in cursor.fetchall()]
+    for row in models.IdempotencyKey.objects.select_for_update().filter(pk__in=found):
+        answer = strictjson.loads(bytes(row.body or b"null"))
+        if (kept := rewrite(answer)) != answer:
+            row.body = strictjson.dumps(kept)
+            row.save(update_fields=["body"])
 
 
 def _claim(row: models.IdempotencyKey) -> bool:

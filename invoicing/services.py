@@ -6,14 +6,15 @@ None of them may be called inside a transaction: what they intend is committed b
 authority hears of it, and what it answered is committed after.
 """
 
+import datetime
 import secrets
 import zoneinfo
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import functions
+from django.db.models import QuerySet, functions
 from django.utils import timezone
 
 from invoicing import access_key as access_keys
@@ -32,7 +33,9 @@ __all__ = [
     "cancel",
     "goods_left",
     "issue",
+    "kept_until",
     "look_up",
+    "strike",
 ]
 
 SERIES = 1
@@ -40,6 +43,11 @@ SERIES = 1
 
 ISSUER_ZONE = zoneinfo.ZoneInfo("America/Sao_Paulo")
 """Invoices are dated where they are issued."""
+
+KEPT_YEARS = 5
+"""How long the recipient of an invoice is kept, from the first day of the year after its own: within that
+time tax may be assessed (CTN, art. 173, I), and until it is barred books and receipts have to be shown (CTN,
+art. 195, sole paragraph). The trigger of the table knows the same number."""
 
 
 def issue(
@@ -122,6 +130,62 @@ def goods_left(*, access_key: str) -> bool:
 def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The facts as they are known here, by key, without asking the authority."""
     return {row.key: _facts(row) for row in models.Invoice.objects.filter(key__in=list(keys))}
+
+
+def kept_until(*, keys: Iterable[str]) -> dict[str, datetime.date]:
+    """By key, the day from which the recipient may be struck out of a document; return notes have their own.
+
+    Left out are documents that name nobody, or nobody any more, and those that never came to be: of these
+    nothing has to be kept.
+    """
+    rows = _documents(keys).exclude(tax_id="")
+    return {row.key: until for row in rows if (until := _kept_until(row)) is not None}
+
+
+def strike(*, keys: Iterable[str], names: Callable[[str], bool], mark: str) -> None:
+    """Strike the recipient out of documents, where the law lets us, in the caller's transaction.
+
+    Arguments:
+        keys: of invoices at which nothing is under way any more; others than ours are passed over.
+        names: whether a text names the person.
+        mark: what is put in the place of such a text.
+    """
+    today = _now().astimezone(ISSUER_ZONE).date()
+    with transaction.atomic():
+        _say_striking("on")
+        for row in _documents(keys).select_for_update().order_by("pk"):
+            until = _kept_until(row)
+            row.tax_id = row.tax_id if until is not None and today < until else ""
+            row.mismatch = mark if names(row.mismatch) else row.mismatch
+            row.refusal = mark if names(row.refusal) else row.refusal
+            row.save(update_fields=["tax_id", "mismatch", "refusal"])
+        _say_striking("off")
+
+
+def _documents(keys: Iterable[str]) -> QuerySet[models.Invoice]:
+    """The invoices with these keys, and the notes that take them back."""
+    wanted = list(keys)
+    return models.Invoice.objects.filter(key__in=[*wanted, *(f"{key}.return" for key in wanted)])
+
+
+def _kept_until(row: models.Invoice) -> datetime.date | None:
+    """None for a document that never came to be and never will."""
+    if row.authorized_at is None and row.undone_at is not None:
+        return None
+    issued = (row.authorized_at or row.created_at).astimezone(ISSUER_ZONE)
+    return datetime.date(issued.year + 1 + KEPT_YEARS, 1, 1)
+
+
+def _now() -> datetime.datetime:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement_timestamp()")
+        now: datetime.datetime = cursor.fetchone()[0]
+    return now
+
+
+def _say_striking(whether: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('invoicing.striking', %s, true)", [whether])
 
 
 def _begin(

@@ -1,17 +1,19 @@
 """Orders, to look at; what may be done to one is done on the page of its saga, with a reason."""
 
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import money, readonly
-from orders import console, models, saga, selectors
+from orders import console, erasure, errors, models, saga, selectors
 from sagas.console import marks, panels, translation
 
 panels.add(saga.ORDER_FULFILMENT.name, console.Orders())
@@ -72,15 +74,18 @@ class OrderAdmin(readonly.Admin):
     show_full_result_count = False
     readonly_fields = (
         "number", "badge", "its_saga", "total", "placed", "fulfilled_at", "cancelled_at", "closed_at",
+        "erased_at",
     )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("number", "badge", "its_saga", "total", "payment_method", "reference", "owner")}),
         (_("Customer"), {"fields": ("customer_name", "customer_email", "customer_tax_id")}),
         (_("Goes to"), {"fields": ("recipient", "street", "street_number", "complement", "district", "city",
                                    "state", "postal_code", "country")}),
-        (_("Record"), {"fields": ("placed", "fulfilled_at", "cancelled_at", "closed_at", "cancel_reason")}),
+        (_("Record"), {"fields": ("placed", "fulfilled_at", "cancelled_at", "closed_at", "cancel_reason",
+                                  "erased_at")}),
     )  # fmt: skip
     inlines = (LineInline,)
+    actions = ("erase",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[models.Order]:
         """With their sagas, wherever these are."""
@@ -106,3 +111,88 @@ class OrderAdmin(readonly.Admin):
         """The page that tells what happened to it."""
         url = reverse("admin:sagas_sagainstance_change", args=[order.saga_id])
         return html.format_html('<a href="{}">{}</a>', url, str(order.saga_id)[-12:])
+
+    def has_erase_permission(self, request: HttpRequest) -> bool:
+        """Those who may have a customer's data erased."""
+        return request.user.has_perm(ERASE)
+
+    @admin.action(description=_("Erase personal data…"), permissions=["erase"])
+    def erase(self, request: HttpRequest, queryset: QuerySet[models.Order]) -> HttpResponse | None:
+        """Show what it would come to, and ask for it; a second person agrees on the page of erasures."""
+        try:
+            customer, orders = erasure.of_same_customer(queryset)
+            if "reason" in request.POST:
+                asked = erasure.ask(
+                    customer=customer,
+                    orders=orders,
+                    actor=request.user.get_username(),
+                    reason=request.POST["reason"],
+                )
+                self.message_user(request, _("Asked for: a second person must agree before it is done."))
+                return HttpResponseRedirect(reverse("admin:orders_erasure_change", args=[asked.pk]))
+        except (errors.NoCustomer, errors.NotErasable) as refusal:
+            self.message_user(request, str(refusal), messages.ERROR)
+            return None
+        return TemplateResponse(
+            request,
+            "orders/erase.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": _("Erase personal data"),
+                "found": erasure.look(orders),
+                "selected": queryset.values_list("pk", flat=True),
+            },
+        )
+
+
+ERASE = "orders.erase_customer"
+
+
+@admin.register(models.Erasure)
+class ErasureAdmin(readonly.Admin):
+    """Requests that a customer's data be erased, the newest first; here the second person agrees."""
+
+    list_display = ("reason", "state", "asked_by", "asked_at", "decided_by", "decided_at", "done_at")
+    list_filter = ("state",)
+    ordering = ("-id",)
+    show_full_result_count = False
+    exclude = ("customer_salt", "customer_digest")
+    readonly_fields = ("asked_at",)
+    actions = ("agree", "refuse")
+
+    def has_view_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        """Those who may look, and those who are to agree."""
+        return request.user.has_perm(ERASE) or super().has_view_permission(request, obj)
+
+    def has_erase_permission(self, request: HttpRequest) -> bool:
+        """Those who may have a customer's data erased."""
+        return request.user.has_perm(ERASE)
+
+    @admin.action(description=_("Agree, and erase: it cannot be taken back"), permissions=["erase"])
+    def agree(self, request: HttpRequest, queryset: QuerySet[models.Erasure]) -> None:
+        """As the second person; what is not done at once is done within minutes."""
+        self._decide(request, queryset, erasure.agree, "Agreed.")
+        erasure.drive()
+        under_way = queryset.filter(state=models.ErasureState.APPROVED)
+        if under_way.exists():
+            self.message_user(request, _("The rest is erased within minutes."), messages.WARNING)
+
+    @admin.action(description=_("Refuse"), permissions=["erase"])
+    def refuse(self, request: HttpRequest, queryset: QuerySet[models.Erasure]) -> None:
+        """Or take one's own request back."""
+        self._decide(request, queryset, erasure.refuse, "Refused.")
+
+    def _decide(
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[models.Erasure],
+        decide: Callable[..., object],
+        noted: str,
+    ) -> None:
+        for asked in queryset:
+            try:
+                decide(asked.pk, actor=request.user.get_username())
+            except errors.NotErasable as refusal:
+                self.message_user(request, f"{asked}: {refusal}", messages.ERROR)
+            else:
+                self.log_change(request, asked, noted)

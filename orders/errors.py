@@ -29,3 +29,11 @@ class MixedCurrencies(OrderError):
 
 class NumberTaken(OrderError):
     """By chance another order has the number that this one was given. Place it again."""
+
+
+class NoCustomer(OrderError):
+    """Orders know their customer by CPF, CNPJ or e-mail address; name one of these."""
+
+
+class NotErasable(OrderError):
+    """This cannot be erased now; look at the orders and at the request again."""

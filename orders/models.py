@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import functions
+from django.utils.translation import gettext_lazy as _
 
 from orders import numbers, tax_ids
 from sagas import ids, reading
@@ -109,6 +110,8 @@ class Order(models.Model):
     fulfilled_at = models.DateTimeField(null=True, blank=True, editable=False)
     cancelled_at = models.DateTimeField(null=True, blank=True, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    erased_at = models.DateTimeField(null=True, blank=True, editable=False)
+    """When the customer's data was struck out of it, on their request: see `orders.erasure`."""
 
     class Meta:
         constraints: ClassVar = [
@@ -202,3 +205,70 @@ class Follower(models.Model):
 
     def __str__(self) -> str:
         return f"{self.process} follows {self.saga_id}"
+
+
+class ErasureState(models.TextChoices):
+    """How far a customer's request got."""
+
+    ASKED = "asked", _("Asked")
+    """It waits for a second person's word. Nothing was done."""
+
+    APPROVED = "approved", _("Approved")
+    """A second person agreed. It is being done, order by order."""
+
+    REFUSED = "refused", _("Refused")
+    """Somebody disagreed, or the one who asked took it back. Nothing was done."""
+
+    DONE = "done", _("Done")
+    """The customer's data is struck out of every order that it names. Final."""
+
+
+class Erasure(models.Model):
+    """A customer's request that their data be erased: who asked, who agreed, and which orders it was.
+
+    Not who the customer is: of what identified them only a keyed hash is here, by which a request can be
+    found again if the customer asks what became of it.
+    """
+
+    id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
+    reason = models.CharField(max_length=200)
+    """The number of the request, say; nothing that names the customer."""
+    order_ids = models.JSONField(_("orders"), default=list)
+    customer_salt = models.CharField(max_length=32, editable=False)
+    customer_digest = models.CharField(max_length=64, editable=False)
+    state = models.CharField(max_length=8, choices=ErasureState, default=ErasureState.ASKED)
+    asked_by = models.CharField(max_length=150)
+    asked_at = models.DateTimeField(db_default=functions.Now(), editable=False)
+    decided_by = models.CharField(max_length=150, blank=True, default="")
+    decided_at = models.DateTimeField(null=True, blank=True)
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=models.Q(state__in=ErasureState.values), name="orders_erasure_state"
+            ),
+            # It cannot be taken back: nobody agrees with himself, and nothing is done unagreed.
+            models.CheckConstraint(
+                condition=models.Q(state__in=["asked", "refused"])
+                | (~models.Q(decided_by="") & ~models.Q(decided_by=models.F("asked_by"))),
+                name="orders_erasure_by_two",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(state="done", done_at__isnull=False)
+                | (~models.Q(state="done") & models.Q(done_at=None)),
+                name="orders_erasure_done_at",
+            ),
+        ]
+        indexes: ClassVar = [
+            # What is still to be done: asked each minute.
+            models.Index(
+                fields=["id"], condition=models.Q(state="approved"), name="orders_erasure_under_way"
+            ),
+        ]
+        permissions: ClassVar = [
+            ("erase_customer", "Can have a customer's data erased, or agree to it"),
+        ]
+
+    def __str__(self) -> str:
+        return self.reason

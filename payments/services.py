@@ -7,7 +7,7 @@ of it, and what it answered is committed after.
 """
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -35,6 +35,7 @@ __all__ = [
     "read_callback",
     "record_callback",
     "refund",
+    "strike",
 ]
 
 ACTION = "charge"
@@ -220,6 +221,23 @@ def inquire(*, key: str) -> Callback | None:
 def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The facts as they are known here, by key, without asking the bank."""
     return {row.key: _facts(row) for row in models.Payment.objects.filter(key__in=list(keys))}
+
+
+def strike(*, keys: Iterable[str], names: Callable[[str], bool], mark: str) -> None:
+    """Strike out what tells of the payer, in the caller's transaction: the PIX code, words that name them.
+
+    What was paid and returned, and what the bank calls it, are the books and stay.
+
+    Arguments:
+        keys: of payments at which nothing is under way any more; others than ours are passed over.
+        names: whether a text names the person.
+        mark: what is put in the place of such a text.
+    """
+    for row in models.Payment.objects.select_for_update().filter(key__in=list(keys)).order_by("pk"):
+        row.pix_copy_paste = ""
+        row.mismatch = mark if names(row.mismatch) else row.mismatch
+        row.refusal = mark if names(row.refusal) else row.refusal
+        row.save(update_fields=["pix_copy_paste", "mismatch", "refusal"])
 
 
 def _callback(

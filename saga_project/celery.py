@@ -140,10 +140,11 @@ def look_back() -> None:
 
 @app.task(name="orders.clear-up", ignore_result=True, soft_time_limit=50, time_limit=55)
 def clear_up() -> None:
-    """Delete rows that are of no use any more, such as old idempotency keys."""
-    from orders import cleanup
+    """Delete rows that are of no use any more, such as old idempotency keys; and erase what was agreed to."""
+    from orders import cleanup, erasure
 
     cleanup.run()
+    erasure.drive()
 
 
 def publish_in_haste() -> None:

@@ -7,7 +7,7 @@ hears of it, and what it answered is committed after.
 """
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -33,6 +33,7 @@ __all__ = [
     "read_callback",
     "recall",
     "record_callback",
+    "strike",
 ]
 
 ACTION = "dispatch"
@@ -157,6 +158,22 @@ def record_callback(*, callback: Callback) -> Callback:
 def look_up(*, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The facts as they are known here, by key, without asking the carrier."""
     return {row.key: _facts(row) for row in models.Shipment.objects.filter(key__in=list(keys))}
+
+
+def strike(*, keys: Iterable[str], names: Callable[[str], bool], mark: str) -> None:
+    """Strike out the carrier's words that name the recipient, in the caller's transaction.
+
+    There is no name and no address here. The tracking code stays, as the proof of delivery.
+
+    Arguments:
+        keys: of shipments at which nothing is under way any more; others than ours are passed over.
+        names: whether a text names the person.
+        mark: what is put in the place of such a text.
+    """
+    for row in models.Shipment.objects.select_for_update().filter(key__in=list(keys)).order_by("pk"):
+        row.mismatch = mark if names(row.mismatch) else row.mismatch
+        row.refusal = mark if names(row.refusal) else row.refusal
+        row.save(update_fields=["mismatch", "refusal"])
 
 
 def _callback(event: callbacks.Event) -> Callback:

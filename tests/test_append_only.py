@@ -12,6 +12,7 @@ KEPT = {
     "inventory_movement",
     "shipping_trackingevent",
     "invoicing_invoice",
+    "orders_erasure",
 }
 
 BEFORE, DELETES, TRUNCATES = 2, 8, 32

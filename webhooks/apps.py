@@ -11,13 +11,14 @@ class WebhooksConfig(apps.AppConfig):
 
     def ready(self) -> None:
         """Have old messages cleared with all that has outlived its use; register the kinds of problems."""
-        from orders import cleanup
+        from orders import cleanup, erasure
         from sagas import engine
         from webhooks import deliveries, messages
         from webhooks.api import kinds  # noqa: F401 - registers them
 
         # Of whose events messages are still to be made.
         engine.keep_live(messages.untold)
+        erasure.strike_too(messages.strike)
         cleanup.add(
             "webhook messages",
             lambda limit: deliveries.purge(older_than=settings.WEBHOOKS_LOG_LIVES, limit=limit),

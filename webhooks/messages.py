@@ -10,6 +10,7 @@ from django.db.models import functions
 import strictjson
 from orders import models as orders
 from orders import payloads
+from sagas import engine
 from sagas import models as saga_models
 from webhooks import models
 
@@ -72,6 +73,20 @@ def add(
         )
         for endpoint in endpoints
     )
+
+
+def strike(order: orders.Order, values: engine.Values) -> None:
+    """Strike what names a person out of what was told of an order, and out of what came back.
+
+    A message that is still to be sent, or is sent again, goes out without it, with the same id.
+    """
+    for message in models.Message.objects.select_for_update().filter(order=order):
+        body = strictjson.loads(message.body)
+        if (kept := values.struck(body)) != body:
+            message.body = strictjson.dumps(kept).decode()
+            message.save(update_fields=["body"])
+    attempts = models.Attempt.objects.filter(delivery__message__order=order)
+    engine.strike_columns(attempts, ["error", "response"], values)
 
 
 def _compose(ids: list[int]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from invoicing import services as invoicing
 from orders import customer_messages, models, steps
 from payments import services as payments
+from sagas import engine
 from sagas import models as saga_models
 from sagas.declaration.states import StepState
 from shipping import services as shipping
@@ -65,6 +66,8 @@ class Part:
         self.row = row
         self.step = step
         self.facts: dict[str, Any] = step.facts or {}
+        # A PIX code that was struck out: there is none to be paid with, but it was a PIX.
+        self.shown = {name: fact for name, fact in self.facts.items() if fact != engine.STRUCK}
         failure = row.saga.failure or {}
         # The first failure is kept (A2).
         self.failed = failure if failure.get("step") == step.name else {}

@@ -44,23 +44,23 @@ class OrderPayment(Shape):
     method = serializers.ChoiceField(models.PaymentMethod.values, source="row.payment_method")
     status = serializers.ChoiceField(sorted({*placed.PAYMENT.values(), "declined", "expired", "cancelled"}))
     key = serializers.CharField(source="step.key", help_text="What the bank knows it by.")
-    provider_ref = serializers.CharField(source="facts.provider_ref", allow_null=True)
-    pix = Pix(source="facts.pix", allow_null=True)
+    provider_ref = serializers.CharField(source="shown.provider_ref", allow_null=True)
+    pix = Pix(source="shown.pix", allow_null=True)
 
 
 class OrderInvoice(Shape):
     """The fiscal invoice; its numbers are null until there is one."""
 
-    number = serializers.IntegerField(source="facts.number", allow_null=True)
-    series = serializers.IntegerField(source="facts.series", allow_null=True)
-    access_key = serializers.CharField(source="facts.access_key", allow_null=True, help_text="44 digits.")
+    number = serializers.IntegerField(source="shown.number", allow_null=True)
+    series = serializers.IntegerField(source="shown.series", allow_null=True)
+    access_key = serializers.CharField(source="shown.access_key", allow_null=True, help_text="44 digits.")
     status = serializers.ChoiceField(sorted({*placed.INVOICE.values(), "rejected"}))
 
 
 class OrderShipment(Shape):
     """Where the parcel is."""
 
-    tracking = serializers.CharField(source="facts.tracking", allow_null=True)
+    tracking = serializers.CharField(source="shown.tracking", allow_null=True)
     status = serializers.ChoiceField(sorted(set(placed.SHIPMENT.values())))
 
 

@@ -115,9 +115,11 @@ def strike(saga_id: uuid.UUID | str, *, values: Values) -> None:
 
 def why_not(saga_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     """Of these sagas, those of which nothing can be struck out yet, each with the reason."""
-    live = SagaInstance.objects.filter(pk__in=saga_ids).prefetch_related("steps")
-    found = {saga.pk: NOT_ENDED for saga in live if saga.finished_at is None and saga.closed_at is None}
-    ended = {step.key: saga.pk for saga in live if saga.pk not in found for step in saga.steps.all()}
+    live = SagaInstance.objects.filter(pk__in=saga_ids)
+    unended = live.filter(finished_at=None, closed_at=None)
+    found = dict.fromkeys(unended.values_list("pk", flat=True), NOT_ENDED)
+    steps = StepInstance.objects.filter(saga_id__in=set(saga_ids) - found.keys())
+    ended = {f"{pk}.{name}": pk for pk, name in steps.values_list("saga_id", "name")}
     for key in _open(ended):
         found[ended[key]] = CALLBACK_OPEN
     return found
@@ -261,5 +263,7 @@ def strike_columns(rows: django_models.QuerySet[Any], columns: Collection[str], 
     for row in rows.values("pk", *columns).iterator():
         changed = {name: new for name in columns if (new := values.struck(row[name])) != row[name]}
         if changed:
-            found += rows.model._default_manager.filter(pk=row["pk"]).update(**changed)
+            # Only what was read is written over: what somebody writes meanwhile is news.
+            same = {name: row[name] for name in changed}
+            found += rows.model._default_manager.filter(pk=row["pk"], **same).update(**changed)
     return found

@@ -7,8 +7,6 @@ no other column. What may be deleted, and by whom, stays as it was.
 
 from django.db import migrations
 
-from sagas import documents
-
 STRIKING = "current_setting('sagas.striking', true) = 'on'"
 MOVING = "current_setting('sagas.moving', true) = 'on'"
 
@@ -30,12 +28,12 @@ REFUSE = """
 
 UPDATE = f"""
     IF TG_OP = 'UPDATE' AND {STRIKING}
-        AND NEW.actor IN (OLD.actor, '{documents.STRUCK}')
-        AND NEW.reason IN (OLD.reason, '{documents.STRUCK}')
+        AND NEW.actor IN (OLD.actor, '(struck out)')
+        AND NEW.reason IN (OLD.reason, '(struck out)')
         AND NOT EXISTS (
             SELECT FROM jsonb_each(OLD.data) was FULL JOIN jsonb_each(NEW.data) is_now USING (key)
             WHERE was.value IS DISTINCT FROM is_now.value
-            AND (was.value IS NULL OR is_now.value IS DISTINCT FROM '"{documents.STRUCK}"'::jsonb)
+            AND (was.value IS NULL OR is_now.value IS DISTINCT FROM '"(struck out)"'::jsonb)
         )
         AND EXISTS (
             SELECT FROM sagas_saga saga WHERE saga.id = OLD.saga_id
