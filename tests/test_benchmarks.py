@@ -40,26 +40,6 @@ def test_the_workers_of_the_benchmark_find_what_they_load(environment, settings)
     assert (run.returncode, run.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("asked", ["on", "off", ""])
-def test_the_fast_lane_is_as_the_benchmark_is_told(environment, asked):
-    told = {"on": "1", "off": "0"}
-    loaded = "from django.conf import settings; print(getattr(settings, 'SAGAS_INLINE', 'default'))"
-
-    run = subprocess.run(
-        [sys.executable, "-c", loaded],
-        cwd=runfile.ROOT,
-        env=environment
-        | {"DJANGO_SETTINGS_MODULE": "benchmarks.settings", "SAGAS_INLINE": told.get(asked, "")},
-        capture_output=True,
-        text=True,
-    )
-
-    if asked:
-        assert run.stdout.strip() == str(asked == "on"), run.stderr
-    else:
-        assert run.returncode == 0, run.stderr
-
-
 @pytest.mark.integration
 def test_processes_end_with_the_benchmark_though_it_is_not_their_turn():
     with pathlib.Path(os.devnull).open("wb") as log:

@@ -17,4 +17,5 @@ def empty(*tables: str) -> None:
     """Delete all rows of these tables, past the triggers that refuse to: nobody else may."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
+        # A test leaves few rows; TRUNCATE makes new files of every table and of its indexes.
+        cursor.execute("; ".join(f"DELETE FROM {table}" for table in tables))

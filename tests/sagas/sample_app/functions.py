@@ -4,7 +4,7 @@ By default the script in the database says what they answer, so that a worker in
 reads it too.
 """
 
-import itertools
+import ctypes
 import os
 import signal
 import time
@@ -147,7 +147,7 @@ class Scripted:
         if answer == "block":
             local_execute("SELECT pg_sleep(30)", [])  # The same, inside the database.
         if answer == "jam":
-            sum(itertools.repeat(0, 10**12))  # In C, where no limit can be raised: for an hour or so.
+            jam()
         if answer == "hang":
             until = time.monotonic() + 60
             while time.monotonic() < until:
@@ -155,6 +155,14 @@ class Scripted:
                     time.sleep(60)
                 except Exception:  # Deaf to the soft limit: only the hard one ends it.
                     continue
+
+
+def jam():
+    """Wait in C for a lock that nobody gives back, where no signal reaches Python."""
+    c = ctypes.PyDLL(None)
+    mutex = ctypes.create_string_buffer(128)  # Of zeros, as an unlocked mutex is.
+    c.pthread_mutex_lock(mutex)
+    c.pthread_mutex_lock(mutex)
 
 
 def die():
