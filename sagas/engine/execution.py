@@ -132,7 +132,7 @@ def _carry_out(message: StepMessage, lane: Lane) -> Result:
                     break
                 recorded = execute_local(work, attempt)
                 if not recorded.outcome.done:
-                    if not transactions.outermost or database.is_away(recorded.outcome.error):
+                    if not transactions.can_start_over or database.is_away(recorded.outcome.error):
                         break
                     work = transactions.start_over(message.saga_id, message.step)
                     return _record_failure(work, message, recorded.outcome)

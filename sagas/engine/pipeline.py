@@ -31,6 +31,9 @@ COMMIT_AND_CHAIN = Statement("COMMIT AND CHAIN")
 ROLLBACK_AND_CHAIN = Statement("ROLLBACK AND CHAIN")
 """Which begin the next transaction at once."""
 
+BETWEEN_STATEMENTS = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+"""In a transaction, whole or failed, that waits for its next statement."""
+
 _BEGIN = Statement("BEGIN")
 _FAILED = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.PIPELINE_ABORTED)
 

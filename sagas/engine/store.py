@@ -157,8 +157,16 @@ class Transactions:
         row = send([*self._take(), pipeline.COMMIT_AND_CHAIN, lock_next])
         return _unit_of_work(row, saga_id, step, self)
 
+    @property
+    def can_start_over(self) -> bool:
+        """Whether it can be rolled back here: by nobody else, and not while a statement is still under way."""
+        raw = connection.connection
+        return (
+            self.outermost and raw is not None and raw.info.transaction_status in pipeline.BETWEEN_STATEMENTS
+        )
+
     def start_over(self, saga_id: uuid.UUID | str, step: str) -> "UnitOfWork":
-        """Roll back, begin the next transaction, and lock. Only if `outermost`.
+        """Roll back, begin the next transaction, and lock. Only if `can_start_over`.
 
         psycopg hears nothing of it, and so keeps what it has prepared: after a rollback of its own it would
         have the server forget all of that.
