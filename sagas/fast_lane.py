@@ -221,12 +221,12 @@ class StepRequest(request.Request):
 
     _failed_inline: tuple[InlineStep, ...] = ()
 
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        _gather(self._eventer)  # type: ignore[attr-defined]  # The stubs lack it.
+
     def send_event(self, type: str, **fields: Any) -> None:
         """Tell of the message's own step, then of those that followed it in the same task."""
-        with _gathered(self._eventer):  # type: ignore[attr-defined]  # The stubs lack it.
-            self._send_event(type, **fields)
-
-    def _send_event(self, type: str, **fields: Any) -> None:
         if type == "task-succeeded":
             taken = [InlineStep(**_named(values)) for values in json.loads(fields["result"])]
             # Flower shows what followed where it shows a task's result.
@@ -281,35 +281,36 @@ class StepRequest(request.Request):
 
 
 GATHERED_S = 0.1
-"""So long events of sagas wait for each other: to publish each alone costs a third of the main process."""
+"""So long the events of a worker that carries sagas wait for each other."""
 
 
-@contextlib.contextmanager
-def _gathered(eventer: Any) -> Iterator[None]:
-    """Events that are sent inside are published a moment later, or together with the next ones of others."""
-    at_once, loop = getattr(eventer, "on_send_buffered", None), asynchronous.get_event_loop()
-    if at_once is None or loop is None:  # Only a worker with an event loop gathers any.
-        yield
-        return
+def _gather(eventer: Any) -> None:
+    """Have a worker's events wait for each other from now on, before they are published.
+
+    Celery publishes them at each turn of the worker's loop, which is several times for each message.
+    """
+    at_once = getattr(eventer, "on_send_buffered", None)
+    if at_once is None or eventer in _gathers:
+        return  # Only a worker with an event loop has anything that publishes later.
+    waits = False
 
     def later() -> None:
-        if eventer not in _publishes_later:
-            _publishes_later.add(eventer)
+        nonlocal waits
+        loop = asynchronous.get_event_loop()
+        if not waits and loop is not None:
+            waits = True
             loop.call_later(GATHERED_S, publish)
 
     def publish() -> None:
-        _publishes_later.discard(eventer)
+        nonlocal waits
+        waits = False
         at_once()
 
+    _gathers.add(eventer)
     eventer.on_send_buffered = later
-    try:
-        yield
-    finally:
-        eventer.on_send_buffered = at_once
 
 
-_publishes_later: "weakref.WeakSet[Any]" = weakref.WeakSet()
-"""The dispatchers of events that are about to publish."""
+_gathers: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 _FIELDS = [field.name for field in dataclasses.fields(InlineStep)]
 

@@ -7,11 +7,10 @@ conversion of values (`psycopg.adapt`), its way to wait, and one thing that it d
 the server forget all prepared statements (`Prepared`).
 """
 
-import collections
 import dataclasses
 import functools
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -95,13 +94,12 @@ def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement])
     if known is None:
         known = _prepared[connection] = Prepared(connection)
     new: dict[Any, bytes] = {}
-    commands: collections.deque[Callable[[], None]] = collections.deque()
-    for statement in statements:
-        commands.extend(_commands(connection, statement, known, new))
-    commands.append(pgconn.pipeline_sync)
     pgconn.enter_pipeline_mode()
     try:
-        results = connection.wait(_talk(pgconn, commands))
+        for statement in statements:
+            _enter(connection, statement, known, new)
+        pgconn.pipeline_sync()
+        results = connection.wait(_talk(pgconn))
     finally:
         if pgconn.status == pq.ConnStatus.OK:
             pgconn.exit_pipeline_mode()
@@ -117,32 +115,28 @@ def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement])
     return transformer.load_row(0, tuple)
 
 
-def _commands(
-    connection: "psycopg.Connection[Any]",
-    statement: Statement,
-    known: Prepared,
-    new: dict[Any, bytes],
-) -> Generator[Callable[[], None]]:
-    """What is to be called to send the statement; it is prepared first, if this connection prepares any."""
-    pgconn = connection.pgconn
-    if not statement.parameters:
+def _enter(
+    connection: "psycopg.Connection[Any]", statement: Statement, known: Prepared, new: dict[Any, bytes]
+) -> None:
+    """Put a statement into the pipeline; it is prepared first, if this connection prepares any."""
+    pgconn, parameters = connection.pgconn, statement.parameters
+    if not parameters:
         # pg_stat_statements loses count of a COMMIT that is prepared.
-        yield functools.partial(pgconn.send_query_params, statement.text.encode(), None)
+        pgconn.send_query_params(statement.text.encode(), None)
         return
     transformer = adapt.Transformer(connection)
-    parameters = statement.parameters
     values = transformer.dump_sequence(parameters, [adapt.PyFormat.AUTO] * len(parameters))
     types, formats = transformer.types, transformer.formats
     if known.unused:
         text = _numbered(statement.text)
-        yield functools.partial(pgconn.send_query_params, text, values, types, formats, pq.Format.BINARY)
+        pgconn.send_query_params(text, values, types, formats, pq.Format.BINARY)
         return
     key = (statement.text, types)
     name = known.names.get(key) or new.get(key)
     if name is None:
         name = new[key] = known.new_name()
-        yield functools.partial(pgconn.send_prepare, name, _numbered(statement.text), types)
-    yield functools.partial(pgconn.send_query_prepared, name, values, formats, result_format=pq.Format.BINARY)
+        pgconn.send_prepare(name, _numbered(statement.text), types)
+    pgconn.send_query_prepared(name, values, formats, result_format=pq.Format.BINARY)
 
 
 @functools.lru_cache(maxsize=256)
@@ -152,9 +146,10 @@ def _numbered(text: str) -> bytes:
     return (first + "".join(f"${number}{part}" for number, part in enumerate(rest, 1))).encode()
 
 
-def _talk(pgconn: pq.abc.PGconn, commands: Any) -> Any:
+def _talk(pgconn: pq.abc.PGconn) -> Any:
     """Send everything, and wait for the result of each, without the one that says that these are all."""
-    results = [result for (result, *_) in (yield from generators.pipeline_communicate(pgconn, commands))]
+    yield from generators.send(pgconn)
+    results: list[pq.abc.PGresult] = []
     while not results or results[-1].status != pq.ExecStatus.PIPELINE_SYNC:
         results += (yield from generators.fetch_many(pgconn))[:1]
     return results[:-1]

@@ -159,7 +159,7 @@ class Transactions:
 
     @property
     def can_start_over(self) -> bool:
-        """Whether it can be rolled back here: by nobody else, and not while a statement is still under way."""
+        """Whether it can be rolled back here: by nobody else, and while no statement is under way."""
         raw = connection.connection
         return (
             self.outermost and raw is not None and raw.info.transaction_status in pipeline.BETWEEN_STATEMENTS
@@ -591,11 +591,16 @@ def _lock_sql(named: bool) -> str:
 
 
 def _from_row(model: type[_Model], row: tuple[Any, ...]) -> _Model:
-    values = list(row)
-    for index in _json_columns(model).values():
-        if isinstance(values[index], str):
-            values[index] = json.loads(values[index])
-    return model.from_db("default", _attnames(model), values)
+    """The row as its model, as `Model.from_db` makes it, without the signals that nobody here listens to."""
+    instance = model.__new__(model)
+    instance._state = django_models.base.ModelState()
+    instance._state.adding, instance._state.db = False, "default"
+    fields = instance.__dict__
+    fields.update(zip(_attnames(model), row, strict=True))
+    for name in _json_columns(model):
+        if isinstance(fields[name], str):
+            fields[name] = json.loads(fields[name])
+    return instance
 
 
 @functools.cache
