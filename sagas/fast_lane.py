@@ -66,7 +66,7 @@ class TaskLane:
     """
 
     def __init__(self, task: Any) -> None:
-        self.taken: list[InlineStep] = []
+        self._taken: list[InlineStep] = []
         self._task_id: str = task.request.id or ""
         self._worker: str = task.request.hostname or ""
         self._steps_left = conf.inline_steps()
@@ -83,24 +83,28 @@ class TaskLane:
     def enter(self, dispatch: transport.Dispatch) -> engine.WorkerContext:
         """It goes on with the dispatch's first step."""
         now = time.time()
-        self.end(now)
+        self._end(now)
         self._steps_left -= 1
         undo = dispatch.direction == states.Direction.BACKWARD
         step = InlineStep(
-            task_id=f"{self._task_id}.{len(self.taken) + 1}",
+            task_id=f"{self._task_id}.{len(self._taken) + 1}",
             name=task_name(dispatch.name, dispatch.messages[0].step, undo=undo),
             retries=dispatch.tried,
             saga_id=str(dispatch.saga_id),
             epoch=dispatch.epoch,
             began_at=now,
         )
-        self.taken.append(step)
+        self._taken.append(step)
         return context(step.task_id, self._worker)
 
-    def end(self, now: float | None = None) -> None:
-        """The step that was taken last has ended."""
-        if self.taken and not self.taken[-1].runtime_s:
-            self.taken[-1].runtime_s = (time.time() if now is None else now) - self.taken[-1].began_at
+    def ended(self) -> list[InlineStep]:
+        """What it has taken, now that the last of it has ended."""
+        self._end(time.time())
+        return self._taken
+
+    def _end(self, now: float) -> None:
+        if self._taken and not self._taken[-1].runtime_s:
+            self._taken[-1].runtime_s = now - self._taken[-1].began_at
 
 
 def context(task_id: str, worker: str) -> engine.WorkerContext:
@@ -231,11 +235,13 @@ class StepRequest(request.Request):
             taken = [InlineStep(**_named(values)) for values in json.loads(fields["result"])]
             # Flower shows what followed where it shows a task's result.
             fields["result"] = ", ".join(["done", *(step.name for step in taken)]) if taken else "None"
+            fields["runtime"] = max(fields["runtime"] - sum(step.runtime_s for step in taken), 0.0)
             super().send_event(type, **fields)
             self._tell(taken)
         elif type == "task-failed" and self._failed_inline:
             # It is the last of the steps in this task that failed, and not the message's own.
-            super().send_event("task-succeeded", result="None", runtime=None)
+            own_s = self._failed_inline[0].began_at - (self.time_start or self._failed_inline[0].began_at)
+            super().send_event("task-succeeded", result="None", runtime=max(own_s, 0.0))
             self._tell(self._failed_inline, **fields)
         else:
             super().send_event(type, **fields)

@@ -165,7 +165,7 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
         step,
         lambda: engine.perform(saga_id, epoch=epoch, step=step, direction=direction, context=own, lane=lane),
     )
-    taken = lane.taken if lane is not None else []
+    taken = lane.ended() if lane is not None else []
     if result.next is engine.Next.COMPENSATE:
         failed = errors.StepFailed(f"{step} failed and the saga compensates; its row says why.")
         failed.inline = [one.values() for one in taken]
@@ -194,7 +194,7 @@ def _undo_chain(task: Any, *, saga_id: str, epoch: int) -> Any:
         )
     if result.dispatch is not None and result.dispatch.messages:
         transport.send(result.dispatch)
-    return fast_lane.Told(lane.taken if lane is not None else [])
+    return fast_lane.Told(lane.ended() if lane is not None else [])
 
 
 def _recorded(task: Any, saga_id: str, what: str, carry_out: Callable[[], engine.Result]) -> engine.Result:

@@ -7,6 +7,13 @@ MADE_ONCE = {"django_content_type", "auth_permission"}
 """What Django fills after its migrations, and would fill again after each test."""
 
 
+def emptying(tables):
+    """The statements that empty tables, and wait for whoever is still at them, as TRUNCATE does."""
+    names = list(tables)
+    deletes = (f"DELETE FROM {name}" for name in names)
+    return "; ".join([f"LOCK TABLE {', '.join(names)} IN ACCESS EXCLUSIVE MODE", *deletes])
+
+
 class DatabaseOperations(operations.DatabaseOperations):
     """The flush after each test with real commits."""
 
@@ -16,8 +23,7 @@ class DatabaseOperations(operations.DatabaseOperations):
             return super().sql_flush(
                 style, tables, reset_sequences=reset_sequences, allow_cascade=allow_cascade
             )
-        emptied = [table for table in tables if table not in MADE_ONCE]
-        return ["; ".join(f"DELETE FROM {self.quote_name(table)}" for table in emptied)] if emptied else []
+        return [emptying(self.quote_name(table) for table in tables if table not in MADE_ONCE)]
 
     def execute_sql_flush(self, sql_list):
         """Past the triggers that refuse it, and the foreign keys: as a replica, for this transaction only."""

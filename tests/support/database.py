@@ -4,6 +4,8 @@ import os
 
 from django.db import connection, transaction
 
+from tests.postgres import base
+
 
 def environment(**more: str) -> dict[str, str]:
     """The environment of such a process: our own, this worker's test database, and what else it needs."""
@@ -18,4 +20,4 @@ def empty(*tables: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         # A test leaves few rows; TRUNCATE makes new files of every table and of its indexes.
-        cursor.execute("; ".join(f"DELETE FROM {table}" for table in tables))
+        cursor.execute(base.emptying(tables))
