@@ -167,7 +167,8 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
     )
     taken = lane.ended() if lane is not None else []
     if result.next is engine.Next.COMPENSATE:
-        failed = errors.StepFailed(f"{step} failed and the saga compensates; its row says why.")
+        last = taken[-1].name if taken else task.name
+        failed = errors.StepFailed(f"{last} failed and the saga compensates; its row says why.")
         failed.inline = [one.values() for one in taken]
         raise failed
     if result.next is engine.Next.STOP or taken:

@@ -72,6 +72,12 @@ def test_flower_hears_of_every_step_whichever_task_carried_it(tmp_path):
         "toy-local.b.undo": WELL,
         "toy-local.a.undo": WELL,
     }
+    ours = {event["uuid"] for event in told if str(saga.pk) in str(event.get("kwargs", ""))}
+    ends = [event for event in told if event.get("uuid") in ours]
+    (failed,) = [event for event in ends if event["type"] == "task-failed"]
+    assert "toy-local.c failed" in failed["exception"]
+    runtimes = [event["runtime"] for event in ends if event["type"] == "task-succeeded"]
+    assert all(runtime > 0 for runtime in runtimes), "how long each took, the last one's too"
     received = {
         event["name"]: event for event in told if event["type"] == "task-received" and "name" in event
     }

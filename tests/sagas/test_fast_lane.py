@@ -79,8 +79,8 @@ def test_a_local_step_costs_one_round_trip_beside_its_functions(inline, trips):
     assert trips == [["SELECT"], ["WITH", "COMMIT", "SELECT"], ["WITH", "COMMIT", "SELECT"], ["WITH"]]
 
 
-def test_a_worker_whose_next_step_is_somebody_elses_leaves_what_it_did(inline, monkeypatch):
-    """It is recorded before the next one is looked at, whatever comes of that."""
+def test_what_one_step_did_stays_whatever_comes_of_the_next(inline):
+    """It is recorded before the next one is looked at."""
     saga = harness.begin(toys.LOCAL, "do a, break b")
 
     inline.deliver_all()
