@@ -188,11 +188,12 @@ WHERE waited.queue IS NOT NULL
 # index scan. A circuit without a row is closed.
 
 _UNPARK = """
-UPDATE sagas_saga SET parked_for = NULL, wake_at = clock_timestamp() WHERE id IN (
+UPDATE sagas_saga SET parked_for = NULL, wake_at = clock_timestamp() WHERE id = ANY (ARRAY(
     SELECT id FROM sagas_saga WHERE parked_for = %s AND parked_rank <= %s AND held_at IS NULL
     ORDER BY parked_rank, id LIMIT %s FOR UPDATE SKIP LOCKED
-) RETURNING id
+)) RETURNING id
 """
+# ARRAY: it is asked once, whatever the plan; asked for each row, it would skip those it has and take more.
 # SKIP LOCKED: the session that holds such a row is about to change it, and may want this circuit next.
 
 ANY_RANK = 32767

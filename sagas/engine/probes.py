@@ -136,12 +136,12 @@ def _look_now(queue: str, sent_at: datetime.datetime) -> None:
     ]
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE sagas_saga SET wake_at = clock_timestamp() WHERE id IN ("
+            "UPDATE sagas_saga SET wake_at = clock_timestamp() WHERE id = ANY (ARRAY("
             " SELECT id FROM sagas_saga WHERE wake_at > clock_timestamp()"
             " AND wake_at <= clock_timestamp() + %s::interval AND dispatched_at < %s"
             " AND dispatched_at < clock_timestamp() - %s::interval AND held_at IS NULL AND closed_at IS NULL"
             " AND (name, version, position) IN (SELECT * FROM unnest(%s::text[], %s::int[], %s::int[]))"
-            " LIMIT %s FOR UPDATE SKIP LOCKED)",
+            " LIMIT %s FOR UPDATE SKIP LOCKED))",
             parameters,
         )
 
