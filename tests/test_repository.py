@@ -80,11 +80,38 @@ SESSION_LOCK = re.compile(r"pg_(try_)?advisory_(un)?lock\b")
 
 def test_no_lock_outlives_its_transaction():
     """A pooler shares connections between transactions: the lock of a session there is anybody's."""
+    assert [path for path in modules_of_the_product() if SESSION_LOCK.search(path.read_text())] == []
+
+
+BATCH = re.compile(r"\bIN\s*\(\s*SELECT\b(?:[^()]|\([^()]*\))*\bLIMIT\b[^()]*\bSKIP LOCKED")
+
+
+def test_no_batch_is_asked_for_once_for_each_row():
+    """Under some plans PostgreSQL does, skips what it locked, and takes more: `= ANY (ARRAY(...))` does not."""
+    statements = {
+        path: re.sub(r'"(?:  # [^\n]*)?\s+f?"', "", path.read_text()) for path in modules_of_the_product()
+    }
+
+    assert [path for path, text in statements.items() if BATCH.search(text)] == []
+
+
+ASKED_AT_ONCE = re.compile(r"^\s*assert\b.*\.(count\(\)|is_\w+\(\)|inner_text\(\)|page\.url)", re.MULTILINE)
+
+
+def test_what_a_page_shows_is_waited_for():
+    """After a click the next page may still be on its way: `expect` waits for it, an assertion does not."""
+    tests = {path: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    browsing = {path: text for path, text in tests.items() if "support import browser" in text}
+
+    assert browsing
+    assert {path: found for path, text in browsing.items() if (found := ASKED_AT_ONCE.findall(text))} == {}
+
+
+def modules_of_the_product():
     rooms = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name != "tests"]
     modules = [path for room in rooms for path in room.rglob("*.py")]
-
     assert len(modules) > 100
-    assert [path for path in modules if SESSION_LOCK.search(path.read_text())] == []
+    return modules
 
 
 def read_by_the_local_stack():
