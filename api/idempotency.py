@@ -95,9 +95,9 @@ def purge(*, limit: int = 1_000) -> int:
     """Forget keys that have expired, so many at a time; how many it were."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM api_idempotencykey WHERE id IN ("
+            "DELETE FROM api_idempotencykey WHERE id = ANY (ARRAY("
             " SELECT id FROM api_idempotencykey WHERE expires_at <= now()"
-            " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)",
+            " ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED))",
             [limit],
         )
         return int(cursor.rowcount)

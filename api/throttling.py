@@ -46,9 +46,9 @@ def purge(*, limit: int = 1_000) -> int:
     """Forget those who are at rest, so many at a time; how many it were."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "DELETE FROM api_throttle WHERE key IN ("
+            "DELETE FROM api_throttle WHERE key = ANY (ARRAY("
             " SELECT key FROM api_throttle WHERE due_at < clock_timestamp()"
-            " LIMIT %s FOR UPDATE SKIP LOCKED)",
+            " LIMIT %s FOR UPDATE SKIP LOCKED))",
             [limit],
         )
         return int(cursor.rowcount)

@@ -62,7 +62,8 @@ def _admin_log(limit: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM django_admin_log WHERE action_time < clock_timestamp() - make_interval(secs => %s)"
-            " AND id IN (SELECT id FROM django_admin_log ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)",
+            " AND id = ANY (ARRAY("
+            "  SELECT id FROM django_admin_log ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED))",
             [settings.ADMIN_LOG_LIVES.total_seconds(), limit],
         )
         return int(cursor.rowcount)
@@ -71,8 +72,8 @@ def _admin_log(limit: int) -> int:
 def _delete(table: str, key: str, over: str, limit: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(
-            f"DELETE FROM {table} WHERE {key} IN"  # noqa: S608 - names of our own
-            f" (SELECT {key} FROM {table} WHERE {over} LIMIT %s FOR UPDATE SKIP LOCKED)",
+            f"DELETE FROM {table} WHERE {key} = ANY (ARRAY("  # noqa: S608 - names of our own
+            f" SELECT {key} FROM {table} WHERE {over} LIMIT %s FOR UPDATE SKIP LOCKED))",
             [limit],
         )
         return int(cursor.rowcount)

@@ -79,6 +79,21 @@ def test_one_run_clears_more_than_a_batch_of_everything_and_leaves_what_is_of_us
     assert set(cleanup.run(seconds=60).values()) == {0}
 
 
+def test_a_batch_is_no_more_than_a_batch_whatever_plan_postgresql_takes() -> None:
+    """A list of rows that is asked for anew for each row skips the ones it has locked, and takes others."""
+    many(saga_models.database_now() - DAY, BATCHES * cleanup.BATCH)
+
+    with connection.cursor() as cursor:
+        for plan in ("hashjoin", "mergejoin", "hashagg", "sort", "indexscan", "bitmapscan", "material"):
+            cursor.execute(f"SET enable_{plan} = off")
+        try:
+            taken = {name: purge(5) for name, purge in cleanup.PURGES.items()}
+        finally:
+            cursor.execute("RESET ALL")
+
+    assert set(taken.values()) == {5}
+
+
 def test_a_message_that_is_still_to_be_sent_is_kept_however_old() -> None:
     many(saga_models.database_now() - DAY, 3)
     kept = webhooks.Delivery.objects.order_by("pk")[0]
