@@ -110,7 +110,7 @@ def grace() -> datetime.timedelta:
 
 def line_delay() -> datetime.timedelta:
     """How long a batch of what the sweep sends on may take: live messages wait behind it."""
-    value: datetime.timedelta = _read("SAGAS_LINE_DELAY", datetime.timedelta(milliseconds=20))
+    value: datetime.timedelta = _read("SAGAS_LINE_DELAY", datetime.timedelta(milliseconds=50))
     return value
 
 
@@ -257,7 +257,7 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "SAGAS_LINE_DELAY",
         _is_time,
-        "It is a timedelta above zero, such as datetime.timedelta(milliseconds=20).",
+        "It is a timedelta above zero, such as datetime.timedelta(milliseconds=50).",
     ),
     ("SAGAS_CIRCUIT_THRESHOLD", _is_count, "It is a whole number above zero, such as 5."),
     ("SAGAS_SWEEP_EVERY", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=1)."),

@@ -12,6 +12,7 @@ import datetime
 import faulthandler
 import functools
 import json
+import math
 import signal
 import time
 import weakref
@@ -52,10 +53,19 @@ class InlineStep:
     """In seconds since 1970, by this machine's clock, as in all of Celery's events."""
 
     runtime_s: float = 0.0
+    failed: str = ""
+    """The error, if it failed."""
 
     def values(self) -> list[Any]:
         """In the order of the fields."""
         return [getattr(self, name) for name in _FIELDS]
+
+
+REST_S = 0.05
+"""A process that had nothing to do for so long was at rest: the next message had not been waiting for it."""
+
+_busy_until = -math.inf
+"""When this process was at the end of its last task."""
 
 
 class TaskLane:
@@ -70,7 +80,11 @@ class TaskLane:
         self._task_id: str = task.request.id or ""
         self._worker: str = task.request.hostname or ""
         self._steps_left = conf.inline_steps()
-        self._until = time.monotonic() + conf.inline_time().total_seconds()
+        now = time.monotonic()
+        self.after_a_rest = now - _busy_until > REST_S
+        """Whether this process had nothing to do before."""
+
+        self._until = now + conf.inline_time().total_seconds()
 
     def takes(self, dispatch: transport.Dispatch) -> bool:
         """Whether the dispatch's first step is for this worker, and the budget lasts."""
@@ -97,14 +111,35 @@ class TaskLane:
         self._taken.append(step)
         return context(step.task_id, self._worker)
 
+    @property
+    def lasts(self) -> bool:
+        """Whether there is time left."""
+        return time.monotonic() < self._until
+
+    def begin_another(self) -> None:
+        """One more saga is carried: it may take as many steps as the first."""
+        self._steps_left = conf.inline_steps()
+
+    def turn(self) -> None:
+        """The last of the steps has failed, and its saga goes back from here."""
+        if self._taken:
+            self._taken[-1].failed = repr(step_failed(self._taken[-1].name))
+
     def ended(self) -> list[InlineStep]:
         """What it has taken, now that the last of it has ended."""
+        global _busy_until
         self._end(time.time())
+        _busy_until = time.monotonic()
         return self._taken
 
     def _end(self, now: float) -> None:
         if self._taken and not self._taken[-1].runtime_s:
             self._taken[-1].runtime_s = now - self._taken[-1].began_at
+
+
+def step_failed(task: str) -> errors.StepFailed:
+    """What a step's task fails with when its saga turns round."""
+    return errors.StepFailed(f"{task} failed and the saga compensates; its row says why.")
 
 
 def context(task_id: str, worker: str) -> engine.WorkerContext:
@@ -242,7 +277,8 @@ class StepRequest(request.Request):
             # It is the last of the steps in this task that failed, and not the message's own.
             own_s = self._failed_inline[0].began_at - (self.time_start or self._failed_inline[0].began_at)
             super().send_event("task-succeeded", result="None", runtime=max(own_s, 0.0))
-            self._tell(self._failed_inline, **fields)
+            self._failed_inline[-1].failed = fields["exception"]
+            self._tell(self._failed_inline, traceback=fields["traceback"])
         else:
             super().send_event(type, **fields)
 
@@ -253,8 +289,8 @@ class StepRequest(request.Request):
             self._failed_inline = tuple(InlineStep(**_named(values)) for values in error.inline)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
-    def _tell(self, taken: Any, **failure: Any) -> None:
-        """Received, started, and succeeded; or, the last one, failed with what `failure` says."""
+    def _tell(self, taken: Sequence[InlineStep], traceback: str = "") -> None:
+        """Received, started, and succeeded or failed; only of the message's own saga is there a traceback."""
         eventer: Any = self._eventer  # type: ignore[attr-defined]  # The stubs lack it.
         if not (taken and eventer and eventer.enabled):
             return
@@ -274,8 +310,14 @@ class StepRequest(request.Request):
             )
             eventer.send("task-started", uuid=step.task_id, timestamp=step.began_at)
             ended_at = step.began_at + step.runtime_s
-            if failure and step is taken[-1]:
-                eventer.send("task-failed", uuid=step.task_id, timestamp=ended_at, **failure)
+            if step.failed:
+                eventer.send(
+                    "task-failed",
+                    uuid=step.task_id,
+                    exception=step.failed,
+                    traceback=traceback,
+                    timestamp=ended_at,
+                )
             else:
                 eventer.send(
                     "task-succeeded",

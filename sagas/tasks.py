@@ -59,6 +59,14 @@ class CeleryTransport:
             "sagas.probe-returned", kwargs={"queue": queue, "sent_at": sent_at.isoformat()}, queue=queue
         )
 
+    def backlog(self, queue: str) -> int:
+        """What the broker says when the queue is declared passively: those handed out do not count."""
+        with app.producer_or_acquire() as producer:
+            try:
+                return int(producer.channel.queue_declare(queue=queue, passive=True).message_count)
+            except producer.connection.channel_errors:
+                return 0  # A queue that is empty, or new, is none to Redis.
+
 
 def _publish(dispatch: transport.Dispatch, **options: Any) -> None:
     """Publish a dispatch's steps as a chain whose every link has the error callback.
@@ -140,14 +148,27 @@ def worker_is_ready(sender: Any, **_: Any) -> None:
 
 SIGN_EVERY_S = 1.0
 _signs: dict[str, float] = {}
+MOST_TAKEN = 8
+"""So many of a line a worker takes at a time, however quickly they go: its neighbours are to find some."""
+
+_lines: set[str] = set()
+"""The queues in whose line sagas stood when this process last knew."""
+
+
+def _queue_of(request: Any) -> str:
+    """The queue that a message came from."""
+    return (request.delivery_info or {}).get("routing_key") or ""
 
 
 def _give_a_sign(request: Any) -> None:
     """Say that a worker takes from the queue that this message came from, once a second in each process."""
-    queue = (request.delivery_info or {}).get("routing_key")
+    queue = _queue_of(request)
     if queue and time.monotonic() >= _signs.get(queue, 0.0):
         _signs[queue] = time.monotonic() + SIGN_EVERY_S
-        engine.heard(queue, request.hostname or "")
+        if engine.heard(queue, request.hostname or ""):
+            _lines.add(queue)
+        else:
+            _lines.discard(queue)
 
 
 def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: str, epoch: int) -> Any:
@@ -167,16 +188,57 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
     )
     taken = lane.ended() if lane is not None else []
     if result.next is engine.Next.COMPENSATE:
-        last = taken[-1].name if taken else task.name
-        failed = errors.StepFailed(f"{last} failed and the saga compensates; its row says why.")
+        failed = fast_lane.step_failed(taken[-1].name if taken else task.name)
         failed.inline = [one.values() for one in taken]
         raise failed
-    if result.next is engine.Next.STOP or taken:
+    brings = lane is not None and _queue_of(request) in _lines
+    if result.next is engine.Next.STOP or taken or brings:
         # Ends the chain as a success, without the error callback; `Ignore` would leave Flower lying.
         request.chain = None
     if not request.chain and result.dispatch is not None and result.dispatch.messages:
         transport.send(result.dispatch)
-    return fast_lane.Told(taken)
+    if lane is None:
+        return fast_lane.Told([])
+    if not request.chain:
+        _bring_more(task, lane)
+    return fast_lane.Told(lane.ended())
+
+
+def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
+    """While sagas stand in the line of the message's queue, carry some of them on as well.
+
+    For `SAGAS_LINE_DELAY` whatever waits in the queue, since that is no longer than a message of theirs would
+    take; then for as long as the lane lasts, and nobody waits. Those who do wait will go on with the line. If
+    nobody does, one of the line is sent at the end, so that somebody comes.
+    """
+    queue = _queue_of(task.request)
+    if queue in _lines and lane.after_a_rest:
+        # Others may be at rest as well, and take this one; if not, it is one message.
+        _send_next(queue)
+    most = 1
+    first = time.monotonic() + conf.line_delay().total_seconds()
+    while queue in _lines and lane.lasts and (time.monotonic() < first or not transport.backlog(queue)):
+        began = time.monotonic()
+        taken = engine.take(queue, most)
+        if not taken:
+            _lines.discard(queue)
+            return
+        for dispatch in taken:
+            lane.begin_another()
+            carry = functools.partial(engine.carry, dispatch, lane)
+            result = _recorded(task, str(dispatch.saga_id), "a saga of the line", carry)
+            if result.dispatch is not None and result.dispatch.messages:
+                transport.send(result.dispatch)
+        each_s = (time.monotonic() - began) / len(taken)
+        most = max(min(int(conf.line_delay().total_seconds() / each_s), MOST_TAKEN), 1)
+    if queue in _lines and not lane.lasts:
+        _send_next(queue)
+
+
+def _send_next(queue: str) -> None:
+    """Send the first of a queue's line on its way; whoever takes it carries others of the line after it."""
+    for dispatch in engine.take(queue, 1):
+        transport.send(dispatch)
 
 
 def _undo_chain(task: Any, *, saga_id: str, epoch: int) -> Any:

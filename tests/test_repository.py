@@ -87,7 +87,7 @@ BATCH = re.compile(r"\bIN\s*\(\s*SELECT\b(?:[^()]|\([^()]*\))*\bLIMIT\b[^()]*\bS
 
 
 def test_no_batch_is_asked_for_once_for_each_row():
-    """Under some plans PostgreSQL does, skips what it locked, and takes more: `= ANY (ARRAY(...))` does not."""
+    """Under some plans PostgreSQL does, skips what it locked, and takes more: `= ANY (ARRAY())` is right."""
     statements = {
         path: re.sub(r'"(?:  # [^\n]*)?\s+f?"', "", path.read_text()) for path in modules_of_the_product()
     }

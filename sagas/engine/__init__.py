@@ -10,14 +10,15 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from sagas import errors, models
+from sagas import conf, errors, models
 from sagas.declaration import definition
-from sagas.engine import store, transitions, transport
+from sagas.engine import pacing, store, transitions, transport
 from sagas.engine.archive import forget_too, keep_live, take_along
 from sagas.engine.attempts import Lane, Result, WorkerContext
 from sagas.engine.callbacks import reject
 from sagas.engine.callbacks import retry as retry_callback
 from sagas.engine.callbacks import settle as settle_callback
+from sagas.engine.carrying import carry
 from sagas.engine.erasure import STRUCK, Damaged, Values, strike, strike_columns, strike_elsewhere, strike_too
 from sagas.engine.erasure import why_not as why_not_struck
 from sagas.engine.execution import LEASE_MARGIN, go_on, perform
@@ -38,6 +39,7 @@ from sagas.engine.operations import (
     retry,
     skip,
 )
+from sagas.engine.pacing import take
 from sagas.engine.probes import heard, probe_returned
 from sagas.engine.seen import Seen
 from sagas.engine.sweeping import on_chain_error, sweep
@@ -56,6 +58,7 @@ __all__ = [
     "begin",
     "begin_many",
     "cancel",
+    "carry",
     "close",
     "compensate",
     "compensate_late",
@@ -83,6 +86,7 @@ __all__ = [
     "strike_elsewhere",
     "strike_too",
     "sweep",
+    "take",
     "take_along",
     "why_not_struck",
 ]
@@ -93,7 +97,8 @@ def begin(
 ) -> models.SagaInstance:
     """Begin a saga in the transaction of its business rows; it is sent on its way once that commits.
 
-    The row is the outbox: if the broker is gone the sweep publishes later, and nothing is lost (D1).
+    The row is the outbox: if the broker is gone the sweep publishes later, and nothing is lost (D1). While
+    its first queue is full it stands in the line of that queue, and a worker takes it from there.
 
     Arguments:
         saga: the declaration.
@@ -160,10 +165,16 @@ def _begin(
         )
         for key, inputs in items
     ]
+    if saga.inline and conf.inline():
+        queue = saga.steps[0].queue
+        for instance in instances[pacing.room(queue, len(instances)) :]:
+            instance.in_line_for = queue
     # One that is live already has written nothing; of many the others would stand.
     with transaction.atomic() if len(instances) > 1 else contextlib.nullcontext():
-        store.begin(instances, grace=transitions.grace(), actor=actor)
-    transport.after_commit(*(transitions.dispatch_of(instance) for instance in instances))
+        store.begin(instances, grace=transitions.grace(), line_look=transitions.LINE_LOOK, actor=actor)
+    transport.after_commit(
+        *(transitions.dispatch_of(instance) for instance in instances if instance.in_line_for is None)
+    )
     return instances
 
 

@@ -40,6 +40,9 @@ class Lane(Protocol):
     def enter(self, dispatch: transport.Dispatch) -> WorkerContext:
         """It does so: what it carries the step out as."""
 
+    def turn(self) -> None:
+        """The step that entered last has failed, and its saga goes back from here."""
+
 
 class NoLane:
     """Every step is left to its own message."""
@@ -51,6 +54,9 @@ class NoLane:
     def enter(self, dispatch: transport.Dispatch) -> WorkerContext:
         """Nothing enters."""
         raise NotImplementedError("a lane that takes nothing is entered by nothing")
+
+    def turn(self) -> None:
+        """Nothing turns."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

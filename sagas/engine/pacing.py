@@ -15,12 +15,22 @@ but one message's way, however many wait; needs no clock that ticks fast enough;
 nothing is sent to it. The sweep serves the lines too: their first batch, and the next one if a probe was
 lost, which any later probe finds out.
 
+Where workers have the fast lane one message brings several sagas. What begins while its queue is full stands
+in the line too (`room`). A worker that has ended what its message brought takes from the line (`take`) and
+carries on what it took: for `SAGAS_LINE_DELAY` in any case, then for as long as no message waits. So most
+of a line need no message of their own, and step 2 is left to the sweep: a batch a second wakes workers that
+rest, and each goes on by itself from there.
+
 Deadlines, cancellations and leases that ran out are decided by the sweep at once, whatever the lines hold.
 """
 
+import dataclasses
 import datetime
 import logging
+import math
+import time
 import uuid
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +50,12 @@ SMALLEST_BATCH = 1
 
 LARGEST_BATCH = 200
 """A batch is one statement and one transaction, and its rows are locked meanwhile."""
+
+FULL = 32
+"""With so many messages in a queue no worker that serves it is idle for as long as it takes to look again."""
+
+LOOK_AGAIN_S = 0.05
+"""While a queue is full, a process that begins sagas looks so often whether it still is."""
 
 TURNED_AWAY = 100
 """So many of a line are asked at once whether an open circuit lets them through."""
@@ -61,6 +77,36 @@ ELSE queue.line_batch END
 """The size of a queue's next batch once the probe that was sent at `sent` has come through: for `probes`.
 
 While nothing stands in its line it becomes small again: how quickly it took an hour ago says nothing."""
+
+
+@dataclasses.dataclass
+class _Room:
+    """What a process knows of the room in a queue: of what it saw, less what it has sent since."""
+
+    left: int = 0
+    looked_at: float = -math.inf
+
+
+_rooms: "weakref.WeakKeyDictionary[transport.Transport, dict[str, _Room]]" = weakref.WeakKeyDictionary()
+"""Of each queue of each transport, as this process knows it."""
+
+
+def room(queue: str, wanted: int) -> int:
+    """How many of so many sagas that begin now are sent at once; the others stand in their queue's line.
+
+    The broker is asked only once what it said is used up: in quiet times for one saga of a hundred. What
+    other processes send meanwhile makes the queue a little fuller, which does no harm.
+    """
+    known = _rooms.setdefault(transport.current(), {}).setdefault(queue, _Room())
+    if known.left < wanted and time.monotonic() - known.looked_at >= LOOK_AGAIN_S:
+        waiting = transport.backlog(queue)
+        if waiting is None:
+            return wanted
+        known.left = max(FULL - waiting, 0)
+        known.looked_at = time.monotonic()
+    sent = min(wanted, known.left)
+    known.left -= sent
+    return sent
 
 
 def line_up(sagas: Sequence[models.SagaInstance]) -> None:
@@ -101,7 +147,7 @@ def serve(queue: str) -> None:
         now = models.database_now()
         if row is None or (row.line_asked_at is not None and now - row.line_asked_at < PROBE_LOST):
             return
-        dispatches, sent = _take(queue, row.line_batch)
+        dispatches, sent = _next_batch(queue, row.line_batch)
         if not sent:
             return
         asks = row.line_unconfirmed + sent >= row.line_batch
@@ -113,16 +159,40 @@ def serve(queue: str) -> None:
         transport.after_commit(*dispatches)
 
 
-def _take(queue: str, batch: int) -> tuple[list[transport.Dispatch], int]:
+def take(queue: str, most: int) -> list[transport.Dispatch]:
     """Take the first of a line out of it: what `transitions.dispatch` does for one, for all in one statement.
+
+    Whoever takes them sends them, or carries them on at once. Where the circuit of the queue's service is
+    open none is taken: each asks it for itself when the line is served.
+    """
+    parameters = _of_line(queue, most)
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE, parameters)
+        return [_dispatch(row) for row in sorted(cursor.fetchall())]
+
+
+def _next_batch(queue: str, batch: int) -> tuple[list[transport.Dispatch], int]:
+    """Take the next batch out of a line.
 
     Where the circuit of their service is open each asks it for itself: it is sent, or waits for that instead.
 
     Returns:
         What is to be sent, and how many that is together with those that are sent already.
     """
+    if dispatches := take(queue, batch):
+        return dispatches, len(dispatches)
+    with connection.cursor() as cursor:
+        cursor.execute(_FIRST, _of_line(queue, TURNED_AWAY))
+        first = [saga_id for saga_id, _ in cursor.fetchall()]
+    sent = 0
+    while first and sent < batch:
+        sent += _sent_on(first.pop(0))
+    return [], sent
+
+
+def _of_line(queue: str, batch: int) -> dict[str, Any]:
     known = [(saga.name, saga.version) for saga in registry.everything()]
-    parameters: dict[str, Any] = {
+    return {
         "queue": queue,
         "batch": batch,
         "names": [name for name, _ in known],
@@ -130,18 +200,6 @@ def _take(queue: str, batch: int) -> tuple[list[transport.Dispatch], int]:
         "grace": transitions.grace(),
         "longest": transitions.LONGEST_GRACE,
     }
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT FROM sagas_circuit WHERE name = %s AND opened_at IS NOT NULL", [queue])
-        if cursor.fetchone() is None:
-            cursor.execute(_TAKE, parameters)
-            dispatches = [_dispatch(row) for row in sorted(cursor.fetchall())]
-            return dispatches, len(dispatches)
-        cursor.execute(_FIRST, parameters | {"batch": TURNED_AWAY})
-        first = [saga_id for saga_id, _ in cursor.fetchall()]
-    sent = 0
-    while first and sent < batch:
-        sent += _sent_on(first.pop(0))
-    return [], sent
 
 
 def _sent_on(saga_id: uuid.UUID) -> bool:
@@ -186,7 +244,11 @@ ORDER BY g.id LIMIT %(batch)s FOR UPDATE OF g SKIP LOCKED
 # for a circuit that stands in one: such a saga only leaves it.
 
 _TAKE = f"""
-WITH taken AS ({_FIRST}),
+WITH first AS ({_FIRST}),
+taken AS (
+    SELECT * FROM first
+    WHERE NOT EXISTS (SELECT FROM sagas_circuit WHERE name = %(queue)s AND opened_at IS NOT NULL)
+),
 unwanted AS (UPDATE sagas_saga g SET in_line_for = NULL FROM taken WHERE g.id = taken.id AND NOT taken.wanted)
 UPDATE sagas_saga g SET in_line_for = NULL, epoch = g.epoch + 1, dispatches = g.dispatches + 1,
     dispatched_at = clock.now, updated_at = clock.now,

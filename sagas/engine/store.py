@@ -467,10 +467,22 @@ class UnitOfWork:
             setattr(row, name, self.now + value.delay if isinstance(value, After) else value)
 
 
-def begin(sagas: Sequence[models.SagaInstance], *, grace: datetime.timedelta, actor: str) -> None:
+def begin(
+    sagas: Sequence[models.SagaInstance],
+    *,
+    grace: datetime.timedelta,
+    line_look: datetime.timedelta,
+    actor: str,
+) -> None:
     """Write new instances of one declaration, their steps and their first events, in one statement.
 
     Where several begin the same keys at once, each takes them in the same order, and waits for the other.
+
+    Arguments:
+        sagas: which are either to be sent at once, or stand in a line (`in_line_for`).
+        grace: how soon the sweep asks after the message of one that is sent.
+        line_look: how soon the sweep looks at one that stands in a line.
+        actor: who asked for them, for the events.
 
     Raises:
         AlreadyLive: live sagas of that name have some of the keys, or one stands twice among them. The
@@ -483,20 +495,20 @@ def begin(sagas: Sequence[models.SagaInstance], *, grace: datetime.timedelta, ac
     declared = first.definition
     names = [step.name for step in declared.steps]
     parameters: list[Any] = [
-        first.name, first.version, first.fingerprint, first.state, first.direction, grace, declared.deadline,
+        first.name, first.version, first.fingerprint, first.state, first.direction,
+        line_look, declared.deadline, grace, declared.deadline,
         [saga.pk for saga in ordered], [saga.key for saga in ordered],
-        [psycopg_json.Jsonb(saga.facts) for saga in ordered],
+        [psycopg_json.Jsonb(saga.facts) for saga in ordered], [saga.in_line_for for saga in ordered],
         states.StepState.PENDING, list(range(len(names))), names, actor,
     ]  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_BEGIN, parameters)
-        rows: dict[uuid.UUID, datetime.datetime] = dict(cursor.fetchall())
+        rows = {saga_id: times for saga_id, *times in cursor.fetchall()}
     if live := [saga.key for saga in sagas if saga.pk not in rows]:
         raise errors.AlreadyLive(_live(first.name, live), keys=live)
     for saga in sagas:
-        now = rows[saga.pk]
-        saga.created_at = saga.updated_at = saga.dispatched_at = now
-        saga.wake_at, saga.deadline_at = now + grace, now + declared.deadline
+        for name, value in zip(_BEGUN, rows[saga.pk], strict=True):
+            setattr(saga, name, value)
         saga._state.adding = False
 
 
@@ -514,16 +526,21 @@ def _expression(value: Any, is_json: bool) -> tuple[str, list[Any]]:
     return "%s", [value]
 
 
-_BEGIN = """
+_BEGUN = ("created_at", "updated_at", "epoch", "dispatches", "dispatched_at", "wake_at", "deadline_at")
+"""What the database says of a saga that has begun."""
+
+_BEGIN = f"""
 WITH g AS (
     INSERT INTO sagas_saga (
-        name, version, fingerprint, state, direction, position, epoch, dispatches,
-        dispatched_at, wake_at, deadline_at, id, key, facts, cancel_reason, cancel_actor
+        name, version, fingerprint, state, direction, position, epoch, dispatches, dispatched_at,
+        wake_at, deadline_at, id, key, facts, in_line_for, cancel_reason, cancel_actor
     )
-    SELECT %s, %s, %s, %s, %s, 0, 1, 1, now(), now() + %s, now() + %s, given.*, '', ''
-    FROM unnest(%s::uuid[], %s::text[], %s::jsonb[]) AS given
+    SELECT %s, %s, %s, %s, %s, 0, sent, sent, CASE sent WHEN 1 THEN now() END,
+        now() + CASE sent WHEN 0 THEN LEAST(%s::interval, %s) ELSE %s END, now() + %s, given.*, '', ''
+    FROM unnest(%s::uuid[], %s::text[], %s::jsonb[], %s::text[]) AS given (id, key, facts, line),
+        LATERAL (SELECT CASE WHEN line IS NULL THEN 1 ELSE 0 END) AS one (sent)
     ON CONFLICT (name, key) WHERE finished_at IS NULL AND closed_at IS NULL DO NOTHING
-    RETURNING id, state, dispatched_at
+    RETURNING *
 ), s AS (
     INSERT INTO sagas_step (
         saga_id, position, name, state, attempts, undo_attempts, fence, task_id, worker
@@ -532,10 +549,10 @@ WITH g AS (
     FROM g, unnest(%s::int[], %s::text[]) AS step (position, name)
 ), e AS (
     INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
-    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{}' FROM g
+    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{{}}' FROM g
 )
-SELECT id, dispatched_at FROM g
-"""
+SELECT id, {", ".join(_BEGUN)} FROM g
+"""  # noqa: S608 - names of our own
 
 _INSERT_EVENTS = (
     "INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, attempt, actor, reason, data)"

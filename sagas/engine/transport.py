@@ -64,6 +64,9 @@ class Transport(Protocol):
     def probe(self, queue: str, sent_at: datetime.datetime) -> None:
         """Send a probe through a queue."""
 
+    def backlog(self, queue: str) -> int | None:
+        """How many messages wait in a queue now, about; None if it never says: then no queue is ever full."""
+
 
 _current: Transport | None = None
 
@@ -123,6 +126,15 @@ def send_late_compensation(signal_id: int, queue: str) -> None:
 def send_probe(queue: str, sent_at: datetime.datetime) -> bool:
     """Send a probe now; says whether that went well, as far as anybody can know."""
     return _try(lambda: current().probe(queue, sent_at), f"probe of queue {queue}")
+
+
+def backlog(queue: str) -> int | None:
+    """How many messages wait in a queue now, about; 0 if that cannot be known now, None if it never can."""
+    try:
+        return current().backlog(queue)
+    except Exception:
+        logger.info("queue %s: how long it is cannot be known", queue, exc_info=True)
+        return 0
 
 
 def _try(publish: Callable[[], None], what: str) -> bool:

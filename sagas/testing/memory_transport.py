@@ -4,6 +4,7 @@ A step's message carries the rest of its chain, as in Celery: to lose it is to l
 goes wrong is chosen by a seeded `random.Random`, so that a run can be had again.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import random
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from django.db import Error
 
 from sagas import engine, errors
-from sagas.engine import transport
+from sagas.engine import pacing, transport
 from sagas.testing import crashes
 
 
@@ -68,6 +69,9 @@ class MemoryLane:
         self.taken += 1
         return engine.WorkerContext(task_id=f"{self.task_id}-{self.taken}", worker="memory")
 
+    def turn(self) -> None:
+        """A step has failed: the transport remembers nothing of it."""
+
 
 class MemoryTransport:
     """A transport in memory: first in, first out, unless told otherwise.
@@ -80,6 +84,7 @@ class MemoryTransport:
         double: the share that arrive twice.
         shuffle: whether any message may come next, and not the oldest.
         redeliver: whether the message of a worker that died comes again, as with late acknowledgement.
+        full: asked whether a queue is full: whether what begins stands in its line. None: it never is.
     """
 
     def __init__(
@@ -91,11 +96,12 @@ class MemoryTransport:
         double: float = 0,
         shuffle: bool = False,
         redeliver: bool = False,
+        full: Callable[[], bool] | None = None,
     ) -> None:
         self.chance = chance or random.Random(0)  # noqa: S311 - no secret
         self.inline = inline
         self.lose, self.double = lose, double
-        self.shuffle, self.redeliver = shuffle, redeliver
+        self.shuffle, self.redeliver, self.full = shuffle, redeliver, full
         self.waiting: list[Message] = []
         self.sent: list[Message] = []
         """Everything ever sent: from here a message may come again, an hour late."""
@@ -118,6 +124,12 @@ class MemoryTransport:
     def probe(self, queue: str, sent_at: datetime.datetime) -> None:
         """Take in a probe."""
         self.put(Probe(queue=queue, sent_at=sent_at))
+
+    def backlog(self, queue: str) -> int | None:
+        """As many as fill a queue, or none; and if it was not told what to say, it never says."""
+        if self.full is None:
+            return None
+        return pacing.FULL if self.full() else 0
 
     def put(self, message: Message) -> None:
         """Take in a message, unless it is lost; or twice."""
@@ -181,8 +193,16 @@ class MemoryTransport:
         alone = lane is None or not lane.taken
         if result.next is engine.Next.CONTINUE and alone and number + 1 < len(dispatch.messages):
             self.put(StepMessage(dispatch=dispatch, number=number + 1))
-        else:
-            self._go_on(result, dispatch.saga_id, dispatch.epoch)
+            return
+        self._go_on(result, dispatch.saga_id, dispatch.epoch)
+        if lane is not None and result.next is not engine.Next.COMPENSATE:
+            self._bring_more(dispatch.messages[number].queue, lane)
+
+    def _bring_more(self, queue: str, lane: MemoryLane) -> None:
+        """The same message carries a few sagas on that stand in its queue's line."""
+        for dispatch in engine.take(queue, 2) if lane.goes_on() else ():
+            with contextlib.suppress(Error, errors.LostRace):
+                self._go_on(engine.carry(dispatch, lane), dispatch.saga_id, dispatch.epoch)
 
     def _lane(self) -> MemoryLane | None:
         return MemoryLane(f"task-{len(self.sent)}", self.inline) if self.inline else None

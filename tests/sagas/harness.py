@@ -34,6 +34,11 @@ both_ways = pytest.mark.parametrize("inline", [False, True], ids=["one by one", 
 """A message for each step, and one that carries a saga on for as long as it goes."""
 
 
+def step_messages(broker):
+    """The steps' messages that were ever sent."""
+    return [m for m in broker.sent if isinstance(m, memory_transport.StepMessage)]
+
+
 def always():
     """A lane that always goes on."""
     return True

@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 
 from sagas import Retry, Saga, Step, Wait, engine, errors, models
 from sagas.declaration import registry
-from sagas.engine import transitions, transport
+from sagas.engine import pacing, transitions, transport
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import rules
 from tests.sagas.sample_app import functions
@@ -70,6 +70,7 @@ class Simulation:
             redeliver=self.chance.random() < 0.5,
             # Where the lane ends is one more thing that may happen anywhere.
             inline=(lambda: self.chance.random() < 0.8) if inline else None,
+            full=lambda: self.chance.random() < 0.4,
         )
         self.provider = collections.defaultdict(Account)
         self.inflight = []
@@ -90,6 +91,8 @@ class Simulation:
         """Let the seed have its way; then heal, and check the rules."""
         before, functions.WORLD = functions.WORLD, self
         window, transitions.WINDOW = transitions.WINDOW, self.chance.randint(1, 4)
+        full, pacing.FULL = pacing.FULL, 1
+        look_again_s, pacing.LOOK_AGAIN_S = pacing.LOOK_AGAIN_S, 0
         try:
             with transport.use(self.broker):
                 for _ in range(self.actions):
@@ -98,6 +101,7 @@ class Simulation:
                 self._check()
         finally:
             functions.WORLD, transitions.WINDOW = before, window
+            pacing.FULL, pacing.LOOK_AGAIN_S = full, look_again_s
 
     # --- Shapes -------------------------------------------------------------------------------
 
@@ -365,6 +369,8 @@ class Simulation:
         if account.made or account.begun:
             return {"settled": bool(account.made)}
         account.doubt = False
+        # None is a promise: what is still under way of it will be refused.
+        self.inflight = [other for other in self.inflight if other != key]
         return None
 
     def _roll(self, **weights):

@@ -110,7 +110,8 @@ def test_each_sending_in_vain_waits_longer_than_the_one_before():
     assert transitions.grace(10_000) == transitions.LONGEST_GRACE
 
 
-def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(broker):
+def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(broker, settings):
+    settings.SAGAS_INLINE = False  # Else the line is left to workers.
     sagas = [harness.begin(toys.ONE) for _ in range(5)]
     broker.waiting.clear()
     models.SagaInstance.objects.update(dispatched_at=None)
@@ -120,11 +121,7 @@ def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(broker):
     assert engine.sweep(limit=3) == 2
     assert engine.sweep(limit=3) == 0
     broker.deliver_all()
-    assert [m.dispatch.saga_id for m in step_messages(broker)[5:]] == [saga.pk for saga in sagas]
-
-
-def step_messages(broker):
-    return [m for m in broker.sent if isinstance(m, memory_transport.StepMessage)]
+    assert [m.dispatch.saga_id for m in harness.step_messages(broker)[5:]] == [saga.pk for saga in sagas]
 
 
 def test_a_sweep_leaves_alone_what_is_held_or_closed_or_has_ended(broker):
@@ -555,125 +552,3 @@ def test_what_was_settled_past_the_pivot_after_its_time_goes_on_too(broker):
 
     saga.refresh_from_db()
     assert saga.state == "completed"
-
-
-# --- Lines ----------------------------------------------------------------------------------------
-
-
-def lose_everything(sagas):
-    """The messages of all these are gone, and it is known."""
-    models.SagaInstance.objects.filter(pk__in=[saga.pk for saga in sagas]).update(
-        dispatched_at=None, wake_at=models.database_now() - MINUTE
-    )
-
-
-def sent_on(broker, sagas):
-    """How many of them have been sent again."""
-    ids = {saga.pk for saga in sagas}
-    return sum(m.dispatch.saga_id in ids and m.dispatch.epoch > 1 for m in step_messages(broker))
-
-
-def test_what_is_due_is_sent_as_its_queue_takes_it_and_live_ones_come_in_between(broker):
-    due = [harness.begin(toys.ONE) for _ in range(70)]
-    broker.waiting.clear()
-    lose_everything(due)
-    at_first = models.Queue._meta.get_field("line_batch").default
-
-    for _ in range(9):
-        engine.sweep()
-    assert sent_on(broker, due) == at_first, "nobody takes anything, so no more is sent"
-
-    live = harness.begin(toys.ONE)
-    before = len(broker.waiting)
-    while any(
-        isinstance(m, memory_transport.StepMessage) and m.dispatch.saga_id == live.pk for m in broker.waiting
-    ):
-        broker.deliver()
-
-    live.refresh_from_db()
-    assert live.state == "completed"
-    assert before <= 2 * at_first + 9
-    assert sent_on(broker, due) < len(due), "it came before the last of them"
-    broker.deliver_all()
-    assert sent_on(broker, due) == len(due), "the worker alone serves the line to its end"
-    assert not models.SagaInstance.objects.exclude(state="completed").exists()
-
-
-def test_a_full_queue_holds_back_neither_another_queue_nor_a_deadline(broker):
-    full = [harness.begin(toys.ONE) for _ in range(40)]
-    late = [harness.begin(toys.ONE) for _ in range(20)]
-    other = harness.begin(toys.REMOTE)
-    broker.waiting.clear()
-    lose_everything([*full, *late, other])
-    models.SagaInstance.objects.filter(pk__in=[saga.pk for saga in late]).update(
-        deadline_at=models.database_now()
-    )
-
-    engine.sweep()
-
-    assert sent_on(broker, full) < len(full)
-    assert sent_on(broker, [other]) == 1
-    states = models.SagaInstance.objects.filter(pk__in=[saga.pk for saga in late]).values_list(
-        "state", flat=True
-    )
-    assert set(states) == {"compensated"}
-
-
-def test_a_line_goes_on_although_the_broker_forgot_what_was_to_say_so(broker):
-    due = [harness.begin(toys.ONE) for _ in range(40)]
-    lose_everything(due)
-    engine.sweep()
-    broker.waiting.clear()
-
-    for _ in range(20):
-        clocks.pass_time(SECOND)
-        engine.sweep()
-        work(broker)
-
-    assert not models.SagaInstance.objects.exclude(state="completed").exists()
-
-
-def test_a_batch_follows_how_long_the_one_before_took(broker, settings):
-    settings.SAGAS_LINE_DELAY = HOUR
-    queue = models.Queue.objects.create(name="toys", line_batch=40)
-    sizes = []
-    for took in (MINUTE, 45 * MINUTE, 2 * HOUR):
-        queue.line_asked_at = models.database_now() - took
-        queue.save()
-        engine.probe_returned("toys", queue.line_asked_at)
-        queue.refresh_from_db()
-        sizes.append(queue.line_batch)
-
-    assert sizes == [60, 60, 30]
-
-
-def test_what_stands_in_a_line_and_gets_its_message_after_all_leaves_it(broker):
-    due = [harness.begin(toys.LOCAL) for _ in range(40)]
-    waited = [*broker.waiting]
-    lose_everything(due)
-    engine.sweep()
-    models.SagaInstance.objects.filter(in_line_for="toys").update(dispatched_at=models.database_now())
-    last = models.SagaInstance.objects.filter(in_line_for="toys").latest("id")
-    late = next(m for m in waited if m.dispatch.saga_id == last.pk)
-
-    broker.carry_out(late)
-
-    last.refresh_from_db()
-    assert (last.position, last.in_line_for, last.epoch) == (1, None, 1)
-    broker.deliver_all()
-    last.refresh_from_db()
-    assert (last.state, last.epoch) == ("completed", 1)
-    rules.check(last)
-
-
-def test_where_a_circuit_is_open_each_of_a_line_asks_it_for_itself(broker):
-    due = [harness.begin(toys.REMOTE) for _ in range(3)]
-    models.Circuit.objects.create(
-        name="world", opened_at=models.database_now(), open_until=models.database_now() + HOUR
-    )
-    lose_everything(due)
-
-    engine.sweep()
-
-    assert sent_on(broker, due) == 0
-    assert models.SagaInstance.objects.filter(parked_for="world", in_line_for=None).count() == 3

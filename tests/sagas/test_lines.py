@@ -1,0 +1,289 @@
+"""Lines: what is due, or begins while its queue is full, is taken in turn, several with one message."""
+
+import datetime
+
+import pytest
+from django.db import transaction
+
+from sagas import engine, models, tasks
+from sagas.engine import pacing, transport
+from sagas.testing import clocks, memory_transport
+from tests.sagas import harness, rules
+from tests.sagas.sample_app import saga as toys
+
+SECOND = datetime.timedelta(seconds=1)
+MINUTE = datetime.timedelta(minutes=1)
+HOUR = datetime.timedelta(hours=1)
+
+
+def lose_everything(sagas):
+    """The messages of all these are gone, and it is known."""
+    models.SagaInstance.objects.filter(pk__in=[saga.pk for saga in sagas]).update(
+        dispatched_at=None, wake_at=models.database_now() - MINUTE
+    )
+
+
+def sent_on(broker, sagas):
+    """How many of them have been sent again."""
+    ids = {saga.pk for saga in sagas}
+    return sum(m.dispatch.saga_id in ids and m.dispatch.epoch > 1 for m in harness.step_messages(broker))
+
+
+def test_what_is_due_is_sent_as_its_queue_takes_it_and_live_ones_come_in_between(broker, settings):
+    settings.SAGAS_INLINE = False  # Else the line is left to workers.
+    due = [harness.begin(toys.ONE) for _ in range(70)]
+    broker.waiting.clear()
+    lose_everything(due)
+    at_first = models.Queue._meta.get_field("line_batch").default
+
+    for _ in range(9):
+        engine.sweep()
+    assert sent_on(broker, due) == at_first, "nobody takes anything, so no more is sent"
+
+    live = harness.begin(toys.ONE)
+    before = len(broker.waiting)
+    while any(
+        isinstance(m, memory_transport.StepMessage) and m.dispatch.saga_id == live.pk for m in broker.waiting
+    ):
+        broker.deliver()
+
+    live.refresh_from_db()
+    assert live.state == "completed"
+    assert before <= 2 * at_first + 9
+    assert sent_on(broker, due) < len(due), "it came before the last of them"
+    broker.deliver_all()
+    assert sent_on(broker, due) == len(due), "the worker alone serves the line to its end"
+    assert not models.SagaInstance.objects.exclude(state="completed").exists()
+
+
+def test_a_full_queue_holds_back_neither_another_queue_nor_a_deadline(broker):
+    full = [harness.begin(toys.ONE) for _ in range(40)]
+    late = [harness.begin(toys.ONE) for _ in range(20)]
+    other = harness.begin(toys.REMOTE)
+    broker.waiting.clear()
+    lose_everything([*full, *late, other])
+    models.SagaInstance.objects.filter(pk__in=[saga.pk for saga in late]).update(
+        deadline_at=models.database_now()
+    )
+
+    engine.sweep()
+
+    assert sent_on(broker, full) < len(full)
+    assert sent_on(broker, [other]) == 1
+    states = models.SagaInstance.objects.filter(pk__in=[saga.pk for saga in late]).values_list(
+        "state", flat=True
+    )
+    assert set(states) == {"compensated"}
+
+
+def test_a_line_goes_on_although_the_broker_forgot_what_was_to_say_so(broker):
+    due = [harness.begin(toys.ONE) for _ in range(40)]
+    lose_everything(due)
+    engine.sweep()
+    broker.waiting.clear()
+
+    for _ in range(20):
+        clocks.pass_time(SECOND)
+        engine.sweep()
+        engine.heard("toys")
+        broker.deliver_all()
+
+    assert not models.SagaInstance.objects.exclude(state="completed").exists()
+
+
+def test_a_batch_follows_how_long_the_one_before_took(broker, settings):
+    settings.SAGAS_LINE_DELAY = HOUR
+    queue = models.Queue.objects.create(name="toys", line_batch=40)
+    sizes = []
+    for took in (MINUTE, 45 * MINUTE, 2 * HOUR):
+        queue.line_asked_at = models.database_now() - took
+        queue.save()
+        engine.probe_returned("toys", queue.line_asked_at)
+        queue.refresh_from_db()
+        sizes.append(queue.line_batch)
+
+    assert sizes == [60, 60, 30]
+
+
+def test_what_stands_in_a_line_and_gets_its_message_after_all_leaves_it(broker):
+    due = [harness.begin(toys.LOCAL) for _ in range(40)]
+    waited = [*broker.waiting]
+    lose_everything(due)
+    engine.sweep()
+    models.SagaInstance.objects.filter(in_line_for="toys").update(dispatched_at=models.database_now())
+    last = models.SagaInstance.objects.filter(in_line_for="toys").latest("id")
+    late = next(m for m in waited if m.dispatch.saga_id == last.pk)
+
+    broker.carry_out(late)
+
+    last.refresh_from_db()
+    assert (last.position, last.in_line_for, last.epoch) == (1, None, 1)
+    broker.deliver_all()
+    last.refresh_from_db()
+    assert (last.state, last.epoch) == ("completed", 1)
+    rules.check(last)
+
+
+def test_where_a_circuit_is_open_each_of_a_line_asks_it_for_itself(broker):
+    due = [harness.begin(toys.REMOTE) for _ in range(3)]
+    models.Circuit.objects.create(
+        name="world", opened_at=models.database_now(), open_until=models.database_now() + HOUR
+    )
+    lose_everything(due)
+
+    engine.sweep()
+
+    assert sent_on(broker, due) == 0
+    assert models.SagaInstance.objects.filter(parked_for="world", in_line_for=None).count() == 3
+
+
+# --- Several sagas with one message ---------------------------------------------------------------
+
+
+@pytest.fixture
+def crowded(rows):
+    """A queue that is full, and messages that carry on whatever they may."""
+    broker = memory_transport.MemoryTransport(inline=harness.always, full=harness.always)
+    with transport.use(broker):
+        yield broker
+
+
+def in_line():
+    return set(models.SagaInstance.objects.filter(in_line_for__isnull=False).values_list("pk", flat=True))
+
+
+def test_what_begins_while_its_queue_is_full_stands_in_its_line_and_is_not_sent(crowded):
+    saga = harness.begin(toys.MIXED)
+    again = models.SagaInstance.objects.get(pk=saga.pk)
+
+    assert crowded.sent == []
+    assert (again.in_line_for, again.dispatched_at, again.epoch, again.dispatches) == ("toys", None, 0, 0)
+    assert models.SagaInstance.objects.filter(pk=saga.pk).values().get() == {
+        field.attname: getattr(saga, field.attname) for field in saga._meta.concrete_fields
+    }
+
+
+def test_the_sweep_sends_the_first_of_it_and_one_message_brings_the_others_along(crowded):
+    sagas = [harness.begin(toys.MIXED) for _ in range(pacing.FIRST_BATCH + 2)]
+
+    engine.sweep()
+    crowded.deliver_all()
+
+    assert len(harness.step_messages(crowded)) == pacing.FIRST_BATCH
+    assert [m.dispatch.saga_id for m in harness.step_messages(crowded)] == [
+        saga.pk for saga in sagas[: pacing.FIRST_BATCH]
+    ]
+    for saga in sagas:
+        saga.refresh_from_db()
+        assert (saga.state, saga.epoch, saga.in_line_for) == ("completed", 1, None)
+        rules.check(saga)
+
+
+def test_one_that_fails_on_the_way_turns_round_in_the_message_that_brought_it(crowded):
+    for _ in range(pacing.FIRST_BATCH):
+        harness.begin(toys.ONE)
+    failing = harness.begin(toys.LOCAL, "do a, do b, fail c")
+
+    engine.sweep()
+    crowded.deliver_all()
+
+    failing.refresh_from_db()
+    assert failing.state == "compensated"
+    assert not any(isinstance(m, memory_transport.ChainError) for m in crowded.sent)
+    rules.check(failing)
+
+
+def test_a_saga_in_a_line_may_be_cancelled_and_nobody_takes_it_then(crowded):
+    saga = harness.begin(toys.LOCAL)
+
+    engine.cancel(saga.pk, actor="ana", reason="changed her mind")
+    for _ in range(3):
+        engine.sweep()
+        crowded.deliver_all()
+
+    saga.refresh_from_db()
+    assert (saga.state, saga.in_line_for) == ("compensated", None)
+    rules.check(saga)
+
+
+def test_whatever_takes_from_a_line_takes_each_once_and_in_their_order(crowded):
+    sagas = [harness.begin(toys.ONE) for _ in range(5)]
+
+    taken = [engine.take("toys", most=2), engine.take("toys", most=2), engine.take("toys", most=2)]
+
+    assert [[dispatch.saga_id for dispatch in some] for some in taken] == [
+        [saga.pk for saga in sagas[:2]], [saga.pk for saga in sagas[2:4]], [sagas[4].pk]
+    ]  # fmt: skip
+    assert engine.take("toys", most=2) == []
+
+
+def test_nothing_is_taken_for_a_service_that_is_out(crowded):
+    harness.begin(toys.REMOTE)
+    models.Circuit.objects.create(
+        name="world", opened_at=models.database_now(), open_until=models.database_now() + HOUR
+    )
+
+    assert engine.take("world", most=2) == []
+    assert len(in_line()) == 1
+
+
+def test_a_worker_hears_whether_a_line_stands(crowded):
+    assert not engine.heard("toys")
+    harness.begin(toys.ONE)
+
+    assert engine.heard("toys")
+    assert not engine.heard("world")
+
+
+def test_the_broker_is_asked_how_full_a_queue_is_only_once_its_answer_is_used_up(rows, monkeypatch):
+    asked = []
+    monkeypatch.setattr(pacing, "LOOK_AGAIN_S", 0)
+    broker = memory_transport.MemoryTransport(full=lambda: asked.append(1) or len(asked) > 1)
+    with transport.use(broker):
+        assert pacing.room("toys", pacing.FULL) == pacing.FULL
+        assert len(asked) == 1
+        assert pacing.room("toys", 1) == 0, "by now it is full"
+        assert len(asked) == 2
+
+
+def test_of_many_as_many_are_sent_as_there_is_room_for(rows):
+    broker = memory_transport.MemoryTransport(full=lambda: False)
+    with transport.use(broker), transaction.atomic():
+        sagas = engine.begin_many(toys.ONE, [(str(n), {}) for n in range(pacing.FULL + 5)])
+
+    assert len(broker.sent) == pacing.FULL
+    assert in_line() == {saga.pk for saga in sagas[pacing.FULL :]}
+
+
+def test_without_the_fast_lane_nothing_that_begins_stands_in_a_line(crowded, settings):
+    settings.SAGAS_INLINE = False
+
+    harness.begin(toys.ONE)
+
+    assert (len(crowded.sent), in_line()) == (1, set())
+
+
+def test_the_broker_says_how_many_wait(valkey):
+    carries = tasks.CeleryTransport()
+    queue = "benchmark-of-nobody"
+    assert carries.backlog(queue) == 0
+
+    carries.probe(queue, datetime.datetime.now(datetime.UTC))
+    carries.probe(queue, datetime.datetime.now(datetime.UTC))
+
+    assert carries.backlog(queue) == 2
+
+
+class Broken(memory_transport.MemoryTransport):
+    """Whose broker is away."""
+
+    def backlog(self, queue):
+        raise ConnectionError("nobody is there")
+
+
+def test_where_the_broker_cannot_be_asked_everything_is_sent_as_ever(rows):
+    broker = Broken()
+    with transport.use(broker):
+        harness.begin(toys.ONE)
+
+    assert (len(broker.sent), in_line()) == (1, set())
