@@ -343,7 +343,7 @@ SAGAS_PINNED_QUEUES = env.words("SAGAS_PINNED_QUEUES", "")
 """Services whose local steps, too, only run on workers that serve their queue."""
 
 SAGAS_LINE_DELAY = env.duration("SAGAS_LINE_DELAY", "50ms")
-"""How long what the sweep sends on may stand in a queue in front of new orders."""
+"""How long what stands in a queue's line may hold up new orders."""
 
 SAGAS_ARCHIVE_AFTER = env.duration("SAGAS_ARCHIVE_AFTER", "30d") or None
 """How long a saga stays in the live tables after its end, before it goes to the archive. Zero for ever."""

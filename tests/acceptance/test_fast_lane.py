@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from saga_project import celery
+from sagas.engine import pacing
 from tests.acceptance import processes
 from tests.sagas import harness, rules
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
@@ -46,6 +47,11 @@ def story(told, saga):
         name: [event["type"] for event in told if event.get("uuid") == task_id]
         for task_id, name in ids.items()
     }
+
+
+def steps_of(told, saga):
+    """The same of its steps alone: whether an error callback turned it round depends on who took it."""
+    return {name: types for name, types in story(told, saga).items() if name.startswith(saga.name)}
 
 
 WELL = ["task-received", "task-started", "task-succeeded"]
@@ -135,3 +141,28 @@ def test_a_saga_of_two_hundred_steps_lets_short_ones_pass(tmp_path):
     assert 200 / 21 <= len(messages) < 200, "it went on for some twenty steps at a time"
     done_before = long.steps.filter(finished_at__lt=max(saga.finished_at for saga in short)).count()
     assert done_before < 100, "the short ones waited for one turn of it, not for its end"
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.timeout(180)
+def test_one_message_brings_several_sagas_when_there_are_many(tmp_path):
+    """More than fill a queue were begun, and one of those that stand in its line fails on its way."""
+    sagas = [harness.begin(toys.LOCAL) for _ in range(pacing.FULL + 20)]
+    failing = harness.begin(toys.LOCAL, "do a, do b, fail c")
+    assert failing.in_line_for == "toys"
+    turned_round = {
+        "toy-local.a": WELL,
+        "toy-local.b": WELL,
+        "toy-local.c": FAILED,
+        "toy-local.b.undo": WELL,
+        "toy-local.a.undo": WELL,
+    }
+    with processes.worker(tmp_path), told_by_workers() as told:
+        waiting.until(lambda: all(ended(saga) for saga in [*sagas, failing]), "all have ended", seconds=120)
+        waiting.until(lambda: steps_of(told, failing) == turned_round, "all is told")
+
+    messages = {row.message_task_id for saga in sagas for row in saga.steps.all()}
+    assert len(messages) < len(sagas)
+    assert failing.state == "compensated"
+    for saga in [*sagas, failing]:
+        rules.check(saga)
