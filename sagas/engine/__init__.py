@@ -165,8 +165,8 @@ def _begin(
         )
         for key, inputs in items
     ]
-    if saga.inline and conf.inline():
-        queue = saga.steps[0].queue
+    queue, lines = saga.steps[0].queue, saga.inline and conf.inline()
+    if lines:
         for instance in instances[pacing.room(queue, len(instances)) :]:
             instance.in_line_for = queue
     # One that is live already has written nothing; of many the others would stand.
@@ -175,6 +175,8 @@ def _begin(
     transport.after_commit(
         *(transitions.dispatch_of(instance) for instance in instances if instance.in_line_for is None)
     )
+    if lines:
+        transaction.on_commit(lambda: pacing.look(queue), robust=True)
     return instances
 
 

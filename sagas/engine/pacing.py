@@ -83,7 +83,7 @@ While nothing stands in its line it becomes small again: how quickly it took an 
 class _Room:
     """What a process knows of the room in a queue: of what it saw, less what it has sent since."""
 
-    left: int = 0
+    left: float = math.inf
     looked_at: float = -math.inf
 
 
@@ -91,22 +91,33 @@ _rooms: "weakref.WeakKeyDictionary[transport.Transport, dict[str, _Room]]" = wea
 """Of each queue of each transport, as this process knows it."""
 
 
+def _room(queue: str) -> _Room:
+    return _rooms.setdefault(transport.current(), {}).setdefault(queue, _Room())
+
+
 def room(queue: str, wanted: int) -> int:
     """How many of so many sagas that begin now are sent at once; the others stand in their queue's line.
 
-    The broker is asked only once what it said is used up: in quiet times for one saga of a hundred. What
-    other processes send meanwhile makes the queue a little fuller, which does no harm.
+    As far as this process knows: the broker is not asked in a transaction. What other processes have sent
+    since it was asked makes the queue a little fuller, which does no harm.
     """
-    known = _rooms.setdefault(transport.current(), {}).setdefault(queue, _Room())
-    if known.left < wanted and time.monotonic() - known.looked_at >= LOOK_AGAIN_S:
-        waiting = transport.backlog(queue)
-        if waiting is None:
-            return wanted
-        known.left = max(FULL - waiting, 0)
-        known.looked_at = time.monotonic()
-    sent = min(wanted, known.left)
+    known = _room(queue)
+    sent = int(min(wanted, known.left))
     known.left -= sent
     return sent
+
+
+def look(queue: str) -> None:
+    """Ask the broker how much room a queue has, if what this process knows of it is nearly used up.
+
+    In quiet times that is once in so many sagas; while the queue is full, every `LOOK_AGAIN_S`.
+    """
+    known, now = _room(queue), time.monotonic()
+    used_up = known.left < FULL / 2 or known.looked_at == -math.inf
+    if used_up and now - known.looked_at >= LOOK_AGAIN_S:
+        known.looked_at = now
+        waiting = transport.backlog(queue)
+        known.left = math.inf if waiting is None else max(FULL - waiting, 0)
 
 
 def line_up(sagas: Sequence[models.SagaInstance]) -> None:

@@ -145,6 +145,8 @@ def crowded(rows):
     """A queue that is full, and messages that carry on whatever they may."""
     broker = memory_transport.MemoryTransport(inline=harness.always, full=harness.always)
     with transport.use(broker):
+        for queue in ("toys", "world"):
+            pacing.look(queue)
         yield broker
 
 
@@ -240,16 +242,22 @@ def test_the_broker_is_asked_how_full_a_queue_is_only_once_its_answer_is_used_up
     monkeypatch.setattr(pacing, "LOOK_AGAIN_S", 0)
     broker = memory_transport.MemoryTransport(full=lambda: asked.append(1) or len(asked) > 1)
     with transport.use(broker):
-        assert pacing.room("toys", pacing.FULL) == pacing.FULL
-        assert len(asked) == 1
-        assert pacing.room("toys", 1) == 0, "by now it is full"
-        assert len(asked) == 2
+        for _ in range(pacing.FULL // 2 + 1):
+            harness.begin(toys.ONE)
+        assert len(asked) == 1, "after the first of them"
+        harness.begin(toys.ONE)
+        assert len(asked) == 2, "and by now it is full"
+        harness.begin(toys.ONE)
+
+    assert (len(broker.sent), len(in_line())) == (pacing.FULL // 2 + 2, 1)
 
 
 def test_of_many_as_many_are_sent_as_there_is_room_for(rows):
     broker = memory_transport.MemoryTransport(full=lambda: False)
-    with transport.use(broker), transaction.atomic():
-        sagas = engine.begin_many(toys.ONE, [(str(n), {}) for n in range(pacing.FULL + 5)])
+    with transport.use(broker):
+        pacing.look(toys.ONE.steps[0].queue)
+        with transaction.atomic():
+            sagas = engine.begin_many(toys.ONE, [(str(n), {}) for n in range(pacing.FULL + 5)])
 
     assert len(broker.sent) == pacing.FULL
     assert in_line() == {saga.pk for saga in sagas[pacing.FULL :]}
@@ -284,6 +292,7 @@ class Broken(memory_transport.MemoryTransport):
 def test_where_the_broker_cannot_be_asked_everything_is_sent_as_ever(rows):
     broker = Broken()
     with transport.use(broker):
-        harness.begin(toys.ONE)
+        for _ in range(2):
+            harness.begin(toys.ONE)
 
-    assert (len(broker.sent), in_line()) == (1, set())
+    assert (len(broker.sent), in_line()) == (2, set())
