@@ -215,11 +215,12 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
     if queue in _lines and lane.after_a_rest:
         # Others may be at rest as well, and take this one; if not, it is one message.
         _send_next(queue)
-    most = 1
+    most, newest = 1, False
     first = time.monotonic() + conf.line_delay().total_seconds()
     while queue in _lines and lane.lasts and (time.monotonic() < first or not transport.backlog(queue)):
         began = time.monotonic()
-        taken = engine.take(queue, most)
+        taken = engine.take(queue, most, newest=newest)
+        newest = not newest
         if not taken:
             _lines.discard(queue)
             return

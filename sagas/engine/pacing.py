@@ -170,15 +170,21 @@ def serve(queue: str) -> None:
         transport.after_commit(*dispatches)
 
 
-def take(queue: str, most: int) -> list[transport.Dispatch]:
-    """Take the first of a line out of it: what `transitions.dispatch` does for one, for all in one statement.
+def take(queue: str, most: int, *, newest: bool = False) -> list[transport.Dispatch]:
+    """Take some of a line out of it: what `transitions.dispatch` does for one, for all in one statement.
 
     Whoever takes them sends them, or carries them on at once. Where the circuit of the queue's service is
     open none is taken: each asks it for itself when the line is served.
+
+    Arguments:
+        queue: whose line it is.
+        most: how many at most.
+        newest: from its end, and not from its beginning. Who takes from both in turn lets neither those wait
+            that have waited longest, nor those that began just now behind a hundred thousand that are due.
     """
     parameters = _of_line(queue, most)
     with connection.cursor() as cursor:
-        cursor.execute(_TAKE, parameters)
+        cursor.execute(_TAKE_NEWEST if newest else _TAKE, parameters)
         return [_dispatch(row) for row in sorted(cursor.fetchall())]
 
 
@@ -250,14 +256,16 @@ WHERE g.in_line_for = %(queue)s AND g.held_at IS NULL
   AND (g.name, g.version) IN (SELECT * FROM unnest(%(names)s::text[], %(versions)s::int[]))
 ORDER BY g.id LIMIT %(batch)s FOR UPDATE OF g SKIP LOCKED
 """
+_LAST = _FIRST.replace("ORDER BY g.id", "ORDER BY g.id DESC")
+# Their ids are in the order in which sagas began.
 # SKIP LOCKED: the session that holds such a row is about to change it, and may want its queue's row next.
 # While a deployment rolls out, a worker of 0.1.0, which knows no lines, may have ended a saga or had it wait
 # for a circuit that stands in one: such a saga only leaves it.
 
 _TAKE = f"""
-WITH first AS ({_FIRST}),
+WITH chosen AS ({_FIRST}),
 taken AS (
-    SELECT * FROM first
+    SELECT * FROM chosen
     WHERE NOT EXISTS (SELECT FROM sagas_circuit WHERE name = %(queue)s AND opened_at IS NOT NULL)
 ),
 unwanted AS (UPDATE sagas_saga g SET in_line_for = NULL FROM taken WHERE g.id = taken.id AND NOT taken.wanted)
@@ -269,3 +277,4 @@ FROM taken, sagas_step s, (SELECT clock_timestamp() AS now) AS clock
 WHERE g.id = taken.id AND taken.wanted AND s.saga_id = g.id AND s.position = g.position
 RETURNING g.id, g.name, g.version, g.direction, g.position, g.epoch, s.attempts, s.undo_attempts
 """  # noqa: S608 - nothing of it comes from outside
+_TAKE_NEWEST = _TAKE.replace(_FIRST, _LAST)

@@ -219,6 +219,15 @@ def test_whatever_takes_from_a_line_takes_each_once_and_in_their_order(crowded):
     assert engine.take("toys", most=2) == []
 
 
+def test_it_may_be_taken_from_the_end_too_so_that_nobody_waits_for_all_others(crowded):
+    sagas = [harness.begin(toys.ONE) for _ in range(4)]
+
+    taken = engine.take("toys", most=2, newest=True)
+
+    assert {dispatch.saga_id for dispatch in taken} == {saga.pk for saga in sagas[2:]}
+    assert in_line() == {saga.pk for saga in sagas[:2]}
+
+
 def test_nothing_is_taken_for_a_service_that_is_out(crowded):
     harness.begin(toys.REMOTE)
     models.Circuit.objects.create(
