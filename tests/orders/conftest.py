@@ -19,7 +19,8 @@ from sagas.engine import transport
 from sagas.testing import memory_transport
 from shipping import models as shipping
 from tests import callbacks
-from tests.support import database
+from tests.sandbox import running as sandboxes
+from tests.support import database, sample_orders
 
 
 class Api:
@@ -133,6 +134,31 @@ def ana(catalogue: None) -> Api:
 @pytest.fixture
 def bob(catalogue: None) -> Api:
     return member("bob")
+
+
+@pytest.fixture(scope="session")
+def _fast_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sandboxes.Sandbox]:
+    with sandboxes.run(tmp_path_factory.mktemp("sandbox"), CARRIER_PACE_S="0.05") as running:
+        yield running
+
+
+@pytest.fixture
+def world(_fast_sandbox: sandboxes.Sandbox, settings: Any) -> sandboxes.Sandbox:
+    """Providers with empty books: parcels arrive at once, and nobody is told."""
+    _fast_sandbox.post("/reset")
+    _fast_sandbox.point(settings)
+    settings.SANDBOX_URL = _fast_sandbox.url
+    return _fast_sandbox
+
+
+@pytest.fixture
+def samples(
+    world: sandboxes.Sandbox, db: None, monkeypatch: pytest.MonkeyPatch
+) -> sample_orders.SampleOrders:
+    """Orders of every kind, for a test whose transaction never commits."""
+    # What would be sent after it is sent at once.
+    monkeypatch.setattr(transport, "after_commit", transport.send)
+    return sample_orders.SampleOrders(world)
 
 
 @pytest.fixture(scope="session")

@@ -8,28 +8,11 @@ from django.urls import reverse
 
 from orders import audit, models, selectors
 from sagas import models as sagas
-from sagas.engine import archive, transport
+from sagas.engine import archive
 from tests.orders.conftest import Api
-from tests.sandbox import running as sandboxes
-from tests.support import sample_orders
 from webhooks import models as webhooks
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(scope="module")
-def _fast_sandbox(tmp_path_factory):
-    with sandboxes.run(tmp_path_factory.mktemp("sandbox"), CARRIER_PACE_S="0.05") as world:
-        yield world
-
-
-@pytest.fixture
-def samples(_fast_sandbox, settings, monkeypatch):
-    _fast_sandbox.post("/reset")
-    _fast_sandbox.point(settings)
-    settings.SANDBOX_URL = _fast_sandbox.url
-    monkeypatch.setattr(transport, "after_commit", transport.send)
-    return sample_orders.SampleOrders(_fast_sandbox)
 
 
 @pytest.fixture

@@ -14,32 +14,9 @@ from sagas import models as sagas
 from sagas.engine import transport
 from sagas.testing import memory_transport
 from shipping import models as shipping
-from tests.sandbox import running as sandboxes
 from tests.support import sample_orders
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(scope="module")
-def _fast_sandbox(tmp_path_factory):
-    with sandboxes.run(tmp_path_factory.mktemp("sandbox"), CARRIER_PACE_S="0.05") as world:
-        yield world
-
-
-@pytest.fixture
-def world(_fast_sandbox, settings):
-    """Where parcels arrive at once, and nobody is told."""
-    _fast_sandbox.post("/reset")
-    _fast_sandbox.point(settings)
-    settings.SANDBOX_URL = _fast_sandbox.url
-    return _fast_sandbox
-
-
-@pytest.fixture
-def samples(world, monkeypatch):
-    # This test's transaction never commits: what would be sent after it is sent at once.
-    monkeypatch.setattr(transport, "after_commit", transport.send)
-    return sample_orders.SampleOrders(world)
 
 
 @pytest.fixture

@@ -14,18 +14,10 @@ from sagas import engine
 from sagas.console import roles
 from sagas.engine import transport
 from tests.sagas.console import admin_client
-from tests.support import sample_orders
 
 pytestmark = pytest.mark.django_db
 
 LIST = "/admin/sagas/sagainstance/"
-
-
-@pytest.fixture
-def samples(sandbox, monkeypatch):
-    # This test's transaction never commits: what would be sent after it is sent at once.
-    monkeypatch.setattr(transport, "after_commit", transport.send)
-    return sample_orders.SampleOrders(sandbox)
 
 
 @pytest.fixture

@@ -21,10 +21,9 @@ from payments import models as payments
 from sagas import documents, engine
 from sagas import models as sagas
 from sagas.console.models import Approval, FailureNote
-from sagas.engine import archive, transport
+from sagas.engine import archive
 from shipping import models as shipping
 from tests.orders.conftest import Api
-from tests.sandbox import running as sandboxes
 from tests.support import sample_orders
 from webhooks import models as webhooks
 
@@ -49,22 +48,12 @@ KEPT = {"invoicing_invoice.tax_id"}
 """All that may still name her, as docs/retention.md says."""
 
 
-@pytest.fixture(scope="module")
-def _fast_sandbox(tmp_path_factory):
-    with sandboxes.run(tmp_path_factory.mktemp("sandbox"), CARRIER_PACE_S="0.05") as world:
-        yield world
-
-
 @pytest.fixture
-def samples(_fast_sandbox, settings, monkeypatch):
-    _fast_sandbox.post("/reset")
-    _fast_sandbox.point(settings)
-    settings.SANDBOX_URL = _fast_sandbox.url
-    monkeypatch.setattr(transport, "after_commit", transport.send)
+def samples(samples, monkeypatch):
     monkeypatch.setitem(sample_orders.PEOPLE, "ana", ZULEICA)
     monkeypatch.setitem(sample_orders.PEOPLE, "rejected", ("Zuleica Quadros", ZULEICA[1], "00000000191"))
     monkeypatch.setattr(sample_orders.services, "Address", address)
-    return sample_orders.SampleOrders(_fast_sandbox)
+    return samples
 
 
 Address = sample_orders.services.Address
