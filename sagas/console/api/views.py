@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django import http
-from django.db.models import F, QuerySet, functions
+from django.db.models import F, Q, QuerySet, functions
 from django.utils import translation
 from rest_framework import exceptions
 from rest_framework.request import Request
@@ -229,11 +229,7 @@ def chosen(wanted: dict[str, Any]) -> QuerySet[models.SagaInstance]:
         # A union, for each of them has an index, and "one or the other" has none.
         keyed = models.SagaInstance.objects.filter(key=wanted["key"]).values_list("pk", flat=True)
         rows = rows.filter(pk__in=keyed.union(*panels.numbered(wanted["key"])))
-    if "older_than" in wanted:
-        rows = rows.filter(created_at__lt=functions.Now() - wanted["older_than"])
-    if "younger_than" in wanted:
-        rows = rows.filter(created_at__gte=functions.Now() - wanted["younger_than"])
-    return rows
+    return rows.filter(_of_age(wanted))
 
 
 def chosen_of_archive(wanted: dict[str, Any]) -> QuerySet[models.ArchivedSaga]:
@@ -248,11 +244,17 @@ def chosen_of_archive(wanted: dict[str, Any]) -> QuerySet[models.ArchivedSaga]:
     if "key" in wanted:
         keyed = models.ArchivedSaga.objects.filter(key=wanted["key"]).values_list("pk", flat=True)
         rows = rows.filter(pk__in=keyed.union(*panels.numbered(wanted["key"])))
+    return rows.filter(_of_age(wanted))
+
+
+def _of_age(wanted: dict[str, Any]) -> Q:
+    """Begun as long ago as a query asks for."""
+    begun = Q()
     if "older_than" in wanted:
-        rows = rows.filter(created_at__lt=functions.Now() - wanted["older_than"])
+        begun &= Q(created_at__lt=functions.Now() - wanted["older_than"])
     if "younger_than" in wanted:
-        rows = rows.filter(created_at__gte=functions.Now() - wanted["younger_than"])
-    return rows
+        begun &= Q(created_at__gte=functions.Now() - wanted["younger_than"])
+    return begun
 
 
 def need(request: Request, permission: str) -> None:
