@@ -18,18 +18,18 @@ EARLIEST, LATEST = 0.05, 0.85
 """The share of the sagas that has ended when the first may be killed, and the last."""
 
 
-def run(*, sagas: int, kills: int, seed: int | None, name: str, write: bool) -> None:
+def run(*, sagas: int, kills: int, seed: int | None, system: str, write: bool) -> None:
     """Kill, count, print, and write if asked; fails unless all is right with ours.
 
     Raises:
         SystemExit: one of our sagas was lost, or something was done twice.
     """
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
-    system = next(one for one in systems.everybody() if one.name == name)
+    killed = next(one for one in systems.everybody() if one.name == system)
     with teams.field("benchmarks.settings") as field:
         systems.open_shop()
-        systems.start(field, [system])
-        answer = _kill(field, system, sagas, kills, random.Random(seed)) | {
+        systems.start(field, [killed])
+        answer = _kill(field, killed, sagas, kills, random.Random(seed)) | {
             "seed": seed,
             "machine": documents.machine(),
         }
@@ -37,7 +37,7 @@ def run(*, sagas: int, kills: int, seed: int | None, name: str, write: bool) -> 
     if write:
         (teams.ROOT / "docs" / "benchmarks-kill.json").write_text(json.dumps(answer, indent=2) + "\n")
         documents.write(teams.ROOT / "docs" / "benchmarks.md", "kill", table(answer))
-    if name == "ours" and not answer["right"]:
+    if system == "ours" and not answer["right"]:
         raise SystemExit("Not every saga came to its end exactly once.")
 
 
