@@ -20,7 +20,7 @@ from sagas.testing import memory_transport
 from shipping import models as shipping
 from tests import callbacks
 from tests.sandbox import running as sandboxes
-from tests.support import database, sample_orders
+from tests.support import database, sample_orders, sessions
 
 
 class Api:
@@ -169,9 +169,8 @@ def _shared_web(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
         environment = database.environment()
     # A client that left is noticed at the next heartbeat, so there is room for those of earlier tests.
     room = {"FOLLOWERS_PER_PROCESS": "60", "FOLLOWERS_PER_CALLER": "60"}
-    with web_server.running(
-        environment | room | {"FOLLOWERS_HEARTBEAT": f"{web_server.PATIENCE_S}s"}
-    ) as running:
+    lasting = {"FOLLOWERS_HEARTBEAT": f"{web_server.PATIENCE_S}s", "PGAPPNAME": sessions.LASTING}
+    with web_server.running(environment | room | lasting) as running:
         yield running
 
 

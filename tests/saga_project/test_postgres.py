@@ -69,6 +69,7 @@ def by_tcp():
     """A port that leads to the throw-away server, which itself only listens on a Unix socket."""
     settings = connection.settings_dict
     place = pathlib.Path(settings["HOST"]) / f".s.PGSQL.{settings['PORT']}"
+    carriers = []
     with socket.create_server(("127.0.0.1", 0)) as door, contextlib.ExitStack() as open_:
 
         def carry(source, target):
@@ -86,12 +87,16 @@ def by_tcp():
                     server.connect(str(place))
                     for one in (client, server):
                         open_.callback(one.close)
-                    threading.Thread(target=carry, args=[client, server], daemon=True).start()
-                    threading.Thread(target=carry, args=[server, client], daemon=True).start()
+                    for ends in ((client, server), (server, client)):
+                        carriers.append(threading.Thread(target=carry, args=ends, daemon=True))
+                        carriers[-1].start()
 
         threading.Thread(target=serve, daemon=True).start()
         yield door.getsockname()[1]
         door.shutdown(socket.SHUT_RDWR)
+        # A socket that a thread still reads from is not closed: the server would keep the session.
+        for carrier in carriers:
+            carrier.join(10)
 
 
 @pytest.mark.django_db
