@@ -36,6 +36,8 @@ __all__ = [
     "kept_until",
     "look_up",
     "strike",
+    "strike_expired",
+    "today",
 ]
 
 SERIES = 1
@@ -150,16 +152,41 @@ def strike(*, keys: Iterable[str], names: Callable[[str], bool], mark: str) -> N
         names: whether a text names the person.
         mark: what is put in the place of such a text.
     """
-    today = _now().astimezone(ISSUER_ZONE).date()
     with transaction.atomic():
-        _say_striking("on")
-        for row in _documents(keys).select_for_update().order_by("pk"):
-            until = _kept_until(row)
-            row.tax_id = row.tax_id if until is not None and today < until else ""
+        rows = list(_documents(keys).select_for_update().order_by("pk"))
+        _strike_recipients(rows)
+        for row in rows:
             row.mismatch = mark if names(row.mismatch) else row.mismatch
             row.refusal = mark if names(row.refusal) else row.refusal
-            row.save(update_fields=["tax_id", "mismatch", "refusal"])
-        _say_striking("off")
+            row.save(update_fields=["mismatch", "refusal"])
+
+
+def strike_expired(*, keys: Iterable[str]) -> None:
+    """Strike the recipient out of those documents that the law no longer has kept; waits for nobody.
+
+    Arguments:
+        keys: of invoices at which nothing is under way any more; a document that somebody holds is left.
+    """
+    with transaction.atomic():
+        _strike_recipients(_documents(keys).exclude(tax_id="").select_for_update(skip_locked=True))
+
+
+def today() -> datetime.date:
+    """The day where the issuer is, by the database's clock (D9): by it is decided what is still kept."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement_timestamp()")
+        now: datetime.datetime = cursor.fetchone()[0]
+    return now.astimezone(ISSUER_ZONE).date()
+
+
+def _strike_recipients(rows: Iterable[models.Invoice]) -> None:
+    """Of those that are kept no longer; each is locked."""
+    now = today()
+    kept = ((row.pk, _kept_until(row)) for row in rows)
+    expired = [pk for pk, until in kept if until is None or until <= now]
+    _say_striking("on")
+    models.Invoice.objects.filter(pk__in=expired).exclude(tax_id="").update(tax_id="")
+    _say_striking("off")
 
 
 def _documents(keys: Iterable[str]) -> QuerySet[models.Invoice]:
@@ -174,13 +201,6 @@ def _kept_until(row: models.Invoice) -> datetime.date | None:
         return None
     issued = (row.authorized_at or row.created_at).astimezone(ISSUER_ZONE)
     return datetime.date(issued.year + 1 + KEPT_YEARS, 1, 1)
-
-
-def _now() -> datetime.datetime:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT statement_timestamp()")
-        now: datetime.datetime = cursor.fetchone()[0]
-    return now
 
 
 def _say_striking(whether: str) -> None:

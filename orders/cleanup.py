@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import connection
 
 from api import idempotency, throttling
+from orders import erasure
 
 logger = logging.getLogger(__name__)
 
@@ -85,5 +86,6 @@ PURGES: dict[str, Callable[[int], int]] = {
     "followers": _followers,
     "sessions": _sessions,
     "entries of the admin's log": _admin_log,
+    "erased orders' tax ids": lambda limit: erasure.strike_kept(limit=limit),
 }
 """Everything that is kept for a time and no longer: each clears so many rows at most, and says how many."""

@@ -6,8 +6,10 @@
    transaction of its own: the order's row, its saga wherever that is, and what the services, the API and the
    webhooks keep of it. Whatever interrupts it, the next run goes on with the orders that are left.
 
-An order that is not over is refused: its saga still needs to know where the parcel goes. What the tax law
-has us keep stays (LGPD, art. 16, I); docs/retention.md names all of it.
+4. What the tax law has us keep stays (LGPD, art. 16, I) until its term is over: then `strike_kept` takes it.
+
+An order that is not over is refused: its saga still needs to know where the parcel goes. docs/retention.md
+names all that is struck out and all that is kept.
 """
 
 import contextlib
@@ -266,14 +268,20 @@ def _erase(order: models.Order) -> bool:
         idempotency.strike(owner=order.owner_id, about=str(order.pk), rewrite=values.struck)
     for striker in _strikers:
         striker(order, values)
-    _strike_row(order, values)
+    _strike_row(order, values, _kept_until(keys))
     return True
 
 
-def _strike_row(order: models.Order, values: engine.Values) -> None:
+def _kept_until(keys: Iterable[str]) -> datetime.date | None:
+    """From when on the next thing that is kept may be struck out; None where nothing is kept."""
+    return min(invoicing.kept_until(keys=keys).values(), default=None)
+
+
+def _strike_row(order: models.Order, values: engine.Values, kept_until: datetime.date | None) -> None:
     struck: dict[str, Any] = dict.fromkeys(MARKED, engine.STRUCK) | dict.fromkeys(EMPTIED, "")
     struck |= {column: values.struck(getattr(order, column)) for column in ("reference", "cancel_reason")}
-    models.Order.objects.filter(pk=order.pk).update(erased_at=saga_models.database_now(), **struck)
+    struck |= {"erased_at": saga_models.database_now(), "kept_until": kept_until}
+    models.Order.objects.filter(pk=order.pk).update(**struck)
 
 
 def _strike_elsewhere(order: models.Order, swept: Swept) -> None:
@@ -285,6 +293,38 @@ def _strike_elsewhere(order: models.Order, swept: Swept) -> None:
     engine.strike_elsewhere(values)
     engine.strike_columns(LogEntry.objects.all(), ["object_repr", "change_message"], values)
     swept.add(tuple(texts))
+
+
+@transaction.atomic
+def strike_kept(*, limit: int) -> int:
+    """Strike what was kept of erased orders, and is kept no longer: the tax id on their invoices.
+
+    It waits for nobody. An order of which somebody holds an invoice is left for the next run.
+
+    Arguments:
+        limit: how many orders at most, those first whose term was over first.
+
+    Returns:
+        Of how many orders it was struck out.
+    """
+    today = invoicing.today()
+    over = models.Order.objects.filter(kept_until__lte=today).order_by("kept_until").only("saga_id")
+    orders = list(over.select_for_update(skip_locked=True)[:limit])
+    names = [name for name, action in steps.actions().items() if action is invoicing.issue]
+    keys = [f"{order.saga_id}.{name}" for order in orders for name in names]
+    invoicing.strike_expired(keys=keys)
+    still: dict[str, datetime.date] = {}
+    for key, until in invoicing.kept_until(keys=keys).items():
+        saga_id = key.partition(".")[0]  # With which the key of a document begins.
+        still[saga_id] = min(until, still.get(saga_id, until))
+    moved: dict[datetime.date | None, list[uuid.UUID]] = {}
+    for order in orders:
+        next_ = still.get(str(order.saga_id))
+        if next_ is None or next_ > today:
+            moved.setdefault(next_, []).append(order.pk)
+    for next_, ids in moved.items():
+        models.Order.objects.filter(pk__in=ids).update(kept_until=next_)
+    return sum(map(len, moved.values()))
 
 
 @transaction.atomic

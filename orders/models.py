@@ -112,6 +112,8 @@ class Order(models.Model):
     closed_at = models.DateTimeField(null=True, blank=True, editable=False)
     erased_at = models.DateTimeField(null=True, blank=True, editable=False)
     """When the customer's data was struck out of it, on their request: see `orders.erasure`."""
+    kept_until = models.DateField(null=True, blank=True, editable=False)
+    """Of one that was erased: the day from which the tax id is struck out of the next of its invoices."""
 
     class Meta:
         constraints: ClassVar = [
@@ -134,6 +136,10 @@ class Order(models.Model):
                 | models.Q(fulfilled_at=None, closed_at=None),
                 name="orders_order_has_one_end",
             ),
+            models.CheckConstraint(
+                condition=models.Q(kept_until=None) | models.Q(erased_at__isnull=False),
+                name="orders_order_kept_until_erased",
+            ),
         ]
         indexes: ClassVar = [
             # The list of one's orders, newest first, page by page; of everybody's the primary key is one.
@@ -146,6 +152,12 @@ class Order(models.Model):
             ),
             # The operators' filter by amount: the few large ones are not looked for among all.
             models.Index(fields=["total_amount"], name="orders_order_total"),
+            # Erased ones of which something is still kept: asked each minute.
+            models.Index(
+                fields=["kept_until"],
+                condition=models.Q(kept_until__isnull=False),
+                name="orders_order_kept_until",
+            ),
         ]
 
     def __str__(self) -> str:

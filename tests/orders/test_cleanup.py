@@ -12,6 +12,7 @@ from django.contrib.sessions.models import Session
 from django.db import connection
 
 from api.models import IdempotencyKey, Throttle
+from invoicing import models as invoicing
 from orders import cleanup, models
 from sagas import models as saga_models
 from tests.orders.test_streams import _url
@@ -55,16 +56,40 @@ def many(at: datetime.datetime, count: int) -> None:
     webhooks.Attempt.objects.bulk_create(
         webhooks.Attempt(delivery=delivery, duration_ms=7) for delivery in deliveries
     )
+    sagas = saga_models.SagaInstance.objects.bulk_create(
+        saga_models.SagaInstance(
+            name="order-fulfilment", version=1, fingerprint="", key=name, state="completed", finished_at=at
+        )
+        for name in names
+    )
+    models.Order.objects.bulk_create(
+        models.Order(
+            owner=owner, saga=saga, total_amount=1, payment_method="card", state="SP", erased_at=at,
+            kept_until=at.date(),
+        )
+        for saga in sagas
+    )  # fmt: skip
+    undone = {"status": invoicing.Status.NEVER_ISSUED, "undo_requested_at": at, "undone_at": at}
+    invoicing.Invoice.objects.bulk_create(
+        invoicing.Invoice(key=f"{saga.pk}.issue-invoice", tax_id="52998224725", **undone) for saga in sagas
+    )
 
 
-TABLES = [
-    IdempotencyKey, Throttle, models.Follower, Session, LogEntry,
-    webhooks.Message, webhooks.Delivery, webhooks.Attempt,
+ROWS = [
+    *(
+        table.objects.all()  # type: ignore[attr-defined]
+        for table in (
+            IdempotencyKey, Throttle, models.Follower, Session, LogEntry,
+            webhooks.Message, webhooks.Delivery, webhooks.Attempt,
+        )
+    ),
+    models.Order.objects.exclude(kept_until=None),
+    invoicing.Invoice.objects.exclude(tax_id=""),
 ]  # fmt: skip
 
 
 def left() -> set[int]:
-    return {table.objects.count() for table in TABLES}  # type: ignore[attr-defined]
+    return {rows.count() for rows in ROWS}
 
 
 def test_one_run_clears_more_than_a_batch_of_everything_and_leaves_what_is_of_use() -> None:

@@ -383,3 +383,27 @@ def test_an_invoice_names_its_recipient_for_as_long_as_the_law_wants_and_no_long
     row.refresh_from_db()
     assert row.tax_id == ""
     assert saga.pk
+
+
+def test_what_was_kept_of_an_erased_order_goes_when_its_term_is_over_and_nothing_else_does(samples):
+    erased, other = samples.closed(), samples.completed()
+    erase()
+    order = models.Order.objects.get(saga=erased)
+    sale, note = invoicing.Invoice.objects.filter(key__startswith=str(erased.pk)).order_by("kind")[::-1]
+    assert (sale.tax_id, note.tax_id, note.kind) == (ZULEICA[2], ZULEICA[2], "return")
+    year = sale.authorized_at.astimezone(invoices.ISSUER_ZONE).year
+    assert order.kept_until == datetime.date(year + 6, 1, 1)
+    assert erasure.strike_kept(limit=10) == 0
+
+    # Six years pass for both sales, and none for the note.
+    sales = invoicing.Invoice.objects.filter(kind="sale")
+    sales.update(authorized_at=sale.authorized_at.replace(year=year - 6, day=1))
+    models.Order.objects.filter(pk=order.pk).update(kept_until=datetime.date(year, 1, 1))
+    assert erasure.strike_kept(limit=10) == 1
+
+    for row in (order, sale, note):
+        row.refresh_from_db()
+    assert (sale.tax_id, note.tax_id) == ("", ZULEICA[2])
+    assert order.kept_until == datetime.date(year + 6, 1, 1)
+    assert sales.get(key__startswith=str(other.pk)).tax_id == sample_orders.PEOPLE["bruno"][2]
+    assert erasure.strike_kept(limit=10) == 0
