@@ -6,7 +6,8 @@
    transaction of its own: the order's row, its saga wherever that is, and what the services, the API and the
    webhooks keep of it. Whatever interrupts it, the next run goes on with the orders that are left.
 
-4. What the tax law has us keep stays (LGPD, art. 16, I) until its term is over: then `strike_kept` takes it.
+4. An order that was erased may be erased again: then what came since goes, such as what a late callback told.
+5. What the tax law has us keep stays (LGPD, art. 16, I) until its term is over: then `strike_kept` takes it.
 
 An order that is not over is refused: its saga still needs to know where the parcel goes. docs/retention.md
 names all that is struck out and all that is kept.
@@ -77,7 +78,9 @@ class Look:
 
 
 def find(customer: str) -> list[models.Order]:
-    """The orders of whoever has that CPF, CNPJ or e-mail address, the oldest first; erased ones are nobody's.
+    """The orders of whoever has that CPF, CNPJ or e-mail address, the oldest first.
+
+    Erased ones are nobody's, but for what was asked of us for that customer: these are found again.
 
     Raises:
         NoCustomer: it is neither.
@@ -130,7 +133,9 @@ def _identifier(customer: str) -> str:
 
 def _orders_of(identifier: str) -> list[models.Order]:
     named = Q(customer_email__iexact=identifier) if "@" in identifier else Q(customer_tax_id=identifier)
-    return list(models.Order.objects.filter(named, erased_at=None).order_by("id"))
+    done = [earlier for earlier in _about(identifier) if earlier.state == ErasureState.DONE]
+    erased = Q(pk__in={pk for earlier in done for pk in earlier.order_ids})
+    return list(models.Order.objects.filter(Q(named, erased_at=None) | erased).order_by("id"))
 
 
 # --- Two people ------------------------------------------------------------------------------------
@@ -147,7 +152,9 @@ def ask(*, customer: str, orders: Sequence[models.Order], actor: str, reason: st
     erasable = look(orders).erasable
     if not erasable:
         raise errors.NotErasable(_("There is no order of theirs that can be erased."))
-    if not reason or any(values_of(order).stand_in(reason) for order in erasable):
+    written = identifier if "@" in identifier else _punctuated(identifier)
+    who = [engine.Values([identifier, written]), *map(values_of, erasable)]
+    if not reason or any(values.stand_in(reason) for values in who):
         raise errors.NotErasable(
             _("Give the number of the request as the reason, and not the customer's data.")
         )
@@ -190,7 +197,10 @@ def about(customer: str) -> list[models.Erasure]:
     Raises:
         NoCustomer: it is neither a tax id nor an e-mail address.
     """
-    identifier = _identifier(customer)
+    return _about(_identifier(customer))
+
+
+def _about(identifier: str) -> list[models.Erasure]:
     return [
         erasure
         for erasure in models.Erasure.objects.order_by("-id").iterator()
@@ -228,7 +238,9 @@ def drive(limit: int = ORDERS_AT_ONCE) -> int:
     """Strike what was agreed to, as far as it goes; how many orders that was. Any number may run at once."""
     done, swept = 0, Swept()
     for erasure in models.Erasure.objects.filter(state=ErasureState.APPROVED).order_by("id"):
-        left = models.Order.objects.filter(pk__in=erasure.order_ids, erased_at=None).order_by("id")
+        # What was erased before it was asked for again is to be, and what is once it is done is not.
+        undone = Q(erased_at=None) | Q(erased_at__lt=erasure.asked_at)
+        left = models.Order.objects.filter(undone, pk__in=erasure.order_ids).order_by("id")
         for order_id in list(left.values_list("pk", flat=True)[: max(0, limit - done)]):
             done += _strike(order_id, swept)
         if not left.exists():
@@ -254,14 +266,18 @@ def _strike(order_id: uuid.UUID, swept: Swept) -> bool:
 
 
 def _erase(order: models.Order) -> bool:
-    """Strike it everywhere. Locks are taken as by callbacks: the services' rows, the saga, the order."""
+    """Strike it everywhere. Locks are taken as by callbacks: the services' rows, the saga, the order.
+
+    Of one that was erased before nobody knows any more whom a text names: what providers told goes whole.
+    """
     values, keys = values_of(order), _keys(order)
+    again = order.erased_at is not None
     for service in (payments, shipping, invoicing):
-        service.strike(keys=keys, names=values.stand_in, mark=engine.STRUCK)
+        service.strike(keys=keys, names=_is_words if again else values.stand_in, mark=engine.STRUCK)
     # Where the saga was forgotten, with the archive of its month, there is nothing to strike any more.
     with contextlib.suppress(saga_errors.NotFound):
-        engine.strike(order.saga_id, values=values)
-    if models.Order.objects.select_for_update().get(pk=order.pk).erased_at is not None:
+        engine.strike(order.saga_id, values=values, callbacks_whole=again)
+    if models.Order.objects.select_for_update().get(pk=order.pk).erased_at != order.erased_at:
         return False  # By another run, meanwhile.
     if saga_models.database_now() - order.created_at < 2 * settings.IDEMPOTENCY_KEYS_LIVE:
         # Otherwise that answer is long forgotten.
@@ -287,7 +303,7 @@ def _strike_row(order: models.Order, values: engine.Values, kept_until: datetime
 def _strike_elsewhere(order: models.Order, swept: Swept) -> None:
     """What is of no order: only by what is nobody else's, and not by a street or the words of a name."""
     texts = _identifying(order)
-    if tuple(texts) in swept:
+    if not any(texts) or tuple(texts) in swept:
         return
     values = engine.Values(texts)
     engine.strike_elsewhere(values)
@@ -351,6 +367,7 @@ def values_of(order: models.Order) -> engine.Values:
     texts = [*_identifying(order), order.street, order.cancel_reason]
     postal_code = order.postal_code
     texts += [postal_code, postal_code.replace("-", "")]
+    texts = [text for text in texts if text != engine.STRUCK]
     return engine.Values(texts, words=_words(f"{order.customer_name} {order.recipient}"))
 
 
@@ -358,6 +375,11 @@ def _identifying(order: models.Order) -> list[str]:
     tax_id = order.customer_tax_id
     texts = [order.customer_name, order.customer_email, order.recipient, tax_id, _punctuated(tax_id)]
     return [text for text in texts if text != engine.STRUCK]
+
+
+def _is_words(text: str) -> bool:
+    """And no code of a provider's."""
+    return " " in text
 
 
 def _words(name: str) -> list[str]:

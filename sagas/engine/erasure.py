@@ -12,6 +12,7 @@ Whose data it is, and which sagas are theirs, is for the app to say whose sagas 
 """
 
 import contextlib
+import functools
 import re
 import unicodedata
 import uuid
@@ -88,7 +89,7 @@ def _folded(text: str) -> str:
 # --- One saga --------------------------------------------------------------------------------------
 
 
-def strike(saga_id: uuid.UUID | str, *, values: Values) -> None:
+def strike(saga_id: uuid.UUID | str, *, values: Values, callbacks_whole: bool = False) -> None:
     """Strike out of a saga, wherever it is, what is hidden and what holds one of the values.
 
     Again changes nothing. It leaves no event: an archived history takes none, so whoever calls it keeps the
@@ -97,6 +98,8 @@ def strike(saga_id: uuid.UUID | str, *, values: Values) -> None:
     Arguments:
         saga_id: the saga.
         values: the person's.
+        callbacks_whole: strike all that callbacks told and their undoing met, whomever it names: for a saga
+            that was struck before, when the person's values were known for the last time.
 
     Raises:
         NotInTransaction: it was called outside transaction.atomic().
@@ -107,9 +110,10 @@ def strike(saga_id: uuid.UUID | str, *, values: Values) -> None:
     if not connection.in_atomic_block:
         raise errors.NotInTransaction("Personal data is struck out in one transaction with its record.")
     pk = uuid.UUID(str(saga_id))
+    chosen = functools.partial(_decider, values=values, callbacks_whole=callbacks_whole)
     with _striking():
         # The archiver may take it away between one look and the other, and a late callback bring it back.
-        if not (_strike_live(pk, values) or _strike_archived(pk, values) or _strike_live(pk, values)):
+        if not (_strike_live(pk, chosen) or _strike_archived(pk, chosen) or _strike_live(pk, chosen)):
             raise errors.NotFound
 
 
@@ -150,7 +154,12 @@ def _open(step_keys: Collection[str]) -> list[str]:
     return list(rows.values_list("step_key", flat=True))
 
 
-def _strike_live(pk: uuid.UUID, values: Values) -> bool:
+_Decider = Callable[[documents.Path, Any], bool]
+_Choice = Callable[[frozenset[str] | None], _Decider]
+"""Which values go, for a saga whose declaration hides these names."""
+
+
+def _strike_live(pk: uuid.UUID, chosen: _Choice) -> bool:
     """Whether it is in the live tables; then it is struck there."""
     saga = SagaInstance.objects.select_for_update().filter(pk=pk).first()
     if saga is None:
@@ -167,7 +176,7 @@ def _strike_live(pk: uuid.UUID, values: Values) -> bool:
         signals=_rows(Signal.objects.filter(step_key__in=keys)),
         others={name: _rows(rows) for name, rows in others.items()},
     )
-    struck = documents.strike(document, _decider(_hidden(saga), values))
+    struck = documents.strike(document, chosen(_hidden(saga)))
     _write(SagaInstance, [document["saga"]], [struck["saga"]])
     _write(StepInstance, document["steps"], struck["steps"])
     _write(Event, list(documents.events_of(document)), list(documents.events_of(struck)))
@@ -190,14 +199,14 @@ def _write(
             model._default_manager.filter(pk=old[model._meta.pk.attname]).update(**changed)
 
 
-def _strike_archived(pk: uuid.UUID, values: Values) -> bool:
+def _strike_archived(pk: uuid.UUID, chosen: _Choice) -> bool:
     """Whether it is in the archive; then it is struck there."""
     row = ArchivedSaga.around([pk]).select_for_update().first()
     if row is None:
         return False
     document = documents.unpack(bytes(row.document), row.dictionary)
     hidden = _hidden(SagaInstance(name=row.name, version=row.version))
-    struck = documents.strike(document, _decider(hidden, values))
+    struck = documents.strike(document, chosen(hidden))
     if not documents.verify(struck, bytes(row.digest)):
         raise Damaged(saga=str(pk))
     if struck != document:
@@ -219,13 +228,21 @@ _DEPTH: Mapping[str, int] = {"saga": 1, "steps": 2, "signals": 2, "events": 2, "
 """How many parts of a path in a document come before the column."""
 
 
-def _decider(hidden: frozenset[str] | None, values: Values) -> Callable[[documents.Path, Any], bool]:
+_TOLD = ("facts", "refused", "mismatch", "compensation_error", "attention")
+"""Columns of a callback in which its sender's words stand."""
+
+
+def _decider(hidden: frozenset[str] | None, *, values: Values, callbacks_whole: bool) -> _Decider:
     """What is to be struck out of a document: as `documents.strike` asks."""
 
     def decide(path: documents.Path, value: Any) -> bool:
         place = _DEPTH[path[0]]
         column, inside, name = path[place], path[place + 1 :], path[-1]
-        ours = name in _OURS and "facts" not in path[place:]
+        words = name == "error" and isinstance(value, str) and " " in value  # And no error's class.
+        ours = name in _OURS and "facts" not in path[place:] and not words
+        told = column in _TOLD if path[0] == "signals" else words and path[0] == "events"
+        if callbacks_whole and told and not isinstance(value, dict | list | bool):
+            return True
         if inside and column in _OF_FACTS and not ours and (hidden is None or name in hidden):
             return True
         if isinstance(value, dict):

@@ -23,6 +23,7 @@ from sagas import models as sagas
 from sagas.console.models import Approval, FailureNote
 from sagas.engine import archive
 from shipping import models as shipping
+from tests import callbacks
 from tests.orders.conftest import Api
 from tests.support import sample_orders
 from webhooks import models as webhooks
@@ -200,7 +201,6 @@ def test_nothing_of_hers_is_left_in_any_column_but_those_that_are_named(samples,
     assert where(HERS) == KEPT
     before = contents()
     assert erasure.drive() == 0
-    assert erasure.find(ZULEICA[2]) == []
     assert contents() == before
 
 
@@ -266,8 +266,8 @@ def test_a_run_that_was_interrupted_is_finished_by_the_next(samples, monkeypatch
     first, second = (samples.settle(samples.place(token="tok_declined")) for _ in range(2))
     strike = engine.strike
 
-    def crashing(saga_id, *, values):
-        strike(saga_id, values=values)
+    def crashing(saga_id, **how):
+        strike(saga_id, **how)
         if saga_id == second.pk:
             raise RuntimeError("killed")
 
@@ -296,6 +296,66 @@ def test_an_order_whose_saga_was_forgotten_long_ago_is_erased_all_the_same(sampl
     assert erase().state == "done"
 
     assert where(HERS) <= KEPT
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_what_a_late_callback_brings_back_is_struck_out_by_a_second_request(samples, archived):
+    saga = samples.waiting_for_pix()
+    with transaction.atomic():
+        engine.cancel(saga.pk, actor="shop", reason="out of stock")
+    samples.settle(saga)
+    first = erase()
+    assert where(HERS) <= KEPT
+    if archived:
+        archive.run(older_than=datetime.timedelta(0))
+
+    report_late(samples, saga)
+    if archived:
+        archive.run(older_than=datetime.timedelta(0))
+    back = where(HERS) - KEPT
+    assert "payments_payment.pix_copy_paste" in back
+    assert ("sagas_archive.document" if archived else "sagas_signal.refused") in back
+    said = io.StringIO()
+    management.call_command(
+        "erase", customer=ZULEICA[2], yes=True, reason="18", actor="olga", stdout=said
+    )  # fmt: skip
+    assert f"{number(saga)}: struck out again" in said.getvalue()
+    second = erasure.about(ZULEICA[2])[0]
+    assert erasure.drive() == 0
+    erasure.agree(second.pk, actor="susana")
+
+    assert erasure.drive() == 1
+
+    assert where(HERS) <= KEPT
+    second.refresh_from_db()
+    assert (second.state, second.order_ids) == ("done", first.order_ids)
+    assert list(archive.broken()) == []
+    assert erasure.drive() == 0
+
+
+def report_late(samples, saga):
+    """The bank says once more what became of the payment: the code, and words that name who did not pay."""
+    key = f"{saga.pk}.take-payment"
+    now = sagas.database_now()
+    charge = samples.world.charge(key) | {"pix": {"copy_paste": "br.gov.bcb.pix/zuleica"}}
+    headers, body = callbacks.signed(
+        kind="pix.expired", key=key, data=charge, id_="evt_late", at=now, sent_at=now
+    )
+    answer = Client().post("/api/v1/webhooks/payments", body, "application/json", headers=headers)
+    assert answer.status_code == 202
+    with transaction.atomic():
+        engine.receive(
+            source="payments", event_id="evt_later", key=key, refused="Zuleica Quadros did not pay",
+            facts={"paid": False, "payer": "Norberto Xavier", "codes": [{"cpf": ZULEICA[2]}]},
+        )  # fmt: skip
+
+
+def test_the_reason_of_a_second_request_does_not_name_the_customer_either(samples):
+    samples.settle(samples.place(token="tok_declined"))
+    erase()
+
+    with pytest.raises(errors.NotErasable, match="number of the request"):
+        erase(reason="for 390.533.447-05")
 
 
 def number(saga):

@@ -100,6 +100,50 @@ def test_what_is_hidden_goes_and_every_text_that_names_the_person(ended, archive
     assert bytes(models.ArchivedSaga.objects.get().document) == before
 
 
+@pytest.mark.parametrize("archived", [False, True])
+def test_of_one_that_was_struck_before_all_that_callbacks_told_goes_whomever_it_names(ended, archived):
+    strike(ended)
+    told = {"paid": False, "payer": {"name": "Nobody Knows", "cpf": 39053344705}, "also": ["Somebody Else"]}
+    models.Signal.objects.create(
+        source="world", event_id="2", step_key=f"{ended.pk}.a", kind="pix.paid", facts=told,
+        mismatch="Who Else", compensation_error="Refused: Who Else", settled_by="olga", settlement="seen to",
+        attention="Who Else?", attention_at=models.ClockTimestamp(), settled_at=models.ClockTimestamp(),
+    )  # fmt: skip
+    models.Event.objects.create(
+        saga=ended, kind="signal.compensation-retry", actor="world", data={"error": "Refused: Who Else"}
+    )
+    if archived:
+        archive.run(older_than=datetime.timedelta(0))
+    strike(ended, engine.Values([]))
+    before = everything_of(ended)
+    assert "Who Else" in str(before)
+
+    with transaction.atomic():
+        engine.strike(ended.pk, values=engine.Values([]), callbacks_whole=True)
+
+    facts, steps, events, signals, approvals = everything_of(ended)
+    struck = {"paid": False, "payer": {"name": STRUCK, "cpf": STRUCK}, "also": [STRUCK]}
+    words = dict.fromkeys(("mismatch", "compensation_error", "attention"), STRUCK)
+    assert signals[1] == before[3][1] | words | {"facts": struck}
+    assert events[-1]["data"] == {"error": STRUCK}
+    assert events[:-1] == before[2][:-1]
+    assert (facts, steps, approvals) == (before[0], before[1], before[4])
+    archive.run(older_than=datetime.timedelta(0))
+    assert list(archive.broken()) == []
+
+
+def test_an_error_that_names_the_person_goes_from_an_event_too_and_the_class_of_one_stays(ended):
+    for error in ("Refused: Zuleica has no account", "Prado"):
+        models.Event.objects.create(saga=ended, kind="step.retry", data={"error": error})
+
+    strike(ended)
+
+    assert [event["data"] for event in everything_of(ended)[2][-2:]] == [
+        {"error": STRUCK},
+        {"error": "Prado"},
+    ]
+
+
 def test_of_a_saga_whose_declaration_is_gone_every_fact_goes(ended, monkeypatch):
     monkeypatch.setattr(registry, "get", unknown)
 

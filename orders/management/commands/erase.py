@@ -53,8 +53,11 @@ class Command(base.BaseCommand):
             )
         for order in found.erasable:
             self.stdout.write(
-                f"  {order.number}: struck out: name, e-mail, tax id, address, what is personal in its saga,"
-                " and texts that name the customer"
+                f"  {order.number}: struck out again, since {order.erased_at:%Y-%m-%d}: what came since, and"
+                " all that providers have told"
+                if order.erased_at
+                else f"  {order.number}: struck out: name, e-mail, tax id, address, what is personal in its"
+                " saga, and texts that name the customer"
             )
         for order, why in found.refused:
             self.stdout.write(
