@@ -474,6 +474,23 @@ class ArchivedSaga(models.Model):
             models.Index(name="archive_by_key", fields=["key"]),
             # The list: newest first, of which the newest partition has enough.
             models.Index(name="archive_newest", fields=["-ended_at"]),
+            # The few that went another way than most: for the console's filters, and for the API's.
+            models.Index(
+                name="archive_by_state",
+                fields=["state", "-ended_at"],
+                condition=~models.Q(state=SagaState.COMPLETED.value),
+            ),
+            models.Index(
+                name="archive_by_kind",
+                fields=["failed_kind", "-ended_at"],
+                condition=~models.Q(failed_kind=""),
+            ),
+            models.Index(
+                name="archive_by_step", fields=["failed_step", "-id"], condition=~models.Q(failed_step="")
+            ),
+            models.Index(
+                name="archive_by_error", fields=["failed_error", "-id"], condition=~models.Q(failed_error="")
+            ),
         ]
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection, transaction
 from django.urls import reverse
 
 from sagas import engine, models
@@ -175,3 +176,19 @@ def test_the_command_forgets_only_what_is_agreed_to_by_number(saga):
 
     assert "Forgot 1 sagas." in run("forget", "--before", "9999-01", "--yes", "1")
     assert run("forget", "--before", "9999-01", "--yes", "0") == "There is nothing so old.\n"
+
+
+@pytest.mark.parametrize("order", ["-ended_at", "-id"])
+def test_the_archive_is_filtered_without_reading_what_is_not_wanted(saga, order):
+    move()
+    filters = ["state", "failed_kind"] if order == "-ended_at" else ["state", "failed_step", "failed_error"]
+    for column in filters:
+        value = models.ArchivedSaga.objects.values_list(column, flat=True).get()
+        assert value
+        with transaction.atomic(), connection.cursor() as cursor:
+            # A table of one row is read whole, whatever it could be found by.
+            cursor.execute("SET LOCAL enable_seqscan = off")
+            plan = models.ArchivedSaga.objects.filter(**{column: value}).order_by(order)[:50].explain()
+
+        assert f"Index Cond: (({column})::text = '{value}'::text)" in plan
+        assert "Filter: " not in plan
