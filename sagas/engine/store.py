@@ -552,7 +552,7 @@ WITH g AS (
     SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{{}}' FROM g
 )
 SELECT id, {", ".join(_BEGUN)} FROM g
-"""  # noqa: S608 - names of our own
+"""
 
 _INSERT_EVENTS = (
     "INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, attempt, actor, reason, data)"
