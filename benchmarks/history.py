@@ -130,6 +130,7 @@ def _fill_archive(count: int, example: Any) -> None:
     )
     document, digest = bytes(example.document), bytes(example.digest)
     with (
+        console.unhurried(),
         connection.cursor() as cursor,
         cursor.cursor.copy(f"COPY sagas_archive ({columns}) FROM STDIN") as copy,
     ):
@@ -141,7 +142,7 @@ def _fill_archive(count: int, example: Any) -> None:
                 (key, ended, example.name, 1, str(key), "completed", began, ended, "", "", "",
                  document, example.dictionary, digest)
             )  # fmt: skip
-    with connection.cursor() as cursor:
+    with console.unhurried(), connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
 
 
