@@ -17,8 +17,10 @@ so it is different sagas that count; and the state is a row, for all workers ali
 
 import datetime
 import functools
+import json
 import logging
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from django.db import connection, transaction
@@ -53,7 +55,20 @@ WAKE_PAUSE_S = 0.8
 a tick of the sweep is a second. What they do takes longer than to wake them."""
 
 
-def admits(queue: str, saga_id: uuid.UUID, *, untried: bool, take: bool = False) -> bool:
+OPEN = (
+    "(SELECT jsonb_object_agg(name, jsonb_build_array("
+    "probes ? %s, NOT needs_person AND (permits > 0 OR permits_at <= clock_timestamp())))"
+    " FROM sagas_circuit WHERE opened_at IS NOT NULL)"
+)
+"""An expression: how the open circuits stand for the saga with that id, as text. Null while none is open."""
+
+Open = Mapping[str, tuple[bool, bool]]
+"""By service: whether the saga is let through, and whether one is that never failed there."""
+
+
+def admits(
+    queue: str, saga_id: uuid.UUID, *, untried: bool, take: bool = False, known: Open | None = None
+) -> bool:
     """Whether the saga may make an attempt at the service now.
 
     Arguments:
@@ -61,19 +76,21 @@ def admits(queue: str, saga_id: uuid.UUID, *, untried: bool, take: bool = False)
         saga_id: who asks.
         untried: whether it never failed there.
         take: whether it makes the attempt at once: then it takes the permit that lets it through.
+        known: how the open circuits stand, if that has just been read.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT probes ? %s, NOT needs_person AND (permits > 0 OR permits_at <= clock_timestamp())"
-            " FROM sagas_circuit WHERE name = %s AND opened_at IS NOT NULL",
-            [str(saga_id), queue],
-        )
-        row = cursor.fetchone()
-        if row is None or row[0]:
-            return True
-        if not (untried and row[1]):
-            return False
-        return _take_permit(queue) if take else True
+    if known is None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {OPEN}", [str(saga_id)])
+            known = read(cursor.fetchone()[0])
+    let_through, permitted = known.get(queue, (True, True))
+    if let_through or not (untried and permitted):
+        return let_through
+    return _take_permit(queue) if take else True
+
+
+def read(value: Any) -> Open:
+    """What the expression `OPEN` gave; Django's cursors give JSON as text."""
+    return (json.loads(value) if isinstance(value, str) else value) or {}
 
 
 def failed(

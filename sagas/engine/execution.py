@@ -8,7 +8,6 @@ open, and its outcome is committed after, by the worker that still holds the fen
 between them is known, or is *unknown* and is asked about (U1, U2).
 """
 
-import contextlib
 import datetime
 import logging
 import time
@@ -120,36 +119,66 @@ def _next(dispatch: transport.Dispatch, lane: Lane) -> StepMessage:
 
 
 def _carry_out(message: StepMessage, lane: Lane) -> Result:
-    """The step of a message, and local ones behind it for as long as all goes well."""
+    """The step of a message, and those behind it that can share a transaction's end with it."""
+    left = _take_up(message, lane)
+    while isinstance(left, Attempt):
+        left = execute_remote(left, lane) if left.step.remote else _record_claimed(left, None)
+    return left
+
+
+class _Steps:
+    """Steps that follow each other in one block of transactions: local ones, for as long as all goes well.
+
+    Arguments:
+        message: the first one's.
+        lane: whether this worker takes the next one.
+    """
+
+    def __init__(self, message: StepMessage, lane: Lane) -> None:
+        self.message = message
+        """The message of the step at hand."""
+
+        self._lane = lane
+
+    def carry_out(self, transactions: store.Transactions, work: UnitOfWork) -> Result | Attempt | Outcome:
+        """Begin with the step of the locked rows.
+
+        Returns:
+            What is to be next; or an attempt that is claimed, and is made when this block has ended; or why a
+            local step failed, where that is to be recorded after it.
+        """
+        while True:
+            if leave := admit(work, self.message):
+                return leave
+            attempt = claim(work, self.message)
+            if attempt.claimed:
+                return attempt
+            recorded = execute_local(work, attempt)
+            if not recorded.outcome.done:
+                if not transactions.can_start_over or database.is_away(recorded.outcome.error):
+                    return recorded.outcome
+                work = transactions.start_over(self.message.saga_id, self.message.step)
+                return _record_failure(work, self.message, recorded.outcome)
+            onward = recorded.result.dispatch
+            if onward is None or not transactions.alone or not self._lane.takes(onward):
+                return recorded.result
+            work = transactions.turn(onward.saga_id, onward.messages[0].step)
+            self.message = _next(onward, self._lane)
+
+
+def _take_up(message: StepMessage, lane: Lane) -> Result | Attempt:
+    """Lock the rows and carry out the step; a remote one is only claimed."""
+    steps = _Steps(message, lane)
     try:
         with store.Transactions.begin() as transactions:
-            work = transactions.lock(message.saga_id, message.step)
-            while True:
-                if leave := admit(work, message):
-                    return leave
-                attempt = claim(work, message)
-                if attempt.claimed:
-                    break
-                recorded = execute_local(work, attempt)
-                if not recorded.outcome.done:
-                    if not transactions.can_start_over or database.is_away(recorded.outcome.error):
-                        break
-                    work = transactions.start_over(message.saga_id, message.step)
-                    return _record_failure(work, message, recorded.outcome)
-                onward = recorded.result.dispatch
-                if onward is None or not transactions.alone or not lane.takes(onward):
-                    return recorded.result
-                work = transactions.turn(onward.saga_id, onward.messages[0].step)
-                message = _next(onward, lane)
+            left = steps.carry_out(transactions, transactions.lock(message.saga_id, message.step))
     except errors.NotFound:
         if reading.archived(message.saga_id) is None:
             raise
         return STOP  # A message of old: its saga has long ended.
     except IntegrityError as error:
-        return _record_rolled_back(message, _refused_at_commit(error))
-    if not attempt.claimed:
-        return _record_rolled_back(message, recorded.outcome)
-    return execute_remote(attempt) if attempt.step.remote else _record_claimed(attempt, None)
+        left = _refused_at_commit(error)
+    return _record_rolled_back(steps.message, left) if isinstance(left, Outcome) else left
 
 
 def execute_local(work: UnitOfWork, attempt: Attempt) -> Recorded:
@@ -173,41 +202,60 @@ def execute_local(work: UnitOfWork, attempt: Attempt) -> Recorded:
     return recorded
 
 
-def execute_remote(attempt: Attempt) -> Result:
+def execute_remote(attempt: Attempt, lane: Lane) -> Result | Attempt:
     """Call a claimed remote step's function with no transaction open, then record the outcome.
 
     What went well is recorded in one statement, which holds only if nobody has touched the saga since the
     claim. Otherwise, and where there is more to decide, the rows are read once more under their lock.
+
+    Returns:
+        What is to be next; or, where the lane took a step behind it, its claimed attempt.
     """
     began = time.monotonic()
     outcome = calls.call(attempt)
     database.let_go(outcome.error)
-    if outcome.done and attempt.step.wait is None:
+    if outcome.done and not recording.begins_to_wait(attempt, outcome):
         took = datetime.timedelta(seconds=time.monotonic() - began)
-        with contextlib.suppress(errors.LostRace):
-            return _record_unread(attempt, outcome, attempt.begun_at + took)
+        return _record_unread(attempt, outcome, attempt.begun_at + took, lane)
     return _record_claimed(attempt, outcome)
 
 
-def _record_unread(attempt: Attempt, outcome: Outcome, now: datetime.datetime) -> Result:
-    """Record that a claimed remote step went well, without reading the rows again.
+def _record_unread(
+    attempt: Attempt, outcome: Outcome, now: datetime.datetime, lane: Lane
+) -> Result | Attempt:
+    """Record that a claimed remote step went well, without reading the rows again; then go on with the lane.
 
-    Raises:
-        LostRace: somebody has written them meanwhile; nothing is recorded.
+    If somebody has written them meanwhile, nothing is recorded so, and they are read.
     """
+    steps: _Steps | None = None
+    left: Result | Attempt | Outcome
     try:
         with store.Transactions.begin() as transactions:
             work = transactions.trust(attempt.row.saga, attempt.row, now)
             work.set_step(lease_until=None)
             recorded = recording.record(work, attempt, outcome)
+            left, onward = recorded.result, recorded.result.dispatch
             if recorded.outcome is not outcome:
                 transaction.set_rollback(True)
+            elif onward is not None and transactions.alone and lane.takes(onward):
+                work = transactions.turn(onward.saga_id, onward.messages[0].step)
+                steps = _Steps(_next(onward, lane), lane)
+                left = steps.carry_out(transactions, work)
     except IntegrityError as error:
-        return _record_claimed(attempt, _refused_at_commit(error))
+        if steps is None:
+            return _record_claimed(attempt, _refused_at_commit(error))
+        left = _refused_at_commit(error)
+    except errors.LostRace:
+        if steps is None:
+            return _record_claimed(attempt, outcome)
+        raise
     if recorded.outcome is not outcome:
         database.let_go(recorded.outcome.error)
         return _record_claimed(attempt, recorded.outcome)
-    return recorded.result
+    if isinstance(left, Outcome):
+        assert steps is not None, "only a step behind this one was rolled back"
+        return _record_rolled_back(steps.message, left)
+    return left
 
 
 def _record_rolled_back(message: StepMessage, outcome: Outcome) -> Result:
@@ -235,7 +283,7 @@ def _record_claimed(attempt: Attempt, outcome: Outcome | None) -> Result:
     saga_id, step = attempt.message.saga_id, attempt.step
     try:
         with store.Transactions.begin() as transactions:
-            work = transactions.lock(saga_id, step.name)
+            work = transactions.lock(saga_id, step.name, inbox=step.wait is not None)
             if work.step.fence != attempt.fence or work.step.state not in transitions.AT_WORK:
                 # The lease ran out and another worker took over: what we know comes too late (D6).
                 logger.warning("saga %s: %s lost its lease, its outcome is void", saga_id, step.name)

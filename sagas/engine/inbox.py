@@ -83,6 +83,8 @@ def take_stored(work: UnitOfWork) -> Next | None:
     Returns:
         What the chain is to do next, if one of them ended the wait; else None.
     """
+    if work.inbox_is_empty:
+        return None
     stored = Signal.objects.filter(step_key=work.step.key, fate=Signal.Fate.STORED).order_by("id")
     for signal in stored.select_for_update():
         if ended := _apply(work, signal):

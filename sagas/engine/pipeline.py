@@ -9,6 +9,7 @@ the server forget all prepared statements (`Prepared`).
 
 import dataclasses
 import functools
+import itertools
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -71,8 +72,10 @@ class Prepared:
 
 _prepared: "weakref.WeakKeyDictionary[psycopg.Connection[Any], Prepared]" = weakref.WeakKeyDictionary()
 
+Row = tuple[Any, ...]
 
-def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement]) -> tuple[Any, ...] | None:
+
+def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement]) -> list[Row | None]:
     """Carry out the statements one after the other; if one fails, none behind it is carried out.
 
     Outside a transaction one is begun first, as psycopg does for a connection that does not commit by itself.
@@ -82,12 +85,13 @@ def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement])
         statements: one at least.
 
     Returns:
-        The first row that the last statement gave; None if it gave none.
+        The first row that each of them gave; None for one that gave none.
 
     Raises:
         psycopg.Error: of the first statement that failed.
     """
     pgconn = connection.pgconn
+    wanted = len(statements)
     if pgconn.transaction_status == pq.TransactionStatus.IDLE:
         statements = [_BEGIN, *statements]
     known = _prepared.get(connection)
@@ -96,8 +100,7 @@ def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement])
     new: dict[Any, bytes] = {}
     pgconn.enter_pipeline_mode()
     try:
-        for statement in statements:
-            _enter(connection, statement, known, new)
+        answers = [_enter(connection, statement, known, new) for statement in statements]
         pgconn.pipeline_sync()
         results = connection.wait(_talk(pgconn))
     finally:
@@ -107,36 +110,46 @@ def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement])
         if result.status in _FAILED:
             raise errors.error_from_result(result, encoding=connection.info.encoding)
     known.names.update(new)
-    last = results[-1]
-    if not last.ntuples:
+    ends = list(itertools.accumulate(answers))
+    return [_first_row(connection, results[end - 1]) for end in ends[-wanted:]]
+
+
+def _first_row(connection: "psycopg.Connection[Any]", result: pq.abc.PGresult) -> Row | None:
+    if not result.ntuples:
         return None
     transformer = adapt.Transformer(connection)
-    transformer.set_pgresult(last)
+    transformer.set_pgresult(result)
     return transformer.load_row(0, tuple)
 
 
 def _enter(
     connection: "psycopg.Connection[Any]", statement: Statement, known: Prepared, new: dict[Any, bytes]
-) -> None:
-    """Put a statement into the pipeline; it is prepared first, if this connection prepares any."""
+) -> int:
+    """Put a statement into the pipeline; it is prepared first, if this connection prepares any.
+
+    Returns:
+        How many results it will have: the last one is its own, one before it is that of its preparation.
+    """
     pgconn, parameters = connection.pgconn, statement.parameters
     if not parameters:
         # pg_stat_statements loses count of a COMMIT that is prepared.
         pgconn.send_query_params(statement.text.encode(), None)
-        return
+        return 1
     transformer = adapt.Transformer(connection)
     values = transformer.dump_sequence(parameters, [adapt.PyFormat.AUTO] * len(parameters))
     types, formats = transformer.types, transformer.formats
     if known.unused:
         text = _numbered(statement.text)
         pgconn.send_query_params(text, values, types, formats, pq.Format.BINARY)
-        return
+        return 1
     key = (statement.text, types)
     name = known.names.get(key) or new.get(key)
+    is_new = name is None
     if name is None:
         name = new[key] = known.new_name()
         pgconn.send_prepare(name, _numbered(statement.text), types)
     pgconn.send_query_prepared(name, values, formats, result_format=pq.Format.BINARY)
+    return 1 + is_new
 
 
 @functools.lru_cache(maxsize=256)

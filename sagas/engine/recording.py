@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import logging
 import random
+from typing import Any
 
 from sagas import database, errors, models
 from sagas.declaration import definition
@@ -66,11 +67,25 @@ def continue_with(saga: models.SagaInstance) -> Result:
     return Result(next=Next.CONTINUE, dispatch=transitions.dispatch_of(saga))
 
 
+def begins_to_wait(attempt: Attempt, outcome: Outcome) -> bool:
+    """Whether the action went well, and what it waits for is not known yet."""
+    return not attempt.undo and _awaited(attempt.step, _known(attempt.row, outcome)) is not None
+
+
+def _known(step: models.StepInstance, outcome: Outcome) -> dict[str, Any]:
+    """What is known of the action by now: its answer, and those of before."""
+    return {**(step.facts or {}), **(outcome.facts or {})}
+
+
+def _awaited(step: definition.Step, facts: dict[str, Any]) -> definition.Wait | None:
+    """What the step has to wait for if no more than this is known; None for nothing."""
+    return step.wait if step.wait is not None and not facts.get(step.wait.until) else None
+
+
 def _done(work: UnitOfWork, outcome: Outcome) -> Next:
-    wait = work.declared_step.wait
-    facts = {**(work.step.facts or {}), **(outcome.facts or {})}
+    facts = _known(work.step, outcome)
     work.set_step(facts=facts, error=None)
-    if wait is not None and not facts.get(wait.until):
+    if wait := _awaited(work.declared_step, facts):
         return _wait(work, wait)
     transitions.finish_step(work, facts)
     if transitions.compensate_if_cancelled(work):

@@ -26,7 +26,7 @@ from psycopg.types import json as psycopg_json
 
 from sagas import database, errors, models
 from sagas.declaration import definition, states
-from sagas.engine import pipeline, transport
+from sagas.engine import circuits, pipeline, transport
 from sagas.engine.kinds import EventKind
 from sagas.engine.pipeline import Statement
 
@@ -66,22 +66,21 @@ def lock(saga_id: uuid.UUID | str, step: str | None = None) -> "UnitOfWork":
             # that had to wait for the lock would look for the step that was at its old one.
             cursor.execute("SELECT 1 FROM sagas_saga WHERE id = %s FOR UPDATE", [saga_id])
         cursor.execute(_lock_sql(step is not None), [step, saga_id] if step is not None else [saga_id])
-        return _unit_of_work(cursor.fetchone(), saga_id, step)
+        return UnitOfWork(*_locked(cursor.fetchone(), saga_id, step)[:3])
 
 
-def _unit_of_work(
-    row: tuple[Any, ...] | None,
-    saga_id: uuid.UUID | str,
-    step: str | None,
-    transactions: "Transactions | None" = None,
-) -> "UnitOfWork":
+def _locked(
+    row: tuple[Any, ...] | None, saga_id: uuid.UUID | str, step: str | None
+) -> tuple[models.SagaInstance, models.StepInstance, datetime.datetime, tuple[Any, ...]]:
+    """The rows and the time that a lock gave, and what else was asked with it."""
     if row is None:
         raise errors.NotFound(f"There is no saga {saga_id}" + (f" with a step {step}." if step else "."))
-    cut = len(_columns(SagaInstance))
-    saga = _from_row(SagaInstance, row[:cut])
-    instance = _from_row(StepInstance, row[cut:-1])
+    first = len(_columns(SagaInstance))
+    second = first + len(_columns(StepInstance))
+    saga = _from_row(SagaInstance, row[:first])
+    instance = _from_row(StepInstance, row[first:second])
     instance.saga = saga
-    return UnitOfWork(saga, instance, row[-1], transactions)
+    return saga, instance, row[second], row[second + 1 :]
 
 
 class Transactions:
@@ -122,14 +121,24 @@ class Transactions:
         """Whether it is, and nobody waits for its commit."""
         return self.outermost and not connection.run_on_commit
 
-    def lock(self, saga_id: uuid.UUID | str, step: str) -> "UnitOfWork":
+    def lock(self, saga_id: uuid.UUID | str, step: str, *, inbox: bool = False) -> "UnitOfWork":
         """Lock a saga's row and the named step's, as the first statement of a transaction.
+
+        Arguments:
+            saga_id: the instance.
+            step: the step's name.
+            inbox: whether to ask, once both are locked, if a callback lies there for the step.
 
         Raises:
             NotFound: there is no such instance or step.
         """
-        row = send([Statement(_lock_sql(True), [step, saga_id])])
-        return _unit_of_work(row, saga_id, step, self)
+        lock = _lock_statement(saga_id, step)
+        if not inbox:
+            return self._unit_of_work(send([lock])[0], saga_id, step)
+        row, found = send([lock, Statement(_STORED, [f"{saga_id}.{step}", models.Signal.Fate.STORED])])
+        work = self._unit_of_work(row, saga_id, step)
+        work.inbox_is_empty = found is None
+        return work
 
     def trust(
         self, saga: models.SagaInstance, step: models.StepInstance, now: datetime.datetime
@@ -153,9 +162,8 @@ class Transactions:
             LostRace: what was to be written no longer held; nothing was committed.
             NotFound: there is no such instance or step.
         """
-        lock_next = Statement(_lock_sql(True), [step, saga_id])
-        row = send([*self._take(), pipeline.COMMIT_AND_CHAIN, lock_next])
-        return _unit_of_work(row, saga_id, step, self)
+        rows = send([*self._take(), pipeline.COMMIT_AND_CHAIN, _lock_statement(saga_id, step)])
+        return self._unit_of_work(rows[-1], saga_id, step)
 
     @property
     def can_start_over(self) -> bool:
@@ -177,8 +185,14 @@ class Transactions:
         self._take()
         connection.run_on_commit = []
         transaction.set_rollback(False)
-        lock_again = Statement(_lock_sql(True), [step, saga_id])
-        return _unit_of_work(send([pipeline.ROLLBACK_AND_CHAIN, lock_again]), saga_id, step, self)
+        rows = send([pipeline.ROLLBACK_AND_CHAIN, _lock_statement(saga_id, step)])
+        return self._unit_of_work(rows[-1], saga_id, step)
+
+    def _unit_of_work(self, row: pipeline.Row | None, saga_id: uuid.UUID | str, step: str) -> "UnitOfWork":
+        saga, instance, now, more = _locked(row, saga_id, step)
+        work = UnitOfWork(saga, instance, now, self)
+        work.open_circuits = circuits.read(*more)
+        return work
 
     def defer(self, statement: Statement) -> None:
         """Have it sent with the commit of this transaction."""
@@ -199,8 +213,8 @@ class Transactions:
             send([*unsent, pipeline.COMMIT] if self.alone else unsent)
 
 
-def send(statements: Sequence[Statement]) -> tuple[Any, ...] | None:
-    """Carry out the statements in one round trip; the row that the last one gave.
+def send(statements: Sequence[Statement]) -> list[pipeline.Row | None]:
+    """Carry out the statements in one round trip; the first row that each of them gave.
 
     Raises:
         LostRace: a row was no longer in the state that it was read in.
@@ -254,6 +268,12 @@ class UnitOfWork:
         self._unread = (saga.epoch, step.fence) if unread else None
         self.now = now
         """The database's time when the lock was had."""
+
+        self.open_circuits: circuits.Open | None = None
+        """As they stood when the lock was asked for, if they were asked for with it."""
+
+        self.inbox_is_empty = False
+        """Whether it is known that no callback is stored for the step; none comes while the lock is held."""
 
         self._saga_was, self._step_was = saga.state, step.state
         self._saga_set: dict[str, Any] = {}
@@ -349,7 +369,7 @@ class UnitOfWork:
         self._unneeded += keys
 
     def also(self, statement: Statement) -> None:
-        """Have a statement carried out in this transaction, behind the rows'."""
+        """Have a statement that changes other rows carried out as a part of the one that writes these."""
         self._also.append(statement)
 
     def call(self, hook: Hook | None) -> None:
@@ -392,9 +412,6 @@ class UnitOfWork:
             Exception: what a hook raised. The transaction must be rolled back.
         """
         self._write()
-        for statement in self._also:
-            self._carry_out(statement)
-        self._also = []
         if self._transactions is not None and (self._unneeded or self._hooks or self._notices):
             self._transactions.flush()
         if self._unneeded:
@@ -436,6 +453,9 @@ class UnitOfWork:
                 params.append(self._unread[1])
             parts.append(f"s AS ({update} WHERE id = %s AND state = %s{held} RETURNING id)")
             guard += " AND 1 / (SELECT count(*) FROM s) = 1"
+        for number, other in enumerate(self._also):
+            parts.append(f"a{number} AS ({other.text})")
+            params += other.parameters
         if self._events:
             rows = ", ".join(["(%s::uuid, %s, %s, %s, %s, %s::int, %s, %s, %s::jsonb)"] * len(self._events))
             for event in self._events:
@@ -446,7 +466,7 @@ class UnitOfWork:
         statement = Statement(f"WITH {', '.join(parts)} {body}", params)
         self._carry_out(statement)
         self._saga_was, self._step_was = self.saga.state, self.step.state
-        self._saga_set, self._step_set, self._events = {}, {}, []
+        self._saga_set, self._step_set, self._events, self._also = {}, {}, [], []
 
     def _carry_out(self, statement: Statement) -> None:
         if self._transactions is not None:
@@ -590,8 +610,20 @@ def _json_columns(model: type[django_models.Model]) -> dict[str, int]:
     }
 
 
+_STORED = "SELECT 1 FROM sagas_signal WHERE step_key = %s AND fate = %s LIMIT 1"
+
+
+def _lock_statement(saga_id: uuid.UUID | str, step: str) -> Statement:
+    """The lock of a worker, which wants to know of the circuits too before it makes an attempt.
+
+    If it has to wait for the lock, they are told as they were before. That is good enough: one may open at
+    any time between the look at it and the call.
+    """
+    return Statement(_lock_sql(True, f", {circuits.OPEN}"), [str(saga_id), step, saga_id])
+
+
 @functools.cache
-def _lock_sql(named: bool) -> str:
+def _lock_sql(named: bool, more: str = "") -> str:
     saga = ", ".join(f"g.{column}" for column in _columns(SagaInstance))
     step = ", ".join(f"s.{column}" for column in _columns(StepInstance))
     which = (
@@ -602,7 +634,7 @@ def _lock_sql(named: bool) -> str:
     # Both rows are locked, not only the instance's: after a wait PostgreSQL reads anew only the
     # rows that it locks, and a step read from the older snapshot would be a lie (D7).
     return (
-        f"SELECT {saga}, {step}, clock_timestamp() FROM sagas_saga g"
+        f"SELECT {saga}, {step}, clock_timestamp(){more} FROM sagas_saga g"
         f" JOIN sagas_step s ON s.saga_id = g.id AND {which} WHERE g.id = %s FOR UPDATE OF g, s"
     )
 

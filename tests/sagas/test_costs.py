@@ -57,8 +57,8 @@ def test_a_local_undo_costs_the_same(broker):
 def test_a_remote_step_is_two_transactions(broker):
     harness.begin(toys.REMOTE)
 
-    # Lock, look at the circuit, claim; record, tell the circuit.
-    assert [costs(broker) for _ in range(3)] == [(2, 5)] * 3
+    # Lock and look at the circuit, claim; record and tell the circuit.
+    assert [costs(broker) for _ in range(3)] == [(2, 3)] * 3
 
 
 def test_a_step_that_goes_well_touches_no_index(broker):

@@ -79,6 +79,45 @@ def test_a_local_step_costs_one_round_trip_beside_its_functions(inline, trips):
     assert trips == [["SELECT"], ["WITH", "COMMIT", "SELECT"], ["WITH", "COMMIT", "SELECT"], ["WITH"]]
 
 
+def test_a_remote_step_costs_two_round_trips_beside_its_functions(inline, trips):
+    harness.begin(toys.REMOTE)
+    trips.clear()
+
+    inline.deliver()
+
+    # Lock; claim, commit; record, commit, lock the next; the last one's record comes before its owner's hook.
+    lock, claim, turn = ["SELECT"], ["WITH", "COMMIT"], ["WITH", "COMMIT", "SELECT"]
+    assert trips == [lock, claim, turn, claim, turn, claim, ["WITH"]]
+
+
+@pytest.mark.parametrize(
+    ("script", "recorded"),
+    [
+        ("do a, begin w", [["SELECT", "SELECT"], ["WITH", "COMMIT"]]),
+        ("do a, do w", [["WITH", "COMMIT", "SELECT"]]),
+    ],
+)
+def test_only_a_step_that_begins_to_wait_reads_its_rows_and_its_inbox_anew(inline, trips, script, recorded):
+    harness.begin(toys.BLIND_WAIT, script)
+    trips.clear()
+
+    inline.deliver()
+
+    assert trips[3 : 3 + len(recorded)] == recorded
+
+
+def test_what_a_remote_step_did_stays_whatever_comes_of_the_local_one_behind_it(inline):
+    """Both are recorded in one block of transactions."""
+    saga = harness.begin(toys.MIXED, "do a, do b, fail c")
+
+    inline.deliver_all()
+
+    saga.refresh_from_db()
+    assert saga.state == "compensated"
+    assert list(saga.steps.values_list("state", flat=True)) == ["undone", "undone", "failed", "pending"]
+    rules.check(saga)
+
+
 def test_what_one_step_did_stays_whatever_comes_of_the_next(inline):
     """It is recorded before the next one is looked at."""
     saga = harness.begin(toys.LOCAL, "do a, break b")
@@ -180,8 +219,8 @@ def test_a_write_that_no_longer_holds_commits_nothing(rows):
 
 
 def value(number):
-    (row,) = pipeline.send(connection.connection, [pipeline.Statement("SELECT %s::int", [number])])
-    return row
+    ((told,),) = pipeline.send(connection.connection, [pipeline.Statement("SELECT %s::int", [number])])
+    return told
 
 
 def prepared():

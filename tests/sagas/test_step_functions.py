@@ -10,6 +10,8 @@ from django.db import OperationalError
 from sagas import engine, models
 from sagas.console.models import Approval
 from sagas.declaration import registry
+from sagas.engine import transport
+from sagas.testing import memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import functions
 from tests.sagas.sample_app import saga as toys
@@ -137,6 +139,20 @@ def test_a_local_function_whose_rows_are_refused_at_the_commit_has_met_a_bug(bro
 
     assert saga.state == "compensated"
     assert (saga.failure["kind"], saga.failure["error"]) == ("bug", "IntegrityError")
+    rules.check(saga)
+
+
+@pytest.mark.parametrize("last", [True, False])
+def test_so_has_one_that_shares_its_task_with_a_remote_step_which_is_done(rows, last):
+    behind = [] if last else [toys.local("c")]
+    declared = toys.saga("function-hole", toys.remote("b"), toys.local("x", do=leave_a_hole), *behind)
+    broker = memory_transport.MemoryTransport(inline=harness.always)
+    with transport.use(broker):
+        saga = run(broker, declared, "")
+
+    assert saga.state == "compensated"
+    assert (saga.failure["step"], saga.failure["error"]) == ("x", "IntegrityError")
+    assert harness.books(saga)["b"] == (1, 1), "it was done, and undone"
     rules.check(saga)
 
 
