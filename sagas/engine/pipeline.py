@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import adapt, errors, generators, pq
+from psycopg import abc, adapt, errors, generators, pq
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,9 +98,10 @@ def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement])
     if known is None:
         known = _prepared[connection] = Prepared(connection)
     new: dict[Any, bytes] = {}
+    transformer = adapt.Transformer(connection)
     pgconn.enter_pipeline_mode()
     try:
-        answers = [_enter(connection, statement, known, new) for statement in statements]
+        answers = [_enter(pgconn, transformer, statement, known, new) for statement in statements]
         pgconn.pipeline_sync()
         results = connection.wait(_talk(pgconn))
     finally:
@@ -111,31 +112,33 @@ def send(connection: "psycopg.Connection[Any]", statements: Sequence[Statement])
             raise errors.error_from_result(result, encoding=connection.info.encoding)
     known.names.update(new)
     ends = list(itertools.accumulate(answers))
-    return [_first_row(connection, results[end - 1]) for end in ends[-wanted:]]
+    return [_first_row(transformer, results[end - 1]) for end in ends[-wanted:]]
 
 
-def _first_row(connection: "psycopg.Connection[Any]", result: pq.abc.PGresult) -> Row | None:
+def _first_row(transformer: abc.Transformer, result: pq.abc.PGresult) -> Row | None:
     if not result.ntuples:
         return None
-    transformer = adapt.Transformer(connection)
     transformer.set_pgresult(result)
     return transformer.load_row(0, tuple)
 
 
 def _enter(
-    connection: "psycopg.Connection[Any]", statement: Statement, known: Prepared, new: dict[Any, bytes]
+    pgconn: pq.abc.PGconn,
+    transformer: abc.Transformer,
+    statement: Statement,
+    known: Prepared,
+    new: dict[Any, bytes],
 ) -> int:
     """Put a statement into the pipeline; it is prepared first, if this connection prepares any.
 
     Returns:
         How many results it will have: the last one is its own, one before it is that of its preparation.
     """
-    pgconn, parameters = connection.pgconn, statement.parameters
+    parameters = statement.parameters
     if not parameters:
         # pg_stat_statements loses count of a COMMIT that is prepared.
         pgconn.send_query_params(statement.text.encode(), None)
         return 1
-    transformer = adapt.Transformer(connection)
     values = transformer.dump_sequence(parameters, [adapt.PyFormat.AUTO] * len(parameters))
     types, formats = transformer.types, transformer.formats
     if known.unused:
