@@ -269,9 +269,11 @@ class Simulation:
     def _tell(self):
         if self.callbacks:
             callback = self.chance.choice(self.callbacks)
-            if self.chance.random() < 0.8:
-                self.callbacks.remove(callback)
+            for_the_last_time = self.chance.random() < 0.8
             self._receive(*callback)
+            # Who takes it and dies has not answered: then its sender tells it once more.
+            if for_the_last_time:
+                self.callbacks.remove(callback)
 
     def _receive(self, key, what):
         engine.receive(source="world", event_id=f"settled {key}", key=key, **what)
