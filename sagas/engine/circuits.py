@@ -20,7 +20,7 @@ import functools
 import json
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.db import connection, transaction
@@ -55,15 +55,21 @@ WAKE_PAUSE_S = 0.8
 a tick of the sweep is a second. What they do takes longer than to wake them."""
 
 
-OPEN = (
-    "(SELECT jsonb_object_agg(name, jsonb_build_array("
-    "probes ? %s, NOT needs_person AND (permits > 0 OR permits_at <= clock_timestamp())))"
-    " FROM sagas_circuit WHERE opened_at IS NOT NULL)"
-)
-"""An expression: how the open circuits stand for the saga with that id, as text. Null while none is open."""
+Open = Mapping[str, Sequence[bool]]
+"""Open circuits by service: whether a saga is let through, and whether it is if it never failed there."""
 
-Open = Mapping[str, tuple[bool, bool]]
-"""By service: whether the saga is let through, and whether one is that never failed there."""
+
+def open_for(saga_id: str) -> str:
+    """An expression of SQL: how the open circuits stand for a saga; null while none is open.
+
+    Arguments:
+        saga_id: an expression for its id, as text.
+    """
+    stands = f"probes ? {saga_id}, NOT needs_person AND (permits > 0 OR permits_at <= clock_timestamp())"
+    return (
+        f"(SELECT jsonb_object_agg(name, jsonb_build_array({stands}))"  # noqa: S608 - our own expression
+        " FROM sagas_circuit WHERE opened_at IS NOT NULL)"
+    )
 
 
 def admits(
@@ -80,7 +86,7 @@ def admits(
     """
     if known is None:
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {OPEN}", [str(saga_id)])
+            cursor.execute(f"SELECT {open_for('%s')}", [str(saga_id)])
             known = read(cursor.fetchone()[0])
     let_through, permitted = known.get(queue, (True, True))
     if let_through or not (untried and permitted):
@@ -89,7 +95,7 @@ def admits(
 
 
 def read(value: Any) -> Open:
-    """What the expression `OPEN` gave; Django's cursors give JSON as text."""
+    """What such an expression gave; Django's cursors give JSON as text."""
     return (json.loads(value) if isinstance(value, str) else value) or {}
 
 

@@ -283,7 +283,7 @@ def _record_claimed(attempt: Attempt, outcome: Outcome | None) -> Result:
     saga_id, step = attempt.message.saga_id, attempt.step
     try:
         with store.Transactions.begin() as transactions:
-            work = transactions.lock(saga_id, step.name, inbox=step.wait is not None)
+            work = transactions.lock(saga_id, step.name, inbox=attempt.row.key if step.wait else None)
             if work.step.fence != attempt.fence or work.step.state not in transitions.AT_WORK:
                 # The lease ran out and another worker took over: what we know comes too late (D6).
                 logger.warning("saga %s: %s lost its lease, its outcome is void", saga_id, step.name)

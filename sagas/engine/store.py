@@ -121,21 +121,22 @@ class Transactions:
         """Whether it is, and nobody waits for its commit."""
         return self.outermost and not connection.run_on_commit
 
-    def lock(self, saga_id: uuid.UUID | str, step: str, *, inbox: bool = False) -> "UnitOfWork":
+    def lock(self, saga_id: uuid.UUID | str, step: str, *, inbox: str | None = None) -> "UnitOfWork":
         """Lock a saga's row and the named step's, as the first statement of a transaction.
 
         Arguments:
             saga_id: the instance.
             step: the step's name.
-            inbox: whether to ask, once both are locked, if a callback lies there for the step.
+            inbox: the step's key, if it is to be asked, once both are locked, whether a callback lies there
+                for it.
 
         Raises:
             NotFound: there is no such instance or step.
         """
         lock = _lock_statement(saga_id, step)
-        if not inbox:
+        if inbox is None:
             return self._unit_of_work(send([lock])[0], saga_id, step)
-        row, found = send([lock, Statement(_STORED, [f"{saga_id}.{step}", models.Signal.Fate.STORED])])
+        row, found = send([lock, Statement(_STORED, [inbox, models.Signal.Fate.STORED])])
         work = self._unit_of_work(row, saga_id, step)
         work.inbox_is_empty = found is None
         return work
@@ -619,7 +620,7 @@ def _lock_statement(saga_id: uuid.UUID | str, step: str) -> Statement:
     If it has to wait for the lock, they are told as they were before. That is good enough: one may open at
     any time between the look at it and the call.
     """
-    return Statement(_lock_sql(True, f", {circuits.OPEN}"), [str(saga_id), step, saga_id])
+    return Statement(_lock_sql(True, f", {circuits.open_for('g.id::text')}"), [step, saga_id])
 
 
 @functools.cache
