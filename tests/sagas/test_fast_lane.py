@@ -106,6 +106,19 @@ def test_only_a_step_that_begins_to_wait_reads_its_rows_and_its_inbox_anew(inlin
     assert trips[3 : 3 + len(recorded)] == recorded
 
 
+def test_a_callback_that_came_before_its_step_waits_is_taken_up_in_the_same_message(inline, monkeypatch):
+    def happen():
+        engine.receive(source="world", event_id="early", key=f"{saga.pk}.w", facts={"settled": True})
+
+    monkeypatch.setattr(functions, "WORLD", harness.Meanwhile(happen))
+    saga = harness.begin(toys.BLIND_WAIT, "do a, begin w")
+
+    inline.deliver()
+
+    saga.refresh_from_db()
+    assert saga.state == "completed"
+
+
 def test_what_a_remote_step_did_stays_whatever_comes_of_the_local_one_behind_it(inline):
     """Both are recorded in one block of transactions."""
     saga = harness.begin(toys.MIXED, "do a, do b, fail c")

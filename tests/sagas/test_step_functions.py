@@ -153,6 +153,7 @@ def test_so_has_one_that_shares_its_task_with_a_remote_step_which_is_done(rows, 
     assert saga.state == "compensated"
     assert (saga.failure["step"], saga.failure["error"]) == ("x", "IntegrityError")
     assert harness.books(saga)["b"] == (1, 1), "it was done, and undone"
+    assert [type(message).__name__ for message in broker.sent] == ["StepMessage", "ChainError"]
     rules.check(saga)
 
 
