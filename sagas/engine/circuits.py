@@ -59,13 +59,13 @@ Open = Mapping[str, Sequence[bool]]
 """Open circuits by service: whether a saga is let through, and whether it is if it never failed there."""
 
 
-def open_for(saga_id: str) -> str:
+def open_for(whose: str) -> str:
     """An expression of SQL: how the open circuits stand for a saga; null while none is open.
 
     Arguments:
-        saga_id: an expression for its id, as text.
+        whose: an expression for its id, as text.
     """
-    stands = f"probes ? {saga_id}, NOT needs_person AND (permits > 0 OR permits_at <= clock_timestamp())"
+    stands = f"probes ? {whose}, NOT needs_person AND (permits > 0 OR permits_at <= clock_timestamp())"
     return (
         f"(SELECT jsonb_object_agg(name, jsonb_build_array({stands}))"  # noqa: S608 - our own expression
         " FROM sagas_circuit WHERE opened_at IS NOT NULL)"
