@@ -47,8 +47,9 @@ def rows(transactional_db):
 
 
 @pytest.fixture
-def broker(rows):
-    """Messages in memory, carried out when the test says so."""
+def broker(rows, settings):
+    """Messages in memory, one for each step, carried out when the test says so."""
+    settings.SAGAS_INLINE = False
     broker = memory_transport.MemoryTransport()
     with transport.use(broker):
         yield broker

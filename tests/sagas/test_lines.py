@@ -29,8 +29,7 @@ def sent_on(broker, sagas):
     return sum(m.dispatch.saga_id in ids and m.dispatch.epoch > 1 for m in harness.step_messages(broker))
 
 
-def test_what_is_due_is_sent_as_its_queue_takes_it_and_live_ones_come_in_between(broker, settings):
-    settings.SAGAS_INLINE = False  # Else the line is left to workers.
+def test_what_is_due_is_sent_as_its_queue_takes_it_and_live_ones_come_in_between(broker):
     due = [harness.begin(toys.ONE) for _ in range(70)]
     broker.waiting.clear()
     lose_everything(due)

@@ -165,8 +165,7 @@ def test_cancel_against_completion(broker):
         rules.check(saga)
 
 
-def test_two_sweepers(broker, settings):
-    settings.SAGAS_INLINE = False  # Else the line is left to workers.
+def test_two_sweepers(broker):
     sagas = [harness.begin(toys.LOCAL) for _ in range(30)]
     broker.waiting.clear()
     models.SagaInstance.objects.update(dispatched_at=None)

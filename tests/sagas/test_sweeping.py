@@ -110,8 +110,7 @@ def test_each_sending_in_vain_waits_longer_than_the_one_before():
     assert transitions.grace(10_000) == transitions.LONGEST_GRACE
 
 
-def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(broker, settings):
-    settings.SAGAS_INLINE = False  # Else the line is left to workers.
+def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(broker):
     sagas = [harness.begin(toys.ONE) for _ in range(5)]
     broker.waiting.clear()
     models.SagaInstance.objects.update(dispatched_at=None)
