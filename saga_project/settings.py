@@ -342,7 +342,7 @@ SAGAS_INLINE_STEPS = env.integer("SAGAS_INLINE_STEPS", 20, least=1)
 SAGAS_PINNED_QUEUES = env.words("SAGAS_PINNED_QUEUES", "")
 """Services whose local steps, too, only run on workers that serve their queue."""
 
-SAGAS_LINE_DELAY = env.duration("SAGAS_LINE_DELAY", "50ms")
+SAGAS_LINE_DELAY = env.duration("SAGAS_LINE_DELAY", "20ms")
 """How long what stands in a queue's line may hold up new orders."""
 
 SAGAS_ARCHIVE_AFTER = env.duration("SAGAS_ARCHIVE_AFTER", "30d") or None

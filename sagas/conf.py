@@ -5,7 +5,7 @@
 | `SAGAS_CELERY_APP` | required | the dotted path of the Celery application whose workers carry the messages |
 | `SAGAS_TRANSPORT` | Celery | the dotted path of another `sagas.engine.transport.Transport` |
 | `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
-| `SAGAS_LINE_DELAY` | 50 ms | how long live messages may wait for what stands in their queue's line |
+| `SAGAS_LINE_DELAY` | 20 ms | how long live messages may wait for what stands in their queue's line |
 | `SAGAS_CIRCUIT_THRESHOLD` | 5 | how many different sagas in a row must find a service out |
 | `SAGAS_SWEEP_EVERY` | 1 s | how often the sweep is meant to come: it is late after a multiple of that |
 | `SAGAS_INLINE` | True | whether a worker goes on with a saga's next step in the task of the one before |
@@ -110,7 +110,7 @@ def grace() -> datetime.timedelta:
 
 def line_delay() -> datetime.timedelta:
     """How long a batch of what stands in a line may take: live messages wait for it."""
-    value: datetime.timedelta = _read("SAGAS_LINE_DELAY", datetime.timedelta(milliseconds=50))
+    value: datetime.timedelta = _read("SAGAS_LINE_DELAY", datetime.timedelta(milliseconds=20))
     return value
 
 
@@ -257,7 +257,7 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     (
         "SAGAS_LINE_DELAY",
         _is_time,
-        "It is a timedelta above zero, such as datetime.timedelta(milliseconds=50).",
+        "It is a timedelta above zero, such as datetime.timedelta(milliseconds=20).",
     ),
     ("SAGAS_CIRCUIT_THRESHOLD", _is_count, "It is a whole number above zero, such as 5."),
     ("SAGAS_SWEEP_EVERY", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=1)."),

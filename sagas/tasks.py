@@ -60,12 +60,20 @@ class CeleryTransport:
         )
 
     def backlog(self, queue: str) -> int:
-        """What the broker says when the queue is declared passively: those handed out do not count."""
+        """How many nobody has taken yet, as the broker says when the queue is declared passively.
+
+        Redis and Valkey are asked for the length of its list instead: kombu would ask eight times, and
+        workers ask after each saga of a line.
+        """
         with app.producer_or_acquire() as producer:
+            channel = producer.channel
+            if hasattr(channel, "conn_or_acquire"):
+                with channel.conn_or_acquire() as client:
+                    return int(client.llen(queue))
             try:
-                return int(producer.channel.queue_declare(queue=queue, passive=True).message_count)
+                return int(channel.queue_declare(queue=queue, passive=True).message_count)
             except producer.connection.channel_errors:
-                return 0  # A queue that is empty, or new, is none to Redis.
+                return 0  # There is no such queue yet.
 
 
 def _publish(dispatch: transport.Dispatch, **options: Any) -> None:
@@ -94,8 +102,12 @@ def _publish(dispatch: transport.Dispatch, **options: Any) -> None:
 
 @app.task(name=conf.SWEEP_TASK, base=ticks.Tick, queue=conf.SWEEP_QUEUE, ignore_result=True)
 def sweep() -> None:
-    """Send on what is due, batch by batch."""
-    while engine.sweep() >= sweeping.BATCH:
+    """Send on what is due, batch by batch; for no longer than half the time until the next tick.
+
+    So there is never more than one of them for long, and what else its worker has to do goes on beside it.
+    """
+    until = time.monotonic() + conf.sweep_every().total_seconds() / 2
+    while engine.sweep() >= sweeping.BATCH and time.monotonic() < until:
         pass
 
 
@@ -148,6 +160,9 @@ def worker_is_ready(sender: Any, **_: Any) -> None:
 
 SIGN_EVERY_S = 1.0
 _signs: dict[str, float] = {}
+CROWDED = 8
+"""With so many messages in a queue, one that is new there waits in any case, and a little more is no harm."""
+
 MOST_TAKEN = 8
 """So many of a line a worker takes at a time, however quickly they go: its neighbours are to find some."""
 
@@ -207,18 +222,20 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
 def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
     """While sagas stand in the line of the message's queue, carry some of them on as well.
 
-    For `SAGAS_LINE_DELAY` whatever waits in the queue, since that is no longer than a message of theirs would
-    take; then for as long as the lane lasts, and nobody waits. Those who do wait will go on with the line. If
-    nobody does, one of the line is sent at the end, so that somebody comes.
+    For as long as the lane lasts and no message waits in the queue. Those that wait come first, and will go
+    on with the line; but where many do, those in the line have their share, of `SAGAS_LINE_DELAY` for each
+    message. If nobody waits at the end, one of the line is sent, so that somebody comes.
     """
     queue = _queue_of(task.request)
     if queue in _lines and lane.after_a_rest:
         # Others may be at rest as well, and take this one; if not, it is one message.
         _send_next(queue)
     most, newest = 1, False
-    first = time.monotonic() + conf.line_delay().total_seconds()
-    while queue in _lines and lane.lasts and (time.monotonic() < first or not transport.backlog(queue)):
-        began = time.monotonic()
+    shares_until = time.monotonic() + conf.line_delay().total_seconds()
+    while queue in _lines and lane.lasts:
+        waiting, began = transport.backlog(queue) or 0, time.monotonic()
+        if 0 < waiting < CROWDED or (waiting and began > shares_until):
+            return
         taken = engine.take(queue, most, newest=newest)
         newest = not newest
         if not taken:
@@ -232,7 +249,7 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
                 transport.send(result.dispatch)
         each_s = (time.monotonic() - began) / len(taken)
         most = max(min(int(conf.line_delay().total_seconds() / each_s), MOST_TAKEN), 1)
-    if queue in _lines and not lane.lasts:
+    if queue in _lines:
         _send_next(queue)
 
 

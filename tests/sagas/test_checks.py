@@ -161,7 +161,7 @@ def test_every_other_setting_may_be_left_out(settings):
 
     assert conf.problems() == []
     second = datetime.timedelta(seconds=1)
-    assert (conf.grace(), conf.sweep_every(), conf.line_delay()) == (5 * second, second, second / 20)
+    assert (conf.grace(), conf.sweep_every(), conf.line_delay()) == (5 * second, second, second / 50)
     assert (conf.four_eyes(), conf.roles_see(), conf.flower_url()) == (False, [], "")
 
 

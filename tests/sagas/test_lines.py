@@ -6,7 +6,7 @@ import pytest
 from django.db import transaction
 
 from sagas import engine, models, tasks
-from sagas.engine import pacing, transport
+from sagas.engine import pacing, sweeping, transport
 from sagas.testing import clocks, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import saga as toys
@@ -134,6 +134,18 @@ def test_where_a_circuit_is_open_each_of_a_line_asks_it_for_itself(broker):
 
     assert sent_on(broker, due) == 0
     assert models.SagaInstance.objects.filter(parked_for="world", in_line_for=None).count() == 3
+
+
+def test_the_task_that_sweeps_leaves_off_in_time_for_the_next_one(broker, settings):
+    lose_everything([harness.begin(toys.ONE) for _ in range(sweeping.BATCH + 1)])
+    settings.SAGAS_SWEEP_EVERY = datetime.timedelta(microseconds=1)
+
+    tasks.sweep()
+    assert models.SagaInstance.objects.filter(wake_at__lte=models.database_now()).count() == 1
+
+    settings.SAGAS_SWEEP_EVERY = MINUTE
+    tasks.sweep()
+    assert not models.SagaInstance.objects.filter(wake_at__lte=models.database_now()).exists()
 
 
 # --- Several sagas with one message ---------------------------------------------------------------
