@@ -59,19 +59,21 @@ class CeleryTransport:
             "sagas.probe-returned", kwargs={"queue": queue, "sent_at": sent_at.isoformat()}, queue=queue
         )
 
-    def backlog(self, queue: str) -> int:
-        """How many nobody has taken yet, as the broker says when the queue is declared passively.
+    def backlog(self, *queues: str) -> int:
+        """How many nobody has taken yet, as the broker says when a queue is declared passively.
 
-        Redis and Valkey are asked for the length of its list instead: kombu would ask eight times, and
-        workers ask after each saga of a line.
+        Redis and Valkey are asked for the length of each list instead: kombu would ask eight times for each,
+        and workers ask after each saga of a line.
         """
         with app.producer_or_acquire() as producer:
             channel = producer.channel
             if hasattr(channel, "conn_or_acquire"):
-                with channel.conn_or_acquire() as client:
-                    return int(client.llen(queue))
+                with channel.conn_or_acquire() as client, client.pipeline(transaction=False) as pipeline:
+                    for queue in queues:
+                        pipeline.llen(queue)
+                    return sum(pipeline.execute())
             try:
-                return int(channel.queue_declare(queue=queue, passive=True).message_count)
+                return sum(channel.queue_declare(queue=name, passive=True).message_count for name in queues)
             except producer.connection.channel_errors:
                 return 0  # There is no such queue yet.
 
@@ -205,6 +207,8 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
     if result.next is engine.Next.COMPENSATE:
         failed = fast_lane.step_failed(taken[-1].name if taken else task.name)
         failed.inline = [one.values() for one in taken]
+        if _queue_of(request) in _lines:
+            _send_next(_queue_of(request))  # This one ends here, and the way back comes first.
         raise failed
     brings = lane is not None and _queue_of(request) in _lines
     if result.next is engine.Next.STOP or taken or brings:
@@ -222,8 +226,8 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
 def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
     """While sagas stand in the line of the message's queue, carry some of them on as well.
 
-    For as long as the lane lasts and no message waits in the queue. Those that wait come first, and will go
-    on with the line; but where many do, those in the line have their share, of `SAGAS_LINE_DELAY` for each
+    For as long as the lane lasts and no message waits for this worker. Those that wait come first, and will
+    go on with the line; but where many do, those in the line have their share, of `SAGAS_LINE_DELAY` for each
     message. If nobody waits at the end, one of the line is sent, so that somebody comes.
     """
     queue = _queue_of(task.request)
@@ -233,7 +237,7 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
     most, newest = 1, False
     shares_until = time.monotonic() + conf.line_delay().total_seconds()
     while queue in _lines and lane.lasts:
-        waiting, began = transport.backlog(queue) or 0, time.monotonic()
+        waiting, began = transport.backlog(*fast_lane.served_queues()) or 0, time.monotonic()
         if 0 < waiting < CROWDED or (waiting and began > shares_until):
             return
         taken = engine.take(queue, most, newest=newest)

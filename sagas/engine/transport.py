@@ -64,8 +64,8 @@ class Transport(Protocol):
     def probe(self, queue: str, sent_at: datetime.datetime) -> None:
         """Send a probe through a queue."""
 
-    def backlog(self, queue: str) -> int | None:
-        """How many messages wait in a queue now, about; None if it never says: then no queue is ever full."""
+    def backlog(self, *queues: str) -> int | None:
+        """How many messages wait in these queues now, about; None if it never says: then none is full."""
 
 
 _current: Transport | None = None
@@ -128,12 +128,12 @@ def send_probe(queue: str, sent_at: datetime.datetime) -> bool:
     return _try(lambda: current().probe(queue, sent_at), f"probe of queue {queue}")
 
 
-def backlog(queue: str) -> int | None:
-    """How many messages wait in a queue now, about; 0 if that cannot be known now, None if it never can."""
+def backlog(*queues: str) -> int | None:
+    """How many messages wait in queues now, about; 0 if that cannot be known now, None if it never can."""
     try:
-        return current().backlog(queue)
+        return current().backlog(*queues)
     except Exception:
-        logger.info("queue %s: how long it is cannot be known", queue, exc_info=True)
+        logger.info("how many messages wait in %s cannot be known", ", ".join(queues), exc_info=True)
         return 0
 
 

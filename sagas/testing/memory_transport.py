@@ -125,7 +125,7 @@ class MemoryTransport:
         """Take in a probe."""
         self.put(Probe(queue=queue, sent_at=sent_at))
 
-    def backlog(self, queue: str) -> int | None:
+    def backlog(self, *queues: str) -> int | None:
         """As many as fill a queue, or none; and if it was not told what to say, it never says."""
         if self.full is None:
             return None

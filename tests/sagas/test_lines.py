@@ -300,12 +300,13 @@ def test_the_broker_says_how_many_wait(valkey):
     carries.probe(queue, datetime.datetime.now(datetime.UTC))
 
     assert carries.backlog(queue) == 2
+    assert carries.backlog("benchmark-of-nobody-else", queue) == 2
 
 
 class Broken(memory_transport.MemoryTransport):
     """Whose broker is away."""
 
-    def backlog(self, queue):
+    def backlog(self, *queues):
         raise ConnectionError("nobody is there")
 
 
