@@ -144,7 +144,8 @@ def compensate_late(*, signal_id: int) -> None:
 @app.task(name="sagas.probe-returned", bind=True, ignore_result=True)
 def probe_returned(self: Any, *, queue: str, sent_at: str) -> None:
     """A probe came through."""
-    engine.probe_returned(queue, datetime.datetime.fromisoformat(sent_at), self.request.hostname or "")
+    at, worker = datetime.datetime.fromisoformat(sent_at), self.request.hostname or ""
+    engine.probe_returned(queue, at, worker, carried_on=conf.inline())
 
 
 @signals.worker_ready.connect

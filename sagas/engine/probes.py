@@ -49,12 +49,21 @@ def probe_queues() -> None:
         _not_sent(unsent)
 
 
-def probe_returned(queue: str, sent_at: datetime.datetime, worker: str = "") -> None:
+def probe_returned(
+    queue: str, sent_at: datetime.datetime, worker: str = "", *, carried_on: bool = False
+) -> None:
     """A probe came through: every message that entered the queue before it was taken, or is lost.
 
     If it tells much that was not known, because none came through for a while, those that had been put
     off meanwhile are looked at now. If it was to tell that a batch of the queue's line is taken, the next
     one is sent.
+
+    Arguments:
+        queue: it came through this one.
+        sent_at: when it was sent.
+        worker: who took it.
+        carried_on: whether such workers carry lines on by themselves. Then the next batch is left to the
+            sweep, which sends one all the same.
     """
     parameters: dict[str, Any] = {
         "sent": sent_at,
@@ -82,8 +91,7 @@ def probe_returned(queue: str, sent_at: datetime.datetime, worker: str = "") -> 
     before, line_moves = known
     if before is None or sent_at - before > 2 * PROBE_EVERY:
         _look_now(queue, sent_at)
-    if line_moves and not conf.inline():
-        # Workers with a fast lane carry the line on themselves. The sweep sends the next batch all the same.
+    if line_moves and not carried_on:
         pacing.serve(queue)
 
 

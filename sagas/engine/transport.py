@@ -68,7 +68,11 @@ class Transport(Protocol):
         """How many messages wait in these queues now, about; None if it never says: then none is full."""
 
 
-_current: Transport | None = None
+_named: Transport | None = None
+"""The one that the settings name."""
+
+_others: list[Transport] = []
+"""Those in use in its place; the last one is. Threads may leave off with theirs in any order."""
 
 
 def current() -> Transport:
@@ -77,27 +81,28 @@ def current() -> Transport:
     Raises:
         ImproperlyConfigured: the settings name none that can be used.
     """
-    global _current
-    if _current is None:
+    global _named
+    if _others:
+        return _others[-1]
+    if _named is None:
         path = conf.transport()
         try:
-            _current = module_loading.import_string(path)()
+            _named = module_loading.import_string(path)()
         except ImportError as error:
             raise exceptions.ImproperlyConfigured(
                 f"SAGAS_TRANSPORT is {path!r}, which cannot be imported: {error}."
             ) from error
-    return _current
+    return _named
 
 
 @contextlib.contextmanager
 def use(other: Transport) -> Iterator[None]:
     """Have another transport carry the messages, in this process and for this long."""
-    global _current
-    before, _current = _current, other
+    _others.append(other)
     try:
         yield
     finally:
-        _current = before
+        _others.remove(other)
 
 
 def after_commit(*dispatches: Dispatch) -> None:

@@ -167,7 +167,7 @@ class MemoryTransport:
             case LateCompensation(signal_id=signal_id):
                 engine.compensate_late(signal_id)
             case Probe(queue=queue, sent_at=sent_at):
-                engine.probe_returned(queue, sent_at)
+                engine.probe_returned(queue, sent_at, carried_on=self.inline is not None)
 
     def _chain_error(self, saga_id: uuid.UUID, epoch: int) -> None:
         result = engine.on_chain_error(saga_id, epoch)

@@ -47,9 +47,8 @@ def rows(transactional_db):
 
 
 @pytest.fixture
-def broker(rows, settings):
+def broker(rows):
     """Messages in memory, one for each step, carried out when the test says so."""
-    settings.SAGAS_INLINE = False
     broker = memory_transport.MemoryTransport()
     with transport.use(broker):
         yield broker

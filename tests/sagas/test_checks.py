@@ -173,7 +173,7 @@ def test_a_celery_application_that_is_none_is_found_and_nothing_is_begun_with_it
     assert found() == ["sagas.E012"]
 
     monkeypatch.delitem(sys.modules, "sagas.tasks", raising=False)
-    monkeypatch.setattr(transport, "_current", None)
+    monkeypatch.setattr(transport, "_named", None)
     with pytest.raises(exceptions.ImproperlyConfigured, match="SAGAS_CELERY_APP is"):
         harness.begin(toys.ONE)
     assert not models.SagaInstance.objects.exists()

@@ -303,6 +303,16 @@ def test_the_broker_says_how_many_wait(valkey):
     assert carries.backlog("benchmark-of-nobody-else", queue) == 2
 
 
+def test_threads_that_use_transports_of_their_own_leave_none_behind():
+    before = transport.current()
+    one, other = (transport.use(memory_transport.MemoryTransport()) for _ in range(2))
+    for step in (one.__enter__, other.__enter__, lambda: one.__exit__(None, None, None)):
+        step()
+    other.__exit__(None, None, None)
+
+    assert transport.current() is before
+
+
 class Broken(memory_transport.MemoryTransport):
     """Whose broker is away."""
 
