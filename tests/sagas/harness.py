@@ -82,16 +82,19 @@ class Player:
                 recorder.note(self.saga.pk, stands)
         played = self.played
         due = len(played) < len(self.script) and played == self.script[: len(played)]
-        if not (due and scripts.is_act(self.script[len(played)]) and self._at_rest()):
+        if not (due and scripts.is_act(self.script[len(played)]) and self._at_rest(self.script[len(played)])):
             return False
         line = self.script[len(played)]
         recorder.note(self.saga.pk, line)
         self.act(*line.split())
         return True
 
-    def _at_rest(self):
-        """Whether the line above has not only been called, but recorded."""
-        return not self.saga.steps.filter(state="running").exists()
+    def _at_rest(self, line):
+        """Whether the line above has not only been called, but recorded: what is to be outwaited waits."""
+        if self.saga.steps.filter(state="running").exists():
+            return False
+        word, *about = line.split()
+        return word != "outwait" or self.saga.steps.filter(name=about[0], wait_until__isnull=False).exists()
 
     def act(self, word, *about):
         pk = self.saga.pk
