@@ -241,7 +241,7 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
         waiting, began = transport.backlog(*fast_lane.served_queues()) or 0, time.monotonic()
         if 0 < waiting < CROWDED or (waiting and began > shares_until):
             return
-        taken = engine.take(queue, most, newest=newest)
+        taken = _taken(queue, most, newest=newest)
         newest = not newest
         if not taken:
             _lines.discard(queue)
@@ -260,8 +260,19 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
 
 def _send_next(queue: str) -> None:
     """Send the first of a queue's line on its way; whoever takes it carries others of the line after it."""
-    for dispatch in engine.take(queue, 1):
+    for dispatch in _taken(queue, 1):
         transport.send(dispatch)
+
+
+def _taken(queue: str, most: int, *, newest: bool = False) -> list[transport.Dispatch]:
+    """Some of a queue's line; none where the database is away, which is no failure of the message's saga."""
+    try:
+        return engine.take(queue, most, newest=newest)
+    except Error as error:
+        logger.warning("the line of %s could not be read, the sweep will see to it", queue, exc_info=True)
+        database.let_go(error)
+        close_old_connections()
+        return []
 
 
 def _undo_chain(task: Any, *, saga_id: str, epoch: int) -> Any:
