@@ -228,19 +228,20 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
     """While sagas stand in the line of the message's queue, carry some of them on as well.
 
     For as long as the lane lasts and no message waits for this worker. Those that wait come first, and will
-    go on with the line; but where many do, those in the line have their share, of `SAGAS_LINE_DELAY` for each
-    message. If nobody waits at the end, one of the line is sent, so that somebody comes.
+    go on with the line; but where many do, each message brings one of those in the line: half of what is
+    done is theirs. A share that is longer would let what begins at a third of the workers' rate wait for ever,
+    once it has fallen behind. If nobody waits at the end, one of the line is sent, so that somebody comes.
     """
     queue = _queue_of(task.request)
     if queue in _lines and lane.after_a_rest:
         # Others may be at rest as well, and take this one; if not, it is one message.
         _send_next(queue)
-    most, newest = 1, False
-    shares_until = time.monotonic() + conf.line_delay().total_seconds()
+    most, newest, has_shared = 1, False, False
     while queue in _lines and lane.lasts:
         waiting, began = transport.backlog(*fast_lane.served_queues()) or 0, time.monotonic()
-        if 0 < waiting < CROWDED or (waiting and began > shares_until):
+        if 0 < waiting < CROWDED or (waiting and has_shared):
             return
+        has_shared = True
         taken = _taken(queue, most, newest=newest)
         newest = not newest
         if not taken:
