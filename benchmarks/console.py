@@ -127,7 +127,7 @@ def fill(up_to: int) -> None:
             "to": up_to,
             "version": declared.version,
             "fingerprint": declared.fingerprint,
-            "steps": [step.name for step in declared.steps],
+            "steps": [step.name for step in declared.all_steps],
         }
         for statement in _ROWS:
             cursor.execute(statement, parameters)

@@ -13,7 +13,7 @@ from sagas.declaration import registry
 def check_wording(**_: Any) -> list[checks.CheckMessage]:
     """Report steps without words for customers (W001), and words without a translation (W002)."""
     versions = registry.versions(saga.ORDER_FULFILMENT.name)
-    names = dict.fromkeys(step.name for version in versions for step in version.steps)
+    names = dict.fromkeys(step.name for version in versions for step in version.all_steps)
     found: list[checks.CheckMessage] = [
         checks.Warning(
             f"The step {name} has no messages for customers: they read"

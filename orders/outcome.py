@@ -9,7 +9,7 @@ from orders import models
 def fulfil(*, key: str) -> None:
     """Paid, invoiced and delivered: what was reserved has left the house."""
     order = models.Order.objects.select_related("saga").get(pk=key)
-    for step in order.saga.definition.steps:
+    for step in order.saga.definition.all_steps:
         if step.action is inventory.reserve:
             inventory.ship(key=f"{order.saga_id}.{step.name}")
     models.Order.objects.filter(pk=key, fulfilled_at=None).update(fulfilled_at=functions.Now())

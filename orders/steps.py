@@ -14,7 +14,7 @@ from sagas.declaration import definition, registry
 def actions() -> dict[str, definition.StepFunction]:
     """What each step does, by its name, over all declared versions of the order's saga."""
     versions = registry.versions(saga.ORDER_FULFILMENT.name)
-    return {step.name: step.action for version in versions for step in version.steps}
+    return {step.name: step.action for version in versions for step in version.all_steps}
 
 
 def by_action(
@@ -37,5 +37,5 @@ def names(action: definition.StepFunction, *, version: int | None = None) -> lis
     """
     if version is None:
         return [name for name, known in actions().items() if known is action]
-    steps = registry.get(saga.ORDER_FULFILMENT.name, version).steps
+    steps = registry.get(saga.ORDER_FULFILMENT.name, version).all_steps
     return [step.name for step in steps if step.action is action]

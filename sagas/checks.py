@@ -30,7 +30,7 @@ def check_declarations(**_: Any) -> list[checks.CheckMessage]:
             id="sagas.W001",
         )
         for saga in registry.everything()
-        for step in saga.steps
+        for step in saga.all_steps
         if step.undo and saga.retry_of(step, undo=True).attempts < saga.retry_of(step, undo=False).attempts
     ]
     return found
@@ -74,7 +74,7 @@ def check_redelivery(**_: Any) -> list[checks.CheckMessage]:
     except exceptions.ImproperlyConfigured:
         return []  # Which is an error of its own.
     redelivery_s = (app.conf.broker_transport_options or {}).get("visibility_timeout")
-    steps = [step for saga in registry.everything() for step in saga.steps]
+    steps = [step for saga in registry.everything() for step in saga.all_steps]
     slowest = max((step.timeout for step in steps), default=datetime.timedelta(0))
     longest_s = (slowest + conf.inline_time()).total_seconds() + conf.HARD_LIMIT_MARGIN_S
     if redelivery_s is None or longest_s < redelivery_s:
@@ -136,7 +136,7 @@ def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
     waiting: collections.Counter[str] = collections.Counter()
     for row in sent.annotate(count=Count("id")):
         with contextlib.suppress(errors.UnknownSaga):  # That is E011.
-            steps = registry.get(row["name"], row["version"]).steps
+            steps = registry.get(row["name"], row["version"]).all_steps
             waiting[steps[min(row["position"], len(steps) - 1)].queue] += row["count"]
     for queue in models.Queue.objects.using(live.db).filter(name__in=waiting).order_by("name"):
         silence = queue.silence(now)

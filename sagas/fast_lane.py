@@ -233,7 +233,7 @@ def longest_message() -> datetime.timedelta:
 
 def message_limit(saga: str) -> datetime.timedelta:
     """The longest that a message of the saga may take: the lane's time, and the longest step begun in it."""
-    steps = [step for version in registry.versions(saga) for step in version.steps]
+    steps = [step for version in registry.versions(saga) for step in version.all_steps]
     return conf.inline_time() + max(step.timeout for step in steps)
 
 

@@ -252,10 +252,29 @@ class StepInstance(models.Model):
 
     worker = models.CharField(max_length=100, blank=True, default="")
 
+    # Of a step that is done at once with others, which has messages and timers of its own: what its saga's
+    # row says for any other step, under the same names. Null for those.
+
+    epoch = models.PositiveIntegerField(null=True)
+    wake_at = models.DateTimeField(null=True)
+    dispatched_at = models.DateTimeField(null=True)
+    dispatches = models.PositiveSmallIntegerField(null=True)
+    parked_for = models.CharField(max_length=50, null=True)  # noqa: DJ001 - null means "not parked"
+    parked_rank = models.PositiveSmallIntegerField(null=True)
+
     class Meta:
         db_table = "sagas_step"
         verbose_name = "step"
         ordering = ["position"]
+        indexes = [
+            # What the sweep reads of them, as of the sagas' rows. A step that comes alone never enters these.
+            models.Index(name="step_due", fields=["wake_at"], condition=models.Q(wake_at__isnull=False)),
+            models.Index(
+                name="step_parked",
+                fields=["parked_for", "parked_rank", "id"],
+                condition=models.Q(parked_for__isnull=False),
+            ),
+        ]
         constraints = [
             models.UniqueConstraint(name="step_once_per_saga", fields=["saga", "position"]),
             models.UniqueConstraint(name="step_name_once_per_saga", fields=["saga", "name"]),
@@ -266,6 +285,11 @@ class StepInstance(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_member(self) -> bool:
+        """Whether it is done at once with others, and its stage has been entered."""
+        return self.epoch is not None
 
     @property
     def key(self) -> str:
@@ -293,7 +317,7 @@ class StepInstance(models.Model):
         if self.facts is not None or self.state not in untouched:
             return True
         try:
-            return self.attempts > 0 and self.saga.definition.steps[self.position].remote
+            return self.attempts > 0 and self.saga.definition.all_steps[self.position].remote
         except errors.UnknownSaga:
             return (
                 True  # Its version is gone, long after its end perhaps: it cannot be known that it did not.

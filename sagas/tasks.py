@@ -87,7 +87,8 @@ def _publish(dispatch: transport.Dispatch, **options: Any) -> None:
     """
     undo = dispatch.direction == states.Direction.BACKWARD
     who = {"saga_id": str(dispatch.saga_id), "epoch": dispatch.epoch}
-    callback = app.signature("sagas.on-chain-error", kwargs=who, immutable=True, queue=conf.ENGINE_QUEUE)
+    about = who | ({"step": dispatch.messages[0].step} if dispatch.member else {})
+    callback = app.signature("sagas.on-chain-error", kwargs=about, immutable=True, queue=conf.ENGINE_QUEUE)
     first, *rest = [
         app.signature(
             fast_lane.task_name(dispatch.name, message.step, undo=undo),
@@ -276,19 +277,22 @@ def _taken(queue: str, most: int, *, newest: bool = False) -> list[transport.Dis
         return []
 
 
-def _undo_chain(task: Any, *, saga_id: str, epoch: int) -> Any:
-    """The error callback: ask the row what is to be done, and begin to do it."""
+def _undo_chain(task: Any, *, saga_id: str, epoch: int, step: str | None = None) -> Any:
+    """The error callback: ask the row what is to be done, and begin to do it.
+
+    `step` is there where the chain was that of a single step, which was done at once with others.
+    """
     lane = fast_lane.TaskLane(task) if conf.inline() else None
 
     def ask() -> engine.Result:
-        result = engine.on_chain_error(saga_id, epoch)
+        result = engine.on_chain_error(saga_id, epoch, step)
         return result if lane is None else engine.go_on(result, lane)
 
     result = _recorded(task, saga_id, "the error callback", ask)
     if result.next is engine.Next.COMPENSATE:
         # It was a false alarm, and a step failed after it: now the saga does turn round.
         result = _recorded(
-            task, saga_id, "the error callback", lambda: engine.on_chain_error(saga_id, epoch + 1)
+            task, saga_id, "the error callback", lambda: engine.on_chain_error(saga_id, epoch + 1, step)
         )
     if result.dispatch is not None and result.dispatch.messages:
         transport.send(result.dispatch)
@@ -315,7 +319,7 @@ def _recorded(task: Any, saga_id: str, what: str, carry_out: Callable[[], engine
 def _register() -> None:
     """One task for every declared step and direction, under its stable name; and the error callback."""
     for saga in registry.everything():
-        for step in saga.steps:
+        for step in (step for step in saga.all_steps if step.has_worker):
             for undo in (False, True):
                 if undo and step.undo is None:
                     continue

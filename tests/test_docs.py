@@ -23,7 +23,7 @@ from saga_project.local import fates
 from sagas import conf, models
 from sagas.declaration import definition, diagram, registry
 from sagas.declaration.states import SagaState
-from sagas.engine import circuits, execution, probes, sweeping, transitions, transport
+from sagas.engine import circuits, dispatching, execution, probes, sweeping, transport
 from sagas.testing import memory_transport
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -161,8 +161,8 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
         ),
         ("architecture", "Now and then three different sagas", circuits.PROBES == 3),
         ("architecture", "a hundred with each tick", circuits.WAKES == 100),
-        ("architecture", "At most eight steps", transitions.WINDOW == 8),
-        ("architecture", "in a few seconds", transitions.grace() <= 5 * definition.SECOND),
+        ("architecture", "At most eight steps", dispatching.WINDOW == 8),
+        ("architecture", "in a few seconds", dispatching.grace() <= 5 * definition.SECOND),
         ("writing-a-saga", "timeout plus 15 seconds", execution.LEASE_MARGIN == 15 * definition.SECOND),
         (
             "writing-a-saga",

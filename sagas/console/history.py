@@ -17,7 +17,7 @@ from sagas.console import redaction
 from sagas.console.models import Approval
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, StepState
-from sagas.engine import refusals, transitions
+from sagas.engine import parallel, refusals, transitions
 from sagas.engine.kinds import EventKind
 from sagas.engine.seen import Seen
 
@@ -159,9 +159,9 @@ class History:
 
     def declare(self, row: models.StepInstance) -> definition.Step | None:
         """A row's declaration, if the code still has it."""
-        if self.declared is None or row.position >= len(self.declared.steps):
+        if self.declared is None or row.position >= len(self.declared.all_steps):
             return None
-        return self.declared.steps[row.position]
+        return self.declared.all_steps[row.position]
 
     def budget(self, declared: definition.Step | None, *, undo: bool) -> int | None:
         """How many attempts a step's action, or its undo, has; None if the code no longer says."""
@@ -182,7 +182,7 @@ class History:
     @property
     def at_work(self) -> bool:
         """Whether an attempt may be under way, so that nobody else may act (O2)."""
-        return not transitions.is_free(self.step, self.now)
+        return not parallel.is_free(self.step, self.now)
 
     @property
     def live(self) -> bool:

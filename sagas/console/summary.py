@@ -303,7 +303,7 @@ def why(saga: models.SagaInstance) -> str:
 def stands(saga: models.SagaInstance) -> str:
     """At which step it is; empty when it is over, or the code no longer has its declaration."""
     try:
-        steps = saga.definition.steps
+        steps = saga.definition.all_steps
     except errors.UnknownSaga:
         return ""
     if saga.finished_at is not None or saga.position >= len(steps):

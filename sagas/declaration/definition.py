@@ -1,4 +1,7 @@
-"""What a saga is: a list of steps, each an action and its undo, refused at import when senseless.
+"""What a saga is: a list of stages, most of them one step each, refused at import when senseless.
+
+A step is an action and its undo. Several steps may be done at once (`Parallel`), a step may be left out
+(`when`, `unless`), and one may wait for a person (`Approval`).
 
 Pure: the standard library only. A declaration is data, so that the admin, the documentation, the
 checks and the tests read the same list that the engine runs.
@@ -10,9 +13,10 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from sagas.declaration import validation
+from sagas.declaration.stages import Stage, laid_out
 
 Facts = Mapping[str, Any]
 StepFunction = Callable[..., Any]
@@ -140,6 +144,16 @@ class Step:
     optional: bool = False
     """Whether an operator may skip it."""
 
+    when: str = ""
+    """The name of a fact: the step is done only if that is true. It is read once, when the step's turn comes,
+    and never again. Left out, the step is skipped: it has no attempt, and no undo."""
+
+    unless: str = ""
+    """The same for a fact that must not be true: two steps with `when` and `unless` are a choice."""
+
+    has_worker: ClassVar[bool] = True
+    """Whether a worker carries it out; where none does, the step begins and ends with what others say."""
+
     def __post_init__(self) -> None:
         if not self.queue:
             module = getattr(self.action, "__module__", None) or "sagas"
@@ -152,10 +166,114 @@ class Step:
         """The function behind `do`, as functools.partial had it: says what a step does, whatever its name."""
         return named(self.do)
 
+    @property
+    def undoable(self) -> bool:
+        """Whether there is anything to undo once it was done."""
+        return self.undo is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """Steps that are done at once: the next stage comes after all of them.
+
+    When one definitely fails, or the saga is not wanted any more, nothing new of the stage begins; what runs
+    is waited for, for as long as its lease lasts; then everything that began is undone. The words are those
+    of Step Functions and Camunda, which let branches run on.
+    """
+
+    name: str
+    """For people: it is shown, and kept nowhere."""
+
+    _: dataclasses.KW_ONLY
+
+    steps: Sequence[Step]
+    """Its members. None may take what another one puts out; a pivot is not among them."""
+
+    undo: Literal["together", "reverse"] = "together"
+    """Whether the members are undone at once, or one after the other, the last begun first."""
+
+    when: str = ""
+    """As for a step: none of the members is done unless that fact is true."""
+
+    unless: str = ""
+    """The same for a fact that must not be true."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
+
+
+APPROVED = "approved"
+"""The fact that ends an approval: whether it was given."""
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Approval(Step):
+    """A step without a worker: a person says yes or no, in the console, by REST, or with a signed link.
+
+    A no is a failure like any other: the saga compensates. The shape is Camunda's user task, and Temporal's
+    and DBOS's recipes for a person in the loop.
+
+    Arguments:
+        name: persisted, as a step's.
+        permission: who may answer: a permission of Django's, `app_label.codename`.
+        limit: how long to wait for an answer.
+        remind: after so long people are reminded, each time once.
+        lapse: what no answer within the limit means: "refuse", "approve", or "attention", which calls an
+            operator.
+        persons: how many different people must say yes; a no counts at once.
+        notify: `notify(*, key)`, called with the saga's key when people are asked and with each reminder, in
+            the transaction; its failure changes nothing.
+        outputs: facts that the one who approves states, for later steps.
+        when: as for a step.
+        unless: as for a step.
+    """
+
+    permission: str = ""
+    remind: Sequence[datetime.timedelta] = ()
+    lapse: Literal["refuse", "approve", "attention"] = "refuse"
+    persons: int = 1
+    notify: Callable[..., object] | None = None
+
+    has_worker: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        permission: str,
+        limit: datetime.timedelta,
+        remind: Sequence[datetime.timedelta] = (),
+        lapse: Literal["refuse", "approve", "attention"] = "refuse",
+        persons: int = 1,
+        notify: Callable[..., object] | None = None,
+        outputs: Sequence[str] = (),
+        when: str = "",
+        unless: str = "",
+    ) -> None:
+        for field, value in (
+            ("permission", permission), ("remind", tuple(sorted(remind))), ("lapse", lapse),
+            ("persons", persons), ("notify", notify),
+        ):  # fmt: skip
+            object.__setattr__(self, field, value)
+        super().__init__(
+            name, _nobody, outputs=outputs, wait=Wait(until=APPROVED, limit=limit), queue="people",
+            when=when, unless=unless,
+        )  # fmt: skip
+
+    @property
+    def limit(self) -> datetime.timedelta:
+        """How long to wait for an answer."""
+        assert self.wait is not None, "an approval waits"
+        return self.wait.limit
+
+
+def _nobody(*, key: str) -> None:
+    raise NotImplementedError("no worker carries this out")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Saga:
-    """A business transaction over services that share none: steps in order, undone in reverse.
+    """A business transaction over services that share none: stages in order, undone in reverse.
 
     Raises:
         BadDeclaration: the declaration is senseless; it lists everything that is wrong.
@@ -164,8 +282,8 @@ class Saga:
     name: str
     """Persisted: data, never to be reused for something else."""
 
-    steps: Sequence[Step]
-    """In the order of doing."""
+    steps: Sequence[Step | Parallel]
+    """Its stages, in the order of doing: most are one step each."""
 
     retry: Retry
     """For every step that has none of its own."""
@@ -247,41 +365,63 @@ class Saga:
                 step.name, step.kind, step.remote, list(step.inputs), list(step.outputs), list(step.secrets),
                 _path(step.do), _path(step.undo), _path(step.ask),
                 step.wait.until if step.wait else None,
+                *_beyond_a_list(step),
             ]
-            for step in self.steps
+            for step in self.all_steps
         ]  # fmt: skip
+        together = [[each.undo, *(step.name for step in each.steps)] for each in self.steps
+                    if isinstance(each, Parallel)]  # fmt: skip
+        shape += [together] if together else []
         text = json.dumps([self.name, self.version, list(self.inputs), shape])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @functools.cached_property
     def hidden(self) -> frozenset[str]:
         """Names of facts that are shown to nobody: what is personal, and what is secret."""
-        of_steps = (name for step in self.steps for name in (*step.personal, *step.secrets))
+        of_steps = (name for step in self.all_steps for name in (*step.personal, *step.secrets))
         return frozenset((*self.personal, *of_steps))
+
+    @functools.cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages, each with the places of its steps in `all_steps`."""
+        return laid_out(self.steps)
+
+    @functools.cached_property
+    def all_steps(self) -> tuple[Step, ...]:
+        """Every step, those that are done at once among them one after the other: what has a row each."""
+        return tuple(step for stage in self.stages for step in stage.steps)
+
+    @functools.cached_property
+    def _stage_at(self) -> tuple[Stage, ...]:
+        return tuple(stage for stage in self.stages for _ in stage.steps)
+
+    def stage_at(self, position: int) -> Stage:
+        """The stage that the step at that place belongs to."""
+        return self._stage_at[position]
 
     @functools.cached_property
     def positions(self) -> Mapping[str, int]:
         """The place of each step in the order of doing, from 0."""
-        return {step.name: position for position, step in enumerate(self.steps)}
+        return {step.name: position for position, step in enumerate(self.all_steps)}
 
     @functools.cached_property
     def pivot(self) -> int:
         """The position of the first step that is not compensatable; the number of steps if all are."""
-        kinds = [step.kind for step in self.steps]
+        kinds = [step.kind for step in self.all_steps]
         return next((n for n, kind in enumerate(kinds) if kind != "compensatable"), len(kinds))
 
     @functools.cached_property
-    def has_optional_steps(self) -> bool:
-        """Whether an operator may leave a step out."""
-        return any(step.optional for step in self.steps)
+    def is_plain(self) -> bool:
+        """Whether every step comes after the one before, and is begun if it does."""
+        return all(stage.is_plain and not stage.steps[0].optional for stage in self.stages)
 
     @functools.cached_property
     def arguments(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
         """By a step's name and function: the facts that it takes by name, beside the key."""
-        secrets = {name for step in self.steps for name in step.secrets}
+        secrets = {name for step in self.all_steps for name in step.secrets}
         return {
             (step.name, which): tuple(validation.taken(step, function, secrets))
-            for step in self.steps
+            for step in self.all_steps
             for which, function in (("undo", step.undo), ("ask", step.ask))
         }
 
@@ -291,7 +431,7 @@ class Saga:
         Raises:
             KeyError: no step has that name.
         """
-        return self.steps[self.positions[name]]
+        return self.all_steps[self.positions[name]]
 
     def resume_pause(self, *, resumes: int, chance: float) -> datetime.timedelta:
         """How long a saga needs attention before it is tried again by itself.
@@ -309,6 +449,14 @@ class Saga:
         if undo:
             return step.undo_retry or self.undo_retry or self.retry
         return step.retry or self.retry
+
+
+def _beyond_a_list(step: Step) -> list[object]:
+    """What a fingerprint says of a step that is more than one of a list; nothing for any other."""
+    said: dict[str, object] = {name: value for name in ("when", "unless") if (value := getattr(step, name))}
+    if isinstance(step, Approval):
+        said["approval"] = [step.permission, step.lapse, step.persons]
+    return [said] if said else []
 
 
 def _path(function: StepFunction | None) -> str | None:

@@ -69,7 +69,7 @@ def timeout(name: str, step: str) -> datetime.timedelta:
 
     The versions share the step's task, and so its time limit; a lease must not end before that.
     """
-    return max(one.timeout for saga in versions(name) for one in saga.steps if one.name == step)
+    return max(one.timeout for saga in versions(name) for one in saga.all_steps if one.name == step)
 
 
 def everything() -> Iterator[definition.Saga]:
@@ -80,9 +80,9 @@ def everything() -> Iterator[definition.Saga]:
 
 def providers() -> set[str]:
     """Every queue of remote steps."""
-    return {step.queue for saga in _sagas.values() for step in saga.steps if step.remote}
+    return {step.queue for saga in _sagas.values() for step in saga.all_steps if step.remote}
 
 
 def queues() -> list[str]:
     """Every queue that a declared step is routed to."""
-    return sorted({step.queue for saga in _sagas.values() for step in saga.steps})
+    return sorted({step.queue for saga in _sagas.values() for step in saga.all_steps if step.has_worker})

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sagas.declaration import definition
+    from sagas.declaration import definition, stages
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NAME_LENGTH = 50
@@ -43,14 +43,38 @@ class BadDeclaration(ValueError):
 
 def problems(saga: definition.Saga) -> Iterator[Problem]:
     """Everything that is wrong, in the order of the ids."""
-    for check in (_names, _uniqueness, _signatures, _supplies, _undos, _kinds, _waits, _clocks, _errors):
+    if misplaced := list(_misplaced(saga)):
+        yield from misplaced
+        return
+    for check in (
+        _names, _uniqueness, _signatures, _supplies, _undos, _kinds, _waits, _clocks, _errors, _stages,
+        _approvals,
+    ):  # fmt: skip
         yield from check(saga)
 
 
+def _misplaced(saga: definition.Saga) -> Iterator[Problem]:
+    """What stands where a stage belongs, and is none: nothing else can be said of such a list."""
+    from sagas.declaration import definition as declared
+
+    for element in saga.steps:
+        inside = element.steps if isinstance(element, declared.Parallel) else [element]
+        for each in inside:
+            if not isinstance(each, declared.Step):
+                within = f" within {element.name}" if isinstance(element, declared.Parallel) else ""
+                yield Problem(
+                    id="sagas.E014",
+                    message=f"{each!r}{within} is no step.",
+                    hint="`steps` is a list of Step, Approval and Parallel; a Parallel holds steps and"
+                    " approvals.",
+                )
+
+
 def _names(saga: definition.Saga) -> Iterator[Problem]:
-    if not saga.steps:
+    if not saga.all_steps:
         yield Problem(id="sagas.E001", message="It has no steps.", hint="Declare at least one Step.")
-    for name in [saga.name, *(step.name for step in saga.steps)]:
+    together = [stage.parallel.name for stage in saga.stages if stage.parallel is not None]
+    for name in [saga.name, *(step.name for step in saga.all_steps), *together]:
         if not _NAME.fullmatch(name) or len(name) > _NAME_LENGTH:
             yield Problem(
                 id="sagas.E001",
@@ -62,23 +86,57 @@ def _names(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _uniqueness(saga: definition.Saga) -> Iterator[Problem]:
-    for name in _repeated(step.name for step in saga.steps):
+    together = [stage.parallel.name for stage in saga.stages if stage.parallel is not None]
+    for name in _repeated([*(step.name for step in saga.all_steps), *together]):
         yield Problem(
             id="sagas.E002",
             message=f"Two steps are named {name!r}.",
             hint="The name is part of the idempotency key: give each step its own.",
         )
-    for name in _repeated([*saga.inputs, *(name for step in saga.steps for name in step.outputs)]):
+    given: dict[str, list[Conditions]] = {name: [frozenset()] for name in saga.inputs}
+    twice = _repeated(saga.inputs)
+    for step, conditions in _under_conditions(saga):
+        for name in step.outputs:
+            if name not in twice and not all(_exclusive(conditions, other) for other in given.get(name, ())):
+                twice.append(name)
+            given.setdefault(name, []).append(conditions)
+    for name in twice:
         yield Problem(
             id="sagas.E002",
             message=f"The fact {name!r} is provided twice.",
-            hint="Every fact has one source: rename one of them.",
+            hint="Every fact has one source, or one in each branch of a choice (`when` and `unless`): rename"
+            " one of them.",
         )
 
 
+Conditions = frozenset[tuple[str, bool]]
+"""Facts, and whether each must be true."""
+
+
+def _under_conditions(saga: definition.Saga) -> Iterator[tuple[definition.Step, Conditions]]:
+    """Every step, and what must hold for it to be done."""
+    for stage in saga.stages:
+        yield from _under_conditions_of(stage)
+
+
+def _exclusive(one: Conditions, other: Conditions) -> bool:
+    """Whether no saga ever does both."""
+    return any((fact, not wanted) in other for fact, wanted in one)
+
+
+def _surely(provided: Iterable[Conditions], taker: Conditions) -> bool:
+    """Whether a fact that is provided under these conditions is there wherever the taker's hold."""
+    missing = [conditions - taker for conditions in provided]
+    return any(not lack for lack in missing) or any(
+        len(lack) == 1 and any(other == {(fact, not wanted)} for other in missing)
+        for lack in missing
+        for fact, wanted in lack
+    )
+
+
 def _signatures(saga: definition.Saga) -> Iterator[Problem]:
-    for step in saga.steps:
-        secrets = {name for each in saga.steps for name in each.secrets}
+    for step in saga.all_steps:
+        secrets = {name for each in saga.all_steps for name in each.secrets}
         for function, inputs in (
             (step.do, list(step.inputs)),
             (step.undo, taken(step, step.undo, secrets)),
@@ -98,7 +156,8 @@ def _signatures(saga: definition.Saga) -> Iterator[Problem]:
                 message=f"{step.name} takes a fact named 'key'.",
                 hint="Every function is called with the engine's `key`: give the fact another name.",
             )
-    for hook in (saga.on_completed, saga.on_compensated, saga.on_attention, saga.on_closed):
+    notices = [getattr(step, "notify", None) for step in saga.all_steps]
+    for hook in (saga.on_completed, saga.on_compensated, saga.on_attention, saga.on_closed, *notices):
         if hook is not None and (problem := _misfit(hook, [])):
             yield Problem(id="sagas.E003", message=problem, hint="A hook takes `key`, keyword-only.")
 
@@ -118,18 +177,19 @@ def taken(step: definition.Step, function: definition.StepFunction | None, secre
 
 
 def _supplies(saga: definition.Saga) -> Iterator[Problem]:
-    known = set(saga.inputs)
-    for step in saga.steps:
-        for name in [name for name in (*step.inputs, *step.secrets) if name not in known]:
-            yield Problem(
-                id="sagas.E004",
-                message=f"{step.name} takes {name!r}, which no step provides.",
-                hint="Name it in the saga's `inputs`, or in the `outputs` of an earlier step; one that is not"
-                " optional, and none that names it in its `secrets`.",
-            )
-        if not step.optional:
-            known.update(step.outputs)
-        known.difference_update(step.secrets)
+    known: dict[str, list[Conditions]] = {name: [frozenset()] for name in saga.inputs}
+    for stage in saga.stages:
+        takers = list(_under_conditions_of(stage))
+        for step, conditions in takers:
+            yield from _unsupplied(step, conditions, known)
+        for step, conditions in takers:
+            for name in step.outputs:
+                # One that an operator may leave out provides nothing that can be relied upon.
+                given = conditions | {(f"{step.name} is left out", False)} if step.optional else conditions
+                known.setdefault(name, []).append(given)
+        for step, _ in takers:
+            for name in step.secrets:
+                known.pop(name, None)
     for name in [name for name in saga.personal if name not in saga.inputs]:
         yield Problem(
             id="sagas.E004",
@@ -138,9 +198,48 @@ def _supplies(saga: definition.Saga) -> Iterator[Problem]:
         )
 
 
+def _unsupplied(
+    step: definition.Step, conditions: Conditions, known: dict[str, list[Conditions]]
+) -> Iterator[Problem]:
+    spared = set(step.inputs)
+    for function in (step.do, step.undo, step.ask):
+        if function is not None and callable(function):
+            spared -= {name for name in parameters(function) if name not in defaults(function)}
+    for name in dict.fromkeys((*step.inputs, *step.secrets)):
+        if name not in known:
+            yield Problem(
+                id="sagas.E004",
+                message=f"{step.name} takes {name!r}, which no step provides.",
+                hint="Name it in the saga's `inputs`, or in the `outputs` of a step of an earlier stage, and"
+                " of none that names it in its `secrets`.",
+            )
+        elif not _surely(known[name], conditions) and name not in spared:
+            yield Problem(
+                id="sagas.E004",
+                message=f"{step.name} takes {name!r}, which is not always there: the step that provides it"
+                " may be left out.",
+                hint="Give the step the same `when` or `unless`, or each of its functions that takes it a"
+                f" default for {name!r}, with which it is called then.",
+            )
+    for fact, _ in sorted(conditions):
+        if not _surely(known.get(fact, ()), conditions - {(fact, True), (fact, False)}):
+            yield Problem(
+                id="sagas.E004",
+                message=f"Whether {step.name} is done depends on {fact!r}, which no step before it is sure to"
+                " provide.",
+                hint="`when` and `unless` name a fact of the saga's `inputs`, or of an earlier stage's"
+                " `outputs`: the decision is made when the stage is entered.",
+            )
+
+
+def _under_conditions_of(stage: stages.Stage) -> Iterator[tuple[definition.Step, Conditions]]:
+    for step, conditions in zip(stage.steps, stage.conditions, strict=True):
+        yield step, frozenset((each.fact, each.wanted) for each in conditions)
+
+
 def _undos(saga: definition.Saga) -> Iterator[Problem]:
-    for step in saga.steps:
-        if step.kind == "compensatable" and step.undo is None:
+    for step in saga.all_steps:
+        if step.kind == "compensatable" and step.undo is None and step.has_worker:
             yield Problem(
                 id="sagas.E005",
                 message=f"{step.name} has no undo.",
@@ -155,8 +254,10 @@ def _undos(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _kinds(saga: definition.Saga) -> Iterator[Problem]:
-    kinds = [step.kind for step in saga.steps]
-    unknown = [step.name for step in saga.steps if step.kind not in ("compensatable", "pivot", "retriable")]
+    kinds = [step.kind for step in saga.all_steps]
+    unknown = [
+        step.name for step in saga.all_steps if step.kind not in ("compensatable", "pivot", "retriable")
+    ]
     for name in unknown:
         yield Problem(
             id="sagas.E006",
@@ -176,8 +277,79 @@ def _kinds(saga: definition.Saga) -> Iterator[Problem]:
         )
 
 
+def _stages(saga: definition.Saga) -> Iterator[Problem]:
+    for step, conditions in _under_conditions(saga):
+        if any((fact, not wanted) in conditions for fact, wanted in conditions):
+            yield Problem(
+                id="sagas.E014",
+                message=f"{step.name} would never be done: it wants a fact to be true, and not to be.",
+                hint="Remove its `when` or its `unless`.",
+            )
+    for stage in saga.stages:
+        if (declared := stage.parallel) is None:
+            continue
+        if len(declared.steps) < 2:
+            yield Problem(
+                id="sagas.E014",
+                message=f"{declared.name} holds fewer than two steps.",
+                hint="A step that is alone stands in the list itself.",
+            )
+        if declared.undo not in ("together", "reverse"):
+            yield Problem(
+                id="sagas.E014",
+                message=f"{declared.name} is undone in no known way: {declared.undo!r}.",
+                hint='Its members are undone "together", or in "reverse".',
+            )
+        for step in declared.steps:
+            if step.kind == "pivot":
+                yield Problem(
+                    id="sagas.E014",
+                    message=f"{step.name} is a pivot beside other steps.",
+                    hint="A pivot stands alone: while its outcome is open, nothing else may be. Make it a"
+                    " stage of its own.",
+                )
+
+
+def _approvals(saga: definition.Saga) -> Iterator[Problem]:
+    from sagas.declaration import definition as declared
+
+    for position, step in enumerate(saga.all_steps):
+        if not isinstance(step, declared.Approval):
+            continue
+        for is_wrong, message, hint in (
+            (
+                not re.fullmatch(r"[a-z0-9_]+\.[a-z0-9_]+", step.permission),
+                f"{step.permission!r} is no permission.",
+                'Name one as Django does: "orders.review_order".',
+            ),
+            (
+                step.lapse not in ("refuse", "approve", "attention"),
+                f"{step.lapse!r} says nothing about what no answer means.",
+                'It lapses to "refuse", "approve" or "attention".',
+            ),
+            (step.persons < 1, "Nobody is to approve it.", "Say persons=1, or more."),
+            (
+                any(not datetime.timedelta(0) < after < step.limit for after in step.remind),
+                "People are reminded when it is over.",
+                "Each of `remind` lies between the beginning and the limit.",
+            ),
+            (
+                bool(step.outputs) and step.lapse == "approve",
+                "When nobody answers, nobody states its outputs.",
+                'Let it lapse to "refuse" or "attention", or leave the outputs out.',
+            ),
+            (
+                position > saga.pivot,
+                "It comes after the point of no return, where a no could change nothing.",
+                "Ask before the pivot.",
+            ),
+        ):
+            if is_wrong:
+                yield Problem(id="sagas.E015", message=f"{step.name}: {message}", hint=hint)
+
+
 def _waits(saga: definition.Saga) -> Iterator[Problem]:
-    for step in saga.steps:
+    for step in saga.all_steps:
         if step.wait and step.wait.poll is not None and step.ask is None:
             yield Problem(
                 id="sagas.E007",
@@ -199,7 +371,7 @@ def _waits(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _clocks(saga: definition.Saga) -> Iterator[Problem]:
-    own = [policy for step in saga.steps for policy in (step.retry, step.undo_retry)]
+    own = [policy for step in saga.all_steps for policy in (step.retry, step.undo_retry)]
     for retry in [saga.retry, saga.undo_retry, *own]:
         if retry is not None and (
             retry.attempts < 1
@@ -212,7 +384,7 @@ def _clocks(saga: definition.Saga) -> Iterator[Problem]:
                 message=f"{retry} makes no sense.",
                 hint="At least one attempt, a factor of at least 1, a jitter between 0 and 1.",
             )
-    for step in saga.steps:
+    for step in saga.all_steps:
         if step.timeout <= datetime.timedelta(0):
             yield Problem(id="sagas.E008", message=f"{step.name} has no time.", hint="Raise its timeout.")
         if step.budget is not None and step.budget <= datetime.timedelta(0):
@@ -224,7 +396,7 @@ def _clocks(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _errors(saga: definition.Saga) -> Iterator[Problem]:
-    own = [policy for step in saga.steps for policy in (step.retry, step.undo_retry)]
+    own = [policy for step in saga.all_steps for policy in (step.retry, step.undo_retry)]
     worth_it = {error for policy in [saga.retry, saga.undo_retry, *own] if policy for error in policy.on}
     retried = sorted(worth_it, key=str)
     named = [*saga.refused, *saga.outage, *saga.mismatch, *saga.unknown, *retried]
@@ -265,6 +437,12 @@ def parameters(function: definition.StepFunction) -> list[str]:
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     found = inspect.signature(function).parameters.values()
     return [each.name for each in found if each.kind in kinds and each.name not in {"key", *filled}]
+
+
+def defaults(function: definition.StepFunction) -> set[str]:
+    """The names of those arguments that the function has a default for."""
+    found = inspect.signature(function).parameters.values()
+    return {each.name for each in found if each.default is not each.empty}
 
 
 def _misfit(function: definition.StepFunction, inputs: Sequence[str]) -> str | None:

@@ -5,6 +5,7 @@ between the two.
 """
 
 import contextlib
+import datetime
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from django.db import connection, transaction
 
 from sagas import conf, errors, models
 from sagas.declaration import definition
-from sagas.engine import pacing, store, transitions, transport
+from sagas.engine import dispatching, pacing, store, transitions, transport
 from sagas.engine.archive import forget_too, keep_live, take_along
 from sagas.engine.attempts import Lane, Result, WorkerContext
 from sagas.engine.callbacks import reject
@@ -26,6 +27,7 @@ from sagas.engine.inbox import receive
 from sagas.engine.kinds import Next
 from sagas.engine.late_compensation import compensate_late
 from sagas.engine.operations import (
+    approve,
     ask,
     cancel,
     close,
@@ -33,6 +35,7 @@ from sagas.engine.operations import (
     extend,
     hold,
     look,
+    refuse,
     release,
     resolve,
     resume,
@@ -54,6 +57,7 @@ __all__ = [
     "Seen",
     "Values",
     "WorkerContext",
+    "approve",
     "ask",
     "begin",
     "begin_many",
@@ -73,6 +77,7 @@ __all__ = [
     "perform",
     "probe_returned",
     "receive",
+    "refuse",
     "reject",
     "release",
     "resolve",
@@ -93,7 +98,12 @@ __all__ = [
 
 
 def begin(
-    saga: definition.Saga, *, key: str, inputs: dict[str, Any], actor: str = "system"
+    saga: definition.Saga,
+    *,
+    key: str,
+    inputs: dict[str, Any],
+    actor: str = "system",
+    not_before: datetime.datetime | None = None,
 ) -> models.SagaInstance:
     """Begin a saga in the transaction of its business rows; it is sent on its way once that commits.
 
@@ -105,6 +115,8 @@ def begin(
         key: the business key, at most 100 characters; one live saga of a name has it.
         inputs: a fact (JSON) for every name in the declaration's `inputs`.
         actor: who asked for it, for the event.
+        not_before: when it is to start, by the database's clock; its deadline counts from then. It can be
+            cancelled before. By default it starts now.
 
     Returns:
         The instance.
@@ -114,9 +126,12 @@ def begin(
         MissingFacts: `inputs` does not name exactly what the declaration asks for.
         BadFacts: `inputs` is not JSON that can be kept.
         AlreadyLive: a live saga of that name has the key.
+        ValueError: `not_before` has no time zone.
         ImproperlyConfigured: the settings name no transport that can be used.
     """
-    (instance,) = _begin(saga, [(key, inputs)], actor)
+    if not_before is not None and not_before.tzinfo is None:
+        raise ValueError(f"not_before must have a time zone: {not_before} could be any of many moments.")
+    (instance,) = _begin(saga, [(key, inputs)], actor, not_before)
     return instance
 
 
@@ -150,7 +165,10 @@ def begin_many(
 
 
 def _begin(
-    saga: definition.Saga, items: Sequence[tuple[str, dict[str, Any]]], actor: str
+    saga: definition.Saga,
+    items: Sequence[tuple[str, dict[str, Any]]],
+    actor: str,
+    not_before: datetime.datetime | None = None,
 ) -> list[models.SagaInstance]:
     transport.current()  # They would stand for ever, and only the log would say why.
     if not connection.in_atomic_block:
@@ -165,19 +183,43 @@ def _begin(
         )
         for key, inputs in items
     ]
-    queue, lines = saga.steps[0].queue, saga.inline and conf.inline()
+    sent = saga.stages[0].is_plain and not_before is None
+    queue, lines = saga.all_steps[0].queue, sent and saga.inline and conf.inline()
     if lines:
         for instance in instances[pacing.room(queue, len(instances)) :]:
             instance.in_line_for = queue
     # One that is live already has written nothing; of many the others would stand.
     with transaction.atomic() if len(instances) > 1 else contextlib.nullcontext():
-        store.begin(instances, grace=transitions.grace(), line_look=transitions.LINE_LOOK, actor=actor)
-    transport.after_commit(
-        *(transitions.dispatch_of(instance) for instance in instances if instance.in_line_for is None)
-    )
+        store.begin(
+            instances,
+            grace=dispatching.grace(),
+            line_look=dispatching.LINE_LOOK,
+            actor=actor,
+            sent=sent,
+            not_before=not_before,
+        )
+    if sent:
+        transport.after_commit(
+            *(dispatching.dispatch_of(instance) for instance in instances if instance.in_line_for is None)
+        )
+    elif not_before is None:
+        for instance in instances:
+            _enter(instance)
     if lines:
         transaction.on_commit(lambda: pacing.look(queue), robust=True)
     return instances
+
+
+def _enter(instance: models.SagaInstance) -> None:
+    """Begin with the first stage, where that is more than to send a message."""
+    work = store.lock(instance.pk)
+    after = transitions.enter(work, 0)
+    if work.onward is None and after is Next.CONTINUE and not work.saga.is_final:
+        work.onward = dispatching.dispatch_of(work.saga)
+    dispatching.follow(work, after)
+    work.commit()
+    for field in models.SagaInstance._meta.concrete_fields:
+        setattr(instance, field.attname, getattr(work.saga, field.attname))
 
 
 def _checked(saga: definition.Saga, key: str, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -115,8 +115,9 @@ class NeverHappened(Exception):
 
 
 def do(step: definition.Step, row: models.StepInstance) -> Any:
-    """Call the step's action with all of its inputs."""
-    return step.do(key=row.key, **{name: row.saga.facts[name] for name in step.inputs})
+    """Call the step's action with all of its inputs; one that nothing provided it has a default for."""
+    facts = row.saga.facts
+    return step.do(key=row.key, **{name: facts[name] for name in step.inputs if name in facts})
 
 
 def undo(declared: definition.Saga, step: definition.Step, row: models.StepInstance) -> Any:
@@ -138,10 +139,11 @@ def _arguments(
     which: Literal["undo", "ask"],
 ) -> dict[str, Any]:
     """Inputs are on the saga's row; what the action returned is on the step's, if it is known to have."""
-    returned = row.facts or {}
+    returned, facts = row.facts or {}, row.saga.facts
     return {
-        name: row.saga.facts[name] if name in step.inputs else returned.get(name)
+        name: facts[name] if name in step.inputs else returned.get(name)
         for name in declared.arguments[step.name, which]
+        if name in facts or name not in step.inputs
     }
 
 

@@ -25,5 +25,6 @@ def carry(dispatch: transport.Dispatch, lane: Lane) -> Result:
     result = go_on(Result(next=Next.CONTINUE, dispatch=dispatch), lane)
     if result.next is Next.COMPENSATE:
         lane.turn()
-        result = go_on(sweeping.on_chain_error(dispatch.saga_id, dispatch.epoch), lane)
+        step = dispatch.messages[0].step if dispatch.member else None
+        result = go_on(sweeping.on_chain_error(dispatch.saga_id, dispatch.epoch, step), lane)
     return result

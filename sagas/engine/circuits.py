@@ -195,20 +195,35 @@ def tend() -> None:
 # --- Those that wait ------------------------------------------------------------------------------
 
 _WAITED_FOR = """
-WITH RECURSIVE waited (queue) AS (
+WITH RECURSIVE sagas (queue) AS (
     (SELECT parked_for FROM sagas_saga WHERE parked_for IS NOT NULL ORDER BY parked_for LIMIT 1)
     UNION ALL
-    SELECT (SELECT parked_for FROM sagas_saga WHERE parked_for > waited.queue ORDER BY parked_for LIMIT 1)
-    FROM waited WHERE waited.queue IS NOT NULL
+    SELECT (SELECT parked_for FROM sagas_saga WHERE parked_for > sagas.queue ORDER BY parked_for LIMIT 1)
+    FROM sagas WHERE sagas.queue IS NOT NULL
+), members (queue) AS (
+    (SELECT parked_for FROM sagas_step WHERE parked_for IS NOT NULL ORDER BY parked_for LIMIT 1)
+    UNION ALL
+    SELECT (SELECT parked_for FROM sagas_step WHERE parked_for > members.queue ORDER BY parked_for LIMIT 1)
+    FROM members WHERE members.queue IS NOT NULL
 )
 SELECT waited.queue, circuit.opened_at IS NOT NULL
-FROM waited LEFT JOIN sagas_circuit circuit ON circuit.name = waited.queue
+FROM (SELECT queue FROM sagas UNION SELECT queue FROM members) AS waited
+LEFT JOIN sagas_circuit circuit ON circuit.name = waited.queue
 WHERE waited.queue IS NOT NULL
   AND (circuit.opened_at IS NULL OR circuit.open_until <= clock_timestamp()
        OR (NOT circuit.needs_person AND (circuit.permits > 0 OR circuit.permits_at <= clock_timestamp())))
 """
 # One index entry is read for each service, however many sagas wait: PostgreSQL's wiki calls it a loose
 # index scan. A circuit without a row is closed.
+
+_UNPARK_MEMBERS = """
+UPDATE sagas_step SET parked_for = NULL, wake_at = clock_timestamp() WHERE id = ANY (ARRAY(
+    SELECT s.id FROM sagas_step s JOIN sagas_saga g ON g.id = s.saga_id
+    WHERE s.parked_for = %s AND s.parked_rank <= %s AND g.held_at IS NULL
+    ORDER BY s.parked_rank, s.id LIMIT %s FOR UPDATE OF g, s SKIP LOCKED
+)) RETURNING saga_id
+"""
+# The saga's row is locked as well: nobody writes a member's row without it.
 
 _UNPARK = """
 UPDATE sagas_saga SET parked_for = NULL, wake_at = clock_timestamp() WHERE id = ANY (ARRAY(
@@ -230,10 +245,15 @@ def _waited_for() -> list[tuple[str, bool]]:
 
 
 def _unpark(queue: str, *, at_most: int, rank: int = ANY_RANK) -> list[str]:
-    """Have the sweep look now at so many of those that wait: the least tried first, of them the oldest."""
+    """Have the sweep look now at so many of those that wait: the least tried first, of them the oldest.
+
+    Half of them are members of stages, where so many of those wait.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(_UNPARK, [queue, rank, at_most])
-        return [str(saga_id) for (saga_id,) in cursor.fetchall()]
+        cursor.execute(_UNPARK_MEMBERS, [queue, rank, (at_most + 1) // 2])
+        unparked = [str(saga_id) for (saga_id,) in cursor.fetchall()]
+        cursor.execute(_UNPARK, [queue, rank, at_most - len(unparked)])
+        return unparked + [str(saga_id) for (saga_id,) in cursor.fetchall()]
 
 
 def _let_some_through(queue: str) -> None:

@@ -19,7 +19,17 @@ from django.db import IntegrityError, connection, transaction
 from sagas import database, errors, reading
 from sagas.declaration import registry
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import calls, failures, inbox, recording, store, transitions, transport
+from sagas.engine import (
+    calls,
+    dispatching,
+    failures,
+    inbox,
+    parallel,
+    recording,
+    store,
+    transitions,
+    transport,
+)
 from sagas.engine.attempts import (
     STOP,
     Attempt,
@@ -122,7 +132,10 @@ def _carry_out(message: StepMessage, lane: Lane) -> Result:
     """The step of a message, and those behind it that can share a transaction's end with it."""
     left = _take_up(message, lane)
     while isinstance(left, Attempt):
-        left = execute_remote(left, lane) if left.step.remote else _record_claimed(left, None)
+        if left.step.remote:
+            left = execute_remote(left, lane)
+        else:
+            left = _execute_beside_others(left) if left.row.is_member else _record_claimed(left, None)
     return left
 
 
@@ -188,8 +201,7 @@ def execute_local(work: UnitOfWork, attempt: Attempt) -> Recorded:
     That it failed is then recorded in a transaction of its own.
     """
     if (work.step.error or {}).get("kind") == FailureKind.LATE:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL lock_timeout = {SECOND_LOOK_MS}")
+        _do_not_wait_long()
     outcome = calls.call(attempt)
     if not outcome.done:
         transaction.set_rollback(True)
@@ -200,6 +212,50 @@ def execute_local(work: UnitOfWork, attempt: Attempt) -> Recorded:
     if not recorded.outcome.done:
         transaction.set_rollback(True)
     return recorded
+
+
+def _execute_beside_others(attempt: Attempt) -> Result:
+    """Call a local step's function and record it in one transaction, and lock only after the call.
+
+    The function's siblings in its stage want the lock of the saga's row as well, and would take turns. That
+    the attempt is still wanted the fence says, under the lock: where another worker took over, all that the
+    function did is rolled back, and it has happened once at most.
+    """
+    try:
+        with store.Transactions.begin() as transactions:
+            if (attempt.row.error or {}).get("kind") == FailureKind.LATE:
+                _do_not_wait_long()
+            outcome = calls.call(attempt)
+            result = STOP
+            if outcome.done:
+                work = transactions.lock(attempt.message.saga_id, attempt.step.name)
+                if _is_void(work, attempt):
+                    transaction.set_rollback(True)
+                    return STOP
+                work.set_step(lease_until=None)
+                recorded = recording.record(work, attempt, outcome)
+                outcome, result = recorded.outcome, recorded.result
+            if not outcome.done:
+                transaction.set_rollback(True)
+    except IntegrityError as error:
+        return _record_claimed(attempt, _refused_at_commit(error))
+    if not outcome.done:
+        database.let_go(outcome.error)
+        return _record_claimed(attempt, outcome)
+    return result
+
+
+def _is_void(work: UnitOfWork, attempt: Attempt) -> bool:
+    """Whether the lease ran out and another worker took over: what this one knows comes too late (D6)."""
+    if work.step.fence == attempt.fence and work.step.state in parallel.AT_WORK:
+        return False
+    logger.warning("saga %s: %s lost its lease, its outcome is void", work.saga.pk, work.step.name)
+    return True
+
+
+def _do_not_wait_long() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = {SECOND_LOOK_MS}")
 
 
 def execute_remote(attempt: Attempt, lane: Lane) -> Result | Attempt:
@@ -214,7 +270,7 @@ def execute_remote(attempt: Attempt, lane: Lane) -> Result | Attempt:
     began = time.monotonic()
     outcome = calls.call(attempt)
     database.let_go(outcome.error)
-    if outcome.done and not recording.begins_to_wait(attempt, outcome):
+    if outcome.done and not recording.begins_to_wait(attempt, outcome) and not attempt.row.is_member:
         took = datetime.timedelta(seconds=time.monotonic() - began)
         return _record_unread(attempt, outcome, attempt.begun_at + took, lane)
     return _record_claimed(attempt, outcome)
@@ -284,9 +340,7 @@ def _record_claimed(attempt: Attempt, outcome: Outcome | None) -> Result:
     try:
         with store.Transactions.begin() as transactions:
             work = transactions.lock(saga_id, step.name, inbox=attempt.row.key if step.wait else None)
-            if work.step.fence != attempt.fence or work.step.state not in transitions.AT_WORK:
-                # The lease ran out and another worker took over: what we know comes too late (D6).
-                logger.warning("saga %s: %s lost its lease, its outcome is void", saga_id, step.name)
+            if _is_void(work, attempt):
                 return STOP
             work.set_step(lease_until=None)
             recorded = (
@@ -318,14 +372,14 @@ def admit(work: UnitOfWork, message: StepMessage) -> Result | None:
     """
     saga, step, now = work.saga, work.step, work.now
     working = SagaState.RUNNING if message.direction == Direction.FORWARD else SagaState.COMPENSATING
-    if saga.epoch != message.epoch or saga.state != working or saga.held_at is not None:
+    if work.cursor.epoch != message.epoch or saga.state != working or saga.held_at is not None:
         return STOP
-    if saga.dispatched_at is None:
+    if work.cursor.dispatched_at is None:
         return STOP  # No message is expected: a stray copy must not shorten a pause.
-    if step.position != saga.position:
+    if not dispatching.at_hand(work):
         passed = (saga.position - step.position) * message.direction > 0
         return recording.continue_with(saga) if passed else STOP
-    if not transitions.is_free(step, now):
+    if not parallel.is_free(step, now):
         return STOP
     if message.direction == Direction.FORWARD:
         if not transitions.past_pivot(saga, step) and _compensate_if_due(work):
@@ -335,8 +389,8 @@ def admit(work: UnitOfWork, message: StepMessage) -> Result | None:
             after = _end_wait(work)
             work.commit()
             return recording.result_of(work, after)
-    if _needs_claim(work) and not transitions.admitted(work, take=True):
-        transitions.park(work)
+    if _needs_claim(work) and not dispatching.admitted(work, take=True):
+        dispatching.park(work)
         work.commit()
         return STOP
     return None
@@ -360,7 +414,7 @@ def claim(work: UnitOfWork, message: StepMessage) -> Attempt:
             task_id=message.context.task_id,
             worker=message.context.worker,
         )
-        transitions.look_within(work, lease)
+        dispatching.look_within(work, lease)
         work.commit()
     return Attempt(
         message=message,
@@ -376,7 +430,7 @@ def claim(work: UnitOfWork, message: StepMessage) -> Attempt:
 
 
 def _needs_claim(work: UnitOfWork) -> bool:
-    return work.declared_step.remote or work.saga.dispatches >= CRASH_SUSPICION
+    return work.declared_step.remote or work.step.is_member or work.saga.dispatches >= CRASH_SUSPICION
 
 
 def _compensate_if_due(work: UnitOfWork) -> bool:
@@ -396,7 +450,7 @@ def _end_wait(work: UnitOfWork) -> Next:
         return ended
     wait_until = work.step.wait_until
     if wait_until is not None and wait_until > work.now:
-        transitions.wake_after(work, wait_until - work.now)
+        dispatching.wake_after(work, wait_until - work.now)
         return Next.STOP
     return transitions.fail(work, failures.wait_over(work.step, work.now))
 

@@ -12,7 +12,7 @@ from django.db import transaction
 
 from sagas import database, errors, models
 from sagas.declaration.states import SagaState, StepState
-from sagas.engine import archive, callbacks, calls, failures, messages, store, transitions
+from sagas.engine import archive, callbacks, calls, dispatching, failures, messages, store, transitions
 from sagas.engine.kinds import FailureKind, Next
 from sagas.engine.store import UnitOfWork
 from sagas.models import Signal
@@ -163,13 +163,12 @@ def _act(work: UnitOfWork, signal: Signal) -> None:
     if signal.mismatch:
         _contradict(work, signal)
     elif saga.state == SagaState.RUNNING and step.state == StepState.WAITING:
-        _apply(work, signal)
-        if saga.state in (SagaState.RUNNING, SagaState.COMPENSATING) and step.state != StepState.WAITING:
-            transitions.dispatch(work)
+        if after := _apply(work, signal):
+            dispatching.follow(work, after)
     elif _settles(work, signal):
         transitions.reopen(work, actor=signal.source, reason="A callback settles it.")
-        if _apply(work, signal):
-            transitions.dispatch(work)
+        if after := _apply(work, signal):
+            dispatching.follow(work, after)
     elif saga.closed_at is not None:
         _act_on_closed(work, signal)
     elif saga.state in (SagaState.RUNNING, SagaState.NEEDS_ATTENTION) and _may_yet_wait(step):
@@ -214,7 +213,7 @@ def _contradict(work: UnitOfWork, signal: Signal) -> None:
     if saga.state == SagaState.RUNNING and step.state == StepState.WAITING:
         failure = failures.failure(step, FailureKind.MISMATCH, now=work.now, message=said)
         if transitions.stop_at_mismatch(work, failure, actor=signal.source) == Next.COMPENSATE:
-            transitions.dispatch(work)
+            dispatching.dispatch(work)
         return
     callbacks.call_a_person(signal, said)
     if step.state == StepState.UNKNOWN and saga.state == SagaState.RUNNING:
@@ -237,7 +236,7 @@ def _may_yet_wait(step: models.StepInstance) -> bool:
 def _settles(work: UnitOfWork, signal: Signal) -> bool:
     """Whether a person was called because it was not known, and now the callback says that it is done."""
     saga, step = work.saga, work.step
-    at_hand = work.forward and saga.position == step.position
+    at_hand = work.forward and dispatching.at_hand(work)
     called = saga.state == SagaState.NEEDS_ATTENTION and saga.closed_at is None
     in_doubt = step.state in (StepState.WAITING, StepState.UNKNOWN, StepState.FAILED)
     if not (at_hand and called and in_doubt and _tells_of_end(work, signal)):

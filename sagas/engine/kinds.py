@@ -16,15 +16,21 @@ class EventKind(enum.StrEnum):
     SAGA_COMPLETED = "saga.completed"
     SAGA_COMPENSATED = "saga.compensated"
 
+    STEP_CHOSEN = "step.chosen"
+    STEP_SKIPPED = "step.skipped"
     STEP_STARTED = "step.started"
     STEP_ASKED = "step.asked"
     STEP_WAITING = "step.waiting"
+    STEP_REMINDED = "step.reminded"
     STEP_DONE = "step.done"
     STEP_RETRY = "step.retry"
     STEP_LATE = "step.late"
     STEP_UNKNOWN = "step.unknown"
     STEP_FAILED = "step.failed"
     STEP_REOPENED = "step.reopened"
+
+    APPROVAL_GIVEN = "approval.given"
+    APPROVAL_REFUSED = "approval.refused"
 
     UNDO_STARTED = "undo.started"
     UNDO_DONE = "undo.done"

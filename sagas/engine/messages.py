@@ -14,6 +14,9 @@ CANNOT_BE_MOVED = gettext_noop("It cannot be moved: %(error)s: %(message)s")
 
 MISMATCH = gettext_noop("%(step)s came to something else than was asked: %(message)s")
 
+NOT_ANSWERED = gettext_noop("Nobody has approved %(step)s or refused it, in time.")
+ANSWER = gettext_noop("Have somebody answer; or resume it, which gives them as much time again.")
+
 NOT_UNDONE = gettext_noop("It came too late, and what it tells of could not be undone: %(error)s")
 UNDONE_AFTER_ALL = gettext_noop("What it tells of was undone after all.")
 NO_SAGA = gettext_noop("It is about no saga of ours.")

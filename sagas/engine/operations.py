@@ -27,7 +27,17 @@ from django.utils.translation import gettext as _
 
 from sagas import database, errors, models, reading
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import calls, circuits, failures, refusals, store, transitions
+from sagas.engine import (
+    approvals,
+    calls,
+    circuits,
+    dispatching,
+    failures,
+    parallel,
+    refusals,
+    store,
+    transitions,
+)
 from sagas.engine.failures import Failure
 from sagas.engine.kinds import EventKind, FailureKind
 from sagas.engine.refusals import ARCHIVED
@@ -38,11 +48,15 @@ from sagas.models import SagaInstance
 logger = logging.getLogger("sagas")
 
 
-def look(saga_id: uuid.UUID | str) -> Seen:
+def look(saga_id: uuid.UUID | str, step: str | None = None) -> Seen:
     """How the saga stands now: what an intervention that is decided on it names. Takes no lock.
 
+    Arguments:
+        saga_id: the saga.
+        step: of a stage whose steps are done at once, the one that is meant; by default its first.
+
     Raises:
-        NotFound: there is no such saga.
+        NotFound: there is no such saga, or no such step.
     """
     steps = list(models.StepInstance.objects.select_related("saga").filter(saga__pk=saga_id))
     if not steps and (found := reading.archived(saga_id)):
@@ -50,7 +64,12 @@ def look(saga_id: uuid.UUID | str) -> Seen:
     if not steps:
         raise errors.NotFound(f"There is no saga {saga_id}.")
     saga = steps[0].saga
-    return Seen.of(saga, steps[min(saga.position, len(steps) - 1)])
+    if step is None:
+        return Seen.of(saga, steps[min(saga.position, len(steps) - 1)])
+    for row in steps:
+        if row.name == step:
+            return Seen.of(saga, row)
+    raise errors.NotFound(f"There is no saga {saga_id} with a step {step}.")
 
 
 def cancel(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance:
@@ -162,6 +181,70 @@ def resolve(
     return saga
 
 
+def approve(
+    saga_id: uuid.UUID | str, step: str, *, actor: str, reason: str = "", facts: dict[str, Any] | None = None
+) -> SagaInstance:
+    """Say yes where an approval is waited for. Whoever calls this has seen to it that the actor may.
+
+    Arguments:
+        saga_id: the saga.
+        step: the approval's name.
+        actor: who says so. Where several must, each counts once.
+        reason: why, in words.
+        facts: what the approval puts out, each by its name.
+
+    Raises:
+        NotFound: the saga has no such step.
+        NotAllowed: nobody is asked for it now, the actor has approved already, or facts are missing.
+        BadFacts: the facts are not JSON that can be kept.
+    """
+    facts = store.storable(facts)
+    with _answered(saga_id, step) as work:
+        declared, event = approvals.declared(work), {"actor": actor, "reason": reason}
+        if actor in [one["actor"] for one in approvals.given(work)]:
+            why = _("You have approved it already: another person must, too.")
+            raise errors.NotAllowed(why, state=work.saga.state)
+        if set(facts) != set(declared.outputs):
+            wanted = ", ".join(sorted(declared.outputs)) or _("none")
+            raise errors.NotAllowed(
+                _("State exactly these facts: %(names)s.") % {"names": wanted}, state=work.saga.state
+            )
+        work.note(EventKind.APPROVAL_GIVEN, subject=step, data={"facts": facts} if facts else {}, **event)
+        dispatching.follow(work, transitions.approve(work, facts, **event))
+    return work.saga
+
+
+def refuse(saga_id: uuid.UUID | str, step: str, *, actor: str, reason: str) -> SagaInstance:
+    """Say no where an approval is waited for: the saga compensates.
+
+    Raises:
+        NotFound: the saga has no such step.
+        NotAllowed: nobody is asked for it now.
+    """
+    with _answered(saga_id, step) as work:
+        event = {"actor": actor, "reason": reason}
+        work.note(EventKind.APPROVAL_REFUSED, subject=step, **event)
+        failure = failures.failure(work.step, FailureKind.REFUSED, now=work.now, message=reason)
+        dispatching.follow(work, transitions.fail(work, failure, provable=True, **event))
+    return work.saga
+
+
+@contextmanager
+def _answered(saga_id: uuid.UUID | str, name: str) -> Iterator[UnitOfWork]:
+    """Lock the saga and have the approval of that name at hand, if an answer is wanted.
+
+    Raises:
+        NotFound: the saga has no such step.
+        NotAllowed: nobody is asked for it now.
+    """
+    with _locked(saga_id, name) as work:
+        if why := refusals.answer(work.saga, work.step, refusals.declaration(work.saga), work.now):
+            raise errors.NotAllowed(why, state=work.saga.state)
+        if (work.saga.attention or {}).get("step") == name:
+            transitions.reopen(work)
+        yield work
+
+
 def hold(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
     """Begin nothing new until it is released; an attempt under way still ends.
 
@@ -187,8 +270,10 @@ def release(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) ->
         saga = work.saga
         work.note(EventKind.OPERATOR_RELEASE, actor=actor, reason=reason, data=_on(seen))
         work.set(held_at=None)
-        if saga.state != SagaState.NEEDS_ATTENTION and transitions.is_free(work.step, work.now):
-            transitions.dispatch(work)
+        begins_later = saga.epoch == 0 and saga.wake_at is not None and saga.wake_at > work.now
+        free = work.stage.parallel is not None or parallel.is_free(work.step, work.now)
+        if saga.state != SagaState.NEEDS_ATTENTION and free and not begins_later:
+            dispatching.dispatch(work)
     return saga
 
 
@@ -228,8 +313,7 @@ def skip(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> Sa
         )
         work.set_step(finished_at=NOW)
         _clear_worker(work)
-        transitions.advance(work)
-        transitions.dispatch(work)
+        dispatching.follow(work, transitions.advance(work))
     return saga
 
 
@@ -260,8 +344,8 @@ def close(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
 
 
 @contextmanager
-def _locked(saga_id: uuid.UUID | str) -> Iterator[UnitOfWork]:
-    """Lock the saga at its position, and commit at the end what was collected.
+def _locked(saga_id: uuid.UUID | str, step: str | None = None) -> Iterator[UnitOfWork]:
+    """Lock the saga at its position, or at the named step, and commit at the end what was collected.
 
     Raises:
         TooLate: it is in the archive.
@@ -269,7 +353,7 @@ def _locked(saga_id: uuid.UUID | str) -> Iterator[UnitOfWork]:
     """
     try:
         with transaction.atomic():
-            work = store.lock(saga_id)
+            work = store.lock(saga_id, step)
             yield work
             if work.collected:
                 work.commit()
@@ -295,12 +379,19 @@ def _intervention(
         MovedOn: it is not as it was seen.
         NotAllowed: the intervention is not possible now.
     """
-    with _locked(saga_id) as work:
+    with _locked(saga_id) as work, work.at(_meant(work, seen)):
         saga, step = work.saga, work.step
         seen.require(saga, step, attempt=attempt)
         if why := refusal(saga, step, refusals.declaration(saga), work.now):
             raise errors.NotAllowed(why, state=saga.state)
         yield work
+
+
+def _meant(work: UnitOfWork, seen: Seen) -> models.StepInstance:
+    """The step that the person looked at: of a stage that is done at once, any; else the one at hand."""
+    if refusals.declaration(work.saga) is None or work.stage.parallel is None:
+        return work.step
+    return next((row for row in work.members(work.stage) if row.name == seen.step), work.step)
 
 
 def _commit_or_refuse(work: UnitOfWork) -> None:
@@ -332,11 +423,11 @@ def _try_now(
 
 def _compensate_if_free(work: UnitOfWork, kind: FailureKind, *, actor: str, reason: str) -> None:
     """Compensate at once where no attempt is under way; otherwise its end finds the request (O2)."""
-    if not transitions.is_free(work.step, work.now):
+    if work.stage.parallel is None and not parallel.is_free(work.step, work.now):
         return
     failure = failures.failure(work.step, kind, now=work.now, message=reason)
     transitions.start_compensation(work, failure, actor=actor, reason=reason)
-    transitions.dispatch(work)
+    dispatching.dispatch(work)
 
 
 def _resolve_action(work: UnitOfWork, happened: bool, facts: dict[str, Any], event: dict[str, Any]) -> None:
@@ -348,8 +439,7 @@ def _resolve_action(work: UnitOfWork, happened: bool, facts: dict[str, Any], eve
             transitions.reopen(work, **event)
         transitions.finish_step(work, {**(step.facts or {}), **facts}, **event)
         _clear_worker(work)
-        transitions.advance(work)
-        transitions.dispatch(work)
+        dispatching.follow(work, transitions.advance(work))
     elif declared.kind == "retriable":
         if step.state == StepState.UNKNOWN:
             work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
@@ -368,7 +458,7 @@ def _resolve_action(work: UnitOfWork, happened: bool, facts: dict[str, Any], eve
         if saga.state == SagaState.NEEDS_ATTENTION:
             work.set(attention=None)
         transitions.start_compensation(work, failure, **event)
-        transitions.dispatch(work)
+        dispatching.dispatch(work)
 
 
 def _resolve_undo(work: UnitOfWork, happened: bool, event: dict[str, Any]) -> None:
@@ -381,8 +471,7 @@ def _resolve_undo(work: UnitOfWork, happened: bool, event: dict[str, Any]) -> No
     work.transition_step(StepState.UNDONE, EventKind.UNDO_DONE, attempt=attempts, **event)
     work.set_step(undone_at=NOW)
     _clear_worker(work)
-    transitions.advance(work)
-    transitions.dispatch(work)
+    dispatching.follow(work, transitions.advance(work))
 
 
 def _clear_worker(work: UnitOfWork) -> None:
@@ -394,8 +483,8 @@ def _go_on(work: UnitOfWork, **event: Any) -> None:
     if work.saga.state == SagaState.NEEDS_ATTENTION:
         transitions.resume(work, **event)
     # An operator wants it tried now, and may know that the provider is back.
-    circuits.let_through(transitions.queue_of(work.saga), work.saga.pk)
-    transitions.dispatch(work)
+    circuits.let_through(work.declared_step.queue, work.saga.pk)
+    dispatching.dispatch_at_hand(work)
 
 
 def _on(seen: Seen) -> dict[str, str]:

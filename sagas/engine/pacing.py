@@ -38,7 +38,7 @@ from django.db import connection, transaction
 
 from sagas import models
 from sagas.declaration import registry
-from sagas.engine import store, transitions, transport
+from sagas.engine import dispatching, store, transport
 
 logger = logging.getLogger("sagas")
 
@@ -124,8 +124,8 @@ def line_up(sagas: Sequence[models.SagaInstance]) -> None:
     """Have these, for which nothing but a message is due, stand in the lines of their queues."""
     if not sagas:
         return
-    queues = [transitions.queue_of(saga) for saga in sagas]
-    parameters: list[Any] = [transitions.LINE_LOOK, [saga.pk for saga in sagas], queues]
+    queues = [dispatching.queue_of(saga) for saga in sagas]
+    parameters: list[Any] = [dispatching.LINE_LOOK, [saga.pk for saga in sagas], queues]
     with connection.cursor() as cursor:
         cursor.execute(
             "UPDATE sagas_saga SET in_line_for = line.queue,"
@@ -171,7 +171,7 @@ def serve(queue: str) -> None:
 
 
 def take(queue: str, most: int, *, newest: bool = False) -> list[transport.Dispatch]:
-    """Take some of a line out of it: what `transitions.dispatch` does for one, for all in one statement.
+    """Take some of a line out of it: what `dispatching.dispatch` does for one, for all in one statement.
 
     Whoever takes them sends them, or carries them on at once. Where the circuit of the queue's service is
     open none is taken: each asks it for itself when the line is served.
@@ -214,15 +214,15 @@ def _of_line(queue: str, batch: int) -> dict[str, Any]:
         "batch": batch,
         "names": [name for name, _ in known],
         "versions": [version for _, version in known],
-        "grace": transitions.grace(),
-        "longest": transitions.LONGEST_GRACE,
+        "grace": dispatching.grace(),
+        "longest": dispatching.LONGEST_GRACE,
     }
 
 
 def _sent_on(saga_id: uuid.UUID) -> bool:
     """Send one on that stands in a line, unless it is parked; says whether it was sent."""
     work = store.lock(saga_id)
-    transitions.dispatch(work)
+    dispatching.dispatch(work)
     work.set(in_line_for=None)
     work.commit()
     return work.saga.dispatched_at is not None
@@ -234,7 +234,7 @@ def _dispatch(row: tuple[Any, ...]) -> transport.Dispatch:
         id=saga_id, name=name, version=version, direction=direction, position=position, epoch=epoch
     )
     step = models.StepInstance(position=position, attempts=attempts, undo_attempts=undo_attempts)
-    return transitions.dispatch_of(saga, step)
+    return dispatching.dispatch_of(saga, step)
 
 
 _LINES = """

@@ -11,7 +11,7 @@ from django.db import connection
 
 from sagas import conf, models
 from sagas.declaration import registry
-from sagas.engine import pacing, transitions, transport
+from sagas.engine import dispatching, pacing, transport
 
 PROBE_EVERY = datetime.timedelta(seconds=5)
 """How often a queue is probed while a worker takes from it, or while no probe was sent for long. Probes
@@ -117,16 +117,24 @@ def heard(queue: str, worker: str = "") -> bool:
 
 
 def is_lost(
-    saga: models.SagaInstance,
-    dispatched_at: datetime.datetime,
+    cursor: models.SagaInstance | models.StepInstance,
+    queue: str,
     now: datetime.datetime,
     returned: dict[str, datetime.datetime | None],
 ) -> bool:
-    """Whether the message that should be under way is gone, and not merely queued, or being carried out."""
-    if now - dispatched_at < transitions.grace(saga.dispatches):
+    """Whether the message that should be under way is gone, and not merely queued, or being carried out.
+
+    Arguments:
+        cursor: the row that says which message that is: the saga's, or that of a member of a stage.
+        queue: through which it was sent.
+        now: the database's time.
+        returned: by queue, when the latest probe that came through had been sent.
+    """
+    dispatched_at, dispatches = cursor.dispatched_at, cursor.dispatches or 0
+    if dispatched_at is None or now - dispatched_at < dispatching.grace(dispatches):
         return False
-    latest = returned.get(transitions.queue_of(saga))
-    patience = PATIENCE * 2 ** min(max(saga.dispatches - 1, 0), 6)
+    latest = returned.get(queue)
+    patience = PATIENCE * 2 ** min(max(dispatches - 1, 0), 6)
     return (latest is not None and latest > dispatched_at) or now - dispatched_at > patience
 
 
@@ -138,7 +146,7 @@ def _look_now(queue: str, sent_at: datetime.datetime) -> None:
     at = [
         (saga.name, saga.version, position)
         for saga in registry.everything()
-        for position, step in enumerate(saga.steps)
+        for position, step in enumerate(saga.all_steps)
         if step.queue == queue
     ]
     if not at:
@@ -146,7 +154,7 @@ def _look_now(queue: str, sent_at: datetime.datetime) -> None:
     parameters: list[Any] = [
         LONGEST_LOOK_PAUSE,
         sent_at,
-        transitions.grace(),
+        dispatching.grace(),
         *(list(one) for one in zip(*at, strict=True)),
         LOOKED_AT_NOW,
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from sagas import database, errors, models
 from sagas.declaration import definition
 from sagas.declaration.states import StepState
-from sagas.engine import calls, circuits, failures, inbox, messages, transitions
+from sagas.engine import calls, circuits, dispatching, failures, inbox, messages, transitions
 from sagas.engine.attempts import STOP, Attempt, Outcome, Recorded, Result
 from sagas.engine.failures import Failure
 from sagas.engine.kinds import Clock, EventKind, FailureKind, Next, OutcomeKind
@@ -31,7 +31,9 @@ def record(work: UnitOfWork, attempt: Attempt, outcome: Outcome) -> Recorded:
     the transaction must be rolled back. A hook that does not get a lock is late, as a function is.
     """
     excused = outcome.late or (attempt.step.remote and _tell_circuit(work, attempt, outcome))
-    if outcome.done:
+    if not attempt.undo and not work.forward:
+        after = _drained(work, attempt, outcome)
+    elif outcome.done:
         after = _undone(work) if attempt.undo else _done(work, outcome)
     elif attempt.undo:
         after = _undo_failed(work, attempt, outcome, excused)
@@ -59,12 +61,12 @@ def result_of(work: UnitOfWork, after: Next) -> Result:
     """Add what a worker may carry on with where its own chain ends."""
     if after != Next.CONTINUE or work.saga.is_final:
         return Result(next=after)
-    return continue_with(work.saga)
+    return Result(next=after, dispatch=work.onward) if work.onward is not None else continue_with(work.saga)
 
 
 def continue_with(saga: models.SagaInstance) -> Result:
     """The chain goes on with the saga's next steps."""
-    return Result(next=Next.CONTINUE, dispatch=transitions.dispatch_of(saga))
+    return Result(next=Next.CONTINUE, dispatch=dispatching.dispatch_of(saga))
 
 
 def begins_to_wait(attempt: Attempt, outcome: Outcome) -> bool:
@@ -91,6 +93,31 @@ def _done(work: UnitOfWork, outcome: Outcome) -> Next:
     if transitions.compensate_if_cancelled(work):
         return Next.COMPENSATE
     return transitions.advance(work)
+
+
+def _drained(work: UnitOfWork, attempt: Attempt, outcome: Outcome) -> Next:
+    """An action ended after its saga had turned round: what came of it is kept, and will be undone.
+
+    There is no further attempt, and nothing is waited for. Whoever records the last one has the undos sent.
+    """
+    work.set_step(wait_until=None)
+    work.set_cursor(wake_at=None, dispatched_at=None, dispatches=0)
+    if outcome.done:
+        facts = _known(work.step, outcome)
+        if _awaited(work.declared_step, facts):
+            work.set_step(facts=facts, error=None)
+            work.transition_step(StepState.WAITING, EventKind.STEP_WAITING, attempt=work.step.attempts)
+        else:
+            transitions.finish_step(work, facts)
+    else:
+        kept = _failure(work, attempt, outcome).as_json()
+        doubtful = _unknown(outcome) or outcome.kind == OutcomeKind.MISMATCH
+        to = StepState.UNKNOWN if doubtful or attempt.doubtful else StepState.FAILED
+        work.set_step(error=kept, finished_at=NOW)
+        work.transition_step(to, EventKind.STEP_FAILED, attempt=work.step.attempts, data=kept)
+    if transitions.end_drain(work):
+        dispatching.dispatch(work)
+    return Next.STOP
 
 
 def _undone(work: UnitOfWork) -> Next:
@@ -125,15 +152,15 @@ def _wait(
     if transitions.compensate_if_cancelled(work):
         return Next.COMPENSATE
     if late is not None:
-        transitions.wake_after(work, late)
+        dispatching.wake_after(work, late)
         return Next.STOP
     if out:
-        transitions.park(work)
+        dispatching.park(work)
         return Next.STOP
     left = (work.step.wait_until or work.now) - work.now
     if left <= datetime.timedelta(0):
         return transitions.fail(work, failures.wait_over(work.step, work.now))
-    transitions.wake_after(work, min(left, wait.poll) if wait.poll is not None else left)
+    dispatching.wake_after(work, min(left, wait.poll) if wait.poll is not None else left)
     return Next.STOP
 
 
@@ -194,9 +221,9 @@ def _again(work: UnitOfWork, outcome: Outcome, failure: Failure, excused: bool) 
     if transitions.compensate_if_cancelled(work):
         return Next.COMPENSATE
     if excused and not outcome.late:
-        transitions.park(work)
+        dispatching.park(work)
     else:
-        transitions.wake_after(work, _late_pause(failure) if outcome.late else _pause(work))
+        dispatching.wake_after(work, _late_pause(failure) if outcome.late else _pause(work))
     return Next.STOP
 
 
@@ -210,16 +237,16 @@ def _undo_failed(work: UnitOfWork, attempt: Attempt, outcome: Outcome, excused: 
         work.set_step(undo_excused=step.undo_excused + 1)
     if outcome.late:
         work.note(EventKind.UNDO_LATE, subject=step.name, attempt=step.undo_attempts, data=data)
-        transitions.wake_after(work, _late_pause(failure))
+        dispatching.wake_after(work, _late_pause(failure))
         return Next.STOP
     if step.state != StepState.UNDOING:
         work.transition_step(StepState.UNDOING, EventKind.UNDO_STARTED, attempt=step.undo_attempts)
     if outcome.kind in PASSING and (excused or not transitions.budget_spent(work)):
         work.note(EventKind.UNDO_RETRY, subject=step.name, attempt=step.undo_attempts, data=data)
         if excused:
-            transitions.park(work)
+            dispatching.park(work)
         else:
-            transitions.wake_after(work, _pause(work))
+            dispatching.wake_after(work, _pause(work))
         return Next.STOP
     transitions.fail_undo(work, failure)
     return Next.STOP

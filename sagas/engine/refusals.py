@@ -15,7 +15,7 @@ from django.utils.translation import gettext_noop
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import transitions
+from sagas.engine import parallel, transitions
 
 ARCHIVED = gettext_noop("It has ended and is in the archive, where nothing changes any more.")
 
@@ -71,7 +71,7 @@ def ask(
         return why
     if _backward(saga) or step.state not in (StepState.UNKNOWN, StepState.WAITING):
         return _("No outcome is in doubt.")
-    if declared is None or declared.steps[step.position].ask is None:
+    if declared is None or declared.all_steps[step.position].ask is None:
         return _("%(step)s has nobody to ask: its declaration has no `ask`.") % {"step": step.name}
     return _at_work(step, now)
 
@@ -85,9 +85,31 @@ def resolve(
     """The outcome of its action, or on the way back of its undo, is in doubt."""
     if why := _over(saga, declared):
         return why
+    if declared is not None and not declared.all_steps[step.position].has_worker:
+        return _("%(step)s waits for a person's yes or no: have it approved, or refused.") % {
+            "step": step.name
+        }
     if not transitions.in_doubt(saga, step):
         return _("No outcome is in doubt.")
     return _at_work(step, now)
+
+
+def answer(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """The step is an approval that is waited for."""
+    if why := _over(saga, declared):
+        return why
+    if declared is None or declared.all_steps[step.position].has_worker:
+        return _("%(step)s is no approval.") % {"step": step.name}
+    if step.state == StepState.PENDING:
+        return _("Nobody is asked about %(step)s yet.") % {"step": step.name}
+    if _backward(saga) or step.state != StepState.WAITING:
+        return _("Nobody is asked about %(step)s any more.") % {"step": step.name}
+    return ""
 
 
 def compensate(
@@ -147,7 +169,7 @@ def skip(
     """Its step is optional, and not done."""
     if why := _over(saga, declared):
         return why
-    if declared is None or not declared.steps[step.position].optional:
+    if declared is None or not declared.all_steps[step.position].optional:
         return _("%(step)s is not optional.") % {"step": step.name}
     if _backward(saga):
         return _("It is being undone.")
@@ -190,7 +212,7 @@ def _held(saga: models.SagaInstance) -> str:
 
 
 def _at_work(step: models.StepInstance, now: datetime.datetime) -> str:
-    if transitions.is_free(step, now):
+    if parallel.is_free(step, now):
         return ""
     left_s = math.ceil((step.lease_until - now).total_seconds()) if step.lease_until else 0
     return _(

@@ -25,7 +25,7 @@ from django.db.models import functions as database_functions
 from psycopg.types import json as psycopg_json
 
 from sagas import database, errors, models
-from sagas.declaration import definition, states
+from sagas.declaration import definition, stages, states
 from sagas.engine import circuits, pipeline, transport
 from sagas.engine.kinds import EventKind
 from sagas.engine.pipeline import Statement
@@ -276,9 +276,14 @@ class UnitOfWork:
         self.inbox_is_empty = False
         """Whether it is known that no callback is stored for the step; none comes while the lock is held."""
 
+        self.onward: transport.Dispatch | None = None
+        """What a worker may carry on with once this is written, where its own chain does not lead there."""
+
         self._saga_was, self._step_was = saga.state, step.state
         self._saga_set: dict[str, Any] = {}
         self._step_set: dict[str, Any] = {}
+        self._aside: dict[int, tuple[models.StepInstance, str, dict[str, Any]]] = {}
+        self._members: tuple[stages.Stage, list[models.StepInstance]] | None = None
         self._events: list[list[Any]] = []
         self._hooks: list[Hook] = []
         self._notices: list[Hook] = []
@@ -303,12 +308,73 @@ class UnitOfWork:
         Raises:
             UnknownSaga: the saga's version is no longer declared.
         """
-        return self.saga.definition.steps[self.step.position]
+        return self.saga.definition.all_steps[self.step.position]
 
     @property
     def forward(self) -> bool:
         """Whether the saga goes forwards."""
         return self.saga.direction == states.Direction.FORWARD
+
+    # --- Several steps ----------------------------------------------------------------------------
+
+    @property
+    def stage(self) -> stages.Stage:
+        """The stage that the saga is at; the last one, if all are done.
+
+        Raises:
+            UnknownSaga: the saga's version is no longer declared.
+        """
+        return self.declared.stage_at(min(self.saga.position, len(self.declared.all_steps) - 1))
+
+    @property
+    def cursor(self) -> models.SagaInstance | models.StepInstance:
+        """The row that says which message of the step at hand is under way, and when to look after it."""
+        return self.step if self.step.is_member else self.saga
+
+    def set_cursor(self, **fields: Any) -> None:
+        """Set fields of that row."""
+        if self.step.is_member:
+            self.set_step(**fields)
+        else:
+            self.set(**fields)
+
+    def members(self, stage: stages.Stage) -> list[models.StepInstance]:
+        """The rows of a stage's steps, in their order. None is written without the lock of the saga.s row."""
+        if self._members is None or self._members[0] is not stage:
+            if self._transactions is not None:
+                self._transactions.flush()
+            found = StepInstance.objects.filter(saga=self.saga.pk, position__in=stage.positions)
+            rows = [self._known(row) for row in found.order_by("position")]
+            self._members = stage, rows
+        return self._members[1]
+
+    def _known(self, row: models.StepInstance) -> models.StepInstance:
+        if row.pk == self.step.pk:
+            return self.step
+        if row.pk in self._aside:
+            return self._aside[row.pk][0]
+        row.saga = self.saga
+        return row
+
+    @contextlib.contextmanager
+    def at(self, step: models.StepInstance) -> Iterator[None]:
+        """Have another of the saga's steps be the one at hand for as long.
+
+        Arguments:
+            step: one of `members`.
+        """
+        before = self.step
+        self._turn_to(step)
+        try:
+            yield
+        finally:
+            self._turn_to(before)
+
+    def _turn_to(self, step: models.StepInstance) -> None:
+        if step is self.step:
+            return
+        self._aside[self.step.pk] = self.step, self._step_was, self._step_set
+        self.step, self._step_was, self._step_set = self._aside.pop(step.pk, (step, step.state, {}))
 
     # --- What is to become of the rows ------------------------------------------------------------
 
@@ -396,7 +462,8 @@ class UnitOfWork:
     @property
     def collected(self) -> bool:
         """Whether there is anything to write."""
-        return bool(self._saga_set or self._step_set or self._events)
+        aside = any(fields for _, _, fields in self._aside.values())
+        return bool(self._saga_set or self._step_set or self._events or aside)
 
     def commit(self) -> None:
         """Make everything that was collected so, in this order; nothing is left collected after it.
@@ -454,6 +521,12 @@ class UnitOfWork:
                 params.append(self._unread[1])
             parts.append(f"s AS ({update} WHERE id = %s AND state = %s{held} RETURNING id)")
             guard += " AND 1 / (SELECT count(*) FROM s) = 1"
+        for number, (row, was, fields) in enumerate(self._aside.values()):
+            if fields:
+                update = self._update(StepInstance, fields, params)
+                params += [row.pk, was]
+                parts.append(f"s{number} AS ({update} WHERE id = %s AND state = %s RETURNING id)")
+                guard += f" AND 1 / (SELECT count(*) FROM s{number}) = 1"
         for number, other in enumerate(self._also):
             parts.append(f"a{number} AS ({other.text})")
             params += other.parameters
@@ -468,6 +541,7 @@ class UnitOfWork:
         self._carry_out(statement)
         self._saga_was, self._step_was = self.saga.state, self.step.state
         self._saga_set, self._step_set, self._events, self._also = {}, {}, [], []
+        self._aside = {pk: (row, row.state, {}) for pk, (row, _, _) in self._aside.items()}
 
     def _carry_out(self, statement: Statement) -> None:
         if self._transactions is not None:
@@ -494,6 +568,8 @@ def begin(
     grace: datetime.timedelta,
     line_look: datetime.timedelta,
     actor: str,
+    sent: bool = True,
+    not_before: datetime.datetime | None = None,
 ) -> None:
     """Write new instances of one declaration, their steps and their first events, in one statement.
 
@@ -504,6 +580,8 @@ def begin(
         grace: how soon the sweep asks after the message of one that is sent.
         line_look: how soon the sweep looks at one that stands in a line.
         actor: who asked for them, for the events.
+        sent: whether a message is sent for those that stand in no line. If not, the sweep looks at once.
+        not_before: when they are to start, if that is later than now.
 
     Raises:
         AlreadyLive: live sagas of that name have some of the keys, or one stands twice among them. The
@@ -514,13 +592,13 @@ def begin(
     ordered = sorted(sagas, key=lambda saga: saga.key)
     first = ordered[0]
     declared = first.definition
-    names = [step.name for step in declared.steps]
+    names = [step.name for step in declared.all_steps]
     parameters: list[Any] = [
         first.name, first.version, first.fingerprint, first.state, first.direction,
-        line_look, declared.deadline, grace, declared.deadline,
+        not_before, line_look, declared.deadline, grace, not_before, declared.deadline,
         [saga.pk for saga in ordered], [saga.key for saga in ordered],
         [psycopg_json.Jsonb(saga.facts) for saga in ordered], [saga.in_line_for for saga in ordered],
-        states.StepState.PENDING, list(range(len(names))), names, actor,
+        sent, states.StepState.PENDING, list(range(len(names))), names, actor,
     ]  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_BEGIN, parameters)
@@ -557,9 +635,11 @@ WITH g AS (
         wake_at, deadline_at, id, key, facts, in_line_for, cancel_reason, cancel_actor
     )
     SELECT %s, %s, %s, %s, %s, 0, sent, sent, CASE sent WHEN 1 THEN now() END,
-        now() + CASE sent WHEN 0 THEN LEAST(%s::interval, %s) ELSE %s END, now() + %s, given.*, '', ''
+        COALESCE(%s::timestamptz, now()) + CASE WHEN line IS NOT NULL THEN LEAST(%s::interval, %s)
+            WHEN sent = 1 THEN %s ELSE '0' END,
+        COALESCE(%s::timestamptz, now()) + %s, given.*, '', ''
     FROM unnest(%s::uuid[], %s::text[], %s::jsonb[], %s::text[]) AS given (id, key, facts, line),
-        LATERAL (SELECT CASE WHEN line IS NULL THEN 1 ELSE 0 END) AS one (sent)
+        LATERAL (SELECT CASE WHEN line IS NULL AND %s THEN 1 ELSE 0 END) AS one (sent)
     ON CONFLICT (name, key) WHERE finished_at IS NULL AND closed_at IS NULL DO NOTHING
     RETURNING *
 ), s AS (

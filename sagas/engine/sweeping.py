@@ -16,12 +16,15 @@ from django.db.models import F, functions
 from sagas import database, errors, models
 from sagas.declaration.states import SagaState, StepState
 from sagas.engine import (
+    approvals,
     callbacks,
     circuits,
+    dispatching,
     failures,
     late_compensation,
     messages,
     pacing,
+    parallel,
     probes,
     store,
     transitions,
@@ -54,7 +57,7 @@ def sweep(limit: int = BATCH) -> int:
     1. Let a few through to services that are out, and wake some of those that wait for one that works again.
     2. Lock the live rows whose `wake_at` has come, skipping those that another session holds.
     3. Decide for each: compensate, call a person, count as unknown; what is to be sent on stands in the
-       line of its queue.
+       line of its queue. The same for steps that are done at once with others, and have timers of their own.
     4. Have the compensations of late callbacks tried.
     5. Send probes through the queues.
     6. Send of each line as much as its queue takes.
@@ -63,11 +66,13 @@ def sweep(limit: int = BATCH) -> int:
     Returns:
         How many sagas it looked at; if that is `limit`, there may be more.
     """
-    parked, sagas_due, signals_due, lines = _due()
+    parked, sagas_due, members_due, signals_due, lines = _due()
     if parked:
         circuits.tend()
     # Those that were woken just now are due as well.
     swept = _sweep_sagas(limit) if parked or sagas_due else 0
+    if parked or members_due:
+        _sweep_members(limit)
     if signals_due:
         _sweep_signals(limit)
     probes.probe_queues()
@@ -77,50 +82,65 @@ def sweep(limit: int = BATCH) -> int:
     return swept
 
 
-def on_chain_error(saga_id: uuid.UUID | str, epoch: int) -> Result:
+def on_chain_error(saga_id: uuid.UUID | str, epoch: int, step: str | None = None) -> Result:
     """Ask the row what the error callback of a chain is to do; the call itself proves nothing.
 
     It may come late, twice, or although nothing failed. The row decides:
 
-    1. An older epoch: the saga has been sent on already.
-    2. Compensating, and its undo chain not sent yet: send it.
+    1. Compensating, and its undo chain not sent yet: send it.
+    2. An older epoch: the saga has been sent on already.
     3. Still running, and no attempt under way: the worker died, or could not publish. Send it on, but only
        once: what fails again and again goes through the sweep, which lets time pass in between.
+
+    Arguments:
+        saga_id: the saga.
+        epoch: of the chain: the saga's, or that of the step.
+        step: of a chain of one step that is done at once with others, that step.
 
     Returns:
         What is to be sent, or carried on with by whoever asked.
     """
     with transaction.atomic():
-        work = store.lock(saga_id)
-        saga = work.saga
-        if saga.epoch != epoch or saga.held_at is not None:
+        work = store.lock(saga_id, step)
+        saga, cursor = work.saga, work.cursor
+        if saga.held_at is not None:
             return STOP
         unsent = saga.state == SagaState.COMPENSATING and saga.dispatched_at is None and saga.dispatches == 0
-        broken = saga.state == SagaState.RUNNING and saga.dispatched_at is not None and saga.dispatches == 1
-        if not (unsent or (broken and transitions.is_free(work.step, work.now))):
+        broken = (
+            saga.state == SagaState.RUNNING and cursor.dispatched_at is not None and cursor.dispatches == 1
+        )
+        if unsent:
+            # Whichever chain it was that ended: nobody else sends it before the sweep.
+            onward = dispatching.redispatch(work)
+        elif broken and cursor.epoch == epoch and parallel.is_free(work.step, work.now):
+            onward = dispatching.redispatch_step(work)
+        else:
             return STOP
-        onward = transitions.redispatch(work)
+        for one in onward[1:]:
+            work.send(one)
         work.commit()
-    return STOP if onward is None else Result(next=Next.CONTINUE, dispatch=onward)
+    return Result(next=Next.CONTINUE, dispatch=onward[0]) if onward else STOP
 
 
 # --- Which are due --------------------------------------------------------------------------------
 
 
-def _due() -> tuple[bool, bool, bool, bool]:
-    """Whether any saga waits for a service, any is due, any callback is, any stands in a line.
+def _due() -> tuple[bool, bool, bool, bool, bool]:
+    """Whether any saga waits for a service; any saga, member or callback is due; any stands in line.
 
     Mostly none; nothing is locked.
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT EXISTS (SELECT FROM sagas_saga WHERE parked_for IS NOT NULL),"
+            "SELECT EXISTS (SELECT FROM sagas_saga WHERE parked_for IS NOT NULL)"
+            " OR EXISTS (SELECT FROM sagas_step WHERE parked_for IS NOT NULL),"
             " EXISTS (SELECT FROM sagas_saga"
             " WHERE wake_at <= statement_timestamp() AND held_at IS NULL AND closed_at IS NULL),"
+            " EXISTS (SELECT FROM sagas_step WHERE wake_at <= statement_timestamp()),"
             " EXISTS (SELECT FROM sagas_signal WHERE wake_at <= statement_timestamp()),"
             " EXISTS (SELECT FROM sagas_saga WHERE in_line_for IS NOT NULL)"
         )
-        row: tuple[bool, bool, bool, bool] = cursor.fetchone()
+        row: tuple[bool, bool, bool, bool, bool] = cursor.fetchone()
     return row
 
 
@@ -141,7 +161,9 @@ def _sweep_sagas(limit: int) -> int:
         for saga in due:
             if not _only_wants_a_message(saga, steps[saga.pk], now):
                 undecided.append(saga)
-            elif saga.dispatched_at is None or probes.is_lost(saga, saga.dispatched_at, now, returned):
+            elif saga.dispatched_at is None or probes.is_lost(
+                saga, dispatching.queue_of(saga), now, returned
+            ):
                 lost.append(saga)
             else:
                 # A backlog is not a loss: to send the message again would only make the queue longer.
@@ -153,16 +175,79 @@ def _sweep_sagas(limit: int) -> int:
                 with transaction.atomic():
                     _wake(UnitOfWork(saga, steps[saga.pk], now))
             except Exception as bug:
-                if database.is_passing(bug):
-                    # A lock that was not given, say, to its owner's hook. Had the database gone, this
-                    # would fail.
-                    logger.warning("saga %s could not be woken: %s", saga.pk, failures.text_of(bug))
-                    _put_off(saga.pk, transitions.grace())
-                    continue
-                # One that cannot be woken, because its owner's hook fails, say, stops no other.
-                logger.error("saga %s could not be woken: %s", saga.pk, failures.traced(bug, saga.facts))
-                _call_for_help(saga.pk, bug)
+                _could_not_be_woken(saga, bug)
         return len(due)
+
+
+def _could_not_be_woken(saga: SagaInstance, bug: Exception) -> None:
+    """One that cannot be woken, because its owner's hook fails, say, stops no other."""
+    if database.is_passing(bug):
+        # A lock that was not given, say, to its owner's hook. Had the database gone, this would fail.
+        logger.warning("saga %s could not be woken: %s", saga.pk, failures.text_of(bug))
+        _put_off(saga.pk, dispatching.grace())
+        return
+    logger.error("saga %s could not be woken: %s", saga.pk, failures.traced(bug, saga.facts))
+    _call_for_help(saga.pk, bug)
+
+
+_DUE_MEMBERS = """
+SELECT s.saga_id, s.name FROM sagas_step s JOIN sagas_saga g ON g.id = s.saga_id
+WHERE s.wake_at <= statement_timestamp() AND g.held_at IS NULL AND g.closed_at IS NULL
+  AND g.state IN ('running', 'compensating')
+ORDER BY s.wake_at LIMIT %s
+"""
+
+
+def _sweep_members(limit: int) -> None:
+    """Decide for members of stages whose time has come: each under the lock of its saga's row, one by one."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DUE_MEMBERS, [limit])
+        due = cursor.fetchall()
+    returned = dict(models.Queue.objects.values_list("name", "returned_sent_at")) if due else {}
+    for saga_id, name in due:
+        with transaction.atomic():
+            if not SagaInstance.objects.select_for_update(skip_locked=True).filter(pk=saga_id).exists():
+                continue  # Whoever holds it looks after it.
+            work = store.lock(saga_id, name)
+            try:
+                with transaction.atomic():
+                    _wake_member(work, returned)
+            except Exception as bug:
+                _could_not_be_woken(work.saga, bug)
+
+
+def _wake_member(work: UnitOfWork, returned: dict[str, datetime.datetime | None]) -> None:
+    """Decide what a member of a stage is due for: as `_wake` does for a saga, but its row's matters only."""
+    saga, step, now = work.saga, work.step, work.now
+    if saga.state not in dispatching.WORKING or step.wake_at is None or step.wake_at > now:
+        return
+    try:
+        work.declared_step  # noqa: B018 - its version may be gone.
+    except errors.UnknownSaga:
+        logger.exception("saga %s cannot go on", saga.pk)
+        work.set_step(wake_at=After(UNDECLARED_PAUSE))
+        work.commit()
+        return
+    if not dispatching.at_hand(work):
+        work.set_step(wake_at=None)
+    elif not parallel.is_free(step, now):
+        work.set_step(wake_at=step.lease_until)
+    elif step.state == StepState.RUNNING and not work.forward:
+        if transitions.end_drain(work):
+            dispatching.dispatch(work)
+    elif not work.declared_step.has_worker:
+        _wake_approval(work)
+    elif step.state in parallel.AT_WORK and step.lease_until is not None:
+        _lease_over(work)
+    elif step.dispatched_at is not None and not probes.is_lost(
+        work.cursor, work.declared_step.queue, now, returned
+    ):
+        work.set_step(wake_at=After(_pause(now - step.dispatched_at)))
+    else:
+        if step.parked_for is not None:
+            _fail_if_budget_over(work)
+        dispatching.line_up(work)
+    work.commit()
 
 
 def _steps_at(sagas: list[SagaInstance]) -> dict[uuid.UUID, models.StepInstance]:
@@ -183,12 +268,15 @@ def _only_wants_a_message(saga: SagaInstance, step: models.StepInstance, now: da
     """Whether there is nothing to decide: it waits for a message of its own, or needs one."""
     try:
         turns = not transitions.past_pivot(saga, step) and saga.cancel_requested_at is not None
+        stage = saga.definition.stage_at(step.position)
+        alone = stage.is_sent_alone and (saga.epoch > 0 or stage.is_plain)
     except errors.UnknownSaga:
         return False
     return (
-        saga.state in transitions.WORKING
+        alone
+        and saga.state in dispatching.WORKING
         and saga.parked_for is None
-        and not (step.state in transitions.AT_WORK and step.lease_until is not None)
+        and not (step.state in parallel.AT_WORK and step.lease_until is not None)
         and (saga.deadline_at is None or saga.deadline_at > now)
         and not (turns and saga.state == SagaState.RUNNING)
     )
@@ -208,7 +296,7 @@ def _look_again(queued: Collection[SagaInstance], now: datetime.datetime) -> Non
 
 def _pause(waited: datetime.timedelta) -> datetime.timedelta:
     """How long until the sweep asks after a message that has been under way for so long."""
-    grace = transitions.grace()
+    grace = dispatching.grace()
     return grace - waited if waited < grace else min(max(waited / 4, grace), probes.LONGEST_LOOK_PAUSE)
 
 
@@ -228,7 +316,7 @@ def _call_for_help(saga_id: uuid.UUID, bug: Exception) -> None:
             work.commit()
     except Exception:
         logger.exception("no person could be called for saga %s; the sweep will try again", saga_id)
-        _put_off(saga_id, transitions.LONGEST_GRACE)
+        _put_off(saga_id, dispatching.LONGEST_GRACE)
 
 
 def _put_off(saga_id: uuid.UUID, pause: datetime.timedelta) -> None:
@@ -251,21 +339,49 @@ def _wake(work: UnitOfWork) -> None:
         return
     if saga.state == SagaState.NEEDS_ATTENTION:
         transitions.resume(work, reason="trying again may help by now")
-        transitions.line_up(work)
-    elif not transitions.is_free(step, now):
+        dispatching.line_up(work)
+    elif not parallel.is_free(step, now) and not step.is_member:
         work.set(wake_at=step.lease_until)
     elif saga.deadline_at is not None and saga.deadline_at <= now:
         _deadline_over(work)
     elif saga.state == SagaState.RUNNING and saga.cancel_requested_at is not None and not past_pivot:
         transitions.compensate_if_cancelled(work)
-        transitions.line_up(work)
-    elif step.state in transitions.AT_WORK and step.lease_until is not None:
+        dispatching.line_up(work)
+    elif dispatching.not_entered(work):
+        dispatching.follow(work, transitions.enter(work, 0))
+    elif work.stage.parallel is not None:
+        _look_at_stage(work)
+    elif not work.declared_step.has_worker:
+        _wake_approval(work)
+    elif step.state in parallel.AT_WORK and step.lease_until is not None:
         _lease_over(work)
     else:
         if saga.parked_for is not None:
             _fail_if_budget_over(work)
-        transitions.line_up(work)
+        dispatching.line_up(work)
     work.commit()
+
+
+def _wake_approval(work: UnitOfWork) -> None:
+    """Remind those who are to answer, or say what their silence means."""
+    if work.step.state != StepState.WAITING:
+        work.set_cursor(wake_at=After(dispatching.STAGE_LOOK))
+    elif work.step.wait_until is None or work.step.wait_until > work.now:
+        approvals.remind(work)
+    else:
+        dispatching.follow(work, transitions.lapse(work))
+
+
+def _look_at_stage(work: UnitOfWork) -> None:
+    """Steps that are done at once have timers of their own; their saga's is for a drain that is over.
+
+    Otherwise nothing is due, and the sweep looks again after a while.
+    """
+    if not work.forward and work.saga.dispatches == 0:
+        if transitions.end_drain(work):
+            dispatching.dispatch(work)
+    else:
+        dispatching.look_after_stage(work)
 
 
 def _deadline_over(work: UnitOfWork) -> None:
@@ -273,12 +389,14 @@ def _deadline_over(work: UnitOfWork) -> None:
     saga, step = work.saga, work.step
     if work.forward and not transitions.past_pivot(saga, step):
         transitions.start_compensation(work, failures.deadline_over(step, work.now))
-        transitions.line_up(work)
+        dispatching.line_up(work)
         return
     clock = Clock.DEADLINE if work.forward else Clock.UNDO_DEADLINE
-    _fence_off(work)
-    if step.state == StepState.RUNNING:
-        transitions.mark_unknown(work, {"clock": Clock.LEASE})
+    for row in work.members(work.stage) if work.stage.parallel is not None else [step]:
+        with work.at(row):
+            _fence_off(work)
+            if row.state == StepState.RUNNING:
+                transitions.mark_unknown(work, {"clock": Clock.LEASE})
     transitions.keep_first_failure(
         work,
         failures.failure(step, FailureKind.TIMEOUT, now=work.now, clock=clock, message=messages.TIME_OVER),
@@ -319,7 +437,7 @@ def _lease_over(work: UnitOfWork) -> None:
         transitions.fail(work, failure, unknown=remote, provable=not remote)
     else:
         transitions.mark_unknown(work, failure.as_json())
-    transitions.line_up(work)
+    dispatching.line_up(work)
 
 
 def _fail_if_budget_over(work: UnitOfWork) -> None:

@@ -3,201 +3,20 @@
 Forwards and backwards are one algorithm with a sign: `states.Direction`.
 """
 
-import datetime
 import random
 from collections.abc import Sequence
 from typing import Any
 
-from sagas import conf, errors, models
-from sagas.declaration import definition, registry
+from sagas import errors, models
+from sagas.declaration import definition, registry, stages
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import circuits, failures, messages, transport
+from sagas.engine import approvals, dispatching, failures, messages, parallel
 from sagas.engine.failures import Failure
 from sagas.engine.kinds import Clock, EventKind, FailureKind, Next
 from sagas.engine.store import NOW, After, UnitOfWork
 
-WINDOW = 8
-"""Steps sent as one chain. A chain's messages carry all that is left of it, so a long one would grow
-them quadratically, and past 2 KB; the last step of a window sends the next one, which costs no
-message more."""
-
-LONGEST_GRACE = datetime.timedelta(minutes=10)
-"""However often a saga was redispatched in vain, it is looked at again after this long."""
-
-PARKED_LOOK = datetime.timedelta(hours=1)
-"""A saga that waits for a circuit is woken when it closes. If it is not, the sweep looks after so long."""
-
-LINE_LOOK = datetime.timedelta(hours=1)
-"""A saga that stands in a line is sent when its turn comes. If it is not, the sweep looks after so long."""
-
 MOST_RESUMES = 1000
 """No more are counted: the pause has long been the longest."""
-
-WORKING = {SagaState.RUNNING, SagaState.COMPENSATING}
-
-AT_WORK = {StepState.RUNNING, StepState.UNDOING}
-
-FORWARD, BACKWARD = Direction.FORWARD, Direction.BACKWARD
-
-
-# --- Messages and pauses --------------------------------------------------------------------------
-
-
-def grace(dispatches: int = 1) -> datetime.timedelta:
-    """How long a message may be under way before the sweep asks after it: doubles with each in vain."""
-    doubled: datetime.timedelta = conf.grace() * 2.0 ** min(dispatches - 1, 16)
-    return min(doubled, LONGEST_GRACE)
-
-
-def dispatch_of(saga: models.SagaInstance, step: models.StepInstance | None = None) -> transport.Dispatch:
-    """The next steps of the saga in its direction, at most a window of them.
-
-    `step` is the one that was at hand: if it is to be tried again, the dispatch says how often it was.
-    """
-    declared = saga.definition
-    return transport.Dispatch(
-        saga_id=saga.pk,
-        epoch=saga.epoch,
-        name=saga.name,
-        direction=Direction(saga.direction),
-        messages=_window(declared, saga.direction, saga.position),
-        inline=declared.inline,
-        tried=_tried(saga, step) if step is not None and step.position == saga.position else 0,
-    )
-
-
-def _window(declared: definition.Saga, direction: int, position: int) -> tuple[transport.Message, ...]:
-    """The steps from that position on in that direction, at most a window of them."""
-    if direction == FORWARD:
-        steps = list(declared.steps[position:])
-    else:
-        steps = [step for step in reversed(declared.steps[: position + 1]) if step.undo]
-    return tuple(
-        transport.Message(step=step.name, queue=step.queue, remote=step.remote) for step in steps[:WINDOW]
-    )
-
-
-def dispatch(work: UnitOfWork) -> None:
-    """Have the saga sent on its way again, after the commit."""
-    if onward := redispatch(work):
-        work.send(onward)
-
-
-def redispatch(work: UnitOfWork) -> transport.Dispatch | None:
-    """Raise the epoch, so that every earlier message is void; what is to be sent, or carried on with.
-
-    A saga that has ended, or needs attention, is left alone. One that an open circuit would turn away is
-    parked instead.
-    """
-    saga = work.saga
-    if saga.state not in WORKING:
-        return None
-    if work.step.position == saga.position and not admitted(work):
-        park(work)
-        return None
-    _unpark(work)
-    dispatches = saga.dispatches + 1
-    work.set(epoch=saga.epoch + 1, dispatches=dispatches, dispatched_at=NOW)
-    look_within(work, grace(dispatches))
-    return dispatch_of(saga, work.step)
-
-
-def line_up(work: UnitOfWork) -> None:
-    """Have the saga sent on as `dispatch` does, but when its turn comes in the line of its step's queue.
-
-    What the sweep finds due goes this way: there may be thousands, and live messages must not wait behind
-    them. Older messages are void only then, so one that was merely late may still be carried out.
-    """
-    saga = work.saga
-    if saga.state not in WORKING:
-        return
-    if work.step.position == saga.position and not admitted(work):
-        park(work)
-        return
-    _unpark(work)
-    work.set(in_line_for=queue_of(saga), wake_at=_no_later_than_deadline(work, LINE_LOOK))
-
-
-def look_within(work: UnitOfWork, delay: datetime.timedelta) -> None:
-    """Have the sweep look again after so long at the latest: a message or an attempt is under way.
-
-    Where it will sooner anyway that stays: the sweep knows what has gone on meanwhile, and a row
-    whose `wake_at` stays is written without touching an index (HOT).
-    """
-    _leave_line(work)
-    wake_at = work.saga.wake_at
-    if wake_at is None or not work.now < wake_at <= work.now + delay:
-        work.set(wake_at=_no_later_than_deadline(work, delay))
-
-
-def wake_after(work: UnitOfWork, delay: datetime.timedelta) -> None:
-    """No message is under way: have the sweep look again after so long, or at the deadline."""
-    _unpark(work)
-    work.set(wake_at=_no_later_than_deadline(work, delay), dispatched_at=None, dispatches=0)
-
-
-def _no_later_than_deadline(work: UnitOfWork, delay: datetime.timedelta) -> After:
-    """So long from now, or at the deadline where that comes first."""
-    deadline = work.saga.deadline_at
-    if deadline is None:
-        return After(delay)
-    return After(max(min(delay, deadline - work.now), datetime.timedelta(0)))
-
-
-# --- Circuits -------------------------------------------------------------------------------------
-
-
-def admitted(work: UnitOfWork, *, take: bool = False) -> bool:
-    """Whether the service of the step at hand lets this saga through now; a local step has none.
-
-    Arguments:
-        take: whether the attempt is made at once.
-    """
-    declared = work.declared_step
-    cannot_ask = work.step.state == StepState.WAITING and declared.ask is None
-    if not declared.remote or cannot_ask:
-        return True
-    untried = _tried(work.saga, work.step) == 0
-    # What was read with the lock holds for an attempt that is made at once, and for nothing later.
-    known = work.open_circuits if take else None
-    return circuits.admits(declared.queue, work.saga.pk, untried=untried, take=take, known=known)
-
-
-def park(work: UnitOfWork) -> None:
-    """Have the saga wait for the open circuit of its step's service: no message, no timer, no attempt.
-
-    It is woken when the circuit closes. Clocks go on: the deadline, the limit of a wait and the time
-    that all attempts may take.
-    """
-    saga, step, declared = work.saga, work.step, work.declared_step
-    ends = [step.wait_until] if step.state == StepState.WAITING else []
-    if work.forward and step.started_at is not None and declared.budget is not None and not ends:
-        ends.append(step.started_at + declared.budget)
-    look = min([PARKED_LOOK, *(end - work.now for end in ends if end is not None and end > work.now)])
-    _leave_line(work)
-    work.set(
-        parked_for=declared.queue,
-        parked_rank=min(_tried(saga, step), circuits.ANY_RANK),
-        wake_at=_no_later_than_deadline(work, look),
-        dispatched_at=None,
-        dispatches=0,
-    )
-
-
-def _unpark(work: UnitOfWork) -> None:
-    _leave_line(work)
-    if work.saga.parked_for is not None:
-        work.set(parked_for=None)
-
-
-def _leave_line(work: UnitOfWork) -> None:
-    if work.saga.in_line_for is not None:
-        work.set(in_line_for=None)
-
-
-def _tried(saga: models.SagaInstance, step: models.StepInstance) -> int:
-    return step.attempts if saga.direction == FORWARD else step.undo_attempts
-
 
 # --- Forwards -------------------------------------------------------------------------------------
 
@@ -207,26 +26,128 @@ def finish_step(work: UnitOfWork, facts: dict[str, Any], **event: Any) -> None:
     declared = work.declared_step
     work.transition_step(StepState.DONE, EventKind.STEP_DONE, attempt=work.step.attempts, **event)
     work.set_step(finished_at=NOW, wait_until=None, facts=facts, error=None)
-    if declared.outputs or declared.secrets:
+    if (declared.outputs or declared.secrets) and not work.step.is_member:
         kept = _without(work.saga.facts, declared.secrets)
         work.set(facts={**kept, **{name: facts.get(name) for name in declared.outputs}})
 
 
 def advance(work: UnitOfWork) -> Next:
     """The step is done, or undone: the next one is due, or the saga ends."""
-    _unpark(work)
-    saga = work.saga
-    if saga.resumes:
+    dispatching.unpark(work)
+    if work.saga.resumes:
         work.set(resumes=0)
-    position = work.step.position + 1 if work.forward else next_to_undo(work, below=work.step.position)
+    if work.step.is_member:
+        return _advance_member(work)
+    if work.forward:
+        return enter(work, work.step.position + 1)
+    return go_back(work, below=work.step.position)
+
+
+def _advance_member(work: UnitOfWork) -> Next:
+    """Whoever records the last step of a stage advances the saga; anybody else leaves it to the others."""
+    work.set_step(wake_at=None, dispatched_at=None)
+    stage = work.stage
+    if work.forward:
+        if not parallel.is_done(work):
+            return Next.STOP
+        parallel.merge_outputs(work, stage)
+        return enter(work, stage.last + 1)
+    if not parallel.to_undo(work):
+        return go_back(work, below=stage.first)
+    return _undo_others(work)
+
+
+def _undo_others(work: UnitOfWork) -> Next:
+    """Members of the stage are still to be undone: the next one, or a person where every one left failed."""
+    if (row := parallel.undo_failed(work)) is not None:
+        with work.at(row):
+            _call_for_undo(work, Failure.from_json(row.error or {}))
+        return Next.STOP
+    if following := parallel.undo_next(work):
+        return dispatching.send_members(work, following)
+    return Next.STOP
+
+
+def enter(work: UnitOfWork, position: int) -> Next:
+    """Begin with the first stage from there of which anything is to be done; without any the saga completes.
+
+    What is to be left out is decided here, and only here: the facts are read once.
+    """
+    declared = work.declared
+    while position < len(declared.all_steps):
+        stage = declared.stage_at(position)
+        if chosen := _chosen(work, stage):
+            return _begin(work, stage, chosen)
+        position = stage.last + 1
+    work.set(position=position)
+    _finish(work, SagaState.COMPLETED)
+    return Next.CONTINUE
+
+
+def _chosen(work: UnitOfWork, stage: stages.Stage) -> list[int]:
+    """The places of those of its steps that are done, in view of the facts; the others are skipped."""
+    chosen = []
+    for position, step, conditions in zip(stage.positions, stage.steps, stage.conditions, strict=True):
+        if not conditions:
+            chosen.append(position)
+            continue
+        facts = {each.fact: bool(work.saga.facts.get(each.fact)) for each in conditions}
+        if all(facts[each.fact] is each.wanted for each in conditions):
+            chosen.append(position)
+            work.note(EventKind.STEP_CHOSEN, subject=step.name, data={"facts": facts})
+        else:
+            row = work.members(stage)[position - stage.first]
+            with work.at(row):
+                work.transition_step(StepState.SKIPPED, EventKind.STEP_SKIPPED, data={"facts": facts})
+                work.set_step(finished_at=NOW)
+    return chosen
+
+
+def _begin(work: UnitOfWork, stage: stages.Stage, chosen: Sequence[int]) -> Next:
+    """The stage's turn has come, for those of its steps that are to be done."""
+    before = work.declared.stage_at(work.step.position)
+    # A chain leads from a step to the plain ones right behind it, and to nothing else.
+    chained = stage.is_plain and before.is_sent_alone and stage.first == before.last + 1
+    work.set(position=stage.first)
+    if not chained:
+        work.set(epoch=work.saga.epoch + 1)
+    if stage.is_sent_alone:
+        _expect_message(work)
+        return Next.CONTINUE
+    rows = [work.members(stage)[position - stage.first] for position in chosen]
+    if stage.parallel is not None:
+        for row in rows:
+            with work.at(row):
+                work.set_step(epoch=0)
+    for row in rows:
+        with work.at(row):
+            if not work.declared_step.has_worker:
+                approvals.begin(work)
+    if stage.parallel is None:
+        return Next.STOP
+    return dispatching.send_members(work, [row for row in rows if row.state == StepState.PENDING])
+
+
+def _expect_message(work: UnitOfWork) -> None:
+    """The message of the next step is under way: that of the chain, or one that is sent now."""
+    work.set(dispatched_at=NOW, dispatches=1)
+    dispatching.look_after_saga(work, dispatching.grace())
+
+
+def go_back(work: UnitOfWork, *, below: int) -> Next:
+    """Undo what was begun below that position, the last begun first; without any the saga is compensated."""
+    position = next_to_undo(work, below=below)
     if position is None:
         _finish(work, SagaState.COMPENSATED)
-    elif position >= len(work.declared.steps):
-        work.set(position=position)
-        _finish(work, SagaState.COMPLETED)
-    else:
-        work.set(position=position, dispatched_at=NOW, dispatches=1)
-        look_within(work, grace())
+        return Next.CONTINUE
+    stage = work.declared.stage_at(position)
+    work.set(position=stage.first)
+    if stage.parallel is not None:
+        work.set(epoch=work.saga.epoch + 1)
+        return dispatching.send_members(work, parallel.due(work))
+    if work.step.is_member:
+        work.set(epoch=work.saga.epoch + 1)
+    _expect_message(work)
     return Next.CONTINUE
 
 
@@ -314,27 +235,60 @@ def start_compensation(work: UnitOfWork, failure: Failure, **event: Any) -> None
     1. A remote step whose lease ran out may have happened: it is unknown, and is undone too (U3).
     2. The first failure is kept (A2).
     3. The saga compensates from its last begun step; if none was begun it ends at once.
+    4. Where steps were done at once, nothing is undone while an attempt at one of them may be under way.
     """
-    if work.step.state == StepState.RUNNING:
+    at_once = work.stage.parallel is not None
+    if work.step.state == StepState.RUNNING and not at_once:
         mark_unknown(work, {"clock": Clock.LEASE})
         work.set_step(lease_until=None)
     keep_first_failure(work, failure)
     work.transition(SagaState.COMPENSATING, EventKind.SAGA_COMPENSATING, data=failure.as_json(), **event)
-    _unpark(work)
+    if not at_once:
+        dispatching.unpark(work)
     work.set(
-        direction=BACKWARD,
+        direction=Direction.BACKWARD,
         attention=None,
         dispatches=0,
         dispatched_at=None,
         deadline_at=After(work.declared.undo_deadline),
-        wake_at=After(grace()),
+        wake_at=After(dispatching.grace()),
     )
-    position = next_to_undo(work, below=len(work.declared.steps), with_current=True)
+    if at_once:
+        parallel.drain(work)
+        end_drain(work)
+        return
+    if work.step.state == StepState.WAITING and not work.declared_step.has_worker:
+        approvals.withdraw(work)
+    position = next_to_undo(work, below=len(work.declared.all_steps), with_current=True)
+    _stand_at(work, position)
+
+
+def end_drain(work: UnitOfWork) -> bool:
+    """Once no attempt at an action of the stage can be under way, say what is to be undone first.
+
+    Returns:
+        Whether that is so, and it is to be sent: nobody has sent it yet.
+    """
+    if (until := parallel.busy_until(work)) is not None:
+        work.set(wake_at=until)
+        return False
+    stage = work.stage
+    for row in work.members(stage):
+        if row.state == StepState.RUNNING:
+            with work.at(row):
+                mark_unknown(work, {"clock": Clock.LEASE})
+                work.set_step(lease_until=None, fence=row.fence + 1)
+    _stand_at(work, stage.first if parallel.to_undo(work) else next_to_undo(work, below=stage.first))
+    return not work.saga.is_final
+
+
+def _stand_at(work: UnitOfWork, position: int | None) -> None:
+    """Where undoing begins; nothing is sent yet."""
     if position is None:
         work.set(position=0)
         _finish(work, SagaState.COMPENSATED)
     else:
-        work.set(position=position)
+        work.set(position=work.declared.stage_at(position).first, wake_at=After(dispatching.grace()))
 
 
 def compensate_if_cancelled(work: UnitOfWork) -> bool:
@@ -348,12 +302,27 @@ def compensate_if_cancelled(work: UnitOfWork) -> bool:
 
 
 def fail_undo(work: UnitOfWork, failure: Failure) -> None:
-    """The undo was refused, met a bug, or spent its budget: a person is called, and nothing is dropped."""
+    """The undo was refused, met a bug, or spent its budget: a person is called, and nothing is dropped.
+
+    Of steps that were done at once the others are undone all the same, before a person is called.
+    """
     kept = failure.as_json()
     work.set_step(error=kept)
     work.transition_step(
         StepState.UNDO_FAILED, EventKind.UNDO_FAILED, attempt=work.step.undo_attempts, data=kept
     )
+    if not work.step.is_member:
+        _call_for_undo(work, failure)
+        return
+    dispatching.unpark(work)
+    work.set_step(wake_at=None, dispatched_at=None)
+    _undo_others(work)
+    if work.onward is not None:
+        work.send(work.onward)
+        work.onward = None
+
+
+def _call_for_undo(work: UnitOfWork, failure: Failure) -> None:
     require_attention(
         work,
         why=messages.UNDO_FAILED % {"step": work.step.name, "message": failure.message},
@@ -371,16 +340,48 @@ def next_to_undo(work: UnitOfWork, *, below: int, with_current: bool = False) ->
         with_current: whether the step at hand, as it is about to be written, may be the one.
     """
     saga, current, declared = work.saga, work.step, work.declared
-    if not declared.has_optional_steps and (not with_current or current.position == saga.position):
+    if declared.is_plain and (not with_current or current.position == saga.position):
         # Nothing was left out on the way, so every step before this one was begun: no need to look.
         top = current.position - (not current.begun) if with_current else below - 1
-        return next((position for position in range(top, -1, -1) if declared.steps[position].undo), None)
+        return next((position for position in range(top, -1, -1) if declared.all_steps[position].undo), None)
     steps = saga.steps.filter(position__lt=below)  # type: ignore[arg-type]
     for step in steps.order_by("-position"):
         row = current if with_current and current.pk == step.pk else step
-        if row.begun and row.state != StepState.UNDONE and declared.steps[row.position].undo:
+        if row.begun and row.state != StepState.UNDONE and declared.all_steps[row.position].undo:
             return row.position
     return None
+
+
+# --- Approvals ------------------------------------------------------------------------------------
+
+
+def approve(work: UnitOfWork, facts: dict[str, Any], **event: Any) -> Next:
+    """One more person has approved; the step is done once enough have."""
+    approval = approvals.declared(work)
+    kept = {**(work.step.facts or {}), **facts, approvals.APPROVALS: approvals.given(work)}
+    if event:
+        kept[approvals.APPROVALS].append({**event, "at": work.now.isoformat()})
+        if len(kept[approvals.APPROVALS]) < approval.persons:
+            work.set_step(facts=kept)
+            return Next.STOP
+    finish_step(work, {**kept, definition.APPROVED: True}, **event)
+    return advance(work)
+
+
+def lapse(work: UnitOfWork) -> Next:
+    """Nobody has answered in time: the declaration says what that means."""
+    approval = approvals.declared(work)
+    if approval.lapse == "approve":
+        return approve(work, {})
+    if approval.lapse == "refuse":
+        return fail(work, failures.wait_over(work.step, work.now), provable=True)
+    failure = failures.wait_over(work.step, work.now)
+    work.set_step(error=failure.as_json(), wait_until=None)
+    keep_first_failure(work, failure)
+    require_attention(
+        work, why=messages.NOT_ANSWERED % {"step": work.step.name}, advice=messages.ANSWER, resume=False
+    )
+    return Next.STOP
 
 
 # --- The end --------------------------------------------------------------------------------------
@@ -391,7 +392,7 @@ def _finish(work: UnitOfWork, state: SagaState) -> None:
     declared = work.declared
     completed = state == SagaState.COMPLETED
     work.transition(state, EventKind.SAGA_COMPLETED if completed else EventKind.SAGA_COMPENSATED)
-    _unpark(work)
+    dispatching.unpark(work)
     work.set(finished_at=NOW, wake_at=None, dispatched_at=None, deadline_at=None, held_at=None)
     _leave_nothing(work)
     work.call(declared.on_completed if completed else declared.on_compensated)
@@ -418,10 +419,10 @@ def _leave_nothing(work: UnitOfWork) -> None:
     needed, are not left lying there.
     """
     declared, saga = work.declared, work.saga
-    secrets = [name for step in declared.steps for name in step.secrets]
+    secrets = [name for step in declared.all_steps for name in step.secrets]
     if any(name in saga.facts for name in secrets):
         work.set(facts=_without(saga.facts, secrets))
-    work.drop_callbacks([f"{saga.pk}.{step.name}" for step in declared.steps if step.wait is not None])
+    work.drop_callbacks([f"{saga.pk}.{step.name}" for step in declared.all_steps if step.wait is not None])
 
 
 def _without(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -442,9 +443,11 @@ def require_attention(work: UnitOfWork, *, why: str, advice: str, resume: bool, 
         event: what the event says beside it.
     """
     saga, declared = work.saga, work.declared
+    if saga.state == SagaState.NEEDS_ATTENTION:
+        return  # For another step of the same stage: a person sees both.
     attention = {"step": work.step.name, "why": why, "advice": advice, "since": work.now.isoformat()}
     work.transition(SagaState.NEEDS_ATTENTION, EventKind.SAGA_ATTENTION, data=attention, **event)
-    _unpark(work)
+    dispatching.unpark(work)
     pause = declared.resume_pause(resumes=saga.resumes, chance=random.random())  # noqa: S311 - no secret
     work.set(
         attention=attention,
@@ -472,10 +475,14 @@ def resume(work: UnitOfWork, **event: Any) -> None:
     """
     by_itself = event.get("actor", "engine") == "engine"
     work.set(resumes=min(work.saga.resumes + 1, MOST_RESUMES) if by_itself else 0)
-    if work.forward and work.step.state == StepState.FAILED:
-        work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
+    for row in work.members(work.stage) if work.stage.parallel is not None else [work.step]:
+        if work.forward and row.state == StepState.FAILED:
+            with work.at(row):
+                work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
     reopen(work, **event)
     work.set(dispatches=0, dispatched_at=None, wake_at=NOW)
+    if work.step.state == StepState.WAITING and not work.declared_step.has_worker:
+        approvals.ask(work)
 
 
 def reopen(work: UnitOfWork, **event: Any) -> None:
@@ -487,7 +494,7 @@ def reopen(work: UnitOfWork, **event: Any) -> None:
     saga, declared = work.saga, work.declared
     to = SagaState.RUNNING if work.forward else SagaState.COMPENSATING
     work.transition(to, EventKind.SAGA_RESUMED, **event)
-    work.set(attention=None)
+    work.set(attention=None, dispatches=0)
     over = saga.deadline_at is None or saga.deadline_at <= work.now
     if over and (not work.forward or past_pivot(saga, work.step)):
         work.set(deadline_at=After(declared.deadline if work.forward else declared.undo_deadline))
@@ -496,14 +503,9 @@ def reopen(work: UnitOfWork, **event: Any) -> None:
 # --- Questions ------------------------------------------------------------------------------------
 
 
-def is_free(step: models.StepInstance, now: datetime.datetime) -> bool:
-    """Whether no attempt may be under way now, so that others may act on the step (O2)."""
-    return step.lease_until is None or step.lease_until <= now or step.state not in AT_WORK
-
-
 def in_doubt(saga: models.SagaInstance, step: models.StepInstance) -> bool:
     """Whether a person may say what became of the step: of its action, or on the way back of its undo."""
-    if saga.direction == FORWARD:
+    if saga.direction == Direction.FORWARD:
         begun = step.state in (StepState.UNKNOWN, StepState.FAILED, StepState.WAITING)
         return begun or (step.state == StepState.PENDING and bool(step.error))
     return step.state == StepState.UNDO_FAILED or (step.state == StepState.UNDOING and bool(step.error))
@@ -516,13 +518,13 @@ def past_pivot(saga: models.SagaInstance, step: models.StepInstance | None) -> b
     directions until that is settled (P4).
     """
     pivot = saga.definition.pivot
-    if pivot >= len(saga.definition.steps):
+    if pivot >= len(saga.definition.all_steps):
         return False
     if saga.position > pivot:
         return True
     if saga.position < pivot or step is None:
         return False
-    if saga.definition.steps[pivot].kind == "retriable":
+    if saga.definition.all_steps[pivot].kind == "retriable":
         return True
     return step.state in (StepState.RUNNING, StepState.WAITING, StepState.UNKNOWN, StepState.DONE)
 
@@ -545,9 +547,3 @@ def out_of_time(work: UnitOfWork) -> bool:
     """Whether the budget of time for all attempts at the action is used up."""
     budget, started_at = work.declared_step.budget, work.step.started_at
     return budget is not None and started_at is not None and work.now - started_at >= budget
-
-
-def queue_of(saga: models.SagaInstance) -> str:
-    """The queue of the step at the saga's position."""
-    steps = saga.definition.steps
-    return steps[min(saga.position, len(steps) - 1)].queue

@@ -45,6 +45,9 @@ class Dispatch:
     inline: bool = True
     """Whether a worker may go on with it in the task of the step before."""
 
+    member: bool = False
+    """Whether its only step is done at once with others, and the epoch is that step's own."""
+
     tried: int = 0
     """How often its first step was tried before, for people who watch the messages; it decides nothing."""
 

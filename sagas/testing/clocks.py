@@ -36,15 +36,22 @@ def until_due() -> datetime.timedelta | None:
     """How long until the sweep has something to do for a saga or a callback; None if it never will."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT min(GREATEST(wake_at - clock_timestamp(), interval '0')) FROM ("
+            "WITH due_members AS (SELECT s.id, s.wake_at, s.parked_for, s.parked_rank, g.held_at"
+            " FROM sagas_step s JOIN sagas_saga g ON g.id = s.saga_id"
+            " WHERE s.wake_at IS NOT NULL AND g.held_at IS NULL AND g.closed_at IS NULL"
+            " AND g.state IN ('running', 'compensating'))"
+            " SELECT min(GREATEST(wake_at - clock_timestamp(), interval '0')) FROM ("
             " SELECT wake_at FROM sagas_saga WHERE held_at IS NULL AND closed_at IS NULL"
+            " UNION ALL SELECT wake_at FROM due_members"
             " UNION ALL SELECT wake_at FROM sagas_signal"
             # Those that wait for a circuit are let through or woken by it.
             " UNION ALL SELECT CASE WHEN c.opened_at IS NULL"
             " THEN COALESCE(c.woken_at + %s * interval '1 second', clock_timestamp())"
             " WHEN s.parked_rank = 0 AND NOT c.needs_person THEN LEAST(c.open_until, c.permits_at)"
             " ELSE c.open_until END"
-            " FROM sagas_saga s LEFT JOIN sagas_circuit c ON c.name = s.parked_for"
+            " FROM (SELECT parked_for, parked_rank, held_at FROM sagas_saga UNION ALL"
+            "  SELECT parked_for, parked_rank, held_at FROM due_members) AS s"
+            " LEFT JOIN sagas_circuit c ON c.name = s.parked_for"
             " WHERE s.parked_for IS NOT NULL AND s.held_at IS NULL"
             ") AS due WHERE wake_at IS NOT NULL",
             [circuits.WAKE_PAUSE_S],

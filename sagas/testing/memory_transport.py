@@ -32,6 +32,8 @@ class ChainError:
 
     saga_id: uuid.UUID
     epoch: int
+    step: str | None = None
+    """Of a chain of one step that is done at once with others, that step."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -162,17 +164,18 @@ class MemoryTransport:
         match message:
             case StepMessage(dispatch=dispatch, number=number):
                 self._step(dispatch, number)
-            case ChainError(saga_id=saga_id, epoch=epoch):
-                self._chain_error(saga_id, epoch)
+            case ChainError():
+                self._chain_error(message)
             case LateCompensation(signal_id=signal_id):
                 engine.compensate_late(signal_id)
             case Probe(queue=queue, sent_at=sent_at):
                 engine.probe_returned(queue, sent_at, carried_on=self.inline is not None)
 
-    def _chain_error(self, saga_id: uuid.UUID, epoch: int) -> None:
-        result = engine.on_chain_error(saga_id, epoch)
+    def _chain_error(self, error: ChainError) -> None:
+        result = engine.on_chain_error(error.saga_id, error.epoch, error.step)
         lane = self._lane()
-        self._go_on(engine.go_on(result, lane) if lane else result, saga_id, epoch + 1)
+        again = dataclasses.replace(error, epoch=error.epoch + 1)
+        self._go_on(engine.go_on(result, lane) if lane else result, again)
 
     def _step(self, dispatch: transport.Dispatch, number: int) -> None:
         lane = self._lane()
@@ -194,7 +197,7 @@ class MemoryTransport:
         if result.next is engine.Next.CONTINUE and alone and number + 1 < len(dispatch.messages):
             self.put(StepMessage(dispatch=dispatch, number=number + 1))
             return
-        self._go_on(result, dispatch.saga_id, dispatch.epoch)
+        self._go_on(result, _error_of(dispatch))
         if lane is not None and result.next is not engine.Next.COMPENSATE:
             self._bring_more(dispatch.messages[number].queue, lane)
 
@@ -202,14 +205,19 @@ class MemoryTransport:
         """The same message carries a few sagas on that stand in its queue's line."""
         for dispatch in engine.take(queue, 2) if lane.goes_on() else ():
             with contextlib.suppress(Error, errors.LostRace):
-                self._go_on(engine.carry(dispatch, lane), dispatch.saga_id, dispatch.epoch)
+                self._go_on(engine.carry(dispatch, lane), _error_of(dispatch))
 
     def _lane(self) -> MemoryLane | None:
         return MemoryLane(f"task-{len(self.sent)}", self.inline) if self.inline else None
 
-    def _go_on(self, result: engine.Result, saga_id: uuid.UUID, epoch: int) -> None:
+    def _go_on(self, result: engine.Result, error: ChainError) -> None:
         """Where a message ends: the error callback, or the rest as a dispatch of its own."""
         if result.next is engine.Next.COMPENSATE:
-            self.put(ChainError(saga_id=saga_id, epoch=epoch))
+            self.put(error)
         elif result.dispatch is not None and result.dispatch.messages:
             self.send(result.dispatch)
+
+
+def _error_of(dispatch: transport.Dispatch) -> ChainError:
+    step = dispatch.messages[0].step if dispatch.member else None
+    return ChainError(saga_id=dispatch.saga_id, epoch=dispatch.epoch, step=step)

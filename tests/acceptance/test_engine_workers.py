@@ -11,7 +11,7 @@ from django.db import connection
 
 from saga_project import celery
 from sagas import engine, fast_lane, tasks, testing
-from sagas.engine import transitions, transport
+from sagas.engine import dispatching, transport
 from sagas.testing import clocks
 from tests.acceptance import processes
 from tests.sagas import conftest, harness, rules
@@ -214,7 +214,7 @@ def test_a_saga_whose_message_is_revoked_before_it_is_there_is_sent_again(transa
         tell(saga)
 
     def sent_again():
-        clocks.pass_time(transitions.grace(), saga.pk)
+        clocks.pass_time(dispatching.grace(), saga.pk)
         saga.refresh_from_db()
         return saga.finished_at
 

@@ -51,25 +51,29 @@ SOON = datetime.timedelta(seconds=1)
 class Player:
     """One saga on its way through a script."""
 
-    def __init__(self, saga, script):
-        self.script = testing.lines(script)
+    def __init__(self, saga, script, inputs=None):
+        self.script = scripts.Script.read(script)
         self.stood = ""
         registry.add(saga)
         with transaction.atomic():
-            self.saga = engine.begin(saga, key=str(uuid.uuid4()), inputs={}, actor="test")
+            self.saga = engine.begin(saga, key=str(uuid.uuid4()), inputs=inputs or {}, actor="test")
             recorder.direct(self.saga.pk, testing.answers(script))
             # A saga that is cancelled before anything else is so in the transaction that begins it.
             self.act_if_due()
 
     @property
     def played(self):
-        return recorder.lines(self.saga.pk)
+        """What happened; of steps that are done at once, in the order of the script."""
+        return self.script.arrange(recorder.lines(self.saga.pk))
+
+    @property
+    def has_all(self):
+        """Whether as much has happened as the script tells."""
+        return len(self.played) >= len(self.script.lines)
 
     def nobody_acts(self):
         """Whether the script has nobody act now."""
-        played = self.played
-        rest = self.script[len(played) :] if played == self.script[: len(played)] else []
-        return not (rest and scripts.is_act(rest[0]))
+        return self.script.act_due(recorder.lines(self.saga.pk)) is None
 
     def act_if_due(self):
         """Act if the script says that it is time; note where the saga stands if it came to stand there."""
@@ -80,21 +84,24 @@ class Player:
             self.stood = stands
             if stands:
                 recorder.note(self.saga.pk, stands)
-        played = self.played
-        due = len(played) < len(self.script) and played == self.script[: len(played)]
-        if not (due and scripts.is_act(self.script[len(played)]) and self._at_rest(self.script[len(played)])):
+        line = self.script.act_due(recorder.lines(self.saga.pk))
+        if line is None or not self._at_rest(line):
             return False
-        line = self.script[len(played)]
         recorder.note(self.saga.pk, line)
         self.act(*line.split())
         return True
 
     def _at_rest(self, line):
         """Whether the line above has not only been called, but recorded: what is to be outwaited waits."""
-        if self.saga.steps.filter(state="running").exists():
-            return False
         word, *about = line.split()
+        steps = self.saga.steps.filter(state="running")
+        if (steps.filter(name=about[0]) if about and self.in_stage(about[0]) else steps).exists():
+            return False
         return word != "outwait" or self.saga.steps.filter(name=about[0], wait_until__isnull=False).exists()
+
+    def in_stage(self, name):
+        """Whether the step is done at once with others."""
+        return self.saga.definition.stage_at(self.saga.definition.positions[name]).parallel is not None
 
     def act(self, word, *about):
         pk = self.saga.pk
@@ -111,7 +118,8 @@ class Player:
                 toys.Toy.objects.filter(key=key).update(made=0)  # What was begun has come to nothing.
             engine.receive(source="world", event_id=str(uuid.uuid4()), key=key, **what)
         elif word == "poll":
-            clocks.pass_time(self.saga.wake_at - models.database_now(), pk)
+            step = self.saga.steps.get(name=about[0])
+            clocks.pass_time((step.wake_at or self.saga.wake_at) - models.database_now(), pk)
         elif word == "outwait":
             clocks.pass_time(self.saga.steps.get(name=about[0]).wait_until - models.database_now(), pk)
         elif word == "outlast":
@@ -120,9 +128,11 @@ class Player:
             again = engine.resume if self.saga.state == "needs_attention" else engine.retry
             again(pk, seen=engine.look(pk), **said)
             self.stood = ""
+        elif word in ("approve", "refuse"):
+            getattr(engine, word)(pk, about[0], **said)
         elif word == "resolve":
             self._settle(f"{pk}.{about[0]}", about[1] == "yes")
-            engine.resolve(pk, seen=engine.look(pk), happened=about[1] == "yes", **said)
+            engine.resolve(pk, seen=engine.look(pk, about[0]), happened=about[1] == "yes", **said)
             self.stood = ""
 
     def _settle(self, key, happened):
@@ -136,11 +146,37 @@ class Player:
         """Whether nothing more will happen by itself."""
         self.saga.refresh_from_db()
         resting = self.saga.state == "needs_attention" or self.saga.finished_at is not None
-        return resting or self.saga.steps.filter(state="waiting").exists()
+        if resting or not self.saga.steps.filter(state="waiting").exists():
+            return resting
+        # Beside a step that waits others of its stage may be on their way.
+        return not self.saga.steps.filter(dispatched_at__isnull=False).exists()
 
     @property
     def late_compensations(self):
         return models.Signal.objects.filter(step_key__startswith=f"{self.saga.pk}.", wake_at__isnull=False)
+
+
+class InTurn(memory_transport.MemoryTransport):
+    """Messages that are sent at the same time come in the order of the declaration.
+
+    Those of steps that are done at once may come in any; a script that tells which of them was first wants
+    to know.
+    """
+
+    def send(self, dispatch):
+        place = registry.get(dispatch.name, 1).positions[dispatch.messages[0].step]
+        super().send(dispatch)
+        sent = self.waiting.pop()
+        behind = [
+            number
+            for number, message in enumerate(self.waiting)
+            if isinstance(message, memory_transport.StepMessage)
+            and message.dispatch.member
+            and message.dispatch.direction == states.Direction.FORWARD == dispatch.direction
+            and message.dispatch.saga_id == dispatch.saga_id
+            and registry.get(dispatch.name, 1).positions[message.dispatch.messages[0].step] > place
+        ]
+        self.waiting.insert(behind[0] if behind and dispatch.member else len(self.waiting), sent)
 
 
 class InMemory:
@@ -152,12 +188,12 @@ class InMemory:
     def __init__(self, *, inline=False):
         self.inline = inline
 
-    def play(self, saga, script):
+    def play(self, saga, script, inputs=None):
         goes_on = (lambda: self.player.nobody_acts()) if self.inline else None
-        self.post = memory_transport.MemoryTransport(inline=goes_on)
+        self.post = InTurn(inline=goes_on)
         with transport.use(self.post):
-            self.player = Player(saga, script)
-            for _ in range(20 + 10 * len(self.player.script)):
+            self.player = Player(saga, script, inputs)
+            for _ in range(20 + 10 * len(self.player.script.lines)):
                 if self.player.act_if_due() or self.post.deliver():
                     continue
                 if self.player.idle and not self._due():
@@ -177,8 +213,11 @@ class InMemory:
         saga = self.player.saga
         if self.player.late_compensations.exists():
             return True
+        if saga.state == "needs_attention":
+            return False
+        times = [saga.wake_at, *saga.steps.values_list("wake_at", flat=True)]
         now = models.database_now()
-        return saga.state != "needs_attention" and saga.wake_at is not None and saga.wake_at <= now
+        return any(at is not None and at <= now for at in times)
 
 
 class RealWorker:
@@ -198,7 +237,7 @@ class RealWorker:
 
     def _ended(self, player):
         acted = player.act_if_due()
-        return not acted and len(player.played) >= len(player.script) and player.idle
+        return not acted and player.has_all and player.idle
 
 
 def books(saga):
@@ -206,7 +245,7 @@ def books(saga):
     found = {
         toy.key: (toy.made, toy.unmade) for toy in toys.Toy.objects.filter(key__startswith=f"{saga.pk}.")
     }
-    return {step.name: found.get(f"{saga.pk}.{step.name}", (0, 0)) for step in saga.definition.steps}
+    return {step.name: found.get(f"{saga.pk}.{step.name}", (0, 0)) for step in saga.definition.all_steps}
 
 
 def drive(broker, *sagas, rounds=200):

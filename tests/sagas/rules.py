@@ -17,7 +17,7 @@ def check(saga, books=None):
     rows_are_the_fold_of_events(saga, steps, events)
     first_failure_is_kept(saga, events)
     undone_in_reverse(saga, events)
-    never_forward_again(events)
+    never_forward_again(saga, events)
     never_back_after_the_pivot(saga, steps, events)
     hooks_are_called_once(saga)
     nothing_hangs(saga, steps)
@@ -63,31 +63,52 @@ def first_failure_is_kept(saga, events):
 
 
 def undone_in_reverse(saga, events):
-    """O1, O3: undo follows undo from the last begun to the first, each after the one before is done."""
-    position = saga.definition.positions
+    """O1, O3: undo follows undo from the last stage begun to the first, each after all of the one before."""
+    declared = saga.definition
+    stage = {step.name: declared.stage_at(place).first for step, place in _placed(declared)}
     undos = [event for event in events if event.kind.startswith("undo.")]
-    places = [position[event.subject] for event in undos]
+    places = [stage[event.subject] for event in undos]
     assert places == sorted(places, reverse=True), f"O1: {[event.subject for event in undos]}"
     done = [event.subject for event in undos if event.kind == "undo.done"]
     assert len(done) == len(set(done)), f"O3: undone twice: {done}"
+    open_ = set()
     for before, after in itertools.pairwise(undos):
-        assert before.subject == after.subject or before.kind == "undo.done", f"O3: {before}, then {after}"
+        open_ = (open_ | {before.subject}) - ({before.subject} if before.kind == "undo.done" else set())
+        here = {name for name in open_ if stage[name] == stage[after.subject]}
+        assert open_ == here, f"O3: {after} while {open_ - here} is not undone"
+        at_once = declared.stage_at(stage[after.subject]).parallel
+        if at_once is None or at_once.undo == "reverse":
+            failed = {event.subject for event in events if event.kind == "undo.failed"}
+            assert open_ - failed <= {after.subject}, f"O3: {after} while {open_} is not undone"
 
 
-def never_forward_again(events):
-    """O2: once it was decided to turn round, no attempt at an action is made or recorded."""
+def _placed(declared):
+    return [(step, place) for place, step in enumerate(declared.all_steps)]
+
+
+def never_forward_again(saga, events):
+    """O2: once it was decided to turn round, no attempt at an action is made.
+
+    One that was under way beside the step that turned it may be recorded, before anything is undone.
+    """
     kinds = [event.kind for event in events]
     if "saga.compensating" in kinds:
-        after = kinds[kinds.index("saga.compensating") :]
-        assert not {kind for kind in after if kind in ("step.started", "step.asked", "step.done")}, (
-            f"O2: {after}"
-        )
+        behind = events[kinds.index("saga.compensating") :]
+        after = [event.kind for event in behind]
+        assert not {kind for kind in after if kind in ("step.started", "step.asked")}, f"O2: {after}"
+        declared = saga.definition
+        for event in behind:
+            if event.kind == "step.done":
+                assert declared.stage_at(declared.positions[event.subject]).parallel, f"O2: {after}"
+                assert not any(kind.startswith("undo.") for kind in after[: after.index("step.done")]), (
+                    f"O2: {after}"
+                )
 
 
 def never_back_after_the_pivot(saga, steps, events):
     """P1: nothing is undone once the pivot has happened; P2: it happened once."""
     declared = saga.definition
-    if declared.pivot == len(steps) or declared.steps[declared.pivot].kind != "pivot":
+    if declared.pivot == len(steps) or declared.all_steps[declared.pivot].kind != "pivot":
         return
     name = steps[declared.pivot].name
     done = [event.kind for event in events if event.kind == "step.done" and event.subject == name]
@@ -121,13 +142,14 @@ def effects_balance(saga, steps, books):
         assert made <= 1, f"E1: {step.name} was made {made} times"
         assert unmade <= made, f"E2: {step.name} was unmade {unmade} times and made {made} times"
     if saga.state == "completed":
-        kept = {step.name for step in steps if step.state != "skipped"}
+        people = {step.name for step in saga.definition.all_steps if not step.has_worker}
+        kept = {step.name for step in steps if step.state != "skipped"} - people
         assert all(step.state in ("done", "skipped") for step in steps), "T5"
         assert all(books[name] == (1, 0) for name in kept), f"T5: {books}"
     if saga.state == "compensated":
         left = {name for name, (made, unmade) in books.items() if made != unmade}
         assert not left, f"T5: {left} was never undone"
-        begun = {step.state for step in steps if step.begun and saga.definition.steps[step.position].undo}
+        begun = {step.state for step in steps if step.begun and saga.definition.all_steps[step.position].undo}
         assert begun <= {"undone"}, f"T5: {begun}"
 
 

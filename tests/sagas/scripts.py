@@ -196,6 +196,82 @@ DEADLINES = [
     (toys.REMOTE, "do a, fail b, flake undo b, outlast, needs attention, retry, undo b, undo a, compensated"),
 ]
 
+DONE_AT_ONCE = [
+    (toys.AT_ONCE, "do a, [do b | do c], do d, completed"),
+    (toys.AT_ONCE, "do a, [do b | do c], fail d, [undo b | undo c], undo a, compensated"),
+    (toys.AT_ONCE, "do a, [2x flake b, do b | flake c, do c], do d, completed"),
+    (toys.AT_ONCE_FIRST, "[do a | do b | do c], completed"),
+    (toys.AT_ONCE_FIRST, "[do a | lose b, ask b | lose c, do c], completed"),
+    (toys.AT_ONCE_FIRST, "[do a | drop b, miss ask b, do b | do c], completed"),
+    (toys.AT_ONCE_TWICE, "[do a | do b], [do c | do d], do p, [do r | do s], completed"),
+    (toys.AT_ONCE_TWICE, "[do a | do b], [do c | do d], fail p, [undo c | undo d], [undo a | undo b],"
+                         " compensated"),
+    (toys.AT_ONCE_TWICE, "[do a | do b], [do c | do d], fail p, [undo c | fail undo d], needs attention,"
+                         " retry, undo d, [undo a | undo b], compensated"),
+    (toys.AT_ONCE_TWICE, "[do a | do b], [do c | do d], fail p, [2x flake undo c, undo c | fail undo d],"
+                         " needs attention, resolve d yes, [undo a | undo b], compensated"),
+    (toys.AT_ONCE_WAIT, "do a, [begin w, tell w | do b | do c], do d, completed"),
+    (toys.AT_ONCE_WAIT, "do a, [begin w, poll w, ask w | do b | do c], do d, completed"),
+    (toys.AT_ONCE_WAIT, "do a, [begin w | do b | do c], tell w no, [undo w | undo b | undo c], undo a,"
+                        " compensated"),
+    (toys.AT_ONCE_WAIT, "do a, [begin w | do b | do c], cancel, [undo w | undo b | undo c], undo a,"
+                        " compensated"),
+    (toys.AT_ONCE_WAIT, "do a, [begin w | do b | do c], outlast, [undo w | undo b | undo c], undo a,"
+                        " compensated"),
+    (toys.AT_ONCE_WAIT, "do a, [begin w | do b | do c], outwait w, miss ask w, [undo w | undo b | undo c],"
+                        " undo a, compensated"),
+    (toys.AT_ONCE_WAIT, "do a, [begin w | do b | do c], cancel, [undo w | undo b | undo c], undo a,"
+                        " compensated, tell w, undo w"),
+]  # fmt: skip
+
+ONE_OF_THEM_FAILS = [
+    # Which of the others had begun by then depends on who was quicker: here the messages come in their order.
+    (toys.AT_ONCE, "do a, fail b, undo b, undo a, compensated"),
+    (toys.AT_ONCE, "do a, [do b | fail c], undo b, undo a, compensated"),
+    (toys.AT_ONCE, "do a, [do b | break c], undo b, undo a, compensated"),
+    (toys.AT_ONCE, "do a, [do b | 3x flake c], undo b, undo a, compensated"),
+    (toys.AT_ONCE, "do a, [lose b | fail c], undo b, undo a, compensated"),
+    (toys.AT_ONCE, "do a, [flake b | fail c], undo b, undo a, compensated"),
+    (toys.AT_ONCE_FIRST, "[do a | fail b], [undo a | undo b], compensated"),
+    (toys.AT_ONCE_FIRST, "[do a | do b | fail c], [undo a | undo b | undo c], compensated"),
+    (toys.AT_ONCE_FIRST, "[do a | do b | fail c], [undo a | fail undo b | undo c], needs attention, retry,"
+                         " undo b, compensated"),
+    (toys.AT_ONCE_FIRST, "[do a | do b | fail c], [fail undo a | fail undo b | undo c], needs attention,"
+                         " resolve a yes, needs attention, resolve b yes, compensated"),
+    (toys.AT_ONCE_FIRST, "[do a | do b while cancelled], [undo a | undo b], compensated"),
+    (toys.AT_ONCE_FIRST, "cancel, compensated"),
+    (toys.AT_ONCE_REVERSE, "[do a | do b | do c], fail d, undo c, undo b, undo a, compensated"),
+    (toys.AT_ONCE_REVERSE, "[do a | do b | do c], fail d, undo c, flake undo b, undo b, undo a, compensated"),
+    (toys.AT_ONCE_REVERSE, "[do a | do b | do c], fail d, undo c, fail undo b, undo a, needs attention,"
+                           " retry, undo b, compensated"),
+    (toys.AT_ONCE_REVERSE, "[do a | fail b], undo a, compensated"),
+    (toys.AT_ONCE_WAIT, "do a, [begin w | do b | fail c], [undo w | undo b | undo c], undo a, compensated"),
+    (toys.AT_ONCE_WAIT, "do a, [begin w | fail b], undo w, undo a, compensated, tell w, undo w"),
+    (toys.AT_ONCE_TWICE, "[do a | do b], [do c | do d], do p, [do r | fail s], needs attention, retry, do s,"
+                         " completed"),
+    (toys.AT_ONCE_TWICE, "[do a | do b], [do c | do d], do p, fail r, needs attention, retry, [do r | do s],"
+                         " completed"),
+    (toys.AT_ONCE_TWICE, "[do a | do b], [do c | do d], do p, fail r, needs attention, resolve r yes, do s,"
+                         " completed"),
+    (toys.AT_ONCE_TWICE, "[do a | do b], [do c | fail d], undo c, [undo a | undo b], compensated"),
+]  # fmt: skip
+
+CONDITIONS = [
+    (toys.CHOICE, {"yes": True}, "do a, do b, do d, completed"),
+    (toys.CHOICE, {"yes": False}, "do a, do c, do d, completed"),
+    (toys.CHOICE, {"yes": False}, "do a, fail c, undo c, undo a, compensated"),
+    (toys.CHOICE, {"yes": True}, "do a, do b, fail d, undo b, undo a, compensated"),
+    (toys.CHOICE, {"yes": False}, "do a, do c, fail d, undo c, undo a, compensated"),
+    (toys.CHOICE, {"yes": True}, "cancel, compensated"),
+    (toys.ALL_LEFT_OUT, {"yes": False}, "completed"),
+    (toys.ALL_LEFT_OUT, {"yes": True}, "do a, completed"),
+    (toys.AT_ONCE_CHOICE, {"yes": True}, "[do a | do b], [do d | do e], do f, completed"),
+    (toys.AT_ONCE_CHOICE, {"yes": False}, "[do b | do c], do f, completed"),
+    (toys.AT_ONCE_CHOICE, {"yes": False}, "[do b | do c], fail f, undo f, [undo b | undo c], compensated"),
+    (toys.AT_ONCE_CHOICE, {"yes": True}, "[do a | do b], [do d | do e], fail f, undo f, [undo d | undo e],"
+                                         " [undo a | undo b], compensated"),
+]  # fmt: skip
+
 ALL = [
     *SUCCESS,
     *REFUSED_AT_EVERY_STEP,
@@ -213,4 +289,5 @@ ALL = [
     *POLLS,
     *EARLY_AND_LATE_CALLBACKS,
     *DEADLINES,
+    *DONE_AT_ONCE,
 ]

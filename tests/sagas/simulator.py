@@ -15,7 +15,7 @@ from django.db import DatabaseError, connection, transaction
 
 from sagas import Retry, Saga, Step, Wait, engine, errors, models
 from sagas.declaration import registry
-from sagas.engine import pacing, transitions, transport
+from sagas.engine import dispatching, pacing, transport
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import rules
 from tests.sagas.sample_app import functions
@@ -90,7 +90,7 @@ class Simulation:
     def run(self):
         """Let the seed have its way; then heal, and check the rules."""
         before, functions.WORLD = functions.WORLD, self
-        window, transitions.WINDOW = transitions.WINDOW, self.chance.randint(1, 4)
+        window, dispatching.WINDOW = dispatching.WINDOW, self.chance.randint(1, 4)
         full, pacing.FULL = pacing.FULL, 1
         look_again_s, pacing.LOOK_AGAIN_S = pacing.LOOK_AGAIN_S, 0
         try:
@@ -100,7 +100,7 @@ class Simulation:
                 self._heal()
                 self._check()
         finally:
-            functions.WORLD, transitions.WINDOW = before, window
+            functions.WORLD, dispatching.WINDOW = before, window
             pacing.FULL, pacing.LOOK_AGAIN_S = full, look_again_s
 
     # --- Shapes -------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ class Simulation:
         """An operator never lies: he looks into the provider's books, and has them put in order first."""
         with transaction.atomic():
             step = saga.steps.filter(position=saga.position).first()
-            if step is None or not (declared := saga.definition.steps[step.position]).remote:
+            if step is None or not (declared := saga.definition.all_steps[step.position]).remote:
                 return
             account = self.provider[step.key]
             if account.begun or step.key in self.inflight:
@@ -522,7 +522,7 @@ class Simulation:
     def _books(self, saga):
         local = {toy.key: (toy.made, toy.unmade) for toy in toys.Toy.objects.all()}
         books = {}
-        for step in saga.definition.steps:
+        for step in saga.definition.all_steps:
             key = f"{saga.pk}.{step.name}"
             account = self.provider[key]
             books[step.name] = (account.made, account.unmade) if step.remote else local.get(key, (0, 0))

@@ -49,7 +49,7 @@ def tell(saga, event_id="1"):
 def rows_of(saga):
     """Everything of it in the live tables."""
     pk = saga.pk
-    keys = [f"{pk}.{step.name}" for step in saga.definition.steps]
+    keys = [f"{pk}.{step.name}" for step in saga.definition.all_steps]
     found = {
         "saga": list(models.SagaInstance.objects.filter(pk=pk).values()),
         "steps": list(models.StepInstance.objects.filter(saga_id=pk).order_by("id").values()),

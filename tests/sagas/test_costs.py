@@ -12,14 +12,14 @@ from django.test.utils import CaptureQueriesContext
 from sagas import engine, models, tasks
 from sagas.declaration import registry
 from sagas.declaration.states import Direction
-from sagas.engine import probes, transitions, transport
+from sagas.engine import dispatching, probes, transport
 from sagas.testing import clocks, memory_transport
 from tests.sagas import harness
 from tests.sagas.sample_app import saga as toys
 
 ENGINES = ("sagas_",)
 
-LOOK = transitions.grace() * 1.1
+LOOK = dispatching.grace() * 1.1
 """After this long a message is asked after."""
 
 
@@ -131,7 +131,7 @@ def test_a_message_that_is_void_costs_one_read(broker):
 def longest_dispatch(saga, direction):
     """A whole window of the saga's steps with the longest names."""
     steps = [step for step in saga.steps if direction == Direction.FORWARD or step.undo]
-    steps = sorted(steps, key=lambda step: len(step.name + step.queue))[-transitions.WINDOW :]
+    steps = sorted(steps, key=lambda step: len(step.name + step.queue))[-dispatching.WINDOW :]
     return transport.Dispatch(
         saga_id=uuid.uuid4(),
         epoch=4_000_000_000,
@@ -180,8 +180,8 @@ def test_what_is_sent_says_how_often_its_step_was_tried_before(broker, valkey):
 def test_a_message_does_not_grow_with_the_saga(broker):
     sent = [harness.begin(saga) and len(broker.sent[-1].dispatch.messages) for saga in (toys.ONE, toys.LONG)]
 
-    assert sent == [1, transitions.WINDOW]
-    assert len(toys.LONG.steps) > transitions.WINDOW, "else nothing was shown"
+    assert sent == [1, dispatching.WINDOW]
+    assert len(toys.LONG.steps) > dispatching.WINDOW, "else nothing was shown"
 
 
 # --- The sweep ------------------------------------------------------------------------------------
@@ -255,7 +255,7 @@ def test_whoever_waits_long_is_looked_after_more_seldom(broker):
         pauses.append(clocks.until_due())
     saga.refresh_from_db()
 
-    assert transitions.grace() < pauses[0] < pauses[1] <= probes.LONGEST_LOOK_PAUSE
+    assert dispatching.grace() < pauses[0] < pauses[1] <= probes.LONGEST_LOOK_PAUSE
 
 
 def test_an_idle_sweep_costs_as_much_however_many_sagas_have_ended(broker):

@@ -235,8 +235,8 @@ def test_pauses_grow_to_a_cap_and_are_left_to_chance():
 def test_an_undo_is_tried_far_longer_than_an_action():
     declared = saga(step())
 
-    assert declared.retry_of(declared.steps[0], undo=False).attempts == 5
-    assert declared.retry_of(declared.steps[0], undo=True).attempts == 50
+    assert declared.retry_of(declared.all_steps[0], undo=False).attempts == 5
+    assert declared.retry_of(declared.all_steps[0], undo=True).attempts == 50
 
 
 @pytest.mark.integration

@@ -6,7 +6,7 @@ from django.db.models.functions import Now
 
 from sagas import errors, models
 from sagas.declaration import states
-from sagas.engine import store, transitions, transport
+from sagas.engine import dispatching, store, transport
 from sagas.engine.kinds import EventKind
 from tests.sagas import harness
 from tests.sagas.sample_app import saga as toys
@@ -111,7 +111,7 @@ def test_the_effects_of_a_commit_come_after_the_rows_and_a_rolled_back_one_has_n
         with transaction.atomic():
             work = store.lock(saga.pk)
             work.set(cancel_reason="written")
-            work.send(transitions.dispatch_of(work.saga))
+            work.send(dispatching.dispatch_of(work.saga))
             work.call(hook)
             work.commit()
             seen.append(("committed", not work.collected))

@@ -8,7 +8,7 @@ import pytest
 from sagas import engine, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction
-from sagas.engine import probes, transitions, transport
+from sagas.engine import dispatching, probes, transport
 from sagas.testing import clocks, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import recorder
@@ -106,8 +106,8 @@ def test_a_chain_that_is_under_way_is_left_alone(broker):
 
 
 def test_each_sending_in_vain_waits_longer_than_the_one_before():
-    assert [transitions.grace(n) / transitions.grace() for n in (1, 2, 3, 4)] == [1, 2, 4, 8]
-    assert transitions.grace(10_000) == transitions.LONGEST_GRACE
+    assert [dispatching.grace(n) / dispatching.grace() for n in (1, 2, 3, 4)] == [1, 2, 4, 8]
+    assert dispatching.grace(10_000) == dispatching.LONGEST_GRACE
 
 
 def test_a_sweep_takes_the_longest_due_first_and_not_all_at_once(broker):
@@ -184,7 +184,7 @@ def test_a_late_probe_does_not_undo_what_a_newer_one_said(broker):
     assert models.Queue.objects.get(name="toys").lag(models.database_now()) == datetime.timedelta(0)
 
 
-BOUND = transitions.grace() + probes.PROBE_EVERY + 2 * SECOND
+BOUND = dispatching.grace() + probes.PROBE_EVERY + 2 * SECOND
 """The message is old enough to be asked about, a probe is sent, and comes back between two sweeps."""
 
 

@@ -76,7 +76,7 @@ class Step(admin.SimpleListFilter):
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Every declared step."""
-        steps = {step.name: saga.name for saga in registry.everything() for step in saga.steps}
+        steps = {step.name: saga.name for saga in registry.everything() for step in saga.all_steps}
         return [(name, f"{name} ({panels.label(saga, name)})") for name, saga in steps.items()]
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:

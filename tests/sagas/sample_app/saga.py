@@ -2,7 +2,7 @@
 
 import datetime
 
-from sagas import Retry, Saga, Step, Wait
+from sagas import Parallel, Retry, Saga, Step, Wait
 from tests.sagas.sample_app import functions
 
 NO_TIME = datetime.timedelta(0)
@@ -72,3 +72,35 @@ ASKED_PIVOT_WAIT = saga(
 PIVOT_WAIT = saga("toy-pivot-wait", local("a"), waits("p", **PIVOT), local("r", **RETRIABLE))
 FORWARD_ONLY = saga("toy-forward-only", local("a"), local("r", **RETRIABLE), local("s", **RETRIABLE))
 LATE_WAIT = saga("toy-late-wait", local("a"), remote("p", **PIVOT), waits("r", **ASK, **RETRIABLE))
+
+
+def at_once(name, *steps, **rest):
+    return Parallel(name, steps=steps, **rest)
+
+
+AT_ONCE = saga("toy-at-once", local("a"), at_once("both", remote("b"), local("c")), local("d"))
+AT_ONCE_FIRST = saga("toy-at-once-first", at_once("all", local("a"), remote("b", **ASK), remote("c")))
+AT_ONCE_REVERSE = saga(
+    "toy-at-once-reverse", at_once("all", local("a"), local("b"), local("c"), undo="reverse"), local("d")
+)
+AT_ONCE_WAIT = saga(
+    "toy-at-once-wait", local("a"), at_once("all", waits("w", **ASK), local("b"), remote("c")), local("d")
+)
+AT_ONCE_TWICE = saga(
+    "toy-at-once-twice",
+    at_once("first", local("a"), remote("b")),
+    at_once("then", remote("c"), local("d")),
+    remote("p", **PIVOT),
+    at_once("last", local("r", **RETRIABLE), remote("s", **RETRIABLE)),
+)
+CHOICE = saga(
+    "toy-choice", local("a"), local("b", when="yes"), remote("c", unless="yes"), local("d"), inputs=["yes"]
+)
+ALL_LEFT_OUT = saga("toy-all-left-out", local("a", when="yes"), inputs=["yes"])
+AT_ONCE_CHOICE = saga(
+    "toy-at-once-choice",
+    at_once("all", local("a", when="yes"), remote("b"), local("c", unless="yes")),
+    at_once("more", local("d"), local("e"), when="yes"),
+    remote("f"),
+    inputs=["yes"],
+)

@@ -1,0 +1,68 @@
+"""Steps that a person ends (`Approval`): they have no worker and no message, only a wait and its timers.
+
+What is known of one lies in its row's facts: who has approved, and how often people were reminded.
+"""
+
+import datetime
+from typing import Any
+
+from sagas.declaration import definition
+from sagas.declaration.states import StepState
+from sagas.engine.kinds import EventKind
+from sagas.engine.store import NOW, After, UnitOfWork
+
+APPROVALS = "approvals"
+"""The fact that lists who has approved, each with `actor`, `reason` and `at`."""
+
+REMINDERS = "reminders"
+"""The fact that says how often people were reminded."""
+
+
+def declared(work: UnitOfWork) -> definition.Approval:
+    """The declaration of the approval at hand."""
+    step = work.declared_step
+    assert isinstance(step, definition.Approval), f"{step.name} is no approval"
+    return step
+
+
+def begin(work: UnitOfWork) -> None:
+    """People are asked from now on."""
+    work.transition_step(StepState.WAITING, EventKind.STEP_WAITING)
+    work.set_step(started_at=NOW)
+    ask(work)
+    work.tell(declared(work).notify)
+
+
+def ask(work: UnitOfWork) -> None:
+    """The time for an answer begins, or begins anew; who has approved already has."""
+    approval = declared(work)
+    facts = {name: value for name, value in (work.step.facts or {}).items() if name != REMINDERS}
+    work.set_step(wait_until=After(approval.limit), facts=facts or None)
+    work.set_cursor(dispatched_at=None, dispatches=0, wake_at=After(min([approval.limit, *approval.remind])))
+
+
+def given(work: UnitOfWork) -> list[dict[str, Any]]:
+    """Who has approved by now."""
+    return list((work.step.facts or {}).get(APPROVALS, ()))
+
+
+def remind(work: UnitOfWork) -> None:
+    """Remind people where it is time, and say when to look again."""
+    step, approval = work.step, declared(work)
+    assert step.wait_until is not None, "its time is not over"
+    asked_at = step.wait_until - approval.limit
+    sent = (step.facts or {}).get(REMINDERS, 0)
+    while sent < len(approval.remind) and asked_at + approval.remind[sent] <= work.now:
+        sent += 1
+        work.note(EventKind.STEP_REMINDED, subject=step.name, data={"reminder": sent})
+        work.set_step(facts={**(step.facts or {}), REMINDERS: sent})
+        work.tell(approval.notify)
+    following = [asked_at + after for after in approval.remind[sent:]]
+    left = min([step.wait_until, *following]) - work.now
+    work.set_cursor(wake_at=After(max(left, datetime.timedelta(0))))
+
+
+def withdraw(work: UnitOfWork) -> None:
+    """The saga is not wanted any more, and nobody is asked."""
+    work.transition_step(StepState.UNDONE, EventKind.UNDO_DONE)
+    work.set_step(undone_at=NOW, wait_until=None)
