@@ -200,7 +200,8 @@ def approve(
     """
     facts = store.storable(facts)
     with _answered(saga_id, step) as work:
-        declared, event = approvals.declared(work), {"actor": actor, "reason": reason}
+        declared = approvals.declared(work)
+        event: dict[str, Any] = {"actor": actor, "reason": reason}
         if actor in [one["actor"] for one in approvals.given(work)]:
             why = _("You have approved it already: another person must, too.")
             raise errors.NotAllowed(why, state=work.saga.state)
@@ -222,7 +223,7 @@ def refuse(saga_id: uuid.UUID | str, step: str, *, actor: str, reason: str) -> S
         NotAllowed: nobody is asked for it now.
     """
     with _answered(saga_id, step) as work:
-        event = {"actor": actor, "reason": reason}
+        event: dict[str, Any] = {"actor": actor, "reason": reason}
         work.note(EventKind.APPROVAL_REFUSED, subject=step, **event)
         failure = failures.failure(work.step, FailureKind.REFUSED, now=work.now, message=reason)
         dispatching.follow(work, transitions.fail(work, failure, provable=True, **event))
