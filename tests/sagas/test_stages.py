@@ -46,3 +46,41 @@ def lapse(saga):
 def test_steps_of_two_kinds_are_not_done_at_once():
     with pytest.raises(BadDeclaration, match="two kinds"):
         toys.saga("toy-two-kinds", toys.at_once("all", toys.local("a"), toys.local("r", **toys.RETRIABLE)))
+
+
+# --- Approvals -------------------------------------------------------------------------------------
+
+
+def test_after_a_lapse_the_first_of_two_persons_gives_the_other_as_much_time(broker):
+    saga = harness.begin(BOTH_REVIEW)
+    broker.deliver_all()
+    lapse(saga)
+
+    engine.approve(saga.pk, "review", actor="alice")
+
+    saga.refresh_from_db()
+    assert saga.state == "running"
+    assert clocks.until_due() > toys.HOUR / 2
+    engine.approve(saga.pk, "review", actor="bob")
+    harness.drive(broker, saga)
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+def test_a_lapsed_approval_beside_other_steps_is_asked_for_anew_when_the_saga_is_resumed(broker):
+    saga = harness.begin(REVIEW_BESIDE)
+    clocks.skip()
+    engine.sweep()
+    broker.deliver_all()
+    lapse(saga)
+
+    operate("resume", saga, "a")
+    engine.sweep()
+
+    saga.refresh_from_db()
+    assert saga.state == "running"
+    assert saga.steps.get(name="review").wait_until is not None
+    engine.approve(saga.pk, "review", actor="alice")
+    harness.drive(broker, saga)
+    assert saga.state == "completed"
+    rules.check(saga)
