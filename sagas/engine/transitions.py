@@ -278,6 +278,7 @@ def end_drain(work: UnitOfWork) -> bool:
             with work.at(row):
                 mark_unknown(work, {"clock": Clock.LEASE})
                 work.set_step(lease_until=None, fence=row.fence + 1)
+                work.set_step(wake_at=None, dispatched_at=None, dispatches=0)
     _stand_at(work, stage.first if parallel.to_undo(work) else next_to_undo(work, below=stage.first))
     return not work.saga.is_final
 
