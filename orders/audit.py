@@ -372,7 +372,9 @@ def _of_sagas() -> Iterator[tuple[str, str]]:
         for key, subject, state, folded in cursor.fetchall():
             yield key, f"{subject or 'the saga'} is {state}, and its events say {folded}."
         name = saga.ORDER_FULFILMENT.name
-        remote = {step.name for version in registry.versions(name) for step in version.all_steps if step.remote}
+        remote = {
+            step.name for version in registry.versions(name) for step in version.all_steps if step.remote
+        }
         cursor.execute(_HALF_DONE, [name, sorted(remote)])
         for key, name, state, saga_state in cursor.fetchall():
             yield key, f"It is {saga_state}, and its step {name} is {state}."

@@ -4,7 +4,7 @@ from sagas import Retry, Saga, Step, Wait     # the declaration: pure, no Django
 from sagas import engine                      # begin, cancel, receive: rows and rules
 """
 
-from sagas.declaration.definition import Approval, Parallel, Retry, Saga, Step, Wait
+from sagas.declaration.definition import Approval, Child, ForEach, Parallel, Retry, Saga, Step, Wait
 from sagas.declaration.validation import BadDeclaration
 
-__all__ = ["Approval", "BadDeclaration", "Parallel", "Retry", "Saga", "Step", "Wait"]
+__all__ = ["Approval", "BadDeclaration", "Child", "ForEach", "Parallel", "Retry", "Saga", "Step", "Wait"]

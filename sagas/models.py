@@ -31,6 +31,17 @@ class SagaInstance(models.Model):
     key = models.CharField(max_length=100)
     """The business key: the order's id, say. At most one live saga of a name has it."""
 
+    parent_id = models.UUIDField(null=True)
+    """The saga of whose step it is a child. No foreign key: each goes into the archive by itself."""
+
+    parent_step = models.CharField(max_length=50, null=True)  # noqa: DJ001 - null means "no child"
+    parent_item = models.PositiveIntegerField(null=True)
+    """Which element of that step's list it is for, from 0; 0 where there is no list."""
+
+    tells_parent_at = models.DateTimeField(null=True)
+    """Since when its parent is to hear that something became of it; null once it has. A child never locks its
+    parent's row: this is the entry in its parent's inbox, written in the child's own transaction."""
+
     state = models.CharField(max_length=20, choices=SagaState.choices(), default=SagaState.RUNNING.value)
     direction = models.SmallIntegerField(
         choices=[(way.value, way.name.capitalize()) for way in Direction], default=Direction.FORWARD.value
@@ -132,6 +143,12 @@ class SagaInstance(models.Model):
                 condition=models.Q(parked_for__isnull=True)
                 | models.Q(dispatched_at__isnull=True, state__in=["running", "compensating"]),
             ),
+            # However often a stage is entered, each element has one child.
+            models.UniqueConstraint(
+                name="saga_one_child_per_element",
+                fields=["parent_id", "parent_step", "parent_item"],
+                condition=models.Q(parent_id__isnull=False),
+            ),
             models.UniqueConstraint(
                 name="saga_one_live_per_key",
                 fields=["name", "key"],
@@ -152,6 +169,12 @@ class SagaInstance(models.Model):
                 name="saga_in_line",
                 fields=["in_line_for", "id"],
                 condition=models.Q(in_line_for__isnull=False),
+            ),
+            # Children of which their parents have not heard: a few, whatever the history holds.
+            models.Index(
+                name="saga_tells_parent",
+                fields=["tells_parent_at"],
+                condition=models.Q(tells_parent_at__isnull=False),
             ),
             # The operator's lists: newest first, by state.
             models.Index(name="saga_by_state", fields=["state", "-created_at"]),
@@ -290,6 +313,15 @@ class StepInstance(models.Model):
     def is_member(self) -> bool:
         """Whether it is done at once with others, and its stage has been entered."""
         return self.epoch is not None
+
+    CHILDREN = "children"
+    """The fact that says how many sagas are this step; others of that name are no number, or lead nowhere."""
+
+    @property
+    def child_keys(self) -> list[str]:
+        """The keys of the sagas that are this step, if it is one for each element of a list, or one."""
+        count = self.facts.get(self.CHILDREN) if isinstance(self.facts, dict) else None
+        return [f"{self.key}.{number}" for number in range(count)] if isinstance(count, int) else []
 
     @property
     def key(self) -> str:

@@ -267,6 +267,128 @@ class Approval(Step):
         return self.wait.limit
 
 
+@dataclasses.dataclass(frozen=True, init=False)
+class Child(Step):
+    """A step that is a saga of its own: done once all of that is done, undone once all of that is undone.
+
+    A child whose last step is done waits for its parent's outcome: it completes with its parent, and
+    compensates when its parent undoes this step. So a child of a step that can be undone has no pivot. The
+    shape is Temporal's child workflow and Camunda's call activity, neither of which undoes it.
+
+    Arguments:
+        name: persisted, as a step's.
+        saga: the child's declaration.
+        inputs: names of facts that the child is given: all of its inputs.
+        outputs: names of facts among the outputs of the child's steps, for later steps of the parent.
+        kind: as a step's.
+        when: as for a step.
+        unless: as for a step.
+    """
+
+    saga: "Saga | None" = None
+
+    has_worker: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        saga: "Saga",
+        inputs: Sequence[str] = (),
+        outputs: Sequence[str] = (),
+        kind: Kind = "compensatable",
+        when: str = "",
+        unless: str = "",
+    ) -> None:
+        object.__setattr__(self, "saga", saga)
+        super().__init__(
+            name,
+            _nobody,
+            inputs=inputs,
+            outputs=outputs,
+            kind=kind,
+            queue="children",
+            when=when,
+            unless=unless,
+        )
+
+    @property
+    def child(self) -> "Saga":
+        """The child's declaration."""
+        assert self.saga is not None, "a child is a saga"
+        return self.saga
+
+    @property
+    def undoable(self) -> bool:
+        """Whether its child can still be undone when it is done."""
+        return self.kind == "compensatable"
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class ForEach(Child):
+    """One child for each element of a list, which is read once, when the step's turn comes.
+
+    An empty list is success. The shape is Step Functions' Map and Camunda's multi-instance activity.
+
+    Arguments:
+        name: persisted, as a step's.
+        of: the name of a fact that is a list. Where the child has one input beside those of `inputs`, each
+            element is that input; else it is an object with all of them.
+        saga: the declaration of the children.
+        inputs: names of facts that each child is given beside its element.
+        outputs: at most one name: of the list of what became of each child, as `item`, `saga` (its id),
+            `done` and `facts` (the outputs of its steps).
+        limit: how many children run at once; 0 for all.
+        need: how many must be done: "all", or a number. Once so many are, the others are cancelled.
+        failed: what it means that not so many can be done any more: "compensate" the saga, or "keep" what was
+            done, and go on.
+        most: how many elements the list may have.
+        kind: as a step's.
+        when: as for a step.
+        unless: as for a step.
+    """
+
+    of: str = ""
+    limit: int = 0
+    need: Literal["all"] | int = "all"
+    failed: Literal["compensate", "keep"] = "compensate"
+    most: int = 1000
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        of: str,
+        saga: "Saga",
+        inputs: Sequence[str] = (),
+        outputs: Sequence[str] = (),
+        limit: int = 0,
+        need: Literal["all"] | int = "all",
+        failed: Literal["compensate", "keep"] = "compensate",
+        most: int = 1000,
+        kind: Kind = "compensatable",
+        when: str = "",
+        unless: str = "",
+    ) -> None:
+        for field, value in (
+            ("of", of), ("limit", limit), ("need", need), ("failed", failed), ("most", most),
+        ):  # fmt: skip
+            object.__setattr__(self, field, value)
+        super().__init__(
+            name, saga=saga, inputs=[*inputs, of], outputs=outputs, kind=kind, when=when, unless=unless
+        )
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """The facts that each child is given beside its element."""
+        return tuple(name for name in self.inputs if name != self.of)
+
+    @property
+    def of_element(self) -> tuple[str, ...]:
+        """The child's inputs that come of its element."""
+        return tuple(name for name in self.child.inputs if name not in self.shared)
+
+
 def _nobody(*, key: str) -> None:
     raise NotImplementedError("no worker carries this out")
 
@@ -420,6 +542,11 @@ class Saga:
         return all(stage.is_plain and not stage.steps[0].optional for stage in self.stages)
 
     @functools.cached_property
+    def children(self) -> tuple[Child, ...]:
+        """The steps that are sagas of their own."""
+        return tuple(step for step in self.all_steps if isinstance(step, Child))
+
+    @functools.cached_property
     def arguments(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
         """By a step's name and function: the facts that it takes by name, beside the key."""
         secrets = {name for step in self.all_steps for name in step.secrets}
@@ -460,6 +587,10 @@ def _beyond_a_list(step: Step) -> list[object]:
     said: dict[str, object] = {name: value for name in ("when", "unless") if (value := getattr(step, name))}
     if isinstance(step, Approval):
         said["approval"] = [step.permission, step.lapse, step.persons]
+    if isinstance(step, Child):
+        said["child"] = [step.child.name, step.child.version, step.child.fingerprint]
+    if isinstance(step, ForEach):
+        said["each"] = [step.of, step.need, step.failed]
     return [said] if said else []
 
 

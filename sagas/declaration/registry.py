@@ -29,7 +29,7 @@ def load(module: str) -> None:
 
 
 def add(saga: definition.Saga) -> definition.Saga:
-    """Keep a declared saga.
+    """Keep a declared saga, and those that are its children.
 
     Raises:
         BadDeclaration: another saga has that name and version.
@@ -42,6 +42,8 @@ def add(saga: definition.Saga) -> definition.Saga:
             hint="Raise the version of the newer one; instances run the version that they began with.",
         )
         raise validation.BadDeclaration(saga.name, [problem])
+    for step in saga.children:
+        add(step.child)
     return known
 
 

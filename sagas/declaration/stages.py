@@ -55,6 +55,11 @@ class Stage:
         """Whether it is one step that a worker carries out: with the message of its saga."""
         return self.parallel is None and self.steps[0].has_worker
 
+    @property
+    def is_undone_by_message(self) -> bool:
+        """Whether it is one step whose undo a worker carries out, or that has nothing to undo."""
+        return self.parallel is None and (self.steps[0].has_worker or not self.steps[0].undoable)
+
     @functools.cached_property
     def is_plain(self) -> bool:
         """Whether it is one step that a worker carries out, whatever the facts."""

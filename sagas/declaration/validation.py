@@ -48,7 +48,7 @@ def problems(saga: definition.Saga) -> Iterator[Problem]:
         return
     for check in (
         _names, _uniqueness, _signatures, _supplies, _undos, _kinds, _waits, _clocks, _errors, _stages,
-        _approvals,
+        _approvals, _children,
     ):  # fmt: skip
         yield from check(saga)
 
@@ -65,8 +65,8 @@ def _misplaced(saga: definition.Saga) -> Iterator[Problem]:
                 yield Problem(
                     id="sagas.E014",
                     message=f"{each!r}{within} is no step.",
-                    hint="`steps` is a list of Step, Approval and Parallel; a Parallel holds steps and"
-                    " approvals.",
+                    hint="`steps` is a list of Step, Approval, Child, ForEach and Parallel; a Parallel holds"
+                    " any of the others.",
                 )
 
 
@@ -135,7 +135,7 @@ def _surely(provided: Iterable[Conditions], taker: Conditions) -> bool:
 
 
 def _signatures(saga: definition.Saga) -> Iterator[Problem]:
-    for step in saga.all_steps:
+    for step in (step for step in saga.all_steps if step.has_worker):
         secrets = {name for each in saga.all_steps for name in each.secrets}
         for function, inputs in (
             (step.do, list(step.inputs)),
@@ -150,6 +150,7 @@ def _signatures(saga: definition.Saga) -> Iterator[Problem]:
                     " `inputs`, and `undo` and `ask` those inputs and outputs that they name and that are no"
                     " secrets.",
                 )
+    for step in saga.all_steps:
         if "key" in step.inputs:
             yield Problem(
                 id="sagas.E003",
@@ -201,7 +202,7 @@ def _supplies(saga: definition.Saga) -> Iterator[Problem]:
 def _unsupplied(
     step: definition.Step, conditions: Conditions, known: dict[str, list[Conditions]]
 ) -> Iterator[Problem]:
-    spared = set(step.inputs)
+    spared = set(step.inputs) if step.has_worker else set()
     for function in (step.do, step.undo, step.ask):
         if function is not None and callable(function):
             spared -= {name for name in parameters(function) if name not in defaults(function)}
@@ -352,6 +353,62 @@ def _approvals(saga: definition.Saga) -> Iterator[Problem]:
         ):
             if is_wrong:
                 yield Problem(id="sagas.E015", message=f"{step.name}: {message}", hint=hint)
+
+
+def _children(saga: definition.Saga) -> Iterator[Problem]:
+    from sagas.declaration import definition as declared
+
+    for step in saga.children:
+        child, each = step.child, step if isinstance(step, declared.ForEach) else None
+        put_out = {name for inner in child.all_steps for name in inner.outputs}
+        given = set(step.inputs) if each is None else set(each.shared)
+        for is_wrong, message, hint in (
+            (
+                each is None and given != set(child.inputs),
+                f"It gives its child {sorted(given)}, which takes {sorted(child.inputs)}.",
+                "`inputs` names all of the child's inputs, and nothing else: a fact has one name in both.",
+            ),
+            (
+                each is not None and not given < set(child.inputs),
+                f"Beside its element it gives a child {sorted(given)}, which takes {sorted(child.inputs)}.",
+                "`inputs` names some of the child's inputs; the others come of the element.",
+            ),
+            (
+                step.kind == "compensatable" and child.pivot < len(child.all_steps),
+                f"Its child {child} has a step that cannot be undone.",
+                "A child that its parent may have to undo consists of compensatable steps; or make it the"
+                ' pivot (kind="pivot"), or one after it (kind="retriable").',
+            ),
+            (
+                each is None and not set(step.outputs) <= put_out,
+                f"It puts out {sorted(step.outputs)}, and its child {sorted(put_out)}.",
+                "`outputs` names outputs of the child's steps.",
+            ),
+            (
+                each is not None and len(step.outputs) > 1,
+                "It puts out more than one fact.",
+                "`outputs` is one name at most: of the list of what became of each child.",
+            ),
+            (
+                each is not None and (each.limit < 0 or each.most < 1),
+                "Its limits make no sense.",
+                "`limit` is how many children run at once, 0 for all; `most` how many there may be.",
+            ),
+            (
+                each is not None
+                and each.need != "all"
+                and not (isinstance(each.need, int) and each.need > 0),
+                f"It needs {each.need if each else 0!r} of them.",
+                'It needs "all", or a number from 1.',
+            ),
+            (
+                each is not None and each.failed not in ("compensate", "keep"),
+                f"When too many fail it does {each.failed if each else ''!r}.",
+                'It does "compensate" or "keep".',
+            ),
+        ):
+            if is_wrong:
+                yield Problem(id="sagas.E016", message=f"{step.name}: {message}", hint=hint)
 
 
 def _waits(saga: definition.Saga) -> Iterator[Problem]:

@@ -173,6 +173,7 @@ def _begin(
     transport.current()  # They would stand for ever, and only the log would say why.
     if not connection.in_atomic_block:
         raise errors.NotInTransaction
+    sent = saga.stages[0].is_plain and not_before is None
     instances = [
         models.SagaInstance(
             name=saga.name,
@@ -180,10 +181,10 @@ def _begin(
             fingerprint=saga.fingerprint,
             key=key,
             facts=_checked(saga, key, inputs),
+            epoch=int(sent),
         )
         for key, inputs in items
     ]
-    sent = saga.stages[0].is_plain and not_before is None
     queue, lines = saga.all_steps[0].queue, sent and saga.inline and conf.inline()
     if lines:
         for instance in instances[pacing.room(queue, len(instances)) :]:
@@ -195,7 +196,6 @@ def _begin(
             grace=dispatching.grace(),
             line_look=dispatching.LINE_LOOK,
             actor=actor,
-            sent=sent,
             not_before=not_before,
         )
     if sent:
@@ -213,10 +213,7 @@ def _begin(
 def _enter(instance: models.SagaInstance) -> None:
     """Begin with the first stage, where that is more than to send a message."""
     work = store.lock(instance.pk)
-    after = transitions.enter(work, 0)
-    if work.onward is None and after is Next.CONTINUE and not work.saga.is_final:
-        work.onward = dispatching.dispatch_of(work.saga)
-    dispatching.follow(work, after)
+    transitions.start(work)
     work.commit()
     for field in models.SagaInstance._meta.concrete_fields:
         setattr(instance, field.attname, getattr(work.saga, field.attname))

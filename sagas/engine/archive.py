@@ -224,12 +224,15 @@ def _move(saga_ids: Sequence[uuid.UUID]) -> int:
 def _must_stay(
     saga_ids: Collection[uuid.UUID], keys: dict[str, uuid.UUID], signals: Iterable[dict[str, Any]]
 ) -> set[uuid.UUID]:
-    """Those of which a callback is still to be undone or settled, and those that another app wants kept."""
+    """Those with a callback to be undone or settled, children of live sagas, and what others want kept."""
     stay = {
         keys[row["step_key"]]
         for row in signals
         if row["wake_at"] is not None or (row["attention_at"] is not None and row["settled_at"] is None)
     }
+    children = SagaInstance.objects.filter(pk__in=saga_ids, parent_id__isnull=False)
+    unended = SagaInstance.objects.filter(finished_at=None, closed_at=None).values("pk")
+    stay.update(children.filter(parent_id__in=unended).values_list("pk", flat=True))
     for keeper in _keepers:
         stay.update(keeper(saga_ids))
     return stay & set(saga_ids)

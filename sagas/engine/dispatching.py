@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sagas import conf, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import circuits, parallel, transport
+from sagas.engine import children, circuits, parallel, transport
 from sagas.engine.kinds import Next
 from sagas.engine.store import NOW, After, UnitOfWork
 
@@ -90,7 +90,7 @@ def _window(declared: definition.Saga, direction: int, position: int) -> tuple[t
         steps = [declared.all_steps[position], *behind]
     else:
         alone = itertools.takewhile(
-            lambda step: declared.stage_at(declared.positions[step.name]).parallel is None,
+            lambda step: declared.stage_at(declared.positions[step.name]).is_undone_by_message,
             reversed(declared.all_steps[: position + 1]),
         )
         steps = [step for step in alone if step.undo]
@@ -138,15 +138,13 @@ def redispatch(work: UnitOfWork) -> list[transport.Dispatch]:
     A saga that has ended, or needs attention, is left alone. One that an open circuit would turn away is
     parked instead.
     """
-    if work.saga.state not in WORKING:
+    if work.saga.state not in WORKING or children.waits_for_parent(work.saga):
         return []
     if not_entered(work):
         work.set(wake_at=NOW)
         return []
     if work.stage.parallel is not None:
         return _redispatch_members(work)
-    if not work.stage.steps[0].has_worker:
-        return []
     if work.step.position == work.saga.position:
         return redispatch_step(work)
     # At hand is a step of the stage that the saga has just left.
@@ -156,6 +154,9 @@ def redispatch(work: UnitOfWork) -> list[transport.Dispatch]:
 
 def redispatch_step(work: UnitOfWork) -> list[transport.Dispatch]:
     """The same for the step at hand alone: it is one, or one that is parked."""
+    if not work.declared_step.has_worker:
+        _look_at_children(work)
+        return []
     if at_hand(work) and not admitted(work):
         park(work)
         return []
@@ -165,6 +166,16 @@ def redispatch_step(work: UnitOfWork) -> list[transport.Dispatch]:
     work.set_cursor(epoch=(cursor.epoch or 0) + 1, dispatches=dispatches, dispatched_at=NOW)
     look_within(work, grace(dispatches))
     return [dispatch_of(work.saga, work.step)]
+
+
+def _look_at_children(work: UnitOfWork) -> None:
+    """No message leads to a step without a worker: its children are looked at, or people are asked anyway."""
+    if not isinstance(work.declared_step, definition.Child):
+        return
+    if work.forward:
+        children.look_again(work)
+    else:
+        children.begin_undo(work)
 
 
 def _redispatch_members(work: UnitOfWork) -> list[transport.Dispatch]:
@@ -187,6 +198,9 @@ def send_members(work: UnitOfWork, rows: Sequence[models.StepInstance]) -> Next:
     """
     for row in rows:
         with work.at(row):
+            if not work.declared_step.has_worker:
+                _look_at_children(work)
+                continue
             work.set_step(epoch=(row.epoch or 0) + 1, dispatches=1, dispatched_at=NOW, wake_at=After(grace()))
             onward = dispatch_of(work.saga, row)
         if work.onward is None:
@@ -204,7 +218,7 @@ def look_after_stage(work: UnitOfWork) -> None:
 
 def not_entered(work: UnitOfWork) -> bool:
     """Whether the saga has not begun, and its first stage is one that the sweep has to enter."""
-    return work.saga.epoch == 0 and not work.stage.is_plain
+    return work.saga.epoch == 0 and (not work.stage.is_plain or work.saga.parent_id is not None)
 
 
 def at_hand(work: UnitOfWork) -> bool:

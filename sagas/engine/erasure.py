@@ -23,7 +23,7 @@ from django.db import connection, transaction
 from django.db import models as django_models
 from django.utils.translation import gettext_noop
 
-from sagas import documents, errors
+from sagas import documents, errors, reading
 from sagas.engine import archive
 from sagas.models import ArchivedSaga, Circuit, Event, SagaInstance, Signal, StepInstance
 
@@ -90,7 +90,7 @@ def _folded(text: str) -> str:
 
 
 def strike(saga_id: uuid.UUID | str, *, values: Values, callbacks_whole: bool = False) -> None:
-    """Strike out of a saga, wherever it is, what is hidden and what holds one of the values.
+    """Strike out of a saga and its children, wherever they are, what is hidden or holds one of the values.
 
     Again changes nothing. It leaves no event: an archived history takes none, so whoever calls it keeps the
     record of it, in the same transaction.
@@ -111,10 +111,24 @@ def strike(saga_id: uuid.UUID | str, *, values: Values, callbacks_whole: bool = 
         raise errors.NotInTransaction("Personal data is struck out in one transaction with its record.")
     pk = uuid.UUID(str(saga_id))
     chosen = functools.partial(_decider, values=values, callbacks_whole=callbacks_whole)
+    family = _children_of(pk)
     with _striking():
         # The archiver may take it away between one look and the other, and a late callback bring it back.
         if not (_strike_live(pk, chosen) or _strike_archived(pk, chosen) or _strike_live(pk, chosen)):
             raise errors.NotFound
+        for child in family:
+            strike(child, values=values, callbacks_whole=callbacks_whole)
+
+
+def _children_of(pk: uuid.UUID) -> list[uuid.UUID]:
+    """A saga's children, live or archived."""
+    steps: list[StepInstance] = list(StepInstance.objects.filter(saga_id=pk))
+    if not steps and (found := reading.archived(pk)):
+        steps = found.steps
+    keys = [key for step in steps for key in step.child_keys]
+    archived = ArchivedSaga.objects.filter(key__in=keys) if keys else ArchivedSaga.objects.none()
+    live = SagaInstance.objects.filter(parent_id=pk).values_list("pk", flat=True)
+    return [*live, *archived.values_list("pk", flat=True)]
 
 
 def why_not(saga_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
@@ -122,6 +136,8 @@ def why_not(saga_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
     live = SagaInstance.objects.filter(pk__in=saga_ids)
     unended = live.filter(finished_at=None, closed_at=None)
     found = dict.fromkeys(unended.values_list("pk", flat=True), NOT_ENDED)
+    children_live = SagaInstance.objects.filter(parent_id__in=saga_ids, finished_at=None, closed_at=None)
+    found |= dict.fromkeys(filter(None, children_live.values_list("parent_id", flat=True)), NOT_ENDED)
     steps = StepInstance.objects.filter(saga_id__in=set(saga_ids) - found.keys())
     ended = {f"{pk}.{name}": pk for pk, name in steps.values_list("saga_id", "name")}
     for key in _open(ended):

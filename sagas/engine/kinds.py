@@ -13,6 +13,7 @@ class EventKind(enum.StrEnum):
     SAGA_COMPENSATING = "saga.compensating"
     SAGA_ATTENTION = "saga.attention"
     SAGA_RESUMED = "saga.resumed"
+    SAGA_WAITING = "saga.waiting"
     SAGA_COMPLETED = "saga.completed"
     SAGA_COMPENSATED = "saga.compensated"
 

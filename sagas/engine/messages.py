@@ -17,6 +17,13 @@ MISMATCH = gettext_noop("%(step)s came to something else than was asked: %(messa
 NOT_ANSWERED = gettext_noop("Nobody has approved %(step)s or refused it, in time.")
 ANSWER = gettext_noop("Have somebody answer; or resume it, which gives them as much time again.")
 
+ENOUGH_DONE = gettext_noop("Enough of them are done.")
+PARENT_UNDONE = gettext_noop("Its parent is undone.")
+CHILDREN_FAILED = gettext_noop("%(failed)s of %(total)s children are not done.")
+CHILD_IN_NEED = gettext_noop("A child of it needs attention.")
+CHILD_NEEDS_ATTENTION = gettext_noop("%(step)s waits for its child %(child)s, which needs attention: %(why)s")
+SEE_TO_THE_CHILD = gettext_noop("See to the child; its parent then goes on by itself.")
+
 NOT_UNDONE = gettext_noop("It came too late, and what it tells of could not be undone: %(error)s")
 UNDONE_AFTER_ALL = gettext_noop("What it tells of was undone after all.")
 NO_SAGA = gettext_noop("It is about no saga of ours.")

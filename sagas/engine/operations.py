@@ -30,6 +30,7 @@ from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import (
     approvals,
     calls,
+    children,
     circuits,
     dispatching,
     failures,
@@ -84,7 +85,8 @@ def cancel(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance
     """
     with _locked(saga_id) as work:
         saga, step = work.saga, work.step
-        if saga.is_final or saga.closed_at is not None or transitions.past_pivot(saga, step):
+        over = saga.is_final or saga.closed_at is not None or children.waits_for_parent(saga)
+        if over or transitions.past_pivot(saga, step):
             raise errors.TooLate(_state(saga, "cannot be cancelled"), state=saga.state)
         if saga.direction == Direction.BACKWARD or saga.cancel_requested_at is not None:
             return saga
@@ -435,12 +437,8 @@ def _try_now(
 
 
 def _compensate_if_free(work: UnitOfWork, kind: FailureKind, *, actor: str, reason: str) -> None:
-    """Compensate at once where no attempt is under way; otherwise its end finds the request (O2)."""
-    if work.stage.parallel is None and not parallel.is_free(work.step, work.now):
-        return
-    failure = failures.failure(work.step, kind, now=work.now, message=reason)
-    transitions.start_compensation(work, failure, actor=actor, reason=reason)
-    dispatching.dispatch(work)
+    if transitions.compensate_when_free(work, kind, actor=actor, reason=reason):
+        dispatching.dispatch(work)
 
 
 def _resolve_action(work: UnitOfWork, happened: bool, facts: dict[str, Any], event: dict[str, Any]) -> None:

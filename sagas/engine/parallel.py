@@ -57,7 +57,7 @@ def to_undo(work: UnitOfWork) -> list[models.StepInstance]:
     left = [
         row
         for row, step in zip(work.members(stage), stage.steps, strict=True)
-        if step.undo is not None and row.begun and row.state != StepState.UNDONE
+        if step.undoable and row.begun and row.state != StepState.UNDONE
     ]
     return sorted(left, key=lambda row: (row.started_at or work.now, row.position), reverse=True)
 
@@ -136,6 +136,6 @@ def drain(work: UnitOfWork) -> None:
             if row.state == StepState.PENDING and not row.attempts:
                 work.transition_step(StepState.SKIPPED, EventKind.STEP_SKIPPED)
                 work.set_step(finished_at=NOW)
-            elif row.state == StepState.WAITING and not work.declared_step.has_worker:
+            elif row.state == StepState.WAITING and not work.declared_step.undoable:
                 work.transition_step(StepState.UNDONE, EventKind.UNDO_DONE)
                 work.set_step(undone_at=NOW, wait_until=None)

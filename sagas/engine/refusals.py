@@ -15,7 +15,7 @@ from django.utils.translation import gettext_noop
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import parallel, transitions
+from sagas.engine import children, parallel, transitions
 
 ARCHIVED = gettext_noop("It has ended and is in the archive, where nothing changes any more.")
 
@@ -91,6 +91,9 @@ def resolve(
         return why
     if why := _asks_people(step, declared):
         return why
+    mine = declared.all_steps[step.position] if declared is not None else None
+    if isinstance(mine, definition.Child) and step.state != StepState.FAILED:
+        return _("%(step)s is what its children are: see to them.") % {"step": step.name}
     if not transitions.in_doubt(saga, step):
         return _("No outcome is in doubt.")
     return _at_work(step, now)
@@ -105,7 +108,7 @@ def answer(
     """The step is an approval that is waited for."""
     if why := _over(saga, declared):
         return why
-    if declared is None or declared.all_steps[step.position].has_worker:
+    if declared is None or not isinstance(declared.all_steps[step.position], definition.Approval):
         return _("%(step)s is no approval.") % {"step": step.name}
     if step.state == StepState.PENDING:
         return _("Nobody is asked about %(step)s yet.") % {"step": step.name}
@@ -206,11 +209,18 @@ def _ended(saga: models.SagaInstance) -> str:
 
 
 def _over(saga: models.SagaInstance, declared: definition.Saga | None) -> str:
-    return _ended(saga) or (_("Its declaration is no longer in the code.") if declared is None else "")
+    if why := _ended(saga):
+        return why
+    if declared is None:
+        return _("Its declaration is no longer in the code.")
+    if children.waits_for_parent(saga):
+        return _("All of its steps are done, and it ends with its parent: see to that.")
+    return ""
 
 
 def _asks_people(step: models.StepInstance, declared: definition.Saga | None) -> str:
-    if declared is None or declared.all_steps[step.position].has_worker or step.state != StepState.WAITING:
+    approval = declared is not None and isinstance(declared.all_steps[step.position], definition.Approval)
+    if not approval or step.state != StepState.WAITING:
         return ""
     return _("%(step)s waits for a person's yes or no: have it approved, or refused.") % {"step": step.name}
 

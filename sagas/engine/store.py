@@ -285,6 +285,8 @@ class UnitOfWork:
         self._aside: dict[int, tuple[models.StepInstance, str, dict[str, Any]]] = {}
         self._members: tuple[stages.Stage, list[models.StepInstance]] | None = None
         self._events: list[list[Any]] = []
+        self._more: list[Callable[[], object]] = []
+        self._told: list[Callable[[], object]] = []
         self._hooks: list[Hook] = []
         self._notices: list[Hook] = []
         self._dispatches: list[transport.Dispatch] = []
@@ -344,11 +346,12 @@ class UnitOfWork:
             if self._transactions is not None:
                 self._transactions.flush()
             found = StepInstance.objects.filter(saga=self.saga.pk, position__in=stage.positions)
-            rows = [self._known(row) for row in found.order_by("position")]
+            rows = [self.known(row) for row in found.order_by("position")]
             self._members = stage, rows
         return self._members[1]
 
-    def _known(self, row: models.StepInstance) -> models.StepInstance:
+    def known(self, row: models.StepInstance) -> models.StepInstance:
+        """The row of a step of the saga as it is about to be written; as it was read if it is not at hand."""
         if row.pk == self.step.pk:
             return self.step
         if row.pk in self._aside:
@@ -439,6 +442,14 @@ class UnitOfWork:
         """Have a statement that changes other rows carried out as a part of the one that writes these."""
         self._also.append(statement)
 
+    def do(self, more: Callable[[], object]) -> None:
+        """Have more done in this transaction, once the rows are written; its failure rolls all of it back."""
+        self._more.append(more)
+
+    def after_commit(self, told: Callable[[], object]) -> None:
+        """Have it called once the transaction has committed; a failure is logged and changes nothing."""
+        self._told.append(told)
+
     def call(self, hook: Hook | None) -> None:
         """Have a hook called in this transaction, which its failure rolls back."""
         if hook is not None:
@@ -470,9 +481,9 @@ class UnitOfWork:
 
         1. The rows and their events, in one statement. A worker's `Transactions` send it with the COMMIT, if
            nothing comes in between.
-        2. Callbacks that are not needed any more.
+        2. Callbacks that are not needed any more, and what else is to be written.
         3. Hooks, in the same transaction.
-        4. After the transaction has committed: messages, then alerts.
+        4. After the transaction has committed: messages, alerts, and who else is to be told.
 
         Raises:
             LostRace: a row was no longer in the state that it was read in. Under the lock this
@@ -480,13 +491,17 @@ class UnitOfWork:
             Exception: what a hook raised. The transaction must be rolled back.
         """
         self._write()
-        if self._transactions is not None and (self._unneeded or self._hooks or self._notices):
+        if self._transactions is not None and (self._unneeded or self._more or self._hooks or self._notices):
             self._transactions.flush()
         if self._unneeded:
             stored = models.Signal.objects.filter(step_key__in=self._unneeded, fate=models.Signal.Fate.STORED)
             stored.update(fate=models.Signal.Fate.NOTED, matched_at=database_functions.Now())
-        hooks, notices, dispatches, alerts = self._hooks, self._notices, self._dispatches, self._alerts
-        self._hooks, self._notices, self._dispatches, self._alerts, self._unneeded = [], [], [], [], []
+        more, hooks, notices = self._more, self._hooks, self._notices
+        dispatches, alerts, told = self._dispatches, self._alerts, self._told
+        self._more, self._hooks, self._notices, self._unneeded = [], [], [], []
+        self._dispatches, self._alerts, self._told = [], [], []
+        for write in more:
+            write()
         for hook in hooks:
             hook(key=self.saga.key)
         for hook in notices:
@@ -499,6 +514,8 @@ class UnitOfWork:
             transport.after_commit(dispatch)
         for alert in alerts:
             transaction.on_commit(functools.partial(logger.error, *alert))
+        for tell in told:
+            transaction.on_commit(tell, robust=True)
 
     def _write(self) -> None:
         parts: list[str] = []
@@ -568,7 +585,6 @@ def begin(
     grace: datetime.timedelta,
     line_look: datetime.timedelta,
     actor: str,
-    sent: bool = True,
     not_before: datetime.datetime | None = None,
 ) -> None:
     """Write new instances of one declaration, their steps and their first events, in one statement.
@@ -576,11 +592,11 @@ def begin(
     Where several begin the same keys at once, each takes them in the same order, and waits for the other.
 
     Arguments:
-        sagas: which are either to be sent at once, or stand in a line (`in_line_for`).
+        sagas: which are either to be sent at once, or stand in a line (`in_line_for`), or neither: those
+            have epoch 0, and the sweep looks at them at once; at children, which their parent starts, later.
         grace: how soon the sweep asks after the message of one that is sent.
-        line_look: how soon the sweep looks at one that stands in a line.
+        line_look: how soon the sweep looks at one that stands in a line, or that its parent starts.
         actor: who asked for them, for the events.
-        sent: whether a message is sent for those that stand in no line. If not, the sweep looks at once.
         not_before: when they are to start, if that is later than now.
 
     Raises:
@@ -598,7 +614,10 @@ def begin(
         not_before, line_look, declared.deadline, grace, not_before, declared.deadline,
         [saga.pk for saga in ordered], [saga.key for saga in ordered],
         [psycopg_json.Jsonb(saga.facts) for saga in ordered], [saga.in_line_for for saga in ordered],
-        sent, states.StepState.PENDING, list(range(len(names))), names, actor,
+        [saga.parent_id for saga in ordered], [saga.parent_step for saga in ordered],
+        [saga.parent_item for saga in ordered],
+        [int(saga.epoch > 0 and saga.in_line_for is None) for saga in ordered],
+        states.StepState.PENDING, list(range(len(names))), names, actor,
     ]  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_BEGIN, parameters)
@@ -632,14 +651,16 @@ _BEGIN = f"""
 WITH g AS (
     INSERT INTO sagas_saga (
         name, version, fingerprint, state, direction, position, epoch, dispatches, dispatched_at,
-        wake_at, deadline_at, id, key, facts, in_line_for, cancel_reason, cancel_actor
+        wake_at, deadline_at, id, key, facts, in_line_for, parent_id, parent_step, parent_item,
+        cancel_reason, cancel_actor
     )
     SELECT %s, %s, %s, %s, %s, 0, sent, sent, CASE sent WHEN 1 THEN now() END,
-        COALESCE(%s::timestamptz, now()) + CASE WHEN line IS NOT NULL THEN LEAST(%s::interval, %s)
-            WHEN sent = 1 THEN %s ELSE '0' END,
-        COALESCE(%s::timestamptz, now()) + %s, given.*, '', ''
-    FROM unnest(%s::uuid[], %s::text[], %s::jsonb[], %s::text[]) AS given (id, key, facts, line),
-        LATERAL (SELECT CASE WHEN line IS NULL AND %s THEN 1 ELSE 0 END) AS one (sent)
+        COALESCE(%s::timestamptz, now()) + CASE WHEN sent = 0 AND (line IS NOT NULL OR parent IS NOT NULL)
+            THEN LEAST(%s::interval, %s) WHEN sent = 1 THEN %s ELSE '0' END,
+        COALESCE(%s::timestamptz, now()) + %s, id, key, facts, line, parent, parent_step, parent_item, '', ''
+    FROM unnest(
+        %s::uuid[], %s::text[], %s::jsonb[], %s::text[], %s::uuid[], %s::text[], %s::int[], %s::int[]
+    ) AS given (id, key, facts, line, parent, parent_step, parent_item, sent)
     ON CONFLICT (name, key) WHERE finished_at IS NULL AND closed_at IS NULL DO NOTHING
     RETURNING *
 ), s AS (

@@ -14,10 +14,12 @@ from django.db import connection, transaction
 from django.db.models import F, functions
 
 from sagas import database, errors, models
+from sagas.declaration import definition
 from sagas.declaration.states import SagaState, StepState
 from sagas.engine import (
     approvals,
     callbacks,
+    children,
     circuits,
     dispatching,
     failures,
@@ -25,6 +27,7 @@ from sagas.engine import (
     messages,
     pacing,
     parallel,
+    parents,
     probes,
     store,
     transitions,
@@ -66,13 +69,15 @@ def sweep(limit: int = BATCH) -> int:
     Returns:
         How many sagas it looked at; if that is `limit`, there may be more.
     """
-    parked, sagas_due, members_due, signals_due, lines = _due()
+    parked, sagas_due, members_due, children_tell, signals_due, lines = _due()
     if parked:
         circuits.tend()
     # Those that were woken just now are due as well.
     swept = _sweep_sagas(limit) if parked or sagas_due else 0
     if parked or members_due:
         _sweep_members(limit)
+    for saga_id, step in children.unheard(limit) if children_tell else ():
+        parents.take_up(saga_id, step)
     if signals_due:
         _sweep_signals(limit)
     probes.probe_queues()
@@ -125,7 +130,7 @@ def on_chain_error(saga_id: uuid.UUID | str, epoch: int, step: str | None = None
 # --- Which are due --------------------------------------------------------------------------------
 
 
-def _due() -> tuple[bool, bool, bool, bool, bool]:
+def _due() -> tuple[bool, bool, bool, bool, bool, bool]:
     """Whether any saga waits for a service; any saga, member or callback is due; any stands in line.
 
     Mostly none; nothing is locked.
@@ -137,10 +142,11 @@ def _due() -> tuple[bool, bool, bool, bool, bool]:
             " EXISTS (SELECT FROM sagas_saga"
             " WHERE wake_at <= statement_timestamp() AND held_at IS NULL AND closed_at IS NULL),"
             " EXISTS (SELECT FROM sagas_step WHERE wake_at <= statement_timestamp()),"
+            " EXISTS (SELECT FROM sagas_saga WHERE tells_parent_at IS NOT NULL),"
             " EXISTS (SELECT FROM sagas_signal WHERE wake_at <= statement_timestamp()),"
             " EXISTS (SELECT FROM sagas_saga WHERE in_line_for IS NOT NULL)"
         )
-        row: tuple[bool, bool, bool, bool, bool] = cursor.fetchone()
+        row: tuple[bool, bool, bool, bool, bool, bool] = cursor.fetchone()
     return row
 
 
@@ -236,7 +242,7 @@ def _wake_member(work: UnitOfWork, returned: dict[str, datetime.datetime | None]
         if transitions.end_drain(work):
             dispatching.dispatch(work)
     elif not work.declared_step.has_worker:
-        _wake_approval(work)
+        _wake_without_worker(work)
     elif not parallel.is_wanted(work):
         work.set_step(wake_at=None)
     elif step.state in parallel.AT_WORK and step.lease_until is not None:
@@ -271,7 +277,11 @@ def _only_wants_a_message(saga: SagaInstance, step: models.StepInstance, now: da
     try:
         turns = not transitions.past_pivot(saga, step) and saga.cancel_requested_at is not None
         stage = saga.definition.stage_at(step.position)
-        alone = stage.is_sent_alone and (saga.epoch > 0 or stage.is_plain)
+        alone = (
+            stage.is_sent_alone
+            and (saga.epoch > 0 or (stage.is_plain and saga.parent_id is None))
+            and not children.waits_for_parent(saga)
+        )
     except errors.UnknownSaga:
         return False
     return (
@@ -339,7 +349,10 @@ def _wake(work: UnitOfWork) -> None:
         work.set(wake_at=After(UNDECLARED_PAUSE))
         work.commit()
         return
-    if saga.state == SagaState.NEEDS_ATTENTION:
+    if saga.parent_id is not None and (children.waits_for_parent(saga) or dispatching.not_entered(work)):
+        work.set(wake_at=After(children.START_LOOK))
+        children.report(work)
+    elif saga.state == SagaState.NEEDS_ATTENTION:
         transitions.resume(work, reason="trying again may help by now")
         dispatching.line_up(work)
     elif not parallel.is_free(step, now) and not step.is_member:
@@ -350,11 +363,11 @@ def _wake(work: UnitOfWork) -> None:
         transitions.compensate_if_cancelled(work)
         dispatching.line_up(work)
     elif dispatching.not_entered(work):
-        dispatching.follow(work, transitions.enter(work, 0))
+        transitions.start(work)
     elif work.stage.parallel is not None:
         _look_at_stage(work)
     elif not work.declared_step.has_worker:
-        _wake_approval(work)
+        _wake_without_worker(work)
     elif step.state in parallel.AT_WORK and step.lease_until is not None:
         _lease_over(work)
     else:
@@ -364,9 +377,12 @@ def _wake(work: UnitOfWork) -> None:
     work.commit()
 
 
-def _wake_approval(work: UnitOfWork) -> None:
-    """Remind those who are to answer, or say what their silence means."""
-    if work.step.state != StepState.WAITING:
+def _wake_without_worker(work: UnitOfWork) -> None:
+    """Look at the children; or remind those who are to answer, or say what their silence means."""
+    if isinstance(work.declared_step, definition.Child):
+        work.set_cursor(wake_at=After(children.START_LOOK))
+        parents.look_at(work)
+    elif work.step.state != StepState.WAITING:
         work.set_cursor(wake_at=After(dispatching.STAGE_LOOK))
     elif work.step.wait_until is None or work.step.wait_until > work.now:
         approvals.remind(work)

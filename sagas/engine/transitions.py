@@ -10,7 +10,7 @@ from typing import Any
 from sagas import errors, models
 from sagas.declaration import definition, registry, stages
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import approvals, dispatching, failures, messages, parallel
+from sagas.engine import approvals, children, dispatching, failures, messages, parallel
 from sagas.engine.failures import Failure
 from sagas.engine.kinds import Clock, EventKind, FailureKind, Next
 from sagas.engine.store import NOW, After, UnitOfWork
@@ -74,14 +74,45 @@ def enter(work: UnitOfWork, position: int) -> Next:
     What is to be left out is decided here, and only here: the facts are read once.
     """
     declared = work.declared
+    _let_children_complete(work, position)
     while position < len(declared.all_steps):
         stage = declared.stage_at(position)
         if chosen := _chosen(work, stage):
             return _begin(work, stage, chosen)
         position = stage.last + 1
     work.set(position=position)
+    if children.ends_with_parent(work.saga):
+        _wait_for_parent(work)
+        return Next.STOP
     _finish(work, SagaState.COMPLETED)
     return Next.CONTINUE
+
+
+def _let_children_complete(work: UnitOfWork, position: int) -> None:
+    """Past the pivot nothing undoes what came before: the children there need not wait any longer."""
+    declared, pivot = work.declared, work.declared.pivot
+    at_pivot = position == pivot < len(declared.all_steps)
+    past = position > pivot or (at_pivot and declared.all_steps[pivot].kind == "retriable")
+    before = [step for step in declared.children if declared.positions[step.name] < position]
+    if past and before:
+        children.complete(work, before)
+
+
+def _wait_for_parent(work: UnitOfWork) -> None:
+    """All of a child's steps are done, and its parent may yet undo it: now the parent's clocks rule."""
+    work.note(EventKind.SAGA_WAITING, data={"parent": str(work.saga.parent_id)})
+    dispatching.unpark(work)
+    work.set(dispatched_at=None, dispatches=1, deadline_at=None, wake_at=After(children.START_LOOK))
+    _leave_nothing(work)
+    children.report(work)
+
+
+def start(work: UnitOfWork) -> None:
+    """Begin with the first stage, where no message has been sent, and have what is next sent."""
+    after = enter(work, 0)
+    if work.onward is None and after is Next.CONTINUE and not work.saga.is_final:
+        work.onward = dispatching.dispatch_of(work.saga)
+    dispatching.follow(work, after)
 
 
 def _chosen(work: UnitOfWork, stage: stages.Stage) -> list[int]:
@@ -121,7 +152,13 @@ def _begin(work: UnitOfWork, stage: stages.Stage, chosen: Sequence[int]) -> Next
                 work.set_step(epoch=0)
     for row in rows:
         with work.at(row):
-            if not work.declared_step.has_worker:
+            if isinstance(work.declared_step, definition.Child):
+                try:
+                    children.begin(work)
+                except errors.BadFacts as bad:
+                    failure = failures.failure(row, FailureKind.BUG, now=work.now, error=bad)
+                    return fail(work, failure, provable=True)
+            elif not work.declared_step.has_worker:
                 approvals.begin(work)
     if stage.parallel is None:
         return Next.STOP
@@ -142,11 +179,13 @@ def go_back(work: UnitOfWork, *, below: int) -> Next:
         return Next.CONTINUE
     stage = work.declared.stage_at(position)
     work.set(position=stage.first)
+    if not (stage.is_sent_alone and work.declared.stage_at(work.step.position).is_sent_alone):
+        work.set(epoch=work.saga.epoch + 1)
     if stage.parallel is not None:
-        work.set(epoch=work.saga.epoch + 1)
         return dispatching.send_members(work, parallel.due(work))
-    if work.step.is_member:
-        work.set(epoch=work.saga.epoch + 1)
+    if not stage.is_sent_alone:
+        dispatching.redispatch(work)
+        return Next.STOP
     _expect_message(work)
     return Next.CONTINUE
 
@@ -257,7 +296,7 @@ def start_compensation(work: UnitOfWork, failure: Failure, **event: Any) -> None
         parallel.drain(work)
         end_drain(work)
         return
-    if work.step.state == StepState.WAITING and not work.declared_step.has_worker:
+    if work.step.state == StepState.WAITING and isinstance(work.declared_step, definition.Approval):
         approvals.withdraw(work)
     position = next_to_undo(work, below=len(work.declared.all_steps), with_current=True)
     _stand_at(work, position)
@@ -290,6 +329,21 @@ def _stand_at(work: UnitOfWork, position: int | None) -> None:
         _finish(work, SagaState.COMPENSATED)
     else:
         work.set(position=work.declared.stage_at(position).first, wake_at=After(dispatching.grace()))
+
+
+def compensate_when_free(work: UnitOfWork, kind: FailureKind, *, actor: str, reason: str) -> bool:
+    """Compensate at once where no attempt is under way; otherwise its end finds the request (O2).
+
+    Steps that are done at once drain: there the saga turns round in any case.
+
+    Returns:
+        Whether it compensates, and is to be sent on its way.
+    """
+    if work.stage.parallel is None and not parallel.is_free(work.step, work.now):
+        return False
+    failure = failures.failure(work.step, kind, now=work.now, message=reason)
+    start_compensation(work, failure, actor=actor, reason=reason)
+    return True
 
 
 def compensate_if_cancelled(work: UnitOfWork) -> bool:
@@ -344,11 +398,13 @@ def next_to_undo(work: UnitOfWork, *, below: int, with_current: bool = False) ->
     if declared.is_plain and (not with_current or current.position == saga.position):
         # Nothing was left out on the way, so every step before this one was begun: no need to look.
         top = current.position - (not current.begun) if with_current else below - 1
-        return next((position for position in range(top, -1, -1) if declared.all_steps[position].undo), None)
+        return next(
+            (position for position in range(top, -1, -1) if declared.all_steps[position].undoable), None
+        )
     steps = saga.steps.filter(position__lt=below)  # type: ignore[arg-type]
     for step in steps.order_by("-position"):
-        row = current if with_current and current.pk == step.pk else step
-        if row.begun and row.state != StepState.UNDONE and declared.all_steps[row.position].undo:
+        row = work.known(step)
+        if row.begun and row.state != StepState.UNDONE and declared.all_steps[row.position].undoable:
             return row.position
     return None
 
@@ -394,6 +450,9 @@ def _finish(work: UnitOfWork, state: SagaState) -> None:
     completed = state == SagaState.COMPLETED
     work.transition(state, EventKind.SAGA_COMPLETED if completed else EventKind.SAGA_COMPENSATED)
     dispatching.unpark(work)
+    if completed and declared.children:
+        children.complete(work, list(declared.children))
+    children.report(work)
     work.set(finished_at=NOW, wake_at=None, dispatched_at=None, deadline_at=None, held_at=None)
     _leave_nothing(work)
     work.call(declared.on_completed if completed else declared.on_compensated)
@@ -410,6 +469,7 @@ def close(work: UnitOfWork) -> None:
     except errors.UnknownSaga:
         versions = reversed(registry.versions(work.saga.name))
         hook = next((newest.on_closed for newest in versions), None)
+    children.report(work)
     work.call(hook)
 
 
@@ -420,6 +480,8 @@ def _leave_nothing(work: UnitOfWork) -> None:
     needed, are not left lying there.
     """
     declared, saga = work.declared, work.saga
+    if declared.children and saga.closed_at is not None:
+        children.complete(work, list(declared.children))
     secrets = [name for step in declared.all_steps for name in step.secrets]
     if any(name in saga.facts for name in secrets):
         work.set(facts=_without(saga.facts, secrets))
@@ -433,7 +495,9 @@ def _without(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 # --- People ---------------------------------------------------------------------------------------
 
 
-def require_attention(work: UnitOfWork, *, why: str, advice: str, resume: bool, **event: Any) -> None:
+def require_attention(
+    work: UnitOfWork, *, why: str, advice: str, resume: bool, child: str = "", **event: Any
+) -> None:
     """Call a person: once for all by the alert (A4), and for as long as it lasts in the lists.
 
     Arguments:
@@ -441,12 +505,15 @@ def require_attention(work: UnitOfWork, *, why: str, advice: str, resume: bool, 
         why: a sentence.
         advice: a sentence: what a person may do.
         resume: whether trying again by itself now and then may help; a refusal does not change.
+        child: the child that is in the way, if it is one.
         event: what the event says beside it.
     """
     saga, declared = work.saga, work.declared
     if saga.state == SagaState.NEEDS_ATTENTION:
         return  # For another step of the same stage: a person sees both.
     attention = {"step": work.step.name, "why": why, "advice": advice, "since": work.now.isoformat()}
+    if child:
+        attention["child"] = child
     work.transition(SagaState.NEEDS_ATTENTION, EventKind.SAGA_ATTENTION, data=attention, **event)
     dispatching.unpark(work)
     pause = declared.resume_pause(resumes=saga.resumes, chance=random.random())  # noqa: S311 - no secret
@@ -456,6 +523,7 @@ def require_attention(work: UnitOfWork, *, why: str, advice: str, resume: bool, 
         dispatches=1,
         wake_at=After(pause) if resume else None,
     )
+    children.report(work)
     if saga.alerted_at is None:
         work.set(alerted_at=NOW)
         work.tell(declared.on_attention)
@@ -485,7 +553,12 @@ def resume(work: UnitOfWork, **event: Any) -> None:
     work.set(dispatches=0, dispatched_at=None, wake_at=NOW)
     for row in rows:
         with work.at(row):
-            if work.forward and row.state == StepState.WAITING and row.wait_until is None:
+            if (
+                work.forward
+                and row.state == StepState.WAITING
+                and row.wait_until is None
+                and isinstance(work.declared_step, definition.Approval)
+            ):
                 approvals.ask(work)
 
 
@@ -499,6 +572,7 @@ def reopen(work: UnitOfWork, **event: Any) -> None:
     to = SagaState.RUNNING if work.forward else SagaState.COMPENSATING
     work.transition(to, EventKind.SAGA_RESUMED, **event)
     work.set(attention=None, dispatches=0)
+    children.report(work)
     over = saga.deadline_at is None or saga.deadline_at <= work.now
     if over and (not work.forward or past_pivot(saga, work.step)):
         work.set(deadline_at=After(declared.deadline if work.forward else declared.undo_deadline))

@@ -58,6 +58,18 @@ def look_up(*, key):
     return WORLD.ask(key)
 
 
+def meet(*, key):
+    """Wait until the sibling is at work as well: it does not come for those that take turns."""
+    saga_id, step = key.split(".")
+    recorder.note(saga_id, f"met {step}")
+    until = time.monotonic() + 20
+    while len([line for line in recorder.lines(saga_id) if line.startswith("met ")]) < 2:
+        if time.monotonic() > until:
+            raise Refused("nobody came")
+        time.sleep(0.02)
+    return WORLD.do(key, local=True)
+
+
 def completed(*, key):
     models.End.objects.create(key=key, kind="completed")
 

@@ -2,7 +2,7 @@
 
 import datetime
 
-from sagas import Approval, Parallel, Retry, Saga, Step, Wait
+from sagas import Approval, ForEach, Parallel, Retry, Saga, Step, Wait
 from tests.sagas.sample_app import functions
 
 NO_TIME = datetime.timedelta(0)
@@ -136,4 +136,24 @@ APPROVED_AT_ONCE = saga(
     local("a"),
     at_once("all", approval(outputs=["limit"]), remote("b")),
     local("c", do=functions.make_within, inputs=["limit"]),
+)
+
+PARCEL = saga("toy-parcel", local("x"), remote("y"), inputs=["parcel"])
+EACH = saga(
+    "toy-each", local("a"), ForEach("deliver", of="parcels", saga=PARCEL), local("z"), inputs=["parcels"]
+)
+MEETING = saga(
+    "toy-meeting",
+    at_once(
+        "all",
+        local("a", do=functions.meet, timeout=30 * SECOND),
+        local("b", do=functions.meet, timeout=30 * SECOND),
+    ),
+)
+A_FEW_AT_ONCE = saga(
+    "toy-a-few-at-once",
+    local("a"),
+    ForEach("deliver", of="parcels", saga=PARCEL, limit=3),
+    local("z"),
+    inputs=["parcels"],
 )

@@ -1,0 +1,55 @@
+"""Stages on real workers over a real broker: steps that are done at once, and a child for each element."""
+
+import pytest
+from django.db import transaction
+
+from sagas import engine, models
+from tests.acceptance import processes
+from tests.sagas import harness, rules
+from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
+from tests.sagas.sample_app import saga as toys
+from tests.support import waiting
+
+pytestmark = [pytest.mark.usefixtures("rows"), pytest.mark.timeout(240)]
+
+
+def ended(*sagas):
+    """Whether all of them have come to their ends."""
+    return not models.SagaInstance.objects.filter(
+        pk__in=[saga.pk for saga in sagas], finished_at=None
+    ).exists()
+
+
+@harness.both_ways
+def test_local_steps_that_are_done_at_once_do_not_take_turns(tmp_path, inline):
+    with processes.worker(tmp_path, SAGAS_INLINE=str(inline)):
+        saga = harness.begin(toys.MEETING)
+        waiting.until(lambda: ended(saga), "its end")
+
+    saga.refresh_from_db()
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+@harness.both_ways
+def test_children_run_on_real_workers(tmp_path, inline):
+    with processes.worker(tmp_path, SAGAS_INLINE=str(inline)):
+        sagas = [harness.begin(toys.A_FEW_AT_ONCE, inputs={"parcels": list(range(20))}) for _ in range(3)]
+        waiting.until(lambda: ended(*sagas), "their end")
+
+    for saga in sagas:
+        children = list(models.SagaInstance.objects.filter(parent_id=saga.pk))
+        assert [child.state for child in children] == ["completed"] * 20
+        for one in (saga, *children):
+            rules.check(one)
+
+
+def test_a_thousand_children(tmp_path):
+    with processes.worker(tmp_path):
+        with transaction.atomic():
+            saga = engine.begin(toys.EACH, key="a thousand", inputs={"parcels": list(range(1000))})
+        waiting.until(lambda: ended(saga), "its end", seconds=180)
+
+    children = models.SagaInstance.objects.filter(parent_id=saga.pk)
+    assert children.filter(state="completed").count() == 1000
+    assert not children.filter(tells_parent_at__isnull=False).exists()
