@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import backlog, console, guarantees, history, idle, kill, orders, poison, web
+from benchmarks import backlog, console, guarantees, history, idle, kill, orders, poison, stages, web
 from benchmarks.peers import compare
 
 
@@ -118,6 +118,11 @@ QUESTIONS = {
             "requests": _many(800, "of each kind, in a round"),
             "connections": _many(1000, "half-sent requests, and then streams"),
         },
+    ),
+    "stages": Question(
+        "whether steps at once take little more than the time of one",
+        stages.run,
+        {"rounds": _many(10, "of each")},
     ),
     "backlog": Question(
         "how long live orders wait beside thousands that are due",

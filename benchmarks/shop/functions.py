@@ -1,5 +1,7 @@
 """One statement each. What names an order carries its fate: one that ends in `-refused` is not shipped."""
 
+import time
+
 from django.db.models import F
 
 from benchmarks.shop import models
@@ -53,3 +55,15 @@ def recall(*, key: str) -> None:
 
 def _shelf(word: str) -> int:
     return sum(word.encode()) % 100
+
+
+SLOW_S = 0.2
+
+
+def wait(*, key: str) -> None:
+    """Take as long as a provider does."""
+    time.sleep(SLOW_S)
+
+
+def leave(*, key: str) -> None:
+    """Nothing was made of it."""
