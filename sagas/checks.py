@@ -138,6 +138,13 @@ def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
         with contextlib.suppress(errors.UnknownSaga):  # That is E011.
             steps = registry.get(row["name"], row["version"]).all_steps
             waiting[steps[min(row["position"], len(steps) - 1)].queue] += row["count"]
+    members = models.StepInstance.objects.using(live.db).filter(
+        dispatched_at__isnull=False, saga__in=live.filter(held_at=None)
+    )
+    for row in members.values("saga__name", "saga__version", "position").annotate(count=Count("id")):
+        with contextlib.suppress(errors.UnknownSaga):
+            steps = registry.get(row["saga__name"], row["saga__version"]).all_steps
+            waiting[steps[row["position"]].queue] += row["count"]
     for queue in models.Queue.objects.using(live.db).filter(name__in=waiting).order_by("name"):
         silence = queue.silence(now)
         if silence is not None and silence > conf.SILENT_AFTER:

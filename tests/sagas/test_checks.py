@@ -101,6 +101,21 @@ def test_that_no_worker_listens_where_sagas_wait_is_found(broker):
     assert told(databases=["default"]) == {}
 
 
+def test_that_no_worker_listens_for_steps_that_are_done_at_once_is_found(broker):
+    harness.begin(toys.AT_ONCE_FIRST)
+    for _ in range(4):
+        engine.sweep()
+        clocks.pass_time(HOUR / 60)
+    engine.sweep()
+
+    messages = [one.msg for one in checks.run_checks(databases=["default"]) if one.id == "sagas.W004"]
+
+    assert [message.partition(":")[0] for message in messages] == [
+        "No worker listens on the queue toys, where sagas wait (1)",
+        "No worker listens on the queue world, where sagas wait (2)",
+    ]
+
+
 def test_a_beat_schedule_without_the_sweep_is_found_with_the_line_to_add(monkeypatch):
     monkeypatch.setitem(celery.app.conf, "beat_schedule", {})
 
