@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+from examples import saga
 from saga_project import queues
 from sagas import conf
 from sagas.declaration import registry
@@ -17,8 +18,8 @@ IMPATIENT = {"SAGAS_SWEEP_EVERY": "200ms", "SAGAS_GRACE": "1s"}
 
 
 def shop():
-    """The queues for which the local stack starts workers: the toy box has its own."""
-    return [name for name in queues.everything() if name not in _of_toys()]
+    """The queues for which the local stack starts workers: the toy box and the examples have their own."""
+    return [name for name in queues.everything() if name not in {*_of_toys(), *_of(saga.SAGAS)}]
 
 
 def toys(*, without=()):
@@ -26,9 +27,17 @@ def toys(*, without=()):
     return [name for name in (*_of_toys(), conf.ENGINE_QUEUE, conf.SWEEP_QUEUE) if name not in without]
 
 
+def examples():
+    """The queues of the examples and the engine's own."""
+    return [*_of(saga.SAGAS), conf.ENGINE_QUEUE, conf.SWEEP_QUEUE]
+
+
 def _of_toys():
-    declared = [saga for saga in registry.everything() if saga.name.startswith("toy-")]
-    return sorted({step.queue for saga in declared for step in saga.all_steps if step.has_worker})
+    return _of(declared for declared in registry.everything() if declared.name.startswith("toy-"))
+
+
+def _of(sagas):
+    return sorted({step.queue for declared in sagas for step in declared.all_steps if step.has_worker})
 
 
 @contextlib.contextmanager

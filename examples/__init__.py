@@ -1,0 +1,1 @@
+"""Sagas that the field explains itself with. docs/examples.md compares each with where it comes from."""
