@@ -27,9 +27,10 @@ from sagas.engine import circuits, dispatching, execution, probes, sweeping, tra
 from sagas.testing import memory_transport
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs/writing-a-saga.md"
+EXAMPLES = ROOT / "docs/examples.md"
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -91,6 +92,24 @@ def test_the_declaration_in_the_readme_is_the_orders_and_comes_first() -> None:
     assert shown in (ROOT / "orders/saga.py").read_text()
     assert shown.startswith("ORDER_FULFILMENT = Saga(")
     assert shown in first_lines
+
+
+def test_the_declarations_on_the_page_of_examples_are_those_of_their_files() -> None:
+    """Each chapter links to its file first, and shows its declaration; no example is left out."""
+    declared = {
+        path.name: found
+        for path in (ROOT / "examples").glob("*.py")
+        if (found := re.findall(r"^[A-Z_]+ = Saga\(\n.*?^\)", path.read_text(), re.DOTALL | re.MULTILINE))
+    }
+    chapters = re.split(r"^## ", EXAMPLES.read_text(), flags=re.MULTILINE)[1:]
+    shown = {
+        file: re.findall(r"^```python\n(.*?)\n```$", chapter, re.DOTALL | re.MULTILINE)
+        for chapter in chapters
+        for file in re.findall(r"\(\.\./examples/(\w+\.py)\)", chapter)[:1]
+    }
+
+    assert len(shown) == len(chapters)
+    assert shown == declared
 
 
 @pytest.mark.parametrize(
