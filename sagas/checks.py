@@ -16,7 +16,7 @@ from sagas.declaration import registry, states
 
 
 def check_declarations(**_: Any) -> list[checks.CheckMessage]:
-    """Report every declaration that was refused at import (E001 to E010), and doubtful ones (W001)."""
+    """Report every declaration that was refused at import (E001 to E016), and doubtful ones (W001, W007)."""
     found: list[checks.CheckMessage] = [
         checks.Error(problem.message, hint=problem.hint, obj=bad.name, id=problem.id)
         for bad in registry.refused
@@ -32,6 +32,17 @@ def check_declarations(**_: Any) -> list[checks.CheckMessage]:
         for saga in registry.everything()
         for step in saga.all_steps
         if step.undo and saga.retry_of(step, undo=True).attempts < saga.retry_of(step, undo=False).attempts
+    ]
+    found += [
+        checks.Warning(
+            f"{step.name} may wait for {step.wait.limit}, and the saga turns round after {saga.deadline}.",
+            hint="Give the saga a longer deadline, or the step a shorter limit: the shorter one ends it.",
+            obj=saga.name,
+            id="sagas.W007",
+        )
+        for saga in registry.everything()
+        for step in saga.all_steps
+        if step.wait is not None and step.wait.limit > saga.deadline
     ]
     return found
 

@@ -255,7 +255,8 @@ def _undos(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _kinds(saga: definition.Saga) -> Iterator[Problem]:
-    kinds = [step.kind for step in saga.all_steps]
+    # Where an approval stands is said by its own check.
+    kinds = [step.kind for step in saga.all_steps if step.has_worker or step.undoable]
     unknown = [
         step.name for step in saga.all_steps if step.kind not in ("compensatable", "pivot", "retriable")
     ]

@@ -48,6 +48,12 @@ def test_an_undo_with_less_patience_than_its_action_is_doubtful(monkeypatch):
     assert found() == ["sagas.W001"]
 
 
+def test_a_wait_that_outlasts_its_sagas_deadline_is_doubtful():
+    registry.add(toys.saga("toy-hasty-wait", toys.waits("w"), deadline=HOUR / 2))
+
+    assert found() == ["sagas.W007"]
+
+
 def test_a_live_saga_whose_version_is_gone_is_found_only_when_the_database_may_be_asked(broker):
     saga = harness.begin(toys.LOCAL)
     models.SagaInstance.objects.filter(pk=saga.pk).update(version=7)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sagas import BadDeclaration, Retry, Saga, Step, Wait
+from sagas import Approval, BadDeclaration, Child, ForEach, Parallel, Retry, Saga, Step, Wait
 from sagas.declaration import registry
 
 
@@ -256,3 +256,124 @@ def test_versions_share_a_steps_task_and_so_the_longest_of_their_timeouts():
 
     assert registry.timeout("trip-timed", "book") == 60 * SECOND
     assert registry.timeout("trip-timed", "pay") == 10 * SECOND
+
+
+def made(name, **rest):
+    return Step(name, **{"do": do, "undo": undo, **rest})
+
+
+DAY = datetime.timedelta(days=1)
+CHILD = Saga(
+    name="child", inputs=["total"], steps=[made("c", do=charge, inputs=["total"])], retry=Retry(on=[])
+)
+FINAL = Saga(name="final", steps=[made("c"), Step("p", do, kind="pivot")], retry=Retry(on=[]))
+
+
+def approval(**rest):
+    return Approval("review", **{"permission": "shop.review", "limit": DAY, **rest})
+
+
+STAGES = {
+    "one step at once": ("E014", [Parallel("all", steps=[made("a")])]),
+    "a pivot beside others": ("E014", [Parallel("all", steps=[made("a"), Step("b", do, kind="pivot")])]),
+    "two kinds beside each other": (
+        "E014", [Parallel("all", steps=[made("a"), Step("b", do, kind="retriable")])],
+    ),
+    "undone in an unknown way": ("E014", [Parallel("all", steps=[made("a"), made("b")], undo="never")]),
+    "what is no step": ("E014", [made("a"), "b"]),
+    "stages within each other": (
+        "E014", [Parallel("all", steps=[made("a"), Parallel("more", steps=[made("b"), made("c")])])],
+    ),
+    "never to be done": ("E014", [made("a", when="total", unless="total")]),
+    "a condition that nothing provides": ("E004", [made("a", when="nothing")]),
+    "a condition that is not always there": (
+        "E004", [made("a", outputs=["x"], when="total"), made("b", when="x")],
+    ),
+    "an output that is not always there": (
+        "E004", [made("a", outputs=["x"], when="total"), made("b", do=lambda *, key, x: x, inputs=["x"])],
+    ),
+    "an output of a sibling": (
+        "E004",
+        [Parallel("all", steps=[made("a", outputs=["x"]), made("b", do=lambda *, key, x: x, inputs=["x"])])],
+    ),
+    "a name of a stage that a step has": ("E002", [Parallel("a", steps=[made("a"), made("b")])]),
+    "an output of two steps": ("E002", [made("a", outputs=["x"]), made("b", outputs=["x"])]),
+    "no permission": ("E015", [approval(permission="review")]),
+    "an approval behind the pivot": ("E015", [Step("p", do, kind="pivot"), approval()]),
+    "a reminder when all is over": ("E015", [approval(remind=[2 * DAY])]),
+    "a lapse that says nothing": ("E015", [approval(lapse="shrug")]),
+    "nobody to approve": ("E015", [approval(persons=0)]),
+    "silence that states facts": ("E015", [approval(lapse="approve", outputs=["x"])]),
+    "a child that is not given what it takes": ("E016", [Child("c", saga=CHILD)]),
+    "a child that could not be undone": ("E016", [Child("c", saga=FINAL)]),
+    "outputs that no child has": ("E016", [Child("c", saga=CHILD, inputs=["total"], outputs=["x"])]),
+    "elements that give nothing": ("E016", [ForEach("c", of="list", saga=CHILD, inputs=["total"])]),
+    "less than no child at once": ("E016", [ForEach("c", of="list", saga=CHILD, limit=-1)]),
+    "none needed": ("E016", [ForEach("c", of="list", saga=CHILD, need=0)]),
+    "a failure that means nothing": ("E016", [ForEach("c", of="list", saga=CHILD, failed="shrug")]),
+    "two lists of outcomes": ("E016", [ForEach("c", of="list", saga=CHILD, outputs=["x", "y"])]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", STAGES)
+def test_a_senseless_stage_is_refused_with_a_hint(what):
+    problem, steps = STAGES[what]
+
+    with pytest.raises(BadDeclaration) as refused:
+        Saga(name="trip", inputs=["total", "list"], steps=steps, retry=Retry(on=[Unavailable]))
+
+    assert [found.id for found in refused.value.problems] == [f"sagas.{problem}"]
+    assert all(found.hint for found in refused.value.problems)
+
+
+def test_a_choice_provides_one_fact_and_a_default_stands_in_for_what_is_left_out():
+    def take(*, key, x, y=0):
+        return {"x": x, "y": y}
+
+    Saga(
+        name="trip",
+        inputs=["total"],
+        steps=[
+            made("a", outputs=["x"], when="total"),
+            made("b", outputs=["x"], unless="total"),
+            made("c", outputs=["y"], when="total"),
+            made("d", do=take, inputs=["x", "y"]),
+            made("e", do=lambda *, key, y: y, inputs=["y"], when="total"),
+        ],
+        retry=Retry(on=[]),
+    )
+
+
+def test_the_fingerprint_of_a_list_is_what_it_was_before_there_were_stages():
+    def booked(*, key):
+        return {}
+
+    def cancelled(*, key):
+        pass
+
+    booked.__module__ = cancelled.__module__ = "trips.services"
+    booked.__qualname__, cancelled.__qualname__ = "do", "undo"
+    listed = [Step("a", booked, undo=cancelled), Step("b", booked, kind="pivot")]
+
+    assert Saga(name="trip", steps=listed, retry=Retry(on=[])).fingerprint == "a4ea122add51b6c6"
+
+
+def test_the_fingerprint_tells_of_stages():
+    def of(*steps):
+        return Saga(name="trip", inputs=["total", "list"], steps=steps, retry=Retry(on=[])).fingerprint
+
+    shapes = [
+        of(made("a"), made("b")),
+        of(made("a"), made("b", when="total")),
+        of(made("a"), made("b", unless="total")),
+        of(Parallel("all", steps=[made("a"), made("b")])),
+        of(Parallel("all", steps=[made("a"), made("b")], undo="reverse")),
+        of(Parallel("all", steps=[made("a"), made("b")], when="total")),
+        of(approval(), made("b")),
+        of(approval(persons=2), made("b")),
+        of(Child("c", saga=CHILD, inputs=["total"])),
+        of(ForEach("c", of="list", saga=CHILD)),
+        of(ForEach("c", of="list", saga=CHILD, need=1)),
+    ]
+
+    assert len(set(shapes)) == len(shapes)
