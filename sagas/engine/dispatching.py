@@ -6,7 +6,7 @@ those of its saga's row. `UnitOfWork.cursor` is the one or the other.
 
 import datetime
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from sagas import conf, models
 from sagas.declaration import definition
@@ -82,19 +82,20 @@ def _window(declared: definition.Saga, direction: int, position: int) -> tuple[t
 
     It ends before a stage at whose beginning there is more to do than to send its message.
     """
+    steps: Iterator[definition.Step]
     if direction == Direction.FORWARD:
         behind = itertools.takewhile(
             lambda step: declared.stage_at(declared.positions[step.name]).is_plain,
             declared.all_steps[position + 1 :],
         )
-        steps = [declared.all_steps[position], *behind]
+        steps = itertools.chain([declared.all_steps[position]], behind)
     else:
         alone = itertools.takewhile(
             lambda step: declared.stage_at(declared.positions[step.name]).is_undone_by_message,
             reversed(declared.all_steps[: position + 1]),
         )
-        steps = [step for step in alone if step.undo]
-    return tuple(_message(step) for step in steps[:WINDOW])
+        steps = (step for step in alone if step.undo)
+    return tuple(_message(step) for step in itertools.islice(steps, WINDOW))
 
 
 def _message(step: definition.Step) -> transport.Message:
