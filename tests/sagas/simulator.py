@@ -238,7 +238,9 @@ class Simulation:
         if not self.broker.sent:
             return
         message = self.chance.choice(self.broker.sent)
-        void = self._void(message)
+        # Inline, its worker carries on what stands in a line as well, and that may be the same saga.
+        idle = not models.SagaInstance.objects.filter(in_line_for__isnull=False).exists()
+        void = self._void(message) if idle else None
         before = rules.snapshot(void) if void else None
         self.broker.carry_out(message)
         _require(not void or rules.snapshot(void) == before, f"D3: {message} was void, and changed something")
