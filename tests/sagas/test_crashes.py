@@ -9,7 +9,7 @@ import uuid
 import pytest
 from django.db import DatabaseError
 
-from sagas import engine, models
+from sagas import Approval, engine, models
 from sagas.engine import transport
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
@@ -34,6 +34,14 @@ def cancel(saga):
     engine.cancel(saga.pk, actor="customer", reason="changed my mind")
 
 
+def approve(saga):
+    engine.approve(saga.pk, "review", actor="alice")
+
+
+def refuse(saga):
+    engine.refuse(saga.pk, "review", actor="alice", reason="too risky")
+
+
 SCENARIOS = {
     "it goes well": (toys.MIXED, "", None, "completed"),
     "the last step is refused": (toys.MIXED, "9x fail d", None, "compensated"),
@@ -43,12 +51,42 @@ SCENARIOS = {
     "the pivot's answer is lost": (toys.PIVOTAL, "lose p, flake s", None, "completed"),
 }
 
+REVIEW = Approval("review", permission="toys.review", limit=toys.HOUR, lapse="refuse")
+REVIEWED = toys.saga("toy-reviewed", toys.local("a"), toys.remote("b"), REVIEW, toys.remote("c"))
+BESIDE_BLIND_WAIT = toys.saga(
+    "toy-beside-blind-wait",
+    toys.local("a"),
+    toys.at_once("all", toys.waits("w"), toys.local("b")),
+    toys.local("c"),
+)
+
+STAGES = {
+    "at once, undone in reverse": (toys.AT_ONCE_REVERSE, "9x fail d", None, "compensated"),
+    "at once, an answer is lost, then an undo's": (
+        toys.AT_ONCE_FIRST, "lose b, 9x fail c, lose undo b", None, "compensated",
+    ),
+    "beside a wait that is told": (toys.AT_ONCE_WAIT, "9x begin w", tell, "completed"),
+    "beside a wait that is cancelled": (BESIDE_BLIND_WAIT, "9x begin w", cancel, "compensated"),
+    "back through one stage after the other": (toys.AT_ONCE_TWICE, "9x fail p", None, "compensated"),
+    "back through a choice": (toys.CHOICE, "9x fail d", None, "compensated", {"yes": False}),
+    "an approval that is given": (REVIEWED, "", approve, "completed"),
+    "an approval that is refused": (REVIEWED, "", refuse, "compensated"),
+}  # fmt: skip
+
 
 @harness.both_ways
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("crash", DIES)
 def test_a_worker_that_dies_at_a_commit_changes_nothing_but_the_time_it_takes(rows, crash, scenario, inline):
     at_every_commit(*SCENARIOS[scenario], **DIES[crash], inline=inline)
+
+
+@pytest.mark.parametrize(
+    ("crash", "inline"), zip(DIES, [False, True], strict=True), ids=["one by one", "inline"]
+)
+@pytest.mark.parametrize("scenario", STAGES)
+def test_nor_does_one_that_dies_in_a_saga_with_stages(rows, crash, scenario, inline):
+    at_every_commit(*STAGES[scenario], **DIES[crash], inline=inline)
 
 
 @harness.both_ways
@@ -66,13 +104,13 @@ def at_every_commit(*scenario, **crash):
     assert commit > 6, "there are more commits than that: it was never tried"
 
 
-def run(saga, script, act, ends, *, commit, before, inline, dead=True, redeliver=False):
+def run(saga, script, act, ends, inputs=None, *, commit, before, inline, dead=True, redeliver=False):
     """One run that crashes at that commit; whether it came that far."""
     broker = memory_transport.MemoryTransport(redeliver=redeliver, inline=harness.always if inline else None)
     key = str(uuid.uuid4())
     with transport.use(broker), crashes.crash_at(commit, before=before, dead=dead) as plan:
         with survived():
-            harness.begin(saga, script, key=key)
+            harness.begin(saga, script, key=key, inputs=inputs)
         instance = models.SagaInstance.objects.filter(key=key).first()
         if instance is None:
             assert before, "its commit went well, and it is not there"
