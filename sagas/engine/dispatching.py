@@ -296,9 +296,7 @@ def admitted(work: UnitOfWork, *, take: bool = False) -> bool:
     if not declared.remote or cannot_ask:
         return True
     untried = _tried(work.saga, work.step) == 0
-    # What was read with the lock holds for an attempt that is made at once, and for nothing later.
-    known = work.open_circuits if take else None
-    return circuits.admits(declared.queue, work.saga.pk, untried=untried, take=take, known=known)
+    return work.admitted(declared.queue, untried=untried, take=take)
 
 
 def park(work: UnitOfWork) -> None:

@@ -5,6 +5,7 @@ against the saga's giving up is acted upon: what it tells of is undone once more
 One for a saga in the archive brings that back first, with its callbacks, so that a repetition is known again.
 """
 
+import datetime
 import logging
 from typing import Any
 
@@ -117,13 +118,13 @@ def _bring_back(signal: Signal) -> bool:
 def _match(signal: Signal, work: UnitOfWork | None, queue: str) -> None:
     """Act upon a new callback."""
     if work is None:
-        _set_fate(signal, Signal.Fate.UNMATCHED)
+        _set_fate(signal, Signal.Fate.UNMATCHED, models.database_now())
         callbacks.call_a_person(signal, messages.NO_SAGA)
         return
     saga_id, name = work.saga.pk, work.step.name
     try:
         if queue and work.declared_step.queue != queue:
-            _set_fate(signal, Signal.Fate.UNMATCHED)
+            _set_fate(signal, Signal.Fate.UNMATCHED, work.now)
             callbacks.call_a_person(signal, messages.NOT_ITS_STEP)
             return
         with transaction.atomic():
@@ -272,10 +273,10 @@ def _apply(work: UnitOfWork, signal: Signal) -> Next | None:
 def _note(work: UnitOfWork, signal: Signal, fate: Signal.Fate) -> None:
     data = {"source": signal.source, "event_id": signal.event_id, "kind": signal.kind}
     work.note(f"signal.{fate.value}", subject=work.step.name, actor=signal.source, data=data)
-    _set_fate(signal, fate)
+    _set_fate(signal, fate, work.now)
 
 
-def _set_fate(signal: Signal, fate: Signal.Fate) -> None:
+def _set_fate(signal: Signal, fate: Signal.Fate, now: datetime.datetime) -> None:
     signal.fate = fate
-    signal.matched_at = None if fate == Signal.Fate.STORED else models.database_now()
+    signal.matched_at = None if fate == Signal.Fate.STORED else now
     signal.save(update_fields=["fate", "matched_at"])

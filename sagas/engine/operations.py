@@ -84,16 +84,25 @@ def cancel(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance
         NotFound: there is no such saga.
     """
     with _locked(saga_id) as work:
-        saga, step = work.saga, work.step
-        over = saga.is_final or saga.closed_at is not None or children.waits_for_parent(saga)
-        if over or transitions.past_pivot(saga, step):
-            raise errors.TooLate(_state(saga, "cannot be cancelled"), state=saga.state)
-        if saga.direction == Direction.BACKWARD or saga.cancel_requested_at is not None:
-            return saga
-        work.note(EventKind.CANCEL_REQUESTED, actor=actor, reason=reason)
-        work.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
-        _compensate_if_free(work, FailureKind.CANCELLED, actor=actor, reason=reason)
-    return saga
+        decide_cancel(work, actor=actor, reason=reason)
+    return work.saga
+
+
+def decide_cancel(work: UnitOfWork, *, actor: str, reason: str) -> None:
+    """The same for a saga that is locked.
+
+    Raises:
+        TooLate: it has ended, or is past its pivot.
+    """
+    saga = work.saga
+    over = saga.is_final or saga.closed_at is not None or children.waits_for_parent(saga)
+    if over or transitions.past_pivot(saga, work.step):
+        raise errors.TooLate(_state(saga, "cannot be cancelled"), state=saga.state)
+    if saga.direction == Direction.BACKWARD or saga.cancel_requested_at is not None:
+        return
+    work.note(EventKind.CANCEL_REQUESTED, actor=actor, reason=reason)
+    work.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
+    _compensate_if_free(work, FailureKind.CANCELLED, actor=actor, reason=reason)
 
 
 def compensate(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:

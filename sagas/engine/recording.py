@@ -306,9 +306,8 @@ def _tell_circuit(work: UnitOfWork, attempt: Attempt, outcome: Outcome) -> bool:
             "message": failures.text_of(outcome.error, without=saga.facts),
             "step": attempt.step.name,
         }
-        return circuits.failed(
+        return work.found_unavailable(
             attempt.step.queue,
-            saga.pk,
             troubled_since=_troubled_since(attempt),
             error=error,
             outage=outcome.kind == OutcomeKind.OUTAGE,

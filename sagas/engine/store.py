@@ -346,12 +346,16 @@ class UnitOfWork:
             if self._transactions is not None:
                 self._transactions.flush()
             found = StepInstance.objects.filter(saga=self.saga.pk, position__in=stage.positions)
-            rows = [self.known(row) for row in found.order_by("position")]
+            rows = [self._known(row) for row in found.order_by("position")]
             self._members = stage, rows
         return self._members[1]
 
-    def known(self, row: models.StepInstance) -> models.StepInstance:
-        """The row of a step of the saga as it is about to be written; as it was read if it is not at hand."""
+    def below(self, position: int) -> list[models.StepInstance]:
+        """The rows of the saga's steps below that position, the last one first, as they will be written."""
+        found = StepInstance.objects.filter(saga=self.saga.pk, position__lt=position)
+        return [self._known(row) for row in found.order_by("-position")]
+
+    def _known(self, row: models.StepInstance) -> models.StepInstance:
         if row.pk == self.step.pk:
             return self.step
         if row.pk in self._aside:
@@ -431,6 +435,25 @@ class UnitOfWork:
         self._events.append(
             [self.saga.pk, kind, subject, from_state, to_state, attempt, actor, reason, data or {}]
         )
+
+    # --- Circuits ---------------------------------------------------------------------------------
+
+    def admitted(self, queue: str, *, untried: bool, take: bool) -> bool:
+        """Whether the service lets the saga through now, as `circuits.admits` has it."""
+        # What was read with the lock holds for an attempt that is made at once, and for nothing later.
+        known = self.open_circuits if take else None
+        return circuits.admits(queue, self.saga.pk, untried=untried, take=take, known=known)
+
+    def found_unavailable(
+        self,
+        queue: str,
+        *,
+        troubled_since: datetime.datetime | None,
+        error: dict[str, Any],
+        outage: bool,
+    ) -> bool:
+        """Count that the saga found the service unavailable, as `circuits.failed` does: whether it is out."""
+        return circuits.failed(queue, self.saga.pk, troubled_since=troubled_since, error=error, outage=outage)
 
     # --- Effects ----------------------------------------------------------------------------------
 

@@ -401,9 +401,7 @@ def next_to_undo(work: UnitOfWork, *, below: int, with_current: bool = False) ->
         return next(
             (position for position in range(top, -1, -1) if declared.all_steps[position].undoable), None
         )
-    steps = saga.steps.filter(position__lt=below)  # type: ignore[arg-type]
-    for step in steps.order_by("-position"):
-        row = work.known(step)
+    for row in work.below(below):
         if row.begun and row.state != StepState.UNDONE and declared.all_steps[row.position].undoable:
             return row.position
     return None
