@@ -19,7 +19,7 @@ class ConsoleConfig(apps.AppConfig):
         from sagas.console import archiving, bulk, checks, erasing, models, roles
 
         engine.keep_live(archiving.needed)
-        engine.take_along(models.Approval)
+        engine.take_along(models.Consent, name="sagas_console.approval")
         engine.forget_too(bulk.forget)
         engine.strike_too(erasing.strike)
         django_checks.register(checks.check_settings, "sagas")

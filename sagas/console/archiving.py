@@ -14,15 +14,15 @@ from django.core.management import base
 
 from sagas import conf, models, reading
 from sagas.console import export, history
-from sagas.console.models import Approval, BulkItem
+from sagas.console.models import BulkItem, Consent
 from sagas.engine import archive
 
 UNFINISHED = (BulkItem.State.PENDING, BulkItem.State.SENT)
 
 
 def needed(saga_ids: Collection[uuid.UUID]) -> Iterable[uuid.UUID]:
-    """Those of which an approval waits for a second person, or whose turn in a bulk run is not over."""
-    asked = Approval.objects.filter(saga_id__in=saga_ids, state=Approval.State.ASKED)
+    """Those of which a consent waits for a second person, or whose turn in a bulk run is not over."""
+    asked = Consent.objects.filter(saga_id__in=saga_ids, state=Consent.State.ASKED)
     turns = BulkItem.objects.filter(saga_id__in=saga_ids, state__in=UNFINISHED)
     return itertools.chain(
         asked.values_list("saga_id", flat=True).iterator(), turns.values_list("saga_id", flat=True).iterator()

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from sagas import conf, errors, models, reading
 from sagas.console import redaction
-from sagas.console.models import Approval
+from sagas.console.models import Consent
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, StepState
 from sagas.engine import parallel, refusals, transitions
@@ -132,7 +132,7 @@ class History:
     steps: list[models.StepInstance]
     events: list[models.Event]
     signals: list[models.Signal]
-    approvals: list[Approval]
+    consents: list[Consent]
     queues: dict[str, models.Queue]
     circuits: dict[str, models.Circuit]
     now: datetime.datetime
@@ -237,7 +237,7 @@ def read(saga_id: uuid.UUID | str) -> History:
         steps=steps,
         events=list(models.Event.objects.filter(saga_id=saga.pk)[:EVENTS_AT_MOST]),
         signals=list(models.Signal.objects.filter(step_key__in=[step.key for step in steps]).order_by("id")),
-        approvals=list(Approval.objects.filter(saga=saga, state=Approval.State.ASKED)),
+        consents=list(Consent.objects.filter(saga=saga, state=Consent.State.ASKED)),
         queues=models.Queue.objects.in_bulk(),
         circuits=models.Circuit.objects.in_bulk(),
         now=saga.now,
@@ -253,7 +253,7 @@ def of_archived(found: reading.Archived) -> History:
         steps=found.steps,
         events=found.events[:EVENTS_AT_MOST],
         signals=found.signals,
-        approvals=[],
+        consents=[],
         queues={},
         circuits={},
         now=models.database_now(),

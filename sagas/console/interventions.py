@@ -6,7 +6,7 @@ intervention ends in one of `sagas.engine`'s operations. Both ask the same predi
 
 Whichever way an operator intervenes, it leads through `make`, `decide` or a bulk run, so that all are bound
 to what was seen, and none that moves money goes round the second person. Locks are taken in one order (I4):
-a bulk run, then a saga, then its approvals.
+a bulk run, then a saga, then its consents.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from django.utils.translation import gettext_lazy
 
 from sagas import conf, engine, errors, models
 from sagas.console import formatting, history
-from sagas.console.models import Approval
+from sagas.console.models import Consent
 from sagas.declaration.states import StepState
 from sagas.engine import messages, refusals, store
 from sagas.engine.kinds import EventKind
@@ -291,7 +291,7 @@ INTERVENTIONS: dict[str, Intervention] = {
 """By name, in the order of their buttons."""
 
 
-class NeedsApproval(errors.SagaError):
+class NeedsConsent(errors.SagaError):
     """This intervention waits for a second person now (SAGAS_FOUR_EYES); somebody else must agree to it."""
 
 
@@ -322,7 +322,7 @@ def make(
     Raises:
         MovedOn: the saga is not as it was seen.
         NotAllowed: it does not apply now.
-        NeedsApproval: it was asked for, and waits.
+        NeedsConsent: it was asked for, and waits.
         NotFound: there is no such saga.
     """
     record = history.read(saga_id)
@@ -342,10 +342,10 @@ def make(
         locked = store.lock(saga_id)
         seen.require(locked.saga, locked.step, attempt=intervention.about_attempt)
         _forget_what_moved_on(locked, intervention)
-        _asked, created = Approval.objects.get_or_create(
+        _asked, created = Consent.objects.get_or_create(
             saga=locked.saga,
             intervention=intervention.name,
-            state=Approval.State.ASKED,
+            state=Consent.State.ASKED,
             defaults={
                 "actor": actor,
                 "reason": reason,
@@ -356,31 +356,31 @@ def make(
         if not created:
             raise errors.NotAllowed(_("That was asked for already, and waits for a second person."))
         _note(locked, EventKind.OPERATOR_ASKED, intervention.name, actor=actor, reason=reason)
-    raise NeedsApproval
+    raise NeedsConsent
 
 
 def _forget_what_moved_on(locked: store.UnitOfWork, intervention: Intervention) -> None:
     """What was asked for on something that is no more can never be agreed to: it gives way to what is."""
-    states = Approval.State
-    for asked in Approval.objects.select_for_update().filter(
+    states = Consent.State
+    for asked in Consent.objects.select_for_update().filter(
         saga=locked.saga, intervention=intervention.name, state=states.ASKED
     ):
-        if approval_moved_on(asked, locked.saga, locked.step):
+        if consent_moved_on(asked, locked.saga, locked.step):
             asked.state, asked.decision, asked.decided_at = states.VOID, messages.MOVED_ON, locked.now
             asked.save(update_fields=["state", "decision", "decided_at"])
 
 
-def approval_moved_on(approval: Approval, saga: models.SagaInstance, step: models.StepInstance) -> bool:
-    """Whether the saga has moved on since the approval was asked for, so that agreeing would do nothing."""
+def consent_moved_on(consent: Consent, saga: models.SagaInstance, step: models.StepInstance) -> bool:
+    """Whether the saga has moved on since the consent was asked for, so that agreeing would do nothing."""
     try:
-        seen = Seen.parse(approval.seen)
-        seen.require(saga, step, attempt=INTERVENTIONS[approval.intervention].about_attempt)
+        seen = Seen.parse(consent.seen)
+        seen.require(saga, step, attempt=INTERVENTIONS[consent.intervention].about_attempt)
     except (errors.MovedOn, errors.BadSeen):  # Version 0.1.0 wrote none down.
         return True
     return False
 
 
-def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> Approval:
+def decide(consent_id: int, *, agree: bool, actor: str, reason: str) -> Consent:
     """Agree to an intervention that somebody else asked for, which makes it; or refuse it.
 
     Whoever asked may take it back, and nobody may agree with himself. What was asked for when the saga stood
@@ -389,43 +389,43 @@ def decide(approval_id: int, *, agree: bool, actor: str, reason: str) -> Approva
     Raises:
         NotAllowed: it is decided already, or one's own.
     """
-    states = Approval.State
+    states = Consent.State
     with transaction.atomic():
-        saga_id = Approval.objects.values_list("saga_id", flat=True).get(pk=approval_id)
+        saga_id = Consent.objects.values_list("saga_id", flat=True).get(pk=consent_id)
         if saga_id is None:
             raise errors.NotAllowed(_("That is decided already."))
         locked = store.lock(saga_id)
-        approval = Approval.objects.select_for_update().get(pk=approval_id)
-        if approval.state != states.ASKED:
+        consent = Consent.objects.select_for_update().get(pk=consent_id)
+        if consent.state != states.ASKED:
             raise errors.NotAllowed(_("That is decided already."))
-        if agree and approval.actor == actor:
+        if agree and consent.actor == actor:
             raise errors.NotAllowed(_("A second person must agree: you asked for it yourself."))
         _note(
             locked,
             EventKind.OPERATOR_APPROVED if agree else EventKind.OPERATOR_REFUSED,
-            approval.intervention,
+            consent.intervention,
             actor=actor, reason=reason,
         )  # fmt: skip
-        approval.state = states.APPROVED if agree else states.REFUSED
+        consent.state = states.AGREED if agree else states.REFUSED
         if agree:
-            intervention = INTERVENTIONS[approval.intervention]
+            intervention = INTERVENTIONS[consent.intervention]
             record = history.read(saga_id)
-            if approval_moved_on(approval, locked.saga, locked.step):
-                approval.state, reason = states.VOID, messages.MOVED_ON
+            if consent_moved_on(consent, locked.saga, locked.step):
+                consent.state, reason = states.VOID, messages.MOVED_ON
             elif why := intervention.refused(record):
-                approval.state, reason = states.VOID, why
+                consent.state, reason = states.VOID, why
             else:
-                seen = Seen.parse(approval.seen)
+                seen = Seen.parse(consent.seen)
                 intervention.make(
                     record,
                     seen=seen,
-                    actor=approval.actor,
-                    reason=approval.reason,
-                    arguments=approval.arguments,
+                    actor=consent.actor,
+                    reason=consent.reason,
+                    arguments=consent.arguments,
                 )
-        approval.decided_by, approval.decision, approval.decided_at = actor, reason, locked.now
-        approval.save()
-    return approval
+        consent.decided_by, consent.decision, consent.decided_at = actor, reason, locked.now
+        consent.save()
+    return consent
 
 
 def _note(locked: store.UnitOfWork, kind: str, intervention: str, *, actor: str, reason: str) -> None:

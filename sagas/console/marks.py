@@ -31,7 +31,7 @@ def state_names() -> dict[str, str]:
         "due": _("Undo is due"), "asked": _("Waits for a second person"), "stopped": _("Stopped"),
         "finished": _("Finished"), "sent": _("Under way"), "helped": _("Helped"),
         "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),
-        "late": _("Late, tried again"), "lost": _("Lost its worker"), "approved": _("Approved"),
+        "late": _("Late, tried again"), "lost": _("Lost its worker"), "approved": _("Agreed"),
         "void": _("Void"), "moved": _("Moved on"),
     }  # fmt: skip
 

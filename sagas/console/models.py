@@ -1,4 +1,4 @@
-"""The console's own rows: notes, approvals and bulk runs. The engine knows none of them."""
+"""The console's own rows: notes, consents and bulk runs. The engine knows none of them."""
 
 from django.db import models
 from django.db.models import functions
@@ -25,8 +25,11 @@ class FailureNote(models.Model):
         return self.text[:80]
 
 
-class Approval(models.Model):
-    """An intervention that waits for a second person, where settings.SAGAS_FOUR_EYES asks for one."""
+class Consent(models.Model):
+    """A second person's consent to an intervention, where settings.SAGAS_FOUR_EYES asks for one.
+
+    Its table, its constraints and its states keep the names that they were first given.
+    """
 
     class State(models.TextChoices):
         """How far it got."""
@@ -34,7 +37,7 @@ class Approval(models.Model):
         ASKED = "asked", "Asked"
         """It waits for somebody else's word."""
 
-        APPROVED = "approved", "Approved"
+        AGREED = "approved", "Agreed"
         """Somebody else agreed, and it was done."""
 
         REFUSED = "refused", "Refused"
@@ -44,7 +47,7 @@ class Approval(models.Model):
         """It was agreed to when it no longer applied. Nothing was done."""
 
     id = models.BigAutoField(primary_key=True)
-    saga = models.ForeignKey(SagaInstance, models.PROTECT, related_name="approvals", null=True)
+    saga = models.ForeignKey(SagaInstance, models.PROTECT, related_name="consents", null=True)
     """Empty for a bulk run, which names its sagas itself."""
 
     intervention = models.CharField(max_length=30)
@@ -62,7 +65,7 @@ class Approval(models.Model):
 
     class Meta:
         db_table = "sagas_console_approval"
-        verbose_name = "approval"
+        verbose_name = "consent"
         constraints = [
             models.CheckConstraint(
                 name="approval_state_is_known",

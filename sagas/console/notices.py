@@ -87,14 +87,14 @@ def _surroundings(record: history.History) -> Iterator[Notice]:
                 "reason": formatting.sentence(saga.cancel_reason),
             },
         )
-    for approval in record.approvals:
+    for consent in record.consents:
         yield Notice(
-            kind="approval",
+            kind="consent",
             text=_("%(actor)s asked for “%(intervention)s”, which waits for a second person: %(reason)s")
             % {
-                "actor": approval.actor,
-                "intervention": approval.intervention,
-                "reason": formatting.sentence(approval.reason),
+                "actor": consent.actor,
+                "intervention": consent.intervention,
+                "reason": formatting.sentence(consent.reason),
             },
         )
     if record.unswept is not None:

@@ -77,9 +77,16 @@ def keep_live(keeper: Keeper) -> None:
         _keepers.append(keeper)
 
 
-def take_along(model: type[django_models.Model], *, column: str = "saga_id") -> None:
-    """Have another app's rows about a saga go into its document, and come back with it."""
-    _companions[model._meta.label_lower] = _Companion(model, column)
+def take_along(model: type[django_models.Model], *, column: str = "saga_id", name: str = "") -> None:
+    """Have another app's rows about a saga go into its document, and come back with it.
+
+    Arguments:
+        model: whose rows.
+        column: which of its columns names the saga.
+        name: what they are called in the document, where documents were written before the model had its
+            present name; by default its label.
+    """
+    _companions[name or model._meta.label_lower] = _Companion(model, column)
 
 
 def forget_too(forgetter: Callable[[datetime.datetime], object]) -> None:

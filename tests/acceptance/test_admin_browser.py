@@ -171,7 +171,7 @@ def addresses(site):
         f"/admin/shipping/shipment/{shipment.pk}/change/",
         "/admin/invoicing/invoice/",
         f"/admin/invoicing/invoice/{invoice.pk}/change/",
-        "/admin/sagas_console/approval/",
+        "/admin/sagas_console/consent/",
         "/admin/sagas/signal/",
         "/admin/viewer/",
     ]

@@ -20,7 +20,7 @@ from orders import audit, erasure, errors, models
 from payments import models as payments
 from sagas import documents, engine
 from sagas import models as sagas
-from sagas.console.models import Approval, FailureNote
+from sagas.console.models import Consent, FailureNote
 from sagas.engine import archive
 from shipping import models as shipping
 from tests import callbacks
@@ -107,12 +107,12 @@ def write_about(saga):
         saga=saga, kind="operator.hold", actor="zuleica@example.com", reason="O sr. Xavier, CEP 04567891",
         data={"facts": {"name": "Zuleica"}, "n": 1},
     )  # fmt: skip
-    Approval.objects.create(
+    Consent.objects.create(
         saga=saga,
         intervention="compensate",
         actor="olga",
         reason="Zuleica asked",
-        state=Approval.State.REFUSED,
+        state=Consent.State.REFUSED,
     )
     endpoint, _ = webhooks.Endpoint.objects.get_or_create(
         owner=order.owner, url="https://example.com", types=[]

@@ -8,7 +8,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from sagas import engine, errors, models, reading
-from sagas.console.models import Approval, BulkItem, BulkRun
+from sagas.console.models import BulkItem, BulkRun, Consent
 from sagas.declaration.states import Direction
 from sagas.engine import archive
 from sagas.testing import clocks
@@ -55,7 +55,7 @@ def rows_of(saga):
         "steps": list(models.StepInstance.objects.filter(saga_id=pk).order_by("id").values()),
         "events": list(models.Event.objects.filter(saga_id=pk).order_by("id").values()),
         "signals": list(models.Signal.objects.filter(step_key__in=keys).order_by("id").values()),
-        "approvals": list(Approval.objects.filter(saga_id=pk).order_by("id").values()),
+        "consents": list(Consent.objects.filter(saga_id=pk).order_by("id").values()),
     }
     for row in found["saga"]:
         del row["updated_at"]  # That it was restored touches it.
@@ -70,8 +70,8 @@ def test_a_saga_leaves_the_live_tables_with_all_that_belongs_to_it_and_comes_bac
     saga = given_up(broker)
     tell(saga)
     models.Signal.objects.update(wake_at=None, compensated_at=models.ClockTimestamp())
-    Approval.objects.create(
-        saga=saga, intervention="compensate", actor="olga", reason="why", state=Approval.State.REFUSED
+    Consent.objects.create(
+        saga=saga, intervention="compensate", actor="olga", reason="why", state=Consent.State.REFUSED
     )
     before = rows_of(saga)
     assert all(before.values())
@@ -142,8 +142,8 @@ def needed_by_a_person(saga):
     )
 
 
-def needed_by_an_approval(saga):
-    Approval.objects.create(saga=saga, intervention="compensate", actor="olga", reason="why")
+def needed_by_a_consent(saga):
+    Consent.objects.create(saga=saga, intervention="compensate", actor="olga", reason="why")
 
 
 def needed_by_a_bulk_run(saga):
@@ -151,7 +151,7 @@ def needed_by_a_bulk_run(saga):
     BulkItem.objects.create(run=run, saga=saga, number=1)
 
 
-NEEDS = [needed_by_a_late_callback, needed_by_a_person, needed_by_an_approval, needed_by_a_bulk_run]
+NEEDS = [needed_by_a_late_callback, needed_by_a_person, needed_by_a_consent, needed_by_a_bulk_run]
 
 
 @pytest.mark.parametrize("need", NEEDS)

@@ -6,7 +6,7 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 
 from sagas import documents, engine, errors, models, reading
-from sagas.console.models import Approval, FailureNote
+from sagas.console.models import Consent, FailureNote
 from sagas.declaration import registry
 from sagas.engine import archive
 from tests.sagas import harness
@@ -35,8 +35,8 @@ def ended(broker):
     models.Signal.objects.create(
         source="world", event_id="1", step_key=f"{saga.pk}.a", refused="Prado said no"
     )
-    Approval.objects.create(
-        saga=saga, intervention="compensate", actor="olga", reason=NOTED, state=Approval.State.REFUSED,
+    Consent.objects.create(
+        saga=saga, intervention="compensate", actor="olga", reason=NOTED, state=Consent.State.REFUSED,
         arguments={"facts": {"at": "Prado"}},
     )  # fmt: skip
     return saga
@@ -59,7 +59,7 @@ def everything_of(saga):
         one_saga = models.SagaInstance.objects.get(pk=saga.pk)
         steps, events = list(one_saga.steps.values()), list(one_saga.events.values())
         signals = list(models.Signal.objects.filter(step_key__startswith=str(saga.pk)).values())
-        return one_saga.facts, steps, events, signals, list(Approval.objects.filter(saga=saga).values())
+        return one_saga.facts, steps, events, signals, list(Consent.objects.filter(saga=saga).values())
     rows = ([_columns(row) for row in rows] for rows in (one.steps, one.events, one.signals))
     return one.saga.facts, *rows, [row for rows in one.others.values() for row in rows]
 
@@ -79,16 +79,14 @@ def test_what_is_hidden_goes_and_every_text_that_names_the_person(ended, archive
 
     strike(ended)
 
-    facts, steps, events, signals, approvals = everything_of(ended)
-    told = str((facts, steps, events, signals, approvals)).lower()
+    facts, steps, events, signals, consents = everything_of(ended)
+    told = str((facts, steps, events, signals, consents)).lower()
     assert not [name for name in ("zuleica", "prado", "zuléica", "98765") if name in told]
     assert facts == {"who": STRUCK, "total": {"of": STRUCK, "amount": 5}}
     assert steps[0]["error"] == {"kind": "bug", "message": STRUCK, "at": "now"}
     assert steps[0]["facts"] == STRUCK
     assert [event["reason"] for event in events if event["actor"] == "olga"] == [STRUCK, "done"]
-    assert (
-        signals[0]["refused"] == approvals[0]["reason"] == approvals[0]["arguments"]["facts"]["at"] == STRUCK
-    )
+    assert signals[0]["refused"] == consents[0]["reason"] == consents[0]["arguments"]["facts"]["at"] == STRUCK
 
     if archived:
         assert bytes(models.ArchivedSaga.objects.get().digest) == digest
@@ -121,13 +119,13 @@ def test_of_one_that_was_struck_before_all_that_callbacks_told_goes_whomever_it_
     with transaction.atomic():
         engine.strike(ended.pk, values=engine.Values([]), callbacks_whole=True)
 
-    facts, steps, events, signals, approvals = everything_of(ended)
+    facts, steps, events, signals, consents = everything_of(ended)
     struck = {"paid": False, "payer": {"name": STRUCK, "cpf": STRUCK}, "also": [STRUCK]}
     words = dict.fromkeys(("mismatch", "compensation_error", "attention"), STRUCK)
     assert signals[1] == before[3][1] | words | {"facts": struck}
     assert events[-1]["data"] == {"error": STRUCK}
     assert events[:-1] == before[2][:-1]
-    assert (facts, steps, approvals) == (before[0], before[1], before[4])
+    assert (facts, steps, consents) == (before[0], before[1], before[4])
     archive.run(older_than=datetime.timedelta(0))
     assert list(archive.broken()) == []
 

@@ -8,7 +8,7 @@ import pytest
 from django.db import OperationalError
 
 from sagas import engine, models
-from sagas.console.models import Approval
+from sagas.console.models import Consent
 from sagas.declaration import registry
 from sagas.engine import transport
 from sagas.testing import memory_transport
@@ -129,7 +129,7 @@ def tell_all(*, key, token, long):
 
 def leave_a_hole(*, key):
     """A row about a saga that there is not: PostgreSQL sees to foreign keys at the end."""
-    Approval.objects.create(saga_id=uuid.uuid4(), intervention="retry", actor="nobody", reason="none")
+    Consent.objects.create(saga_id=uuid.uuid4(), intervention="retry", actor="nobody", reason="none")
 
 
 @pytest.mark.parametrize("script", ["", "die x"], ids=["at once", "after a worker died with it"])

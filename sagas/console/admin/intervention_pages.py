@@ -18,7 +18,7 @@ from sagas import errors
 from sagas.console import approving, history, interventions, panels, summary, translation
 from sagas.console import forms as console_forms
 from sagas.console.admin import permissions, saga_page
-from sagas.console.models import Approval
+from sagas.console.models import Consent
 from sagas.engine import messages as engine_messages
 from sagas.engine.seen import Seen
 
@@ -100,7 +100,7 @@ class InterventionPages(saga_page.SagaPage):
                 name="sagas_saga_intervention",
             ),
             path(
-                "<uuid:saga_id>/approval/<int:approval_id>/", view(self.decide_view), name="sagas_saga_decide"
+                "<uuid:saga_id>/consent/<int:consent_id>/", view(self.decide_view), name="sagas_saga_decide"
             ),
             path(
                 "<uuid:saga_id>/answer/<slug:step>/<slug:answer>/",
@@ -179,7 +179,7 @@ class InterventionPages(saga_page.SagaPage):
                 reason=reason,
                 arguments=arguments,
             )
-        except interventions.NeedsApproval:
+        except interventions.NeedsConsent:
             self.log_change(request, record.saga, f"asked for {intervention.name}: {reason}")
             messages.warning(
                 request,
@@ -196,15 +196,15 @@ class InterventionPages(saga_page.SagaPage):
         return redirect("admin:sagas_sagainstance_change", record.saga.pk)
 
     def decide_view(
-        self, request: http.HttpRequest, saga_id: uuid.UUID, approval_id: int
+        self, request: http.HttpRequest, saga_id: uuid.UUID, consent_id: int
     ) -> http.HttpResponse:
         """Agree to what somebody else asked for, or refuse it."""
         record = self.read(request, saga_id)
-        approval = get_object_or_404(Approval, pk=approval_id, saga_id=saga_id)
-        intervention = interventions.INTERVENTIONS[approval.intervention]
+        consent = get_object_or_404(Consent, pk=consent_id, saga_id=saga_id)
+        intervention = interventions.INTERVENTIONS[consent.intervention]
         if not permissions.may(request, intervention):
             raise exceptions.PermissionDenied
-        own = approval.actor == permissions.actor(request)
+        own = consent.actor == permissions.actor(request)
         form = InterventionForm(
             interventions.INTERVENTIONS["hold"], record, request.POST if request.method == "POST" else None
         )
@@ -213,13 +213,13 @@ class InterventionPages(saga_page.SagaPage):
             reason = form.cleaned_data["reason"]
             try:
                 decided = interventions.decide(
-                    approval_id, agree=agree, actor=permissions.actor(request), reason=reason
+                    consent_id, agree=agree, actor=permissions.actor(request), reason=reason
                 )
             except errors.SagaError as error:
                 form.add_error(None, str(error))
             else:
                 self.log_change(request, record.saga, f"{decided.state} {intervention.name}: {reason}")
-                level = messages.WARNING if decided.state == Approval.State.VOID else messages.SUCCESS
+                level = messages.WARNING if decided.state == Consent.State.VOID else messages.SUCCESS
                 what, why = intervention.title(record), translation.translate(decided.decision)
                 text = f"“{what}”: {decided.get_state_display()}. {why}"
                 messages.add_message(request, level, text)
@@ -234,10 +234,10 @@ class InterventionPages(saga_page.SagaPage):
             "record": record,
             "summary": summary.of(record),
             "intervention": intervention,
-            "approval": approval,
+            "consent": consent,
             "own": own,
             "moved_on": translation.translate(engine_messages.MOVED_ON)
-            if interventions.approval_moved_on(approval, record.saga, record.step)
+            if interventions.consent_moved_on(consent, record.saga, record.step)
             else "",
             "preview": intervention.preview(record),
             "form": form,

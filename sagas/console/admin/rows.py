@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sagas import models
 from sagas.console import marks, redaction
-from sagas.console.models import Approval, FailureNote
+from sagas.console.models import Consent, FailureNote
 from sagas.console.templatetags import console
 
 
@@ -109,8 +109,8 @@ class QueueAdmin(ReadOnly):
     list_display = ("name", "probed_at", "returned_sent_at", "returned_at", "worker")
 
 
-@admin.register(Approval)
-class ApprovalAdmin(OfSagas):
+@admin.register(Consent)
+class ConsentAdmin(OfSagas):
     """Newest first; they are decided on the page of their saga."""
 
     list_display = ("asked_at", "its_saga", "asked_for", "actor", "badge", "decided_by", "decided_at")
@@ -121,9 +121,9 @@ class ApprovalAdmin(OfSagas):
     show_full_result_count = False
 
     @admin.display(description=_("intervention"), ordering="intervention")
-    def asked_for(self, approval: Approval) -> str:
+    def asked_for(self, consent: Consent) -> str:
         """The intervention, as its button calls it."""
-        return console.intervention_label(approval.intervention)
+        return console.intervention_label(consent.intervention)
 
 
 @admin.register(FailureNote)

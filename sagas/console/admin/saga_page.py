@@ -119,16 +119,16 @@ class SagaPage(rows.ReadOnly):
             "shown_state": "closed" if saga.closed_at else saga.state,
             "summary": summary.of(record),
             # What waits for a second person stands beside the interventions, where it is decided.
-            "notices": [notice for notice in notices.of(record) if notice.kind != "approval"],
-            "approvals": [
+            "notices": [notice for notice in notices.of(record) if notice.kind != "consent"],
+            "consents": [
                 (
-                    approval,
+                    consent,
                     intervention.title(record),
                     permissions.may(request, intervention),
-                    interventions.approval_moved_on(approval, saga, record.step),
+                    interventions.consent_moved_on(consent, saga, record.step),
                 )
-                for approval in record.approvals
-                for intervention in [interventions.INTERVENTIONS[approval.intervention]]
+                for consent in record.consents
+                for intervention in [interventions.INTERVENTIONS[consent.intervention]]
             ],
             "questions": [
                 (question, permissions.may_answer(request, question))
@@ -173,9 +173,9 @@ def _chosen(request: http.HttpRequest, record: history.History) -> list[models.E
 def _offer(request: http.HttpRequest, record: history.History) -> list[dict[str, Any]]:
     """Every intervention with its button, or with why it has none."""
     asked = {
-        approval.intervention
-        for approval in record.approvals
-        if not interventions.approval_moved_on(approval, record.saga, record.step)
+        consent.intervention
+        for consent in record.consents
+        if not interventions.consent_moved_on(consent, record.saga, record.step)
     }
     offered = []
     for intervention in interventions.INTERVENTIONS.values():
@@ -206,7 +206,7 @@ def _etag(request: http.HttpRequest, record: history.History) -> str:
     parts = [
         saga.updated_at.timestamp(),
         record.events[-1].pk if record.events else 0,
-        len(record.approvals),
+        len(record.consents),
         *(f"{signal.pk}{signal.fate}{signal.compensated_at}" for signal in record.signals),
         request.GET.urlencode(),
         getattr(request, "LANGUAGE_CODE", ""),

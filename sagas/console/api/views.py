@@ -129,7 +129,7 @@ class Intervene(StaffView):
                 interventions.make(
                     saga_id, intervention, seen=seen, actor=actor, reason=reason, arguments=given
                 )
-        except interventions.NeedsApproval:
+        except interventions.NeedsConsent:
             waits = True
         except errors.NotFound:
             raise http.Http404 from None

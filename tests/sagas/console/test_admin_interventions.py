@@ -6,7 +6,7 @@ from django.test import Client
 
 from sagas import engine, errors, models
 from sagas.console import history, interventions, roles
-from sagas.console.models import Approval
+from sagas.console.models import Consent
 from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
@@ -253,7 +253,7 @@ def test_each_role_may_exactly_what_it_says(role, name):
     [
         "/admin/sagas/sagainstance/", "/admin/sagas/sagainstance/groups/", "/admin/sagas_console/bulkrun/",
         "/admin/sagas/event/", "/admin/sagas/signal/", "/admin/sagas/queue/", "/admin/sagas/circuit/",
-        "/admin/sagas_console/approval/", "/admin/sagas/stepinstance/", "/admin/sagas_console/failurenote/",
+        "/admin/sagas_console/consent/", "/admin/sagas/stepinstance/", "/admin/sagas_console/failurenote/",
         "/admin/orders/order/", "/admin/payments/payment/", "/admin/inventory/product/",
         "/admin/invoicing/invoice/", "/admin/shipping/shipment/",
     ],
@@ -313,15 +313,15 @@ def test_roles_are_made_once_and_then_belong_to_the_administrator():
 # --- Two persons ----------------------------------------------------------------------------------
 
 
-def decide(person, approval, decision):
-    page = f"/admin/sagas/sagainstance/{approval.saga_id}/approval/{approval.pk}/"
+def decide(person, consent, decision):
+    page = f"/admin/sagas/sagainstance/{consent.saga_id}/consent/{consent.pk}/"
     return person.post(page, {"reason": "I looked", "decision": decision})
 
 
 def ask_for(saga, name="compensate"):
     supervisor = admin_client.supervisor()
     supervisor.post(admin_client.intervention(saga, name), admin_client.said(saga, reason="Ticket 12"))
-    return supervisor, Approval.objects.get(saga=saga)
+    return supervisor, Consent.objects.get(saga=saga)
 
 
 @pytest.fixture
@@ -333,18 +333,18 @@ def four_eyes(settings):
 def test_an_intervention_that_moves_money_waits_for_a_second_person():
     saga = admin_client.waiting()
 
-    _supervisor, approval = ask_for(saga)
+    _supervisor, consent = ask_for(saga)
 
     saga.refresh_from_db()
-    assert (saga.state, approval.state) == ("running", "asked")
+    assert (saga.state, consent.state) == ("running", "asked")
     said = admin_client.text(admin_client.viewer().get(admin_client.page(saga)))
     assert "supervisor asked for “Compensate now”" in said
 
-    decide(admin_client.supervisor("second"), approval, "agree")
+    decide(admin_client.supervisor("second"), consent, "agree")
 
     assert admin_client.finish(saga).state == "compensated"
-    approval.refresh_from_db()
-    assert (approval.state, approval.decided_by) == ("approved", "second")
+    consent.refresh_from_db()
+    assert (consent.state, consent.decided_by) == ("approved", "second")
     kinds = list(saga.events.filter(kind__startswith="operator").values_list("kind", "actor"))
     assert kinds == [
         ("operator.asked", "supervisor"),
@@ -356,49 +356,49 @@ def test_an_intervention_that_moves_money_waits_for_a_second_person():
 @pytest.mark.usefixtures("four_eyes")
 def test_nobody_agrees_with_himself_but_may_take_it_back():
     saga = admin_client.waiting()
-    supervisor, approval = ask_for(saga)
+    supervisor, consent = ask_for(saga)
 
-    assert decide(supervisor, approval, "agree").status_code == 409
-    assert decide(supervisor, approval, "refuse").status_code == 302
+    assert decide(supervisor, consent, "agree").status_code == 409
+    assert decide(supervisor, consent, "refuse").status_code == 302
 
-    approval.refresh_from_db()
+    consent.refresh_from_db()
     saga.refresh_from_db()
-    assert (approval.state, saga.state, saga.direction) == ("refused", "running", 1)
+    assert (consent.state, saga.state, saga.direction) == ("refused", "running", 1)
 
 
 @pytest.mark.usefixtures("four_eyes")
 def test_who_may_not_make_an_intervention_may_not_agree_to_it():
     saga = admin_client.waiting()
-    _supervisor, approval = ask_for(saga)
+    _supervisor, consent = ask_for(saga)
 
-    assert decide(admin_client.operator(), approval, "agree").status_code == 403
+    assert decide(admin_client.operator(), consent, "agree").status_code == 403
 
 
 @pytest.mark.usefixtures("four_eyes")
 def test_an_intervention_is_asked_for_once():
     saga = admin_client.waiting()
-    supervisor, _approval = ask_for(saga)
+    supervisor, _consent = ask_for(saga)
 
     again = supervisor.post(
         admin_client.intervention(saga, "compensate"), admin_client.said(saga, reason="once more")
     )
 
     assert again.status_code == 409
-    assert Approval.objects.filter(saga=saga).count() == 1
+    assert Consent.objects.filter(saga=saga).count() == 1
 
 
 @pytest.mark.usefixtures("four_eyes")
 def test_an_agreement_that_comes_too_late_does_nothing():
     saga = admin_client.waiting()
-    _supervisor, approval = ask_for(saga)
+    _supervisor, consent = ask_for(saga)
     engine.receive(source="world", event_id="e1", key=f"{saga.pk}.w", facts={"settled": True})
     assert admin_client.finish(saga).state == "completed"
 
-    decide(admin_client.supervisor("second"), approval, "agree")
+    decide(admin_client.supervisor("second"), consent, "agree")
 
-    approval.refresh_from_db()
-    assert approval.state == "void"
-    assert approval.decision
+    consent.refresh_from_db()
+    assert consent.state == "void"
+    assert consent.decision
     assert admin_client.finish(saga).state == "completed"
 
 

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from sagas import engine, errors
 from sagas.console import bulk, history, interventions
-from sagas.console.models import Approval, BulkItem, BulkRun
+from sagas.console.models import BulkItem, BulkRun, Consent
 from sagas.engine import transport
 from sagas.engine.seen import Seen
 from sagas.testing import clocks, memory_transport
@@ -281,34 +281,34 @@ def test_who_looks_again_goes_on():
 # --- A second person ------------------------------------------------------------------------------
 
 
-def decide(person, approval, decision="agree"):
-    page = reverse("admin:sagas_saga_decide", args=[approval.saga_id, approval.pk])
+def decide(person, consent, decision="agree"):
+    page = reverse("admin:sagas_saga_decide", args=[consent.saga_id, consent.pk])
     return person.post(page, {"reason": "I looked", "decision": decision})
 
 
 def ask_for(saga, name):
-    with pytest.raises(interventions.NeedsApproval):
+    with pytest.raises(interventions.NeedsConsent):
         interventions.make(saga.pk, interventions.INTERVENTIONS[name], seen=engine.look(saga.pk), **WHO)
-    return Approval.objects.get(saga=saga, intervention=name, state="asked")
+    return Consent.objects.get(saga=saga, intervention=name, state="asked")
 
 
 @pytest.mark.parametrize("name", ["happened", "did-not-happen"])
 def test_what_was_asked_for_of_an_action_is_not_agreed_to_of_its_undo(settings, name):
     settings.SAGAS_FOUR_EYES = True
     saga = admin_client.play(toys.BLIND_WAIT, "do a, begin w, fail undo w")
-    approval = ask_for(saga, name)
-    assert approval.seen == "w:forward:waiting:1"
+    consent = ask_for(saga, name)
+    assert consent.seen == "w:forward:waiting:1"
     turns_round(saga)
     now = engine.look(saga.pk)
     second = admin_client.supervisor("second")
 
-    page = second.get(reverse("admin:sagas_saga_decide", args=[saga.pk, approval.pk]))
-    decide(second, approval)
+    page = second.get(reverse("admin:sagas_saga_decide", args=[saga.pk, consent.pk]))
+    decide(second, consent)
 
     assert "look again" in admin_client.text(page)
     assert "Agree, and do it" not in admin_client.text(page)
-    approval.refresh_from_db()
-    assert (approval.state, approval.decision) == ("void", errors.MovedOn.__doc__)
+    consent.refresh_from_db()
+    assert (consent.state, consent.decision) == ("void", errors.MovedOn.__doc__)
     assert engine.look(saga.pk) == now
     assert not saga.events.filter(kind="operator.resolve").exists()
 
@@ -323,23 +323,23 @@ def test_what_can_no_longer_be_agreed_to_makes_room_for_what_can(settings):
     assert "agreeing to it would do nothing" in admin_client.text(page)
     assert link(page, "happened")
 
-    approval = ask_for(saga, "happened")
+    consent = ask_for(saga, "happened")
 
     stale.refresh_from_db()
-    assert (stale.state, approval.seen) == ("void", "v:forward:waiting:1")
-    decide(admin_client.supervisor("second"), approval)
+    assert (stale.state, consent.seen) == ("void", "v:forward:waiting:1")
+    decide(admin_client.supervisor("second"), consent)
     assert saga.steps.get(name="v").state == "done"
 
 
 def test_what_was_asked_for_under_the_version_before_is_void(settings):
     settings.SAGAS_FOUR_EYES = True
     saga = waiting()
-    approval = Approval.objects.create(saga=saga, intervention="compensate", arguments={"step": "w"}, **WHO)
+    consent = Consent.objects.create(saga=saga, intervention="compensate", arguments={"step": "w"}, **WHO)
 
-    decide(admin_client.supervisor("second"), approval)
+    decide(admin_client.supervisor("second"), consent)
 
-    approval.refresh_from_db()
-    assert approval.state == "void"
+    consent.refresh_from_db()
+    assert consent.state == "void"
     assert engine.look(saga.pk).direction == 1
 
 

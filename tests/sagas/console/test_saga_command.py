@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from sagas import engine, models
-from sagas.console.models import Approval
+from sagas.console.models import Consent
 from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
@@ -151,7 +151,7 @@ def test_an_intervention_that_needs_a_second_person_waits_for_one(settings):
     assert ended.value.code == 3
     waiting.refresh_from_db()
     assert waiting.direction == 1
-    assert Approval.objects.get(saga=waiting).actor == "olga"
+    assert Consent.objects.get(saga=waiting).actor == "olga"
 
 
 @pytest.mark.parametrize("facts", ['{"number": 1e999}', '{"number": NaN}', '{"a": "\\u0000"}', "[1]", "{"])

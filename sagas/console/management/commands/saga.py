@@ -275,7 +275,7 @@ class Command(base.BaseCommand):
                 reason=options["reason"],
                 arguments=arguments,
             )
-        except interventions.NeedsApproval as waits:
+        except interventions.NeedsConsent as waits:
             self.stderr.write(str(waits))
             sys.exit(3)
         self._show(history.read(saga_id), options)
