@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import conf, engine, errors, models
-from sagas.console import formatting, history
+from sagas.console import approving, formatting, history
 from sagas.console.models import Consent
 from sagas.declaration.states import StepState
 from sagas.engine import messages, refusals, store
@@ -89,11 +89,12 @@ class Intervention:
 def _will_retry(record: history.History) -> list[str]:
     row = record.step
     declared = record.declared_step
-    if declared is not None and not declared.has_worker and not record.backward:
-        length = formatting.length(declared.wait.limit if declared.wait else None)
+    lapsed = [asked for asked in approving.questions(record) if asked.row.wait_until is None]
+    if lapsed:
+        anew = _("People are asked about %(step)s anew, and have %(length)s for it.")
         return [
-            _("People are asked about %(step)s anew, and have %(length)s for it.")
-            % {"step": row.name, "length": length}
+            anew % {"step": asked.row.name, "length": formatting.length(asked.declared.limit)}
+            for asked in lapsed
         ]
     if row.state == StepState.UNKNOWN and not record.backward and declared is not None and declared.ask:
         return _will_ask(record)

@@ -221,8 +221,8 @@ class Approval(Step):
         lapse: what no answer within the limit means: "refuse", "approve", or "attention", which calls an
             operator.
         persons: how many different people must say yes; a no counts at once.
-        notify: `notify(*, key)`, called with the saga's key when people are asked and with each reminder, in
-            the transaction; its failure changes nothing.
+        notify: `notify(*, key)`, called with the saga's key when people are asked, or asked anew, and with
+            each reminder, in the transaction; its failure changes nothing.
         outputs: facts that the one who approves states, for later steps.
         when: as for a step.
         unless: as for a step.

@@ -34,16 +34,23 @@ def begin(work: UnitOfWork) -> None:
     work.transition_step(StepState.WAITING, EventKind.STEP_WAITING)
     work.set_step(started_at=NOW)
     ask(work)
-    work.tell(declared(work).notify)
+
+
+def is_lapsed(work: UnitOfWork) -> bool:
+    """Whether an answer is still wanted, and the time for it is over."""
+    step = work.step
+    asked = step.state == StepState.WAITING and not work.declared_step.has_worker
+    return asked and (step.wait_until is None or step.wait_until <= work.now)
 
 
 def ask(work: UnitOfWork) -> None:
-    """The time for an answer begins, or begins anew; who has approved already has."""
+    """People are told, and the time for an answer begins, or begins anew; who has approved already has."""
     approval = declared(work)
     facts = {name: value for name, value in (work.step.facts or {}).items() if name != REMINDERS}
     work.set_step(wait_until=After(approval.limit), facts=facts or None)
     work.set_cursor(dispatched_at=None, dispatches=0)
     _wake_after(work, min([approval.limit, *approval.remind]))
+    work.tell(approval.notify)
 
 
 def given(work: UnitOfWork) -> list[dict[str, Any]]:

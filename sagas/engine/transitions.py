@@ -551,12 +551,7 @@ def resume(work: UnitOfWork, **event: Any) -> None:
     work.set(dispatches=0, dispatched_at=None, wake_at=NOW)
     for row in rows:
         with work.at(row):
-            if (
-                work.forward
-                and row.state == StepState.WAITING
-                and row.wait_until is None
-                and isinstance(work.declared_step, definition.Approval)
-            ):
+            if approvals.is_lapsed(work):
                 approvals.ask(work)
 
 

@@ -515,3 +515,78 @@ def test_what_waits_for_a_person_is_not_tried_again(broker):
     saga = asked(broker, toys.APPROVED)
 
     assert "approved, or refused" in refusal(engine.retry, saga.pk, seen=engine.look(saga.pk), **OLGA)
+
+
+def second_of_two(name, **more):
+    return toys.saga(
+        name,
+        toys.at_once(
+            "all", toys.remote("b"), toys.approval(lapse="attention", notify=toys.functions.asked, **more)
+        ),
+        toys.local("c"),
+        on_completed=None,
+    )
+
+
+def test_a_saga_is_resumed_as_a_whole_whichever_of_its_steps_stands_first(broker):
+    saga = asked(broker, second_of_two("toy-at-once-second"))
+    later(broker, 2 * HOUR + MINUTE)
+    assert states(saga) == ["needs_attention", "done", "waiting", "pending"]
+
+    # The console names the saga's first step; what nobody has answered is asked anew all the same.
+    engine.resume(saga.pk, seen=engine.look(saga.pk), actor="otto", reason="She is back")
+    left = ok(saga).wait_until - models.database_now()
+    assert 2 * HOUR - MINUTE < left <= 2 * HOUR
+    later(broker, HOUR)
+    assert states(saga) == ["running", "done", "waiting", "pending"]
+    later(broker, HOUR + MINUTE)
+    assert states(saga)[0] == "needs_attention"
+
+    engine.approve(saga.pk, "ok", **OLGA)
+    broker.deliver_all()
+    assert ended(saga) == "completed"
+
+
+def test_who_is_asked_anew_is_told_anew(broker):
+    declared = toys.saga(
+        "toy-told-anew",
+        toys.local("a"),
+        toys.approval(lapse="attention", notify=toys.functions.asked),
+        toys.local("c"),
+    )
+    saga = asked(broker, declared)
+    later(broker, 2 * HOUR + MINUTE)
+    assert times_told(saga) == 1
+
+    engine.resume(saga.pk, seen=engine.look(saga.pk), actor="otto", reason="She is back")
+
+    assert times_told(saga) == 2
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "ends"),
+    [
+        ("approve", "approve", "completed"),
+        ("approve", "refuse", "compensated"),
+        ("refuse", None, "compensated"),
+    ],
+)
+def test_while_a_person_is_called_for_one_answer_the_other_can_be_given(broker, first, second, ends):
+    declared = toys.saga(
+        "toy-one-lapsed",
+        toys.local("a"),
+        toys.at_once("both", toys.approval("ok", lapse="attention"), toys.approval("too", limit=5 * HOUR)),
+        toys.local("c"),
+    )
+    saga = asked(broker, declared)
+    later(broker, 2 * HOUR + MINUTE)
+    assert states(saga)[0] == "needs_attention"
+
+    getattr(engine, first)(saga.pk, "too", **OLGA)
+    broker.deliver_all()
+    if second is not None:
+        assert states(saga) == ["needs_attention", "done", "waiting", "done", "pending"]
+        getattr(engine, second)(saga.pk, "ok", **OLGA)
+        broker.deliver_all()
+
+    assert ended(saga) == ends

@@ -174,6 +174,19 @@ def test_one_that_nobody_answered_in_time_can_be_answered_or_asked_anew():
     assert preview == ["People are asked about ok anew, and have 2 h for it."]
 
 
+def test_resuming_says_who_is_asked_anew_wherever_the_approval_stands():
+    declared = toys.saga(
+        "toy-lapsed-beside", toys.at_once("all", toys.local("a"), toys.approval(lapse="attention"))
+    )
+    saga = admin_client.asked(declared)
+    clocks.pass_time(3 * toys.HOUR)
+    admin_client.finish(saga)
+
+    resume = admin_client.supervisor().get(admin_client.intervention(saga, "resume"))
+
+    assert resume.context["preview"] == ["People are asked about ok anew, and have 2 h for it."]
+
+
 def test_no_intervention_pretends_that_a_provider_could_be_asked():
     record = history.read(admin_client.asked().pk)
 
