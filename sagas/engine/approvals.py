@@ -39,7 +39,7 @@ def begin(work: UnitOfWork) -> None:
 def is_lapsed(work: UnitOfWork) -> bool:
     """Whether an answer is still wanted, and the time for it is over."""
     step = work.step
-    asked = step.state == StepState.WAITING and not work.declared_step.has_worker
+    asked = step.state == StepState.WAITING and isinstance(work.declared_step, definition.Approval)
     return asked and (step.wait_until is None or step.wait_until <= work.now)
 
 
