@@ -8,6 +8,7 @@ from typing import Any
 
 from sagas.declaration import definition
 from sagas.declaration.states import StepState
+from sagas.engine import dispatching
 from sagas.engine.kinds import EventKind
 from sagas.engine.store import NOW, After, UnitOfWork
 
@@ -38,7 +39,8 @@ def ask(work: UnitOfWork) -> None:
     approval = declared(work)
     facts = {name: value for name, value in (work.step.facts or {}).items() if name != REMINDERS}
     work.set_step(wait_until=After(approval.limit), facts=facts or None)
-    work.set_cursor(dispatched_at=None, dispatches=0, wake_at=After(min([approval.limit, *approval.remind])))
+    work.set_cursor(dispatched_at=None, dispatches=0)
+    _wake_after(work, min([approval.limit, *approval.remind]))
 
 
 def given(work: UnitOfWork) -> list[dict[str, Any]]:
@@ -59,7 +61,16 @@ def remind(work: UnitOfWork) -> None:
         work.tell(approval.notify)
     following = [asked_at + after for after in approval.remind[sent:]]
     left = min([step.wait_until, *following]) - work.now
-    work.set_cursor(wake_at=After(max(left, datetime.timedelta(0))))
+    _wake_after(work, max(left, datetime.timedelta(0)))
+
+
+def _wake_after(work: UnitOfWork, delay: datetime.timedelta) -> None:
+    """Have the sweep look so long from now, and no later than the deadline.
+
+    Beside other steps the saga's row has a timer for that of its own.
+    """
+    at_once = work.step.is_member
+    work.set_cursor(wake_at=After(delay) if at_once else dispatching.no_later_than_deadline(work, delay))
 
 
 def withdraw(work: UnitOfWork) -> None:
