@@ -15,6 +15,9 @@ from sagas.engine.store import NOW, After, UnitOfWork
 APPROVALS = "approvals"
 """The fact that lists who has approved, each with `actor`, `reason` and `at`."""
 
+LINK = "link:"
+"""Begins the actor of an answer that came by a signed link; the rest is whom the link was made for."""
+
 REMINDERS = "reminders"
 """The fact that says how often people were reminded."""
 
@@ -46,6 +49,11 @@ def ask(work: UnitOfWork) -> None:
 def given(work: UnitOfWork) -> list[dict[str, Any]]:
     """Who has approved by now."""
     return list((work.step.facts or {}).get(APPROVALS, ()))
+
+
+def person(actor: str) -> str:
+    """Who an actor is: with a link or logged in, a person counts once."""
+    return actor.removeprefix(LINK)
 
 
 def remind(work: UnitOfWork) -> None:

@@ -493,3 +493,25 @@ def test_two_answers_beside_each_other_are_each_waited_for(broker):
     broker.deliver_all()
 
     assert ended(saga) == "completed"
+
+
+# --- Who, and by which way ------------------------------------------------------------------------
+
+
+def test_a_person_counts_once_whether_logged_in_or_with_a_link(broker):
+    saga = asked(broker, toys.APPROVED_BY_TWO)
+
+    engine.approve(saga.pk, "ok", actor="link:olga", reason="on the train", through="link")
+    assert "another person" in refusal(engine.approve, saga.pk, "ok", **OLGA)
+    engine.approve(saga.pk, "ok", **OTTO, through="console")
+    broker.deliver_all()
+
+    assert ended(saga) == "completed"
+    given = saga.events.filter(kind="approval.given").order_by("id")
+    assert [event.data["through"] for event in given] == ["link", "console"]
+
+
+def test_what_waits_for_a_person_is_not_tried_again(broker):
+    saga = asked(broker, toys.APPROVED)
+
+    assert "approved, or refused" in refusal(engine.retry, saga.pk, seen=engine.look(saga.pk), **OLGA)
