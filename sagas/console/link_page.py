@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import http, shortcuts
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators import cache
 from django.views.decorators import http as methods
@@ -48,7 +49,7 @@ def answer(request: http.HttpRequest, token: str) -> http.HttpResponse:
         request, 400 if form.errors else 200,
         title=approving.LABELS[link.answer], link=link, question=asked, form=form,
         about=about.text if about else record.saga.key, amount=about.amount if about else "",
-        until=formatting.moment(link.until), preview=approving.preview(record, asked, link.answer),
+        until=_moment(link), preview=approving.preview(record, asked, link.answer),
     )  # fmt: skip
 
 
@@ -59,8 +60,14 @@ def _over(link: links.Link, record: history.History, asked: approving.Question |
     if asked is None:
         return approving.refused(record, link.step)
     if link.until <= record.now:
-        return _("The time for an answer was over at %(at)s.") % {"at": formatting.moment(link.until)}
+        return _("The time for an answer was over at %(at)s.") % {"at": _moment(link)}
     return ""
+
+
+def _moment(link: links.Link) -> str:
+    """Until when it may be used, with the zone: no page's head names it here."""
+    at, zone = formatting.moment(link.until), timezone.get_current_timezone_name()
+    return at if at.endswith(zone) else f"{at} ({zone})"
 
 
 def _done(link: links.Link, asked: approving.Question) -> str:
