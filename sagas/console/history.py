@@ -68,7 +68,7 @@ class Answer:
     step: str
     undo: bool
     what: str
-    """happened, did-not-happen or skipped."""
+    """happened, did-not-happen, skipped, approved or refused."""
 
     actor: str
     reason: str
@@ -285,11 +285,17 @@ def _answers(record: History) -> dict[int, Answer]:
     """By the id of the event in which it took effect."""
     found: dict[int, Answer] = {}
     said: models.Event | None = None
+    given: models.Event | None = None
     for event in record.events:
         if event.kind == EventKind.OPERATOR_RESOLVE:
             said = event
         elif event.kind == EventKind.OPERATOR_SKIP:
             found[event.pk] = _answer(event, "skipped")
+        elif event.kind in _APPROVAL:
+            given = event
+        elif given is not None and event.subject == given.subject and event.kind in _SETTLES:
+            found[event.pk] = _answer(given, _APPROVAL[given.kind])
+            given = None
         elif said is not None and event.kind in _SETTLES and event.subject in (said.subject, ""):
             what = "happened" if said.data.get("happened") else "did-not-happen"
             found[event.pk] = _answer(said, what, undo=event.kind == EventKind.UNDO_DONE)
@@ -299,6 +305,7 @@ def _answers(record: History) -> dict[int, Answer]:
     return found
 
 
+_APPROVAL: dict[str, str] = {EventKind.APPROVAL_GIVEN: "approved", EventKind.APPROVAL_REFUSED: "refused"}
 _SETTLES = {EventKind.STEP_DONE, EventKind.STEP_FAILED, EventKind.UNDO_DONE, EventKind.SAGA_COMPENSATING}
 
 
@@ -352,7 +359,7 @@ def attempts(record: History) -> list[Attempt]:
                 found.append(dataclasses.replace(opened, ended_at=event.at, outcome="lost"))
         elif opened is not None:
             found.append(dataclasses.replace(opened, ended_at=event.at, outcome=outcome, error=error))
-        elif row.name not in waits:
+        elif row.name not in waits and not _asks_people(record, row):
             found.append(_instant(event, row, undo, outcome, error))
         if event.kind == EventKind.STEP_WAITING:
             waits.setdefault(
@@ -371,6 +378,12 @@ def attempts(record: History) -> list[Attempt]:
         found.append(dataclasses.replace(wait, ended_at=over))
     found += tries.values()
     return sorted(found, key=lambda attempt: (attempt.started_at, attempt.waits))
+
+
+def _asks_people(record: History, row: models.StepInstance) -> bool:
+    """Whether nobody tries it: an approval has a wait, and no attempts."""
+    declared = record.declare(row)
+    return declared is not None and not declared.has_worker
 
 
 def _begin(event: models.Event, row: models.StepInstance, undo: bool) -> Attempt:

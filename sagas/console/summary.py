@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from sagas import conf, errors, models
-from sagas.console import formatting, history, translation
+from sagas.console import approving, formatting, history, translation
 from sagas.declaration.states import SagaState, StepState
 from sagas.engine import messages
 from sagas.engine.kinds import EventKind, FailureKind
@@ -40,6 +40,10 @@ def answered(answer: history.Answer) -> str:
     given = {"actor": answer.actor, "step": answer.step, "reason": formatting.sentence(answer.reason)}
     if answer.what == "skipped":
         return _("%(actor)s left out %(step)s: %(reason)s") % given
+    if answer.what == "approved":
+        return _("%(actor)s approved %(step)s: %(reason)s") % given
+    if answer.what == "refused":
+        return _("%(actor)s refused %(step)s: %(reason)s") % given
     if answer.what == "did-not-happen":
         return _("%(actor)s answers for it that %(step)s did not happen: %(reason)s") % given
     if answer.undo:
@@ -206,6 +210,8 @@ def _under_way(record: history.History) -> Summary:
         return Summary(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
     if nobody := _nobody_there(record):
         return Summary(tone="attention", what=what, next=nobody[0], who=nobody[1])
+    if people := _people_are_asked(record, what):
+        return people
     if row.state == StepState.WAITING:
         return Summary(
             tone="waiting",
@@ -241,6 +247,25 @@ def _under_way(record: history.History) -> Summary:
             else _("%(step)s is next; a worker of its queue takes it up.")
         )
     return Summary(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+
+
+def _people_are_asked(record: history.History, what: str) -> Summary | None:
+    """An approval is waited for; None where none is."""
+    first = next(iter(approving.questions(record)), None)
+    if first is None:
+        return None
+    given = {
+        "step": first.row.name,
+        "permission": first.declared.permission,
+        "limit": formatting.when(first.row.wait_until, record.now),
+    }
+    text = _("%(step)s waits for a person's yes or no; its limit is reached %(limit)s.")
+    return Summary(
+        tone="waiting",
+        what=what,
+        next=text % given,
+        who=_("Somebody who has the permission %(permission)s: approve it, or refuse it.") % given,
+    )
 
 
 def _nobody_there(record: history.History) -> tuple[str, str] | None:

@@ -57,6 +57,7 @@ _FORMS = [
         messages.NOT_UNDONE,
         messages.NOT_ASKED,
         messages.NOT_UNDERSTOOD,
+        messages.NOT_ANSWERED,
         messages.TIME_TO_DO_OVER,
         messages.TIME_TO_UNDO_OVER,
         messages.CANNOT_BE_MOVED,

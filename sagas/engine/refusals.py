@@ -41,6 +41,8 @@ def retry(
         return why
     if saga.state == SagaState.NEEDS_ATTENTION:
         return _("It needs attention: resume it instead.")
+    if why := _asks_people(step, declared):
+        return why
     if step.state == StepState.WAITING and not _backward(saga):
         return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
     return _held(saga) or _at_work(step, now)
@@ -85,10 +87,8 @@ def resolve(
     """The outcome of its action, or on the way back of its undo, is in doubt."""
     if why := _over(saga, declared):
         return why
-    if declared is not None and not declared.all_steps[step.position].has_worker:
-        return _("%(step)s waits for a person's yes or no: have it approved, or refused.") % {
-            "step": step.name
-        }
+    if why := _asks_people(step, declared):
+        return why
     if not transitions.in_doubt(saga, step):
         return _("No outcome is in doubt.")
     return _at_work(step, now)
@@ -205,6 +205,12 @@ def _ended(saga: models.SagaInstance) -> str:
 
 def _over(saga: models.SagaInstance, declared: definition.Saga | None) -> str:
     return _ended(saga) or (_("Its declaration is no longer in the code.") if declared is None else "")
+
+
+def _asks_people(step: models.StepInstance, declared: definition.Saga | None) -> str:
+    if declared is None or declared.all_steps[step.position].has_worker or step.state != StepState.WAITING:
+        return ""
+    return _("%(step)s waits for a person's yes or no: have it approved, or refused.") % {"step": step.name}
 
 
 def _held(saga: models.SagaInstance) -> str:

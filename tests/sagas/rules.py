@@ -56,7 +56,7 @@ def first_failure_is_kept(saga, events):
     if first is None:
         assert saga.failure is None, "A2: it went well, and the row says otherwise"
     elif first.kind == "saga.attention":
-        stopped = {("timeout", "deadline"), ("bug", None), ("mismatch", None)}
+        stopped = {("timeout", "deadline"), ("timeout", "wait"), ("bug", None), ("mismatch", None)}
         assert (saga.failure["kind"], saga.failure["clock"]) in stopped, "A2"
     else:
         assert saga.failure == first.data, "A2"
