@@ -254,6 +254,7 @@ def _answered(saga_id: uuid.UUID | str, name: str) -> Iterator[UnitOfWork]:
             raise errors.NotAllowed(why, state=work.saga.state)
         if (work.saga.attention or {}).get("step") == name:
             transitions.reopen(work)
+            approvals.ask(work)  # Where others must answer too, they have as much time as at first.
         yield work
 
 

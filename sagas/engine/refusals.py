@@ -45,6 +45,8 @@ def retry(
         return why
     if step.state == StepState.WAITING and not _backward(saga):
         return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
+    if step.state in (StepState.SKIPPED, StepState.UNDONE if _backward(saga) else StepState.DONE):
+        return _("%(step)s is over: there is nothing to try again.") % {"step": step.name}
     return _held(saga) or _at_work(step, now)
 
 
