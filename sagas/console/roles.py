@@ -48,7 +48,7 @@ def make(using: str = "default", **_: Any) -> None:
         wanted = [*(_view(model) for model in _seen()), *(f"sagas.{permission}" for permission in MAY[name])]
         group.permissions.set([permissions[permission] for permission in wanted])
         if name == SUPERVISOR:
-            # One that a declaration misspells is reported by the checks, and is nobody's.
+            # One that no model declares is nobody's.
             group.permissions.add(*(permissions[one] for one in answers if one in permissions))
 
 

@@ -9,7 +9,7 @@ from django.test import Client
 from django.urls import reverse
 
 from api.models import Scope
-from orders import audit, models, services
+from orders import audit, erasure, models, services
 from orders import saga as order_saga
 from sagas import engine
 from sagas import models as saga_models
@@ -174,9 +174,38 @@ def test_a_refused_order_is_cancelled_and_nothing_was_taken(
     }
     assert "phone" not in ana.get(path).content.decode()
     assert ana.get(path, **PORTUGUESE).json()["failure"]["message"] == "A loja não aceitou o pedido."
+    assert "The shop did not accept the order." in ana.stream(f"{path}/events")
+    told = ana.stream(f"{path}/events", **PORTUGUESE)
+    assert "A loja não aceitou o pedido." in told
+    assert "A loja analisa o pedido" in told
     assert "payment" not in saga_of(placed).facts, "the card's token is struck out with the end"
     assert sandbox.books()["charges"] == []
     assert audit.run().discrepancies == []
+
+
+def test_what_a_reviewer_wrote_of_the_customer_is_erased_with_the_order(
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox
+) -> None:
+    placed = ana.order(dear()).json()
+    engine.approve(placed["saga"]["id"], REVIEW, actor="susana", reason="Ana Souza called from her office.")
+    broker.deliver_all()
+    deliver(ana, placed)
+    broker.deliver_all()
+    assert written_about(placed).count("Souza") > 2
+
+    orders = erasure.find("52998224725")
+    asked = erasure.ask(customer="52998224725", orders=orders, actor="olga", reason="Request 2026/17")
+    erasure.agree(asked.pk, actor="susana")
+    erasure.drive()
+
+    assert "Souza" not in written_about(placed)
+    assert "susana" in written_about(placed)
+
+
+def written_about(shown: dict[str, Any]) -> str:
+    saga = saga_of(shown)
+    events = saga_models.Event.objects.filter(saga=saga)
+    return str([saga.facts, *saga.steps.values_list("facts"), *events.values_list("actor", "reason", "data")])
 
 
 def test_an_order_that_nobody_looks_at_is_refused_in_time(
