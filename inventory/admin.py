@@ -39,11 +39,12 @@ class ReservationAdmin(readonly.Admin):
 class ProductAdmin(readonly.Admin):
     """The catalogue with its stock, by SKU."""
 
-    list_display = ("sku", "name", "price", "available", "reserved", "shipped")
+    list_display = ("sku", "name", "price", "ships", "available", "reserved", "shipped")
+    list_filter = ("ships",)
     search_fields = ("sku", "name")
     ordering = ("sku",)
     show_full_result_count = False
-    fields = ("sku", "name", "price", "available", "reserved", "shipped", "created_at")
+    fields = ("sku", "name", "price", "ships", "available", "reserved", "shipped", "created_at")
     readonly_fields = fields
 
     @admin.display(description=_("price"), ordering="price_amount")

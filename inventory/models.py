@@ -14,6 +14,10 @@ class Product(models.Model):
     name = models.CharField(max_length=120)
     price_amount = models.BigIntegerField(_("price"), help_text=_("In minor units: centavos."))
     currency = models.CharField(max_length=3, default="BRL")
+    ships = models.BooleanField(
+        _("ships"), default=True, db_default=True, help_text=_("Goes to the customer in a parcel.")
+    )
+    """False of a digital product: it has a stock as any other, of so many licences, and no parcel."""
     available = models.BigIntegerField(default=0, help_text=_("Free to be reserved."))
     reserved = models.BigIntegerField(default=0, help_text=_("Held for orders that are not finished."))
     shipped = models.BigIntegerField(default=0, help_text=_("Sold and gone."))

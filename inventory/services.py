@@ -87,9 +87,14 @@ def quote(*, skus: Iterable[str]) -> dict[str, models.Product]:
 
 
 @transaction.atomic
-def introduce(*, sku: str, name: str, price: Mapping[str, Any], quantity: int) -> bool:
-    """Add a product with its first stock; False, and nothing is changed, if it is there already."""
-    values = {"name": name, "price_amount": price["amount"], "currency": price["currency"]}
+def introduce(*, sku: str, name: str, price: Mapping[str, Any], quantity: int, ships: bool = True) -> bool:
+    """Add a product with its first stock; False, and nothing is changed, if it is there already.
+
+    `ships` is False for a digital product, which goes to nobody in a parcel.
+    """
+    values = {
+        "name": name, "price_amount": price["amount"], "currency": price["currency"], "ships": ships,
+    }  # fmt: skip
     _, is_new = models.Product.objects.get_or_create(sku=sku, defaults=values)
     if is_new and quantity:
         receive(sku=sku, quantity=quantity)

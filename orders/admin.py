@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from backoffice import money, readonly
-from orders import console, erasure, errors, models, saga, selectors
+from orders import console, erasure, errors, forms, models, saga, selectors
 from sagas.console import marks, panels, translation
 
 panels.add(saga.ORDER_FULFILMENT.name, console.Orders())
@@ -25,7 +25,7 @@ class LineInline(readonly.Inline):
 
     model = models.OrderLine
     verbose_name_plural = _("lines")
-    fields = ("position", "sku", "name", "quantity", "unit_price", "line_total")
+    fields = ("position", "sku", "name", "quantity", "ships", "unit_price", "line_total")
     readonly_fields = fields
 
     @admin.display(description=_("unit price"))
@@ -143,6 +143,29 @@ class OrderAdmin(readonly.Admin):
                 "selected": queryset.values_list("pk", flat=True),
             },
         )
+
+
+@admin.register(models.FlaggedCustomer)
+class FlaggedCustomerAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+    """Customers whose orders wait for a review, the last flagged first: people flag them, and lift it again.
+
+    Who may is said by Django's permissions on flagged customers, which no role has by itself. It counts from
+    the next order on: what an order waits for is decided when it is placed.
+    """
+
+    form = forms.FlaggedCustomer
+    list_display = ("tax_id", "reason", "flagged_by", "flagged_at")
+    search_fields = ("tax_id__exact",)
+    search_help_text = _("CPF or CNPJ")
+    ordering = ("-flagged_at", "-id")
+    show_full_result_count = False
+    readonly_fields = ("flagged_by", "flagged_at")
+
+    def save_model(self, request: HttpRequest, obj: models.FlaggedCustomer, form: Any, change: bool) -> None:
+        """With the name of whoever flagged them first."""
+        if not change:
+            obj.flagged_by = request.user.get_username()
+        super().save_model(request, obj, form, change)
 
 
 ERASE = "orders.erase_customer"

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from django.conf import settings
 from django.db import connection
-from django.db.models import Q, Sum
+from django.db.models import Count, Q, Sum
 
 from inventory import audit as inventory
 from inventory import services as stock
@@ -138,6 +138,8 @@ class _Ended:
     total: int
     currency: str
     units: int
+    parcels: int
+    """How many of its lines ship; without any there is nothing to be delivered."""
 
 
 def _ended() -> dict[str, _Ended]:
@@ -145,8 +147,8 @@ def _ended() -> dict[str, _Ended]:
     orders = models.Order.objects.filter(
         Q(saga__finished_at__isnull=False) | Q(saga__closed_at__isnull=False)
     )
-    rows = orders.annotate(units=Sum("lines__quantity", default=0)).values_list(
-        "saga_id", "number", "saga__version", "saga__state", "total_amount", "currency", "units"
+    rows = orders.annotate(**_OF_LINES).values_list(
+        "saga_id", "number", "saga__version", "saga__state", "total_amount", "currency", *_OF_LINES
     )
     return {
         str(saga_id): _Ended(
@@ -157,12 +159,19 @@ def _ended() -> dict[str, _Ended]:
             total=total,
             currency=currency,
             units=units,
+            parcels=parcels,
         )
-        for saga_id, number, version, state, total, currency, units in (
+        for saga_id, number, version, state, total, currency, units, parcels in (
             *rows.iterator(),
-            *_archived("total_amount", "currency", units=Sum("lines__quantity", default=0)),
+            *_archived("total_amount", "currency", **_OF_LINES),
         )
     }
+
+
+_OF_LINES: dict[str, Any] = {
+    "units": Sum("lines__quantity", default=0),
+    "parcels": Count("lines", filter=Q(lines__ships=True)),
+}
 
 
 def _archived(*columns: str, **annotations: Any) -> Iterator[tuple[Any, ...]]:
@@ -265,6 +274,10 @@ def _names(action: definition.StepFunction, version: int) -> list[str]:
 
 
 def _comes_to(order: _Ended, room: Any, position: Mapping[str, Any] | None, *, asked: bool) -> Iterator[str]:
+    if room is shipping and not order.parcels:
+        if position is not None:
+            yield f"Nothing of the order ships, and this is {position['status']}."
+        return
     in_effect = position is not None and position["in_effect"]
     if order.fulfilled and asked and not in_effect:
         yield "The order is fulfilled, and this is not in effect."
@@ -372,10 +385,10 @@ def _of_sagas() -> Iterator[tuple[str, str]]:
         for key, subject, state, folded in cursor.fetchall():
             yield key, f"{subject or 'the saga'} is {state}, and its events say {folded}."
         name = saga.ORDER_FULFILMENT.name
-        remote = {
-            step.name for version in registry.versions(name) for step in version.all_steps if step.remote
-        }
-        cursor.execute(_HALF_DONE, [name, sorted(remote)])
+        declared = [step for version in registry.versions(name) for step in version.all_steps]
+        remote = {step.name for step in declared if step.remote}
+        of_people = {step.name for step in declared if not step.has_worker}
+        cursor.execute(_HALF_DONE, [name, sorted(remote), sorted(of_people)])
         for key, name, state, saga_state in cursor.fetchall():
             yield key, f"It is {saga_state}, and its step {name} is {state}."
         cursor.execute(_UNATTENDED, [UNATTENDED_S])
@@ -415,8 +428,9 @@ _HALF_DONE = """
         OR g.state = 'compensated' AND NOT (
             s.state IN ('undone', 'skipped')
             OR s.state = 'pending' AND s.attempts = 0
-            -- A local action without facts was rolled back, and never happened.
-            OR s.state IN ('pending', 'failed') AND s.name <> ALL(%s) AND s.facts IS NULL
+            -- A local action without facts was rolled back, and never happened; a person's no did nothing.
+            OR s.state IN ('pending', 'failed') AND s.name <> ALL(%s)
+                AND (s.facts IS NULL OR s.name = ANY(%s))
         )
     )
 """

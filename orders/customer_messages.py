@@ -1,4 +1,4 @@
-"""What went wrong, in words for those who ordered.
+"""What goes on and what went wrong, in words for those who ordered, and in their language.
 
 What the engine keeps of a failure is for those who run it: it may be a provider's own words, a bug's, or what
 an operator noted about the customer. None of it leaves the house; a customer is told the kind and a sentence.
@@ -39,63 +39,74 @@ class StepWords:
 
 
 STEPS = {
+    "review-order": StepWords(
+        doing=gettext_noop("look at the order"),
+        undoing=gettext_noop("take the order back from review"),
+        refused=gettext_noop("The shop did not accept the order."),
+        who=gettext_noop("The shop"),
+        waiting=gettext_noop(
+            "The shop looks at the order before it is paid; without its answer by then it is not accepted."
+        ),
+        late=gettext_noop("The shop could not look at the order in time, so it was not accepted."),
+    ),
     "take-payment": StepWords(
         doing=gettext_noop("take the payment"),
-        undoing="return the payment",
-        refused="The payment was declined, or not made in time.",
-        who="The bank",
-        waiting="You pay the PIX; without payment by then the order is cancelled.",
-        late="Nobody paid in time.",
+        undoing=gettext_noop("return the payment"),
+        refused=gettext_noop("The payment was declined, or not made in time."),
+        who=gettext_noop("The bank"),
+        waiting=gettext_noop("You pay the PIX; without payment by then the order is cancelled."),
+        late=gettext_noop("Nobody paid in time."),
     ),
     "reserve-stock": StepWords(
         doing=gettext_noop("reserve the goods"),
-        undoing="release the goods",
-        refused="There are not enough of the goods in stock.",
-        who="The warehouse",
+        undoing=gettext_noop("release the goods"),
+        refused=gettext_noop("There are not enough of the goods in stock."),
+        who=gettext_noop("The warehouse"),
     ),
     "issue-invoice": StepWords(
         doing=gettext_noop("issue the invoice"),
-        undoing="cancel the invoice",
-        refused="The fiscal authority rejected the invoice.",
-        who="The fiscal authority",
+        undoing=gettext_noop("cancel the invoice"),
+        refused=gettext_noop("The fiscal authority rejected the invoice."),
+        who=gettext_noop("The fiscal authority"),
     ),
     "deliver-order": StepWords(
         doing=gettext_noop("hand the goods to the carrier"),
-        undoing="call the goods back",
-        refused="The carrier did not take the parcel, or could not deliver it.",
-        who="The carrier",
-        waiting="The carrier delivers; a parcel that has not arrived by then is called back.",
-        late="The parcel did not arrive in time.",
+        undoing=gettext_noop("call the goods back"),
+        refused=gettext_noop("The carrier did not take the parcel, or could not deliver it."),
+        who=gettext_noop("The carrier"),
+        waiting=gettext_noop("The carrier delivers; a parcel that has not arrived by then is called back."),
+        late=gettext_noop("The parcel did not arrive in time."),
     ),
 }
 """By the step's name. An entry stays when its step goes: old orders still tell of it."""
 
 KINDS = {
-    "bug": "Something went wrong on our side.",
-    "late": "It takes a little longer than usual, and goes on by itself.",
-    "cancelled": "The order was cancelled on request.",
-    "operator": "The shop turned the order back.",
-    "mismatch": "Something has to be cleared up with a provider; the shop sees to it.",
+    "bug": gettext_noop("Something went wrong on our side."),
+    "late": gettext_noop("It takes a little longer than usual, and goes on by itself."),
+    "cancelled": gettext_noop("The order was cancelled on request."),
+    "operator": gettext_noop("The shop turned the order back."),
+    "mismatch": gettext_noop("Something has to be cleared up with a provider; the shop sees to it."),
 }
 """Whatever the step."""
 
 
 def of_step(name: str) -> StepWords:
-    """The words for a step; made of its name where it has none."""
+    """The words for a step, in the reader's language; made of its name where it has none."""
     plain = name.replace("-", " ")
-    capital = plain[:1].upper() + plain[1:]
+    named = {"step": plain, "Step": plain[:1].upper() + plain[1:]}
     made = StepWords(
-        doing=f"carry out “{plain}”",
-        undoing=f"undo “{plain}”",
-        refused=f"“{capital}” could not be done.",
-        who=f"The service for “{plain}”",
-        waiting=f"“{capital}” has begun, and is not finished yet.",
-        late=f"“{capital}” was not finished in time.",
+        doing=gettext("carry out “%(step)s”") % named,
+        undoing=gettext("undo “%(step)s”") % named,
+        refused=gettext("“%(Step)s” could not be done.") % named,
+        who=gettext("The service for “%(step)s”") % named,
+        waiting=gettext("“%(Step)s” has begun, and is not finished yet.") % named,
+        late=gettext("“%(Step)s” was not finished in time.") % named,
     )
     words = STEPS.get(name)
     if words is None:
         return made
-    return dataclasses.replace(words, waiting=words.waiting or made.waiting, late=words.late or made.late)
+    said = {field: gettext(text) for field, text in dataclasses.asdict(words).items() if text}
+    return dataclasses.replace(made, **said)
 
 
 def label(name: str) -> str:
@@ -122,21 +133,25 @@ def error(kept: Mapping[str, Any], step: str | None, state: str = "") -> dict[st
     return {"kind": kept["kind"], "message": _sentence(kept, step or "", state)}
 
 
+def waiting(event: models.Event) -> str:
+    """What a step waits for that waits since this event; empty for any other event."""
+    waits = event.subject and event.to_state == states.StepState.WAITING
+    return of_step(event.subject).waiting if waits else ""
+
+
 def _sentence(kept: Mapping[str, Any], step: str, state: str) -> str:
     kind, clock = kept["kind"], kept.get("clock")
     if kind in KINDS:
-        return KINDS[kind]
+        return gettext(KINDS[kind])
     words = of_step(step)
     if step and state == states.StepState.UNDO_FAILED:
-        return f"We could not {words.undoing}."
+        return gettext("We could not %(undoing)s.") % {"undoing": words.undoing}
     if clock == "deadline" or not step:
-        return "The order's time ran out."
+        return gettext("The order's time ran out.")
     if clock == "wait":
         return words.late
     if kind == "refused":
         return words.refused
-    return (
-        f"{words.who} could not be reached."
-        if kind in ("transient", "outage")
-        else f"{words.who} did not answer in time."
-    )
+    if kind in ("transient", "outage"):
+        return gettext("%(who)s could not be reached.") % {"who": words.who}
+    return gettext("%(who)s did not answer in time.") % {"who": words.who}

@@ -6,8 +6,9 @@
    transaction of its own: the order's row, its saga wherever that is, and what the services, the API and the
    webhooks keep of it. Whatever interrupts it, the next run goes on with the orders that are left.
 
-4. An order that was erased may be erased again: then what came since goes, such as what a late callback told.
-5. What the tax law has us keep stays (LGPD, art. 16, I) until its term is over: then `strike_kept` takes it.
+4. That the customer was flagged goes with the first of their orders.
+5. An order that was erased may be erased again: then what came since goes, such as what a late callback told.
+6. What the tax law has us keep stays (LGPD, art. 16, I) until its term is over: then `strike_kept` takes it.
 
 An order that is not over is refused: its saga still needs to know where the parcel goes. docs/retention.md
 names all that is struck out and all that is kept.
@@ -73,6 +74,9 @@ class Look:
     kept: dict[str, datetime.date]
     """Fiscal documents that keep the customer's tax id, by key, and until when."""
 
+    flagged: bool
+    """Whether the customer's orders are looked at before they are paid: that is forgotten, too."""
+
 
 # --- Whose orders ----------------------------------------------------------------------------------
 
@@ -119,6 +123,9 @@ def look(orders: Sequence[models.Order]) -> Look:
         erasable=erasable,
         refused=[(order, why[order.saga_id]) for order in orders if order.saga_id in why],
         kept=invoicing.kept_until(keys=keys),
+        flagged=models.FlaggedCustomer.objects.filter(
+            tax_id__in={order.customer_tax_id for order in erasable}
+        ).exists(),
     )
 
 
@@ -284,6 +291,7 @@ def _erase(order: models.Order) -> bool:
         idempotency.strike(owner=order.owner_id, about=str(order.pk), rewrite=values.struck)
     for striker in _strikers:
         striker(order, values)
+    models.FlaggedCustomer.objects.filter(tax_id=order.customer_tax_id).delete()
     _strike_row(order, values, _kept_until(keys))
     return True
 

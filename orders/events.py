@@ -243,17 +243,21 @@ class Hub:
         return [watch for group in self._watches.values() for watch in group]
 
 
+NOT_TOLD = ("step.planned", "step.skipped")
+"""What is no news: a step that an order was never to have. One that an operator skips is another kind."""
+
+
 def told() -> QuerySet[saga_models.Event]:
     """The events that those who follow are told of: the transitions."""
     # A closing that was written by version 0.1.0 names no state.
     transitions = ~Q(to_state="") | Q(kind=models.CLOSING)
-    return saga_models.Event.objects.filter(transitions).exclude(kind="step.planned")
+    return saga_models.Event.objects.filter(transitions).exclude(kind__in=NOT_TOLD)
 
 
 def is_told(event: saga_models.Event) -> bool:
     """Whether that is one of them."""
     transition = event.to_state != "" or event.kind == models.CLOSING
-    return transition and event.kind != "step.planned"
+    return transition and event.kind not in NOT_TOLD
 
 
 hub = Hub()

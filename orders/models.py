@@ -17,10 +17,10 @@ class Status(models.TextChoices):
     """What an order is to those who ask; derived from its saga, and stored nowhere else."""
 
     PENDING = "pending", "Pending"
-    """Being worked on, or waiting for a payment or a delivery; nothing is final yet."""
+    """Being worked on, or waiting for a review, a payment or a delivery; nothing is final yet."""
 
     FULFILLED = "fulfilled", "Fulfilled"
-    """Paid, invoiced and delivered. Final."""
+    """Paid, invoiced and, where anything of it ships, delivered. Final."""
 
     CANCELLING = "cancelling", "Cancelling"
     """What was done is being undone, last action first."""
@@ -159,6 +159,9 @@ class Order(models.Model):
                 name="orders_order_kept_until",
             ),
         ]
+        permissions: ClassVar = [
+            ("review_order", "Can say whether an order that waits for a review is accepted"),
+        ]
 
     def __str__(self) -> str:
         return self.number
@@ -181,6 +184,8 @@ class OrderLine(models.Model):
     quantity = models.PositiveSmallIntegerField()
     unit_amount = models.BigIntegerField(help_text="In minor units: centavos.")
     currency = models.CharField(max_length=3, default="BRL")
+    ships = models.BooleanField(default=True, db_default=True)
+    """Whether it goes in a parcel, as the product said then; an order ships if any line of it does."""
 
     class Meta:
         ordering: ClassVar = ["position"]
@@ -197,6 +202,27 @@ class OrderLine(models.Model):
 
     def __str__(self) -> str:
         return f"{self.quantity} x {self.sku}"
+
+
+class FlaggedCustomer(models.Model):
+    """A customer whose orders are looked at by a person before they are paid: only those placed from now on.
+
+    Known by the tax id, which every order has, whoever placed it. It goes when the customer is erased.
+    """
+
+    tax_id = models.CharField("customer tax id", max_length=14)
+    """CPF or CNPJ without punctuation, as orders have it."""
+    reason = models.CharField(max_length=200, help_text=_("Nothing that names the customer."))
+    flagged_by = models.CharField(max_length=150, editable=False)
+    flagged_at = models.DateTimeField(db_default=functions.Now(), editable=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["tax_id"], name="orders_flaggedcustomer_tax_id"),
+        ]
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class Follower(models.Model):

@@ -7,7 +7,7 @@ from orders import models
 
 
 def fulfil(*, key: str) -> None:
-    """Paid, invoiced and delivered: what was reserved has left the house."""
+    """Paid, invoiced and, where anything ships, delivered: what was reserved has left the house."""
     order = models.Order.objects.select_related("saga").get(pk=key)
     for step in order.saga.definition.all_steps:
         if step.action is inventory.reserve:

@@ -34,7 +34,7 @@ def type_of(event: saga_models.Event) -> str:
 
 
 def data_of(event: saga_models.Event, order: models.Order) -> dict[str, Any]:
-    """The order, and the step if the event is about one; what went wrong, if something did."""
+    """The order, and the step if the event is about one; what that waits for, or what went wrong with it."""
     data: dict[str, Any] = {
         "order": {
             "id": str(order.pk),
@@ -46,6 +46,8 @@ def data_of(event: saga_models.Event, order: models.Order) -> dict[str, Any]:
     if event.subject:
         names = {"name": event.subject, "from": event.from_state or None, "status": event.to_state}
         data["step"] = names | {"attempt": event.attempt}
+        if message := customer_messages.waiting(event):
+            data["step"]["message"] = message
         if error := customer_messages.of_event(event):
             data["step"]["error"] = error
     else:

@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib.auth import models as auth
 from django.db import IntegrityError, transaction
 
@@ -93,7 +95,8 @@ def place_many(*, owner: auth.User, orders: Sequence[NewOrder]) -> list[models.O
     A caller's transaction must not be committed when it raises, and Django sees to it.
 
     1. Look the products up; what they cost now is what they cost.
-    2. Begin the sagas, which are given all that their steps will need.
+    2. Begin the sagas, which are given all that their steps will need, and what decides which are done:
+       whether anything of the order ships, and whether a person is to look at it before it is paid.
     3. Write the orders and their lines.
 
     Raises:
@@ -103,10 +106,11 @@ def place_many(*, owner: auth.User, orders: Sequence[NewOrder]) -> list[models.O
     """
     products = _products(orders)
     drafts = [_draft(owner, new, products) for new in orders]
+    flagged = _flagged(orders)
     sagas = engine.begin_many(
         saga.ORDER_FULFILMENT,
         [
-            (str(order.pk), _inputs(new, order, lines))
+            (str(order.pk), _inputs(new, order, lines, flagged))
             for new, (order, lines) in zip(orders, drafts, strict=True)
         ],
         actor=owner.get_username(),
@@ -168,7 +172,21 @@ def _draft(
     return order, lines
 
 
-def _inputs(new: NewOrder, order: models.Order, lines: Sequence[models.OrderLine]) -> dict[str, Any]:
+def _flagged(orders: Sequence[NewOrder]) -> AbstractSet[str]:
+    """Those of their customers' tax ids that are flagged."""
+    tax_ids = {new.customer.tax_id for new in orders}
+    flagged = models.FlaggedCustomer.objects.filter(tax_id__in=tax_ids)
+    return set(flagged.values_list("tax_id", flat=True))
+
+
+def _is_above_limit(order: models.Order) -> bool:
+    limit = settings.ORDER_REVIEW_ABOVE.get(order.currency)
+    return limit is not None and order.total_amount > limit
+
+
+def _inputs(
+    new: NewOrder, order: models.Order, lines: Sequence[models.OrderLine], flagged: AbstractSet[str]
+) -> dict[str, Any]:
     """What its saga is given."""
     token = {"token": new.payment.token} if new.payment.token else {}
     return {
@@ -177,6 +195,8 @@ def _inputs(new: NewOrder, order: models.Order, lines: Sequence[models.OrderLine
         "total": {"amount": order.total_amount, "currency": order.currency},
         "lines": [_line(line) for line in lines],
         "address": dataclasses.asdict(new.address),
+        "ships": any(line.ships for line in lines),
+        "risky": _is_above_limit(order) or order.customer_tax_id in flagged,
     }
 
 
@@ -195,6 +215,7 @@ def _priced(
             quantity=wish.quantity,
             unit_amount=products[wish.sku].price_amount,
             currency=products[wish.sku].currency,
+            ships=products[wish.sku].ships,
         )
         for position, wish in enumerate(wishes)
     ]
@@ -230,4 +251,5 @@ def _line(line: models.OrderLine) -> dict[str, Any]:
         "name": line.name,
         "quantity": line.quantity,
         "unit_price": {"amount": line.unit_amount, "currency": line.currency},
+        "ships": line.ships,
     }

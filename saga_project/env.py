@@ -105,6 +105,17 @@ def duration(name: str, default: str) -> datetime.timedelta:
     return datetime.timedelta(**{units[match[2]]: float(match[1])})
 
 
+def amounts(name: str, default: str) -> dict[str, int]:
+    """Minor units of currencies, each once, such as `BRL:1000000,USD:200000`; empty where the variable is."""
+    value = _read(name, "amounts", default)
+    pairs = [pair.strip() for pair in value.split(",") if pair.strip()]
+    matches = [re.fullmatch(r"([A-Z]{3}):(\d{1,15})", pair, re.ASCII) for pair in pairs]
+    found = {match[1]: int(match[2]) for match in matches if match}
+    if len(found) < len(pairs):
+        raise _refused(name, value, "currencies with minor units, each once, such as BRL:1000000,USD:200000")
+    return found
+
+
 def words(name: str, default: str) -> list[str]:
     """A list of words separated by commas; empty where the variable is."""
     return [word.strip() for word in _read(name, "words", default).split(",") if word.strip()]

@@ -298,8 +298,18 @@ EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if EMAIL_HOST else 'console'
 
 # --- The order's saga -----------------------------------------------------------------------------
 
-ORDER_DEADLINE = env.duration("ORDER_DEADLINE", "15d")
+ORDER_DEADLINE = env.duration("ORDER_DEADLINE", "18d")
 """For an order's whole way forward; longer than its longest waits, which have limits of their own."""
+
+ORDER_REVIEW_ABOVE = env.amounts("ORDER_REVIEW_ABOVE", "BRL:1000000")
+"""The total, in minor units of its currency, above which a person looks at an order before it is paid: ten
+thousand reais, of which there are few. In a currency that is not named no total is too high."""
+
+REVIEW_LIMIT = env.duration("REVIEW_LIMIT", "2d")
+"""How long an order waits for that; then it is refused. A weekend, for nothing is reserved meanwhile."""
+
+REVIEW_REMIND = env.duration("REVIEW_REMIND", "4h")
+"""When people are reminded of it, once: on the day on which it was placed."""
 
 PIX_LIMIT = env.duration("PIX_LIMIT", "30m")
 """How long a customer may take to pay by PIX."""

@@ -42,7 +42,7 @@ ACTION = "dispatch"
 def dispatch(
     *, key: str, address: Mapping[str, str], lines: Iterable[Mapping[str, Any]], access_key: str
 ) -> dict[str, Any]:
-    """Have the goods brought to the address.
+    """Have the goods brought to the address: the lines that ship, which is all that do not say otherwise.
 
     1. Write the intent down; leave, if the key has its answer already.
     2. Book with the carrier. Of the address it needs the postal code; nothing of it is kept here (A3).
@@ -56,7 +56,8 @@ def dispatch(
         Mismatch: something was booked, and not what was asked.
     """
     # Each line is packed by itself.
-    row, asked_before = _begin(key=key, access_key=access_key, parcels=len(list(lines)))
+    parcels = sum(line.get("ships", True) for line in lines)
+    row, asked_before = _begin(key=key, access_key=access_key, parcels=parcels)
     if row.status == Status.REQUESTED or not asked_before:
         try:
             parcel = gateway.chosen().book(

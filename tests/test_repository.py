@@ -65,7 +65,7 @@ PLAN = {"__init__.py", "admin.py", "apps.py", "audit.py", "errors.py", "models.p
 
 def test_every_service_has_the_same_plan():
     """A service is the package of a declared step; one that has a provider has a gateway to it."""
-    steps = saga.ORDER_FULFILMENT.steps
+    steps = [step for step in saga.ORDER_FULFILMENT.all_steps if step.has_worker]
     assert len({step.queue for step in steps}) == len(steps)
 
     for step in steps:

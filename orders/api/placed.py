@@ -3,6 +3,8 @@
 import datetime
 from typing import Any
 
+from django.utils.translation import gettext
+
 from invoicing import services as invoicing
 from orders import customer_messages, models, steps
 from payments import services as payments
@@ -40,15 +42,16 @@ class Placed:
         # django-stubs takes the annotated manager for a descriptor of its own.
         self.steps: list[Step] = list(row.saga.steps.all())  # type: ignore[arg-type]
         does = steps.by_action(self.steps)
-        # None where the order's saga has no such step.
+        # None where the order's saga has no such step, and where nothing of the order ships.
         self.payment = Payment.of(row, does.get(payments.charge))
         self.invoice = Invoice.of(row, does.get(invoicing.issue))
-        self.shipment = Part.of(row, does.get(shipping.dispatch))
+        self.ships = any(line.ships for line in row.lines.all())
+        self.shipment = Part.of(row, does.get(shipping.dispatch) if self.ships else None)
         self.total = {"amount": row.total_amount, "currency": row.currency}
         self.failure = customer_messages.failure(row.saga.failure)
         # The saga's row is written first, in the same transaction.
         self.updated_at = max(row.saga.updated_at, row.created_at)
-        self.next = dict(zip(("message", "at"), _next(row, self.steps), strict=True))
+        self.next = dict(zip(("message", "at"), _next(row, self.steps, ships=self.ships), strict=True))
 
     @property
     def undoing(self) -> list[str]:
@@ -106,33 +109,34 @@ class Invoice(Part):
         return "rejected" if self.failed.get("kind") == "refused" else ""
 
 
-def _next(row: models.Order, rows: list[Step]) -> tuple[str, datetime.datetime | None]:
-    """What happens next, for those who wait: in words, and when, where that is known."""
+def _next(row: models.Order, rows: list[Step], *, ships: bool) -> tuple[str, datetime.datetime | None]:
+    """What happens next, for those who wait: in words of their language, and when, where that is known."""
     instance = row.saga
     step = rows[min(instance.position, len(rows) - 1)]
     words = customer_messages.of_step(step.name)
     match row.status:
+        case models.Status.FULFILLED if ships:
+            return gettext("Nothing: the order is paid, invoiced and delivered."), None
         case models.Status.FULFILLED:
-            return "Nothing: the order is paid, invoiced and delivered.", None
+            return gettext("Nothing: the order is paid and invoiced, and has nothing to be delivered."), None
         case models.Status.CANCELLED:
-            return "Nothing: whatever had been done is undone.", None
+            return gettext("Nothing: whatever had been done is undone."), None
         case models.Status.CLOSED:
-            return (
-                "Nothing: our staff ended the order by hand. Ask the shop about it,"
-                f" by its number {row.number}.",
-                None,
+            told = gettext(
+                "Nothing: our staff ended the order by hand. Ask the shop about it, by its number %(number)s."
             )
+            return told % {"number": row.number}, None
         case models.Status.ATTENTION:
-            return "The shop sees to it; nothing is lost.", None
+            return gettext("The shop sees to it; nothing is lost."), None
         case models.Status.CANCELLING:
             return (
-                f"We {words.undoing}.",
+                gettext("We %(doing)s.") % {"doing": words.undoing},
                 None if step.state == StepState.UNDOING else instance.wake_at,
             )
     if instance.cancel_requested_at:
-        return "The order is cancelled as soon as the step at hand has ended.", None
+        return gettext("The order is cancelled as soon as the step at hand has ended."), None
     if step.state == StepState.WAITING:
         return words.waiting, step.wait_until
     if step.error and step.state == StepState.PENDING:
-        return f"We try again to {words.doing}.", instance.wake_at
-    return f"We {words.doing}.", None
+        return gettext("We try again to %(doing)s.") % {"doing": words.doing}, instance.wake_at
+    return gettext("We %(doing)s.") % {"doing": words.doing}, None

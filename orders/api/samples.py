@@ -12,7 +12,7 @@ AT = "2026-11-23T12:00:00.000000Z"
 MONEY = {"amount": 18290, "currency": "BRL"}
 PRICE = {"amount": 9145, "currency": "BRL"}
 
-PRODUCT = {"sku": "MUG-BLUE", "name": "Blue mug", "price": PRICE, "available": 120}
+PRODUCT = {"sku": "MUG-BLUE", "name": "Blue mug", "price": PRICE, "available": 120, "ships": True}
 
 NEW_ORDER: dict[str, Any] = {
     "customer": {"name": "Ana Souza", "email": "ana@example.com", "tax_id": "529.982.247-25"},
@@ -27,7 +27,7 @@ NEW_ORDER: dict[str, Any] = {
 
 
 def _step(name: str, status: str) -> dict[str, Any]:
-    begun = status != "pending"
+    begun = status not in ("pending", "skipped")
     return {
         "name": name, "status": status, "attempts": int(begun), "undo_attempts": 0,
         "started_at": AT if begun else None, "finished_at": None, "error": None,
@@ -36,7 +36,7 @@ def _step(name: str, status: str) -> dict[str, Any]:
 
 ORDER: dict[str, Any] = {
     "id": ID, "number": "ORD-7K3QX9ZD", "status": "pending", "total": MONEY,
-    "lines": [{"sku": "MUG-BLUE", "name": "Blue mug", "quantity": 2, "unit_price": PRICE}],
+    "lines": [{"sku": "MUG-BLUE", "name": "Blue mug", "quantity": 2, "unit_price": PRICE, "ships": True}],
     "payment": {
         "method": "pix", "status": "awaiting_payment", "key": f"{SAGA}.take-payment", "provider_ref": "ch_81",
         "pix": {"copy_paste": "00020126...6304ABCD", "expires_at": AT},
@@ -44,6 +44,7 @@ ORDER: dict[str, Any] = {
     "invoice": {"number": None, "series": None, "access_key": None, "status": "pending"},
     "shipment": {"tracking": None, "status": "pending"},
     "saga": {"id": SAGA, "status": "running", "steps": [
+        _step("review-order", "skipped"),
         _step("take-payment", "waiting"),
         _step("reserve-stock", "pending"),
         _step("issue-invoice", "pending"),

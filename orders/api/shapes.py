@@ -25,6 +25,7 @@ class OrderedLine(Shape):
     name = serializers.CharField()
     quantity = serializers.IntegerField(min_value=1, max_value=999)
     unit_price = Money()
+    ships = serializers.BooleanField(help_text="Whether it goes in a parcel; a digital product does not.")
 
     def get_unit_price(self, line: models.OrderLine) -> dict[str, Any]:
         """Of one."""
@@ -130,7 +131,9 @@ class Order(Shape):
     lines = OrderedLine(many=True, source="row.lines")
     payment = OrderPayment(allow_null=True, help_text=f"{NO_SUCH_STEP} has no payment.")
     invoice = OrderInvoice(allow_null=True, help_text=f"{NO_SUCH_STEP} has no invoice.")
-    shipment = OrderShipment(allow_null=True, help_text=f"{NO_SUCH_STEP} has no delivery.")
+    shipment = OrderShipment(
+        allow_null=True, help_text=f"{NO_SUCH_STEP} has no delivery, and where nothing of it ships."
+    )
     saga = OrderSaga(source="*")
     failure = OrderFailure(allow_null=True, help_text="null unless it was turned back.")
     reference = serializers.CharField(source="row.reference", allow_blank=True)
@@ -163,7 +166,7 @@ class StreamMessage(Shape):
     data_ = serializers.CharField(
         help_text=(
             "JSON: `at`, and of a step `step`, `from`, `to`, `attempt`, of the order its `status`; with"
-            " `error` (`kind`, `message`) where something went wrong."
+            " `error` (`kind`, `message`) where something went wrong, and `message` where a step waits."
         )
     )
 
@@ -177,6 +180,7 @@ class Product(Shape):
     name = serializers.CharField()
     price = Money()
     available = serializers.IntegerField(min_value=0)
+    ships = serializers.BooleanField(help_text="Whether it goes in a parcel; a digital product does not.")
 
     sample = samples.PRODUCT
 
@@ -199,4 +203,5 @@ class ToldStep(Shape):
     from_ = serializers.CharField(allow_null=True)
     status = serializers.ChoiceField(states.StepState.values())
     attempt = serializers.IntegerField(allow_null=True)
+    message = serializers.CharField(required=False, help_text="What is waited for, where the step waits.")
     error = StepError(required=False)

@@ -11,6 +11,7 @@ from django import http
 from django.conf import settings
 from django.core.handlers import asgi
 from django.db import close_old_connections
+from django.utils import translation
 from rest_framework.request import Request
 
 import strictjson
@@ -90,7 +91,9 @@ def answer(request: Request, order: models.Order) -> http.HttpResponseBase:
             problems.UNAVAILABLE, "Too many streams are open here.", headers={"Retry-After": "2"}
         ) from None
     watch.seen = after
-    response = http.StreamingHttpResponse(Stream(_messages(watch), held), content_type="text/event-stream")
+    response = http.StreamingHttpResponse(
+        Stream(_messages(watch, translation.get_language()), held), content_type="text/event-stream"
+    )
     response["Cache-Control"] = "no-store"
     # For proxies that would collect a buffer full first.
     response["X-Accel-Buffering"] = "no"
@@ -126,7 +129,7 @@ def _follow(request: Request, order: models.Order) -> tuple[events.Watch, contex
         return watch, stack.pop_all()
 
 
-async def _messages(watch: events.Watch) -> AsyncGenerator[bytes, None]:
+async def _messages(watch: events.Watch, language: str) -> AsyncGenerator[bytes, None]:
     """What is there, then what comes, for as long as the token opens it.
 
     Every event of a saga is written under the lock of its row, so they commit in the order of their ids,
@@ -139,7 +142,9 @@ async def _messages(watch: events.Watch) -> AsyncGenerator[bytes, None]:
         while unread := await _ask(_read, watch.saga_id, watch.seen):
             for event in unread:
                 watch.seen = event.pk
-                yield _message(event)
+                with translation.override(language):
+                    message = _message(event)
+                yield message
                 if not event.subject and models.status_after(event) in models.FINAL:
                     return
         while not await watch.wait(min(beat, max(0, until - time.monotonic()))):
@@ -182,6 +187,8 @@ def transition(event: saga_models.Event) -> dict[str, Any]:
             "to": event.to_state,
             "attempt": event.attempt,
         }
+        if message := customer_messages.waiting(event):
+            told["message"] = message
     else:
         told |= {"status": models.status_after(event)}
     if error := customer_messages.of_event(event):

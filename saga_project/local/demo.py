@@ -72,12 +72,14 @@ class Shop:
 
     def __init__(self, env: dict[str, str]) -> None:
         self._sandbox = env["SANDBOX_URL"]
-        limits = httpx.Limits(max_connections=40)
-        self._http = httpx.Client(
-            base_url=f"{env['WEB_URL']}/api/v1",
-            headers={"Authorization": f"Token {env['API_TOKEN']}"},
-            timeout=30,
-            limits=limits,
+        self._http, self._staff = (
+            httpx.Client(
+                base_url=f"{env['WEB_URL']}/api/v1",
+                headers={"Authorization": f"Token {env[token]}"},
+                timeout=30,
+                limits=httpx.Limits(max_connections=40),
+            )
+            for token in ("API_TOKEN", "STAFF_TOKEN")
         )
 
     def place(self, wish: Json, key: str) -> httpx.Response:
@@ -93,6 +95,13 @@ class Shop:
         """Ask for the end of an order."""
         self._http.post(f"/orders/{order_id}/cancel", json={"reason": reason}).raise_for_status()
 
+    def review(self, order: Json, answer: str) -> None:
+        """What one of the shop's people does who is asked whether it accepts an order."""
+        said = {"yes": ("approve", "A customer of many years."), "no": ("refuse", "Nobody there answers.")}
+        what, reason = said[answer]
+        body = {"step": fates.REVIEW, "reason": reason}
+        self._staff.post(f"/sagas/{order['saga']['id']}/{what}", json=body).raise_for_status()
+
     def orders(self) -> dict[str, Json]:
         """All of the caller's orders, by id."""
         found: dict[str, Json] = {}
@@ -104,9 +113,10 @@ class Shop:
         return found
 
     def products(self) -> list[str]:
-        """What the shop has most of, so that a crowd does not sell it out."""
+        """What the shop has most of, so that a crowd does not sell it out; and it goes in a parcel."""
         answer = self._http.get("/products?limit=100").raise_for_status().json()
-        plenty = sorted(answer["results"], key=lambda product: -product["available"])
+        shipped = [product for product in answer["results"] if product["ships"]]
+        plenty = sorted(shipped, key=lambda product: -product["available"])
         return [product["sku"] for product in plenty[:8]]
 
     def pay_pix(self, key: str) -> None:
@@ -187,13 +197,15 @@ class Demo:
             self.wrong.append(otherwise)
 
     def _meddle(self, order: Json, fate: fates.Fate) -> None:
-        """What the customer does, once the order has come to the point where it can be done."""
+        """What the customer does, or the shop, once the order has come to the point where it can be done."""
         id_, key, age_s = order["id"], order["payment"]["key"], _age_s(order)
         waits = order["payment"]["status"] == "awaiting_payment"
-        under_way = order["shipment"]["status"] == "in_transit"
+        under_way = order["shipment"] is not None and order["shipment"]["status"] == "in_transit"
         match fate.meddle:
             case _ if id_ in self._meddled:
                 return
+            case _ if fate.review and fates.waits_for_review(order):
+                self.shop.review(order, fate.review)
             case "pay" if waits:
                 self.shop.pay_pix(key)
             case "pay late" if waits and age_s > 6:

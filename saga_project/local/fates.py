@@ -8,6 +8,15 @@ import random
 from typing import Any
 
 STEPS = ("payment", "stock", "invoice", "delivery")
+"""What the table shows of each order."""
+
+REVIEW = "review-order"
+"""The step that a person of the shop ends: in the demo, the demo."""
+
+EBOOK = "EBOOK-COFFEE"
+DEAR = "ARMCHAIR-OAK"
+DEAR_QUANTITY = 8
+"""Comes to more than an order may without a review."""
 
 GOOD_TAX_ID = "529.982.247-25"
 REJECTED_TAX_ID = "000.000.001-91"
@@ -31,6 +40,9 @@ class Fate:
     payment: Json = dataclasses.field(default_factory=lambda: card("tok_ok"))
     tax_id: str = GOOD_TAX_ID
     postal_code: str = "01310-100"
+    sku: str = ""
+    """What is ordered; empty where that makes no difference."""
+    quantity: int = 1
 
     steps: tuple[str, str, str, str] = ("done", "done", "done", "done")
     """`done`; `undone`: it happened and was undone; `failed`: it never happened; `stuck`: its undo was
@@ -41,6 +53,9 @@ class Fate:
 
     meddle: str = ""
     """What the customer does meanwhile: pays late, cancels ..."""
+
+    review: str = ""
+    """What the shop says of it before it is paid: yes or no; empty where nobody is asked."""
 
     takes_long: bool = False
     """Nobody waits for its end before the crowd comes."""
@@ -110,6 +125,16 @@ FATES = [
         meddle="cancel",
     ),
     Fate(name="same order sent twice at once", meddle="send twice"),
+    Fate(name="digital goods", sku=EBOOK, steps=("done", "done", "done", "-")),
+    Fate(name="dear, and accepted", sku=DEAR, quantity=DEAR_QUANTITY, review="yes"),
+    Fate(
+        name="dear, and not accepted",
+        sku=DEAR,
+        quantity=DEAR_QUANTITY,
+        review="no",
+        steps=("-", "-", "-", "-"),
+        ends=("cancelled",),
+    ),
 ]
 
 CROWD = [
@@ -136,11 +161,11 @@ def crowd(size: int, seed: int) -> list[Fate]:
     return people
 
 
-def body(fate: Fate, sku: str, quantity: int = 1) -> Json:
-    """The order as it goes over the wire."""
+def body(fate: Fate, sku: str) -> Json:
+    """The order as it goes over the wire; of this product, unless its fate asks for another."""
     return {
         "customer": {"name": "Alice Souza", "email": "alice@example.com", "tax_id": fate.tax_id},
-        "lines": [{"sku": sku, "quantity": quantity}],
+        "lines": [{"sku": fate.sku or sku, "quantity": fate.quantity}],
         "payment": fate.payment,
         "shipping_address": {
             "recipient": "Alice Souza",
@@ -161,17 +186,22 @@ def became(order: Json) -> tuple[str, ...]:
     What failed is undone too, for nobody can be sure that it did not happen. Whether there was anything
     to undo shows in what it left behind: a reference, a number, a tracking code.
     """
-    steps = order["saga"]["steps"]
+    steps = [step for step in order["saga"]["steps"] if step["name"] != REVIEW]
     left_behind = {
         "payment": order["payment"]["provider_ref"],
         "stock": steps[1]["error"] is None,
         "invoice": order["invoice"]["number"],
-        "delivery": order["shipment"]["tracking"],
+        "delivery": order["shipment"] and order["shipment"]["tracking"],
     }
-    words = {"pending": "-", "undo_failed": "stuck"}
+    words = {"pending": "-", "skipped": "-", "undo_failed": "stuck"}
     return tuple(
         "failed"
         if step["status"] == "undone" and not left_behind[name]
         else words.get(step["status"], step["status"])
         for name, step in zip(STEPS, steps, strict=True)
     )
+
+
+def waits_for_review(order: Json) -> bool:
+    """Whether the shop is asked whether it accepts the order."""
+    return any(step["name"] == REVIEW and step["status"] == "waiting" for step in order["saga"]["steps"])

@@ -2,7 +2,8 @@
 
 - viewer: sees everything and does nothing.
 - operator: also retries, asks, holds, releases and extends.
-- supervisor: also compensates, says what happened, skips and puts aside; what moves money.
+- supervisor: also compensates, says what happened, skips and puts aside; what moves money. And answers
+  where a declared saga waits for a person's approval.
 """
 
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from django.apps import apps
 from django.contrib.auth import management
 
 from sagas import conf
+from sagas.declaration import definition, registry
 
 VIEWER, OPERATOR, SUPERVISOR = "saga viewer", "saga operator", "saga supervisor"
 
@@ -33,7 +35,8 @@ def make(using: str = "default", **_: Any) -> None:
     missing = [name for name in MAY if not Group.objects.using(using).filter(name=name).exists()]
     if not missing:
         return
-    for label in dict.fromkeys(model.partition(".")[0] for model in _seen()):
+    answers = _answers()
+    for label in dict.fromkeys(name.partition(".")[0] for name in (*_seen(), *answers)):
         # Ours are there; those of apps that are migrated after this one may not be yet.
         management.create_permissions(apps.get_app_config(label), verbosity=0, using=using)
     permissions = {
@@ -44,6 +47,16 @@ def make(using: str = "default", **_: Any) -> None:
         group = Group.objects.using(using).create(name=name)
         wanted = [*(_view(model) for model in _seen()), *(f"sagas.{permission}" for permission in MAY[name])]
         group.permissions.set([permissions[permission] for permission in wanted])
+        if name == SUPERVISOR:
+            # One that no model declares is nobody's.
+            group.permissions.add(*(permissions[one] for one in answers if one in permissions))
+
+
+def _answers() -> list[str]:
+    """The permissions with which the declared approvals are answered."""
+    steps = (step for saga in registry.everything() for step in saga.all_steps)
+    named = {step.permission for step in steps if isinstance(step, definition.Approval)}
+    return sorted(name for name in named if name.partition(".")[0] in apps.app_configs)
 
 
 def _seen() -> Iterable[str]:

@@ -6,6 +6,7 @@ between the two.
 
 import contextlib
 import datetime
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -173,7 +174,6 @@ def _begin(
     transport.current()  # They would stand for ever, and only the log would say why.
     if not connection.in_atomic_block:
         raise errors.NotInTransaction
-    sent = saga.stages[0].is_plain and not_before is None
     instances = [
         models.SagaInstance(
             name=saga.name,
@@ -181,13 +181,17 @@ def _begin(
             fingerprint=saga.fingerprint,
             key=key,
             facts=_checked(saga, key, inputs),
-            epoch=int(sent),
+            epoch=0,
         )
         for key, inputs in items
     ]
-    queue, lines = saga.all_steps[0].queue, sent and saga.inline and conf.inline()
-    if lines:
-        for instance in instances[pacing.room(queue, len(instances)) :]:
+    sent = [] if not_before is not None else _sent_at_once(saga, instances)
+    lines: dict[str, list[models.SagaInstance]] = {}
+    if saga.inline and conf.inline():
+        for instance in sent:
+            lines.setdefault(saga.all_steps[instance.position].queue, []).append(instance)
+    for queue, some in lines.items():
+        for instance in some[pacing.room(queue, len(some)) :]:
             instance.in_line_for = queue
     # One that is live already has written nothing; of many the others would stand.
     with transaction.atomic() if len(instances) > 1 else contextlib.nullcontext():
@@ -200,14 +204,29 @@ def _begin(
         )
     if sent:
         transport.after_commit(
-            *(dispatching.dispatch_of(instance) for instance in instances if instance.in_line_for is None)
+            *(dispatching.dispatch_of(instance) for instance in sent if instance.in_line_for is None)
         )
-    elif not_before is None:
+    if not_before is None and len(sent) < len(instances):
+        at_once = {instance.pk for instance in sent}
         for instance in instances:
-            _enter(instance)
-    if lines:
-        transaction.on_commit(lambda: pacing.look(queue), robust=True)
+            if instance.pk not in at_once:
+                _enter(instance)
+    for queue in lines:
+        transaction.on_commit(functools.partial(pacing.look, queue), robust=True)
     return instances
+
+
+def _sent_at_once(
+    saga: definition.Saga, instances: Sequence[models.SagaInstance]
+) -> list[models.SagaInstance]:
+    """Those that need but a message; each is put behind the steps at the beginning that it leaves out."""
+    sent = []
+    for instance in instances:
+        instance.position = transitions.left_out_at_first(saga, instance.facts)
+        instance.epoch = int(saga.stage_at(instance.position).is_plain)
+        if instance.epoch:
+            sent.append(instance)
+    return sent
 
 
 def _enter(instance: models.SagaInstance) -> None:

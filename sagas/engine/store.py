@@ -615,8 +615,9 @@ def begin(
     Where several begin the same keys at once, each takes them in the same order, and waits for the other.
 
     Arguments:
-        sagas: which are either to be sent at once, or stand in a line (`in_line_for`), or neither: those
-            have epoch 0, and the sweep looks at them at once; at children, which their parent starts, later.
+        sagas: which are to be sent at once (`epoch` 1), or stand in a line (`in_line_for`), or neither: the
+            sweep looks at those at once; at children, which their parent starts, later. Steps before their
+            position are left out.
         grace: how soon the sweep asks after the message of one that is sent.
         line_look: how soon the sweep looks at one that stands in a line, or that its parent starts.
         actor: who asked for them, for the events.
@@ -638,12 +639,18 @@ def begin(
         [saga.pk for saga in ordered], [saga.key for saga in ordered],
         [psycopg_json.Jsonb(saga.facts) for saga in ordered], [saga.in_line_for for saga in ordered],
         [saga.parent_id for saga in ordered], [saga.parent_step for saga in ordered],
-        [saga.parent_item for saga in ordered],
+        [saga.parent_item for saga in ordered], [saga.position for saga in ordered],
         [int(saga.epoch > 0 and saga.in_line_for is None) for saga in ordered],
-        states.StepState.PENDING, list(range(len(names))), names, actor,
+        states.StepState.SKIPPED, states.StepState.PENDING, list(range(len(names))), names, actor,
     ]  # fmt: skip
+    further = [saga for saga in ordered if saga.position]
+    if further:
+        parameters += [
+            EventKind.STEP_SKIPPED, states.StepState.PENDING, states.StepState.SKIPPED,
+            [saga.pk for saga in further], [psycopg_json.Jsonb(_left_out(saga)) for saga in further],
+        ]  # fmt: skip
     with connection.cursor() as cursor:
-        cursor.execute(_BEGIN, parameters)
+        cursor.execute(_BEGIN_FURTHER if further else _BEGIN, parameters)
         rows = {saga_id: times for saga_id, *times in cursor.fetchall()}
     if live := [saga.key for saga in sagas if saga.pk not in rows]:
         raise errors.AlreadyLive(_live(first.name, live), keys=live)
@@ -651,6 +658,20 @@ def begin(
         for name, value in zip(_BEGUN, rows[saga.pk], strict=True):
             setattr(saga, name, value)
         saga._state.adding = False
+
+
+def _left_out(saga: models.SagaInstance) -> list[dict[str, Any]]:
+    """The steps before its position, each with the facts for which it is left out."""
+    declared = saga.definition
+    return [
+        {
+            "step": step.name,
+            "facts": {
+                each.fact: bool(saga.facts.get(each.fact)) for each in declared.stage_at(n).conditions[0]
+            },
+        }
+        for n, step in enumerate(declared.all_steps[: saga.position])
+    ]
 
 
 def _live(name: str, keys: Sequence[str]) -> str:
@@ -670,34 +691,50 @@ def _expression(value: Any, is_json: bool) -> tuple[str, list[Any]]:
 _BEGUN = ("created_at", "updated_at", "epoch", "dispatches", "dispatched_at", "wake_at", "deadline_at")
 """What the database says of a saga that has begun."""
 
-_BEGIN = f"""
+_LEFT_OUT = """
+    UNION ALL
+    SELECT g.id, %s, one.said ->> 'step', %s, %s, 'engine', '', one.said - 'step'
+    FROM g JOIN unnest(%s::uuid[], %s::jsonb[]) AS further (id, left_out) ON further.id = g.id,
+        jsonb_array_elements(further.left_out) AS one (said)
+"""
+"""Of sagas that stand behind their first steps: an event for each step before their position."""
+
+
+def _begin_sql(left_out: str) -> str:
+    return f"""
 WITH g AS (
     INSERT INTO sagas_saga (
         name, version, fingerprint, state, direction, position, epoch, dispatches, dispatched_at,
         wake_at, deadline_at, id, key, facts, in_line_for, parent_id, parent_step, parent_item,
         cancel_reason, cancel_actor
     )
-    SELECT %s, %s, %s, %s, %s, 0, sent, sent, CASE sent WHEN 1 THEN now() END,
+    SELECT %s, %s, %s, %s, %s, position, sent, sent, CASE sent WHEN 1 THEN now() END,
         COALESCE(%s::timestamptz, now()) + CASE WHEN sent = 0 AND (line IS NOT NULL OR parent IS NOT NULL)
             THEN LEAST(%s::interval, %s) WHEN sent = 1 THEN %s ELSE '0' END,
         COALESCE(%s::timestamptz, now()) + %s, id, key, facts, line, parent, parent_step, parent_item, '', ''
     FROM unnest(
-        %s::uuid[], %s::text[], %s::jsonb[], %s::text[], %s::uuid[], %s::text[], %s::int[], %s::int[]
-    ) AS given (id, key, facts, line, parent, parent_step, parent_item, sent)
+        %s::uuid[], %s::text[], %s::jsonb[], %s::text[], %s::uuid[], %s::text[], %s::int[], %s::int[],
+        %s::int[]
+    ) AS given (id, key, facts, line, parent, parent_step, parent_item, position, sent)
     ON CONFLICT (name, key) WHERE finished_at IS NULL AND closed_at IS NULL DO NOTHING
     RETURNING *
 ), s AS (
     INSERT INTO sagas_step (
-        saga_id, position, name, state, attempts, undo_attempts, fence, task_id, worker
+        saga_id, position, name, state, finished_at, attempts, undo_attempts, fence, task_id, worker
     )
-    SELECT g.id, step.position, step.name, %s, 0, 0, 0, '', ''
+    SELECT g.id, step.position, step.name, CASE WHEN step.position < g.position THEN %s ELSE %s END,
+        CASE WHEN step.position < g.position THEN now() END, 0, 0, 0, '', ''
     FROM g, unnest(%s::int[], %s::text[]) AS step (position, name)
 ), e AS (
     INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
-    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{{}}' FROM g
+    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{{}}'::jsonb FROM g
+    {left_out}
 )
 SELECT id, {", ".join(_BEGUN)} FROM g
 """
+
+
+_BEGIN, _BEGIN_FURTHER = _begin_sql(""), _begin_sql(_LEFT_OUT)
 
 _INSERT_EVENTS = (
     "INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, attempt, actor, reason, data)"

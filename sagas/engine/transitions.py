@@ -4,7 +4,7 @@ Forwards and backwards are one algorithm with a sign: `states.Direction`.
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sagas import errors, models
@@ -113,6 +113,21 @@ def start(work: UnitOfWork) -> None:
     if work.onward is None and after is Next.CONTINUE and not work.saga.is_final:
         work.onward = dispatching.dispatch_of(work.saga)
     dispatching.follow(work, after)
+
+
+def left_out_at_first(declared: definition.Saga, facts: Mapping[str, Any]) -> int:
+    """How many steps at the beginning a new saga leaves out, where all that comes then is a message.
+
+    It is written as one that stands behind them. Any other enters its first stage, under its lock.
+    """
+    for stage in declared.stages:
+        if stage.is_plain:
+            return stage.first
+        # Without a condition all of them hold.
+        is_done = all(bool(facts.get(each.fact)) is each.wanted for each in stage.conditions[0])
+        if stage.parallel is not None or is_done:
+            break
+    return 0
 
 
 def _chosen(work: UnitOfWork, stage: stages.Stage) -> list[int]:

@@ -34,11 +34,11 @@ class Api:
     def get(self, path: str, **headers: str) -> Any:
         return self.client.get(f"/api/v1{path}", headers=headers)
 
-    def stream(self, path: str) -> str:
+    def stream(self, path: str, **more: str) -> str:
         """What a stream says until it ends; only an ASGI server has one."""
 
         async def read() -> str:
-            headers = {"Authorization": f"Token {self.secret}"}
+            headers = {"Authorization": f"Token {self.secret}"} | more
             answer: Any = await AsyncClient().get(f"/api/v1{path}", headers=headers)
             assert answer.status_code == 200, answer.content
             told = b"".join([chunk async for chunk in answer.streaming_content]).decode()

@@ -39,11 +39,11 @@ def declarations() -> str:
     """The text of orders/saga.py with the old version beside the new one."""
     text = (ROOT / "orders/saga.py").read_text()
     declared = text[text.index("ORDER_FULFILMENT = Saga(") :]
-    old = declared.replace("ORDER_FULFILMENT = ", "ORDER_FULFILMENT_V1 = ", 1)
+    old = declared.replace("ORDER_FULFILMENT = ", "ORDER_FULFILMENT_V2 = ", 1)
     place = '        Step("issue-invoice"'
-    assert "version=1," in declared
+    assert "version=2," in declared
     assert place in declared
-    new = declared.replace("version=1,", "version=2,").replace(place, f"        {line()}\n{place}")
+    new = declared.replace("version=2,", "version=3,").replace(place, f"        {line()}\n{place}")
     return text.replace(declared, f"{old}\n{new}")
 
 
@@ -106,7 +106,7 @@ def into_this_process(*, with_words: bool) -> Iterator[None]:
     try:
         names: dict[str, Any] = {"__name__": "orders.saga"}
         exec(compile(declarations(), "orders/saga.py", "exec"), names)
-        registry.add(names["ORDER_FULFILMENT_V1"])  # Refused, were it not what it was.
+        registry.add(names["ORDER_FULFILMENT_V2"])  # Refused, were it not what it was.
         order_saga.ORDER_FULFILMENT = registry.add(names["ORDER_FULFILMENT"])
         if with_words:
             _run("orders/customer_messages.py", additions()["orders/customer_messages.py"])

@@ -74,6 +74,7 @@ def hers(samples):
     ended = [samples.cancelled(), samples.closed(), samples.settle(samples.place(token="tok_declined"))]
     for saga in ended:
         write_about(saga)
+    models.FlaggedCustomer.objects.create(tax_id=ZULEICA[2], reason="Chargebacks.", flagged_by="olga")
     FailureNote.objects.create(signature="x", text="Zuleica Quadros called twice", actor="olga")
     sagas.Signal.objects.create(
         source="bank",
@@ -133,6 +134,16 @@ def write_about(saga):
         user=order.owner, action_flag=CHANGE, object_id=str(saga.pk), object_repr="x",
         change_message="hold: zuleica@example.com wrote",
     )  # fmt: skip
+
+
+def test_that_a_customer_is_flagged_is_shown_and_forgotten(hers, capsys):
+    other = models.FlaggedCustomer.objects.create(tax_id="11144477735", reason="Late.", flagged_by="olga")
+    management.call_command("erase", customer=ZULEICA[2])
+    assert "that the customer is flagged" in capsys.readouterr().out
+
+    erase()
+
+    assert list(models.FlaggedCustomer.objects.all()) == [other]
 
 
 def erase(customer=ZULEICA[2], reason="LGPD 2026/17"):

@@ -23,10 +23,12 @@ def test_an_order_is_taken_at_once_and_worked_on_behind(ana: Api) -> None:
         "name": "Blue mug",
         "quantity": 2,
         "unit_price": {"amount": 4590, "currency": "BRL"},
+        "ships": True,
     }
     assert body["payment"]["method"] == "card"
     assert body["payment"]["key"] == f"{body['saga']['id']}.take-payment"
     assert [step["name"] for step in body["saga"]["steps"]] == [
+        "review-order",
         "take-payment",
         "reserve-stock",
         "issue-invoice",

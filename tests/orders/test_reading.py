@@ -151,6 +151,7 @@ def test_products_are_listed_by_sku_page_by_page(ana: Api) -> None:
         "name": "Lamp",
         "price": {"amount": 100, "currency": "BRL"},
         "available": 3,
+        "ships": True,
     }
     assert [row["sku"] for row in second["results"]] == ["POSTER-MAP"]
     assert second["next"] is None

@@ -150,3 +150,27 @@ def test_a_web_process_has_every_statement_planned_for_the_values_it_asks_with(e
     }
 
     assert said == {"a web process": "None", "a worker": "3"}
+
+
+@pytest.mark.parametrize("wrong", ["BRL", "BRL:10.00", "brl:1000", "BRL:1000,BRL:2000", "BRL:-1"])
+def test_a_limit_that_is_no_whole_amount_of_a_currency_is_refused(tmp_path, wrong):
+    ran = manage(tmp_path, "check", **PRODUCTION, ORDER_REVIEW_ABOVE=wrong)
+
+    assert ran.returncode != 0
+    assert f"ORDER_REVIEW_ABOVE is {wrong!r}; it must be currencies with minor units" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "read"), [("", "{}"), ("BRL:500000, USD:100000", "{'BRL': 500000, 'USD': 100000}")]
+)
+def test_a_limit_is_read_for_each_currency(tmp_path, said, read):
+    ran = manage(
+        tmp_path,
+        "shell",
+        "-c",
+        "from django.conf import settings; print(settings.ORDER_REVIEW_ABOVE)",
+        **PRODUCTION,
+        ORDER_REVIEW_ABOVE=said,
+    )
+
+    assert ran.stdout.strip().splitlines()[-1] == read

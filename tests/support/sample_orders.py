@@ -193,7 +193,7 @@ def staff() -> None:
         cursor.execute("SET session_replication_role = DEFAULT")
 
 
-ORDER_QUEUES = {step.name: step.queue for step in order_saga.ORDER_FULFILMENT.steps}
+ORDER_QUEUES = {step.name: step.queue for step in order_saga.ORDER_FULFILMENT.all_steps}
 
 _RECORDS = (
     ("payments_payment", "created_at", "key LIKE %s"),

@@ -49,6 +49,12 @@ PRODUCTS = {
     "VASE-CLAY": ("Clay vase", 5_490),
 }
 
+DIGITAL = {
+    "AUDIOBOOK-TEA": ("A short history of tea, audiobook", 2_990),
+    "EBOOK-COFFEE": ("Coffee at home, e-book", 3_490),
+}
+"""What goes to nobody in a parcel."""
+
 
 class Command(base.BaseCommand):
     """Add the products that are missing; those that are there keep their price and stock."""
@@ -59,8 +65,12 @@ class Command(base.BaseCommand):
         """Add them, and say how many were new."""
         added = [
             services.introduce(
-                sku=sku, name=name, price={"amount": amount, "currency": "BRL"}, quantity=STOCK
+                sku=sku,
+                name=name,
+                price={"amount": amount, "currency": "BRL"},
+                quantity=STOCK,
+                ships=sku not in DIGITAL,
             )
-            for sku, (name, amount) in PRODUCTS.items()
+            for sku, (name, amount) in (PRODUCTS | DIGITAL).items()
         ]
-        self.stdout.write(f"{sum(added)} of {len(PRODUCTS)} products were new.")
+        self.stdout.write(f"{sum(added)} of {len(added)} products were new.")

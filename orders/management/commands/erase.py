@@ -59,6 +59,10 @@ class Command(base.BaseCommand):
                 else f"  {order.number}: struck out: name, e-mail, tax id, address, what is personal in its"
                 " saga, and texts that name the customer"
             )
+        if found.flagged:
+            self.stdout.write(
+                "  struck out: that the customer is flagged, so that their orders wait for a review"
+            )
         for order, why in found.refused:
             self.stdout.write(
                 f"  {order.number}: not yet: {why} Have it finished, cancelled or put aside, and ask again."

@@ -101,6 +101,7 @@ AT_ONCE_TWICE = saga(
 CHOICE = saga(
     "toy-choice", local("a"), local("b", when="yes"), remote("c", unless="yes"), local("d"), inputs=["yes"]
 )
+FIRST_LEFT_OUT = saga("toy-first-left-out", local("a", when="yes"), local("b"), inputs=["yes"])
 ALL_LEFT_OUT = saga("toy-all-left-out", local("a", when="yes"), inputs=["yes"])
 AT_ONCE_CHOICE = saga(
     "toy-at-once-choice",

@@ -1,0 +1,46 @@
+"""Version 1 of the order's saga: orders that began with it end with it. No new one begins.
+
+It has neither a review nor goods that are not delivered. It stays as it is, and goes when
+`manage.py check --database default` no longer complains without it.
+"""
+
+from django.conf import settings
+
+from inventory import services as inventory
+from invoicing import services as invoicing
+from orders import outcome
+from payments import services as payments
+from sagas import Retry, Saga, Step, Wait
+from shipping import services as shipping
+
+PIX_PAID = Wait(until="paid", limit=settings.PIX_LIMIT, poll=settings.PIX_POLL)
+DELIVERED = Wait(until="delivered", limit=settings.DELIVERY_LIMIT, poll=settings.DELIVERY_POLL)
+
+ORDER_FULFILMENT_V1 = Saga(
+    name="order-fulfilment",
+    version=1,
+    inputs=["customer", "payment", "total", "lines", "address"],
+    personal=["customer", "payment", "address"],
+    steps=[
+        Step("take-payment", payments.charge, undo=payments.refund, ask=payments.ask,
+             inputs=["customer", "payment", "total"], secrets=["payment"], personal=["pix"],
+             reference="provider_ref", remote=True, wait=PIX_PAID),
+        Step("reserve-stock", inventory.reserve, undo=inventory.release,
+             inputs=["lines"]),
+        Step("issue-invoice", invoicing.issue, undo=invoicing.cancel, ask=invoicing.ask,
+             inputs=["customer", "lines", "total"], outputs=["access_key"],
+             reference="protocol", remote=True),
+        Step("deliver-order", shipping.dispatch, undo=shipping.recall, ask=shipping.ask,
+             inputs=["address", "lines", "access_key"],
+             reference="tracking", remote=True, wait=DELIVERED),
+    ],
+    retry=Retry(on=[payments.Unavailable, invoicing.Unavailable, shipping.Unavailable], attempts=5),
+    refused=[payments.Refused, inventory.Refused, invoicing.Refused, shipping.Refused],
+    unknown=[payments.Unknown, invoicing.Unknown, shipping.Unknown],
+    outage=[payments.AccessDenied, invoicing.AccessDenied, shipping.AccessDenied],
+    mismatch=[payments.Mismatch, invoicing.Mismatch, shipping.Mismatch],
+    deadline=settings.ORDER_DEADLINE,
+    on_completed=outcome.fulfil,
+    on_compensated=outcome.cancel,
+    on_closed=outcome.close,
+)  # fmt: skip
