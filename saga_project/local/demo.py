@@ -99,7 +99,7 @@ class Shop:
         """What one of the shop's people does who is asked whether it accepts an order."""
         said = {"yes": ("approve", "A customer of many years."), "no": ("refuse", "Nobody there answers.")}
         what, reason = said[answer]
-        body = {"step": fates.REVIEW, "reason": reason}
+        body = {"step": fates.review(order), "reason": reason}
         self._staff.post(f"/sagas/{order['saga']['id']}/{what}", json=body).raise_for_status()
 
     def orders(self) -> dict[str, Json]:
@@ -204,7 +204,7 @@ class Demo:
         match fate.meddle:
             case _ if id_ in self._meddled:
                 return
-            case _ if fate.review and fates.waits_for_review(order):
+            case _ if fate.review and fates.review(order):
                 self.shop.review(order, fate.review)
             case "pay" if waits:
                 self.shop.pay_pix(key)

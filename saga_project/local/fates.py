@@ -10,9 +10,6 @@ from typing import Any
 STEPS = ("payment", "stock", "invoice", "delivery")
 """What the table shows of each order."""
 
-REVIEW = "review-order"
-"""The step that a person of the shop ends: in the demo, the demo."""
-
 EBOOK = "EBOOK-COFFEE"
 DEAR = "ARMCHAIR-OAK"
 DEAR_QUANTITY = 8
@@ -186,7 +183,7 @@ def became(order: Json) -> tuple[str, ...]:
     What failed is undone too, for nobody can be sure that it did not happen. Whether there was anything
     to undo shows in what it left behind: a reference, a number, a tracking code.
     """
-    steps = [step for step in order["saga"]["steps"] if step["name"] != REVIEW]
+    steps = order["saga"]["steps"][-len(STEPS) :]
     left_behind = {
         "payment": order["payment"]["provider_ref"],
         "stock": steps[1]["error"] is None,
@@ -202,6 +199,7 @@ def became(order: Json) -> tuple[str, ...]:
     )
 
 
-def waits_for_review(order: Json) -> bool:
-    """Whether the shop is asked whether it accepts the order."""
-    return any(step["name"] == REVIEW and step["status"] == "waiting" for step in order["saga"]["steps"])
+def review(order: Json) -> str:
+    """The name of the step at which the shop is asked whether it accepts the order; empty where it is not."""
+    before = order["saga"]["steps"][: -len(STEPS)]
+    return next((str(step["name"]) for step in before if step["status"] == "waiting"), "")
