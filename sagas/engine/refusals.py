@@ -41,8 +41,13 @@ def retry(
         return why
     if saga.state == SagaState.NEEDS_ATTENTION:
         return _("It needs attention: resume it instead.")
+    if why := _persons(step, declared):
+        return why
     if step.state == StepState.WAITING and not _backward(saga):
         return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
+    if step.is_member and step.wake_at is None:
+        # It is done with, or its turn comes after that of others: no message is due to it.
+        return _("Nothing of %(step)s is to be tried now.") % {"step": step.name}
     return _held(saga) or _at_work(step, now)
 
 
@@ -85,10 +90,8 @@ def resolve(
     """The outcome of its action, or on the way back of its undo, is in doubt."""
     if why := _over(saga, declared):
         return why
-    if declared is not None and not declared.all_steps[step.position].has_worker:
-        return _("%(step)s waits for a person's yes or no: have it approved, or refused.") % {
-            "step": step.name
-        }
+    if why := _persons(step, declared):
+        return why
     if not transitions.in_doubt(saga, step):
         return _("No outcome is in doubt.")
     return _at_work(step, now)
@@ -205,6 +208,13 @@ def _ended(saga: models.SagaInstance) -> str:
 
 def _over(saga: models.SagaInstance, declared: definition.Saga | None) -> str:
     return _ended(saga) or (_("Its declaration is no longer in the code.") if declared is None else "")
+
+
+def _persons(step: models.StepInstance, declared: definition.Saga | None) -> str:
+    """Nobody but the one who is asked can say what becomes of an approval."""
+    if declared is None or declared.all_steps[step.position].has_worker:
+        return ""
+    return _("%(step)s waits for a person's yes or no: have it approved, or refused.") % {"step": step.name}
 
 
 def _held(saga: models.SagaInstance) -> str:
