@@ -54,6 +54,7 @@ _FORMS = [
         messages.PAST_UNDOING,
         messages.UNDO_FAILED,
         messages.MISMATCH,
+        messages.NOT_ANSWERED,
         messages.NOT_UNDONE,
         messages.NOT_ASKED,
         messages.NOT_UNDERSTOOD,

@@ -115,9 +115,10 @@ class InterventionPages(saga_page.SagaPage):
         if not permissions.may(request, intervention):
             raise exceptions.PermissionDenied
         posted = request.method == "POST"
-        form = InterventionForm(intervention, record, request.POST if posted else None)
         # What the page that led here showed; who comes by another way decides on what is shown here.
         seen = _seen(request.POST.get("seen", "") if posted else request.GET.get("seen", str(record.seen)))
+        record = record.looking_at(seen.step if seen is not None else None)
+        form = InterventionForm(intervention, record, request.POST if posted else None)
         moved_on = seen is None or intervention.moved_on(seen, record)
         refusal = intervention.refused(record)
         if posted and form.is_valid() and seen is not None and not moved_on and not refusal:
@@ -126,7 +127,7 @@ class InterventionPages(saga_page.SagaPage):
             except errors.SagaError as error:
                 # Somebody, or the engine, was first: the page shows what the saga has come to (I3).
                 moved_on = isinstance(error, errors.MovedOn)
-                record = self.read(request, saga_id)
+                record = self.read(request, saga_id).looking_at(seen.step)
                 refusal = intervention.refused(record)
                 if not moved_on:
                     form.add_error(None, refusal or str(error))
@@ -195,6 +196,7 @@ class InterventionPages(saga_page.SagaPage):
         """Agree to what somebody else asked for, or refuse it."""
         record = self.read(request, saga_id)
         approval = get_object_or_404(Approval, pk=approval_id, saga_id=saga_id)
+        record = interventions.looked_at(approval, record)
         intervention = interventions.INTERVENTIONS[approval.intervention]
         if not permissions.may(request, intervention):
             raise exceptions.PermissionDenied
@@ -231,7 +233,7 @@ class InterventionPages(saga_page.SagaPage):
             "approval": approval,
             "own": own,
             "moved_on": translation.translate(engine_messages.MOVED_ON)
-            if interventions.approval_moved_on(approval, record.saga, record.step)
+            if interventions.approval_moved_on(approval, record)
             else "",
             "preview": intervention.preview(record),
             "form": form,
