@@ -6,9 +6,10 @@ from typing import Any
 from invoicing import services as invoicing
 from orders import customer_messages, models, steps
 from payments import services as payments
-from sagas import engine
+from sagas import engine, errors
 from sagas import models as saga_models
-from sagas.declaration.states import StepState
+from sagas.declaration import definition
+from sagas.declaration.states import Direction, SagaState, StepState
 from shipping import services as shipping
 
 Step = saga_models.StepInstance
@@ -53,8 +54,14 @@ class Placed:
     @property
     def undoing(self) -> list[str]:
         """The steps that are or will be undone, in the order of undoing."""
-        begun = [step for step in self.steps if step.begun]
-        return [step.name for step in reversed(begun) if step.state != StepState.UNDONE]
+        declared = _declaration(self.row.saga)
+        begun = [step for step in self.steps if step.begun and step.state != StepState.UNDONE]
+        # What has no undo, an approval for one, is not undone.
+        return [
+            step.name
+            for step in reversed(begun)
+            if declared is None or declared.all_steps[step.position].undoable
+        ]
 
 
 class Part:
@@ -109,11 +116,12 @@ class Invoice(Part):
 def _next(row: models.Order, rows: list[Step]) -> tuple[str, datetime.datetime | None]:
     """What happens next, for those who wait: in words, and when, where that is known."""
     instance = row.saga
-    step = rows[min(instance.position, len(rows) - 1)]
+    step = _telling(instance, rows)
     words = customer_messages.of_step(step.name)
+    wake_at = step.wake_at if step.is_member else instance.wake_at
     match row.status:
         case models.Status.FULFILLED:
-            return "Nothing: the order is paid, invoiced and delivered.", None
+            return f"Nothing: the order is {_reached(rows)}.", None
         case models.Status.CANCELLED:
             return "Nothing: whatever had been done is undone.", None
         case models.Status.CLOSED:
@@ -127,12 +135,62 @@ def _next(row: models.Order, rows: list[Step]) -> tuple[str, datetime.datetime |
         case models.Status.CANCELLING:
             return (
                 f"We {words.undoing}.",
-                None if step.state == StepState.UNDOING else instance.wake_at,
+                None if step.state == StepState.UNDOING else wake_at,
             )
     if instance.cancel_requested_at:
         return "The order is cancelled as soon as the step at hand has ended.", None
+    if instance.state == SagaState.RUNNING and instance.epoch == 0:
+        return "We start on the order then.", wake_at
     if step.state == StepState.WAITING:
-        return words.waiting, step.wait_until
+        return (APPROVAL if _is_approval(instance, step) else words.waiting), step.wait_until
     if step.error and step.state == StepState.PENDING:
-        return f"We try again to {words.doing}.", instance.wake_at
+        return f"We try again to {words.doing}.", wake_at
     return f"We {words.doing}.", None
+
+
+APPROVAL = "Somebody at the shop looks at the order before it goes on."
+"""What is waited for, where that is a person's yes."""
+
+
+def _telling(instance: saga_models.SagaInstance, rows: list[Step]) -> Step:
+    """The step at which the saga is; of several that are done at once, the one that is told of.
+
+    What somebody has to do comes first, then what is tried again, and then the first that is not done with.
+    """
+    position = min(instance.position, len(rows) - 1)
+    declared = _declaration(instance)
+    stage = declared.stage_at(position) if declared is not None else None
+    if stage is None or stage.parallel is None:
+        return rows[position]
+    members = rows[stage.first : stage.last + 1]
+    if instance.direction == Direction.BACKWARD:
+        left = [row for row in reversed(members) if row.begun and row.state != StepState.UNDONE]
+        return max(left, key=lambda row: row.state == StepState.UNDOING, default=members[0])
+    left = [row for row in members if row.state not in (StepState.DONE, StepState.SKIPPED)]
+    return max(left, key=lambda row: (row.state == StepState.WAITING, bool(row.error)), default=members[0])
+
+
+def _reached(rows: list[Step]) -> str:
+    """What the order has come to, without what was left out: paid, invoiced and delivered."""
+    does = steps.by_action(rows)
+    words: dict[definition.StepFunction, str] = {
+        payments.charge: "paid",
+        invoicing.issue: "invoiced",
+        shipping.dispatch: "delivered",
+    }
+    left_out = {action for action in words if (step := does.get(action)) and step.state == StepState.SKIPPED}
+    said = [word for action, word in words.items() if action not in left_out]
+    return " and ".join([", ".join(said[:-1]), said[-1]] if len(said) > 1 else said or ["done"])
+
+
+def _is_approval(instance: saga_models.SagaInstance, step: Step) -> bool:
+    declared = _declaration(instance)
+    return declared is not None and not declared.all_steps[step.position].has_worker
+
+
+def _declaration(instance: saga_models.SagaInstance) -> definition.Saga | None:
+    """What the saga began with; None where the code no longer has it."""
+    try:
+        return instance.definition
+    except errors.UnknownSaga:
+        return None
