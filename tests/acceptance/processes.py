@@ -28,7 +28,7 @@ def toys(*, without=()):
 
 def _of_toys():
     declared = [saga for saga in registry.everything() if saga.name.startswith("toy-")]
-    return sorted({step.queue for saga in declared for step in saga.steps})
+    return sorted({step.queue for saga in declared for step in saga.all_steps if step.has_worker})
 
 
 @contextlib.contextmanager
