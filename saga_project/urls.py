@@ -10,6 +10,7 @@ urlpatterns = [
     # The bare address leads to the documentation of the API.
     path("", generic.RedirectView.as_view(url="/api/docs"), name="start"),
     path("admin/", admin.site.urls),
+    path("", include("sagas.console.urls")),
     path("api/", include("api.urls")),
     path("api/v1/", include("orders.api.urls")),
     path("api/v1/", include("sagas.console.api.urls")),

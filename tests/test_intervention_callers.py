@@ -1,4 +1,7 @@
-"""Everybody who intervenes in a saga goes through `sagas.console.interventions`, where two may be needed."""
+"""Everybody who intervenes in a saga goes through `sagas.console.interventions`, where two may be needed.
+
+Those who answer an approval go through `sagas.console.approving`.
+"""
 
 import pathlib
 import re
@@ -18,13 +21,17 @@ ROOMS = (
     "shipping",
     "backoffice",
 )
-OPERATIONS = "cancel|compensate|retry|resume|ask|resolve|hold|release|extend|skip|close"
+OPERATIONS = "cancel|compensate|retry|resume|ask|resolve|hold|release|extend|skip|close|approve|refuse"
+ANSWERS = {"approve", "refuse"}
 
 TABLE = "sagas/console/interventions.py"
-CALLERS = {(TABLE, operation) for operation in OPERATIONS.split("|") if operation != "cancel"} | {
-    ("orders/services.py", "cancel")
-}
-"""Who may call the engine's operations: the table of interventions, and an order's owner, who cancels it."""
+CALLERS = (
+    {(TABLE, operation) for operation in OPERATIONS.split("|") if operation not in {"cancel", *ANSWERS}}
+    | {("orders/services.py", "cancel")}
+    | {("sagas/console/approving.py", answer) for answer in ANSWERS}
+)
+"""Who may call the engine's operations: the table of interventions, an order's owner, who cancels it, and
+what takes answers to approvals."""
 
 
 def test_nobody_calls_an_operation_of_the_engine_past_the_table_of_moves():

@@ -43,7 +43,10 @@ class Orders(View):
         sends={"Retry-After": [202, 409], "Location": [202], "Idempotency-Replayed": [202]},
         leads={
             "order_id": ("/id", "getOrder cancelOrder followOrder"),
-            "saga_id": ("/saga/id", "getSaga listSagaEvents compensateSaga retrySaga resolveSaga"),
+            "saga_id": (
+                "/saga/id",
+                "getSaga listSagaEvents compensateSaga retrySaga resolveSaga approveSaga refuseSaga",
+            ),
         },
     )  # fmt: skip
     def post(self, request: Request) -> http.HttpResponse:

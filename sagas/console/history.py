@@ -69,7 +69,7 @@ class Answer:
     step: str
     undo: bool
     what: str
-    """happened, did-not-happen or skipped."""
+    """happened, did-not-happen, skipped, approved or refused."""
 
     actor: str
     reason: str
@@ -404,11 +404,17 @@ def _answers(record: History) -> dict[int, Answer]:
     """By the id of the event in which it took effect."""
     found: dict[int, Answer] = {}
     said: models.Event | None = None
+    given: models.Event | None = None
     for event in record.events:
         if event.kind == EventKind.OPERATOR_RESOLVE:
             said = event
         elif event.kind == EventKind.OPERATOR_SKIP:
             found[event.pk] = _answer(event, "skipped")
+        elif event.kind in _APPROVAL:
+            given = event
+        elif given is not None and event.subject == given.subject and event.kind in _SETTLES:
+            found[event.pk] = _answer(given, _APPROVAL[given.kind])
+            given = None
         elif said is not None and event.kind in _SETTLES and event.subject in (said.subject, ""):
             what = "happened" if said.data.get("happened") else "did-not-happen"
             found[event.pk] = _answer(said, what, undo=event.kind == EventKind.UNDO_DONE)
@@ -418,6 +424,7 @@ def _answers(record: History) -> dict[int, Answer]:
     return found
 
 
+_APPROVAL: dict[str, str] = {EventKind.APPROVAL_GIVEN: "approved", EventKind.APPROVAL_REFUSED: "refused"}
 _SETTLES = {EventKind.STEP_DONE, EventKind.STEP_FAILED, EventKind.UNDO_DONE, EventKind.SAGA_COMPENSATING}
 
 

@@ -92,6 +92,12 @@ class Intervention:
 def _will_retry(record: history.History) -> list[str]:
     row = record.step
     declared = record.declared_step
+    if declared is not None and not declared.has_worker and not record.backward:
+        length = formatting.length(declared.wait.limit if declared.wait else None)
+        return [
+            _("People are asked about %(step)s anew, and have %(length)s for it.")
+            % {"step": row.name, "length": length}
+        ]
     if row.state == StepState.UNKNOWN and not record.backward and declared is not None and declared.ask:
         return _will_ask(record)
     what = (

@@ -42,6 +42,10 @@ def answered(answer: history.Answer) -> str:
     given = {"actor": answer.actor, "step": answer.step, "reason": formatting.sentence(answer.reason)}
     if answer.what == "skipped":
         return _("%(actor)s left out %(step)s: %(reason)s") % given
+    if answer.what == "approved":
+        return _("%(actor)s approved %(step)s: %(reason)s") % given
+    if answer.what == "refused":
+        return _("%(actor)s refused %(step)s: %(reason)s") % given
     if answer.what == "did-not-happen":
         return _("%(actor)s answers for it that %(step)s did not happen: %(reason)s") % given
     if answer.undo:
@@ -348,24 +352,19 @@ def _of_step(record: history.History, what: str) -> Summary:
 
 
 def _asked(row: models.StepInstance, declared: definition.Approval) -> str:
-    """That a yes or a no is waited for, and what silence means; `step` and `limit` are to be filled in."""
+    """That a yes or a no is waited for, and how many have said yes; `step` and `limit` are filled in later."""
     given = len((row.facts or {}).get(approvals.APPROVALS, ()))
     many = ngettext(
         "%(given)s of %(persons)s person has said yes.", "%(given)s of %(persons)s persons have said yes.",
         declared.persons,
     ) % {"given": given, "persons": declared.persons} if declared.persons > 1 else ""  # fmt: skip
-    lapses = {
-        "refuse": _("%(step)s waits for a person's yes or no; without one it counts as refused %(limit)s."),
-        "approve": _("%(step)s waits for a person's yes or no; without one it counts as approved %(limit)s."),
-        "attention": _(
-            "%(step)s waits for a person's yes or no; without one an operator is called %(limit)s."
-        ),
-    }
-    return _sentences([lapses[declared.lapse], many])
+    return _sentences([_("%(step)s waits for a person's yes or no; its limit is reached %(limit)s."), many])
 
 
 def _may(declared: definition.Approval) -> str:
-    return _("Whoever may approve it (%(permission)s).") % {"permission": declared.permission}
+    return _("Somebody who has the permission %(permission)s: approve it, or refuse it.") % {
+        "permission": declared.permission
+    }
 
 
 def _nobody_there(record: history.History) -> tuple[str, str] | None:

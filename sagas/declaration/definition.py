@@ -360,7 +360,7 @@ class Saga:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change when the steps do."""
-        shape = [
+        shape: list[object] = [
             [
                 step.name, step.kind, step.remote, list(step.inputs), list(step.outputs), list(step.secrets),
                 _path(step.do), _path(step.undo), _path(step.ask),
@@ -369,9 +369,13 @@ class Saga:
             ]
             for step in self.all_steps
         ]  # fmt: skip
-        together = [[each.undo, *(step.name for step in each.steps)] for each in self.steps
-                    if isinstance(each, Parallel)]  # fmt: skip
-        shape += [together] if together else []
+        # Only where there is any: the fingerprint of a plain list is what it was before there were stages.
+        at_once = [
+            [each.undo, each.when, each.unless, *(step.name for step in each.steps)]
+            for each in self.steps
+            if isinstance(each, Parallel)
+        ]
+        shape += [at_once] if at_once else []
         text = json.dumps([self.name, self.version, list(self.inputs), shape])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

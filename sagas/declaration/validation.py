@@ -300,6 +300,12 @@ def _stages(saga: definition.Saga) -> Iterator[Problem]:
                 message=f"{declared.name} is undone in no known way: {declared.undo!r}.",
                 hint='Its members are undone "together", or in "reverse".',
             )
+        if len({step.kind for step in declared.steps} - {"pivot"}) > 1:
+            yield Problem(
+                id="sagas.E014",
+                message=f"{declared.name} holds steps of two kinds.",
+                hint="Where one of its members fails, the others are undone, or none is: make it two stages.",
+            )
         for step in declared.steps:
             if step.kind == "pivot":
                 yield Problem(

@@ -8,11 +8,15 @@ from typing import Any
 
 from sagas.declaration import definition
 from sagas.declaration.states import StepState
+from sagas.engine import dispatching
 from sagas.engine.kinds import EventKind
 from sagas.engine.store import NOW, After, UnitOfWork
 
 APPROVALS = "approvals"
 """The fact that lists who has approved, each with `actor`, `reason` and `at`."""
+
+LINK = "link:"
+"""Begins the actor of an answer that came by a signed link; the rest is whom the link was made for."""
 
 REMINDERS = "reminders"
 """The fact that says how often people were reminded."""
@@ -38,12 +42,18 @@ def ask(work: UnitOfWork) -> None:
     approval = declared(work)
     facts = {name: value for name, value in (work.step.facts or {}).items() if name != REMINDERS}
     work.set_step(wait_until=After(approval.limit), facts=facts or None)
-    work.set_cursor(dispatched_at=None, dispatches=0, wake_at=After(min([approval.limit, *approval.remind])))
+    work.set_cursor(dispatched_at=None, dispatches=0)
+    _wake_after(work, min([approval.limit, *approval.remind]))
 
 
 def given(work: UnitOfWork) -> list[dict[str, Any]]:
     """Who has approved by now."""
     return list((work.step.facts or {}).get(APPROVALS, ()))
+
+
+def person(actor: str) -> str:
+    """Who an actor is: with a link or logged in, a person counts once."""
+    return actor.removeprefix(LINK)
 
 
 def remind(work: UnitOfWork) -> None:
@@ -59,7 +69,16 @@ def remind(work: UnitOfWork) -> None:
         work.tell(approval.notify)
     following = [asked_at + after for after in approval.remind[sent:]]
     left = min([step.wait_until, *following]) - work.now
-    work.set_cursor(wake_at=After(max(left, datetime.timedelta(0))))
+    _wake_after(work, max(left, datetime.timedelta(0)))
+
+
+def _wake_after(work: UnitOfWork, delay: datetime.timedelta) -> None:
+    """Have the sweep look so long from now, and no later than the deadline.
+
+    Beside other steps the saga's row has a timer for that of its own.
+    """
+    at_once = work.step.is_member
+    work.set_cursor(wake_at=After(delay) if at_once else dispatching.no_later_than_deadline(work, delay))
 
 
 def withdraw(work: UnitOfWork) -> None:

@@ -109,8 +109,12 @@ def dispatch(work: UnitOfWork) -> None:
 
 def dispatch_at_hand(work: UnitOfWork) -> None:
     """The same for the step at hand alone where others of its stage are on their way."""
-    for onward in redispatch_step(work) if work.step.is_member and work.saga.dispatches else redispatch(work):
-        work.send(onward)
+    if work.step.is_member and work.saga.dispatches:
+        onward = redispatch_step(work) if parallel.is_wanted(work) else []
+    else:
+        onward = redispatch(work)
+    for one in onward:
+        work.send(one)
 
 
 def follow(work: UnitOfWork, after: Next) -> None:

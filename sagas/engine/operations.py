@@ -182,16 +182,24 @@ def resolve(
 
 
 def approve(
-    saga_id: uuid.UUID | str, step: str, *, actor: str, reason: str = "", facts: dict[str, Any] | None = None
+    saga_id: uuid.UUID | str,
+    step: str,
+    *,
+    actor: str,
+    reason: str = "",
+    facts: dict[str, Any] | None = None,
+    through: str = "",
 ) -> SagaInstance:
     """Say yes where an approval is waited for. Whoever calls this has seen to it that the actor may.
 
     Arguments:
         saga_id: the saga.
         step: the approval's name.
-        actor: who says so. Where several must, each counts once.
+        actor: who says so. Where several must, each counts once, logged in or with a link (`link:` before
+            the name).
         reason: why, in words.
         facts: what the approval puts out, each by its name.
+        through: which way it came, such as the console; kept with the event.
 
     Raises:
         NotFound: the saga has no such step.
@@ -200,8 +208,9 @@ def approve(
     """
     facts = store.storable(facts)
     with _answered(saga_id, step) as work:
-        declared, event = approvals.declared(work), {"actor": actor, "reason": reason}
-        if actor in [one["actor"] for one in approvals.given(work)]:
+        declared = approvals.declared(work)
+        event: dict[str, Any] = {"actor": actor, "reason": reason}
+        if approvals.person(actor) in [approvals.person(one["actor"]) for one in approvals.given(work)]:
             why = _("You have approved it already: another person must, too.")
             raise errors.NotAllowed(why, state=work.saga.state)
         if set(facts) != set(declared.outputs):
@@ -209,21 +218,24 @@ def approve(
             raise errors.NotAllowed(
                 _("State exactly these facts: %(names)s.") % {"names": wanted}, state=work.saga.state
             )
-        work.note(EventKind.APPROVAL_GIVEN, subject=step, data={"facts": facts} if facts else {}, **event)
+        data = ({"facts": facts} if facts else {}) | _through(through)
+        work.note(EventKind.APPROVAL_GIVEN, subject=step, data=data, **event)
         dispatching.follow(work, transitions.approve(work, facts, **event))
     return work.saga
 
 
-def refuse(saga_id: uuid.UUID | str, step: str, *, actor: str, reason: str) -> SagaInstance:
-    """Say no where an approval is waited for: the saga compensates.
+def refuse(
+    saga_id: uuid.UUID | str, step: str, *, actor: str, reason: str, through: str = ""
+) -> SagaInstance:
+    """Say no where an approval is waited for: the saga compensates. The arguments are as for `approve`.
 
     Raises:
         NotFound: the saga has no such step.
         NotAllowed: nobody is asked for it now.
     """
     with _answered(saga_id, step) as work:
-        event = {"actor": actor, "reason": reason}
-        work.note(EventKind.APPROVAL_REFUSED, subject=step, **event)
+        event: dict[str, Any] = {"actor": actor, "reason": reason}
+        work.note(EventKind.APPROVAL_REFUSED, subject=step, data=_through(through), **event)
         failure = failures.failure(work.step, FailureKind.REFUSED, now=work.now, message=reason)
         dispatching.follow(work, transitions.fail(work, failure, provable=True, **event))
     return work.saga
@@ -242,6 +254,7 @@ def _answered(saga_id: uuid.UUID | str, name: str) -> Iterator[UnitOfWork]:
             raise errors.NotAllowed(why, state=work.saga.state)
         if (work.saga.attention or {}).get("step") == name:
             transitions.reopen(work)
+            approvals.ask(work)  # Where others must answer too, they have as much time as at first.
         yield work
 
 
@@ -485,6 +498,11 @@ def _go_on(work: UnitOfWork, **event: Any) -> None:
     # An operator wants it tried now, and may know that the provider is back.
     circuits.let_through(work.declared_step.queue, work.saga.pk)
     dispatching.dispatch_at_hand(work)
+
+
+def _through(way: str) -> dict[str, str]:
+    """Which way an answer came, for its event."""
+    return {"through": way} if way else {}
 
 
 def _on(seen: Seen) -> dict[str, str]:

@@ -29,8 +29,11 @@ def is_free(step: models.StepInstance, now: datetime.datetime) -> bool:
 
 
 def is_draining(work: UnitOfWork) -> bool:
-    """Whether the saga has turned round while attempts at actions of its stage may still be under way."""
-    return not work.forward and busy_until(work) is not None
+    """Whether the saga has turned round, and it is not written what came of an attempt in its stage.
+
+    That is so until the attempt is recorded, or its lease has ended and somebody has written that it did.
+    """
+    return not work.forward and any(row.state == StepState.RUNNING for row in work.members(work.stage))
 
 
 def busy_until(work: UnitOfWork) -> datetime.datetime | None:
@@ -73,8 +76,21 @@ def due(work: UnitOfWork) -> list[models.StepInstance]:
     return [row for row in rows if is_free(row, work.now)]
 
 
+def is_wanted(work: UnitOfWork) -> bool:
+    """Whether the step at hand may be sent on its way now: it is due, or somebody wants it tried already.
+
+    That is so of one that waits, which is asked about, and of one whose undo failed beside others.
+    """
+    if work.forward:
+        waits = work.step.state == StepState.WAITING and work.declared_step.has_worker
+        return waits or work.step in due(work)
+    parallel = work.stage.parallel
+    together = parallel is not None and parallel.undo == "together"
+    return (together and work.step.state == StepState.UNDO_FAILED) or work.step in due(work)
+
+
 def _to_undo_now(work: UnitOfWork) -> list[models.StepInstance]:
-    if busy_until(work) is not None:
+    if is_draining(work):
         return []
     left = to_undo(work)
     left = [row for row in left if row.state != StepState.UNDO_FAILED] or left
@@ -117,7 +133,7 @@ def drain(work: UnitOfWork) -> None:
         with work.at(row):
             if row.is_member:
                 work.set_step(wake_at=None, dispatched_at=None, dispatches=0, parked_for=None)
-            if row.state == StepState.PENDING and not row.begun:
+            if row.state == StepState.PENDING and not row.attempts:
                 work.transition_step(StepState.SKIPPED, EventKind.STEP_SKIPPED)
                 work.set_step(finished_at=NOW)
             elif row.state == StepState.WAITING and not work.declared_step.has_worker:

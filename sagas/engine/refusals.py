@@ -41,13 +41,12 @@ def retry(
         return why
     if saga.state == SagaState.NEEDS_ATTENTION:
         return _("It needs attention: resume it instead.")
-    if why := _persons(step, declared):
+    if why := _asks_people(step, declared):
         return why
     if step.state == StepState.WAITING and not _backward(saga):
         return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
-    if step.is_member and step.wake_at is None:
-        # It is done with, or its turn comes after that of others: no message is due to it.
-        return _("Nothing of %(step)s is to be tried now.") % {"step": step.name}
+    if step.state in (StepState.SKIPPED, StepState.UNDONE if _backward(saga) else StepState.DONE):
+        return _("%(step)s is over: there is nothing to try again.") % {"step": step.name}
     return _held(saga) or _at_work(step, now)
 
 
@@ -90,7 +89,7 @@ def resolve(
     """The outcome of its action, or on the way back of its undo, is in doubt."""
     if why := _over(saga, declared):
         return why
-    if why := _persons(step, declared):
+    if why := _asks_people(step, declared):
         return why
     if not transitions.in_doubt(saga, step):
         return _("No outcome is in doubt.")
@@ -210,9 +209,8 @@ def _over(saga: models.SagaInstance, declared: definition.Saga | None) -> str:
     return _ended(saga) or (_("Its declaration is no longer in the code.") if declared is None else "")
 
 
-def _persons(step: models.StepInstance, declared: definition.Saga | None) -> str:
-    """Nobody but the one who is asked can say what becomes of an approval."""
-    if declared is None or declared.all_steps[step.position].has_worker:
+def _asks_people(step: models.StepInstance, declared: definition.Saga | None) -> str:
+    if declared is None or declared.all_steps[step.position].has_worker or step.state != StepState.WAITING:
         return ""
     return _("%(step)s waits for a person's yes or no: have it approved, or refused.") % {"step": step.name}
 

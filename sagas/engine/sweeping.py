@@ -237,6 +237,8 @@ def _wake_member(work: UnitOfWork, returned: dict[str, datetime.datetime | None]
             dispatching.dispatch(work)
     elif not work.declared_step.has_worker:
         _wake_approval(work)
+    elif not parallel.is_wanted(work):
+        work.set_step(wake_at=None)
     elif step.state in parallel.AT_WORK and step.lease_until is not None:
         _lease_over(work)
     elif step.dispatched_at is not None and not probes.is_lost(

@@ -278,6 +278,7 @@ def end_drain(work: UnitOfWork) -> bool:
             with work.at(row):
                 mark_unknown(work, {"clock": Clock.LEASE})
                 work.set_step(lease_until=None, fence=row.fence + 1)
+                work.set_step(wake_at=None, dispatched_at=None, dispatches=0)
     _stand_at(work, stage.first if parallel.to_undo(work) else next_to_undo(work, below=stage.first))
     return not work.saga.is_final
 
@@ -475,14 +476,17 @@ def resume(work: UnitOfWork, **event: Any) -> None:
     """
     by_itself = event.get("actor", "engine") == "engine"
     work.set(resumes=min(work.saga.resumes + 1, MOST_RESUMES) if by_itself else 0)
-    for row in work.members(work.stage) if work.stage.parallel is not None else [work.step]:
+    rows = work.members(work.stage) if work.stage.parallel is not None else [work.step]
+    for row in rows:
         if work.forward and row.state == StepState.FAILED:
             with work.at(row):
                 work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
     reopen(work, **event)
     work.set(dispatches=0, dispatched_at=None, wake_at=NOW)
-    if work.step.state == StepState.WAITING and not work.declared_step.has_worker:
-        approvals.ask(work)
+    for row in rows:
+        with work.at(row):
+            if work.forward and row.state == StepState.WAITING and row.wait_until is None:
+                approvals.ask(work)
 
 
 def reopen(work: UnitOfWork, **event: Any) -> None:

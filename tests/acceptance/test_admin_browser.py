@@ -18,11 +18,15 @@ from invoicing.models import Invoice
 from orders.models import Order
 from payments.models import Payment
 from sagas import engine, models
-from sagas.console import bulk, failure_groups, interventions, roles
+from sagas.console import bulk, failure_groups, interventions, links, roles
 from sagas.console.models import FailureNote
+from sagas.declaration import registry
 from sagas.engine import transport
 from sagas.testing import clocks, memory_transport
 from shipping.models import Shipment
+from tests.sagas import harness
+from tests.sagas.sample_app import recorder
+from tests.sagas.sample_app import saga as toys
 from tests.sandbox import running as sandboxes
 from tests.support import browser, database, sample_orders
 
@@ -393,6 +397,93 @@ def test_a_bulk_run_is_begun_from_a_group_and_followed_to_its_end(site, visit):
     expect(page.locator("#part-items .state-failed")).to_have_count(1)
     expect(page.locator("#part-items .state-pending").first).to_be_visible()
     assert tab.barriers() == []
+
+
+# --- Approving ------------------------------------------------------------------------------------
+
+BOTH_WIDTHS = pytest.mark.parametrize("width", [browser.WIDE, browser.NARROW], ids=["wide", "narrow"])
+
+
+@pytest.fixture
+def to_approve(site, monkeypatch):
+    """A saga that waits for a person's yes with two facts, and the viewer is such a person."""
+    monkeypatch.setattr(registry, "_sagas", dict(registry._sagas))
+    posted = memory_transport.MemoryTransport()
+    with transport.use(posted):
+        saga = harness.begin(toys.APPROVED_WITH_FACTS)
+        posted.deliver_all()
+    recorder.close()
+    site.session(roles.VIEWER)
+    viewer = auth.User.objects.get(username="viewer")
+    viewer.user_permissions.add(auth.Permission.objects.get(codename="approve_toy"))
+    yield saga
+    viewer.user_permissions.clear()
+    if not models.SagaInstance.objects.get(pk=saga.pk).is_final:
+        engine.cancel(saga.pk, actor="test", reason="the test is over")
+
+
+def approved(saga):
+    saga.refresh_from_db()
+    event = models.Event.objects.get(saga_id=saga.pk, kind="approval.given")
+    return event.actor, event.reason, event.data["through"], saga.facts["limit"], saga.facts["note"]
+
+
+@BOTH_WIDTHS
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_an_approval_is_found_and_given_by_clicking_through_it(visit, to_approve, width, scheme):
+    tab = visit(role=roles.VIEWER, viewport=width, color_scheme=scheme)
+    page = tab.page
+    tab.open("/admin/")
+    page.get_by_role("link", name=re.compile("waits? for your approval")).click()
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    page.locator("#result_list tbody th a").click()
+    expect(page.locator("#part-questions")).to_contain_text("whoever has the permission")
+    assert tab.fits()
+    assert tab.barriers() == []
+
+    with transport.use(memory_transport.MemoryTransport()):
+        page.locator("#part-questions a.answer-approve").click()
+        expect(page.locator(".preview li").first).to_be_visible()
+        assert tab.fits()
+        assert tab.barriers() == []
+        page.get_by_label("Reason").fill("Known customer")
+        page.get_by_label("limit").fill("7")
+        page.get_by_label("note").fill("as agreed")
+        page.locator("button.button-strong").click()
+        page.wait_for_url(f"**/{to_approve.pk}/change/")
+
+    expect(page.locator(".messagelist")).to_contain_text("is approved")
+    expect(page.locator("#part-questions")).to_have_count(0)
+    assert approved(to_approve) == ("viewer", "Known customer", "console", 7, "as agreed")
+
+
+@BOTH_WIDTHS
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_signed_link_approves_without_a_login_and_once(visit, to_approve, width, scheme):
+    link = links.make(to_approve.pk, "ok", answer="approve", person="rita")
+    tab = visit(role=None, viewport=width, color_scheme=scheme)
+    page = tab.page
+    response = tab.open(link)
+    assert response.headers["content-security-policy"].startswith("default-src 'self'")
+    expect(page.locator("main")).to_contain_text("rita")
+    assert tab.fits()
+    assert tab.barriers() == []
+
+    with transport.use(memory_transport.MemoryTransport()):
+        page.get_by_label("Reason").fill("Seen on the train")
+        page.get_by_label("limit").fill("7")
+        page.get_by_label("note").fill("as agreed")
+        page.get_by_role("button", name="Approve").click()
+        expect(page.locator("h1")).to_have_text("Thank you")
+
+    assert approved(to_approve) == ("link:rita", "Seen on the train", "link", 7, "as agreed")
+    assert tab.barriers() == []
+    tab.open(link, 410)
+    expect(page.locator("h1")).to_have_text("This link cannot be used")
+    assert tab.fits()
+    assert tab.barriers() == []
+    # The browser itself remarks that the page was not there; nothing else may be wrong with it.
+    tab.complaints[:] = [one for one in tab.complaints if "status of 410" not in one]
 
 
 # --- Whose language, whose clock, whose eyes --------------------------------------------------------

@@ -17,6 +17,8 @@ def check(saga, books=None):
     rows_are_the_fold_of_events(saga, steps, events)
     first_failure_is_kept(saga, events)
     undone_in_reverse(saga, events)
+    later_stages_are_undone_before_earlier_ones(saga, events)
+    what_is_left_out_is_never_touched(saga, steps, events)
     never_forward_again(saga, events)
     never_back_after_the_pivot(saga, steps, events)
     hooks_are_called_once(saga)
@@ -56,7 +58,7 @@ def first_failure_is_kept(saga, events):
     if first is None:
         assert saga.failure is None, "A2: it went well, and the row says otherwise"
     elif first.kind == "saga.attention":
-        stopped = {("timeout", "deadline"), ("bug", None), ("mismatch", None)}
+        stopped = {("timeout", "deadline"), ("timeout", "wait"), ("bug", None), ("mismatch", None)}
         assert (saga.failure["kind"], saga.failure["clock"]) in stopped, "A2"
     else:
         assert saga.failure == first.data, "A2"
@@ -82,6 +84,35 @@ def undone_in_reverse(saga, events):
             assert open_ - failed <= {after.subject}, f"O3: {after} while {open_} is not undone"
 
 
+def later_stages_are_undone_before_earlier_ones(saga, events):
+    """O1, T5: when an undo of a stage begins, all that may have happened behind that stage is undone."""
+    declared = saga.definition
+    begun = set()
+    for event in events:
+        step = event.subject and declared.step(event.subject)
+        if not step or step.undo is None:
+            continue
+        if event.kind in ("step.done", "step.waiting") or (event.kind == "step.started" and step.remote):
+            begun.add(step.name)
+        if event.kind.startswith("undo."):
+            behind = declared.stage_at(declared.positions[step.name]).last
+            left = {name for name in begun if declared.positions[name] > behind}
+            assert not left, f"O1: {event} while {left} is not undone"
+        if event.kind == "undo.done":
+            begun.discard(step.name)
+
+
+def what_is_left_out_is_never_touched(saga, steps, events):
+    """A step that its condition, or a stage's drain, has left out has no attempt and no undo."""
+    left_out = {event.subject for event in events if event.kind == "step.skipped"}
+    for step in steps:
+        if step.name in left_out:
+            assert step.state == "skipped", f"{step.name} was left out, and is {step.state}"
+            assert (step.attempts, step.undo_attempts) == (0, 0), f"{step.name} was left out, and tried"
+            told = {event.kind for event in events if event.subject == step.name and event.actor == "engine"}
+            assert told <= {"step.chosen", "step.skipped"}, f"{step.name} was left out, and {told}"
+
+
 def _placed(declared):
     return [(step, place) for place, step in enumerate(declared.all_steps)]
 
@@ -96,13 +127,13 @@ def never_forward_again(saga, events):
         behind = events[kinds.index("saga.compensating") :]
         after = [event.kind for event in behind]
         assert not {kind for kind in after if kind in ("step.started", "step.asked")}, f"O2: {after}"
-        declared = saga.definition
+        declared, undone = saga.definition, set()
         for event in behind:
-            if event.kind == "step.done":
+            if event.kind in ("step.done", "step.waiting"):
                 assert declared.stage_at(declared.positions[event.subject]).parallel, f"O2: {after}"
-                assert not any(kind.startswith("undo.") for kind in after[: after.index("step.done")]), (
-                    f"O2: {after}"
-                )
+                assert not undone, f"O2: {after}"
+            if event.kind.startswith("undo.") and declared.step(event.subject).has_worker:
+                undone.add(event.subject)  # An approval has nothing to undo: nobody is asked any more.
 
 
 def never_back_after_the_pivot(saga, steps, events):

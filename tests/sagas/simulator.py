@@ -13,7 +13,7 @@ import random
 
 from django.db import DatabaseError, connection, transaction
 
-from sagas import Retry, Saga, Step, Wait, engine, errors, models
+from sagas import Approval, Parallel, Retry, Saga, Step, Wait, engine, errors, models
 from sagas.declaration import registry
 from sagas.engine import dispatching, pacing, transport
 from sagas.testing import clocks, crashes, memory_transport
@@ -50,7 +50,7 @@ class Account:
 class Call:
     """An action that is being done at this moment."""
 
-    saga_id: str
+    key: str
     until: datetime.datetime
     """The end of its lease, on the simulator's own clock."""
 
@@ -107,12 +107,15 @@ class Simulation:
 
     def _shape(self, number):
         chance = self.chance
-        undoable, pivots, only_on = chance.randint(0, 3), chance.randint(0, 1), chance.randint(0, 2)
+        undoable, pivots, only_on = chance.randint(0, 4), chance.randint(0, 1), chance.randint(0, 3)
         kinds = ["compensatable"] * undoable + ["pivot"] * pivots + ["retriable"] * only_on
         steps = [self._step("abcdefgh"[n], kind) for n, kind in enumerate(kinds or ["compensatable"])]
+        if chance.random() < 0.25:
+            steps.insert(chance.randint(0, undoable), self._approval())
         return Saga(
             name=f"sim-{self.seed}-{number}",
-            steps=steps,
+            steps=self._stages(steps),
+            inputs=["yes"],
             retry=self._retry(chance.randint(2, 4)),
             undo_retry=self._retry(chance.randint(4, 6)),
             refused=[functions.Refused],
@@ -122,6 +125,40 @@ class Simulation:
             on_completed=functions.completed,
             on_compensated=functions.compensated,
             on_attention=functions.attention,
+        )
+
+    def _stages(self, steps):
+        """Some of them at once: two or three neighbours, which are of one kind and no pivot."""
+        stages, left = [], list(steps)
+        while left:
+            many = self.chance.choice([1, 1, 2, 3])
+            members = [step for step in left[:many] if step.kind == left[0].kind != "pivot"]
+            if len(members) > 1:
+                undo = self.chance.choice(["together", "reverse"])
+                name = f"stage-{len(stages)}"
+                stages.append(Parallel(name, steps=members, undo=undo, **self._condition(0.1, members)))
+            else:
+                members = left[:1]
+                stages += members
+            del left[: len(members)]
+        return stages
+
+    def _condition(self, share, members=()):
+        """Perhaps one; of a stage, none that a member contradicts."""
+        if any(member.when or member.unless for member in members) or self.chance.random() >= share:
+            return {}
+        return {self.chance.choice(["when", "unless"]): "yes"}
+
+    def _approval(self):
+        chance = self.chance
+        return Approval(
+            "review",
+            permission="world.review",
+            limit=600 * SECOND,
+            remind=[60 * SECOND] * chance.randint(0, 1),
+            lapse=chance.choice(["refuse", "approve", "attention"]),
+            persons=chance.randint(1, 2),
+            **self._condition(0.2),
         )
 
     def _step(self, name, kind):
@@ -141,6 +178,7 @@ class Simulation:
             queue="world" if remote else "toys",
             timeout=5 * SECOND,
             wait=Wait(until="settled", limit=600 * SECOND, poll=poll) if waits else None,
+            **self._condition(0.15),
         )
 
     def _retry(self, attempts):
@@ -159,6 +197,7 @@ class Simulation:
             self._false_alarm: 2,
             self._cancel: 1.5,
             self._operate: 2,
+            self._answer: 3,
             self._settle: 5,
             self._tell: 6,
             self._arrive: 4,
@@ -210,11 +249,22 @@ class Simulation:
             return None
         saga = next(saga for saga in self.sagas if saga.pk == message.dispatch.saga_id)
         saga.refresh_from_db()
-        return saga if saga.epoch > message.dispatch.epoch else None
+        epoch = saga.epoch
+        if message.dispatch.member:
+            epoch = saga.steps.get(name=message.dispatch.messages[0].step).epoch
+        return saga if epoch > message.dispatch.epoch else None
 
     def _false_alarm(self):
         if saga := self._some():
-            engine.on_chain_error(saga.pk, saga.epoch - self.chance.randint(0, 1))
+            row = self._at_hand(saga)
+            epoch, name = (row.epoch, row.name) if row.is_member else (saga.epoch, None)
+            engine.on_chain_error(saga.pk, epoch - self.chance.randint(0, 1), name)
+
+    def _at_hand(self, saga):
+        """The step that the saga is at; of a stage that is done at once, any of its members."""
+        steps = list(saga.steps.order_by("position"))
+        stage = saga.definition.stage_at(min(saga.position, len(steps) - 1))
+        return self.chance.choice([steps[position] for position in stage.positions])
 
     def _cancel(self):
         if saga := self._some():
@@ -226,19 +276,20 @@ class Simulation:
         move = self.chance.choice(
             ["retry", "resume", "hold", "release", "compensate", "extend", "ask", "resolve"]
         )
-        self._say(move)
+        step = self._at_hand(saga)
+        self._say(move, step.name)
         if move == "extend":
-            engine.extend(saga.pk, seen=engine.look(saga.pk), by=HOUR, **WHO)
+            engine.extend(saga.pk, seen=engine.look(saga.pk, step.name), by=HOUR, **WHO)
         elif move == "resolve":
-            self._resolve(saga)
+            self._resolve(saga, step.name)
         else:
-            getattr(engine, move)(saga.pk, seen=engine.look(saga.pk), **WHO)
+            getattr(engine, move)(saga.pk, seen=engine.look(saga.pk, step.name), **WHO)
 
-    def _resolve(self, saga):
+    def _resolve(self, saga, name):
         """An operator never lies: he looks into the provider's books, and has them put in order first."""
         with transaction.atomic():
-            step = saga.steps.filter(position=saga.position).first()
-            if step is None or not (declared := saga.definition.all_steps[step.position]).remote:
+            step = saga.steps.get(name=name)
+            if not (declared := saga.definition.all_steps[step.position]).remote:
                 return
             account = self.provider[step.key]
             if account.begun or step.key in self.inflight:
@@ -247,11 +298,22 @@ class Simulation:
                 happened = account.closed and account.made == account.unmade
             else:
                 happened = bool(account.made)
-            engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=happened, **WHO)
+            engine.resolve(saga.pk, seen=engine.look(saga.pk, name), happened=happened, **WHO)
             if not happened:
                 account.doubt = False
                 # The provider was told to see to it that it never happens, where it is not to be tried again.
                 account.closed = account.closed or declared.kind != "retriable"
+
+    def _answer(self):
+        """A person says yes, or sometimes no, whether or not anybody asks."""
+        if saga := self._some():
+            self._answer_one(saga, "approve" if self.chance.random() < 0.8 else "refuse")
+
+    def _answer_one(self, saga, answer):
+        if "review" in saga.definition.positions:
+            actor = self.chance.choice(["alice", "bob"])
+            self._say(actor, answer)
+            getattr(engine, answer)(saga.pk, "review", actor=actor, reason="so it is")
 
     def _settle(self):
         """What was begun takes effect, even if nobody wants it any more."""
@@ -295,10 +357,19 @@ class Simulation:
             declared = self.declared[len(self.sagas)]
             try:
                 with transaction.atomic():
-                    engine.begin(declared, key=declared.name, inputs={}, actor="chance")
+                    engine.begin(
+                        declared,
+                        key=declared.name,
+                        inputs={"yes": self.chance.random() < 0.5},
+                        actor="chance",
+                        not_before=self._later() if self.chance.random() < 0.1 else None,
+                    )
             finally:
                 # Whoever dies after the commit has begun it all the same.
                 self.sagas += models.SagaInstance.objects.filter(key=declared.name)
+
+    def _later(self):
+        return models.database_now() + self.chance.choice([-1, 20, 600]) * SECOND
 
     def _some(self):
         if not self.sagas:
@@ -310,7 +381,7 @@ class Simulation:
     # --- The functions ----------------------------------------------------------------------------
 
     def do(self, key, *, local=False):
-        self._nobody_else_is_at_it(key)
+        self._nobody_else_is_at_it(key, undo=False)
         answer = self._roll(well=6, flake=2, shut=0.5, fail=0.7, lose=1, drop=1, bug=0.3, die=0.5)
         self._say("do", key[-9:], "" if local else "remotely", answer)
         if local:
@@ -350,7 +421,7 @@ class Simulation:
         return {"settled": bool(account.made)}
 
     def undo(self, key, *, local=False):
-        self._nobody_else_is_at_it(key)
+        self._nobody_else_is_at_it(key, undo=True)
         answer = self._roll(well=6, flake=1.5, shut=0.5, fail=0.2, lose=1, drop=1, bug=0.2, die=0.5)
         self._say("undo", key[-9:], "" if local else "remotely", answer)
         if answer in ("well", "lose", "die"):
@@ -444,7 +515,7 @@ class Simulation:
     @contextlib.contextmanager
     def _calling(self, key, lease):
         # Without a lease it is the call of one who lost it: nobody waits for him any more.
-        call = Call(key[:36], lease + self.shifted if lease else self._now())
+        call = Call(key, lease + self.shifted if lease else self._now())
         self.calls.append(call)
         try:
             yield
@@ -455,11 +526,22 @@ class Simulation:
             raise
         self.calls.remove(call)
 
-    def _nobody_else_is_at_it(self, key):
-        """O2: no function of a saga is called while an attempt at its action may hold a valid fence."""
+    def _nobody_else_is_at_it(self, key, *, undo):
+        """O2: no undo of a saga is called while an attempt at an action may hold a valid fence.
+
+        No action is, either, but those of one stage, which are done at once; and none once it has turned.
+        """
+        if not undo:
+            saga = models.SagaInstance.objects.get(pk=key[:36])
+            _require(saga.direction == 1, f"O2: {key} was called on the way back")
         for call in self.calls:
-            if call.saga_id == key[:36]:
-                _require(call.until <= self._now(), f"O2: {key} was called during another call")
+            if call.key[:36] == key[:36] and (undo or not self._are_at_once(call.key, key)):
+                _require(call.until <= self._now(), f"O2: {key} was called during a call of {call.key}")
+
+    def _are_at_once(self, one, other):
+        declared = next(saga for saga in self.sagas if one.startswith(str(saga.pk))).definition
+        first, second = (declared.positions[key.split(".")[1]] for key in (one, other))
+        return one != other and declared.stage_at(first) is declared.stage_at(second)
 
     def _declared(self, key):
         saga = next(saga for saga in self.sagas if key.startswith(str(saga.pk)))
@@ -505,6 +587,8 @@ class Simulation:
             with contextlib.suppress(errors.NotAllowed):
                 if saga.held_at is not None:
                     engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
+                elif saga.steps.filter(name="review", state="waiting").exists():
+                    self._answer_one(saga, "approve")
                 elif saga.state == "needs_attention":
                     engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
 
@@ -517,6 +601,8 @@ class Simulation:
             self.broker.carry_out(message)
         for saga in self.sagas:
             engine.on_chain_error(saga.pk, saga.epoch)
+            for row in saga.steps.filter(epoch__isnull=False):
+                engine.on_chain_error(saga.pk, row.epoch, row.name)
         assert [rules.snapshot(saga) for saga in self.sagas] == before, "T3"
 
     def _books(self, saga):

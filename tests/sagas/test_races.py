@@ -369,3 +369,240 @@ def stray_step(pk):
     saga = models.SagaInstance.objects.get(pk=pk)
     for direction in Direction:
         engine.perform(pk, epoch=saga.epoch, step="a", direction=direction)
+
+
+# --- Steps that are done at once ------------------------------------------------------------------
+
+
+class AllAtOnce(functions.Scripted):
+    """A world whose functions answer only when all of a stage's steps are being called."""
+
+    def __init__(self, steps):
+        self.all_called = threading.Barrier(len(steps), timeout=20)
+        self.steps = set(steps)
+
+    def _answer(self, function, key):
+        if key.partition(".")[2] in self.steps:
+            self.all_called.wait()
+        return super()._answer(function, key)
+
+
+class Beside(functions.Scripted):
+    """A world in which something happens, on another connection, while one step's function is at work."""
+
+    def __init__(self, step, happen):
+        self.step, self.happen = step, happen
+        self.given = None
+
+    def do(self, key, **rest):
+        if key.endswith(f".{self.step}") and self.happen is not None:
+            happen, self.happen = self.happen, None
+            (self.given,) = at_once(happen)
+        return super().do(key, **rest)
+
+
+def take_members(broker):
+    """Take the messages of a stage's steps out of the broker, by the steps' names."""
+    messages = [
+        m for m in broker.waiting if isinstance(m, memory_transport.StepMessage) and m.dispatch.member
+    ]
+    for message in messages:
+        broker.waiting.remove(message)
+    return {message.dispatch.messages[0].step: message for message in messages}
+
+
+def perform_all(messages):
+    return at_once(*[functools.partial(perform, message) for message in messages.values()])
+
+
+def states_of(saga):
+    return dict(saga.steps.values_list("name", "state"))
+
+
+@pytest.mark.parametrize("declared", [toys.AT_ONCE_FIRST, toys.AT_ONCE_REVERSE], ids=str)
+def test_members_that_end_at_the_same_instant_advance_their_stage_once(broker, monkeypatch, declared):
+    for _ in range(ROUNDS):
+        saga = harness.begin(declared)
+        engine.sweep()
+        messages = take_members(broker)
+        monkeypatch.setattr(functions, "WORLD", AllAtOnce(messages))
+
+        results = perform_all(messages)
+
+        assert [result.next for result in results].count(engine.Next.CONTINUE) == 1, "one of them goes on"
+        saga.refresh_from_db()
+        assert saga.position == len(messages) == 3
+        harness.drive(broker, saga)
+        assert saga.state == "completed"
+        rules.check(saga)
+
+
+def test_members_whose_undos_end_at_the_same_instant_go_back_from_their_stage_once(broker, monkeypatch):
+    for _ in range(ROUNDS):
+        monkeypatch.setattr(functions, "WORLD", functions.Scripted())
+        saga = harness.begin(toys.AT_ONCE, "do a, do b, do c, fail d")
+        messages = undos_sent(broker)
+        monkeypatch.setattr(functions, "WORLD", AllAtOnce(messages))
+
+        results = perform_all(messages)
+
+        assert [result.next for result in results].count(engine.Next.CONTINUE) == 1, "one of them goes on"
+        harness.drive(broker, saga)
+        assert recorder.lines(saga.pk)[-1] == "undo a"
+        rules.check(saga)
+
+
+def undos_sent(broker):
+    """Deliver until the undos of a stage's two steps are on their way: their messages."""
+    for _ in range(20):
+        back = [m for m in broker.waiting if isinstance(m, memory_transport.StepMessage)]
+        if len(back) == 2 and all(m.dispatch.direction == Direction.BACKWARD for m in back):
+            return take_members(broker)
+        broker.deliver()
+    raise AssertionError("they were never sent")
+
+
+def test_one_member_fails_while_another_is_recorded(broker, monkeypatch):
+    for _ in range(2 * ROUNDS):
+        saga = harness.begin(toys.AT_ONCE, "do a, fail b")
+        broker.deliver()
+        messages = take_members(broker)
+        monkeypatch.setattr(functions, "WORLD", AllAtOnce(messages))
+
+        perform_all(messages)
+        monkeypatch.setattr(functions, "WORLD", functions.Scripted())
+        harness.drive(broker, saga)
+
+        assert saga.state == "compensated"
+        assert sorted(recorder.lines(saga.pk)) == ["do a", "do c", "fail b", "undo a", "undo b", "undo c"]
+        rules.check(saga)
+
+
+def test_one_undo_is_refused_while_another_is_recorded(broker, monkeypatch):
+    for _ in range(ROUNDS):
+        monkeypatch.setattr(functions, "WORLD", functions.Scripted())
+        saga = harness.begin(toys.AT_ONCE, "do a, do b, do c, fail d, fail undo b")
+        messages = undos_sent(broker)
+        monkeypatch.setattr(functions, "WORLD", AllAtOnce(messages))
+
+        perform_all(messages)
+
+        saga.refresh_from_db()
+        assert (saga.state, states_of(saga)["c"]) == ("needs_attention", "undone")
+        assert harness.kinds(saga).count("saga.attention") == 1
+        monkeypatch.setattr(functions, "WORLD", functions.Scripted())
+        engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
+        harness.drive(broker, saga)
+        assert saga.state == "compensated"
+        rules.check(saga)
+
+
+def cancelled_and_swept(broker, saga, *, lease=None):
+    """The saga is cancelled, every message comes, and perhaps the lease ends as well."""
+    engine.cancel(saga.pk, **WHO)
+    broker.deliver_all()
+    if lease is not None:
+        clocks.pass_time(lease, saga.pk)
+        engine.sweep()
+        broker.deliver_all()
+    return recorder.lines(saga.pk), states_of(saga)
+
+
+@pytest.mark.parametrize("at_work", ["b", "c"])
+def test_a_member_at_work_when_its_saga_is_cancelled_is_recorded_and_then_undone(
+    broker, monkeypatch, at_work
+):
+    saga = harness.begin(toys.AT_ONCE)
+    broker.deliver()
+    world = Beside(at_work, lambda: cancelled_and_swept(broker, saga))
+    monkeypatch.setattr(functions, "WORLD", world)
+    message = take_members(broker)[at_work]
+
+    perform(message)
+
+    lines, states = world.given
+    assert lines == ["do a"], "O2: nothing is undone while its lease lives"
+    assert states[at_work] == "running"
+    assert states_of(saga)[at_work] == "done", "it is recorded all the same"
+    harness.drive(broker, saga)
+    assert recorder.lines(saga.pk) == ["do a", f"do {at_work}", f"undo {at_work}", "undo a"]
+    rules.check(saga)
+
+
+def test_a_remote_member_without_a_record_is_unknown_and_undone_when_its_lease_ends(broker, monkeypatch):
+    saga = harness.begin(toys.AT_ONCE)
+    broker.deliver()
+    world = Beside("b", lambda: cancelled_and_swept(broker, saga, lease=MINUTE))
+    monkeypatch.setattr(functions, "WORLD", world)
+
+    perform(take_members(broker)["b"])
+
+    lines, states = world.given
+    assert lines[:2] == ["do a", "undo b"], "U3"
+    assert states["b"] == "undone"
+    assert states_of(saga)["b"] == "undone", "D6: what it came back with is void"
+    harness.drive(broker, saga)
+    assert saga.state == "compensated"
+    assert recorder.lines(saga.pk) == ["do a", "undo b", "undo a", "do b"]
+    rules.check(saga)
+
+
+def test_a_local_member_that_lost_its_fence_is_rolled_back(broker, monkeypatch):
+    saga = harness.begin(toys.AT_ONCE)
+    broker.deliver()
+    world = Beside("c", lambda: cancelled_and_swept(broker, saga, lease=MINUTE))
+    monkeypatch.setattr(functions, "WORLD", world)
+
+    perform(take_members(broker)["c"])
+
+    _, states = world.given
+    assert states["c"] == "pending"
+    assert harness.books(saga)["c"] == (0, 0), "E1: it never happened"
+    harness.drive(broker, saga)
+    assert "undo c" not in recorder.lines(saga.pk), "E2"
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def test_of_two_workers_at_a_local_member_the_one_that_lost_its_lease_leaves_nothing(broker, monkeypatch):
+    saga = harness.begin(toys.AT_ONCE)
+    broker.deliver()
+
+    def another():
+        clocks.pass_time(MINUTE, saga.pk)
+        engine.sweep()
+        broker.deliver_all()
+
+    monkeypatch.setattr(functions, "WORLD", Beside("c", another))
+
+    perform(take_members(broker)["c"])
+
+    assert recorder.lines(saga.pk).count("do c") == 2
+    assert harness.books(saga)["c"] == (1, 0), "E1"
+    harness.drive(broker, saga)
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+def test_a_callback_of_a_waiting_member_against_its_undo(broker):
+    for number in range(2 * ROUNDS):
+        saga = harness.begin(toys.AT_ONCE_WAIT, "do a, begin w")
+        broker.deliver()
+        perform(take_members(broker)["w"])
+        engine.cancel(saga.pk, **WHO)
+        messages = take_members(broker)
+        assert list(messages) == ["w"]
+
+        signal, _ = at_once(
+            lambda pk=saga.pk, number=number: tell(pk, number), lambda m=messages["w"]: perform(m)
+        )
+        harness.drive(broker, saga)
+        while models.Signal.objects.filter(wake_at__isnull=False).exists():
+            clocks.skip()
+            engine.sweep()
+            broker.deliver_all()
+
+        assert saga.state == "compensated"
+        assert signal.fate in ("late", "noted")
+        assert harness.books(saga)["w"] == (1, 1)
+        rules.check(saga)

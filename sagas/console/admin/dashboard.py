@@ -6,7 +6,7 @@ from typing import Any
 from django import http
 
 from sagas import conf
-from sagas.console import health, notices, panels
+from sagas.console import approving, health, notices, panels
 from sagas.console.admin import callbacks, charts
 from sagas.console.models import Approval, BulkRun
 from sagas.declaration.states import SagaState
@@ -45,6 +45,7 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
         "oldest_subject": subjects.get(figures.oldest.pk) if figures.oldest else None,
         "steps": [(step, _wide(step, figures.steps)) for step in figures.steps],
         "approvals_waiting": Approval.objects.filter(state=Approval.State.ASKED)[:20].count(),
+        "approvals_asked": approving.waiting(request.user)[:20].count(),
         "runs_live": list(BulkRun.objects.filter(state=BulkRun.State.RUNNING)[:5]),
         "flower": conf.flower_url(),
     }

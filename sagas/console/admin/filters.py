@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import models
-from sagas.console import failure_groups, marks, panels
+from sagas.console import approving, failure_groups, marks, panels
 from sagas.console.templatetags import console
 from sagas.declaration import registry
 from sagas.declaration.states import LIVE, SagaState
@@ -171,6 +171,27 @@ class Amount(admin.SimpleListFilter):
                 pk__in=subjects.amounting(int(least), int(most) if most else None)
             )
         return found
+
+
+class Asked(admin.SimpleListFilter):
+    """By whether an approval is waited for; offered where a declaration has one."""
+
+    title = gettext_lazy("waiting for approval")
+    parameter_name = "approval"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """What the viewer may answer, and whatever anybody may."""
+        if not approving.asks_anybody():
+            return []
+        return [("mine", _("that I may give")), ("any", _("by anybody"))]
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Narrow the list down to what was chosen."""
+        value = self.value()
+        if value not in ("mine", "any"):
+            return queryset
+        waiting = approving.waiting(request.user if value == "mine" else None)
+        return queryset.filter(pk__in=waiting.values("pk"))
 
 
 class Group(admin.SimpleListFilter):

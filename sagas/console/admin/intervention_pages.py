@@ -1,4 +1,4 @@
-"""The pages on which an operator intervenes in a saga, and on which a second person decides."""
+"""The pages on which an operator intervenes in a saga, a second person decides, or somebody approves."""
 
 import uuid
 from typing import Any
@@ -15,7 +15,8 @@ from django.utils.translation import gettext_lazy
 
 import strictjson
 from sagas import errors
-from sagas.console import history, interventions, panels, summary, translation
+from sagas.console import approving, history, interventions, panels, summary, translation
+from sagas.console import forms as console_forms
 from sagas.console.admin import permissions, saga_page
 from sagas.console.models import Approval
 from sagas.engine import messages as engine_messages
@@ -87,10 +88,10 @@ class InterventionForm(forms.Form):
 
 
 class InterventionPages(saga_page.SagaPage):
-    """What will be done and why is asked for, and then it is done, or agreed to."""
+    """What will be done and why is asked for, and then it is done, agreed to, or answered."""
 
     def get_urls(self) -> list[URLPattern]:
-        """With the pages on which somebody intervenes, or decides on what another asked for."""
+        """With the pages on which somebody intervenes, decides on what another asked for, or answers."""
         view = self.admin_site.admin_view
         return [
             path(
@@ -100,6 +101,11 @@ class InterventionPages(saga_page.SagaPage):
             ),
             path(
                 "<uuid:saga_id>/approval/<int:approval_id>/", view(self.decide_view), name="sagas_saga_decide"
+            ),
+            path(
+                "<uuid:saga_id>/answer/<slug:step>/<slug:answer>/",
+                view(self.answer_view),
+                name="sagas_saga_answer",
             ),
             *super().get_urls(),
         ]
@@ -240,6 +246,73 @@ class InterventionPages(saga_page.SagaPage):
         }
         status = 409 if form.non_field_errors() else 200
         return TemplateResponse(request, "sagas/decide.html", context, status=status)
+
+    def answer_view(
+        self, request: http.HttpRequest, saga_id: uuid.UUID, step: str, answer: str
+    ) -> http.HttpResponse:
+        """Say what a yes, or a no, to an approval will do, ask why, and give it.
+
+        Only for those who have the permission that the approval's own declaration names.
+        """
+        record = self.read(request, saga_id)
+        wanted = approving.permission(record, step)
+        if not wanted or answer not in approving.LABELS:
+            raise http.Http404
+        if not request.user.has_perm(wanted):
+            raise exceptions.PermissionDenied
+        asked, refusal = approving.question(record, step), approving.refused(record, step)
+        posted = request.method == "POST"
+        outputs = asked.declared.outputs if asked is not None else ()
+        form = console_forms.AnswerForm(answer, outputs, request.POST if posted else None)
+        if posted and asked is not None and form.is_valid():
+            try:
+                return self._answer(request, asked, answer, form)
+            except errors.SagaError as error:
+                # Somebody was first: the page shows what the saga has come to (I3).
+                record = self.read(request, saga_id)
+                refusal = approving.refused(record, step)
+                form.add_error(None, refusal or str(error))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": str(approving.LABELS[answer]),
+            "opts": self.opts,
+            "saga": record.saga,
+            "subject": panels.describe([record.saga]).get(saga_id),
+            "record": record,
+            "summary": summary.of(record),
+            "question": asked,
+            "answer": answer,
+            "refusal": refusal,
+            "preview": approving.preview(record, asked, answer) if asked is not None else [],
+            "form": form,
+            "written": request.POST.get("reason", "") if posted else "",
+        }
+        status = 409 if posted and (refusal or form.non_field_errors()) else 200
+        return TemplateResponse(request, "sagas/answer.html", context, status=status)
+
+    def _answer(
+        self,
+        request: http.HttpRequest,
+        asked: approving.Question,
+        answer: str,
+        form: console_forms.AnswerForm,
+    ) -> http.HttpResponse:
+        """Give the answer, and say so on the saga's page."""
+        saga, reason = asked.row.saga, form.cleaned_data["reason"]
+        approving.answer(
+            saga.pk, asked.row.name, answer=answer, actor=permissions.actor(request), reason=reason,
+            facts=form.facts, through="console",
+        )  # fmt: skip
+        self.log_change(request, saga, f"{answer} {asked.row.name}: {reason}")
+        given = {"step": asked.label}
+        if answer == approving.REFUSE:
+            text = _("%(step)s is refused, and the saga turns round.") % given
+        elif asked.missing > 1:
+            text = _("You have approved %(step)s; somebody else must, too.") % given
+        else:
+            text = _("%(step)s is approved, and the saga goes on.") % given
+        messages.success(request, text)
+        return redirect("admin:sagas_sagainstance_change", saga.pk)
 
 
 def _seen(text: str) -> Seen | None:

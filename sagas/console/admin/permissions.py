@@ -2,12 +2,17 @@
 
 from django import http
 
-from sagas.console import interventions
+from sagas.console import approving, interventions
 
 
 def may(request: http.HttpRequest, intervention: interventions.Intervention) -> bool:
     """Whether they may intervene so."""
     return request.user.has_perm(f"sagas.{intervention.permission}")
+
+
+def may_answer(request: http.HttpRequest, question: approving.Question) -> bool:
+    """Whether they may approve, or refuse, what is asked."""
+    return approving.may(request.user, question)
 
 
 def actor(request: http.HttpRequest) -> str:

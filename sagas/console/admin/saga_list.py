@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import models
-from sagas.console import bulk, formatting, marks, panels, summary
+from sagas.console import approving, bulk, formatting, marks, panels, summary
 from sagas.console.admin import archived, callbacks, filters, paging, rows, runs
 from sagas.console.admin.archived import named
 from sagas.declaration.states import SagaState
@@ -41,8 +41,8 @@ class SagaList(rows.ReadOnly):
     list_display = ("saga", "badge", "stands", "about", "amount", "begun", "took")
     list_display_links = ("saga",)
     list_filter = (
-        filters.State, filters.Step, filters.Error, filters.Age, filters.Amount, filters.Definition,
-        filters.Group,
+        filters.State, filters.Asked, filters.Step, filters.Error, filters.Age, filters.Amount,
+        filters.Definition, filters.Group,
     )  # fmt: skip
     search_fields = ("=key",)
     search_help_text = gettext_lazy(
@@ -96,6 +96,7 @@ class SagaList(rows.ReadOnly):
                 "attention": queue[:ATTENTION_FIRST],
                 "callbacks_waiting": callbacks.waiting().exists(),
                 "attention_more": len(queue) > ATTENTION_FIRST,
+                "approvals_asked": approving.waiting(request.user).exists(),
                 "now": models.database_now(),
             }
         return super().changelist_view(request, context)

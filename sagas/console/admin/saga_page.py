@@ -16,7 +16,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from sagas import conf, errors, models
-from sagas.console import export, history, interventions, notices, panels, redaction, summary
+from sagas.console import approving, export, history, interventions, notices, panels, redaction, summary
 from sagas.console.admin import graph, permissions, rows, timeline
 
 REFRESH_S = 5
@@ -131,6 +131,10 @@ class SagaPage(rows.ReadOnly):
                 )
                 for approval in record.approvals
                 for intervention in [interventions.INTERVENTIONS[approval.intervention]]
+            ],
+            "questions": [
+                (question, permissions.may_answer(request, question))
+                for question in approving.questions(record)
             ],
             "interventions": offers,
             "offers": _by_step(offers),

@@ -72,6 +72,23 @@ class Move(Form):
     sample = samples.MOVE
 
 
+class Refusal(Form):
+    """A no where an approval is waited for."""
+
+    step = fields.Text(max_length=50, help_text="The approval, by the name of its step.")
+    reason = fields.Text(max_length=500)
+
+    sample = samples.REFUSAL
+
+
+class Approval(Refusal):
+    """A yes where an approval is waited for."""
+
+    facts = Facts(required=False, help_text="What the approval puts out: exactly these facts, by name.")
+
+    sample = samples.APPROVAL
+
+
 class Resolution(Move):
     """What an operator knows about the step that was seen."""
 

@@ -12,6 +12,8 @@ AT = "2026-11-23T12:00:00.000000Z"
 
 SEEN = "take-payment:backward:undo_failed:1"
 MOVE: dict[str, Any] = {"seen": SEEN, "reason": "The bank says that it was refunded by hand"}
+REFUSAL: dict[str, Any] = {"step": "review-order", "reason": "The customer's last three orders came back"}
+APPROVAL = {"step": "review-order", "reason": "Known customer, seen by phone", "facts": {"limit": 500}}
 RESOLUTION = {**MOVE, "happened": True}
 
 FAILURE = {

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from api import auth, pagination, problems, rendering, schema, serializers
 from api.views import View
 from sagas import errors, models, reading
-from sagas.console import interventions, panels
+from sagas.console import approving, history, interventions, panels
 from sagas.console.api import forms, kinds, shapes
 from sagas.declaration import registry, states
 from sagas.engine.seen import Seen
@@ -140,8 +140,7 @@ class Intervene(StaffView):
         except errors.NotAllowed as error:
             raise conflict(saga_id, error) from error
         except errors.BadFacts as error:
-            fault = {"pointer": "/facts", "detail": str(error), "code": "invalid"}
-            raise problems.Problem(problems.INVALID_BODY, "The body has faults.", errors=[fault]) from error
+            raise bad_facts(error) from error
         body = shown(saga_id) | {"waits_for_approval": waits}
         return Response(body, status=202)
 
@@ -204,6 +203,66 @@ class Resolve(Intervene):
     def chosen(self, saga_id: UUID, seen: Seen, given: dict[str, Any]) -> str:
         """Settle whether the action, or the undo, of the step that was seen took effect."""
         return "happened" if given.pop("happened") else "did-not-happen"
+
+
+class Answer(StaffView):
+    """A person's answer where an approval is waited for: permitted by the approval's own declaration."""
+
+    form: type[forms.Refusal] = forms.Refusal
+    answer = approving.REFUSE
+
+    def post(self, request: Request, saga_id: UUID) -> Response:
+        """Give it; once more the same answer by the same caller changes nothing, and is no fault."""
+        given = serializers.read(self.form, request.data).validated_data
+        step, reason, facts = given["step"], given["reason"], given.get("facts")
+        actor = auth.caller(request).get_username()[:150]
+        try:
+            with translation.override("en"):
+                need_for(request, history.read(saga_id), step)
+                if not approving.is_repeated(saga_id, step, answer=self.answer, actor=actor, facts=facts):
+                    approving.answer(
+                        saga_id, step, answer=self.answer, actor=actor, reason=reason, facts=facts,
+                        through="api",
+                    )  # fmt: skip
+        except errors.NotFound:
+            raise http.Http404 from None
+        except errors.NotAllowed as error:
+            raise conflict(saga_id, error) from error
+        except errors.BadFacts as error:
+            raise bad_facts(error) from error
+        return Response(shown(saga_id), status=202)
+
+
+def answered(*, id: str, summary: str, request: type[forms.Refusal]) -> Any:
+    """Describe a view by which a person answers where an approval is waited for."""
+    return schema.view(
+        post=schema.operation(
+            id=id,
+            tag="sagas",
+            summary=summary,
+            description=(
+                "Needs the permission that the approval's declaration names. The answer and its reason are"
+                " kept with the saga's events. Sent again by the same caller it changes nothing, and is"
+                " answered as before."
+            ),
+            request=request,
+            answers={202: shapes.Saga},
+            problems_=[problems.NOT_FOUND, kinds.MOVE_NOT_ALLOWED],
+        )
+    )
+
+
+@answered(id="approveSaga", summary="Say yes where an approval is waited for", request=forms.Approval)
+class Approve(Answer):
+    """Say yes."""
+
+    form = forms.Approval
+    answer = approving.APPROVE
+
+
+@answered(id="refuseSaga", summary="Say no where an approval is waited for", request=forms.Refusal)
+class Refuse(Answer):
+    """Say no."""
 
 
 def sagas() -> QuerySet[models.SagaInstance]:
@@ -281,6 +340,26 @@ def need(request: Request, permission: str) -> None:
     """Refuse whoever does not have the permission."""
     if not auth.caller(request).has_perm(permission):
         raise exceptions.PermissionDenied(f"This needs the permission {permission}.")
+
+
+def need_for(request: Request, record: history.History, step: str) -> None:
+    """Refuse whoever may not answer the approval of that name.
+
+    Raises:
+        NotFound: the saga has no such step.
+        NotAllowed: it is no approval.
+    """
+    why = approving.refused(record, step)
+    if permission := approving.permission(record, step):
+        need(request, permission)
+    elif why:
+        raise errors.NotAllowed(why, state=record.saga.state)
+
+
+def bad_facts(error: errors.BadFacts) -> problems.Problem:
+    """The facts that somebody states cannot be kept."""
+    fault = {"pointer": "/facts", "detail": str(error), "code": "invalid"}
+    return problems.Problem(problems.INVALID_BODY, "The body has faults.", errors=[fault])
 
 
 def conflict(saga_id: UUID, error: Exception) -> problems.Problem:

@@ -112,6 +112,23 @@ def waiting():
     return play(toys.WAIT, "do a, begin w")
 
 
+def asked(declared=toys.APPROVED):
+    """It waits for a person's yes or no."""
+    return play(declared, "do a")
+
+
+def reviewer(name="rita"):
+    """Somebody who sees sagas, and may approve toys."""
+    person = client(roles.VIEWER, name)
+    person.user.user_permissions.set([auth.Permission.objects.get(codename="approve_toy")])
+    return person
+
+
+def answering(saga, answer, step="ok"):
+    """The address of the page on which an approval is answered."""
+    return reverse("admin:sagas_saga_answer", args=[saga.pk, step, answer])
+
+
 def act(operation, saga, **said):
     """An operator who looks, and acts at once on what is seen."""
     return operation(saga.pk, seen=engine.look(saga.pk), **said)

@@ -246,7 +246,7 @@ def test_a_second_person_agrees_to_what_was_asked_for_one_step_at_once(settings)
 def test_a_step_at_once_that_is_done_with_is_not_tried_again():
     saga = at_both()
 
-    with pytest.raises(errors.NotAllowed, match="Nothing of c is to be tried now"):
+    with pytest.raises(errors.NotAllowed, match="c is over"):
         engine.retry(saga.pk, seen=engine.look(saga.pk, "c"), **SAID)
 
 
@@ -330,8 +330,8 @@ def test_an_approval_says_who_may_answer_and_what_silence_means_and_is_no_attemp
     record = read(saga)
     said = summary.of(record)
 
-    assert "ok waits for a person's yes or no; without one it counts as refused in" in said.next
-    assert said.who == "Whoever may approve it (sagas.operate_saga)."
+    assert "ok waits for a person's yes or no; its limit is reached in" in said.next
+    assert said.who == "Somebody who has the permission sagas.operate_saga: approve it, or refuse it."
     assert said.tone == "waiting"
     assert [(one.step, one.waits) for one in history.attempts(record)] == [("a", False), ("ok", True)]
     assert views(saga)["ok"].approval.permission == "sagas.operate_saga"

@@ -41,6 +41,11 @@ def unmake(*, key):
     return WORLD.undo(key, local=True)
 
 
+def make_within(*, key, limit):
+    models.End.objects.create(key=key, kind=f"within {limit}")
+    return make(key=key)
+
+
 def book(*, key):
     return WORLD.do(key)
 
@@ -63,6 +68,10 @@ def compensated(*, key):
 
 def attention(*, key):
     models.End.objects.create(key=key, kind="attention")
+
+
+def asked(*, key):
+    models.End.objects.create(key=key, kind="asked")
 
 
 class Scripted:

@@ -29,6 +29,9 @@ class Toy(models.Model):
     closed = models.BooleanField(default=False)
     """The tombstone: an undo was here first."""
 
+    class Meta:
+        permissions = [("approve_toy", "Can approve toys")]
+
 
 class End(models.Model):
     """A call of a saga's hook, in the transaction of the engine that made it so."""

@@ -2,12 +2,13 @@
 
 import datetime
 
-from sagas import Parallel, Retry, Saga, Step, Wait
+from sagas import Approval, Parallel, Retry, Saga, Step, Wait
 from tests.sagas.sample_app import functions
 
 NO_TIME = datetime.timedelta(0)
 SECOND = datetime.timedelta(seconds=1)
 HOUR = datetime.timedelta(hours=1)
+MAY_APPROVE = "sample_app.approve_toy"
 
 
 def local(name, **rest):
@@ -22,6 +23,10 @@ def remote(name, **rest):
 
 def waits(name, **rest):
     return remote(name, **{"wait": Wait(until="settled", limit=HOUR), **rest})
+
+
+def approval(name="ok", **rest):
+    return Approval(name, **{"permission": MAY_APPROVE, "limit": 2 * HOUR, **rest})
 
 
 def saga(name, *steps, **rest):
@@ -103,4 +108,32 @@ AT_ONCE_CHOICE = saga(
     at_once("more", local("d"), local("e"), when="yes"),
     remote("f"),
     inputs=["yes"],
+)
+
+
+APPROVED = saga("toy-approved", local("a"), approval(), local("c"))
+APPROVAL_FIRST = saga("toy-approval-first", approval(), local("b"))
+APPROVAL_LAST = saga("toy-approval-last", local("a"), approval())
+APPROVED_BY_TWO = saga("toy-approved-by-two", local("a"), approval(persons=2), local("c"))
+APPROVED_WITH_FACTS = saga(
+    "toy-approved-with-facts",
+    local("a"),
+    approval(outputs=["limit", "note"]),
+    local("c", do=functions.make_within, inputs=["limit"]),
+)
+LAPSES = {
+    lapse: saga(f"toy-lapse-{lapse}", local("a"), approval(lapse=lapse), local("c"))
+    for lapse in ("refuse", "approve", "attention")
+}
+REMINDED = saga(
+    "toy-reminded",
+    local("a"),
+    approval(remind=[HOUR / 2, HOUR], notify=functions.asked, lapse="attention"),
+    local("c"),
+)
+APPROVED_AT_ONCE = saga(
+    "toy-approved-at-once",
+    local("a"),
+    at_once("all", approval(outputs=["limit"]), remote("b")),
+    local("c", do=functions.make_within, inputs=["limit"]),
 )

@@ -14,6 +14,7 @@ from django.core.management import base
 import strictjson
 from sagas import errors, models, reading
 from sagas.console import (
+    approving,
     archiving,
     export,
     formatting,
@@ -53,6 +54,11 @@ SPELLINGS = {
 
 assert interventions.INTERVENTIONS.keys() == COMMANDS.keys() | SPELLINGS.keys()
 
+ANSWERS = {
+    approving.APPROVE: "say yes where an approval is waited for",
+    approving.REFUSE: "say no where an approval is waited for",
+}
+
 BARS = {"done": "█", "begun": "█", "retry": "▒", "failed": "▓", "unknown": "?", "lost": "?", "running": ">"}
 
 
@@ -88,6 +94,26 @@ class Command(base.BaseCommand):
         resolving.add_argument(
             "--facts", type=_facts, default={}, help="what it would have answered, as JSON"
         )
+        for name, what in ANSWERS.items():
+            self._answering(functions, name, what)
+
+    def _answering(self, functions: Any, name: str, what: str) -> None:
+        parser: argparse.ArgumentParser = functions.add_parser(name, help=what)
+        parser.add_argument("saga", help=WHICH)
+        parser.add_argument("step", help="the approval, by the name of its step")
+        parser.add_argument("--reason", required=True, help="why; kept in its events")
+        parser.add_argument("--actor", default=getpass.getuser(), help="who you are (your login)")
+        parser.add_argument("--dry-run", action="store_true", help="only say what it would do")
+        parser.add_argument("--json", action="store_true", help="show the saga afterwards as JSON")
+        if name == approving.APPROVE:
+            parser.add_argument(
+                "--fact",
+                type=_fact,
+                action="append",
+                default=[],
+                metavar="NAME=JSON",
+                help="what it puts out, once for each; what is no JSON is taken as text",
+            )
 
     def _intervention(self, functions: Any, name: str, what: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = functions.add_parser(name, help=what)
@@ -117,6 +143,8 @@ class Command(base.BaseCommand):
                 self._show(history.read(_find(options["saga"])), options)
             elif function in archiving.COMMANDS:
                 archiving.run(function, options, find=_find, write=self.stdout.write)
+            elif function in ANSWERS:
+                self._answer(function, options)
             else:
                 self._make(function, options)
         except errors.SagaError as error:
@@ -191,6 +219,13 @@ class Command(base.BaseCommand):
             write("")
             write(f"Key of {each.step.name}: {each.step.key}")
             write(f"Seen: {each.seen}")
+        for asked in approving.questions(record):
+            write("")
+            until = formatting.moment(asked.row.wait_until) or "somebody answers"
+            write(f"Waiting for approval: {asked.row.name}, until {until}")
+            write(f"Who is asked: {asked.declared.persons} with the permission {asked.declared.permission}")
+            for one in asked.given:
+                write(f"Approved by {one['actor']}: {one['reason']}")
         several = bool(record.members)
         if possible := _possible(record, of_step=False if several else None):
             write("")
@@ -252,6 +287,27 @@ class Command(base.BaseCommand):
         except interventions.NeedsApproval as waits:
             self.stderr.write(str(waits))
             sys.exit(3)
+        self._show(history.read(saga_id), options)
+
+    def _answer(self, answer: str, options: dict[str, Any]) -> None:
+        saga_id, step = _find(options["saga"]), options["step"]
+        record = history.read(saga_id)
+        if why := approving.refused(record, step):
+            raise errors.NotAllowed(why)
+        if options["dry_run"]:
+            asked = approving.question(record, step)
+            for line in approving.preview(record, asked, answer) if asked is not None else []:
+                self.stdout.write(line)
+            return
+        approving.answer(
+            saga_id,
+            step,
+            answer=answer,
+            actor=options["actor"][:150],
+            reason=options["reason"],
+            facts=dict(options.get("fact", [])),
+            through="shell",
+        )
         self._show(history.read(saga_id), options)
 
     def _preview(self, record: history.History, intervention: interventions.Intervention) -> None:
@@ -398,6 +454,16 @@ def _seen(text: str) -> Seen:
         return Seen.parse(text)
     except errors.BadSeen as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _fact(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError("NAME=JSON, such as limit=7")
+    try:
+        return name, approving.read_fact(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
 
 
 def _facts(text: str) -> dict[str, Any]:

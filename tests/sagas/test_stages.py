@@ -1,0 +1,181 @@
+"""What the simulator, the explorer and the races have found of stages: each as the least that shows it."""
+
+import pytest
+
+from sagas import Approval, engine, errors
+from sagas.declaration.validation import BadDeclaration
+from sagas.testing import clocks, memory_transport
+from tests.sagas import harness, rules
+from tests.sagas.sample_app import recorder
+from tests.sagas.sample_app import saga as toys
+
+WHO = {"actor": "somebody", "reason": "a test"}
+
+
+def review(**rest):
+    return Approval("review", permission="toys.review", **{"limit": toys.HOUR, "lapse": "attention", **rest})
+
+
+BOTH_REVIEW = toys.saga("toy-both-review", toys.local("a"), review(persons=2), toys.local("b"))
+REVIEW_BESIDE = toys.saga(
+    "toy-review-beside", toys.at_once("all", toys.local("a"), review()), toys.local("b")
+)
+BESIDE_REVERSE = toys.saga(
+    "toy-beside-reverse", toys.at_once("all", *(toys.remote(name) for name in "abc"), undo="reverse")
+)
+
+
+def states_of(saga):
+    return dict(saga.steps.values_list("name", "state"))
+
+
+def deliver(broker, *names):
+    """Deliver the messages of these steps, in this order."""
+    for name in names:
+        steps = [m for m in broker.waiting if isinstance(m, memory_transport.StepMessage)]
+        (message,) = (m for m in steps if m.dispatch.messages[m.number].step == name)
+        broker.waiting.remove(message)
+        broker.carry_out(message)
+
+
+def operate(move, saga, step):
+    return getattr(engine, move)(saga.pk, seen=engine.look(saga.pk, step), **WHO)
+
+
+def lapse(saga):
+    clocks.pass_time(toys.HOUR + toys.SECOND, saga.pk)
+    engine.sweep()
+    saga.refresh_from_db()
+    assert saga.state == "needs_attention"
+
+
+# --- Declared --------------------------------------------------------------------------------------
+
+
+def test_steps_of_two_kinds_are_not_done_at_once():
+    with pytest.raises(BadDeclaration, match="two kinds"):
+        toys.saga("toy-two-kinds", toys.at_once("all", toys.local("a"), toys.local("r", **toys.RETRIABLE)))
+
+
+# --- What is left out ------------------------------------------------------------------------------
+
+
+def test_a_member_that_was_tried_is_not_told_to_be_left_out(broker):
+    saga = harness.begin(toys.AT_ONCE_REVERSE, "flake a, fail b")
+    engine.sweep()
+
+    deliver(broker, "a", "b")
+
+    assert recorder.lines(saga.pk) == ["flake a", "fail b"]
+    harness.drive(broker, saga)
+    assert states_of(saga) == {"a": "pending", "b": "failed", "c": "skipped", "d": "pending"}
+    rules.check(saga)
+
+
+# --- Approvals -------------------------------------------------------------------------------------
+
+
+def test_after_a_lapse_the_first_of_two_persons_gives_the_other_as_much_time(broker):
+    saga = harness.begin(BOTH_REVIEW)
+    broker.deliver_all()
+    lapse(saga)
+
+    engine.approve(saga.pk, "review", actor="alice")
+
+    saga.refresh_from_db()
+    assert saga.state == "running"
+    assert clocks.until_due() > toys.HOUR / 2
+    engine.approve(saga.pk, "review", actor="bob")
+    harness.drive(broker, saga)
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+def test_a_lapsed_approval_beside_other_steps_is_asked_for_anew_when_the_saga_is_resumed(broker):
+    saga = harness.begin(REVIEW_BESIDE)
+    clocks.skip()
+    engine.sweep()
+    broker.deliver_all()
+    lapse(saga)
+
+    operate("resume", saga, "a")
+    engine.sweep()
+
+    saga.refresh_from_db()
+    assert saga.state == "running"
+    assert saga.steps.get(name="review").wait_until is not None
+    engine.approve(saga.pk, "review", actor="alice")
+    harness.drive(broker, saga)
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+# --- Operators -------------------------------------------------------------------------------------
+
+
+def test_a_member_that_is_done_is_not_tried_again(broker):
+    saga = harness.begin(toys.AT_ONCE_WAIT, "do a, begin w")
+    broker.deliver_all()
+    assert states_of(saga)["b"] == "done"
+
+    with pytest.raises(errors.NotAllowed):
+        operate("retry", saga, "b")
+
+
+def test_a_member_whose_turn_to_be_undone_has_not_come_is_not_undone_by_an_operator(broker):
+    saga = harness.begin(toys.AT_ONCE_REVERSE, "do a, do b, do c, fail d, flake undo c")
+    engine.sweep()
+    while "flake undo c" not in recorder.lines(saga.pk):
+        broker.deliver()
+
+    assert recorder.lines(saga.pk)[:3] == ["do b", "do c", "do a"]
+
+    operate("retry", saga, "b")
+
+    harness.drive(broker, saga)
+    assert recorder.lines(saga.pk)[-4:] == ["undo a", "flake undo c", "undo c", "undo b"]
+    rules.check(saga)
+
+
+# --- The drain -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dead(broker, simulated_death):
+    """A saga that has turned round while a worker of its stage is dead, and that worker's lease lives."""
+    saga = harness.begin(BESIDE_REVERSE, "die a, fail b")
+    engine.sweep()
+    with harness.suppress_death():
+        deliver(broker, "a")
+    deliver(broker, "b")
+    saga.refresh_from_db()
+    assert (saga.state, states_of(saga)["a"]) == ("compensating", "running")
+    return saga
+
+
+def test_nothing_is_undone_between_a_leases_end_and_the_sweep_that_finds_it(broker, dead):
+    broker.waiting.clear()
+    sent = len(harness.step_messages(broker))
+    clocks.pass_time(toys.SECOND * 60, dead.pk)
+
+    engine.on_chain_error(dead.pk, 1, "b")
+    operate("hold", dead, "a")
+    operate("release", dead, "a")
+
+    assert not harness.step_messages(broker)[sent:], "what came of a is not written yet"
+    engine.sweep()
+    assert states_of(dead)["a"] == "unknown"
+    harness.drive(broker, dead)
+    assert recorder.lines(dead.pk) == ["die a", "fail b", "undo b", "undo a"]
+    rules.check(dead)
+
+
+def test_a_member_whose_lease_ended_in_the_drain_is_undone_in_its_turn_and_not_at_its_timer(broker, dead):
+    clocks.pass_time(toys.SECOND * 60, dead.pk)
+    engine.sweep()
+
+    unknown = dead.steps.get(name="a")
+    assert (unknown.wake_at, unknown.dispatched_at) == (None, None)
+    harness.drive(broker, dead)
+    assert recorder.lines(dead.pk) == ["die a", "fail b", "undo b", "undo a"]
+    rules.check(dead)
