@@ -352,7 +352,7 @@ def _of_step(record: history.History, what: str) -> Summary:
 
 
 def _asked(row: models.StepInstance, declared: definition.Approval) -> str:
-    """That a yes or a no is waited for, and how many have said yes; `step` and `limit` are filled in later."""
+    """That a yes or a no is waited for, and how many said yes; `step` and `limit` are filled in later."""
     given = len((row.facts or {}).get(approvals.APPROVALS, ()))
     many = ngettext(
         "%(given)s of %(persons)s person has said yes.", "%(given)s of %(persons)s persons have said yes.",
