@@ -257,11 +257,14 @@ def _ends(ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
         for batch in _batches(ended):
             keys = [f"{saga_id}.{name}" for saga_id in batch for name in steps.names(action)]
             positions = room.positions(keys=keys)
+            absent = {key.partition(".")[0] for key in keys if not _in_effect(positions.get(key))}
+            left_out = _left_out(pk for pk in absent if ended[pk].fulfilled)
             for saga_id in batch:
                 order = ended[saga_id]
                 for name in steps.names(action):
                     position = positions.get(f"{saga_id}.{name}")
-                    for finding in _comes_to(order, room, position, asked=name in asked[order.version]):
+                    wanted = name in asked[order.version] and (saga_id, name) not in left_out
+                    for finding in _comes_to(order, room, position, asked=wanted):
                         yield Discrepancy(order.number, _name(room), finding)
 
 
@@ -273,12 +276,26 @@ def _names(action: definition.StepFunction, version: int) -> list[str]:
         return []
 
 
+def _left_out(saga_ids: Iterable[str]) -> set[tuple[str, str]]:
+    """Which steps of these sagas were left out, so that nothing of them is in effect: by saga and name."""
+    wanted = [uuid.UUID(pk) for pk in saga_ids]
+    skipped = sagas.StepInstance.objects.filter(saga__in=wanted, state=states.StepState.SKIPPED)
+    live = set(sagas.SagaInstance.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+    archived = reading.archived_in_bulk(set(wanted) - live).values()
+    rows = [*skipped, *(step for found in archived for step in found.steps)]
+    return {(str(row.saga_id), row.name) for row in rows if row.state == states.StepState.SKIPPED}
+
+
+def _in_effect(position: Mapping[str, Any] | None) -> bool:
+    return position is not None and bool(position["in_effect"])
+
+
 def _comes_to(order: _Ended, room: Any, position: Mapping[str, Any] | None, *, asked: bool) -> Iterator[str]:
     if room is shipping and not order.parcels:
         if position is not None:
             yield f"Nothing of the order ships, and this is {position['status']}."
         return
-    in_effect = position is not None and position["in_effect"]
+    in_effect = _in_effect(position)
     if order.fulfilled and asked and not in_effect:
         yield "The order is fulfilled, and this is not in effect."
     if position is None:
@@ -385,13 +402,14 @@ def _of_sagas() -> Iterator[tuple[str, str]]:
         for key, subject, state, folded in cursor.fetchall():
             yield key, f"{subject or 'the saga'} is {state}, and its events say {folded}."
         name = saga.ORDER_FULFILMENT.name
-        declared = [step for version in registry.versions(name) for step in version.all_steps]
-        remote = {step.name for step in declared if step.remote}
-        of_people = {step.name for step in declared if not step.has_worker}
-        cursor.execute(_HALF_DONE, [name, sorted(remote), sorted(of_people)])
+        known = [step for version in registry.versions(name) for step in version.all_steps]
+        remote = {step.name for step in known if step.remote}
+        # An approval that was given stays given: there is nothing to undo.
+        answers = {step.name for step in known if not step.has_worker}
+        cursor.execute(_HALF_DONE, [name, sorted(answers), sorted(remote)])
         for key, name, state, saga_state in cursor.fetchall():
             yield key, f"It is {saga_state}, and its step {name} is {state}."
-        cursor.execute(_UNATTENDED, [UNATTENDED_S])
+        cursor.execute(_UNATTENDED, {"s": UNATTENDED_S})
         for (key,) in cursor.fetchall():
             yield key, "Its time came long ago, and no sweep has looked at it."
 
@@ -427,14 +445,18 @@ _HALF_DONE = """
         g.state = 'completed' AND s.state NOT IN ('done', 'skipped')
         OR g.state = 'compensated' AND NOT (
             s.state IN ('undone', 'skipped')
+            OR s.name = ANY(%s) AND s.state IN ('done', 'failed')
             OR s.state = 'pending' AND s.attempts = 0
-            -- A local action without facts was rolled back, and never happened; a person's no did nothing.
-            OR s.state IN ('pending', 'failed') AND s.name <> ALL(%s)
-                AND (s.facts IS NULL OR s.name = ANY(%s))
+            -- A local action without facts was rolled back, and never happened.
+            OR s.state IN ('pending', 'failed') AND s.name <> ALL(%s) AND s.facts IS NULL
         )
     )
 """
 _UNATTENDED = """
     SELECT key FROM sagas_saga
-    WHERE wake_at < clock_timestamp() - %s * interval '1 second' AND held_at IS NULL AND closed_at IS NULL
+    WHERE wake_at < clock_timestamp() - %(s)s * interval '1 second' AND held_at IS NULL AND closed_at IS NULL
+    UNION
+    SELECT g.key FROM sagas_step s JOIN sagas_saga g ON g.id = s.saga_id
+    WHERE s.wake_at < clock_timestamp() - %(s)s * interval '1 second'
+    AND g.held_at IS NULL AND g.closed_at IS NULL AND g.state IN ('running', 'compensating')
 """

@@ -37,12 +37,8 @@ def _of_each_role() -> Iterator[checks.CheckMessage]:
 def _of_workers() -> Iterator[checks.CheckMessage]:
     """A local step must hear of a lock before its own time is over, and may compute for all of that time."""
     limits = settings.DATABASE_LIMITS["worker"]
-    local = [
-        step
-        for saga in registry.everything()
-        for step in saga.all_steps
-        if step.has_worker and not step.remote
-    ]
+    steps = (step for saga in registry.everything() for step in saga.all_steps)
+    local = [step for step in steps if step.has_worker and not step.remote]
     # To claim a step and to record its outcome each take a lock, and the lease must outlast both.
     shortest = min([engine.LEASE_MARGIN / 3, *(step.timeout for step in local)])
     longest = max([_NEVER, *(step.timeout for step in local)])

@@ -3,14 +3,15 @@
 import datetime
 from typing import Any
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 
 from invoicing import services as invoicing
 from orders import customer_messages, models, steps
 from payments import services as payments
-from sagas import engine
+from sagas import engine, errors
 from sagas import models as saga_models
-from sagas.declaration.states import StepState
+from sagas.declaration import definition
+from sagas.declaration.states import Direction, SagaState, StepState
 from shipping import services as shipping
 
 Step = saga_models.StepInstance
@@ -51,13 +52,21 @@ class Placed:
         self.failure = customer_messages.failure(row.saga.failure)
         # The saga's row is written first, in the same transaction.
         self.updated_at = max(row.saga.updated_at, row.created_at)
-        self.next = dict(zip(("message", "at"), _next(row, self.steps, ships=self.ships), strict=True))
+        delivery = does.get(shipping.dispatch)
+        delivered = self.ships and (delivery is None or delivery.state != StepState.SKIPPED)
+        self.next = dict(zip(("message", "at"), _next(row, self.steps, delivered=delivered), strict=True))
 
     @property
     def undoing(self) -> list[str]:
         """The steps that are or will be undone, in the order of undoing."""
-        begun = [step for step in self.steps if step.begun]
-        return [step.name for step in reversed(begun) if step.state != StepState.UNDONE]
+        declared = _declaration(self.row.saga)
+        begun = [step for step in self.steps if step.begun and step.state != StepState.UNDONE]
+        # What has no undo, an approval for one, is not undone.
+        return [
+            step.name
+            for step in reversed(begun)
+            if declared is None or declared.all_steps[step.position].undoable
+        ]
 
 
 class Part:
@@ -109,13 +118,14 @@ class Invoice(Part):
         return "rejected" if self.failed.get("kind") == "refused" else ""
 
 
-def _next(row: models.Order, rows: list[Step], *, ships: bool) -> tuple[str, datetime.datetime | None]:
+def _next(row: models.Order, rows: list[Step], *, delivered: bool) -> tuple[str, datetime.datetime | None]:
     """What happens next, for those who wait: in words of their language, and when, where that is known."""
     instance = row.saga
-    step = rows[min(instance.position, len(rows) - 1)]
+    step = _telling(instance, rows)
     words = customer_messages.of_step(step.name)
+    wake_at = step.wake_at if step.is_member else instance.wake_at
     match row.status:
-        case models.Status.FULFILLED if ships:
+        case models.Status.FULFILLED if delivered:
             return gettext("Nothing: the order is paid, invoiced and delivered."), None
         case models.Status.FULFILLED:
             return gettext("Nothing: the order is paid and invoiced, and has nothing to be delivered."), None
@@ -131,12 +141,50 @@ def _next(row: models.Order, rows: list[Step], *, ships: bool) -> tuple[str, dat
         case models.Status.CANCELLING:
             return (
                 gettext("We %(doing)s.") % {"doing": words.undoing},
-                None if step.state == StepState.UNDOING else instance.wake_at,
+                None if step.state == StepState.UNDOING else wake_at,
             )
     if instance.cancel_requested_at:
         return gettext("The order is cancelled as soon as the step at hand has ended."), None
+    if instance.state == SagaState.RUNNING and instance.epoch == 0 and instance.in_line_for is None:
+        return gettext("We start on the order then."), wake_at
     if step.state == StepState.WAITING:
-        return words.waiting, step.wait_until
+        return (gettext(APPROVAL) if _asks_staff(instance, step) else words.waiting), step.wait_until
     if step.error and step.state == StepState.PENDING:
-        return gettext("We try again to %(doing)s.") % {"doing": words.doing}, instance.wake_at
+        return gettext("We try again to %(doing)s.") % {"doing": words.doing}, wake_at
     return gettext("We %(doing)s.") % {"doing": words.doing}, None
+
+
+def _telling(instance: saga_models.SagaInstance, rows: list[Step]) -> Step:
+    """The step at which the saga is; of several that are done at once, the one that is told of.
+
+    What somebody has to do comes first, then what is tried again, and then the first that is not done with.
+    """
+    position = min(instance.position, len(rows) - 1)
+    declared = _declaration(instance)
+    stage = declared.stage_at(position) if declared is not None else None
+    if stage is None or stage.parallel is None:
+        return rows[position]
+    members = rows[stage.first : stage.last + 1]
+    if instance.direction == Direction.BACKWARD:
+        left = [row for row in reversed(members) if row.begun and row.state != StepState.UNDONE]
+        return max(left, key=lambda row: row.state == StepState.UNDOING, default=members[0])
+    left = [row for row in members if row.state not in (StepState.DONE, StepState.SKIPPED)]
+    return max(left, key=lambda row: (row.state == StepState.WAITING, bool(row.error)), default=members[0])
+
+
+APPROVAL = gettext_noop("Somebody at the shop looks at the order before it goes on.")
+"""What is waited for where that is a person's yes, and the step has no words of its own."""
+
+
+def _asks_staff(instance: saga_models.SagaInstance, step: Step) -> bool:
+    declared = _declaration(instance)
+    of_people = declared is not None and not declared.all_steps[step.position].has_worker
+    return of_people and step.name not in customer_messages.STEPS
+
+
+def _declaration(instance: saga_models.SagaInstance) -> definition.Saga | None:
+    """What the saga began with; None where the code no longer has it."""
+    try:
+        return instance.definition
+    except errors.UnknownSaga:
+        return None

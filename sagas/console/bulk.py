@@ -12,7 +12,7 @@ not give a saga its turn, nothing is known of it, and it is tried again.
 import datetime
 import logging
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from django.db import IntegrityError, OperationalError, transaction
 from django.utils.translation import gettext as _
@@ -21,7 +21,7 @@ from sagas import database, errors, models
 from sagas.console import history, interventions, translation
 from sagas.console.models import BulkItem, BulkRun
 from sagas.declaration.states import SagaState, StepState
-from sagas.engine import failures, messages
+from sagas.engine import failures, messages, refusals
 from sagas.engine.seen import Seen
 
 logger = logging.getLogger("sagas")
@@ -183,12 +183,11 @@ def _look_over(pk: uuid.UUID) -> list[int]:
         return []
     now = models.database_now()
     sent = list(run.items.filter(state=BulkItem.State.SENT).prefetch_related("saga"))
-    rows = {
-        (row.saga_id, row.position): row
-        for row in models.StepInstance.objects.filter(saga__in=[item.saga_id for item in sent])
-    }
+    rows: dict[uuid.UUID, list[models.StepInstance]] = {}
+    for row in models.StepInstance.objects.filter(saga__in=[item.saga_id for item in sent]):
+        rows.setdefault(row.saga_id, []).append(row)
     for item in sent:
-        _look(item, rows, now)
+        _look(item, rows.get(item.saga_id, []), now)
     if why := _recurs(run):
         _stop(run, why)
         return []
@@ -238,7 +237,7 @@ def _intervene(run: BulkRun, item: BulkItem) -> None:
     now = models.database_now()
     try:
         seen = Seen.parse(item.seen)
-        record = history.read(item.saga_id)
+        record = history.read(item.saga_id).looking_at(seen.step)
         item.position = record.saga.position
         if intervention.moved_on(seen, record):
             raise errors.MovedOn
@@ -260,30 +259,42 @@ def _intervene(run: BulkRun, item: BulkItem) -> None:
         item.state, item.sent_at = BulkItem.State.SENT, models.database_now()
 
 
-def _look(
-    item: BulkItem, rows: dict[tuple[uuid.UUID, int], models.StepInstance], now: datetime.datetime
-) -> None:
-    """See whether the saga got past the point where it stood, or stands there again."""
+def _look(item: BulkItem, steps: Sequence[models.StepInstance], now: datetime.datetime) -> None:
+    """See whether the saga got past the point where it stood, or stands there again.
+
+    Of steps that are done at once one that failed again is enough for the latter.
+    """
     saga = item.saga
     sent_at = item.sent_at
     assert sent_at is not None, "only what was sent is looked at"
-    row = rows.get((saga.pk, item.position))
-    error = (row.error or {}) if row else {}
-    again = "at" in error and datetime.datetime.fromisoformat(error["at"]) > sent_at
+    rows = _stood_at(item, steps)
+    errors_ = [row.error for row in rows if row.error and "at" in row.error]
+    again = [error for error in errors_ if datetime.datetime.fromisoformat(error["at"]) > sent_at]
+    waits = any(row.state == StepState.WAITING for row in rows) and all(
+        row.state in (StepState.WAITING, StepState.DONE, StepState.SKIPPED) for row in rows
+    )
     if saga.is_final:
         state, message = BulkItem.State.HELPED, str(SagaState(saga.state).label)
     elif saga.state == SagaState.NEEDS_ATTENTION:
         state, message = BulkItem.State.FAILED, str((saga.attention or {}).get("why", ""))
-    elif saga.position != item.position or (row is not None and row.state == StepState.WAITING):
+    elif saga.position != item.position or waits:
         state, message = BulkItem.State.HELPED, translation.RUN_GOES_ON
     elif again:
-        state, message = BulkItem.State.FAILED, str(error.get("message", ""))
+        state, message = BulkItem.State.FAILED, str(again[0].get("message", ""))
     elif now - sent_at > PATIENCE:
         state, message = BulkItem.State.FAILED, translation.NOTHING_SEEN
     else:
         return
     item.state, item.message, item.settled_at = state, message, now
     item.save()
+
+
+def _stood_at(item: BulkItem, steps: Sequence[models.StepInstance]) -> list[models.StepInstance]:
+    """The step at which the saga stood, or those that are done at once there."""
+    if item.position >= len(steps):
+        return []  # All were done, and its owner could not take that.
+    stage = history.stage_of(refusals.declaration(item.saga), steps[item.position])
+    return [steps[item.position]] if stage is None else list(steps[stage.first : stage.last + 1])
 
 
 def _recurs(run: BulkRun) -> str:

@@ -12,7 +12,8 @@ from sagas.declaration.states import Direction
 def saga(record: history.History, *, events: Sequence[models.Event] | None = None) -> dict[str, Any]:
     """The whole history, or the given events of it, as JSON-able data."""
     saga = record.saga
-    said = summary.of(record)
+    said, left_out = summary.of(record), history.left_out(record)
+    seen = {one.step.pk: str(one.seen) for one in record.at_each} if record.live else {}
     return {
         "id": str(saga.pk),
         "name": saga.name,
@@ -28,6 +29,7 @@ def saga(record: history.History, *, events: Sequence[models.Event] | None = Non
         "finished_at": _iso(saga.finished_at),
         "deadline_at": _iso(saga.deadline_at),
         "wake_at": _iso(saga.wake_at),
+        "starts_at": _iso(record.starts_at),
         "held_at": _iso(saga.held_at),
         "closed_at": _iso(saga.closed_at),
         "archived_at": _iso(saga.archived_at),
@@ -49,13 +51,18 @@ def saga(record: history.History, *, events: Sequence[models.Event] | None = Non
             {
                 "name": row.name,
                 "key": row.key,
+                "stage": history.stage_name(record.declared, row),
                 "state": row.state,
+                "skipped": {"facts": left_out[row.name]} if row.name in left_out else None,
+                "seen": seen.get(row.pk),
                 "attempts": row.attempts,
                 "undo_attempts": row.undo_attempts,
                 "started_at": _iso(row.started_at),
                 "finished_at": _iso(row.finished_at),
                 "undo_started_at": _iso(row.undo_started_at),
                 "undone_at": _iso(row.undone_at),
+                "wake_at": _iso(row.wake_at),
+                "dispatched_at": _iso(row.dispatched_at),
                 "error": row.error,
                 "facts": redaction.redact(row.facts, record.hidden),
                 "worker": row.worker,

@@ -141,7 +141,7 @@ class Health:
 
 
 def read(window: str = "24h") -> Health:
-    """Read it all, in nine statements."""
+    """Read it all, in ten statements."""
     length, width = WINDOWS[window]
     now = models.database_now()
     live, held, overdue, sweep_lag = _live(now)
@@ -152,6 +152,8 @@ def read(window: str = "24h") -> Health:
         buckets=_buckets(now, length, width),
         steps=_steps(),
         oldest=models.SagaInstance.objects.filter(state__in=LIVE, closed_at=None)
+        # One that is to start later is not old by then.
+        .exclude(epoch=0, wake_at__gt=now)
         .order_by("created_at")
         .first(),
         sweep_lag=sweep_lag,
@@ -174,7 +176,10 @@ def is_late(swept: datetime.timedelta | None) -> bool:
 
 
 def _live(now: datetime.datetime) -> tuple[dict[str, int], int, int, datetime.timedelta]:
-    """Live sagas by state, how many are held, and how late the sweep is."""
+    """Live sagas by state, how many are held, how many are overdue, and how late the sweep is.
+
+    Steps that are done at once have timers of their own: a saga of which one is overdue is overdue.
+    """
     with connection.cursor() as cursor:
         cursor.execute(
             """
@@ -188,11 +193,22 @@ def _live(now: datetime.datetime) -> tuple[dict[str, int], int, int, datetime.ti
             {"now": now},
         )
         rows = cursor.fetchall()
-    late = [row[4] for row in rows if row[4] is not None]
+        cursor.execute(
+            """
+            SELECT count(DISTINCT s.saga_id) FILTER (WHERE g.wake_at IS NULL OR g.wake_at >= %(now)s),
+                   min(s.wake_at)
+              FROM sagas_step s JOIN sagas_saga g ON g.id = s.saga_id
+             WHERE s.wake_at < %(now)s AND g.held_at IS NULL AND g.closed_at IS NULL
+               AND g.state IN ('running', 'compensating')
+            """,
+            {"now": now},
+        )
+        of_members, earliest = cursor.fetchone()
+    late = [at for at in (*(row[4] for row in rows), earliest) if at is not None]
     return (
         {row[0]: row[1] for row in rows},
         sum(row[2] for row in rows),
-        sum(row[3] for row in rows),
+        sum(row[3] for row in rows) + of_members,
         now - min(late) if late else datetime.timedelta(0),
     )
 
@@ -220,7 +236,7 @@ def _steps() -> list[StepFigures]:
             """
             WITH recent AS (SELECT id, name, failure->>'step' AS failed_at
                               FROM sagas_saga ORDER BY created_at DESC LIMIT %s)
-            SELECT r.name, s.name, count(*) FILTER (WHERE s.attempts > 0),
+            SELECT r.name, s.name, count(*) FILTER (WHERE s.attempts > 0 OR s.started_at IS NOT NULL),
                    percentile_cont(0.5) WITHIN GROUP (ORDER BY s.finished_at - s.started_at)
                      FILTER (WHERE s.state IN ('done', 'undoing', 'undone', 'undo_failed')),
                    percentile_cont(0.95) WITHIN GROUP (ORDER BY s.finished_at - s.started_at)

@@ -7,6 +7,7 @@ sentences, `notices` what surrounds it, and `export` gives it to machines.
 import dataclasses
 import datetime
 import uuid
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db.models import Subquery
@@ -15,8 +16,8 @@ from django.utils.translation import gettext as _
 from sagas import conf, errors, models, reading
 from sagas.console import redaction
 from sagas.console.models import Consent
-from sagas.declaration import definition
-from sagas.declaration.states import Direction, StepState
+from sagas.declaration import definition, stages
+from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import parallel, refusals, transitions
 from sagas.engine.kinds import EventKind
 from sagas.engine.seen import Seen
@@ -111,6 +112,17 @@ class StepView:
     remote: bool
     queue: str
     current: bool
+    """Whether the saga is at it; of steps that are done at once, each that is not done with yet."""
+
+    stage: stages.Stage | None
+    """What declares it as done at once with others; None where it comes alone, or nobody knows."""
+
+    approval: definition.Approval | None
+    """Its declaration, where a person ends it."""
+
+    condition: str
+    """Under which facts it is done, or why it was left out, in words; empty where it always is."""
+
     pivot_above: bool
     """Whether the line beyond which nothing is undone runs above it."""
 
@@ -122,10 +134,24 @@ class StepView:
     reference: str
     """By which the provider knows it, if it has one."""
 
+    @property
+    def skipped(self) -> bool:
+        """Whether it was left out."""
+        return self.row.state == StepState.SKIPPED
+
+    @property
+    def opens_stage(self) -> bool:
+        """Whether it is the first of steps that are done at once."""
+        return self.stage is not None and self.row.position == self.stage.first
+
 
 @dataclasses.dataclass(kw_only=True)
 class History:
-    """All that is known of a saga, read at one moment of the database's clock."""
+    """All that is known of a saga, read at one moment of the database's clock.
+
+    A saga may be at several steps that are done at once: `at_hand` has them all, and whatever is told of
+    `step` is told of one of them, or of the one that `looking_at` has chosen.
+    """
 
     saga: models.SagaInstance
     declared: definition.Saga | None
@@ -142,10 +168,58 @@ class History:
     archive: reading.Archived | None = None
     """Where it was read from, if it was the archive: then it is only to look at."""
 
+    chosen: models.StepInstance | None = None
+    """One of `members`, where it is that one that is looked at."""
+
     @property
     def step(self) -> models.StepInstance:
-        """The step at the saga's position; the last when all are done."""
-        return self.steps[min(self.saga.position, len(self.steps) - 1)]
+        """The step at the saga's position; the last when all are done.
+
+        Of steps that are done at once it is the one that was chosen, else the first of `at_hand`.
+        """
+        return self.chosen if self.chosen is not None else self.at_hand[0]
+
+    @property
+    def stage(self) -> stages.Stage | None:
+        """The stage that the saga is at; None if the code no longer says."""
+        return _at(self.saga, self.declared)
+
+    @property
+    def members(self) -> list[models.StepInstance]:
+        """The steps of that stage, if they are done at once."""
+        return members(self.saga, self.declared, self.steps)
+
+    @property
+    def at_hand(self) -> list[models.StepInstance]:
+        """The steps that the saga is at: one, or of those at once all that are not done with."""
+        return at_hand(self.saga, self.declared, self.steps)
+
+    def looking_at(self, step: str | None) -> "History":
+        """The same, with that step for `step`, if it is one of several that the saga is at."""
+        chosen = next((row for row in self.members if row.name == step), None)
+        return self if chosen is None else dataclasses.replace(self, chosen=chosen)
+
+    @property
+    def at_each(self) -> list["History"]:
+        """The same, once for each of the steps that the saga is at."""
+        return [self.looking_at(row.name) for row in self.at_hand]
+
+    @property
+    def cursor(self) -> models.SagaInstance | models.StepInstance:
+        """The row that says which message of the step is under way, and when it is looked at again."""
+        return self.step if self.step.is_member else self.saga
+
+    @property
+    def starts_at(self) -> datetime.datetime | None:
+        """When it is to start, if it has not yet."""
+        return starts_at(self.saga)
+
+    @property
+    def draining(self) -> bool:
+        """Whether it has turned round while attempts at steps of its stage may still be under way."""
+        return self.backward and any(
+            row.state == StepState.RUNNING and not parallel.is_free(row, self.now) for row in self.members
+        )
 
     @property
     def seen(self) -> Seen:
@@ -185,8 +259,13 @@ class History:
         return not parallel.is_free(self.step, self.now)
 
     @property
+    def any_at_work(self) -> bool:
+        """The same for any of the steps that the saga is at."""
+        return any(not parallel.is_free(row, self.now) for row in self.at_hand)
+
+    @property
     def live(self) -> bool:
-        """Whether it may still intervention."""
+        """Whether it may still move."""
         return self.saga.finished_at is None
 
     @property
@@ -212,6 +291,46 @@ class History:
     def age(self) -> datetime.timedelta:
         """From its beginning to its end, or to now."""
         return (self.saga.finished_at or self.now) - self.saga.created_at
+
+
+def starts_at(saga: models.SagaInstance) -> datetime.datetime | None:
+    """When it is to start, if it has not yet."""
+    return saga.wake_at if saga.state == SagaState.RUNNING and saga.epoch == 0 else None
+
+
+def members(
+    saga: models.SagaInstance, declared: definition.Saga | None, steps: Sequence[models.StepInstance]
+) -> list[models.StepInstance]:
+    """The steps of the stage that a live saga is at, if they are done at once; else none."""
+    stage = None if saga.is_final else _at(saga, declared)
+    return [] if stage is None or stage.parallel is None else list(steps[stage.first : stage.last + 1])
+
+
+def at_hand(
+    saga: models.SagaInstance, declared: definition.Saga | None, steps: Sequence[models.StepInstance]
+) -> list[models.StepInstance]:
+    """The steps that a saga is at: one, or of those that are done at once all that are not done with.
+
+    First comes the one for which a person is called, if one is.
+    """
+    of_stage = members(saga, declared, steps)
+    called_for = (saga.attention or {}).get("step")
+    left = sorted((row for row in of_stage if _is_left(saga, row)), key=lambda row: row.name != called_for)
+    return left or of_stage[:1] or [steps[min(saga.position, len(steps) - 1)]]
+
+
+def _at(saga: models.SagaInstance, declared: definition.Saga | None) -> stages.Stage | None:
+    return None if declared is None else declared.stage_at(min(saga.position, len(declared.all_steps) - 1))
+
+
+def _is_left(saga: models.SagaInstance, row: models.StepInstance) -> bool:
+    """Whether there is still something to do for a step of its stage, in the saga's direction."""
+    if saga.direction == Direction.FORWARD:
+        return row.state not in (StepState.DONE, StepState.SKIPPED)
+    if row.state == StepState.RUNNING:
+        return True  # The stage drains.
+    undoable = saga.definition.all_steps[row.position].undoable
+    return undoable and row.begun and row.state != StepState.UNDONE
 
 
 def read(saga_id: uuid.UUID | str) -> History:
@@ -348,6 +467,8 @@ def attempts(record: History) -> list[Attempt]:
                 found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at))
             tries[which] = _begin(event, row, undo)
             continue
+        if undo and is_approval(record, row):
+            continue  # It was withdrawn: that ends the wait, and nothing was done.
         outcome = _CLOSES[event.kind]
         error = event.data if event.data.get("kind") else None
         if event.data.get("clock") == "lease":
@@ -359,7 +480,7 @@ def attempts(record: History) -> list[Attempt]:
                 found.append(dataclasses.replace(opened, ended_at=event.at, outcome="lost"))
         elif opened is not None:
             found.append(dataclasses.replace(opened, ended_at=event.at, outcome=outcome, error=error))
-        elif row.name not in waits and not _asks_people(record, row):
+        elif row.name not in waits and not is_approval(record, row):
             found.append(_instant(event, row, undo, outcome, error))
         if event.kind == EventKind.STEP_WAITING:
             waits.setdefault(
@@ -380,10 +501,9 @@ def attempts(record: History) -> list[Attempt]:
     return sorted(found, key=lambda attempt: (attempt.started_at, attempt.waits))
 
 
-def _asks_people(record: History, row: models.StepInstance) -> bool:
-    """Whether nobody tries it: an approval has a wait, and no attempts."""
-    declared = record.declare(row)
-    return declared is not None and not declared.has_worker
+def is_approval(record: History, row: models.StepInstance) -> bool:
+    """Whether a person ends the step, and no worker ever has it."""
+    return isinstance(record.declare(row), definition.Approval)
 
 
 def _begin(event: models.Event, row: models.StepInstance, undo: bool) -> Attempt:
@@ -425,19 +545,28 @@ def _instant(
 
 def step_views(record: History) -> list[StepView]:
     """The steps in the order of doing, each with its action and its undo side by side."""
-    actions, said = _last_states(record), answers(record)
-    return [_step_view(record, row, actions.get(row.name, row.state), said) for row in record.steps]
+    actions, said, conditions = _last_states(record), answers(record), _conditions(record)
+    return [
+        _step_view(record, row, actions.get(row.name, row.state), said, conditions.get(row.name, ""))
+        for row in record.steps
+    ]
 
 
 def _step_view(
-    record: History, row: models.StepInstance, action: str, said: dict[tuple[str, bool], Answer]
+    record: History,
+    row: models.StepInstance,
+    action: str,
+    said: dict[tuple[str, bool], Answer],
+    condition: str,
 ) -> StepView:
     declared, facts = record.declare(row), redaction.redact(row.facts, record.hidden)
     pivot = record.declared.pivot if record.declared else len(record.steps)
-    current = record.live and row.position == record.saga.position
+    current = record.live and row in record.at_hand
     goes_back = row.state in UNDO_STATES
     in_line = record.saga.in_line_for is not None
-    next_at = record.saga.wake_at if current and not record.at_work and not in_line else None
+    at_work = not parallel.is_free(row, record.now)
+    wake_at = row.wake_at if row.is_member else record.saga.wake_at
+    next_at = wake_at if current and not at_work and not in_line else None
     state = action if goes_back else row.state
     forward = DirectionView(
         state=state,
@@ -451,7 +580,8 @@ def _step_view(
         answer=said.get((row.name, False)),
     )
     backward = None
-    if declared is None or declared.undo is not None:
+    left_out = row.state == StepState.SKIPPED and not row.begun
+    if (declared is None or declared.undo is not None) and not left_out:
         backward = DirectionView(
             state=row.state if goes_back else ("due" if record.backward and row.begun else "none"),
             label=str(StepState(row.state).label)
@@ -473,12 +603,76 @@ def _step_view(
         remote=bool(declared and declared.remote),
         queue=declared.queue if declared else "",
         current=current,
+        stage=stage_of(record.declared, row),
+        approval=declared if isinstance(declared, definition.Approval) else None,
+        condition=condition,
         pivot_above=row.position == pivot,
         forward=forward,
         backward=backward,
         facts=facts,
         reference=str((facts or {}).get(declared.reference) or "") if declared else "",
     )
+
+
+def stage_of(declared: definition.Saga | None, row: models.StepInstance) -> stages.Stage | None:
+    """The stage of a step that is done at once with others; None where it comes alone, or nobody knows."""
+    if declared is None or row.position >= len(declared.all_steps):
+        return None
+    stage = declared.stage_at(row.position)
+    return stage if stage.parallel is not None else None
+
+
+def stage_name(declared: definition.Saga | None, row: models.StepInstance) -> str | None:
+    """What that stage is called."""
+    stage = stage_of(declared, row)
+    return stage.parallel.name if stage is not None and stage.parallel is not None else None
+
+
+def left_out(record: History) -> dict[str, dict[str, Any]]:
+    """By step, of those that were left out: the facts that decided it, or none of them.
+
+    None decided where an operator left it out, or where the saga turned round before it began.
+    """
+    return facts_of_left_out(record.steps, record.events)
+
+
+def facts_of_left_out(
+    steps: Iterable[models.StepInstance], events: Iterable[models.Event]
+) -> dict[str, dict[str, Any]]:
+    """The same, from the rows and those events of theirs that say so."""
+    facts = {e.subject: e.data.get("facts") or {} for e in events if e.kind == EventKind.STEP_SKIPPED}
+    return {row.name: facts.get(row.name, {}) for row in steps if row.state == StepState.SKIPPED}
+
+
+def _conditions(record: History) -> dict[str, str]:
+    """By step: under which facts it is done, and what they have come to once that was decided."""
+    found: dict[str, str] = {}
+    for row in record.steps:
+        if record.declared is None or record.declare(row) is None:
+            continue
+        stage = record.declared.stage_at(row.position)
+        if wanted := stage.conditions[row.position - stage.first]:
+            facts = [_fact(condition.fact, condition.wanted) for condition in wanted]
+            found[row.name] = _("Done only if %(facts)s.") % {"facts": _and(facts)}
+    for event in record.events:
+        if event.kind not in (EventKind.STEP_CHOSEN, EventKind.STEP_SKIPPED):
+            continue
+        if facts := [_fact(name, value) for name, value in (event.data.get("facts") or {}).items()]:
+            text = (
+                _("Left out: %(facts)s.") if event.kind == EventKind.STEP_SKIPPED else _("Done: %(facts)s.")
+            )
+            found[event.subject] = text % {"facts": _and(facts)}
+        elif event.kind == EventKind.STEP_SKIPPED:
+            found[event.subject] = _("Left out: the saga turned round before it began.")
+    return found
+
+
+def _fact(name: str, value: bool) -> str:
+    return (_("“%(fact)s” is true") if value else _("“%(fact)s” is not true")) % {"fact": name}
+
+
+def _and(parts: list[str]) -> str:
+    return _(" and ").join(parts)
 
 
 def _last_states(record: History) -> dict[str, str]:

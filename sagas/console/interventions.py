@@ -19,7 +19,7 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import conf, engine, errors, models
+from sagas import conf, engine, errors
 from sagas.console import approving, formatting, history
 from sagas.console.models import Consent
 from sagas.declaration.states import StepState
@@ -66,6 +66,9 @@ class Intervention:
     evidence: bool = False
     """Whether the reason is evidence for a statement."""
 
+    of_step: bool = False
+    """Whether it is about one step, so that there is one for each of several that the saga is at."""
+
     def title(self, record: "history.History") -> str:
         """What its button says, for this saga."""
         return str(self.backward_label if record.backward and self.backward_label else self.label)
@@ -77,7 +80,7 @@ class Intervention:
     def moved_on(self, seen: Seen, record: "history.History") -> bool:
         """Whether the saga has moved on since it was seen so, as far as this intervention minds."""
         try:
-            seen.require(record.saga, record.step, attempt=self.about_attempt)
+            seen.require(record.saga, record.looking_at(seen.step).step, attempt=self.about_attempt)
         except errors.MovedOn:
             return True
         return False
@@ -129,11 +132,29 @@ def _will_compensate(record: history.History) -> list[str]:
     undone = [row.name for row in begun if (step := record.declare(row)) and step.undo]
     if not undone:
         return [_("Nothing has been done yet: it ends at once.")]
-    lines = [_("These steps are undone, in this order: %(steps)s.") % {"steps": ", ".join(undone)}]
-    if record.at_work:
+    lines = [_("These steps are undone, in this order: %(steps)s.") % {"steps": _in_order(record, undone)}]
+    if record.members and record.any_at_work:
+        lines.append(_("Nothing is undone before the attempts under way have ended, or their leases."))
+    elif record.at_work:
         lines.append(_("It turns round as soon as the attempt under way has ended."))
     lines.append(_("That cannot be taken back."))
     return lines
+
+
+def _in_order(record: history.History, names: list[str]) -> str:
+    """The steps in the order of undoing, with a plus between those that are undone at once."""
+    parts: list[str] = []
+    before = None
+    for name in names:
+        assert record.declared is not None, "what has an undo is declared"
+        stage = record.declared.stage_at(record.declared.positions[name])
+        at_once = stage.parallel is not None and stage.parallel.undo == "together"
+        if at_once and stage is before:
+            parts[-1] += f" + {name}"
+        else:
+            parts.append(name)
+        before = stage
+    return ", ".join(parts)
 
 
 def _will_say_happened(record: history.History) -> list[str]:
@@ -148,8 +169,15 @@ def _will_say_happened(record: history.History) -> list[str]:
         lines.append(
             _("Later steps need these facts of it: %(facts)s.") % {"facts": ", ".join(declared.outputs)}
         )
-    lines.append(_("The saga goes on with the next step."))
+    lines.append(_goes_on(record))
     return lines
+
+
+def _goes_on(record: history.History) -> str:
+    """What comes after the step that is looked at, where it is not done, or is left out."""
+    if others := [row.name for row in record.at_hand if row.pk != record.step.pk]:
+        return _("The saga goes on when these are done as well: %(steps)s.") % {"steps": ", ".join(others)}
+    return _("The saga goes on with the next step.")
 
 
 def _will_say_not(record: history.History) -> list[str]:
@@ -166,13 +194,14 @@ def _will_say_not(record: history.History) -> list[str]:
 
 def _will_hold(record: history.History) -> list[str]:
     lines = [_("Nothing new begins until it is released: no attempt, no retry, no undo, no deadline.")]
-    if record.at_work:
+    if record.any_at_work:
         lines.append(_("The attempt under way still ends, and is recorded."))
     return lines
 
 
 def _will_release(record: history.History) -> list[str]:
-    return [_("It goes on where it stands, with %(step)s.") % {"step": record.step.name}]
+    at = ", ".join(row.name for row in record.at_hand)
+    return [_("It goes on where it stands, with %(step)s.") % {"step": at}]
 
 
 def _will_extend(record: history.History) -> list[str]:
@@ -187,7 +216,8 @@ def _will_extend(record: history.History) -> list[str]:
 
 def _will_skip(record: history.History) -> list[str]:
     return [
-        _("%(step)s is left out, and the saga goes on with the next step.") % {"step": record.step.name},
+        _("%(step)s is left out.") % {"step": record.step.name},
+        _goes_on(record),
         _("That cannot be taken back."),
     ]
 
@@ -242,23 +272,23 @@ INTERVENTIONS: dict[str, Intervention] = {
         ),
         Intervention(
             name="retry", label=gettext_lazy("Retry now"), permission="operate_saga",
-            refusal=refusals.retry, preview=_will_retry, make=_plain(engine.retry),
+            refusal=refusals.retry, preview=_will_retry, make=_plain(engine.retry), of_step=True,
         ),
         Intervention(
             name="ask", label=gettext_lazy("Ask the provider"), permission="operate_saga",
-            refusal=refusals.ask, preview=_will_ask, make=_plain(engine.ask),
+            refusal=refusals.ask, preview=_will_ask, make=_plain(engine.ask), of_step=True,
         ),
         Intervention(
             name="happened", label=gettext_lazy("It happened"),
             backward_label=gettext_lazy("The undo happened"), permission="resolve_saga",
             refusal=refusals.resolve, preview=_will_say_happened, make=_say(True),
-            moves_money=True, fields=("facts",), evidence=True, about_attempt=True,
+            moves_money=True, fields=("facts",), evidence=True, about_attempt=True, of_step=True,
         ),
         Intervention(
             name="did-not-happen", label=gettext_lazy("It did not happen"),
             backward_label=gettext_lazy("The undo did not happen"), permission="resolve_saga",
             refusal=refusals.resolve, preview=_will_say_not, make=_say(False),
-            moves_money=True, evidence=True, about_attempt=True,
+            moves_money=True, evidence=True, about_attempt=True, of_step=True,
         ),
         Intervention(
             name="compensate", label=gettext_lazy("Compensate now"), permission="compensate_saga",
@@ -280,7 +310,7 @@ INTERVENTIONS: dict[str, Intervention] = {
         Intervention(
             name="skip", label=gettext_lazy("Skip the step"), permission="resolve_saga",
             refusal=refusals.skip, preview=_will_skip, make=_plain(engine.skip),
-            moves_money=True, about_attempt=True,
+            moves_money=True, about_attempt=True, of_step=True,
         ),
         Intervention(
             name="close", label=gettext_lazy("Put aside"), permission="resolve_saga",
@@ -326,7 +356,7 @@ def make(
         NeedsConsent: it was asked for, and waits.
         NotFound: there is no such saga.
     """
-    record = history.read(saga_id)
+    record = history.read(saga_id).looking_at(seen.step)
     if intervention.moved_on(seen, record):
         raise errors.MovedOn(state=record.saga.state)
     if why := intervention.refused(record):
@@ -341,7 +371,7 @@ def make(
         return
     with transaction.atomic():
         locked = store.lock(saga_id)
-        seen.require(locked.saga, locked.step, attempt=intervention.about_attempt)
+        seen.require(locked.saga, engine.meant(locked, seen), attempt=intervention.about_attempt)
         _forget_what_moved_on(locked, intervention)
         _asked, created = Consent.objects.get_or_create(
             saga=locked.saga,
@@ -366,17 +396,31 @@ def _forget_what_moved_on(locked: store.UnitOfWork, intervention: Intervention) 
     for asked in Consent.objects.select_for_update().filter(
         saga=locked.saga, intervention=intervention.name, state=states.ASKED
     ):
-        if consent_moved_on(asked, locked.saga, locked.step):
+        if _moved_on(asked, locked):
             asked.state, asked.decision, asked.decided_at = states.VOID, messages.MOVED_ON, locked.now
             asked.save(update_fields=["state", "decision", "decided_at"])
 
 
-def consent_moved_on(consent: Consent, saga: models.SagaInstance, step: models.StepInstance) -> bool:
+def consent_moved_on(consent: Consent, record: history.History) -> bool:
     """Whether the saga has moved on since the consent was asked for, so that agreeing would do nothing."""
     try:
+        return INTERVENTIONS[consent.intervention].moved_on(Seen.parse(consent.seen), record)
+    except errors.BadSeen:  # Version 0.1.0 wrote none down.
+        return True
+
+
+def looked_at(consent: Consent, record: history.History) -> history.History:
+    """The saga, with the step that was looked at when the consent was asked for."""
+    return record.looking_at(consent.seen.partition(":")[0])
+
+
+def _moved_on(consent: Consent, locked: store.UnitOfWork) -> bool:
+    """The same, under the lock."""
+    try:
         seen = Seen.parse(consent.seen)
-        seen.require(saga, step, attempt=INTERVENTIONS[consent.intervention].about_attempt)
-    except (errors.MovedOn, errors.BadSeen):  # Version 0.1.0 wrote none down.
+        about_attempt = INTERVENTIONS[consent.intervention].about_attempt
+        seen.require(locked.saga, engine.meant(locked, seen), attempt=about_attempt)
+    except (errors.MovedOn, errors.BadSeen):
         return True
     return False
 
@@ -410,8 +454,8 @@ def decide(consent_id: int, *, agree: bool, actor: str, reason: str) -> Consent:
         consent.state = states.AGREED if agree else states.REFUSED
         if agree:
             intervention = INTERVENTIONS[consent.intervention]
-            record = history.read(saga_id)
-            if consent_moved_on(consent, locked.saga, locked.step):
+            record = looked_at(consent, history.read(saga_id))
+            if _moved_on(consent, locked):
                 consent.state, reason = states.VOID, messages.MOVED_ON
             elif why := intervention.refused(record):
                 consent.state, reason = states.VOID, why

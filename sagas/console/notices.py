@@ -69,7 +69,7 @@ def _all(record: history.History) -> Iterator[Notice]:
 
 
 def _surroundings(record: history.History) -> Iterator[Notice]:
-    saga, declared = record.saga, record.declared_step
+    saga = record.saga
     if saga.held_at is not None and saga.state == SagaState.NEEDS_ATTENTION:
         yield Notice(
             kind="held", text=_("It is held since %(since)s.") % {"since": formatting.moment(saga.held_at)}
@@ -100,9 +100,14 @@ def _surroundings(record: history.History) -> Iterator[Notice]:
     if record.unswept is not None:
         silence = None if record.swept_at is None else record.now - record.swept_at
         yield Notice(kind="sweep", tone="error", text=nobody_sweeps(silence))
-    if declared is None:
+    if record.declared is None:
         return
-    yield from _queue_and_provider(record, declared.queue)
+    told: set[str] = set()
+    for each in record.at_each:
+        declared = each.declared_step
+        if declared is not None and declared.has_worker and declared.queue not in told:
+            told.add(declared.queue)
+            yield from _queue_and_provider(each, declared.queue)
     if saga.deadline_at is not None and saga.deadline_at <= record.now:
         yield Notice(
             kind="deadline",

@@ -1,16 +1,18 @@
 """A saga in a few sentences: what happened, what comes next and when, and who must act."""
 
 import dataclasses
-from collections.abc import Sequence
+import datetime
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from sagas import conf, errors, models
-from sagas.console import approving, formatting, history, translation
+from sagas.console import formatting, history, translation
+from sagas.declaration import definition
 from sagas.declaration.states import SagaState, StepState
-from sagas.engine import messages
+from sagas.engine import approvals, messages
 from sagas.engine.kinds import EventKind, FailureKind
 
 
@@ -58,11 +60,7 @@ def _of(record: history.History) -> Summary:
     if saga.state == SagaState.COMPLETED:
         return Summary(
             tone="good",
-            what=ngettext(
-                "The step was done, in %(took)s.", "All %(count)s steps were done, in %(took)s.",
-                len(record.steps),
-            )
-            % {"count": len(record.steps), "took": formatting.length(record.age)},
+            what=_done_words(record),
             next=_("Nothing: this is final."),
             who=_("Nobody has to act."),
         )  # fmt: skip
@@ -80,8 +78,34 @@ def _of(record: history.History) -> Summary:
     return _under_way(record)
 
 
+def _done_words(record: history.History) -> str:
+    count = sum(row.state != StepState.SKIPPED for row in record.steps)
+    given = {"count": count, "took": formatting.length(record.age)}
+    if not count:
+        return _("Nothing was to be done: every step was left out.")
+    done = ngettext(
+        "The step was done, in %(took)s.", "All %(count)s steps were done, in %(took)s.", count
+    ) % given  # fmt: skip
+    return _sentences([done, _left_out(record)])
+
+
+def _left_out(record: history.History) -> str:
+    """Which steps were left out; empty where none was."""
+    names = [row.name for row in record.steps if row.state == StepState.SKIPPED]
+    return _("Left out: %(steps)s.") % {"steps": ", ".join(names)} if names else ""
+
+
+def _sentences(parts: Iterable[str]) -> str:
+    return " ".join(dict.fromkeys(part for part in parts if part))
+
+
 def _undone_words(record: history.History) -> str:
-    undone = [step.name for step in reversed(record.steps) if step.state == StepState.UNDONE]
+    undone = [
+        step.name
+        for step in reversed(record.steps)
+        # An approval that was withdrawn had done nothing.
+        if step.state == StepState.UNDONE and not history.is_approval(record, step)
+    ]
     if not undone:
         return _("Nothing had been done, so nothing had to be undone.")
     return _("Undone in reverse order: %(steps)s.") % {"steps": ", ".join(undone)}
@@ -128,8 +152,20 @@ def _needs_attention(record: history.History) -> Summary:
         what=what % given,
         next=following,
         who=_("An operator."),
-        advice=_advice(row, record) or translation.translate(attention.get("advice", "")),
+        advice=_sentences(
+            [
+                _advice(row, record) or translation.translate(attention.get("advice", "")),
+                _failed_too(record, row),
+            ]
+        ),
     )
+
+
+def _failed_too(record: history.History, row: models.StepInstance) -> str:
+    """Of steps that are done at once, the others for which a person is called; empty where there is none."""
+    bad = (StepState.FAILED, StepState.UNDO_FAILED)
+    others = [one.name for one in record.at_hand if one.state in bad and one.name != row.name]
+    return _("So it is with %(steps)s.") % {"steps": ", ".join(others)} if others else ""
 
 
 def _advice(row: models.StepInstance, record: history.History) -> str:
@@ -184,19 +220,83 @@ def _latest(record: history.History, kind: str) -> models.Event | None:
 
 
 def _under_way(record: history.History) -> Summary:
-    saga, row = record.saga, record.step
-    declared = record.declared_step
-    done = sum(step.state in (StepState.DONE, StepState.SKIPPED) for step in record.steps)
-    tone = "undoing" if record.backward else "going"
+    """Of steps that are done at once each tells of itself, unless the saga waits for attempts to end."""
+    if record.starts_at is not None:
+        return _starts(record, record.starts_at)
+    what = cause(record.saga) if record.backward else _progress(record)
+    if record.members:
+        what = _sentences([what, _stage_words(record)])
+    if record.draining:
+        return _draining(record, what)
+    each = [_of_step(one, what) for one in record.at_each]
+    nobody = _("Nobody has to act.")
+    called = [said.who for said in each if said.who != nobody]
+    tones = [said.tone for said in each]
+    tone = next((tone for tone in ("attention", "going", "undoing") if tone in tones), tones[0])
+    return Summary(
+        tone=tone, what=what, next=_sentences(said.next for said in each), who=_sentences(called) or nobody
+    )
+
+
+def _starts(record: history.History, at: datetime.datetime) -> Summary:
+    given = {"at": formatting.moment(at), "when": formatting.when(at, record.now)}
+    return Summary(
+        tone="waiting",
+        what=_("It has not started yet."),
+        next=_("It starts at %(at)s (%(when)s).") % given,
+        who=_("Nobody has to act."),
+    )
+
+
+def _progress(record: history.History) -> str:
+    done = sum(row.state == StepState.DONE for row in record.steps)
+    count = sum(row.state != StepState.SKIPPED for row in record.steps)
+    said = _("%(done)s of %(count)s steps are done.") % {"done": done, "count": count}
+    return _sentences([said, _left_out(record)])
+
+
+def _stage_words(record: history.History) -> str:
+    """How far those steps are that are done, or undone, at once."""
+    parallel = record.stage.parallel if record.stage is not None else None
+    assert parallel is not None, "it is at several steps"
+    rows = [row for row in record.members if row.state != StepState.SKIPPED]
     if record.backward:
-        what = cause(saga)
+        undoable = [row for row in rows if (step := record.declare(row)) and step.undoable and row.begun]
+        done = sum(row.state == StepState.UNDONE for row in undoable)
+        text = (
+            _("Steps undone one by one in “%(stage)s”: %(done)s of %(count)s.")
+            if parallel.undo == "reverse"
+            else _("Steps undone at once in “%(stage)s”: %(done)s of %(count)s.")
+        )
+        count = len(undoable)
     else:
-        what = _("%(done)s of %(count)s steps are done.") % {"done": done, "count": len(record.steps)}
+        done = sum(row.state == StepState.DONE for row in rows)
+        text, count = _("Steps done at once in “%(stage)s”: %(done)s of %(count)s."), len(rows)
+    return text % {"stage": parallel.name, "done": done, "count": count}
+
+
+def _draining(record: history.History, what: str) -> Summary:
+    """It has turned round, and nothing of its stage is undone before the last attempt has ended."""
+    busy = [row.name for row in record.members if row.state == StepState.RUNNING]
+    following = _("Nothing is undone before the attempts under way have ended, or their leases: %(steps)s.")
+    return Summary(
+        tone="undoing",
+        what=what,
+        next=following % {"steps": ", ".join(busy)},
+        who=_("Nobody has to act."),
+    )
+
+
+def _of_step(record: history.History, what: str) -> Summary:
+    """What comes next of the step that is looked at, and who must act."""
+    row, cursor = record.step, record.cursor
+    declared = record.declared_step
+    tone = "undoing" if record.backward else "going"
     given: dict[str, Any] = {
         "step": row.name,
         "attempt": row.undo_attempts if record.backward else row.attempts,
         "budget": record.budget(declared, undo=record.backward) or "?",
-        "when": formatting.when(saga.wake_at, record.now),
+        "when": formatting.when(cursor.wake_at, record.now),
         "message": formatting.spoken((row.error or {}).get("message", "")),
         "worker": row.worker or _("A worker"),
         "limit": formatting.when(row.wait_until, record.now),
@@ -210,9 +310,9 @@ def _under_way(record: history.History) -> Summary:
         return Summary(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
     if nobody := _nobody_there(record):
         return Summary(tone="attention", what=what, next=nobody[0], who=nobody[1])
-    if people := _people_are_asked(record, what):
-        return people
-    if row.state == StepState.WAITING:
+    if row.state == StepState.WAITING and isinstance(declared, definition.Approval) and not record.backward:
+        return Summary(tone="waiting", what=what, next=_asked(row, declared) % given, who=_may(declared))
+    if row.state == StepState.WAITING and not record.backward:
         return Summary(
             tone="waiting",
             what=what,
@@ -220,21 +320,23 @@ def _under_way(record: history.History) -> Summary:
             % given,
             who=_("Whoever it waits for: the payer, or the provider. Nobody here has to act."),
         )
-    if saga.parked_for is not None:
+    if cursor.parked_for is not None:
         return _parked(record, what)
-    if saga.in_line_for is not None:
+    if record.saga.in_line_for is not None:
         text = _("%(step)s is due, and is sent when it is its turn: %(queue)s has much to do.")
-        following = text % (given | {"queue": saga.in_line_for})
+        following = text % (given | {"queue": record.saga.in_line_for})
         return Summary(tone=tone, what=what, next=following, who=_("Nobody has to act."))
-    if saga.dispatched_at is None and row.state == StepState.UNKNOWN and not record.backward:
+    if cursor.dispatched_at is None and row.state == StepState.UNKNOWN and not record.backward:
         text = _("Whether %(step)s happened is unknown; the provider is asked %(when)s.")
-    elif saga.dispatched_at is None and (row.error or {}).get("kind") == FailureKind.LATE:
+    elif cursor.dispatched_at is None and (row.error or {}).get("kind") == FailureKind.LATE:
         text = (
             _("Undoing %(step)s is late: %(message)s Tried again %(when)s; no attempt is counted.")
             if record.backward
             else _("%(step)s is late: %(message)s Tried again %(when)s; no attempt is counted.")
         )
-    elif saga.dispatched_at is None and row.error and (row.undo_attempts or not record.backward):
+    elif row.is_member and cursor.dispatched_at is None and row.state == StepState.UNDO_FAILED:
+        text = _("Undoing %(step)s failed: %(message)s A person is called when the others are undone.")
+    elif cursor.dispatched_at is None and row.error and (row.undo_attempts or not record.backward):
         text = (
             _("Undoing %(step)s failed: %(message)s Tried again %(when)s.")
             if record.backward
@@ -249,30 +351,27 @@ def _under_way(record: history.History) -> Summary:
     return Summary(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
 
 
-def _people_are_asked(record: history.History, what: str) -> Summary | None:
-    """An approval is waited for; None where none is."""
-    first = next(iter(approving.questions(record)), None)
-    if first is None:
-        return None
-    given = {
-        "step": first.row.name,
-        "permission": first.declared.permission,
-        "limit": formatting.when(first.row.wait_until, record.now),
+def _asked(row: models.StepInstance, declared: definition.Approval) -> str:
+    """That a yes or a no is waited for, and how many said yes; `step` and `limit` are filled in later."""
+    given = len((row.facts or {}).get(approvals.APPROVALS, ()))
+    many = ngettext(
+        "%(given)s of %(persons)s person has said yes.", "%(given)s of %(persons)s persons have said yes.",
+        declared.persons,
+    ) % {"given": given, "persons": declared.persons} if declared.persons > 1 else ""  # fmt: skip
+    return _sentences([_("%(step)s waits for a person's yes or no; its limit is reached %(limit)s."), many])
+
+
+def _may(declared: definition.Approval) -> str:
+    return _("Somebody who has the permission %(permission)s: approve it, or refuse it.") % {
+        "permission": declared.permission
     }
-    text = _("%(step)s waits for a person's yes or no; its limit is reached %(limit)s.")
-    return Summary(
-        tone="waiting",
-        what=what,
-        next=text % given,
-        who=_("Somebody who has the permission %(permission)s: approve it, or refuse it.") % given,
-    )
 
 
 def _nobody_there(record: history.History) -> tuple[str, str] | None:
     """What comes next, and who must act, where nobody is there to do it; None where somebody is."""
-    saga, declared = record.saga, record.declared_step
-    overdue = saga.wake_at is not None and record.now - saga.wake_at > conf.SILENT_AFTER
-    expected = saga.dispatched_at is not None or saga.in_line_for is not None
+    cursor, declared = record.cursor, record.declared_step
+    overdue = cursor.wake_at is not None and record.now - cursor.wake_at > conf.SILENT_AFTER
+    expected = cursor.dispatched_at is not None or record.saga.in_line_for is not None
     if record.unheard is not None and declared is not None and expected:
         text = (
             _("%(step)s is to be undone next, but no worker listens on %(queue)s.")
@@ -284,7 +383,7 @@ def _nobody_there(record: history.History) -> tuple[str, str] | None:
     elif record.unswept is not None and overdue:
         text = _("Nothing, for nobody sweeps: it has been due for %(length)s.")
         who = _("Whoever runs the workers: start beat, and a worker on the queue %(queue)s.")
-        given = {"length": formatting.length(record.now - saga.wake_at), "queue": conf.SWEEP_QUEUE}  # type: ignore[operator]
+        given = {"length": formatting.length(record.now - cursor.wake_at), "queue": conf.SWEEP_QUEUE}  # type: ignore[operator]
     else:
         return None
     return text % given, who % given
@@ -292,7 +391,7 @@ def _nobody_there(record: history.History) -> tuple[str, str] | None:
 
 def _parked(record: history.History, what: str) -> Summary:
     """It waits for its service's circuit: why, since when, and who must act."""
-    name = record.saga.parked_for or ""
+    name = record.cursor.parked_for or ""
     circuit = record.circuits.get(name)
     nobody = _("Nobody has to act.")
     if circuit is None or circuit.opened_at is None:
@@ -326,14 +425,20 @@ def why(saga: models.SagaInstance) -> str:
 
 
 def stands(saga: models.SagaInstance) -> str:
-    """At which step it is; empty when it is over, or the code no longer has its declaration."""
+    """At which step it is, or at which steps that are done at once; or when it starts.
+
+    Empty when it is over, or the code no longer has its declaration.
+    """
     try:
-        steps = saga.definition.all_steps
+        declared = saga.definition
     except errors.UnknownSaga:
         return ""
-    if saga.finished_at is not None or saga.position >= len(steps):
+    if saga.finished_at is not None or saga.position >= len(declared.all_steps):
         return ""
-    return _("at %(step)s") % {"step": steps[saga.position].name}
+    if (at := history.starts_at(saga)) is not None:
+        return _("starts at %(at)s") % {"at": formatting.moment(at)}
+    stage = declared.stage_at(saga.position)
+    return _("at %(step)s") % {"step": (stage.parallel or stage.steps[0]).name}
 
 
 def cause(saga: models.SagaInstance) -> str:

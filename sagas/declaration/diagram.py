@@ -47,18 +47,21 @@ needs_attention -> compensating: Backwards again, for reasons of the same kind; 
 
 FORWARD = _read("""
 pending -> running: A worker claims it: the intent is committed before a remote function is called.
-pending -> waiting: A local function began what a callback will end.
+pending -> waiting: A local function began what a callback will end; or people are asked for their approval.
 pending -> done: A local function and its record committed together: such a step is never seen running.
 pending -> failed: A local function was refused, met a bug, or spent its attempts; it was rolled back.
-pending -> skipped: An operator left out a step that is declared optional.
+pending -> skipped: A condition (`when`, `unless`) left it out when its turn came; an operator left out a step
+    that is declared optional; or its stage drained before it began.
 running -> pending: It did not happen, or its worker vanished and it was rolled back; it will be tried again.
 running -> waiting: The function answered "not yet": its facts lack what `Wait.until` names.
 running -> done: The function answered, and the fence still held.
 running -> failed: It was refused, met a bug, or spent its attempts or its budget.
 running -> unknown: The reply was lost, or the lease ran out with its worker: it may have happened.
 waiting -> running: The provider is asked how it stands: at every `Wait.poll`, and when the limit is over.
-waiting -> done: A callback said that it is done.
-waiting -> failed: A callback said that it will not be done; or the limit is over, with nobody to ask.
+waiting -> done: A callback said that it is done; or as many people have approved as it takes, or nobody
+    answered where that counts as a yes.
+waiting -> failed: A callback said that it will not be done; or the limit is over, with nobody to ask. Of an
+    approval: a person refused, or nobody answered in time.
 waiting -> unknown: Its limit is over and nobody knows, at the pivot or past it: it may have happened.
 unknown -> running: It is asked about with the same key, before anything else.
 unknown -> pending: It is known that it did not happen, and past the pivot there is only forwards.
@@ -74,7 +77,8 @@ BACKWARD = _read("""
 done -> undoing: Its undo is claimed, the last begun first.
 done -> undone: A local undo and its record committed together.
 waiting -> undoing: What was waited for is not wanted any more: its undo is claimed.
-waiting -> undone: The same, where the undo is local.
+waiting -> undone: The same, where the undo is local; or an approval is withdrawn, and nobody is asked any
+    more.
 unknown -> undoing: It may have happened, so it is undone as if it had.
 failed -> undoing: A remote step that failed is undone too: what it began must not stay.
 failed -> undone: A local step had begun what it waited for. One whose action failed has nothing to undo.

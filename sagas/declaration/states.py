@@ -54,7 +54,7 @@ class StepState(State):
     """A worker is at it, and holds the lease until `lease_until`."""
 
     WAITING = "waiting"
-    """Begun, and ended by a callback from outside, or by `wait_until`."""
+    """Begun, and ended by a callback from outside, by a person's approval, or by `wait_until`."""
 
     DONE = "done"
     """It happened, and its facts are recorded."""
@@ -75,7 +75,8 @@ class StepState(State):
     """Its undo was refused or spent its budget. A person decides; see docs/operations.md."""
 
     SKIPPED = "skipped"
-    """An operator left this optional step out."""
+    """Left out: by its condition, by an operator where it is optional, or by a stage that drained before it
+    began."""
 
 
 class Direction(enum.IntEnum):

@@ -403,7 +403,7 @@ def _intervention(
         MovedOn: it is not as it was seen.
         NotAllowed: the intervention is not possible now.
     """
-    with _locked(saga_id) as work, work.at(_meant(work, seen)):
+    with _locked(saga_id) as work, work.at(meant(work, seen)):
         saga, step = work.saga, work.step
         seen.require(saga, step, attempt=attempt)
         if why := refusal(saga, step, refusals.declaration(saga), work.now):
@@ -411,7 +411,7 @@ def _intervention(
         yield work
 
 
-def _meant(work: UnitOfWork, seen: Seen) -> models.StepInstance:
+def meant(work: UnitOfWork, seen: Seen) -> models.StepInstance:
     """The step that the person looked at: of a stage that is done at once, any; else the one at hand."""
     if refusals.declaration(work.saga) is None or work.stage.parallel is None:
         return work.step

@@ -121,9 +121,10 @@ class InterventionPages(saga_page.SagaPage):
         if not permissions.may(request, intervention):
             raise exceptions.PermissionDenied
         posted = request.method == "POST"
-        form = InterventionForm(intervention, record, request.POST if posted else None)
         # What the page that led here showed; who comes by another way decides on what is shown here.
         seen = _seen(request.POST.get("seen", "") if posted else request.GET.get("seen", str(record.seen)))
+        record = record.looking_at(seen.step if seen is not None else None)
+        form = InterventionForm(intervention, record, request.POST if posted else None)
         moved_on = seen is None or intervention.moved_on(seen, record)
         refusal = intervention.refused(record)
         if posted and form.is_valid() and seen is not None and not moved_on and not refusal:
@@ -132,7 +133,7 @@ class InterventionPages(saga_page.SagaPage):
             except errors.SagaError as error:
                 # Somebody, or the engine, was first: the page shows what the saga has come to (I3).
                 moved_on = isinstance(error, errors.MovedOn)
-                record = self.read(request, saga_id)
+                record = self.read(request, saga_id).looking_at(seen.step)
                 refusal = intervention.refused(record)
                 if not moved_on:
                     form.add_error(None, refusal or str(error))
@@ -201,6 +202,7 @@ class InterventionPages(saga_page.SagaPage):
         """Agree to what somebody else asked for, or refuse it."""
         record = self.read(request, saga_id)
         consent = get_object_or_404(Consent, pk=consent_id, saga_id=saga_id)
+        record = interventions.looked_at(consent, record)
         intervention = interventions.INTERVENTIONS[consent.intervention]
         if not permissions.may(request, intervention):
             raise exceptions.PermissionDenied
@@ -237,7 +239,7 @@ class InterventionPages(saga_page.SagaPage):
             "consent": consent,
             "own": own,
             "moved_on": translation.translate(engine_messages.MOVED_ON)
-            if interventions.consent_moved_on(consent, record.saga, record.step)
+            if interventions.consent_moved_on(consent, record)
             else "",
             "preview": intervention.preview(record),
             "form": form,

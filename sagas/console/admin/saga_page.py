@@ -105,6 +105,7 @@ class SagaPage(rows.ReadOnly):
         attempts = history.attempts(record)
         chosen = _choose(request, record.events)
         subject = panels.describe([saga]).get(saga.pk)
+        offers = _offer(request, record)
         query = urlencode({name: request.GET[name] for name in _EVENT_FILTERS if request.GET.get(name)})
         return {
             **self.admin_site.each_context(request),
@@ -125,7 +126,8 @@ class SagaPage(rows.ReadOnly):
                     consent,
                     intervention.title(record),
                     permissions.may(request, intervention),
-                    interventions.consent_moved_on(consent, saga, record.step),
+                    interventions.consent_moved_on(consent, record),
+                    consent.seen.partition(":")[0] if intervention.of_step and record.members else "",
                 )
                 for consent in record.consents
                 for intervention in [interventions.INTERVENTIONS[consent.intervention]]
@@ -134,7 +136,8 @@ class SagaPage(rows.ReadOnly):
                 (question, permissions.may_answer(request, question))
                 for question in approving.questions(record)
             ],
-            "interventions": _offer(request, record),
+            "interventions": offers,
+            "offers": _by_step(offers),
             "steps": steps,
             "attempts": attempts,
             "timeline": timeline.of(record, attempts),
@@ -170,34 +173,63 @@ def _chosen(request: http.HttpRequest, record: history.History) -> list[models.E
     return list(models.Event.objects.filter(saga_id=record.saga.pk, **chosen))
 
 
+def _by_step(offers: Iterable[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """What has a button: what is about the saga; then, under its name, what is about one of several steps."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for offer in offers:
+        if not offer["refusal"]:
+            found.setdefault(offer["step"], []).append(offer)
+    return list(found.items())
+
+
 def _offer(request: http.HttpRequest, record: history.History) -> list[dict[str, Any]]:
-    """Every intervention with its button, or with why it has none."""
+    """Every intervention with its button, or with why it has none.
+
+    Where the saga is at several steps, each of them has its own of those that are about a step.
+    """
+    every = interventions.INTERVENTIONS.values()
+    if not record.members:
+        return [_offered(request, record, intervention) for intervention in every]
+    of_saga = [_offered(request, record, one) for one in every if not one.of_step]
+    of_steps = [
+        _offered(request, looked_at, one, step=looked_at.step.name)
+        for looked_at in record.at_each
+        for one in every
+        if one.of_step
+    ]
+    return of_saga + of_steps
+
+
+def _offered(
+    request: http.HttpRequest,
+    record: history.History,
+    intervention: interventions.Intervention,
+    *,
+    step: str = "",
+) -> dict[str, Any]:
     asked = {
         consent.intervention
         for consent in record.consents
-        if not interventions.consent_moved_on(consent, record.saga, record.step)
+        if not interventions.consent_moved_on(consent, record)
     }
-    offered = []
-    for intervention in interventions.INTERVENTIONS.values():
-        allowed = permissions.may(request, intervention)
-        refusal = (
-            ""
-            if allowed
-            else _("Your role does not allow it (%(permission)s).")
-            % {"permission": f"sagas.{intervention.permission}"}
-        )
-        refusal = refusal or intervention.refused(record)
-        if not refusal and intervention.name in asked:
-            refusal = _("It was asked for already, and waits for a second person.")
-        offered.append(
-            {
-                "intervention": intervention,
-                "title": intervention.title(record),
-                "refusal": refusal,
-                "two": interventions.needs_two(intervention),
-            }
-        )
-    return offered
+    allowed = permissions.may(request, intervention)
+    refusal = (
+        ""
+        if allowed
+        else _("Your role does not allow it (%(permission)s).")
+        % {"permission": f"sagas.{intervention.permission}"}
+    )
+    refusal = refusal or intervention.refused(record)
+    if not refusal and intervention.name in asked:
+        refusal = _("It was asked for already, and waits for a second person.")
+    return {
+        "intervention": intervention,
+        "title": intervention.title(record),
+        "refusal": refusal,
+        "two": interventions.needs_two(intervention),
+        "seen": record.seen,
+        "step": step,
+    }
 
 
 def _etag(request: http.HttpRequest, record: history.History) -> str:

@@ -123,7 +123,7 @@ def _ends(attempts: Sequence[history.Attempt]) -> list[datetime.datetime]:
 def _mark_kind(kind: str) -> tuple[str, str] | None:
     if kind.startswith("signal."):
         return ("callback", "◆")
-    if kind.startswith("operator."):
+    if kind.startswith(("operator.", "approval.")):
         return ("operator", "●")
     return _MARKS.get(kind)
 

@@ -26,10 +26,12 @@ REFUND_REFUSED = FAILURE | {"step": "take-payment", "message": "POST refunds: 40
 def _rung(name: str, state: str, **more: Any) -> dict[str, Any]:
     begun, turned = AT if state != "pending" else None, state.startswith("und")
     return {
-        "name": name, "state": state, "key": f"{SAGA}.{name}", "attempts": int(bool(begun)),
+        "name": name, "stage": None, "state": state, "skipped": None, "seen": None, "key": f"{SAGA}.{name}",
+        "attempts": int(bool(begun)),
         "undo_attempts": int(turned), "error": None, "started_at": begun, "finished_at": begun,
         "undo_started_at": AT if turned else None, "undone_at": AT if state == "undone" else None,
-        "lease_until": None, "wait_until": None, "worker": "payments@10.0.0.7" if begun else None,
+        "lease_until": None, "wait_until": None, "wake_at": None,
+        "worker": "payments@10.0.0.7" if begun else None,
         "task_id": "3f6d1c9a-2b44-4c1e-9d1e-7a10cc398c4d" if begun else None,
     } | more
 
@@ -45,10 +47,10 @@ OPERATED: dict[str, Any] = {
         "advice": "Settle it with the provider, then retry; or say with evidence that it is undone.",
         "since": AT,
     },
-    "cancel": None, "held_at": None, "closed_at": None, "wake_at": None, "deadline_at": AT,
+    "cancel": None, "held_at": None, "closed_at": None, "wake_at": None, "starts_at": None, "deadline_at": AT,
     "created_at": AT, "updated_at": AT, "finished_at": None, "archived_at": None,
     "steps": [
-        _rung("take-payment", "undo_failed", error=REFUND_REFUSED),
+        _rung("take-payment", "undo_failed", error=REFUND_REFUSED, seen=SEEN),
         _rung("reserve-stock", "undone"),
         _rung("issue-invoice", "undone", error=FAILURE),
         _rung("deliver-order", "pending"),

@@ -1,15 +1,19 @@
 """What an operator reads: sagas and their history."""
 
+from collections.abc import Container, Iterable
 from typing import Any
 
+from django.db.models import Prefetch, prefetch_related_objects
 from rest_framework import serializers
 
 from api.serializers import Shape
 from sagas import models
-from sagas.console import panels, redaction
+from sagas.console import history, panels, redaction
 from sagas.console.api import samples
 from sagas.declaration import states
-from sagas.engine import seen
+from sagas.engine import refusals
+from sagas.engine.kinds import EventKind
+from sagas.engine.seen import Seen
 
 
 class SagaFailure(Shape):
@@ -51,11 +55,28 @@ class SagaOrder(Shape):
     number = serializers.CharField()
 
 
+class SkippedStep(Shape):
+    """Why a step was left out."""
+
+    facts = serializers.DictField(
+        child=serializers.BooleanField(),
+        help_text="The facts that decided it; none where an operator left it out, or where the saga turned"
+        " round before the step began.",
+    )
+
+
 class SagaStep(Shape):
     """One step, as operators see it."""
 
     name = serializers.CharField()
+    stage = serializers.CharField(
+        allow_null=True, help_text="What groups it with the steps that are done at once with it."
+    )
     state = serializers.ChoiceField(states.StepState.values())
+    skipped = SkippedStep(allow_null=True, help_text="null unless it was left out.")
+    seen = serializers.CharField(
+        allow_null=True, help_text="null unless the saga is at it: what a move names that is decided on it."
+    )
     key = serializers.CharField()
     attempts = serializers.IntegerField(min_value=0)
     undo_attempts = serializers.IntegerField(min_value=0)
@@ -66,8 +87,29 @@ class SagaStep(Shape):
     undone_at = serializers.DateTimeField(allow_null=True)
     lease_until = serializers.DateTimeField(allow_null=True)
     wait_until = serializers.DateTimeField(allow_null=True)
+    wake_at = serializers.DateTimeField(
+        allow_null=True,
+        help_text="When it is looked at again, of a step that is done at once with others; of any other the"
+        " saga's says that.",
+    )
     worker = serializers.CharField(allow_null=True)
     task_id = serializers.CharField(allow_null=True)
+
+    def get_stage(self, row: models.StepInstance) -> str | None:
+        """None where it comes alone."""
+        return history.stage_name(refusals.declaration(row.saga), row)
+
+    def get_skipped(self, row: models.StepInstance) -> dict[str, Any] | None:
+        """None unless it was left out."""
+        if row.state != states.StepState.SKIPPED:
+            return None
+        fetch_reasons([row.saga])
+        events: list[models.Event] = list(row.saga.events.all())  # type: ignore[arg-type]
+        return {"facts": history.facts_of_left_out([row], events)[row.name]}
+
+    def get_seen(self, row: models.StepInstance) -> str | None:
+        """None unless the saga is at it."""
+        return str(Seen.of(row.saga, row)) if row in at_hand(row.saga) else None
 
 
 class Saga(Shape):
@@ -80,10 +122,13 @@ class Saga(Shape):
     order = SagaOrder(allow_null=True)
     state = serializers.ChoiceField(states.SagaState.values())
     direction = serializers.ChoiceField(["forward", "backward"])
-    step = serializers.CharField(help_text="The one that it stands at.")
+    step = serializers.CharField(
+        help_text="The one that it stands at; of several that are done at once, the one for which a person is"
+        " called, or the first that is not done with."
+    )
     seen = serializers.CharField(
         help_text="How it stands: step, direction, the step's state, and attempts. A move that is decided on"
-        " this names it."
+        " this names it. Of steps that are done at once each has its own."
     )
     failure = SagaFailure(allow_null=True)
     attention = SagaAttention(allow_null=True)
@@ -91,6 +136,7 @@ class Saga(Shape):
     held_at = serializers.DateTimeField(allow_null=True)
     closed_at = serializers.DateTimeField(allow_null=True)
     wake_at = serializers.DateTimeField(allow_null=True)
+    starts_at = serializers.DateTimeField(allow_null=True, help_text="null once it has started.")
     deadline_at = serializers.DateTimeField(allow_null=True)
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
@@ -117,7 +163,11 @@ class Saga(Shape):
 
     def get_seen(self, row: models.SagaInstance) -> str:
         """The text that a move names."""
-        return str(seen.Seen.of(row, _at(row)))
+        return str(Seen.of(row, _at(row)))
+
+    def get_starts_at(self, row: models.SagaInstance) -> Any:
+        """When, if it has not."""
+        return history.starts_at(row)
 
     def get_cancel(self, row: models.SagaInstance) -> models.SagaInstance | None:
         """None where nobody asked."""
@@ -156,4 +206,29 @@ class SagaEvent(Shape):
 def _at(row: models.SagaInstance) -> models.StepInstance:
     """The step at which it stands."""
     steps: list[models.StepInstance] = list(row.steps.all())  # type: ignore[arg-type]
-    return steps[min(row.position, len(steps) - 1)]
+    return history.at_hand(row, refusals.declaration(row), steps)[0]
+
+
+def at_hand(row: models.SagaInstance) -> list[models.StepInstance]:
+    """The steps that it is at; none once it has ended."""
+    if row.is_final:
+        return []
+    steps: list[models.StepInstance] = list(row.steps.all())  # type: ignore[arg-type]
+    return history.at_hand(row, refusals.declaration(row), steps)
+
+
+def fetch_reasons(rows: Iterable[models.SagaInstance]) -> None:
+    """Read why steps of these sagas were left out: once for all of them, and not if none was."""
+    wanted = [row for row in rows if _has_skipped(row) and "events" not in _fetched(row)]
+    skips = models.Event.objects.filter(kind=EventKind.STEP_SKIPPED)
+    prefetch_related_objects(wanted, Prefetch("events", skips))
+
+
+def _fetched(row: models.SagaInstance) -> Container[str]:
+    found: Container[str] = getattr(row, "_prefetched_objects_cache", ())
+    return found
+
+
+def _has_skipped(row: models.SagaInstance) -> bool:
+    steps: list[models.StepInstance] = list(row.steps.all())  # type: ignore[arg-type]
+    return any(step.state == states.StepState.SKIPPED for step in steps)

@@ -1,10 +1,13 @@
 """Sagas, for those who look after them."""
 
+import functools
+import operator
 from typing import Any
 from uuid import UUID
 
 from django import http
-from django.db.models import F, Q, QuerySet, functions
+from django.db.models import F, Q, QuerySet
+from django.db.models.functions import Now
 from django.utils import translation
 from rest_framework import exceptions
 from rest_framework.request import Request
@@ -15,7 +18,7 @@ from api.views import View
 from sagas import errors, models, reading
 from sagas.console import approving, history, interventions, panels
 from sagas.console.api import forms, kinds, shapes
-from sagas.declaration import states
+from sagas.declaration import registry, states
 from sagas.engine.seen import Seen
 
 
@@ -49,6 +52,7 @@ class SagaPages(pagination.ByCursor):
         if queryset.model is models.ArchivedSaga:
             rows = [reading.opened(row).saga for row in rows]
         panels.attach(rows)
+        shapes.fetch_reasons(rows)
         return rows
 
 
@@ -281,7 +285,7 @@ def chosen(wanted: dict[str, Any]) -> QuerySet[models.SagaInstance]:
     if "state" in wanted:
         rows = rows.filter(state=wanted["state"])
     if "step" in wanted:
-        rows = rows.filter(steps__name=wanted["step"], steps__position=F("position"))
+        rows = rows.filter(_at(wanted["step"]), steps__name=wanted["step"])
     if "error" in wanted:
         rows = rows.filter(failure__error=wanted["error"])
     if "key" in wanted:
@@ -289,6 +293,22 @@ def chosen(wanted: dict[str, Any]) -> QuerySet[models.SagaInstance]:
         keyed = models.SagaInstance.objects.filter(key=wanted["key"]).values_list("pk", flat=True)
         rows = rows.filter(pk__in=keyed.union(*panels.numbered(wanted["key"])))
     return rows.filter(_of_age(wanted))
+
+
+def _at(name: str) -> Q:
+    """At that step: it is at the saga's position, or one of those at once there that is not done with."""
+    alone = Q(steps__position=F("position"), steps__epoch=None)
+    stages = [
+        Q(name=saga.name, version=saga.version, position=saga.stage_at(saga.positions[name]).first)
+        for saga in registry.everything()
+        if name in saga.positions and saga.stage_at(saga.positions[name]).parallel is not None
+    ]
+    at_stage = functools.reduce(operator.or_, stages, Q(pk__in=[]))
+    forward = {*states.StepState} - {states.StepState.DONE, states.StepState.SKIPPED}
+    backward = {*states.StepState} - {states.StepState.UNDONE, states.StepState.SKIPPED}
+    left = Q(direction=states.Direction.FORWARD, steps__state__in=sorted(forward))
+    left |= Q(direction=states.Direction.BACKWARD, steps__state__in=sorted(backward))
+    return alone | at_stage & left & Q(finished_at=None)
 
 
 def chosen_of_archive(wanted: dict[str, Any]) -> QuerySet[models.ArchivedSaga]:
@@ -310,9 +330,9 @@ def _of_age(wanted: dict[str, Any]) -> Q:
     """Begun as long ago as a query asks for."""
     begun = Q()
     if "older_than" in wanted:
-        begun &= Q(created_at__lt=functions.Now() - wanted["older_than"])
+        begun &= Q(created_at__lt=Now() - wanted["older_than"])
     if "younger_than" in wanted:
-        begun &= Q(created_at__gte=functions.Now() - wanted["younger_than"])
+        begun &= Q(created_at__gte=Now() - wanted["younger_than"])
     return begun
 
 

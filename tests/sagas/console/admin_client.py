@@ -57,6 +57,19 @@ def under_way(saga, script, messages):
     return instance
 
 
+def begin(saga, script, messages=None, **inputs):
+    """One with these inputs, false unless they are given, after all of its messages, or so many."""
+    posted = memory_transport.MemoryTransport()
+    with transport.use(posted):
+        instance = harness.begin(saga, script, inputs={name: inputs.get(name, False) for name in saga.inputs})
+        if messages is None:
+            posted.deliver_all()
+        for _ in range(messages or 0):
+            posted.deliver()
+    instance.refresh_from_db()
+    return instance
+
+
 def finish(saga):
     """Let it go on until it ends or stands."""
     posted = memory_transport.MemoryTransport()

@@ -50,7 +50,7 @@ def test_the_page_says_who_is_asked_since_when_and_until_when():
 def test_nobody_without_the_approvals_own_permission_sees_buttons_or_can_answer():
     saga = admin_client.asked()
 
-    for person in (admin_client.viewer(), admin_client.operator(), admin_client.supervisor()):
+    for person in (admin_client.viewer(), admin_client.operator()):
         page = person.get(admin_client.page(saga))
         assert "Waiting for approval" in admin_client.text(page)
         assert "/answer/" not in page.content.decode()

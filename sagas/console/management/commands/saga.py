@@ -125,6 +125,7 @@ class Command(base.BaseCommand):
             help="what you decided on, as `show` and --dry-run print it; without it you are shown what stands"
             " now, and asked",
         )
+        parser.add_argument("--step", help="of several steps that are done at once, the one that is meant")
         parser.add_argument("--actor", default=getpass.getuser(), help="who you are (your login)")
         parser.add_argument("--dry-run", action="store_true", help="only say what it would do")
         parser.add_argument("--json", action="store_true", help="show the saga afterwards as JSON")
@@ -214,10 +215,10 @@ class Command(base.BaseCommand):
         write("")
         for line in timeline(record):
             write(line)
-        if not saga.is_final and saga.archived_at is None:
+        for each in record.at_each if not saga.is_final and saga.archived_at is None else ():
             write("")
-            write(f"Key of {record.step.name}: {record.step.key}")
-            write(f"Seen: {record.seen}")
+            write(f"Key of {each.step.name}: {each.step.key}")
+            write(f"Seen: {each.seen}")
         for asked in approving.questions(record):
             write("")
             until = formatting.moment(asked.row.wait_until) or "somebody answers"
@@ -225,14 +226,13 @@ class Command(base.BaseCommand):
             write(f"Who is asked: {asked.declared.persons} with the permission {asked.declared.permission}")
             for one in asked.given:
                 write(f"Approved by {one['actor']}: {one['reason']}")
-        possible = [
-            SPELLINGS.get(name, name)
-            for name, intervention in interventions.INTERVENTIONS.items()
-            if not intervention.refused(record)
-        ]
-        if possible:
+        several = bool(record.members)
+        if possible := _possible(record, of_step=False if several else None):
             write("")
             write(f"Possible now: {', '.join(possible)}")
+        for each in record.at_each if several else ():
+            if possible := _possible(each, of_step=True):
+                write(f"Possible now, with --step {each.step.name}: {', '.join(possible)}")
         if options.get("events"):
             write("")
             for event in record.events:
@@ -245,13 +245,22 @@ class Command(base.BaseCommand):
     def _make(self, function: str, options: dict[str, Any]) -> None:
         saga_id = _find(options["saga"])
         record = history.read(saga_id)
-        seen = options["seen"] or record.seen
+        seen = options["seen"]
+        step = options["step"] or (seen.step if seen else None)
+        if seen is not None and seen.step != step:
+            raise base.CommandError(f"--seen is about {seen.step}, and not about {step}.")
+        if options["step"] and options["step"] not in [row.name for row in record.at_hand]:
+            raise base.CommandError(f"It is not at {step}, but at {_names(record)}.")
+        record = record.looking_at(step)
+        seen = seen or record.seen
         name = function
         if function == "resolve":
             name = "happened" if options["happened"] else "did-not-happen"
         elif function == "retry" and record.saga.state == SagaState.NEEDS_ATTENTION:
             name = "resume"
         intervention = interventions.INTERVENTIONS[name]
+        if intervention.of_step and step is None and len(record.at_hand) > 1:
+            raise base.CommandError(f"It is at several steps: say with --step which of {_names(record)}.")
         arguments: dict[str, Any] = {}
         if function == "resolve":
             arguments = {"facts": options["facts"]}
@@ -332,11 +341,14 @@ def timeline(record: history.History) -> list[str]:
     ended = max([record.saga.finished_at or record.now, *(a.ended_at for a in attempts if a.ended_at)])
     lines = []
     for view in history.step_views(record):
+        inset = "  " if view.stage is not None else ""
+        if view.opens_stage:
+            lines.append(_stage_line(record, view))
         for undo, direction in ((False, view.forward), (True, view.backward)):
             mine = [a for a in attempts if a.step == view.row.name and a.undo == undo]
             if direction is None or (undo and not mine):
                 continue
-            name = ("  undo " if undo else "") + view.row.name
+            name = inset + ("  undo " if undo else "") + view.row.name
             count = f"{direction.attempts}/{direction.budget or '?'}" if direction.attempts else ""
             bar, took = _bar(mine, began, ended), formatting.length(direction.took)
             lines.append(f"{name:24} {direction.state:12} {count:>6} |{bar}| {took}".rstrip())
@@ -345,9 +357,31 @@ def timeline(record: history.History) -> list[str]:
                 lines.append(
                     f"{'':24} {kind}: {translation.translate(direction.error.get('message', ''))}"[:160]
                 )
+        if view.skipped and view.condition:
+            lines.append(f"{'':24} {view.condition}"[:160])
     first, last = formatting.moment(began)[11:], formatting.moment(ended)[11:]
     lines.append(f"{'':45}|{first:{WIDTH // 2}}{last:>{WIDTH // 2}}|")
     return lines
+
+
+def _stage_line(record: history.History, view: history.StepView) -> str:
+    """The head of steps that are done at once: what they are called, and how many of them are done."""
+    assert view.stage is not None, "only what is done at once has one"
+    rows = record.steps[view.stage.first : view.stage.last + 1]
+    done = sum(row.state == "done" for row in rows)
+    return f"{history.stage_name(record.declared, view.row)}: {len(rows)} at once, {done} done"
+
+
+def _possible(record: history.History, *, of_step: bool | None) -> list[str]:
+    return [
+        SPELLINGS.get(name, name)
+        for name, intervention in interventions.INTERVENTIONS.items()
+        if of_step in (None, intervention.of_step) and not intervention.refused(record)
+    ]
+
+
+def _names(record: history.History) -> str:
+    return ", ".join(row.name for row in record.at_hand)
 
 
 def _bar(attempts: list[history.Attempt], began: datetime.datetime, ended: datetime.datetime) -> str:
