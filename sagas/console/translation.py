@@ -58,6 +58,8 @@ _FORMS = [
         messages.NOT_ASKED,
         messages.NOT_UNDERSTOOD,
         messages.NOT_ANSWERED,
+        messages.CHILD_NEEDS_ATTENTION,
+        messages.CHILDREN_FAILED,
         messages.TIME_TO_DO_OVER,
         messages.TIME_TO_UNDO_OVER,
         messages.CANNOT_BE_MOVED,
