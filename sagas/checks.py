@@ -152,10 +152,10 @@ def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
     members = models.StepInstance.objects.using(live.db).filter(
         dispatched_at__isnull=False, saga__in=live.filter(held_at=None)
     )
-    for row in members.values("saga__name", "saga__version", "position").annotate(count=Count("id")):
+    for member in members.values("saga__name", "saga__version", "position").annotate(count=Count("id")):
         with contextlib.suppress(errors.UnknownSaga):
-            steps = registry.get(row["saga__name"], row["saga__version"]).all_steps
-            waiting[steps[row["position"]].queue] += row["count"]
+            steps = registry.get(member["saga__name"], member["saga__version"]).all_steps
+            waiting[steps[member["position"]].queue] += member["count"]
     for queue in models.Queue.objects.using(live.db).filter(name__in=waiting).order_by("name"):
         silence = queue.silence(now)
         if silence is not None and silence > conf.SILENT_AFTER:
