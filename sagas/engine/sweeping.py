@@ -380,8 +380,12 @@ def _wake(work: UnitOfWork) -> None:
 def _wake_without_worker(work: UnitOfWork) -> None:
     """Look at the children; or remind those who are to answer, or say what their silence means."""
     if isinstance(work.declared_step, definition.Child):
-        work.set_cursor(wake_at=After(children.START_LOOK))
-        parents.look_at(work)
+        if work.forward or work.step.is_member or work.step.state == StepState.UNDOING:
+            work.set_cursor(wake_at=After(children.START_LOOK))
+            parents.look_at(work)
+        else:
+            # Whoever turned the saga round has vanished before it began to undo the step.
+            children.begin_undo(work)
     elif work.step.state != StepState.WAITING:
         work.set_cursor(wake_at=After(dispatching.STAGE_LOOK))
     elif work.step.wait_until is None or work.step.wait_until > work.now:

@@ -9,7 +9,7 @@ from django.db import transaction
 
 from sagas import Child, ForEach, Parallel, engine, errors, models, reading
 from sagas.engine import archive, children
-from sagas.testing import clocks, crashes
+from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import functions
 from tests.sagas.sample_app import saga as toys
@@ -369,6 +369,26 @@ def test_a_parent_that_was_not_told_is_found_by_the_sweep(broker, world, monkeyp
     drive(broker, saga)
 
     assert saga.state == "completed"
+
+
+def test_children_are_undone_although_the_message_that_says_so_is_lost(broker, world):
+    """The worker dies, say, between the commit that turns the saga round and what it would have done next."""
+    world(do_z_None="fail")
+    saga = begin(toys.EACH)
+    while broker.waiting:
+        broker.deliver()
+        broker.waiting = [
+            message
+            for message in broker.waiting
+            if not isinstance(message, memory_transport.ChainError) or message.saga_id != saga.pk
+        ]
+    saga.refresh_from_db()
+    assert (saga.state, saga.steps.get(name="deliver").state) == ("compensating", "done")
+
+    drive(broker, saga)
+
+    assert (saga.state, {child.state for child in children_of(saga)}) == ("compensated", {"compensated"})
+    rules.check(saga)
 
 
 def test_children_complete_once_their_parent_is_past_its_pivot(broker, world):
