@@ -3,7 +3,7 @@
 import pytest
 from django.db import connection
 
-from examples import create_order, money_transfer, onboarding, trip_booking
+from examples import create_order, marketplace, money_transfer, onboarding, trip_booking
 from sagas import engine
 from sagas.models import SagaInstance
 from tests.acceptance import processes
@@ -91,6 +91,34 @@ def test_an_order_that_a_person_refuses_gives_its_credit_back():
 
     assert ends(its) == "compensated"
     assert not create_order.Credit.objects.filter(customer="Bob", released=False).exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "articles", "end", "sent"),
+    [
+        ("all", {"lamp": 900, "shade": 300}, "completed", ["lamp", "shade"]),
+        ("some", {"clock": 900, "piano": 240_000, "bulb": 30}, "completed", ["clock", "bulb"]),
+        ("none", {"organ": 900_000, "harp": 36_000}, "compensated", []),
+    ],
+)
+def test_of_a_marketplace_order_what_can_be_sent_is_sent_and_charged(number, articles, end, sent):
+    price = {"amount": 80_00, "currency": "BRL"}
+    parcels = [
+        {"seller": "lumen", "article": article, "grams": grams, "price": price}
+        for article, grams in articles.items()
+    ]
+    order = marketplace.place_order(
+        number=number, card="card-of-alice", address="1 Elm Street", parcels=parcels
+    )
+    assert ends(order) == end
+
+    rows = SagaInstance.objects.filter(parent_id=order.pk).order_by("parent_item")
+    assert [row.facts["article"] for row in rows if row.state == "completed"] == sent
+    assert {row.state for row in rows} <= {"completed", "compensated"}
+    charge = marketplace.Record.objects.filter(key=f"{order.pk}.capture", taken_back=False).first()
+    assert (charge.amount if charge else 0) == 80_00 * len(sent)
+    kept = marketplace.Record.objects.filter(what__in=[f"{article} of lumen" for article in articles])
+    assert sorted(record.what.split()[0] for record in kept.filter(taken_back=False)) == sorted(sent)
 
 
 def test_money_arrives_and_where_it_cannot_it_goes_back():

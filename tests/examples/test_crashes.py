@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from django.db import DatabaseError
 
-from examples import create_order, money_transfer, onboarding, trip_booking
+from examples import create_order, marketplace, money_transfer, onboarding, trip_booking
 from sagas import engine, errors, models
 from sagas.engine import transport
 from sagas.testing import clocks, crashes, memory_transport
@@ -26,6 +26,15 @@ def begin_transfer():
 
 def begin_onboarding():
     onboarding.onboard(number="E-1", login="ada", engineer=True)
+
+
+def begin_marketplace():
+    price = {"amount": 80_00, "currency": "BRL"}
+    parcels = [
+        {"seller": "lumen", "article": "lamp", "grams": 900, "price": price},
+        {"seller": "tasto", "article": "piano", "grams": 240_000, "price": price},
+    ]
+    marketplace.place_order(number="1", card="card-of-alice", address="1 Elm Street", parcels=parcels)
 
 
 def agree(saga):
@@ -57,6 +66,10 @@ def open_at():
     return sorted(onboarding.Access.objects.filter(closed=False).values_list("system", flat=True))
 
 
+def records():
+    return sorted(marketplace.Record.objects.filter(taken_back=False).values_list("amount", flat=True))
+
+
 EVERYWHERE = ["chat", "doors", "mail", "payroll", "repository"]
 
 SCENARIOS = {
@@ -64,6 +77,10 @@ SCENARIOS = {
     "the car is taken": (begin_trip, {"what": "Uno 4"}, agree, "compensated", booked, ["Uno 4"]),
     "an order is approved": (begin_order, {}, agree, "completed", credit, 95_00),
     "an order is refused": (begin_order, {}, refuse, "compensated", credit, 0),
+    "a parcel is sent": (begin_marketplace, {}, agree, "completed", records, [0, 80_00, 80_00, 160_00]),
+    "no parcel can be sent": (
+        begin_marketplace, {"article": "lamp of lumen"}, agree, "compensated", records, [1],
+    ),
     "money arrives": (begin_transfer, {}, agree, "completed", balances, [0, 5]),
     "money goes back": (begin_transfer, {"closed": True}, agree, "compensated", balances, [5, 0]),
     "an employee comes": (begin_onboarding, {}, agree, "completed", open_at, EVERYWHERE),
@@ -81,6 +98,8 @@ def furnish(different):
     money_transfer.Account.objects.create(number="b", currency="BRL", closed="closed" in different)
     if "what" in different:
         trip_booking.Booking.objects.create(key="of another", **different)
+    if "article" in different:
+        marketplace.Record.objects.create(key="of another", what=different["article"], amount=1)
     if "system" in different:
         onboarding.Access.objects.create(key="of another", login="ada", **different)
 
