@@ -503,9 +503,11 @@ class Saga:
 
     @functools.cached_property
     def hidden(self) -> frozenset[str]:
-        """Names of facts that are shown to nobody: what is personal, and what is secret."""
+        """Names of facts that are shown to nobody: what is personal, and what is secret, also to a child."""
         of_steps = (name for step in self.all_steps for name in (*step.personal, *step.secrets))
-        return frozenset((*self.personal, *of_steps))
+        # What children are given and put out stands among their parent's facts, too.
+        of_children = (name for step in self.children for name in step.child.hidden)
+        return frozenset((*self.personal, *of_steps, *of_children))
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:

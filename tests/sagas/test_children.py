@@ -8,6 +8,7 @@ import pytest
 from django.db import transaction
 
 from sagas import Child, ForEach, Parallel, engine, errors, models, reading
+from sagas.console import redaction
 from sagas.engine import archive, children
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
@@ -448,6 +449,24 @@ def test_what_is_struck_out_of_a_saga_is_struck_out_of_its_children(broker, worl
     assert len(rows) == 3
     assert "Maria" not in json.dumps([row.facts for row in rows.values()])
     assert "for somebody else" in json.dumps([row.facts for row in rows.values()])
+
+
+def test_what_is_personal_to_a_child_is_shown_to_nobody_on_its_parents_page_either(broker):
+    def weigh(*, key, parcel):
+        return {"weigher": "Maria Quitéria"}
+
+    inner = toys.saga(
+        "toy-weigh-by",
+        toys.local("w", do=weigh, inputs=["parcel"], outputs=["weigher"], personal=["weigher"]),
+        inputs=["parcel"],
+    )
+    weigh_all = ForEach("weigh", of="parcels", saga=inner, outputs=["weighed"])
+    saga = begin(toys.saga("toy-weigh-all", weigh_all, inputs=["parcels"]), 1)
+
+    drive(broker, saga)
+
+    assert "Maria" in json.dumps(saga.facts)
+    assert "Maria" not in json.dumps(redaction.redact(saga.facts, redaction.hidden(saga)))
 
 
 def ids_of(saga):
