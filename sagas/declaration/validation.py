@@ -381,6 +381,12 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
                 ' pivot (kind="pivot"), or one after it (kind="retriable").',
             ),
             (
+                each is not None and step.kind == "pivot",
+                "It is the pivot, of which there is one.",
+                "Some of many may be done when another fails; place it before the pivot, or behind it"
+                ' (kind="retriable").',
+            ),
+            (
                 each is None and not set(step.outputs) <= put_out,
                 f"It puts out {sorted(step.outputs)}, and its child {sorted(put_out)}.",
                 "`outputs` names outputs of the child's steps.",

@@ -87,8 +87,6 @@ def begin_undo(work: UnitOfWork) -> None:
 
 def look_again(work: UnitOfWork) -> None:
     """Somebody wants the step to be tried again: what its children are by now decides."""
-    if work.step.state == StepState.PENDING and work.step.facts is not None:
-        work.transition_step(StepState.WAITING, EventKind.STEP_WAITING)
     work.set_cursor(wake_at=After(START_LOOK))
     look(work)
 
@@ -136,11 +134,16 @@ class Standing:
 
     total: int
     unstarted: int
+    """They are still to be started: none that stands in a line to be sent."""
+
     done: int
     """All of their steps are done: they wait for their parent's outcome, or have completed."""
 
     failed: int
     """They are undone, or were put aside."""
+
+    aside: int
+    """They were put aside for good: a person answers for what came of them."""
 
     attention: int
     back: int
@@ -153,9 +156,10 @@ class Standing:
 
 
 _STANDING = """
-SELECT count(*), count(*) FILTER (WHERE live AND epoch = 0),
+SELECT count(*), count(*) FILTER (WHERE live AND epoch = 0 AND in_line_for IS NULL),
     count(*) FILTER (WHERE state = 'completed' OR (state = 'running' AND all_done)),
     count(*) FILTER (WHERE state = 'compensated' OR closed_at IS NOT NULL),
+    count(*) FILTER (WHERE closed_at IS NOT NULL),
     count(*) FILTER (WHERE state = 'needs_attention' AND closed_at IS NULL),
     count(*) FILTER (WHERE live AND (direction < 0 OR cancel_requested_at IS NOT NULL))
 FROM (
@@ -170,10 +174,16 @@ def standing(work: UnitOfWork) -> Standing:
     steps = len(declared(work).child.all_steps)
     with connection.cursor() as cursor:
         cursor.execute(_STANDING, [steps, work.saga.pk, work.step.name])
-        total, unstarted, done, failed, attention, back = cursor.fetchone()
-    return Standing(
-        total=total, unstarted=unstarted, done=done, failed=failed, attention=attention, back=back
+        names = [field.name for field in dataclasses.fields(Standing)]
+        return Standing(**dict(zip(names, cursor.fetchone(), strict=True)))
+
+
+def are_live(saga: models.SagaInstance, step: str) -> bool:
+    """Whether a child of the step has not come to an end, and does not merely wait for its parent's."""
+    live = models.SagaInstance.objects.filter(
+        parent_id=saga.pk, parent_step=step, finished_at=None, closed_at=None
     )
+    return any(not waits_for_parent(child) for child in live)
 
 
 def waits_for_parent(saga: models.SagaInstance) -> bool:
@@ -228,6 +238,12 @@ def look(work: UnitOfWork) -> None:
     work.after_commit(functools.partial(_tell, work.saga.pk, work.step.name))
 
 
+def look_at_all(work: UnitOfWork) -> None:
+    """Have the saga look at all of its children, after the commit."""
+    for step in work.declared.children:
+        work.after_commit(functools.partial(_tell, work.saga.pk, step.name))
+
+
 def _tell(parent_id: uuid.UUID, step: str) -> None:
     for listener in _listeners:
         listener(parent_id, step)
@@ -238,6 +254,11 @@ def heard(work: UnitOfWork) -> None:
     models.SagaInstance.objects.filter(
         parent_id=work.saga.pk, parent_step=work.step.name, tells_parent_at__isnull=False
     ).update(tells_parent_at=None)
+
+
+def forget(parent_id: uuid.UUID, step: str) -> None:
+    """There is no such parent any more that could hear of them."""
+    models.SagaInstance.objects.filter(parent_id=parent_id, parent_step=step).update(tells_parent_at=None)
 
 
 def is_told(parent_id: uuid.UUID, step: str) -> bool:
@@ -281,6 +302,11 @@ def complete(work: UnitOfWork, steps: list[definition.Child]) -> None:
     """Nothing undoes them any more: the children that wait for that complete, in this transaction (I1)."""
     for step in steps:
         work.do(functools.partial(_complete, work.saga.pk, step))
+
+
+def complete_now(work: UnitOfWork) -> None:
+    """The same for the step at hand, whose saga has ended, at once."""
+    _complete(work.saga.pk, declared(work))
 
 
 def _complete(parent_id: uuid.UUID, step: definition.Child) -> None:

@@ -18,6 +18,7 @@ NOT_ANSWERED = gettext_noop("Nobody has approved %(step)s or refused it, in time
 ANSWER = gettext_noop("Have somebody answer; or resume it, which gives them as much time again.")
 
 ENOUGH_DONE = gettext_noop("Enough of them are done.")
+PARENT_ASIDE = gettext_noop("Its parent was put aside.")
 PARENT_UNDONE = gettext_noop("Its parent is undone.")
 CHILDREN_FAILED = gettext_noop("%(failed)s of %(total)s children are not done.")
 CHILD_IN_NEED = gettext_noop("A child of it needs attention.")

@@ -4,12 +4,14 @@ It looks at them whenever one of them has something to tell, and decides under t
 where they stand by then. The order of locks is the parent's row, then a child's.
 """
 
+import logging
 import uuid
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 
-from sagas import conf, errors, models
+from sagas import conf, database, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import children, dispatching, failures, messages, pacing, store, transitions, transport
@@ -17,8 +19,12 @@ from sagas.engine.children import Standing
 from sagas.engine.kinds import EventKind, FailureKind
 from sagas.engine.store import NOW, UnitOfWork
 
+logger = logging.getLogger("sagas")
+
 BATCH = 100
 """So many children are told at a time that they are not wanted: each is a lock, and a statement or two."""
+
+TO_TRY = {StepState.PENDING, StepState.UNKNOWN}
 
 
 def take_up(saga_id: uuid.UUID, step: str) -> None:
@@ -26,35 +32,77 @@ def take_up(saga_id: uuid.UUID, step: str) -> None:
 
     Where many children end at once their workers do not queue for the saga's row: who finds it locked leaves
     what it has to tell to the one who holds it, and that one looks again after its commit.
+
+    Whoever calls this has done its own work: that the saga cannot take it up is told to a person.
     """
-    while _took_up(saga_id, step) and children.is_told(saga_id, step):
-        pass
+    try:
+        while _took_up(saga_id, step) and children.is_told(saga_id, step):
+            pass
+    except Exception as bug:
+        if database.is_passing(bug):
+            logger.warning("saga %s could not look at its children: %s", saga_id, failures.text_of(bug))
+            _look_later(saga_id, step)
+        else:
+            logger.exception("saga %s could not go on after its children", saga_id)
+            _call_for_help(saga_id, step, bug)
 
 
 def _took_up(saga_id: uuid.UUID, step: str) -> bool:
     with transaction.atomic():
         if not models.SagaInstance.objects.select_for_update(skip_locked=True).filter(pk=saga_id).exists():
+            if not models.SagaInstance.objects.filter(pk=saga_id).exists():
+                children.forget(saga_id, step)
             return False
-        try:
-            work = store.lock(saga_id, step)
-        except errors.NotFound:
-            return False
+        work = store.lock(saga_id, step)
         look_at(work)
         if work.collected:
             work.commit()
         return True
 
 
+def _look_later(saga_id: uuid.UUID, step: str) -> None:
+    """Another session holds a lock, say: it is looked at again soon, by the sweep."""
+    with transaction.atomic():
+        work = store.lock(saga_id, step)
+        if work.saga.state in dispatching.WORKING:
+            work.set_cursor(wake_at=store.After(dispatching.grace()))
+            work.commit()
+
+
+def _call_for_help(saga_id: uuid.UUID, step: str, bug: Exception) -> None:
+    """A hook of its owner failed, say: a person is called; it looks again when it is resumed."""
+    with transaction.atomic():
+        work = store.lock(saga_id, step)
+        if work.saga.state not in dispatching.WORKING:
+            return
+        failure = failures.failure(work.step, FailureKind.BUG, now=work.now, error=bug)
+        transitions.keep_first_failure(work, failure)
+        transitions.require_attention(
+            work,
+            why=messages.CANNOT_BE_MOVED % {"error": failure.error, "message": failure.message},
+            advice=messages.SEE_TO_THE_HOOK,
+            resume=True,
+        )
+        children.heard(work)
+        work.commit()
+
+
 def look_at(work: UnitOfWork) -> None:
     """Decide what the children of the step at hand make of the saga, as it stands locked."""
     children.heard(work)
     saga, step = work.saga, work.step
-    if saga.is_final or saga.closed_at is not None:
+    if saga.is_final:
         return
-    if step.state == StepState.UNDOING:
+    if saga.closed_at is not None:
+        _let_go(work)
+    elif step.state == StepState.UNDOING:
         _undo(work)
-    elif step.state == StepState.WAITING and work.forward and dispatching.at_hand(work):
+    elif not (work.forward and dispatching.at_hand(work)):
+        return
+    elif step.state == StepState.WAITING:
         _go_on(work)
+    elif saga.state == SagaState.RUNNING and saga.epoch > 0 and step.state in TO_TRY:
+        _try_again(work)
 
 
 children.listen(take_up)
@@ -64,27 +112,44 @@ children.listen(take_up)
 
 
 def _go_on(work: UnitOfWork) -> None:
-    """Enough are done, or too many have failed; else start more of them, as many as may run at once."""
+    """Enough are done, or too many have failed; else start more of them, as many as may run at once.
+
+    At the pivot and behind it all of them come to an end before it is decided that too few are done.
+    """
     step, standing = children.declared(work), children.standing(work)
-    _mind_attention(work, standing)
     all_, kept = _need(step) == "all", _failed(step) == "keep"
     need = standing.total if all_ else min(int(_need(step)), standing.total)
     enough = standing.done >= need
     possible = standing.done + standing.live - standing.back >= need
-    if standing.live and not (enough and not all_) and (possible or (all_ and kept)):
-        _start_more(work, step, standing)
-    elif standing.live and (enough or kept):
+    if standing.live and enough and not all_:
+        _mind_attention(work, standing)
         _turn_some(work, messages.ENOUGH_DONE)
-    elif enough or (all_ and kept):
+    elif standing.live and (possible or kept or step.kind != "compensatable"):
+        _mind_attention(work, standing)
+        _start_more(work, step, standing)
+    elif enough or kept:
+        _end_attention(work)
         transitions.finish_step(work, {**(work.step.facts or {}), **children.outcomes(work)})
         dispatching.follow(work, transitions.advance(work))
     else:
+        _end_attention(work)
         why = messages.CHILDREN_FAILED % {
             "failed": standing.failed + standing.back,
             "total": standing.total,
         }
         failure = failures.failure(work.step, FailureKind.REFUSED, now=work.now, message=why)
-        dispatching.follow(work, transitions.fail(work, failure, provable=True))
+        # What was put aside may have happened: at the pivot a person says whether it did.
+        provable = step.kind != "pivot" or not standing.aside
+        dispatching.follow(work, transitions.fail(work, failure, provable=provable))
+
+
+def _try_again(work: UnitOfWork) -> None:
+    """The step has failed, past undoing, and somebody wants it to be tried again."""
+    if work.step.facts is None:
+        dispatching.follow(work, transitions.begin_without_worker(work))
+    else:
+        work.transition_step(StepState.WAITING, EventKind.STEP_WAITING)
+        _go_on(work)
 
 
 def _need(step: definition.Child) -> str | int:
@@ -158,17 +223,21 @@ UPDATE sagas_saga SET in_line_for = %s, wake_at = clock_timestamp() + %s,
 def _undo(work: UnitOfWork) -> None:
     """The step is undone once all of its children are; they are told a batch at a time."""
     standing = children.standing(work)
-    _mind_attention(work, standing)
     if standing.failed >= standing.total:
+        _end_attention(work)
         work.transition_step(StepState.UNDONE, EventKind.UNDO_DONE, attempt=work.step.undo_attempts)
         work.set_step(undone_at=NOW)
         dispatching.follow(work, transitions.advance(work))
     else:
+        _mind_attention(work, standing)
         _turn_some(work, messages.PARENT_UNDONE)
 
 
 def _turn_some(work: UnitOfWork, why: str) -> None:
-    """Tell some of the children that are not wanted any more; the next look tells the next ones."""
+    """Tell some of the children that are not wanted any more; the next look tells the next ones.
+
+    One that is past its own pivot goes on to its end. While the saga is held nobody is told anything.
+    """
     wanted = models.SagaInstance.objects.filter(
         parent_id=work.saga.pk, parent_step=work.step.name, direction=Direction.FORWARD,
         finished_at=None, closed_at=None, cancel_requested_at=None,
@@ -176,12 +245,33 @@ def _turn_some(work: UnitOfWork, why: str) -> None:
     if work.forward:
         # Those that are done stay: there are enough of them.
         wanted = wanted.filter(position__lt=len(children.declared(work).child.all_steps))
+    if work.saga.held_at is None:
+        _turn(work, wanted, why)
+
+
+def _let_go(work: UnitOfWork) -> None:
+    """The saga was put aside: its children that wait for it complete, and those never started are over.
+
+    Those under way go on by themselves.
+    """
+    children.complete_now(work)
+    unstarted = models.SagaInstance.objects.filter(
+        parent_id=work.saga.pk, parent_step=work.step.name, epoch=0, finished_at=None, closed_at=None
+    )
+    _turn(work, unstarted, messages.PARENT_ASIDE)
+
+
+def _turn(work: UnitOfWork, wanted: QuerySet[models.SagaInstance], why: str) -> None:
     chosen = list(wanted.order_by("parent_item").values_list("pk", flat=True)[:BATCH])
     for child_id in chosen:
         child = store.lock(child_id)
         child.note(EventKind.CANCEL_REQUESTED, reason=why)
         child.set(cancel_requested_at=NOW, cancel_actor="engine", cancel_reason=why)
-        if transitions.compensate_when_free(child, FailureKind.CANCELLED, actor="engine", reason=why):
+        # Of one that was never sent nothing has happened, whatever kind its first step is of.
+        turns = child.saga.epoch == 0 or not transitions.past_pivot(child.saga, child.step)
+        if turns and transitions.compensate_when_free(
+            child, FailureKind.CANCELLED, actor="engine", reason=why
+        ):
             dispatching.dispatch(child)
         child.commit()
     if len(chosen) == BATCH:
@@ -194,29 +284,39 @@ def _turn_some(work: UnitOfWork, why: str) -> None:
 def _mind_attention(work: UnitOfWork, standing: Standing) -> None:
     """A child that needs attention is its parent's reason to need it, and for as long."""
     saga, step = work.saga, work.step
-    ours = saga.state == SagaState.NEEDS_ATTENTION and "child" in (saga.attention or {})
-    if ours and not standing.attention and saga.attention and saga.attention["step"] == step.name:
+    child = _in_need(work) if standing.attention else None
+    about = saga.attention or {}
+    ours = saga.state == SagaState.NEEDS_ATTENTION and about["step"] == step.name and "child" in about
+    if ours and (child is None or about["child"] != str(child.pk)):
         transitions.reopen(work)
-        work.set(wake_at=store.After(dispatching.STAGE_LOOK))
-    elif standing.attention and saga.state != SagaState.NEEDS_ATTENTION:
-        child = (
-            models.SagaInstance.objects.filter(
-                parent_id=saga.pk, parent_step=step.name, state=SagaState.NEEDS_ATTENTION, closed_at=None
-            )
-            .order_by("parent_item")
-            .first()
-        )
-        if child is None:
-            return  # It no longer does.
-        transitions.keep_first_failure(
-            work,
-            failures.failure(step, FailureKind.OPERATOR, now=work.now, message=messages.CHILD_IN_NEED),
-        )
-        transitions.require_attention(
-            work,
-            why=messages.CHILD_NEEDS_ATTENTION
-            % {"step": step.name, "child": child.key, "why": (child.attention or {}).get("why", "")},
-            advice=messages.SEE_TO_THE_CHILD,
-            resume=False,
-            child=str(child.pk),
-        )
+        dispatching.dispatch(work)
+    if child is None or saga.state == SagaState.NEEDS_ATTENTION:
+        return
+    transitions.keep_first_failure(
+        work, failures.failure(step, FailureKind.OPERATOR, now=work.now, message=messages.CHILD_IN_NEED)
+    )
+    transitions.require_attention(
+        work,
+        why=messages.CHILD_NEEDS_ATTENTION
+        % {"step": step.name, "child": child.key, "why": (child.attention or {}).get("why", "")},
+        advice=messages.SEE_TO_THE_CHILD,
+        resume=False,
+        child=str(child.pk),
+    )
+
+
+def _in_need(work: UnitOfWork) -> models.SagaInstance | None:
+    needs = models.SagaInstance.objects.filter(
+        parent_id=work.saga.pk,
+        parent_step=work.step.name,
+        state=SagaState.NEEDS_ATTENTION,
+        closed_at=None,
+    )
+    return needs.order_by("parent_item").first()
+
+
+def _end_attention(work: UnitOfWork) -> None:
+    """The step at hand is over, and with it what a person was called for: a child, or the deadline."""
+    saga = work.saga
+    if saga.state == SagaState.NEEDS_ATTENTION and (saga.attention or {}).get("step") == work.step.name:
+        transitions.reopen(work)

@@ -43,6 +43,8 @@ def retry(
         return _("It needs attention: resume it instead.")
     if why := _asks_people(step, declared):
         return why
+    if step.state == StepState.WAITING and _has_children(step, declared):
+        return _("%(step)s is what its children are: see to them.") % {"step": step.name}
     if step.state == StepState.WAITING and not _backward(saga):
         return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
     if step.state in (StepState.SKIPPED, StepState.UNDONE if _backward(saga) else StepState.DONE):
@@ -91,8 +93,7 @@ def resolve(
         return why
     if why := _asks_people(step, declared):
         return why
-    mine = declared.all_steps[step.position] if declared is not None else None
-    if isinstance(mine, definition.Child) and step.state != StepState.FAILED:
+    if _has_children(step, declared) and (_backward(saga) or children.are_live(saga, step.name)):
         return _("%(step)s is what its children are: see to them.") % {"step": step.name}
     if not transitions.in_doubt(saga, step):
         return _("No outcome is in doubt.")
@@ -223,6 +224,10 @@ def _asks_people(step: models.StepInstance, declared: definition.Saga | None) ->
     if not approval or step.state != StepState.WAITING:
         return ""
     return _("%(step)s waits for a person's yes or no: have it approved, or refused.") % {"step": step.name}
+
+
+def _has_children(step: models.StepInstance, declared: definition.Saga | None) -> bool:
+    return declared is not None and isinstance(declared.all_steps[step.position], definition.Child)
 
 
 def _held(saga: models.SagaInstance) -> str:

@@ -117,7 +117,7 @@ def on_chain_error(saga_id: uuid.UUID | str, epoch: int, step: str | None = None
         if unsent:
             # Whichever chain it was that ended: nobody else sends it before the sweep.
             onward = dispatching.redispatch(work)
-        elif broken and cursor.epoch == epoch and parallel.is_free(work.step, work.now):
+        elif broken and cursor.epoch == epoch and _may_be_sent(work):
             onward = dispatching.redispatch_step(work)
         else:
             return STOP
@@ -125,6 +125,11 @@ def on_chain_error(saga_id: uuid.UUID | str, epoch: int, step: str | None = None
             work.send(one)
         work.commit()
     return Result(next=Next.CONTINUE, dispatch=onward[0]) if onward else STOP
+
+
+def _may_be_sent(work: UnitOfWork) -> bool:
+    """Whether the step is to be tried, and no attempt at it is under way."""
+    return parallel.is_wanted(work) if work.step.is_member else parallel.is_free(work.step, work.now)
 
 
 # --- Which are due --------------------------------------------------------------------------------

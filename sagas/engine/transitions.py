@@ -110,6 +110,8 @@ def _wait_for_parent(work: UnitOfWork) -> None:
 def start(work: UnitOfWork) -> None:
     """Begin with the first stage, where no message has been sent, and have what is next sent."""
     after = enter(work, 0)
+    if work.saga.epoch == 0:
+        work.set(epoch=1)  # Its first step was left out: from now on it has begun all the same.
     if work.onward is None and after is Next.CONTINUE and not work.saga.is_final:
         work.onward = dispatching.dispatch_of(work.saga)
     dispatching.follow(work, after)
@@ -167,17 +169,24 @@ def _begin(work: UnitOfWork, stage: stages.Stage, chosen: Sequence[int]) -> Next
                 work.set_step(epoch=0)
     for row in rows:
         with work.at(row):
-            if isinstance(work.declared_step, definition.Child):
-                try:
-                    children.begin(work)
-                except errors.BadFacts as bad:
-                    failure = failures.failure(row, FailureKind.BUG, now=work.now, error=bad)
-                    return fail(work, failure, provable=True)
-            elif not work.declared_step.has_worker:
-                approvals.begin(work)
+            if not work.declared_step.has_worker and begin_without_worker(work) is Next.COMPENSATE:
+                return Next.COMPENSATE
     if stage.parallel is None:
         return Next.STOP
     return dispatching.send_members(work, [row for row in rows if row.state == StepState.PENDING])
+
+
+def begin_without_worker(work: UnitOfWork) -> Next:
+    """The turn of the step at hand has come, whose children do it, or people; or it fails at once."""
+    if not isinstance(work.declared_step, definition.Child):
+        approvals.begin(work)
+        return Next.STOP
+    try:
+        children.begin(work)
+    except errors.BadFacts as bad:
+        failure = failures.failure(work.step, FailureKind.BUG, now=work.now, error=bad)
+        return fail(work, failure, provable=True)
+    return Next.STOP
 
 
 def _expect_message(work: UnitOfWork) -> None:
@@ -479,6 +488,7 @@ def close(work: UnitOfWork) -> None:
     try:
         hook = work.declared.on_closed
         _leave_nothing(work)
+        children.look_at_all(work)
     except errors.UnknownSaga:
         versions = reversed(registry.versions(work.saga.name))
         hook = next((newest.on_closed for newest in versions), None)
@@ -581,9 +591,23 @@ def reopen(work: UnitOfWork, **event: Any) -> None:
     work.transition(to, EventKind.SAGA_RESUMED, **event)
     work.set(attention=None, dispatches=0)
     children.report(work)
+    _look_at_others(work, **event)
     over = saga.deadline_at is None or saga.deadline_at <= work.now
     if over and (not work.forward or past_pivot(saga, work.step)):
         work.set(deadline_at=After(declared.deadline if work.forward else declared.undo_deadline))
+
+
+def _look_at_others(work: UnitOfWork, **event: Any) -> None:
+    """What else is in the way beside the step at hand: it is tried again, or its children are looked at."""
+    if work.stage.parallel is None:
+        return
+    at_hand = work.step
+    for row in work.members(work.stage):
+        with work.at(row):
+            if row is not at_hand and work.forward and row.state == StepState.FAILED:
+                work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
+            if row is not at_hand and isinstance(work.declared_step, definition.Child):
+                children.look(work)
 
 
 # --- Questions ------------------------------------------------------------------------------------

@@ -1,15 +1,18 @@
 """Sagas that are steps of another: one, or one for each element of a list."""
 
+import concurrent.futures
 import datetime
+import functools
 import json
 import uuid
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from sagas import Child, ForEach, Parallel, engine, errors, models, reading
 from sagas.console import redaction
-from sagas.engine import archive, children
+from sagas.declaration import validation
+from sagas.engine import archive, children, pacing, parents
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import functions
@@ -63,6 +66,19 @@ def drive(broker, saga, rounds=400):
     harness.drive(broker, saga, rounds=rounds)
     while broker.deliver():
         pass
+
+
+def elsewhere(call):
+    """Have it called on a connection of its own."""
+
+    def run():
+        try:
+            return call()
+        finally:
+            connection.close()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(run).result(20)
 
 
 def test_each_element_has_a_child_and_all_of_them_complete_with_their_parent(broker, world):
@@ -146,6 +162,19 @@ def test_where_a_later_step_fails_children_that_wait_are_undone(broker, world):
     assert (saga.state, {child.state for child in children_of(saga)}) == ("compensated", {"compensated"})
     assert [call for call in seen.calls if call[0] == "undo"][-1] == ("undo", "a", None)
     assert len([call for call in seen.calls if call[0] == "undo"]) == 7
+    rules.check(saga)
+
+
+def test_a_child_whose_first_step_was_left_out_is_undone_as_any_other(broker, world):
+    world(do_z_None="fail")
+    child = toys.saga(
+        "toy-left-out-parcel", toys.local("x", unless="parcel"), toys.local("y"), inputs=["parcel"]
+    )
+    saga = begin(each(child=child), 2)
+
+    drive(broker, saga)
+
+    assert (saga.state, {child.state for child in children_of(saga)}) == ("compensated", {"compensated"})
     rules.check(saga)
 
 
@@ -431,6 +460,284 @@ def test_a_child_stays_live_for_as_long_as_its_parent(broker, world):
     archive.run(older_than=datetime.timedelta(0))
 
     assert [child.state for child in children_of(saga)] == ["running", "compensated", "running"]
+
+
+def retriable(name, child, **rest):
+    """A saga with children behind its pivot, where nothing of it can be undone any more."""
+    return toys.saga(
+        name,
+        toys.local("a", **toys.PIVOT),
+        ForEach("deliver", of="parcels", saga=child, kind="retriable", **rest),
+        toys.local("z", **toys.RETRIABLE),
+        inputs=["parcels"],
+    )
+
+
+def test_children_that_stand_in_a_line_count_as_begun(broker, world, monkeypatch):
+    world()
+    declared = each(limit=1)
+    saga = begin(declared)
+    monkeypatch.setattr(pacing, "room", lambda queue, wanted: 0)
+    broker.deliver_all()
+
+    for _ in range(3):
+        parents.take_up(saga.pk, "deliver")
+
+    assert [child.in_line_for is not None for child in children_of(saga)] == [True, False, False]
+
+
+def test_a_child_past_its_own_pivot_is_not_undone_because_enough_are_done(broker, world):
+    world(do_y_1="begin", do_y_2="begin")
+    child = toys.saga(
+        "toy-pivotal-parcel",
+        toys.remote("x", **toys.PIVOT),
+        toys.waits("y", **toys.RETRIABLE),
+        inputs=["parcel"],
+    )
+    saga = begin(retriable("toy-enough-pivotal", child, need=1))
+    broker.deliver_all()
+    saga.refresh_from_db()
+    assert [child.state for child in children_of(saga)] == ["completed", "running", "running"]
+    assert saga.position == 1, "it waits for them"
+
+    for number in (1, 2):
+        key = f"{children_of(saga)[number].pk}.y"
+        engine.receive(source="world", event_id=key, key=key, facts={"settled": True})
+    drive(broker, saga)
+
+    assert (saga.state, {child.state for child in children_of(saga)}) == ("completed", {"completed"})
+    rules.check(saga)
+
+
+def test_children_never_started_are_over_once_enough_are_done(broker, world):
+    world()
+    child = toys.saga("toy-only-on-parcel", toys.local("x", **toys.RETRIABLE), inputs=["parcel"])
+    saga = begin(retriable("toy-enough-only-on", child, need=1, limit=1))
+
+    drive(broker, saga)
+
+    assert saga.state == "completed"
+    assert [child.state for child in children_of(saga)] == ["completed", "compensated", "compensated"]
+
+
+def test_what_was_done_may_be_kept_although_it_is_not_enough(broker, world):
+    world(do_y_0="fail", do_y_1="fail")
+    saga = begin(each(need=2, failed="keep"))
+
+    drive(broker, saga)
+
+    assert saga.state == "completed"
+    assert [child.state for child in children_of(saga)] == ["compensated", "compensated", "completed"]
+    rules.check(saga)
+
+
+def test_past_undoing_all_children_end_before_a_person_is_called(broker, world):
+    world(do_y_0="fail")
+    saga = begin(retriable("toy-some-fail", toys.PARCEL, limit=1))
+    while broker.deliver():
+        pass
+    saga.refresh_from_db()
+    assert [child.state for child in children_of(saga)] == ["compensated", "completed", "completed"]
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "deliver")
+
+    # To try again changes nothing, and is not forbidden.
+    engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
+    saga.refresh_from_db()
+    assert saga.state == "needs_attention"
+
+    engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **WHO)
+    drive(broker, saga)
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+def test_nobody_says_what_a_step_is_whose_children_are_under_way(broker, world):
+    world(do_y_0="begin")
+    child = toys.saga("toy-wait-parcel-4", toys.waits("y"), inputs=["parcel"])
+    saga = begin(each(child=child), 1)
+    broker.deliver_all()
+
+    for intervene in (engine.retry, functools.partial(engine.resolve, happened=True)):
+        with pytest.raises(errors.NotAllowed, match="is what its children are"):
+            intervene(saga.pk, seen=engine.look(saga.pk), **WHO)
+
+
+def test_children_that_end_after_their_parents_time_carry_it_on(broker, world):
+    world(do_y_0="begin")
+    child = toys.saga(
+        "toy-late-parcel", toys.waits("y", **toys.RETRIABLE), inputs=["parcel"], deadline=100 * 24 * HOUR
+    )
+    saga = begin(retriable("toy-late-children", child), 1)
+    broker.deliver_all()
+    saga.refresh_from_db()
+    clocks.pass_time(saga.deadline_at - models.database_now(), saga.pk)
+    engine.sweep()
+    saga.refresh_from_db()
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "deliver")
+
+    key = f"{children_of(saga)[0].pk}.y"
+    engine.receive(source="world", event_id=key, key=key, facts={"settled": True})
+    drive(broker, saga)
+
+    assert saga.state == "completed"
+
+
+def test_children_that_are_undone_after_their_parents_time_carry_it_on(broker, world):
+    world(do_y_0="fail", undo_y_0="flake")
+    saga = begin(each(), 1)
+    broker.deliver_all()
+    saga.refresh_from_db()
+    engine.cancel(saga.pk, **WHO)
+    saga.refresh_from_db()
+    clocks.pass_time(saga.deadline_at - models.database_now(), saga.pk)
+    engine.sweep()
+    saga.refresh_from_db()
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "deliver")
+    assert "child" not in saga.attention
+
+    world()
+    drive(broker, *children_of(saga))
+    drive(broker, saga)
+
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def test_an_owner_that_cannot_take_the_end_has_a_person_called_and_stops_nobody_else(broker, world):
+    world()
+    broken = [True]
+
+    def on_completed(*, key):
+        if broken:
+            raise ZeroDivisionError("a bug")
+
+    declared = toys.saga(
+        "toy-broken-owner",
+        ForEach("deliver", of="parcels", saga=toys.PARCEL),
+        inputs=["parcels"],
+        on_completed=on_completed,
+    )
+    saga, other = begin(declared), begin(toys.EACH)
+    drive(broker, saga)
+    drive(broker, other)
+    assert (saga.state, other.state) == ("needs_attention", "completed")
+    assert "a bug" in saga.attention["why"]
+
+    broken.clear()
+    engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
+    drive(broker, saga)
+
+    assert (saga.state, {child.state for child in children_of(saga)}) == ("completed", {"completed"})
+
+
+def test_children_never_started_are_over_when_their_parent_is_put_aside(broker, world):
+    world(do_y_0="fail", undo_y_0="fail")
+    saga = begin(each(failed="keep", limit=1))
+    broker.deliver_all()
+    saga.refresh_from_db()
+    assert saga.state == "needs_attention"
+
+    engine.close(saga.pk, seen=engine.look(saga.pk), **WHO)
+
+    assert [child.state for child in children_of(saga)] == ["needs_attention", "compensated", "compensated"]
+
+
+def test_a_child_that_is_done_just_when_its_parent_is_put_aside_completes(broker, world, monkeypatch):
+    world(do_y_0="begin", do_y_1="fail", undo_y_1="fail")
+    child = toys.saga("toy-wait-parcel-6", toys.waits("y"), inputs=["parcel"])
+    saga = begin(each(child=child, failed="keep"), 2)
+    ends_with_parent = children.ends_with_parent
+
+    def and_then_it_is_put_aside(child):
+        ends = ends_with_parent(child)
+        saga.refresh_from_db()
+        if saga.state == "needs_attention" and saga.closed_at is None:
+            elsewhere(lambda: engine.close(saga.pk, seen=engine.look(saga.pk), **WHO))
+        return ends
+
+    monkeypatch.setattr(children, "ends_with_parent", and_then_it_is_put_aside)
+    broker.deliver_all()
+    key = f"{children_of(saga)[0].pk}.y"
+    engine.receive(source="world", event_id=key, key=key, facts={"settled": True})
+
+    saga.refresh_from_db()
+    assert saga.closed_at is not None
+    assert [child.state for child in children_of(saga)] == ["completed", "needs_attention"]
+
+
+def test_a_child_whose_parent_is_gone_has_nobody_to_tell(broker, world):
+    world(do_y_0="fail", undo_y_0="fail")
+    saga = begin(each(), 1)
+    broker.deliver_all()
+    engine.close(saga.pk, seen=engine.look(saga.pk), **WHO)
+    archive.run(older_than=datetime.timedelta(0))
+    assert not models.SagaInstance.objects.filter(pk=saga.pk).exists()
+    world()
+    child = children_of(saga)[0]
+
+    engine.resume(child.pk, seen=engine.look(child.pk), **WHO)
+    drive(broker, child)
+
+    assert (child.state, child.tells_parent_at) == ("compensated", None)
+
+
+def test_a_list_that_is_none_past_undoing_calls_a_person_as_often_as_it_is_tried(broker, world):
+    world()
+    saga = harness.begin(retriable("toy-no-list", toys.PARCEL), inputs={"parcels": "none"})
+    drive(broker, saga)
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "deliver")
+
+    engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
+    saga.refresh_from_db()
+
+    assert (saga.state, saga.steps.get(name="deliver").state) == ("needs_attention", "failed")
+
+
+def test_a_held_parent_tells_its_children_nothing(broker, world):
+    world(do_y_0="begin")
+    child = toys.saga("toy-wait-parcel-5", toys.waits("y"), inputs=["parcel"])
+    saga = begin(each(child=child), 1)
+    broker.deliver_all()
+    engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO)
+
+    engine.cancel(saga.pk, **WHO)
+    broker.deliver_all()
+    assert children_of(saga)[0].direction == 1
+
+    engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
+    drive(broker, saga)
+    assert (saga.state, children_of(saga)[0].state) == ("compensated", "compensated")
+
+
+def test_at_the_pivot_a_person_says_what_became_of_a_child_that_was_put_aside(broker, world):
+    world(do_x_0="fail", undo_x_0="fail")
+    child = toys.saga("toy-pivot-child", toys.remote("x"))
+    declared = toys.saga(
+        "toy-child-pivot",
+        toys.local("a"),
+        Child("c", saga=child, kind="pivot"),
+        toys.local("z", **toys.RETRIABLE),
+    )
+    saga = harness.begin(declared)
+    broker.deliver_all()
+    (only,) = children_of(saga)
+    engine.close(only.pk, seen=engine.look(only.pk), **WHO)
+    saga.refresh_from_db()
+    assert (saga.state, saga.steps.get(name="c").state) == ("needs_attention", "unknown")
+
+    engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **WHO)
+    drive(broker, saga)
+
+    assert saga.state == "completed"
+
+
+def test_a_list_is_no_pivot():
+    with pytest.raises(validation.BadDeclaration, match="pivot"):
+        toys.saga(
+            "toy-many-pivots",
+            ForEach("deliver", of="parcels", saga=toys.PARCEL, kind="pivot"),
+            inputs=["parcels"],
+        )
 
 
 @pytest.mark.parametrize("archived", [False, True])

@@ -179,3 +179,33 @@ def test_a_member_whose_lease_ended_in_the_drain_is_undone_in_its_turn_and_not_a
     harness.drive(broker, dead)
     assert recorder.lines(dead.pk) == ["die a", "fail b", "undo b", "undo a"]
     rules.check(dead)
+
+
+# --- Called for one, and settled by another ----------------------------------------------------------
+
+LAST_TWO = toys.saga(
+    "toy-last-two", toys.at_once("last", toys.waits("w", **toys.RETRIABLE), toys.local("r", **toys.RETRIABLE))
+)
+
+
+def test_a_callback_that_settles_one_member_has_the_other_tried_again(broker):
+    saga = harness.begin(LAST_TWO, "begin w, fail r, do r")
+    engine.sweep()
+    deliver(broker, "w", "r")
+    broker.waiting.clear()
+    saga.refresh_from_db()
+    assert (saga.state, states_of(saga)) == ("needs_attention", {"w": "waiting", "r": "failed"})
+
+    engine.receive(source="world", event_id="1", key=f"{saga.pk}.w", facts={"settled": True})
+    harness.drive(broker, saga)
+
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+def test_an_error_callback_sends_no_member_that_has_failed(broker):
+    saga = harness.begin(LAST_TWO, "begin w, do r")
+    engine.sweep()
+    saga.steps.filter(name="r").update(state="failed", dispatched_at=saga.created_at, dispatches=1)
+
+    assert engine.on_chain_error(saga.pk, saga.steps.get(name="r").epoch, "r").dispatch is None
