@@ -2,8 +2,9 @@
 
 import itertools
 
-from sagas import models
+from sagas import ForEach, models
 from sagas.declaration import states
+from sagas.engine import messages
 from tests.sagas import harness
 from tests.sagas.sample_app import models as toys
 
@@ -23,6 +24,8 @@ def check(saga, books=None):
     never_back_after_the_pivot(saga, steps, events)
     hooks_are_called_once(saga)
     nothing_hangs(saga, steps)
+    children_end_as_their_parent_says(saga, steps, events)
+    a_child_that_is_done_is_its_parents(saga, events)
     effects_balance(saga, steps, harness.books(saga) if books is None else books)
 
 
@@ -59,7 +62,8 @@ def first_failure_is_kept(saga, events):
         assert saga.failure is None, "A2: it went well, and the row says otherwise"
     elif first.kind == "saga.attention":
         stopped = {("timeout", "deadline"), ("timeout", "wait"), ("bug", None), ("mismatch", None)}
-        assert (saga.failure["kind"], saga.failure["clock"]) in stopped, "A2"
+        kept = (saga.failure["kind"], saga.failure["clock"])
+        assert kept in stopped or (kept[0] == "operator" and "child" in first.data), "A2"
     else:
         assert saga.failure == first.data, "A2"
 
@@ -164,6 +168,37 @@ def nothing_hangs(saga, steps):
         assert not [step for step in steps if step.state in ("running", "undoing", "waiting")], "T1"
         open_ = models.Signal.objects.filter(step_key__startswith=f"{saga.pk}.", fate="stored")
         assert not open_.exists(), "a callback was stored, and nobody looked at it again"
+
+
+def children_end_as_their_parent_says(saga, steps, events):
+    """No child outlives its parent's end, and all of it is done, or all of it undone, but what may be kept."""
+    for step in saga.definition.children:
+        (row,) = [row for row in steps if row.name == step.name]
+        children = list(models.SagaInstance.objects.filter(parent_id=saga.pk, parent_step=step.name))
+        found = {child.state for child in children}
+        assert not [child for child in children if child.tells_parent_at], "a child was not heard"
+        if saga.finished_at is not None:
+            assert all(child.finished_at or child.closed_at for child in children), "a child lives on"
+        if saga.state == "compensated":
+            assert "completed" not in found, f"T5: {step.name} is not undone: {found}"
+            assert row.state in ("undone", "pending", "skipped", "failed"), f"T5: {row.state}"
+            assert step.kind == "pivot" or row.state != "failed" or not children, "T5: failed, and not undone"
+        settled = [e for e in events if e.subject == step.name and e.kind == "operator.resolve"]
+        some = isinstance(step, ForEach) and (step.need != "all" or step.failed == "keep")
+        if saga.state == "completed" and not settled and not some:
+            assert found <= {"completed"}, f"T5: {step.name} is not done: {found}"
+        if undone := [e for e in events if e.subject == step.name and e.kind == "undo.done"]:
+            ends = models.Event.objects.filter(saga__in=children, kind="saga.compensated")
+            assert all(end.pk < undone[0].pk for end in ends), f"O3: {step.name} before its children"
+
+
+def a_child_that_is_done_is_its_parents(saga, events):
+    """Once all of a child's steps are done nobody changes it but its parent."""
+    kinds = [event.kind for event in events]
+    if "saga.waiting" in kinds:
+        behind = [e for e in events[kinds.index("saga.waiting") + 1 :] if not e.kind.startswith("signal.")]
+        if behind and behind[0].kind != "saga.completed":
+            assert (behind[0].kind, behind[0].reason) == ("cancel.requested", messages.PARENT_UNDONE)
 
 
 def effects_balance(saga, steps, books):

@@ -13,7 +13,7 @@ import random
 
 from django.db import DatabaseError, connection, transaction
 
-from sagas import Approval, Parallel, Retry, Saga, Step, Wait, engine, errors, models
+from sagas import Approval, Child, ForEach, Parallel, Retry, Saga, Step, Wait, engine, errors, models
 from sagas.declaration import registry
 from sagas.engine import dispatching, pacing, transport
 from sagas.testing import clocks, crashes, memory_transport
@@ -109,13 +109,21 @@ class Simulation:
         chance = self.chance
         undoable, pivots, only_on = chance.randint(0, 4), chance.randint(0, 1), chance.randint(0, 3)
         kinds = ["compensatable"] * undoable + ["pivot"] * pivots + ["retriable"] * only_on
-        steps = [self._step("abcdefgh"[n], kind) for n, kind in enumerate(kinds or ["compensatable"])]
+        kinds = kinds or ["compensatable"]
+        undoable = kinds.count("compensatable")
+        steps = [self._step("abcdefgh"[n], kind) for n, kind in enumerate(kinds)]
+        if chance.random() < 0.4:
+            self._insert_family(steps, number, undoable, pivots)
         if chance.random() < 0.25:
             steps.insert(chance.randint(0, undoable), self._approval())
+        return self._saga(f"sim-{self.seed}-{number}", self._stages(steps), ["yes", "items"])
+
+    def _saga(self, name, steps, inputs):
+        chance = self.chance
         return Saga(
-            name=f"sim-{self.seed}-{number}",
-            steps=self._stages(steps),
-            inputs=["yes"],
+            name=name,
+            steps=steps,
+            inputs=inputs,
             retry=self._retry(chance.randint(2, 4)),
             undo_retry=self._retry(chance.randint(4, 6)),
             refused=[functions.Refused],
@@ -125,6 +133,39 @@ class Simulation:
             on_completed=functions.completed,
             on_compensated=functions.compensated,
             on_attention=functions.attention,
+        )
+
+    def _insert_family(self, steps, number, undoable, pivots):
+        """Somewhere among the steps one that has children, of whatever kind may stand there."""
+        chance = self.chance
+        kind = chance.choice(["compensatable", "compensatable", "retriable", "pivot"])
+        if kind == "compensatable":
+            steps.insert(chance.randint(0, undoable), self._family(number, kind))
+        elif kind == "retriable":
+            steps.insert(chance.randint(undoable + pivots, len(steps)), self._family(number, kind))
+        elif pivots:
+            steps[undoable] = self._family(number, kind)
+
+    def _family(self, number, kind):
+        chance = self.chance
+        one = kind == "pivot" or chance.random() < 0.3
+        many = chance.randint(1, 3)
+        kinds = ["compensatable"] * many
+        if kind != "compensatable" and chance.random() < 0.5:
+            kinds = sorted(chance.choice(["compensatable", "retriable"]) for _ in range(many))
+        steps = [self._step("xyz"[n], each) for n, each in enumerate(kinds)]
+        inputs = ["yes"] if one else ["yes", "item"]
+        child = self._saga(f"sim-{self.seed}-{number}-child", steps, inputs)
+        common = {"saga": child, "inputs": ["yes"], "kind": kind, **self._condition(0.1)}
+        if one:
+            return Child("family", **common)
+        return ForEach(
+            "family",
+            of="items",
+            limit=chance.randint(0, 1),
+            need=chance.choice(["all", "all", 1, 2]),
+            failed=chance.choice(["compensate", "keep"]),
+            **common,
         )
 
     def _stages(self, steps):
@@ -249,8 +290,7 @@ class Simulation:
         """The saga of a step's message, where it has been sent on anew since."""
         if not isinstance(message, memory_transport.StepMessage):
             return None
-        saga = next(saga for saga in self.sagas if saga.pk == message.dispatch.saga_id)
-        saga.refresh_from_db()
+        saga = models.SagaInstance.objects.get(pk=message.dispatch.saga_id)
         epoch = saga.epoch
         if message.dispatch.member:
             epoch = saga.steps.get(name=message.dispatch.messages[0].step).epoch
@@ -362,7 +402,10 @@ class Simulation:
                     engine.begin(
                         declared,
                         key=declared.name,
-                        inputs={"yes": self.chance.random() < 0.5},
+                        inputs={
+                            "yes": self.chance.random() < 0.5,
+                            "items": ["apple", "pear", "plum"][: self.chance.choice([0, 1, 2, 3, 3])],
+                        },
                         actor="chance",
                         not_before=self._later() if self.chance.random() < 0.1 else None,
                     )
@@ -374,11 +417,12 @@ class Simulation:
         return models.database_now() + self.chance.choice([-1, 20, 600]) * SECOND
 
     def _some(self):
-        if not self.sagas:
-            return None
-        saga = self.chance.choice(self.sagas)
-        saga.refresh_from_db()
-        return saga
+        return self.chance.choice(self._all()) if self.sagas else None
+
+    def _all(self):
+        """Every saga as it stands now: those that were begun, and the children of those."""
+        instances = list(models.SagaInstance.objects.order_by("name", "parent_item"))
+        return [saga for saga in instances if saga.name.startswith(f"sim-{self.seed}-")]
 
     # --- The functions ----------------------------------------------------------------------------
 
@@ -534,20 +578,28 @@ class Simulation:
         No action is, either, but those of one stage, which are done at once; and none once it has turned.
         """
         if not undo:
-            saga = models.SagaInstance.objects.get(pk=key[:36])
+            saga = _saga_of(key)
             _require(saga.direction == 1, f"O2: {key} was called on the way back")
+            if saga.parent_id is not None:
+                self._no_more_than_may_run(saga)
         for call in self.calls:
             if call.key[:36] == key[:36] and (undo or not self._are_at_once(call.key, key)):
                 _require(call.until <= self._now(), f"O2: {key} was called during a call of {call.key}")
 
+    def _no_more_than_may_run(self, child):
+        step = models.SagaInstance.objects.get(pk=child.parent_id).definition.step(child.parent_step)
+        if limit := getattr(step, "limit", 0):
+            siblings = models.SagaInstance.objects.filter(parent_id=child.parent_id, finished_at=None)
+            under_way = siblings.filter(epoch__gt=0, position__lt=len(child.definition.all_steps))
+            _require(under_way.count() <= limit, f"{under_way.count()} children run at once, not {limit}")
+
     def _are_at_once(self, one, other):
-        declared = next(saga for saga in self.sagas if one.startswith(str(saga.pk))).definition
+        declared = _saga_of(one).definition
         first, second = (declared.positions[key.split(".")[1]] for key in (one, other))
         return one != other and declared.stage_at(first) is declared.stage_at(second)
 
     def _declared(self, key):
-        saga = next(saga for saga in self.sagas if key.startswith(str(saga.pk)))
-        return saga.definition.step(key.split(".")[1])
+        return _saga_of(key).definition.step(key.split(".")[1])
 
     # --- The end --------------------------------------------------------------------------------
 
@@ -573,39 +625,49 @@ class Simulation:
                 if left is not None:
                     self._pass(left + clocks.A_MOMENT)
                 engine.sweep()
-        raise AssertionError(f"T2: it never came to rest: {[saga.state for saga in self.sagas]}")
+        states = [(saga.name, saga.parent_item, saga.state, saga.attention) for saga in self._all()]
+        raise AssertionError(f"T2: it never came to rest: {states}")
 
     def _at_rest(self):
-        for saga in self.sagas:
-            saga.refresh_from_db()
         late_compensations = models.Signal.objects.filter(wake_at__isnull=False)
-        return all(saga.finished_at for saga in self.sagas) and not (
-            late_compensations.exists() or self.broker.waiting
+        told = models.SagaInstance.objects.filter(tells_parent_at__isnull=False)
+        return all(saga.finished_at for saga in self._all()) and not (
+            told.exists() or late_compensations.exists() or self.broker.waiting
         )
 
     def _help(self):
         """Operators see to what needs attention, and let go of what is held."""
-        for saga in self.sagas:
-            with contextlib.suppress(errors.NotAllowed):
+        for saga in self._all():
+            with contextlib.suppress(errors.NotAllowed, errors.MovedOn):
                 if saga.held_at is not None:
                     engine.release(saga.pk, seen=engine.look(saga.pk), **WHO)
                 elif saga.steps.filter(name="review", state="waiting").exists():
                     self._answer_one(saga, "approve")
+                elif saga.state == "needs_attention" and self._has_failed_children(saga):
+                    seen = engine.look(saga.pk, "family")
+                    engine.resolve(saga.pk, seen=seen, happened=True, **WHO)
                 elif saga.state == "needs_attention":
                     engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
 
+    def _has_failed_children(self, saga):
+        """Whether the children of a step are not done for good, and its saga can only go on."""
+        failed = saga.steps.filter(name="family", state="failed").exists()
+        ended = models.SagaInstance.objects.filter(parent_id=saga.pk, finished_at=None)
+        return failed and saga.direction == 1 and not ended.exists()
+
     def _check(self):
         assert self.broker.bugs == [], self.broker.bugs
-        before = [rules.snapshot(saga) for saga in self.sagas]
-        for saga in self.sagas:
+        every = self._all()
+        before = [rules.snapshot(saga) for saga in every]
+        for saga in every:
             rules.check(saga, self._books(saga))
         for message in self.chance.sample(self.broker.sent, min(25, len(self.broker.sent))):
             self.broker.carry_out(message)
-        for saga in self.sagas:
+        for saga in every:
             engine.on_chain_error(saga.pk, saga.epoch)
             for row in saga.steps.filter(epoch__isnull=False):
                 engine.on_chain_error(saga.pk, row.epoch, row.name)
-        assert [rules.snapshot(saga) for saga in self.sagas] == before, "T3"
+        assert [rules.snapshot(saga) for saga in every] == before, "T3"
 
     def _books(self, saga):
         local = {toy.key: (toy.made, toy.unmade) for toy in toys.Toy.objects.all()}
@@ -615,6 +677,10 @@ class Simulation:
             account = self.provider[key]
             books[step.name] = (account.made, account.unmade) if step.remote else local.get(key, (0, 0))
         return books
+
+
+def _saga_of(key):
+    return models.SagaInstance.objects.get(pk=key[:36])
 
 
 def _require(holds, what):
