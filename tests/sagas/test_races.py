@@ -10,9 +10,10 @@ import threading
 import pytest
 from django.db import connection
 
-from sagas import engine, errors, models
+from sagas import ForEach, engine, errors, models
 from sagas.declaration.states import Direction
-from sagas.testing import clocks, memory_transport
+from sagas.engine import children, parents
+from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import functions, recorder
 from tests.sagas.sample_app import saga as toys
@@ -606,3 +607,134 @@ def test_a_callback_of_a_waiting_member_against_its_undo(broker):
         assert signal.fate in ("late", "noted")
         assert harness.books(saga)["w"] == (1, 1)
         rules.check(saga)
+
+
+# --- Parents and children -------------------------------------------------------------------------
+
+
+def family(broker, declared, *, count=2, script=""):
+    """A saga with children that are about to do their last steps: it, them, and those steps' messages."""
+    broker.waiting.clear()
+    saga = harness.begin(declared, script, inputs={"parcels": list(range(count))})
+    broker.deliver()
+    ours = list(models.SagaInstance.objects.filter(parent_id=saga.pk).order_by("parent_item"))
+    messages = [
+        m for m in broker.waiting if getattr(getattr(m, "dispatch", None), "saga_id", None) in ids(ours)
+    ]
+    assert len(messages) == count
+    for message in messages:
+        broker.waiting.remove(message)
+    return saga, ours, messages
+
+
+def ids(sagas):
+    return [saga.pk for saga in sagas]
+
+
+def ends(saga, ours):
+    """The states of a saga's children, once all the rules hold for all of them."""
+    for one in (saga, *ours):
+        rules.check(one)
+    assert not models.SagaInstance.objects.filter(tells_parent_at__isnull=False).exists()
+    return {child.state for child in ours}
+
+
+SMALL = toys.saga("toy-small", toys.remote("y"), inputs=["parcel"])
+FEW = toys.saga(
+    "toy-few",
+    toys.local("a"),
+    ForEach("deliver", of="parcels", saga=SMALL),
+    toys.local("z"),
+    inputs=["parcels"],
+)
+ONLY_CHILDREN = toys.saga(
+    "toy-only-children", toys.local("a"), ForEach("deliver", of="parcels", saga=SMALL), inputs=["parcels"]
+)
+
+
+def test_children_that_end_at_the_same_instant_carry_their_parent_on_once(broker, monkeypatch):
+    for _ in range(2 * ROUNDS):
+        saga, ours, messages = family(broker, FEW, count=3)
+        world = AllAtOnce(ours)
+        world.steps = {"y"}
+        monkeypatch.setattr(functions, "WORLD", world)
+
+        at_once(*[functools.partial(perform, message) for message in messages])
+
+        monkeypatch.setattr(functions, "WORLD", functions.Scripted())
+        saga.refresh_from_db()
+        assert saga.position == 2, "whoever came last has told it, and nobody has to be swept"
+        harness.drive(broker, saga)
+        assert (saga.state, ends(saga, ours)) == ("completed", {"completed"})
+        assert harness.kinds(saga, "deliver").count("step.done") == 1
+
+
+def test_a_parent_is_cancelled_while_a_child_ends(broker):
+    for _ in range(2 * ROUNDS):
+        saga, ours, messages = family(broker, ONLY_CHILDREN, count=1)
+
+        _, cancelled = at_once(lambda m=messages[0]: perform(m), lambda pk=saga.pk: engine.cancel(pk, **WHO))
+        harness.drive(broker, saga)
+
+        expected = "completed" if isinstance(cancelled, errors.TooLate) else "compensated"
+        assert (saga.state, ends(saga, ours)) == (expected, {expected})
+
+
+def test_a_parent_is_cancelled_while_a_child_is_cancelled(broker):
+    for _ in range(2 * ROUNDS):
+        saga, ours, messages = family(broker, FEW)
+
+        at_once(
+            lambda pk=ours[0].pk: engine.cancel(pk, **WHO),
+            lambda m=messages[1]: perform(m),
+            lambda pk=saga.pk: engine.cancel(pk, **WHO),
+        )
+        broker.waiting.append(messages[0])
+        harness.drive(broker, saga)
+
+        assert (saga.state, ends(saga, ours)) == ("compensated", {"compensated"})
+
+
+def test_an_operator_compensates_a_child_while_its_parent_completes(broker):
+    seen_both = set()
+    for _ in range(4 * ROUNDS):
+        saga, ours, messages = family(broker, ONLY_CHILDREN, count=1)
+
+        _, compensated = at_once(
+            lambda m=messages[0]: perform(m), lambda pk=ours[0].pk: OPERATORS["compensate"](pk)
+        )
+        harness.drive(broker, saga)
+
+        # One that is done belongs to its parent; any other turns round, and its parent with it.
+        expected = "completed" if isinstance(compensated, errors.SagaError) else "compensated"
+        seen_both.add(expected)
+        assert (saga.state, ends(saga, ours)) == (expected, {expected})
+    assert seen_both
+
+
+def test_a_childs_worker_dies_between_its_commit_and_telling_its_parent(broker, monkeypatch):
+    for dead in (1, 2):
+        saga, ours, messages = family(broker, ONLY_CHILDREN)
+        left = [True] * dead
+
+        def die(parent_id, step, left=left):
+            if left:
+                left.pop()
+                raise crashes.Crash
+            parents.take_up(parent_id, step)
+
+        monkeypatch.setattr(children, "_listeners", [die])
+        at_once(*[functools.partial(perform_and_die, message) for message in messages])
+        monkeypatch.setattr(children, "_listeners", [parents.take_up])
+        saga.refresh_from_db()
+
+        clocks.pass_time(10 * toys.SECOND)
+        engine.sweep()
+
+        saga.refresh_from_db()
+        assert (saga.state, ends(saga, ours)) == ("completed", {"completed"})
+
+
+def perform_and_die(message):
+    with contextlib.suppress(crashes.Crash):
+        perform(message)
