@@ -37,7 +37,7 @@ def retry(
     now: datetime.datetime,
 ) -> str:
     """It goes on by itself, is not held, and no attempt is under way."""
-    if why := _over(saga, declared):
+    if why := _over(saga, declared) or _not_begun(saga):
         return why
     if saga.state == SagaState.NEEDS_ATTENTION:
         return _("It needs attention: resume it instead.")
@@ -162,8 +162,8 @@ def extend(
     declared: definition.Saga | None,
     now: datetime.datetime,
 ) -> str:
-    """It is live."""
-    return _over(saga, declared)
+    """It is live, and no child that has not begun: its time begins with it."""
+    return _over(saga, declared) or _not_begun(saga)
 
 
 def skip(
@@ -224,6 +224,12 @@ def _asks_people(step: models.StepInstance, declared: definition.Saga | None) ->
     if not approval or step.state != StepState.WAITING:
         return ""
     return _("%(step)s waits for a person's yes or no: have it approved, or refused.") % {"step": step.name}
+
+
+def _not_begun(saga: models.SagaInstance) -> str:
+    if saga.parent_id is None or saga.epoch > 0:
+        return ""
+    return _("It has not begun: its parent starts it when its turn comes.")
 
 
 def _has_children(step: models.StepInstance, declared: definition.Saga | None) -> bool:

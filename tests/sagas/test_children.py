@@ -781,3 +781,150 @@ def ids_of(saga):
     live = models.SagaInstance.objects.filter(parent_id=saga.pk).values_list("pk", flat=True)
     archived = models.ArchivedSaga.objects.filter(name="toy-parcel").values_list("pk", flat=True)
     return [str(pk) for pk in (*live, *archived)]
+
+
+# --- What people may do to parents and children ---------------------------------------------------
+
+WAITS = toys.saga("toy-wait-parcel-7", toys.local("x"), toys.waits("y"), inputs=["parcel"])
+
+
+def under_way(broker, world):
+    world(do_y_0="begin", do_y_1="begin", do_y_2="begin")
+    return stand(broker, each(child=WAITS))
+
+
+def child_in_need(broker, world):
+    world(do_y_1="fail", undo_y_1="fail")
+    return stand(broker, toys.EACH)
+
+
+def being_undone(broker, world):
+    world(do_y_1="fail", undo_y_1="flake")
+    saga = begin(toys.EACH)
+    steps = models.StepInstance.objects.filter(saga__parent_id=saga.pk, saga__parent_item=1)
+    until(broker, steps.filter(name="y", undo_attempts=1).exists)
+    engine.cancel(saga.pk, **WHO)
+    saga.refresh_from_db()
+    return saga
+
+
+def too_few(broker, world):
+    world(do_y_1="fail")
+    return stand(broker, retriable("toy-too-few", toys.PARCEL))
+
+
+def not_begun(broker, world):
+    world(do_y_0="begin")
+    return stand(broker, each(child=WAITS, limit=1))
+
+
+def done(broker, world):
+    world(do_y_0="begin")
+    return stand(broker, each(child=WAITS))
+
+
+def stand(broker, declared):
+    saga = begin(declared)
+    while broker.deliver():
+        pass
+    saga.refresh_from_db()
+    return saga
+
+
+def until(broker, reached):
+    for _ in range(50):
+        if reached():
+            return
+        broker.deliver()
+    raise AssertionError("it never came so far")
+
+
+ACTS = ("hold", "release", "retry", "resume", "resolve", "skip", "close", "extend", "cancel", "compensate")
+POSSIBLE = {
+    (under_way, None): {"hold", "extend", "cancel", "compensate"},
+    (child_in_need, None): {"hold", "resume", "close", "extend"},
+    (being_undone, None): {"hold", "retry", "extend"},
+    (too_few, None): {"hold", "resume", "resolve", "close", "extend"},
+    (not_begun, 1): {"hold", "cancel", "compensate"},
+    (under_way, 1): {"hold", "resolve", "extend", "cancel", "compensate"},
+    (done, 1): set(),
+    (child_in_need, 1): {"hold", "resume", "resolve", "close", "extend"},
+    (being_undone, 1): {"hold", "retry", "resolve", "extend"},
+}
+"""Of a parent (None), or of one of its children: what an operator may do as it stands."""
+
+stations = pytest.mark.parametrize(
+    ("station", "item"), POSSIBLE, ids=lambda value: getattr(value, "__name__", None) or f"of {value}"
+)
+
+
+def act(name, saga):
+    if name == "cancel":
+        return engine.cancel(saga.pk, **WHO)
+    rest = {"extend": {"by": HOUR}, "resolve": {"happened": True}}.get(name, {})
+    return getattr(engine, name)(saga.pk, seen=engine.look(saga.pk), **rest, **WHO)
+
+
+def taken(broker, world, station, item):
+    """The parent in that position, and whom of its family an operator has before them."""
+    saga = station(broker, world)
+    return saga, saga if item is None else children_of(saga)[item]
+
+
+@stations
+def test_what_an_operator_may_not_do_changes_nothing(broker, world, station, item):
+    saga, target = taken(broker, world, station, item)
+    before = [rules.snapshot(one) for one in (saga, *children_of(saga))]
+
+    for name in sorted(set(ACTS) - POSSIBLE[station, item]):
+        if name == "cancel" and target.direction == -1:
+            act(name, target)  # It is being undone already: that wish is fulfilled.
+            continue
+        with pytest.raises((errors.NotAllowed, errors.TooLate)):
+            act(name, target)
+
+    assert [rules.snapshot(one) for one in (saga, *children_of(saga))] == before
+
+
+@stations
+def test_whatever_an_operator_does_to_a_family_all_of_it_comes_to_one_end(broker, world, station, item):
+    for name in sorted(POSSIBLE[station, item]):
+        saga, target = taken(broker, world, station, item)
+
+        act(name, target)
+        if name == "hold":
+            target.refresh_from_db()
+            assert target.held_at is not None
+            act("release", target)
+        settle(broker, world, saga)
+
+        for one in (saga, *children_of(saga)):
+            if one.closed_at is None:
+                rules.check(one)
+        put_aside = saga.closed_at is not None
+        assert put_aside or saga.finished_at is not None, name
+        if {"cancel", "compensate"} & {name} and item is None:
+            assert saga.state == "compensated"
+
+
+def settle(broker, world, saga):
+    """Everybody works, tells what is waited for, and helps where a person is needed."""
+    world()
+    for _ in range(30):
+        broker.deliver_all()
+        family = [saga, *children_of(saga)]
+        for one in family:
+            one.refresh_from_db()
+            if one.steps.filter(name="y", state="waiting").exists():
+                key = f"{one.pk}.y"
+                engine.receive(source="world", event_id=key, key=key, facts={"settled": True})
+        if all(one.finished_at or one.closed_at for one in family):
+            return
+        for one in reversed(family):
+            one.refresh_from_db()
+            if one.state == "needs_attention" and one.closed_at is None:
+                failed = one.steps.filter(name="deliver", state="failed").exists()
+                act("resolve" if failed else "resume", one)
+        clocks.skip()
+        engine.sweep()
+    raise AssertionError([(one.state, one.attention) for one in family])
