@@ -412,9 +412,12 @@ class UnitOfWork:
 
         Raises:
             NotAllowed: the table has no such transition.
+            LostRace: the same, where the rows were taken for what a claim had left.
         """
         was = states.StepState(self.step.state)
         if to not in states.STEP_TRANSITIONS[was]:
+            if self._unread:
+                raise errors.LostRace
             raise errors.NotAllowed(f"A step does not go from {was} to {to}.", state=was)
         self.note(kind, subject=self.step.name, from_state=was, to_state=to, **event)
         self.set_step(state=to)

@@ -171,7 +171,7 @@ def nothing_hangs(saga, steps):
 
 
 def children_end_as_their_parent_says(saga, steps, events):
-    """No child outlives its parent's end, and all of it is done, or all of it undone, but what may be kept."""
+    """No child outlives its parent's end: all are done, or all undone, but for what may be kept."""
     for step in saga.definition.children:
         (row,) = [row for row in steps if row.name == step.name]
         children = list(models.SagaInstance.objects.filter(parent_id=saga.pk, parent_step=step.name))

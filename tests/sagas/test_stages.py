@@ -6,7 +6,7 @@ from sagas import Approval, engine, errors
 from sagas.declaration.validation import BadDeclaration
 from sagas.testing import clocks, memory_transport
 from tests.sagas import harness, rules
-from tests.sagas.sample_app import recorder
+from tests.sagas.sample_app import functions, recorder
 from tests.sagas.sample_app import saga as toys
 
 WHO = {"actor": "somebody", "reason": "a test"}
@@ -209,3 +209,21 @@ def test_an_error_callback_sends_no_member_that_has_failed(broker):
     saga.steps.filter(name="r").update(state="failed", dispatched_at=saga.created_at, dispatches=1)
 
     assert engine.on_chain_error(saga.pk, saga.steps.get(name="r").epoch, "r").dispatch is None
+
+
+# --- Lost its lease ----------------------------------------------------------------------------------
+
+
+def test_a_worker_that_lost_its_lease_leaves_quietly_where_the_next_step_was_left_out(broker, monkeypatch):
+    declared = toys.saga(
+        "toy-left-out-next", toys.remote("a"), toys.local("b", when="yes"), toys.local("c"), inputs=["yes"]
+    )
+    saga = harness.begin(declared, inputs={"yes": False})
+    monkeypatch.setattr(functions, "WORLD", harness.Slow(broker, saga, toys.SECOND * 60))
+
+    broker.deliver()
+
+    assert broker.bugs == []
+    harness.drive(broker, saga)
+    assert (saga.state, states_of(saga)["b"]) == ("completed", "skipped")
+    rules.check(saga)
