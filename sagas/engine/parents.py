@@ -11,7 +11,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import QuerySet
 
-from sagas import conf, database, models
+from sagas import conf, database, errors, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import children, dispatching, failures, messages, pacing, store, transitions, transport
@@ -38,13 +38,11 @@ def take_up(saga_id: uuid.UUID, step: str) -> None:
     try:
         while _took_up(saga_id, step) and children.is_told(saga_id, step):
             pass
+    except errors.UnknownSaga:
+        # Other processes may still have its version; what the children have to tell stays told.
+        logger.exception("saga %s cannot go on", saga_id)
     except Exception as bug:
-        if database.is_passing(bug):
-            logger.warning("saga %s could not look at its children: %s", saga_id, failures.text_of(bug))
-            _look_later(saga_id, step)
-        else:
-            logger.exception("saga %s could not go on after its children", saga_id)
-            _call_for_help(saga_id, step, bug)
+        _could_not_look(saga_id, step, bug)
 
 
 def _took_up(saga_id: uuid.UUID, step: str) -> bool:
@@ -58,6 +56,18 @@ def _took_up(saga_id: uuid.UUID, step: str) -> bool:
         if work.collected:
             work.commit()
         return True
+
+
+def _could_not_look(saga_id: uuid.UUID, step: str, bug: Exception) -> None:
+    try:
+        if database.is_passing(bug):
+            logger.warning("saga %s could not look at its children: %s", saga_id, failures.text_of(bug))
+            _look_later(saga_id, step)
+        else:
+            logger.error("saga %s could not go on after its children: %s", saga_id, failures.traced(bug, {}))
+            _call_for_help(saga_id, step, bug)
+    except Exception:
+        logger.exception("no person could be called for saga %s; the sweep will try again", saga_id)
 
 
 def _look_later(saga_id: uuid.UUID, step: str) -> None:

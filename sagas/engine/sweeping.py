@@ -5,6 +5,7 @@ sends them on their way again. Any number of sweepers may run: each takes rows t
 """
 
 import datetime
+import functools
 import logging
 import uuid
 from collections.abc import Collection
@@ -387,7 +388,8 @@ def _wake_without_worker(work: UnitOfWork) -> None:
     if isinstance(work.declared_step, definition.Child):
         if work.forward or work.step.is_member or work.step.state == StepState.UNDOING:
             work.set_cursor(wake_at=After(children.START_LOOK))
-            parents.look_at(work)
+            # Not in this transaction: it may hold rows that are others' children, or their parents.
+            work.after_commit(functools.partial(parents.take_up, work.saga.pk, work.step.name))
         else:
             # Whoever turned the saga round has vanished before it began to undo the step.
             children.begin_undo(work)

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 
 from sagas import Child, ForEach, Parallel, engine, errors, models, reading
 from sagas.console import redaction
-from sagas.declaration import validation
+from sagas.declaration import registry, validation
 from sagas.engine import archive, children, pacing, parents
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
@@ -928,3 +928,29 @@ def settle(broker, world, saga):
         clocks.skip()
         engine.sweep()
     raise AssertionError([(one.state, one.attention) for one in family])
+
+
+def test_a_parent_whose_declaration_is_gone_stops_no_sweep(broker, world, monkeypatch):
+    world()
+    saga, other = begin(each(name="toy-gone")), begin(toys.EACH)
+    with monkeypatch.context() as patch:
+        patch.setattr(children, "_tell", lambda parent_id, step: None)
+        broker.deliver_all()
+        clocks.pass_time(HOUR * 2)
+        engine.sweep()
+        broker.deliver_all()
+    clocks.pass_time(datetime.timedelta(seconds=10))
+    with monkeypatch.context() as patch:
+        patch.delitem(registry._sagas, ("toy-gone", 1))
+        assert models.SagaInstance.objects.filter(tells_parent_at__isnull=False).exists()
+        for _ in range(3):
+            engine.sweep()
+            broker.deliver_all()
+        saga.refresh_from_db()
+        other.refresh_from_db()
+        assert (saga.state, other.position > 0) == ("running", True)
+
+    drive(broker, saga)
+    drive(broker, other)
+
+    assert (saga.state, other.state) == ("completed", "completed")
