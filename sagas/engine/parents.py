@@ -83,6 +83,7 @@ def _call_for_help(saga_id: uuid.UUID, step: str, bug: Exception) -> None:
     """A hook of its owner failed, say: a person is called; it looks again when it is resumed."""
     with transaction.atomic():
         work = store.lock(saga_id, step)
+        children.heard(work)  # Told again and again it would fail as often.
         if work.saga.state not in dispatching.WORKING:
             return
         failure = failures.failure(work.step, FailureKind.BUG, now=work.now, error=bug)
@@ -93,7 +94,6 @@ def _call_for_help(saga_id: uuid.UUID, step: str, bug: Exception) -> None:
             advice=messages.SEE_TO_THE_HOOK,
             resume=True,
         )
-        children.heard(work)
         work.commit()
 
 

@@ -622,6 +622,7 @@ def test_an_owner_that_cannot_take_the_end_has_a_person_called_and_stops_nobody_
     drive(broker, other)
     assert (saga.state, other.state) == ("needs_attention", "completed")
     assert "a bug" in saga.attention["why"]
+    assert not models.SagaInstance.objects.filter(tells_parent_at__isnull=False).exists()
 
     broken.clear()
     engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
@@ -798,6 +799,15 @@ def child_in_need(broker, world):
     return stand(broker, toys.EACH)
 
 
+def child_stopped(broker, world):
+    saga = under_way(broker, world)
+    key = f"{children_of(saga)[1].pk}.y"
+    engine.receive(source="world", event_id=key, key=key, mismatch="one parcel too many")
+    saga.refresh_from_db()
+    assert (saga.state, saga.direction) == ("needs_attention", 1)
+    return saga
+
+
 def being_undone(broker, world):
     world(do_y_1="fail", undo_y_1="flake")
     saga = begin(toys.EACH)
@@ -842,12 +852,14 @@ def until(broker, reached):
 ACTS = ("hold", "release", "retry", "resume", "resolve", "skip", "close", "extend", "cancel", "compensate")
 POSSIBLE = {
     (under_way, None): {"hold", "extend", "cancel", "compensate"},
+    (child_stopped, None): {"hold", "resume", "close", "extend", "cancel", "compensate"},
     (child_in_need, None): {"hold", "resume", "close", "extend"},
     (being_undone, None): {"hold", "retry", "extend"},
     (too_few, None): {"hold", "resume", "resolve", "close", "extend"},
     (not_begun, 1): {"hold", "cancel", "compensate"},
     (under_way, 1): {"hold", "resolve", "extend", "cancel", "compensate"},
     (done, 1): set(),
+    (child_stopped, 1): {"hold", "resume", "resolve", "close", "extend", "cancel", "compensate"},
     (child_in_need, 1): {"hold", "resume", "resolve", "close", "extend"},
     (being_undone, 1): {"hold", "retry", "resolve", "extend"},
 }
