@@ -248,7 +248,7 @@ def _fail_the_undo(
 
     url = settings.PAYMENTS_URL
     monkeypatch.setattr(settings, "PAYMENTS_URL", "http://127.0.0.1:9")
-    for _ in range(500):
+    for _ in range(2000):  # Each queue is probed meanwhile, and each probe is a message.
         saga.refresh_from_db()
         if saga.state == "needs_attention":
             break

@@ -166,9 +166,9 @@ COSTS: list[tuple[str, str, int]] = [
     ("a filtered page", "/orders?status=pending&reference=cart-7&limit=50", 2 + 4),
     ("an empty page", "/orders?reference=none-such", 2 + 1),
     ("a page of products", "/products", 2 + 1),
-    ("a page of sagas", "/sagas?limit=50", 2 + 3),
-    ("a filtered page of sagas", "/sagas?state=running&step=take-payment&limit=50", 2 + 3),
-    ("a saga", "/sagas/{saga}", 2 + 3),
+    ("a page of sagas", "/sagas?limit=50", 2 + 4),
+    ("a filtered page of sagas", "/sagas?state=running&step=take-payment&limit=50", 2 + 4),
+    ("a saga", "/sagas/{saga}", 2 + 4),
     ("a saga's events", "/sagas/{saga}/events", 2 + 2),
     ("the endpoints", "/webhook-endpoints", 2 + 1),
 ]
