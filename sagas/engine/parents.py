@@ -6,6 +6,7 @@ where they stand by then. The order of locks is the parent's row, then a child's
 
 import logging
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from django.db import connection, transaction
@@ -256,7 +257,16 @@ def _turn_some(work: UnitOfWork, why: str) -> None:
         # Those that are done stay: there are enough of them.
         wanted = wanted.filter(position__lt=len(children.declared(work).child.all_steps))
     if work.saga.held_at is None:
-        _turn(work, wanted, why)
+        stays = children.waits_for_parent if work.forward else _never
+        _turn(work, wanted, why, stays)
+
+
+def _never(child: models.SagaInstance) -> bool:
+    return False
+
+
+def _has_begun(child: models.SagaInstance) -> bool:
+    return child.epoch > 0
 
 
 def _let_go(work: UnitOfWork) -> None:
@@ -268,17 +278,27 @@ def _let_go(work: UnitOfWork) -> None:
     unstarted = models.SagaInstance.objects.filter(
         parent_id=work.saga.pk, parent_step=work.step.name, epoch=0, finished_at=None, closed_at=None
     )
-    _turn(work, unstarted, messages.PARENT_ASIDE)
+    _turn(work, unstarted, messages.PARENT_ASIDE, _has_begun)
 
 
-def _turn(work: UnitOfWork, wanted: QuerySet[models.SagaInstance], why: str) -> None:
+def _turn(
+    work: UnitOfWork,
+    wanted: QuerySet[models.SagaInstance],
+    why: str,
+    stays: Callable[[models.SagaInstance], bool],
+) -> None:
+    """Have a batch of children turn round: those that are still to be, once each one's lock is had."""
     chosen = list(wanted.order_by("parent_item").values_list("pk", flat=True)[:BATCH])
     for child_id in chosen:
         child = store.lock(child_id)
+        saga = child.saga
+        over = saga.is_final or saga.closed_at is not None or saga.direction == Direction.BACKWARD
+        if over or saga.cancel_requested_at is not None or stays(saga):
+            continue
         child.note(EventKind.CANCEL_REQUESTED, reason=why)
         child.set(cancel_requested_at=NOW, cancel_actor="engine", cancel_reason=why)
         # Of one that was never sent nothing has happened, whatever kind its first step is of.
-        turns = child.saga.epoch == 0 or not transitions.past_pivot(child.saga, child.step)
+        turns = not _has_begun(saga) or not transitions.past_pivot(saga, child.step)
         if turns and transitions.compensate_when_free(
             child, FailureKind.CANCELLED, actor="engine", reason=why
         ):

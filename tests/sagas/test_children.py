@@ -12,7 +12,6 @@ from django.db import connection, transaction
 from sagas import Child, ForEach, Parallel, engine, errors, models, reading
 from sagas.console import redaction
 from sagas.declaration import registry, validation
-from sagas.engine import archive, children, pacing, parents
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import functions
@@ -782,6 +781,43 @@ def ids_of(saga):
     live = models.SagaInstance.objects.filter(parent_id=saga.pk).values_list("pk", flat=True)
     archived = models.ArchivedSaga.objects.filter(name="toy-parcel").values_list("pk", flat=True)
     return [str(pk) for pk in (*live, *archived)]
+
+
+@pytest.mark.parametrize("enough", [False, True], ids=["its parent is undone", "enough are done"])
+def test_a_child_that_has_come_further_before_its_parents_word_reached_it(broker, world, monkeypatch, enough):
+    world(do_y_0="begin", do_y_1="begin")
+    child = toys.saga("toy-wait-parcel-8", toys.waits("y"), inputs=["parcel"])
+    saga = begin(each(child=child, need=1 if enough else "all"), 2)
+    broker.deliver_all()
+    first, second = children_of(saga)
+    lock = store.lock
+
+    def lock_late(saga_id, step=None):
+        if saga_id == second.pk and step is None:
+            monkeypatch.setattr(store, "lock", lock)
+            elsewhere(lambda: further(second))
+        return lock(saga_id, step)
+
+    def further(second):
+        if enough:
+            key = f"{second.pk}.y"
+            engine.receive(source="world", event_id=key, key=key, facts={"settled": True})
+        else:
+            engine.cancel(second.pk, **WHO)
+
+    monkeypatch.setattr(store, "lock", lock_late)
+    if enough:
+        key = f"{first.pk}.y"
+        engine.receive(source="world", event_id=key, key=key, facts={"settled": True})
+    else:
+        engine.cancel(saga.pk, **WHO)
+    drive(broker, saga)
+
+    assert saga.state == ("completed" if enough else "compensated")
+    assert "saga.attention" not in harness.kinds(saga)
+    assert {child.state for child in children_of(saga)} == {saga.state}
+    for one in (saga, *children_of(saga)):
+        rules.check(one)
 
 
 # --- What people may do to parents and children ---------------------------------------------------
