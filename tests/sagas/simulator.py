@@ -146,14 +146,17 @@ class Simulation:
         elif pivots:
             steps[undoable] = self._family(number, kind)
 
-    def _family(self, number, kind):
+    def _family(self, number, kind, *, nested=False):
         chance = self.chance
-        one = kind == "pivot" or chance.random() < 0.3
+        one = nested or kind == "pivot" or chance.random() < 0.3
         many = chance.randint(1, 3)
         kinds = ["compensatable"] * many
         if kind != "compensatable" and chance.random() < 0.5:
             kinds = sorted(chance.choice(["compensatable", "retriable"]) for _ in range(many))
         steps = [self._step("xyz"[n], each) for n, each in enumerate(kinds)]
+        if not nested and chance.random() < 0.15:
+            grandchild = self._family(f"{number}-child", "compensatable", nested=True)
+            steps.insert(chance.randint(0, kinds.count("compensatable")), grandchild)
         inputs = ["yes"] if one else ["yes", "item"]
         child = self._saga(f"sim-{self.seed}-{number}-child", steps, inputs)
         common = {"saga": child, "inputs": ["yes"], "kind": kind, **self._condition(0.1)}
