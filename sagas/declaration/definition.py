@@ -340,10 +340,10 @@ class ForEach(Child):
             `done` and `facts` (the outputs of its steps).
         limit: how many children run at once; 0 for all.
         need: how many must be done: "all", or a number. Once so many are, the others are cancelled.
-        failed: what it means that not so many can be done any more: "compensate" the saga, or "keep" what was
-            done, and go on.
+        failed: what it means that not so many can be done any more: "compensate" the saga, or "keep" what is
+            done once all have ended, and go on.
         most: how many elements the list may have.
-        kind: as a step's.
+        kind: as a step's, but no pivot: some of many may be done when another fails.
         when: as for a step.
         unless: as for a step.
     """
