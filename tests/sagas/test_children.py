@@ -12,6 +12,7 @@ from django.db import connection, transaction
 from sagas import Child, ForEach, Parallel, engine, errors, models, reading
 from sagas.console import redaction
 from sagas.declaration import registry, validation
+from sagas.engine import archive, children, pacing, parents, store
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import functions
