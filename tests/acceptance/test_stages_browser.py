@@ -66,6 +66,8 @@ def chromium(django_db_setup, django_db_blocker):
     # Playwright's loop runs in this thread, which Django would take for asynchronous code.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     with browser.launched() as launched:
+        with django_db_blocker.unblock():
+            connection.close()  # Another module's browser may have ended the session of this loop.
         yield launched
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         # The tests' own session belongs to that loop, which is over.

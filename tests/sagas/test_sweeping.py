@@ -516,7 +516,7 @@ def test_what_goes_on_after_its_time_was_over_has_time_again(broker, how):
     clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)
 
     act(saga.pk)
-    for _ in range(15):
+    for _ in range(50):  # Each queue is probed as well.
         engine.sweep()  # Faster than any worker.
         broker.deliver()
 
