@@ -102,6 +102,7 @@ def _clear():
     keep = {"django_migrations", "django_content_type", "auth_permission", "auth_group",
             "auth_group_permissions", "invoicing_cancellationwindow"}  # fmt: skip
     tables = [name for name in connection.introspection.table_names() if name not in keep]
+    recorder.close()  # It has a session of its own.
     with connection.cursor() as cursor:
         # The server's threads are gone, their connections are not.
         cursor.execute(

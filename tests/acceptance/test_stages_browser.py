@@ -13,6 +13,7 @@ from sagas.declaration import definition
 from sagas.engine import transport
 from sagas.testing import memory_transport
 from tests.sagas.console import admin_client
+from tests.sagas.sample_app import recorder
 from tests.sagas.sample_app import saga as toys
 from tests.support import browser
 
@@ -69,6 +70,7 @@ def chromium(django_db_setup, django_db_blocker):
         with django_db_blocker.unblock():
             connection.close()  # Another module's browser may have ended the session of this loop.
         yield launched
+    recorder.close()  # It has a session of its own.
     with django_db_blocker.unblock(), connection.cursor() as cursor:
         # The tests' own session belongs to that loop, which is over.
         cursor.execute(
