@@ -230,8 +230,8 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
 
     For as long as the lane lasts and no message waits for this worker. Those that wait come first, and will
     go on with the line; but where many do, each message brings one of those in the line: half of what is
-    done is theirs. With a longer share, what begins at a third of the workers' rate and has once fallen
-    behind would stay so. If nobody waits at the end, one of the line is sent, so that somebody comes.
+    done is theirs. What begins at a higher rate than the other half, and has fallen behind, stays
+    so while the line lasts. If nobody waits at the end, one of the line is sent, so that somebody comes.
     """
     queue = _queue_of(task.request)
     if queue in _lines and lane.after_a_rest:
