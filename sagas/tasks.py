@@ -7,6 +7,7 @@ eta, retry() or result backend is used on a saga's messages; why is in docs/arch
 
 import datetime
 import functools
+import itertools
 import logging
 import math
 import time
@@ -167,11 +168,21 @@ _signs: dict[str, float] = {}
 CROWDED = 8
 """With so many messages in a queue, one that is new there waits in any case, and a little more is no harm."""
 
+BRINGS_ONE_IN = 4
+"""Of so many messages in a crowd one brings a saga of the line: four fifths of the work are their own.
+
+With every message it would be a half, and live sagas that came at half of what the workers do beside all else
+stayed behind for as long as the line stood (`docs/benchmarks.md`, backlog).
+"""
+
 MOST_TAKEN = 8
 """So many of a line a worker takes at a time, however quickly they go: its neighbours are to find some."""
 
 _lines: set[str] = set()
 """The queues in whose line sagas stood when this process last knew."""
+
+_of_a_crowd = itertools.count(1)
+"""Counts the messages of this process that ended while a crowd waited behind them."""
 
 
 def _queue_of(request: Any) -> str:
@@ -229,9 +240,9 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
     """While sagas stand in the line of the message's queue, carry some of them on as well.
 
     For as long as the lane lasts and no message waits for this worker. Those that wait come first, and will
-    go on with the line; but where many do, each message brings one of those in the line: half of what is
-    done is theirs. What begins at a higher rate than the other half, and has fallen behind, stays
-    so while the line lasts. If nobody waits at the end, one of the line is sent, so that somebody comes.
+    go on with the line; but where many do, one message in `BRINGS_ONE_IN` brings one of those in the line, so
+    that the line never stands still, and those that wait come up again. If nobody waits at the end, one of
+    the line is sent, so that somebody comes.
     """
     queue = _queue_of(task.request)
     if queue in _lines and lane.after_a_rest:
@@ -241,6 +252,8 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
     while queue in _lines and lane.lasts:
         waiting, began = transport.backlog(*fast_lane.served_queues()) or 0, time.monotonic()
         if 0 < waiting < CROWDED or (waiting and has_shared):
+            return
+        if waiting and next(_of_a_crowd) % BRINGS_ONE_IN:
             return
         has_shared = True
         taken = _taken(queue, most, newest=newest)
