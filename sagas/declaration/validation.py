@@ -14,8 +14,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sagas.declaration import stages, steps
+
 if TYPE_CHECKING:
-    from sagas.declaration import definition, stages
+    # A saga refuses itself with these checks: only the types know each other both ways.
+    from sagas.declaration import definition
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NAME_LENGTH = 50
@@ -55,13 +58,11 @@ def problems(saga: definition.Saga) -> Iterator[Problem]:
 
 def _misplaced(saga: definition.Saga) -> Iterator[Problem]:
     """What stands where a stage belongs, and is none: nothing else can be said of such a list."""
-    from sagas.declaration import definition as declared
-
     for element in saga.steps:
-        inside = element.steps if isinstance(element, declared.Parallel) else [element]
+        inside = element.steps if isinstance(element, steps.Parallel) else [element]
         for each in inside:
-            if not isinstance(each, declared.Step):
-                within = f" within {element.name}" if isinstance(element, declared.Parallel) else ""
+            if not isinstance(each, steps.Step):
+                within = f" within {element.name}" if isinstance(element, steps.Parallel) else ""
                 yield Problem(
                     id="sagas.E014",
                     message=f"{each!r}{within} is no step.",
@@ -113,7 +114,7 @@ Conditions = frozenset[tuple[str, bool]]
 """Facts, and whether each must be true."""
 
 
-def _under_conditions(saga: definition.Saga) -> Iterator[tuple[definition.Step, Conditions]]:
+def _under_conditions(saga: definition.Saga) -> Iterator[tuple[steps.Step, Conditions]]:
     """Every step, and what must hold for it to be done."""
     for stage in saga.stages:
         yield from _under_conditions_of(stage)
@@ -163,7 +164,7 @@ def _signatures(saga: definition.Saga) -> Iterator[Problem]:
             yield Problem(id="sagas.E003", message=problem, hint="A hook takes `key`, keyword-only.")
 
 
-def taken(step: definition.Step, function: definition.StepFunction | None, secrets: set[str]) -> list[str]:
+def taken(step: steps.Step, function: steps.StepFunction | None, secrets: set[str]) -> list[str]:
     """What an undo or an ask is called with beside the key: of the step's facts, those that it names.
 
     Arguments:
@@ -200,7 +201,7 @@ def _supplies(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _unsupplied(
-    step: definition.Step, conditions: Conditions, known: dict[str, list[Conditions]]
+    step: steps.Step, conditions: Conditions, known: dict[str, list[Conditions]]
 ) -> Iterator[Problem]:
     spared = set(step.inputs) if step.has_worker else set()
     for function in (step.do, step.undo, step.ask):
@@ -233,7 +234,7 @@ def _unsupplied(
             )
 
 
-def _under_conditions_of(stage: stages.Stage) -> Iterator[tuple[definition.Step, Conditions]]:
+def _under_conditions_of(stage: stages.Stage) -> Iterator[tuple[steps.Step, Conditions]]:
     for step, conditions in zip(stage.steps, stage.conditions, strict=True):
         yield step, frozenset((each.fact, each.wanted) for each in conditions)
 
@@ -319,10 +320,8 @@ def _stages(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _approvals(saga: definition.Saga) -> Iterator[Problem]:
-    from sagas.declaration import definition as declared
-
     for position, step in enumerate(saga.all_steps):
-        if not isinstance(step, declared.Approval):
+        if not isinstance(step, steps.Approval):
             continue
         for is_wrong, message, hint in (
             (
@@ -357,10 +356,8 @@ def _approvals(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _children(saga: definition.Saga) -> Iterator[Problem]:
-    from sagas.declaration import definition as declared
-
     for step in saga.children:
-        child, each = step.child, step if isinstance(step, declared.ForEach) else None
+        child, each = step.child, step if isinstance(step, steps.ForEach) else None
         put_out = {name for inner in child.all_steps for name in inner.outputs}
         given = set(step.inputs) if each is None else set(each.shared)
         for is_wrong, message, hint in (
@@ -501,7 +498,7 @@ def _errors(saga: definition.Saga) -> Iterator[Problem]:
                 )
 
 
-def parameters(function: definition.StepFunction) -> list[str]:
+def parameters(function: steps.StepFunction) -> list[str]:
     """The names that the function takes beside `key`, without those that a partial has filled in."""
     filled = set(function.keywords) if isinstance(function, functools.partial) else set()
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -509,18 +506,18 @@ def parameters(function: definition.StepFunction) -> list[str]:
     return [each.name for each in found if each.kind in kinds and each.name not in {"key", *filled}]
 
 
-def defaults(function: definition.StepFunction) -> set[str]:
+def defaults(function: steps.StepFunction) -> set[str]:
     """The names of those arguments that the function has a default for."""
     found = inspect.signature(function).parameters.values()
     return {each.name for each in found if each.default is not each.empty}
 
 
-def _misfit(function: definition.StepFunction, inputs: Sequence[str]) -> str | None:
+def _misfit(function: steps.StepFunction, inputs: Sequence[str]) -> str | None:
     """What is wrong with calling the function with `key` and those names; None if nothing is."""
     if not callable(function):
         return f"{function!r} is no function: it cannot be called."
     name = getattr(function, "__name__", str(function))
-    if inspect.iscoroutinefunction(_plain(function)):
+    if inspect.iscoroutinefunction(steps.named(function)):
         return f"{name} is a coroutine, which the engine does not await."
     parameters = inspect.signature(function).parameters.values()
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -531,10 +528,6 @@ def _misfit(function: definition.StepFunction, inputs: Sequence[str]) -> str | N
         takes = sorted(keyword - {"key"}) if "key" in keyword else f"no `key` but {sorted(keyword)}"
         return f"{name} takes {takes}, and would be called with {sorted(inputs)}."
     return None
-
-
-def _plain(function: definition.StepFunction) -> definition.StepFunction:
-    return function.func if isinstance(function, functools.partial) else function
 
 
 def _repeated(items: Iterable[Any]) -> list[Any]:
