@@ -254,6 +254,8 @@ def _beyond_a_list(step: Step) -> list[object]:
         said["child"] = [step.child.name, step.child.version, step.child.fingerprint]
     if isinstance(step, ForEach):
         said["each"] = [step.of, step.need, step.failed]
+        if step.rest != "cancel":
+            said["rest"] = step.rest
     return [said] if said else []
 
 

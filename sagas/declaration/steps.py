@@ -329,10 +329,13 @@ class ForEach(Child):
             element is that input; else it is an object with all of them.
         saga: the declaration of the children.
         inputs: names of facts that each child is given beside its element.
-        outputs: at most one name: of the list of what became of each child, as `item`, `saga` (its id),
-            `done` and `facts` (the outputs of its steps).
+        outputs: at most one name: of the list of what became of each child. Each has `item` (its place in the
+            list), `element` (without what the child hides), `saga` (its id), `done`, `state`, `facts` (the
+            outputs of its steps) and `failure`: None, or its `step`, `kind` and `message`.
         limit: how many children run at once; 0 for all.
-        need: how many must be done: "all", or a number. Once so many are, the others are cancelled.
+        need: how many must be done: "all", or a number; where there are fewer elements, all of them.
+        rest: what becomes of the others once `need` are done: "cancel" them, or let them "finish", so that as
+            many are done as can be.
         failed: what it means that not so many can be done any more: "compensate" the saga, or "keep" what is
             done once all have ended, and go on.
         most: how many elements the list may have.
@@ -344,6 +347,7 @@ class ForEach(Child):
     of: str = ""
     limit: int = 0
     need: Literal["all"] | int = "all"
+    rest: Literal["cancel", "finish"] = "cancel"
     failed: Literal["compensate", "keep"] = "compensate"
     most: int = 1000
 
@@ -357,6 +361,7 @@ class ForEach(Child):
         outputs: Sequence[str] = (),
         limit: int = 0,
         need: Literal["all"] | int = "all",
+        rest: Literal["cancel", "finish"] = "cancel",
         failed: Literal["compensate", "keep"] = "compensate",
         most: int = 1000,
         kind: Kind = "compensatable",
@@ -364,7 +369,7 @@ class ForEach(Child):
         unless: str = "",
     ) -> None:
         for field, value in (
-            ("of", of), ("limit", limit), ("need", need), ("failed", failed), ("most", most),
+            ("of", of), ("limit", limit), ("need", need), ("rest", rest), ("failed", failed), ("most", most),
         ):  # fmt: skip
             object.__setattr__(self, field, value)
         super().__init__(

@@ -406,6 +406,17 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
                 'It needs "all", or a number from 1.',
             ),
             (
+                each is not None and each.rest not in ("cancel", "finish"),
+                f"Once enough are done it does {each.rest if each else ''!r} with the others.",
+                'It does "cancel" them, or lets them "finish".',
+            ),
+            (
+                each is not None and each.rest == "finish" and (each.need == "all" or each.failed == "keep"),
+                "The others are to finish, and nothing depends on how many are done.",
+                '`rest="finish"` wants `need` to be a number, and failed="compensate". Where it goes on'
+                ' however many are done, failed="keep" alone says so: then all of them come to their end.',
+            ),
+            (
                 each is not None and each.failed not in ("compensate", "keep"),
                 f"When too many fail it does {each.failed if each else ''!r}.",
                 'It does "compensate" or "keep".',

@@ -22,12 +22,15 @@ from django.db import connection
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.declaration.states import SagaState, StepState
-from sagas.engine import store
+from sagas.engine import failures, store
 from sagas.engine.kinds import EventKind
 from sagas.engine.store import NOW, After, UnitOfWork
 
 START_LOOK = datetime.timedelta(hours=1)
 """A child is started by its parent. If it is not, the sweep has the parent look after so long."""
+
+LONGEST_REASON = 200
+"""Characters of a child's failure that its parent is told."""
 
 _listeners: list[Callable[[uuid.UUID, str], object]] = []
 
@@ -114,9 +117,15 @@ def inputs_of(step: definition.Child, facts: dict[str, Any]) -> list[dict[str, A
     return [shared | _of_element(step, number, element) for number, element in enumerate(elements)]
 
 
+def _is_input(step: definition.ForEach, element: Any) -> bool:
+    """Whether the element is the child's one input, and no object of its inputs."""
+    wanted = step.of_element
+    return len(wanted) == 1 and not (isinstance(element, dict) and set(element) == set(wanted))
+
+
 def _of_element(step: definition.ForEach, number: int, element: Any) -> dict[str, Any]:
     wanted = step.of_element
-    if len(wanted) == 1 and not (isinstance(element, dict) and set(element) == set(wanted)):
+    if _is_input(step, element):
         return {wanted[0]: element}
     if not isinstance(element, dict) or set(element) != set(wanted):
         raise errors.BadFacts(
@@ -205,21 +214,69 @@ def ends_with_parent(saga: models.SagaInstance) -> bool:
 
 def outcomes(work: UnitOfWork) -> dict[str, Any]:
     """What the children put out, as the facts of the step at hand."""
-    step = declared(work)
+    step, facts = declared(work), work.saga.facts
     rows = models.SagaInstance.objects.filter(parent_id=work.saga.pk, parent_step=step.name)
+    found = list(rows.order_by("parent_item"))
+    if not isinstance(step, definition.ForEach):
+        return {name: found[0].facts.get(name) for name in step.outputs}
+    if not step.outputs:
+        return {}
+    (name,) = step.outputs
+    told = zip(found, facts[step.of], inputs_of(step, facts), strict=True)
+    return {name: [_outcome(step, *of_child) for of_child in told]}
+
+
+def _outcome(
+    step: definition.ForEach, row: models.SagaInstance, element: Any, given: dict[str, Any]
+) -> dict[str, Any]:
+    """What became of an element's child, without what the child hides; what it puts out is all there."""
+    hidden = step.child.hidden
+    done = row.state == SagaState.COMPLETED or waits_for_parent(row)
+    is_hidden = _is_input(step, element) and not hidden.isdisjoint(step.of_element)
     put_out = [name for inner in step.child.all_steps for name in inner.outputs]
-    found: list[dict[str, Any]] = [
-        {
-            "item": row.parent_item,
-            "saga": str(row.pk),
-            "done": row.state == SagaState.COMPLETED or waits_for_parent(row),
-            "facts": {name: row.facts[name] for name in put_out if name in row.facts},
-        }
-        for row in rows.order_by("parent_item")
-    ]
-    if isinstance(step, definition.ForEach):
-        return dict.fromkeys(step.outputs, found)
-    return {name: found[0]["facts"].get(name) for name in step.outputs}
+    return {
+        "item": row.parent_item,
+        "element": None if is_hidden else _shown(element, hidden),
+        "saga": str(row.pk),
+        "done": done,
+        "state": SagaState.COMPLETED if done else row.state,
+        "facts": {name: row.facts[name] for name in put_out if name in row.facts},
+        # What is secret is no longer among its facts, but is among those that it was given.
+        "failure": None if done else _why(row.failure, {**row.facts, **given}, hidden),
+    }
+
+
+def _shown(value: Any, hidden: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _shown(inner, hidden) for name, inner in value.items() if name not in hidden}
+    return [_shown(inner, hidden) for inner in value] if isinstance(value, list) else value
+
+
+def _why(
+    failure: dict[str, Any] | None, facts: dict[str, Any], hidden: frozenset[str]
+) -> dict[str, Any] | None:
+    """Why a child failed, in a line. An error's text may name what the child hides: that is struck out."""
+    if failure is None:
+        return None
+    said = failures.without_values(failure["message"], _hidden_in(facts, hidden))
+    return {
+        "step": failure["step"],
+        "kind": failure["kind"],
+        "message": said.partition("\n")[0][:LONGEST_REASON],
+    }
+
+
+def _hidden_in(value: Any, hidden: frozenset[str], *, under: bool = False) -> list[str]:
+    """The texts and numbers that stand under a hidden name, however deep."""
+    if isinstance(value, dict):
+        return [
+            text
+            for name, inner in value.items()
+            for text in _hidden_in(inner, hidden, under=under or name in hidden)
+        ]
+    if isinstance(value, list):
+        return [text for inner in value for text in _hidden_in(inner, hidden, under=under)]
+    return [str(value)] if under and isinstance(value, str | int) else []
 
 
 # --- Who is to hear of what -----------------------------------------------------------------------

@@ -312,6 +312,11 @@ STAGES = {
     "none needed": ("E016", [ForEach("c", of="list", saga=CHILD, need=0)]),
     "a failure that means nothing": ("E016", [ForEach("c", of="list", saga=CHILD, failed="shrug")]),
     "two lists of outcomes": ("E016", [ForEach("c", of="list", saga=CHILD, outputs=["x", "y"])]),
+    "a rest that means nothing": ("E016", [ForEach("c", of="list", saga=CHILD, need=1, rest="shrug")]),
+    "a rest of all": ("E016", [ForEach("c", of="list", saga=CHILD, rest="finish")]),
+    "a rest that finishes, of as many as there are": (
+        "E016", [ForEach("c", of="list", saga=CHILD, need=1, rest="finish", failed="keep")],
+    ),
 }  # fmt: skip
 
 
@@ -344,18 +349,42 @@ def test_a_choice_provides_one_fact_and_a_default_stands_in_for_what_is_left_out
     )
 
 
+def booked(*, key, **given):
+    return {}
+
+
+def cancelled(*, key):
+    pass
+
+
+booked.__module__ = cancelled.__module__ = "trips.services"
+booked.__qualname__, cancelled.__qualname__ = "do", "undo"
+
+
 def test_the_fingerprint_of_a_list_is_what_it_was_before_there_were_stages():
-    def booked(*, key):
-        return {}
-
-    def cancelled(*, key):
-        pass
-
-    booked.__module__ = cancelled.__module__ = "trips.services"
-    booked.__qualname__, cancelled.__qualname__ = "do", "undo"
     listed = [Step("a", booked, undo=cancelled), Step("b", booked, kind="pivot")]
 
     assert Saga(name="trip", steps=listed, retry=Retry(on=[])).fingerprint == "a4ea122add51b6c6"
+
+
+def test_the_fingerprint_of_stages_is_what_it_was_when_there_first_were_any():
+    def step(name, **rest):
+        return Step(name, booked, undo=cancelled, **rest)
+
+    def of(*steps):
+        return Saga(name="trip", inputs=["total", "list"], steps=steps, retry=Retry(on=[])).fingerprint
+
+    only = step("c", inputs=["total"], secrets=["total"], outputs=["x"])
+    child = Saga(name="child", inputs=["total"], steps=[only], retry=Retry(on=[]))
+    ok = Approval("ok", permission="shop.review", limit=DAY, persons=2, outputs=["note"])
+
+    assert of(ok, step("b")) == "597a65216353cf90"
+    assert of(Child("c", saga=child, inputs=["total"], outputs=["x"])) == "8d35ae38261c5e55"
+    assert of(ForEach("c", of="list", saga=child)) == "de691b3e9ee45002"
+    several = ForEach("c", of="list", saga=child, need=2, failed="keep", limit=3, outputs=["told"])
+    assert of(several) == "a01733bc390c47c4"
+    at_once = Parallel("all", steps=[step("a", when="total"), step("b")], undo="reverse")
+    assert of(at_once) == "2b1bc0859bbea470"
 
 
 def test_the_fingerprint_tells_of_stages():
@@ -374,6 +403,7 @@ def test_the_fingerprint_tells_of_stages():
         of(Child("c", saga=CHILD, inputs=["total"])),
         of(ForEach("c", of="list", saga=CHILD)),
         of(ForEach("c", of="list", saga=CHILD, need=1)),
+        of(ForEach("c", of="list", saga=CHILD, need=1, rest="finish")),
     ]
 
     assert len(set(shapes)) == len(shapes)
