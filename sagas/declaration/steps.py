@@ -214,9 +214,11 @@ class Approval(Step):
         lapse: what no answer within the limit means: "refuse", "approve", or "attention", which calls an
             operator.
         persons: how many different people must say yes; a no counts at once.
-        notify: `notify(*, key)`, called with the saga's key when people are asked, or asked anew, and with
-            each reminder, in the transaction; its failure changes nothing.
-        outputs: facts that the one who approves states, for later steps.
+        notify: `notify(*, key, ...)`, called as a saga's hooks are when people are asked, or asked anew, and
+            with each reminder, in the transaction; its failure changes nothing.
+        outputs: facts that whoever approves states, for later steps. Where several persons must say yes, all
+            of them state the same.
+        personal: those of the outputs that are personal or open doors, as a step's.
         when: as for a step.
         unless: as for a step.
     """
@@ -240,6 +242,7 @@ class Approval(Step):
         persons: int = 1,
         notify: Callable[..., object] | None = None,
         outputs: Sequence[str] = (),
+        personal: Sequence[str] = (),
         when: str = "",
         unless: str = "",
     ) -> None:
@@ -249,8 +252,8 @@ class Approval(Step):
         ):  # fmt: skip
             object.__setattr__(self, field, value)
         super().__init__(
-            name, _nobody, outputs=outputs, wait=Wait(until=APPROVED, limit=limit), queue="people",
-            when=when, unless=unless,
+            name, _nobody, outputs=outputs, personal=personal, wait=Wait(until=APPROVED, limit=limit),
+            queue="people", when=when, unless=unless,
         )  # fmt: skip
 
     @property

@@ -346,6 +346,11 @@ def _approvals(saga: definition.Saga) -> Iterator[Problem]:
                 'Let it lapse to "refuse" or "attention", or leave the outputs out.',
             ),
             (
+                not set(step.personal) <= set(step.outputs),
+                f"{sorted(set(step.personal) - set(step.outputs))} is personal, and nobody states it.",
+                "`personal` names some of its `outputs`.",
+            ),
+            (
                 position > saga.pivot,
                 "It comes after the point of no return, where a no could change nothing.",
                 "Ask before the pivot.",
