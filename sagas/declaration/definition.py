@@ -6,10 +6,12 @@ checks and the tests read the same list that the engine runs.
 
 import dataclasses
 import datetime
+import decimal
 import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from sagas.declaration import validation
 from sagas.declaration.stages import Stage, laid_out
@@ -259,8 +261,29 @@ def _beyond_a_list(step: Step) -> list[object]:
     return [said] if said else []
 
 
-def _path(function: StepFunction | None) -> str | None:
+def _path(function: StepFunction | None) -> object:
+    """Where the function is; with the arguments that functools.partial has filled in, if it has any."""
     if function is None:
         return None
-    found = named(function)
-    return f"{found.__module__}.{getattr(found, '__qualname__', found)}"
+    path = _address(named(function))
+    if not isinstance(function, functools.partial) or not (function.args or function.keywords):
+        return path
+    return [path, _filled(function.args), _filled(dict(sorted(function.keywords.items())))]
+
+
+def _filled(value: object) -> object:
+    """What a fingerprint says of a filled in argument: the same in every process that has the same code."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _filled(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(inner) for inner in value]
+    if isinstance(value, datetime.timedelta | datetime.date | decimal.Decimal):
+        return str(value)
+    # Of any other object nobody knows what it is made of, and its text may hold where it lies in memory.
+    return _address(value if callable(value) and hasattr(value, "__qualname__") else type(value))
+
+
+def _address(found: Any) -> str:
+    return f"{found.__module__}.{getattr(found, '__qualname__', type(found).__qualname__)}"
