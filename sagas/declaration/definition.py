@@ -147,7 +147,9 @@ class Saga:
         """Sixteen hexadecimal digits that change when the steps do."""
         shape: list[object] = [
             [
-                step.name, step.kind, step.remote, list(step.inputs), list(step.outputs), list(step.secrets),
+                step.name, step.kind, step.remote, list(step.inputs), list(step.outputs),
+                # What is secret to a child its own fingerprint says.
+                [] if isinstance(step, Child) else list(step.secrets),
                 _path(step.do) if step.has_worker else NOBODY, _path(step.undo), _path(step.ask),
                 step.wait.until if step.wait else None,
                 *_beyond_a_list(step),
@@ -165,12 +167,39 @@ class Saga:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @functools.cached_property
-    def hidden(self) -> frozenset[str]:
-        """Names of facts that are shown to nobody: what is personal, and what is secret, also to a child."""
+    def secrets(self) -> frozenset[str]:
+        """Names of facts that are struck from the row once their step is done."""
+        return frozenset(name for step in self.all_steps for name in step.secrets)
+
+    @functools.cached_property
+    def hidden_facts(self) -> frozenset[str]:
+        """Names of its own facts that are shown to nobody: personal and secret ones, also to a child."""
         of_steps = (name for step in self.all_steps for name in (*step.personal, *step.secrets))
-        # What children are given and put out stands among their parent's facts, too.
-        of_children = (name for step in self.children for name in step.child.hidden)
+        of_children = (name for step in self.children for name in step.hides)
         return frozenset((*self.personal, *of_steps, *of_children))
+
+    @functools.cached_property
+    def hidden(self) -> frozenset[str]:
+        """Names that are struck out wherever they stand: those facts, and what its children hide.
+
+        What children are given and put out stands among their parent's facts, under their names.
+        """
+        return self.hidden_facts.union(*(step.child.hidden for step in self.children))
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether anything is struck out of the facts that it is given, or that its steps put out."""
+        return bool(self._secretive)
+
+    @functools.cached_property
+    def _secretive(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.all_steps if step.has_secrets)
+
+    def without_secrets(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """What is left of the facts once it has ended; the same object, where nothing is struck out."""
+        for step in self._secretive:
+            facts = step.without_secrets(facts)
+        return facts
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -214,9 +243,8 @@ class Saga:
     @functools.cached_property
     def arguments(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
         """By a step's name and function: the facts that it takes by name, beside the key."""
-        secrets = {name for step in self.all_steps for name in step.secrets}
         return {
-            (step.name, which): tuple(validation.taken(step, function, secrets))
+            (step.name, which): tuple(validation.taken(step, function, self.secrets))
             for step in self.all_steps
             for which, function in (("undo", step.undo), ("ask", step.ask))
         }
@@ -254,6 +282,9 @@ def _beyond_a_list(step: Step) -> list[object]:
         said["approval"] = [step.permission, step.lapse, step.persons]
     if isinstance(step, Child):
         said["child"] = [step.child.name, step.child.version, step.child.fingerprint]
+        for field, pairs in (("inputs", step.given), ("outputs", step.returned)):
+            if renamed := [pair for pair in pairs if pair[0] != pair[1]]:
+                said[field] = renamed
     if isinstance(step, ForEach):
         said["each"] = [step.of, step.need, step.failed]
         if step.rest != "cancel":

@@ -9,7 +9,7 @@ Pure: the standard library only. Elsewhere these are named as `sagas.declaration
 import dataclasses
 import datetime
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -164,6 +164,16 @@ class Step:
         """Whether there is anything to undo once it was done."""
         return self.undo is not None
 
+    @property
+    def has_secrets(self) -> bool:
+        """Whether anything is struck out once it is done."""
+        return bool(self.secrets)
+
+    def without_secrets(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """What is left of the saga's facts once it is done; the same object, where nothing is struck out."""
+        kept = {name: value for name, value in facts.items() if name not in self.secrets}
+        return facts if len(kept) == len(facts) else kept
+
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
@@ -271,17 +281,28 @@ class Child(Step):
     compensates when its parent undoes this step. So a child of a step that can be undone has no pivot. The
     shape is Temporal's child workflow and Camunda's call activity, neither of which undoes it.
 
+    What is secret or personal to the child is so to its parent: what the child strikes out once it has used
+    it is struck from the parent's row once this step is done.
+
     Arguments:
         name: persisted, as a step's.
         saga: the child's declaration.
-        inputs: names of facts that the child is given: all of its inputs.
-        outputs: names of facts among the outputs of the child's steps, for later steps of the parent.
+        inputs: names of facts that the child is given: all of its inputs. Where the child has another name
+            for one, `{"order_total": "amount"}`: the fact here, and the child's input.
+        outputs: names of facts among the outputs of the child's steps, for later steps of the parent. Where
+            the parent has another name for one, `{"receipt": "hotel_receipt"}`: the child's output, and the
+            fact here.
         kind: as a step's.
         when: as for a step.
         unless: as for a step.
     """
 
     saga: "Saga | None" = None
+    given: tuple[tuple[str, str], ...] = ()
+    """Each fact that the child is given, with the child's name for it."""
+
+    returned: tuple[tuple[str, str], ...] = ()
+    """Each output of the child's that is a fact here, with the name that it has here."""
 
     has_worker: ClassVar[bool] = False
 
@@ -290,23 +311,20 @@ class Child(Step):
         name: str,
         *,
         saga: "Saga",
-        inputs: Sequence[str] = (),
-        outputs: Sequence[str] = (),
+        inputs: Sequence[str] | Mapping[str, str] = (),
+        outputs: Sequence[str] | Mapping[str, str] = (),
         kind: Kind = "compensatable",
         when: str = "",
         unless: str = "",
     ) -> None:
-        object.__setattr__(self, "saga", saga)
+        given, returned = _pairs(inputs), _pairs(outputs)
+        for field, value in (("saga", saga), ("given", given), ("returned", returned)):
+            object.__setattr__(self, field, value)
         super().__init__(
-            name,
-            _nobody,
-            inputs=inputs,
-            outputs=outputs,
-            kind=kind,
-            queue="children",
-            when=when,
-            unless=unless,
-        )
+            name, _nobody, inputs=[fact for fact, _ in given], outputs=[fact for _, fact in returned],
+            secrets=[fact for fact, taken in given if taken in saga.secrets], kind=kind, queue="children",
+            when=when, unless=unless,
+        )  # fmt: skip
 
     @property
     def child(self) -> "Saga":
@@ -318,6 +336,30 @@ class Child(Step):
     def undoable(self) -> bool:
         """Whether its child can still be undone when it is done."""
         return self.kind == "compensatable"
+
+    @property
+    def hides(self) -> set[str]:
+        """The facts that are secret or personal to the child, by their names here."""
+        hidden = self.child.hidden
+        return {
+            *(fact for fact, name in self.given if name in hidden),
+            *(fact for name, fact in self.returned if name in hidden),
+        }
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether anything is struck out once it is done: a fact, or a part of one."""
+        return bool(self.secrets) or self.child.has_secrets
+
+    def without_secrets(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """What is left of the saga's facts once it is done: what would be in a child that has ended."""
+        given = [(fact, name) for fact, name in self.given if fact in facts]
+        left = self.child.without_secrets({name: facts[fact] for fact, name in given})
+        kept = {
+            **super().without_secrets(facts),
+            **{fact: left[name] for fact, name in given if name in left},
+        }
+        return facts if kept == facts else kept
 
 
 @dataclasses.dataclass(frozen=True, init=False)
@@ -331,7 +373,7 @@ class ForEach(Child):
         of: the name of a fact that is a list. Where the child has one input beside those of `inputs`, each
             element is that input; else it is an object with all of them.
         saga: the declaration of the children.
-        inputs: names of facts that each child is given beside its element.
+        inputs: the facts that each child is given beside its element, as for a Child.
         outputs: at most one name: of the list of what became of each child. Each has `item` (its place in the
             list), `element` (without what the child hides), `saga` (its id), `done`, `state`, `facts` (the
             outputs of its steps) and `failure`: None, or its `step`, `kind` and `message`.
@@ -360,7 +402,7 @@ class ForEach(Child):
         *,
         of: str,
         saga: "Saga",
-        inputs: Sequence[str] = (),
+        inputs: Sequence[str] | Mapping[str, str] = (),
         outputs: Sequence[str] = (),
         limit: int = 0,
         need: Literal["all"] | int = "all",
@@ -371,23 +413,59 @@ class ForEach(Child):
         when: str = "",
         unless: str = "",
     ) -> None:
+        given = _pairs(inputs)
         for field, value in (
-            ("of", of), ("limit", limit), ("need", need), ("rest", rest), ("failed", failed), ("most", most),
+            ("saga", saga), ("given", given), ("of", of), ("limit", limit), ("need", need), ("rest", rest),
+            ("failed", failed), ("most", most),
         ):  # fmt: skip
             object.__setattr__(self, field, value)
-        super().__init__(
-            name, saga=saga, inputs=[*inputs, of], outputs=outputs, kind=kind, when=when, unless=unless
-        )
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """The facts that each child is given beside its element."""
-        return tuple(name for name in self.inputs if name != self.of)
+        secrets = [fact for fact, taken in given if taken in saga.secrets]
+        if len(self.of_element) == 1 and self.of_element[0] in saga.secrets:
+            secrets.append(of)
+        Step.__init__(
+            self, name, _nobody, inputs=[*(fact for fact, _ in given), of], outputs=outputs, secrets=secrets,
+            kind=kind, queue="children", when=when, unless=unless,
+        )  # fmt: skip
 
     @property
     def of_element(self) -> tuple[str, ...]:
         """The child's inputs that come of its element."""
-        return tuple(name for name in self.child.inputs if name not in self.shared)
+        shared = {name for _, name in self.given}
+        return tuple(name for name in self.child.inputs if name not in shared)
+
+    @property
+    def hides(self) -> set[str]:
+        """The list is hidden whole, too, where each element is the child's one input, and that is hidden."""
+        one = self.of_element[0] if len(self.of_element) == 1 else ""
+        return super().hides | ({self.of} if one in self.child.hidden else set())
+
+    def inputs_of(self, element: Any) -> dict[str, Any] | None:
+        """What an element gives to its child; None if that is not what the child takes."""
+        wanted = self.of_element
+        if isinstance(element, dict) and set(element) == set(wanted):
+            return dict(element)
+        return {wanted[0]: element} if len(wanted) == 1 else None
+
+    def without_secrets(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """Of the list's elements, too, no more is left than what is left in their children."""
+        kept = super().without_secrets(facts)
+        elements = kept.get(self.of)
+        if not isinstance(elements, list):
+            return kept
+        left = [self._left_of(element) for element in elements]
+        return kept if left == elements else {**kept, self.of: left}
+
+    def _left_of(self, element: Any) -> Any:
+        given = self.inputs_of(element)
+        if given is None:
+            return element
+        left = self.child.without_secrets(given)
+        return left if isinstance(element, dict) and element.keys() == given.keys() else left.get(*given)
+
+
+def _pairs(names: Sequence[str] | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Names, each with the name that it has on the other side: the same, where nothing else is said."""
+    return tuple(names.items()) if isinstance(names, Mapping) else tuple((name, name) for name in names)
 
 
 def _nobody(*, key: str) -> None:

@@ -11,7 +11,7 @@ import functools
 import inspect
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from sagas.declaration import stages, steps
@@ -51,7 +51,7 @@ def problems(saga: definition.Saga) -> Iterator[Problem]:
         return
     for check in (
         _names, _uniqueness, _signatures, _supplies, _undos, _kinds, _waits, _clocks, _errors, _stages,
-        _approvals, _children,
+        _approvals, _children, _handed_down, _struck_parts,
     ):  # fmt: skip
         yield from check(saga)
 
@@ -137,11 +137,10 @@ def _surely(provided: Iterable[Conditions], taker: Conditions) -> bool:
 
 def _signatures(saga: definition.Saga) -> Iterator[Problem]:
     for step in (step for step in saga.all_steps if step.has_worker):
-        secrets = {name for each in saga.all_steps for name in each.secrets}
         for function, inputs in (
             (step.do, list(step.inputs)),
-            (step.undo, taken(step, step.undo, secrets)),
-            (step.ask, taken(step, step.ask, secrets)),
+            (step.undo, taken(step, step.undo, saga.secrets)),
+            (step.ask, taken(step, step.ask, saga.secrets)),
         ):
             if function is not None and (problem := _misfit(function, inputs)):
                 yield Problem(
@@ -163,8 +162,12 @@ def _signatures(saga: definition.Saga) -> Iterator[Problem]:
         if hook is not None and (problem := _misfit(hook, [])):
             yield Problem(id="sagas.E003", message=problem, hint="A hook takes `key`, keyword-only.")
 
+def _named(function: steps.StepFunction, facts: Set[str]) -> list[str]:
+    """Those of the facts that the function takes by name."""
+    return [name for name in parameters(function) if name in facts] if callable(function) else []
 
-def taken(step: steps.Step, function: steps.StepFunction | None, secrets: set[str]) -> list[str]:
+
+def taken(step: steps.Step, function: steps.StepFunction | None, secrets: Set[str]) -> list[str]:
     """What an undo or an ask is called with beside the key: of the step's facts, those that it names.
 
     Arguments:
@@ -172,10 +175,9 @@ def taken(step: steps.Step, function: steps.StepFunction | None, secrets: set[st
         function: its `undo` or its `ask`, if it has one.
         secrets: names of facts that are struck from the row before an undo may come.
     """
-    if function is None or not callable(function):
+    if function is None:
         return []
-    available = {*step.inputs, *step.outputs} - secrets
-    return [name for name in parameters(function) if name in available]
+    return _named(function, {*step.inputs, *step.outputs} - secrets)
 
 
 def _supplies(saga: definition.Saga) -> Iterator[Problem]:
@@ -364,15 +366,17 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
     for step in saga.children:
         child, each = step.child, step if isinstance(step, steps.ForEach) else None
         put_out = {name for inner in child.all_steps for name in inner.outputs}
-        given = set(step.inputs) if each is None else set(each.shared)
+        given = {name for _, name in step.given}
+        twice = len(given) < len(step.given)
         for is_wrong, message, hint in (
             (
-                each is None and given != set(child.inputs),
+                each is None and (given != set(child.inputs) or twice),
                 f"It gives its child {sorted(given)}, which takes {sorted(child.inputs)}.",
-                "`inputs` names all of the child's inputs, and nothing else: a fact has one name in both.",
+                "`inputs` names all of the child's inputs, and nothing else. Where a fact has another name"
+                ' here: {"order_total": "amount"}, the fact and the input.',
             ),
             (
-                each is not None and not given < set(child.inputs),
+                each is not None and (not given < set(child.inputs) or twice),
                 f"Beside its element it gives a child {sorted(given)}, which takes {sorted(child.inputs)}.",
                 "`inputs` names some of the child's inputs; the others come of the element.",
             ),
@@ -389,9 +393,10 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
                 ' (kind="retriable").',
             ),
             (
-                each is None and not set(step.outputs) <= put_out,
-                f"It puts out {sorted(step.outputs)}, and its child {sorted(put_out)}.",
-                "`outputs` names outputs of the child's steps.",
+                each is None and not {name for name, _ in step.returned} <= put_out,
+                f"It puts out {sorted(name for name, _ in step.returned)}, and its child {sorted(put_out)}.",
+                "`outputs` names outputs of the child's steps. Where the fact is to have another name here:"
+                ' {"receipt": "hotel_receipt"}, the output and the fact.',
             ),
             (
                 each is not None and len(step.outputs) > 1,
@@ -429,6 +434,80 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
         ):
             if is_wrong:
                 yield Problem(id="sagas.E016", message=f"{step.name}: {message}", hint=hint)
+
+
+def _handed_down(saga: definition.Saga) -> Iterator[Problem]:
+    """What is secret or personal is handed down to no child to which it is not."""
+    hidden_parts = _hidden_parts(saga)
+    for step in saga.children:
+        child = step.child
+        for fact, name in _handed(step):
+            kind = ""
+            if fact in saga.secrets and name not in child.secrets:
+                kind = "is secret"
+            elif _keeps_secret_parts(saga, fact, step, name):
+                kind = "holds what is secret"
+            elif name not in child.hidden and fact in saga.hidden_facts:
+                kind = "is personal"
+            elif name not in child.hidden and not hidden_parts.get(fact, set()) <= child.hidden:
+                kind = "holds what is personal"
+            if kind:
+                called = "" if name == fact else f", there {name!r},"
+                yield Problem(
+                    id="sagas.E017",
+                    message=f"{step.name}: {fact!r}{called} {kind} here, and not to its child {child}.",
+                    hint="What is handed down stays what it is: name it in the child's `personal`, or in the"
+                    " `secrets` of the child's step that takes it. Of a list of which only parts are personal"
+                    " it is enough that the child names those: they are so here as well.",
+                )
+
+
+def _handed(step: steps.Child) -> Iterator[tuple[str, str]]:
+    """Each fact that a child is given, or given a part of, with the child's name for it."""
+    yield from step.given
+    if isinstance(step, steps.ForEach):
+        yield from ((step.of, name) for name in step.of_element)
+
+
+def _hidden_parts(saga: definition.Saga) -> dict[str, set[str]]:
+    """By the names of lists: what of their elements, or of what is told of those, children hide."""
+    found: dict[str, set[str]] = {}
+    for step in saga.children:
+        if isinstance(step, steps.ForEach):
+            put_out = {name for inner in step.child.all_steps for name in inner.outputs}
+            for fact, names in [(step.of, {*step.of_element}), *((name, put_out) for name in step.outputs)]:
+                found.setdefault(fact, set()).update(names & step.child.hidden)
+    return found
+
+
+def _keeps_secret_parts(saga: definition.Saga, fact: str, taker: steps.Child, name: str) -> bool:
+    """Whether a list's elements hold what another step's children strike out, and the taker's child keeps."""
+    for step in saga.children:
+        if isinstance(step, steps.ForEach) and step.of == fact and (fact, name) in taker.given:
+            element = dict.fromkeys(step.of_element, "")
+            (left,) = taker.child.without_secrets({name: [element]}).get(name, [{}])
+            if not step.child.secrets.isdisjoint(left):
+                return True
+    return False
+
+
+def _struck_parts(saga: definition.Saga) -> Iterator[Problem]:
+    """Nobody is given those parts of a list's elements that were struck out before."""
+    struck: dict[str, dict[str, str]] = {}
+    for stage in saga.stages:
+        each = [step for step in stage.steps if isinstance(step, steps.ForEach)]
+        for step in each:
+            for name in set(step.of_element) & struck.get(step.of, {}).keys():
+                yield Problem(
+                    id="sagas.E004",
+                    message=f"{step.name} takes {name!r} of each of {step.of!r}, where it is struck out once"
+                    f" {struck[step.of][name]} is done.",
+                    hint="It is secret to the children of that step: put those that need it first, or all"
+                    " of them in one stage.",
+                )
+        for step in each:
+            secret = set(step.of_element) & step.child.secrets
+            struck.setdefault(step.of, {}).update(dict.fromkeys(secret, step.name))
 
 
 def _waits(saga: definition.Saga) -> Iterator[Problem]:

@@ -105,7 +105,7 @@ def inputs_of(step: definition.Child, facts: dict[str, Any]) -> list[dict[str, A
         BadFacts: the list is none, is too long, or an element is not what the child takes.
     """
     if not isinstance(step, definition.ForEach):
-        return [{name: facts[name] for name in step.inputs}]
+        return [{name: facts[fact] for fact, name in step.given}]
     elements = facts[step.of]
     if not isinstance(elements, list):
         raise errors.BadFacts(f"{step.name}: {step.of} is no list, but {type(elements).__name__}.")
@@ -113,25 +113,16 @@ def inputs_of(step: definition.Child, facts: dict[str, Any]) -> list[dict[str, A
         raise errors.BadFacts(
             f"{step.name}: {step.of} has {len(elements)} elements, and {step.most} at most."
         )
-    shared = {name: facts[name] for name in step.shared}
+    shared = {name: facts[fact] for fact, name in step.given}
     return [shared | _of_element(step, number, element) for number, element in enumerate(elements)]
 
 
-def _is_input(step: definition.ForEach, element: Any) -> bool:
-    """Whether the element is the child's one input, and no object of its inputs."""
-    wanted = step.of_element
-    return len(wanted) == 1 and not (isinstance(element, dict) and set(element) == set(wanted))
-
-
 def _of_element(step: definition.ForEach, number: int, element: Any) -> dict[str, Any]:
-    wanted = step.of_element
-    if _is_input(step, element):
-        return {wanted[0]: element}
-    if not isinstance(element, dict) or set(element) != set(wanted):
-        raise errors.BadFacts(
-            f"{step.name}: element {number} of {step.of} is not an object of {', '.join(sorted(wanted))}."
-        )
-    return dict(element)
+    given = step.inputs_of(element)
+    if given is None:
+        wanted = ", ".join(sorted(step.of_element))
+        raise errors.BadFacts(f"{step.name}: element {number} of {step.of} is not an object of {wanted}.")
+    return given
 
 
 # --- What has become of them ----------------------------------------------------------------------
@@ -218,7 +209,7 @@ def outcomes(work: UnitOfWork) -> dict[str, Any]:
     rows = models.SagaInstance.objects.filter(parent_id=work.saga.pk, parent_step=step.name)
     found = list(rows.order_by("parent_item"))
     if not isinstance(step, definition.ForEach):
-        return {name: found[0].facts.get(name) for name in step.outputs}
+        return {fact: found[0].facts.get(name) for name, fact in step.returned}
     if not step.outputs:
         return {}
     (name,) = step.outputs
@@ -232,7 +223,7 @@ def _outcome(
     """What became of an element's child, without what the child hides; what it puts out is all there."""
     hidden = step.child.hidden
     done = row.state == SagaState.COMPLETED or waits_for_parent(row)
-    is_hidden = _is_input(step, element) and not hidden.isdisjoint(step.of_element)
+    is_hidden = step.of in step.hides  # Each element is the one input, which is hidden.
     put_out = [name for inner in step.child.all_steps for name in inner.outputs]
     return {
         "item": row.parent_item,

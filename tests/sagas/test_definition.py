@@ -269,6 +269,40 @@ CHILD = Saga(
 FINAL = Saga(name="final", steps=[made("c"), Step("p", do, kind="pivot")], retry=Retry(on=[]))
 
 
+def tell(*, key, who):
+    return {"said": who}
+
+
+def use(*, key, card):
+    return {}
+
+
+PAID = Saga(
+    name="paid", inputs=["total"], retry=Retry(on=[]),
+    steps=[made("c", do=charge, inputs=["total"], outputs=["receipt"])],
+)  # fmt: skip
+PERSONAL = Saga(
+    name="personal", inputs=["who"], personal=["who"], retry=Retry(on=[]),
+    steps=[made("c", do=tell, inputs=["who"], outputs=["said"], personal=["said"])],
+)  # fmt: skip
+SEVERAL = Saga(
+    name="several", inputs=["who", "much"], personal=["who"], retry=Retry(on=[]),
+    steps=[made("c", do=tell, inputs=["who"])],
+)  # fmt: skip
+ONE_CARD = Saga(
+    name="one-card", inputs=["card"], retry=Retry(on=[]),
+    steps=[made("c", do=use, inputs=["card"], secrets=["card"])],
+)  # fmt: skip
+PAYS = Saga(
+    name="pays", inputs=["card", "much"], retry=Retry(on=[]),
+    steps=[made("c", do=use, inputs=["card"], secrets=["card"])],
+)  # fmt: skip
+ELSEWHERE = Saga(
+    name="elsewhere", inputs=["card"], retry=Retry(on=[]),
+    steps=[made("c", do=use, inputs=["card"])],
+)  # fmt: skip
+
+
 def approval(**rest):
     return Approval("review", **{"permission": "shop.review", "limit": DAY, **rest})
 
@@ -312,6 +346,68 @@ STAGES = {
     "none needed": ("E016", [ForEach("c", of="list", saga=CHILD, need=0)]),
     "a failure that means nothing": ("E016", [ForEach("c", of="list", saga=CHILD, failed="shrug")]),
     "two lists of outcomes": ("E016", [ForEach("c", of="list", saga=CHILD, outputs=["x", "y"])]),
+    "one input that is given twice": (
+        "E016", [Child("c", saga=CHILD, inputs={"total": "total", "list": "total"})],
+    ),
+    "an input under a name that the child has not": (
+        "E016", [Child("c", saga=CHILD, inputs={"total": "sum"})],
+    ),
+    "an output under a name that is taken": (
+        "E002", [Child("c", saga=PAID, inputs=["total"], outputs={"receipt": "list"})],
+    ),
+    "an output that no child has, renamed": (
+        "E016", [Child("c", saga=CHILD, inputs=["total"], outputs={"x": "y"})],
+    ),
+    "what is personal, to a child to which it is not": (
+        "E017", [Child("c", saga=CHILD, inputs={"name": "total"})],
+    ),
+    "parts of what is personal": ("E017", [ForEach("c", of="names", saga=CHILD)]),
+    "what is personal to a child, to another": (
+        "E017",
+        [
+            Child("c", saga=PERSONAL, inputs={"total": "who"}, outputs={"said": "mark"}),
+            Child("d", saga=CHILD, inputs={"mark": "total"}),
+        ],
+    ),
+    "a list of what is personal to another's children": (
+        "E017",
+        [
+            ForEach("c", of="list", saga=SEVERAL, outputs=["told"]),
+            Child("d", saga=CHILD, inputs={"list": "total"}),
+        ],
+    ),
+    "outcomes that tell what is personal": (
+        "E017",
+        [
+            ForEach("c", of="list", saga=PERSONAL, outputs=["told"]),
+            Child("d", saga=CHILD, inputs={"told": "total"}),
+        ],
+    ),
+    "what is secret, to a child that keeps it": (
+        "E017",
+        [
+            Child("c", saga=PERSONAL, inputs={"total": "who"}),
+            made("b", do=charge, inputs=["total"], secrets=["total"]),
+        ],
+    ),
+    "a list of secrets, to a child that keeps it": (
+        "E017",
+        [
+            Child("d", saga=ELSEWHERE, inputs={"list": "card"}),
+            ForEach("c", of="list", saga=PAYS),
+        ],
+    ),
+    "what a child has had struck out": (
+        "E004",
+        [
+            Child("c", saga=ONE_CARD, inputs={"total": "card"}),
+            made("b", do=charge, inputs=["total"]),
+        ],
+    ),
+    "parts of elements that were struck out": (
+        "E004", [ForEach("c", of="list", saga=PAYS), ForEach("d", of="list", saga=PAYS)],
+    ),
+    "something personal that nobody states": ("E015", [approval(personal=["x"])]),
     "a rest that means nothing": ("E016", [ForEach("c", of="list", saga=CHILD, need=1, rest="shrug")]),
     "a rest of all": ("E016", [ForEach("c", of="list", saga=CHILD, rest="finish")]),
     "a rest that finishes, of as many as there are": (
@@ -325,7 +421,13 @@ def test_a_senseless_stage_is_refused_with_a_hint(what):
     problem, steps = STAGES[what]
 
     with pytest.raises(BadDeclaration) as refused:
-        Saga(name="trip", inputs=["total", "list"], steps=steps, retry=Retry(on=[Unavailable]))
+        Saga(
+            name="trip",
+            inputs=["total", "list", "name", "names"],
+            personal=["name", "names"],
+            steps=steps,
+            retry=Retry(on=[Unavailable]),
+        )
 
     assert [found.id for found in refused.value.problems] == [f"sagas.{problem}"]
     assert all(found.hint for found in refused.value.problems)
@@ -407,3 +509,73 @@ def test_the_fingerprint_tells_of_stages():
     ]
 
     assert len(set(shapes)) == len(shapes)
+
+
+def test_what_is_personal_is_handed_down_to_a_child_to_which_it_is_so():
+    declared = Saga(
+        name="trip",
+        inputs=["name", "names", "list", "token"],
+        personal=["name", "names"],
+        steps=[
+            Child("a", saga=PERSONAL, inputs={"name": "who"}, outputs={"said": "mark"}),
+            ForEach("b", of="names", saga=PERSONAL, outputs=["told"]),
+            ForEach("c", of="list", saga=PAYS),
+            Child("d", saga=ONE_CARD, inputs={"token": "card"}),
+            Child("e", saga=PERSONAL, inputs={"mark": "who"}),
+        ],
+        retry=Retry(on=[]),
+    )
+
+    assert declared.hidden == {"name", "names", "mark", "token", "who", "said", "card"}
+    assert declared.secrets == {"token"}
+    facts = {"name": "n", "list": [{"card": "c", "much": 1}, {"card": "d", "much": 2}], "token": "t"}
+    assert declared.without_secrets(facts) == {"name": "n", "list": [{"much": 1}, {"much": 2}]}
+    nothing = {"name": "n", "list": [{"much": 1}]}
+    assert declared.without_secrets(nothing) is nothing
+
+
+def test_the_fingerprint_says_what_is_renamed_for_a_child():
+    def of(*steps):
+        return Saga(name="trip", inputs=["total", "sum"], steps=steps, retry=Retry(on=[])).fingerprint
+
+    same = {of(Child("c", saga=PAID, inputs=given)) for given in (["total"], {"total": "total"})}
+    others = {
+        of(Child("c", saga=PAID, inputs={"sum": "total"})),
+        of(Child("c", saga=PAID, inputs=["total"], outputs=["receipt"])),
+        of(Child("c", saga=PAID, inputs=["total"], outputs={"receipt": "bill"})),
+    }
+    assert (len(same), len(same | others)) == (1, 4)
+
+
+def open_account(*, key, system, limits=(), how=None):
+    return {}
+
+
+class Clerk:
+    def __call__(self, *, key):
+        return {}
+
+
+def test_the_fingerprint_says_what_a_partial_has_filled_in():
+    def of(do):
+        return saga(step("a", do=do)).fingerprint
+
+    part = functools.partial
+    shapes = [
+        of(do),
+        of(part(do)),
+        of(part(open_account, system="chat")),
+        of(part(open_account, system="mail")),
+        of(part(open_account, system="mail", limits=[1, {"a": None}])),
+        of(part(open_account, system="mail", limits=[1, {"a": True}])),
+        of(part(open_account, system="mail", how=SECOND)),
+        of(part(open_account, system="mail", how=NO_TIME)),
+        of(part(open_account, system="mail", how=Clerk())),
+        of(part(open_account, system="mail", how=ask)),
+    ]
+
+    assert shapes[0] == shapes[1]
+    assert len(set(shapes)) == len(shapes) - 1
+    # Nothing of it is of one process only, such as where an object lies in memory.
+    for made_anew in (lambda: part(open_account, system="x", how=Clerk()), Clerk):
+        assert of(made_anew()) == of(made_anew())
