@@ -117,17 +117,18 @@ class Saga:
     it is left to chance. It begins anew when the saga has got on, or a person has resumed it."""
 
     on_completed: Callable[..., object] | None = None
-    """`on_completed(*, key)`: called with the saga's key in the transaction that completes it."""
+    """`on_completed(*, key, ...)`: called in the transaction that completes it, with the saga's key and those
+    of its facts that the hook names. A fact that is not there is the hook's default for it, or None."""
 
     on_compensated: Callable[..., object] | None = None
-    """`on_compensated(*, key)`: called with the saga's key in the transaction that ends its undoing."""
+    """`on_compensated(*, key, ...)`: called in the transaction that ends its undoing."""
 
     on_attention: Callable[..., object] | None = None
-    """`on_attention(*, key)`: called with the saga's key, once, when it first needs a person (A4)."""
+    """`on_attention(*, key, ...)`: called once, when it first needs a person (A4)."""
 
     on_closed: Callable[..., object] | None = None
-    """`on_closed(*, key)`: called with the saga's key in the transaction in which an operator puts it aside
-    for good. When it raises, the saga is not put aside."""
+    """`on_closed(*, key, ...)`: called in the transaction in which an operator puts it aside for good. When
+    it raises, the saga is not put aside."""
 
     def __post_init__(self) -> None:
         for field in ("steps", "inputs", "personal", "refused", "unknown", "outage", "mismatch"):

@@ -157,10 +157,17 @@ def _signatures(saga: definition.Saga) -> Iterator[Problem]:
                 message=f"{step.name} takes a fact named 'key'.",
                 hint="Every function is called with the engine's `key`: give the fact another name.",
             )
+    facts = {*saga.inputs, *(name for step in saga.all_steps for name in step.outputs)} - saga.secrets
     notices = [getattr(step, "notify", None) for step in saga.all_steps]
     for hook in (saga.on_completed, saga.on_compensated, saga.on_attention, saga.on_closed, *notices):
-        if hook is not None and (problem := _misfit(hook, [])):
-            yield Problem(id="sagas.E003", message=problem, hint="A hook takes `key`, keyword-only.")
+        if hook is not None and (problem := _misfit(hook, _named(hook, facts))):
+            yield Problem(
+                id="sagas.E003",
+                message=problem,
+                hint="A hook takes `key`, and by their names any of the saga's facts that are no secrets: its"
+                " inputs, and what its steps put out; all keyword-only.",
+            )
+
 
 def _named(function: steps.StepFunction, facts: Set[str]) -> list[str]:
     """Those of the facts that the function takes by name."""

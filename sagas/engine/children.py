@@ -13,6 +13,7 @@
 import dataclasses
 import datetime
 import functools
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -337,12 +338,12 @@ WITH ended AS (
         dispatched_at = NULL, deadline_at = NULL, held_at = NULL, tells_parent_at = NULL,
         updated_at = clock_timestamp()
     WHERE parent_id = %s AND parent_step = %s AND state = 'running' AND position >= %s
-    RETURNING id, key
+    RETURNING id, key, facts
 ), told AS (
     INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
     SELECT id, 'saga.completed', '', 'running', 'completed', 'engine', '', '{}' FROM ended
 )
-SELECT id, key FROM ended ORDER BY id
+SELECT id, key, facts FROM ended ORDER BY id
 """
 
 
@@ -361,8 +362,8 @@ def _complete(parent_id: uuid.UUID, step: definition.Child) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_COMPLETE, [parent_id, step.name, len(step.child.all_steps)])
         ended = cursor.fetchall()
-    for child_id, key in ended:
+    for child_id, key, facts in ended:
         for own in step.child.children:
             _complete(child_id, own)
         if step.child.on_completed is not None:
-            step.child.on_completed(key=key)
+            store.call_hook(step.child.on_completed, key=key, facts=json.loads(facts))

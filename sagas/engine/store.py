@@ -16,7 +16,7 @@ import functools
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from django.db import DataError, connection, transaction
@@ -25,7 +25,7 @@ from django.db.models import functions as database_functions
 from psycopg.types import json as psycopg_json
 
 from sagas import database, errors, models
-from sagas.declaration import definition, stages, states
+from sagas.declaration import definition, stages, states, validation
 from sagas.engine import circuits, pipeline, transport
 from sagas.engine.kinds import EventKind
 from sagas.engine.pipeline import Statement
@@ -244,7 +244,18 @@ def _guarded() -> Iterator[None]:
 
 
 Hook = Callable[..., object]
-"""Called with the saga's `key`."""
+"""Called with the saga's `key`, and those of its facts that it takes by name."""
+
+
+def call_hook(hook: Hook, *, key: str, facts: Mapping[str, Any]) -> None:
+    """Call a hook with the saga's key and the facts that it names.
+
+    One that is not there, because its step was left out or never done, is what the hook has as its default;
+    None without any.
+    """
+    defaults = validation.defaults(hook)
+    names = [name for name in validation.parameters(hook) if name in facts or name not in defaults]
+    hook(key=key, **{name: facts.get(name) for name in names})
 
 
 class UnitOfWork:
@@ -529,11 +540,11 @@ class UnitOfWork:
         for write in more:
             write()
         for hook in hooks:
-            hook(key=self.saga.key)
+            call_hook(hook, key=self.saga.key, facts=self.saga.facts)
         for hook in notices:
             try:
                 with transaction.atomic():
-                    hook(key=self.saga.key)
+                    call_hook(hook, key=self.saga.key, facts=self.saga.facts)
             except Exception:
                 logger.exception("the hook that tells of a saga's need for attention met a bug")
         for dispatch in dispatches:

@@ -88,7 +88,13 @@ REFUSED = {
     "a function that is given too much": ("E003", lambda: saga(step(inputs=["total"]), inputs=["total"])),
     "an undo that wants facts": ("E003", lambda: saga(step(undo=charge))),
     "an ask that wants facts": ("E003", lambda: saga(step(ask=charge, remote=True))),
-    "a hook that wants facts": ("E003", lambda: saga(step(), on_completed=charge)),
+    "a hook that wants what is no fact": ("E003", lambda: saga(step(), on_completed=charge)),
+    "a hook that wants what is struck out": (
+        "E003",
+        lambda: saga(
+            step(do=charge, inputs=["total"], secrets=["total"]), inputs=["total"], on_closed=charge
+        ),
+    ),
     "a function that cannot be called": ("E003", lambda: saga(step(undo="undo"))),
     "a function that wants more, and takes anything": ("E003", lambda: saga(step(do=greedy))),
     "a function that nobody would await": ("E003", lambda: saga(step(do=awaited))),
