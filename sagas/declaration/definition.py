@@ -18,6 +18,7 @@ from sagas.declaration.stages import Stage, laid_out
 from sagas.declaration.steps import (
     APPROVED,
     DAY,
+    HOUR,
     MINUTE,
     SECOND,
     Approval,
@@ -35,6 +36,7 @@ from sagas.declaration.steps import (
 __all__ = [
     "APPROVED",
     "DAY",
+    "HOUR",
     "MINUTE",
     "SECOND",
     "Approval",

@@ -23,6 +23,7 @@ Kind = Literal["compensatable", "pivot", "retriable"]
 
 SECOND = datetime.timedelta(seconds=1)
 MINUTE = datetime.timedelta(minutes=1)
+HOUR = datetime.timedelta(hours=1)
 DAY = datetime.timedelta(days=1)
 
 
