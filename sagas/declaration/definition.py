@@ -175,6 +175,11 @@ class Saga:
         return frozenset(name for step in self.all_steps for name in step.secrets)
 
     @functools.cached_property
+    def secret_outputs(self) -> frozenset[str]:
+        """Those of the secrets that a step puts out: its row has them, too."""
+        return self.secrets & {name for step in self.all_steps for name in step.outputs}
+
+    @functools.cached_property
     def hidden_facts(self) -> frozenset[str]:
         """Names of its own facts that are shown to nobody: personal and secret ones, also to a child."""
         of_steps = (name for step in self.all_steps for name in (*step.personal, *step.secrets))

@@ -444,10 +444,19 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _handed_down(saga: definition.Saga) -> Iterator[Problem]:
-    """What is secret or personal is handed down to no child to which it is not."""
+    """What is secret or personal is handed down to no child to which it is not, and comes up from none."""
     hidden_parts = _hidden_parts(saga)
     for step in saga.children:
         child = step.child
+        for name, fact in step.returned:
+            if fact in saga.hidden_facts and name not in child.hidden:
+                yield Problem(
+                    id="sagas.E017",
+                    message=f"{step.name}: {fact!r} is secret or personal here, and {name!r}, as which its"
+                    f" child {child} puts it out, is not.",
+                    hint="Name it in the `personal` of the child's step that puts it out: it would be shown"
+                    " there.",
+                )
         for fact, name in _handed(step):
             kind = ""
             if fact in saga.secrets and name not in child.secrets:

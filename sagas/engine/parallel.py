@@ -124,6 +124,7 @@ def merge_outputs(work: UnitOfWork, stage: stages.Stage) -> None:
         kept = step.without_secrets(kept)
     if kept != work.saga.facts:
         work.set(facts=kept)
+    work.forget(name for step in stage.steps for name in step.secrets)
 
 
 def drain(work: UnitOfWork) -> None:

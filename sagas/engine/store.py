@@ -16,7 +16,7 @@ import functools
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from django.db import DataError, connection, transaction
@@ -450,6 +450,11 @@ class UnitOfWork:
             [self.saga.pk, kind, subject, from_state, to_state, attempt, actor, reason, data or {}]
         )
 
+    def forget(self, secrets: Iterable[str]) -> None:
+        """Have secrets struck from the rows of the steps that put them out, once these rows are written."""
+        if names := self.declared.secret_outputs.intersection(secrets):
+            self.do(functools.partial(_forget, self.saga.pk, sorted(names)))
+
     # --- Circuits ---------------------------------------------------------------------------------
 
     def admitted(self, queue: str, *, untried: bool, take: bool) -> bool:
@@ -614,6 +619,14 @@ class UnitOfWork:
     def _assign(self, row: django_models.Model, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
             setattr(row, name, self.now + value.delay if isinstance(value, After) else value)
+
+
+def _forget(saga_id: uuid.UUID, names: list[str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE sagas_step SET facts = facts - %s::text[] WHERE saga_id = %s AND facts ?| %s::text[]",
+            [names, saga_id, names],
+        )
 
 
 def begin(

@@ -29,6 +29,7 @@ def finish_step(work: UnitOfWork, facts: dict[str, Any], **event: Any) -> None:
     if (declared.outputs or declared.has_secrets) and not work.step.is_member:
         kept = declared.without_secrets(work.saga.facts)
         work.set(facts={**kept, **{name: facts.get(name) for name in declared.outputs}})
+        work.forget(declared.secrets)
 
 
 def advance(work: UnitOfWork) -> Next:
@@ -508,6 +509,7 @@ def _leave_nothing(work: UnitOfWork) -> None:
     left = declared.without_secrets(saga.facts)
     if left is not saga.facts:
         work.set(facts=left)
+    work.forget(declared.secrets)
     work.drop_callbacks([f"{saga.pk}.{step.name}" for step in declared.all_steps if step.wait is not None])
 
 

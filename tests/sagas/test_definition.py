@@ -283,6 +283,10 @@ def use(*, key, card):
     return {}
 
 
+def show(*, key, receipt):
+    return {}
+
+
 PAID = Saga(
     name="paid", inputs=["total"], retry=Retry(on=[]),
     steps=[made("c", do=charge, inputs=["total"], outputs=["receipt"])],
@@ -387,6 +391,13 @@ STAGES = {
         [
             ForEach("c", of="list", saga=PERSONAL, outputs=["told"]),
             Child("d", saga=CHILD, inputs={"told": "total"}),
+        ],
+    ),
+    "what is secret, from a child that shows it": (
+        "E017",
+        [
+            Child("c", saga=PAID, inputs=["total"], outputs=["receipt"]),
+            made("b", do=show, inputs=["receipt"], secrets=["receipt"]),
         ],
     ),
     "what is secret, to a child that keeps it": (
