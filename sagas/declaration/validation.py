@@ -374,16 +374,20 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
         child, each = step.child, step if isinstance(step, steps.ForEach) else None
         put_out = {name for inner in child.all_steps for name in inner.outputs}
         given = {name for _, name in step.given}
-        twice = len(given) < len(step.given)
         for is_wrong, message, hint in (
             (
-                each is None and (given != set(child.inputs) or twice),
+                len(given) < len(step.given),
+                "It gives its child one input twice.",
+                "Each of the child's inputs comes of one fact.",
+            ),
+            (
+                each is None and given != set(child.inputs),
                 f"It gives its child {sorted(given)}, which takes {sorted(child.inputs)}.",
                 "`inputs` names all of the child's inputs, and nothing else. Where a fact has another name"
                 ' here: {"order_total": "amount"}, the fact and the input.',
             ),
             (
-                each is not None and (not given < set(child.inputs) or twice),
+                each is not None and not given < set(child.inputs),
                 f"Beside its element it gives a child {sorted(given)}, which takes {sorted(child.inputs)}.",
                 "`inputs` names some of the child's inputs; the others come of the element.",
             ),
