@@ -16,7 +16,7 @@ from sagas.declaration import registry, states
 
 
 def check_declarations(**_: Any) -> list[checks.CheckMessage]:
-    """Report every declaration that was refused at import (E001 to E016), and doubtful ones (W001, W007)."""
+    """Report every declaration that was refused at import (E001 to E017), and doubtful ones (W001, W007)."""
     found: list[checks.CheckMessage] = [
         checks.Error(problem.message, hint=problem.hint, obj=bad.name, id=problem.id)
         for bad in registry.refused

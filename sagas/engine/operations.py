@@ -209,12 +209,14 @@ def approve(
         actor: who says so. Where several must, each counts once, logged in or with a link (`link:` before
             the name).
         reason: why, in words.
-        facts: what the approval puts out, each by its name.
+        facts: what the approval puts out, each by its name. Where several persons must say so, all of them
+            state the same: what one enters, the other confirms.
         through: which way it came, such as the console; kept with the event.
 
     Raises:
         NotFound: the saga has no such step.
-        NotAllowed: nobody is asked for it now, the actor has approved already, or facts are missing.
+        NotAllowed: nobody is asked for it now, the actor has approved already, facts are missing, or they
+            are not those that the others stated.
         BadFacts: the facts are not JSON that can be kept.
     """
     facts = store.storable(facts)
@@ -229,6 +231,11 @@ def approve(
             raise errors.NotAllowed(
                 _("State exactly these facts: %(names)s.") % {"names": wanted}, state=work.saga.state
             )
+        if others := approvals.stated_otherwise(work, facts):
+            why = _(
+                "Somebody who approved before stated something else: %(names)s. State the same, or refuse."
+            )
+            raise errors.NotAllowed(why % {"names": ", ".join(others)}, state=work.saga.state)
         data = ({"facts": facts} if facts else {}) | _through(through)
         work.note(EventKind.APPROVAL_GIVEN, subject=step, data=data, **event)
         dispatching.follow(work, transitions.approve(work, facts, **event))

@@ -119,10 +119,12 @@ def merge_outputs(work: UnitOfWork, stage: stages.Stage) -> None:
     for row, step in zip(work.members(stage), stage.steps, strict=True):
         if row.state == StepState.DONE:
             facts |= {name: (row.facts or {}).get(name) for name in step.outputs}
-    secrets = {name for step in stage.steps for name in step.secrets}
-    kept = {name: value for name, value in facts.items() if name not in secrets}
+    kept = facts
+    for step in stage.steps:
+        kept = step.without_secrets(kept)
     if kept != work.saga.facts:
         work.set(facts=kept)
+    work.forget(name for step in stage.steps for name in step.secrets)
 
 
 def drain(work: UnitOfWork) -> None:

@@ -16,7 +16,7 @@ import functools
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from django.db import DataError, connection, transaction
@@ -25,7 +25,7 @@ from django.db.models import functions as database_functions
 from psycopg.types import json as psycopg_json
 
 from sagas import database, errors, models
-from sagas.declaration import definition, stages, states
+from sagas.declaration import definition, stages, states, validation
 from sagas.engine import circuits, pipeline, transport
 from sagas.engine.kinds import EventKind
 from sagas.engine.pipeline import Statement
@@ -244,7 +244,18 @@ def _guarded() -> Iterator[None]:
 
 
 Hook = Callable[..., object]
-"""Called with the saga's `key`."""
+"""Called with the saga's `key`, and those of its facts that it takes by name."""
+
+
+def call_hook(hook: Hook, *, key: str, facts: Mapping[str, Any]) -> None:
+    """Call a hook with the saga's key and the facts that it names.
+
+    One that is not there, because its step was left out or never done, is what the hook has as its default;
+    None without any.
+    """
+    defaults = validation.defaults(hook)
+    names = [name for name in validation.parameters(hook) if name in facts or name not in defaults]
+    hook(key=key, **{name: facts.get(name) for name in names})
 
 
 class UnitOfWork:
@@ -439,6 +450,11 @@ class UnitOfWork:
             [self.saga.pk, kind, subject, from_state, to_state, attempt, actor, reason, data or {}]
         )
 
+    def forget(self, secrets: Iterable[str]) -> None:
+        """Have secrets struck from the rows of the steps that put them out, once these rows are written."""
+        if names := self.declared.secret_outputs.intersection(secrets):
+            self.do(functools.partial(_forget, self.saga.pk, sorted(names)))
+
     # --- Circuits ---------------------------------------------------------------------------------
 
     def admitted(self, queue: str, *, untried: bool, take: bool) -> bool:
@@ -529,11 +545,11 @@ class UnitOfWork:
         for write in more:
             write()
         for hook in hooks:
-            hook(key=self.saga.key)
+            call_hook(hook, key=self.saga.key, facts=self.saga.facts)
         for hook in notices:
             try:
                 with transaction.atomic():
-                    hook(key=self.saga.key)
+                    call_hook(hook, key=self.saga.key, facts=self.saga.facts)
             except Exception:
                 logger.exception("the hook that tells of a saga's need for attention met a bug")
         for dispatch in dispatches:
@@ -603,6 +619,14 @@ class UnitOfWork:
     def _assign(self, row: django_models.Model, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
             setattr(row, name, self.now + value.delay if isinstance(value, After) else value)
+
+
+def _forget(saga_id: uuid.UUID, names: list[str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE sagas_step SET facts = facts - %s::text[] WHERE saga_id = %s AND facts ?| %s::text[]",
+            [names, saga_id, names],
+        )
 
 
 def begin(
