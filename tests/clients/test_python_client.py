@@ -108,9 +108,9 @@ def test_a_server_that_is_not_there_is_a_connection_that_failed(connect: Any) ->
 
 def test_an_answer_that_does_not_come_in_time_is_asked_for_again(connect: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        client = connect(f"http://127.0.0.1:{silent.getsockname()[1]}", retries=1, timeout=0.05)
+        client = connect(f"http://127.0.0.1:{silent.getsockname()[1]}", retries=1, timeout=0.5)
 
-        with pytest.raises(saga_orders.ConnectionFailed, match="ReadTimeout"):
+        with pytest.raises(saga_orders.ConnectionFailed, match="Timeout"):
             client.place(**WISH)
 
 

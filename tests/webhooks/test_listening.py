@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import standardwebhooks
+from django.core.management import color
 
 from saga_project.local import runfile
 from sagas.testing import memory_transport
@@ -19,7 +20,8 @@ from tests.support import database, waiting
 from tests.webhooks.conftest import cancelled, let_pause_pass
 from tests.webhooks.listener import listener
 from tests.webhooks.receiver import Receiver
-from webhooks import deliveries, listening, models, services, signing
+from webhooks import deliveries, listening, models, sender, services, signing
+from webhooks.management.commands import webhooks as webhooks_command
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -200,6 +202,25 @@ def test_a_port_that_is_taken_and_a_merchant_with_many_endpoints_are_said_so(
     for number in range(services.MOST_ENDPOINTS):
         services.create(owner=mia.user, url=f"http://127.0.0.1:9/{number}", types=["order.*"])
     assert "one has to be deleted first" in refused(["mia"], environment)
+
+
+def test_the_page_shows_lines_as_they_are_printed() -> None:
+    page = (runfile.ROOT / "docs/api.md").read_text()
+    number = "ORD-7K3QX9ZD"
+
+    def shown(type_: str, at: str, status: int, *, again: bool = False, **data: Any) -> str:
+        told = {"type": type_, "timestamp": f"2026-11-23T{at}.000000Z", "data": data}
+        reply = sender.Reply(duration_ms=1, status=status)
+        delivery = listening.Heard(body=json.dumps(told).encode(), again=again, reply=reply)
+        return webhooks_command.line(delivery, color.no_style())
+
+    fulfilled = {"number": number, "status": "fulfilled"}
+    lines = [
+        shown("saga.step.done", "12:00:00", 204, order={"number": number}, step={"name": "take-payment"}),
+        shown("order.fulfilled", "12:00:09", 500, order=fulfilled),
+        shown("order.fulfilled", "12:00:14", 204, order=fulfilled, again=True),
+    ]
+    assert "\n".join(lines) in page
 
 
 def refused(arguments: list[str], environment: dict[str, str]) -> str:

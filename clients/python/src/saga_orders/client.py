@@ -18,7 +18,8 @@ class Client:
     """The shop's API.
 
     What fails and may pass (no connection, an answer that was lost, 429, 5xx) is tried again by itself, with
-    pauses that grow and are no shorter than the server asks for. No order is placed twice by it.
+    pauses that grow and are no shorter than the server asks for. No order is placed twice by it. Keep one
+    client for as long as your program runs: it keeps its connections, and all that runs at once may share it.
 
     Arguments:
         base_url: the shop's address, such as `https://shop.example`.
