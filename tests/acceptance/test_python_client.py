@@ -1,15 +1,20 @@
 """The Python client against the whole stack: its README as it stands, and messages that reach a developer."""
 
 import json
+import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+from typing import Any
 
+import httpx
 import pytest
 
 import saga_orders
-from saga_orders import Address, Card, Client, Customer, Line
+from saga_orders import Address, Card, Client, Customer, Line, OrderEvent, Pix, StepEvent
+from saga_project.local import supervisor
 from tests.acceptance.test_api_quickstart import stack as stack
 from tests.support import waiting
 from tests.webhooks import receiver
@@ -19,6 +24,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "clients/python/README.md").read_text()
 
 pytestmark = pytest.mark.timeout(300)
+
+WISH: dict[str, Any] = {
+    "customer": Customer(name="Ana Souza", email="ana@example.com", tax_id="529.982.247-25"),
+    "shipping_address": Address(
+        recipient="Ana Souza", street="Rua das Flores", number="12-A", city="São Paulo", state="SP",
+        postal_code="01310-100",
+    ),
+}  # fmt: skip
 
 USES = """
 import json
@@ -102,6 +115,31 @@ def test_all_else_of_its_readme_runs(stack: dict[str, str]) -> None:
     assert said["complaints"] == ["/lines/0/sku: There is no such product; GET /api/v1/products lists them."]
 
 
+def test_a_web_server_that_is_killed_costs_time_only(stack: dict[str, str]) -> None:
+    with Client(stack["WEB_URL"], stack["API_TOKEN"], retries=30) as client:
+        lines = [Line(sku=next(client.products()).sku)]
+        order = client.place(**WISH, lines=lines, payment=Pix())
+        events = client.follow(order)
+        seen = []
+        for event in events:
+            seen.append(event)
+            if isinstance(event, StepEvent) and event.to == "waiting":
+                break
+
+        os.kill(supervisor.processes(pathlib.Path(stack["RUN_DIR"]))["web"], signal.SIGKILL)
+        meanwhile = client.place(**WISH, lines=lines, payment=Card(token="tok_ok"), reference="meanwhile")
+        paid = httpx.post(f"{stack['SANDBOX_URL']}/pix/{client.get(order).payment.key}/pay")
+        assert paid.is_success
+        seen += events
+
+        assert isinstance(seen[-1], OrderEvent)
+        assert seen[-1].status == "fulfilled"
+        ids = [int(event.id) for event in seen]
+        assert ids == sorted(set(ids))
+        assert client.wait(meanwhile).status == "fulfilled"
+        assert [one.id for one in client.orders(reference="meanwhile")] == [meanwhile.id]
+
+
 def test_what_the_stack_delivers_comes_to_a_terminal_and_is_forwarded_with_its_signature(
     stack: dict[str, str], tmp_path: pathlib.Path
 ) -> None:
@@ -110,19 +148,8 @@ def test_what_the_stack_delivers_comes_to_a_terminal_and_is_forwarded_with_its_s
         listener(tmp_path, "local-customer", "--forward-to", shop.url, environment=stack) as listening,
         Client(stack["WEB_URL"], stack["API_TOKEN"]) as client,
     ):
-        order = client.place(
-            customer=Customer(name="Ana Souza", email="ana@example.com", tax_id="529.982.247-25"),
-            lines=[Line(sku=next(client.products()).sku)],
-            payment=Card(token="tok_ok"),
-            shipping_address=Address(
-                recipient="Ana Souza",
-                street="Rua das Flores",
-                number="12-A",
-                city="São Paulo",
-                state="SP",
-                postal_code="01310-100",
-            ),
-        )
+        lines = [Line(sku=next(client.products()).sku)]
+        order = client.place(**WISH, lines=lines, payment=Card(token="tok_ok"))
         waiting.until(
             lambda: [line for line in listening.lines if "order.fulfilled" in line and order.number in line],
             "the end of the order is printed",
