@@ -286,6 +286,42 @@ def test_the_guides_code_runs_and_prints_what_it_says(
     assert capsys.readouterr().out.strip() == "\n".join(blocks(GUIDE, "text"))
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_readmes_requests_are_answered_as_it_says(live_server: Any) -> None:
+    management.call_command("seed_catalogue", verbosity=0)
+    _, secret = tokens.create(user=User.objects.create_user("alice"), name="shell", scope="customer")
+    (requests,) = [block for block in blocks(README, "sh") if "curl" in block]
+    shell = requests.replace("$WEB_URL", live_server.url).replace("$API_TOKEN", secret)
+
+    with transport.use(memory_transport.MemoryTransport()):
+        products, order, orders = [curl(line) for line in re.split(r"^(?=curl)", shell, flags=re.M)[1:]]
+        again = curl(re.split(r"^(?=curl)", shell, flags=re.M)[2])
+
+    # At once, with the order, pending.
+    assert len(products.json()["results"]) == 3
+    assert order.status_code == 202
+    assert order.json()["status"] == "pending"
+    assert [row["id"] for row in orders.json()["results"]] == [order.json()["id"]]
+    # Sent twice with the same key there is still one.
+    assert again.content == order.content
+
+
+def curl(line: str) -> httpx.Response:
+    """What curl would get: the test must run where there is none."""
+    words = iter(shlex.split(line.partition(" | ")[0].replace("\\\n", " "))[1:])
+    url, headers, body = "", {}, None
+    for word in words:
+        match word:
+            case "-H":
+                name, _, value = next(words).partition(": ")
+                headers[name] = value
+            case "-d":
+                body = next(words).encode()
+            case _:
+                url = word
+    return httpx.request("POST" if body else "GET", url, headers=headers, content=body)
+
+
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Celery application that is made meanwhile runs its tasks at once, and is nobody's afterwards."""
@@ -322,42 +358,6 @@ def test_what_a_page_shows_of_elsewhere_is_python() -> None:
     assert len(FROM_ELSEWHERE) == 3
     for page, block in shown:
         compile(block, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_the_readmes_requests_are_answered_as_it_says(live_server: Any) -> None:
-    management.call_command("seed_catalogue", verbosity=0)
-    _, secret = tokens.create(user=User.objects.create_user("alice"), name="shell", scope="customer")
-    (requests,) = [block for block in blocks(README, "sh") if "curl" in block]
-    shell = requests.replace("$WEB_URL", live_server.url).replace("$API_TOKEN", secret)
-
-    with transport.use(memory_transport.MemoryTransport()):
-        products, order, orders = [curl(line) for line in re.split(r"^(?=curl)", shell, flags=re.M)[1:]]
-        again = curl(re.split(r"^(?=curl)", shell, flags=re.M)[2])
-
-    # At once, with the order, pending.
-    assert len(products.json()["results"]) == 3
-    assert order.status_code == 202
-    assert order.json()["status"] == "pending"
-    assert [row["id"] for row in orders.json()["results"]] == [order.json()["id"]]
-    # Sent twice with the same key there is still one.
-    assert again.content == order.content
-
-
-def curl(line: str) -> httpx.Response:
-    """What curl would get: the test must run where there is none."""
-    words = iter(shlex.split(line.partition(" | ")[0].replace("\\\n", " "))[1:])
-    url, headers, body = "", {}, None
-    for word in words:
-        match word:
-            case "-H":
-                name, _, value = next(words).partition(": ")
-                headers[name] = value
-            case "-d":
-                body = next(words).encode()
-            case _:
-                url = word
-    return httpx.request("POST" if body else "GET", url, headers=headers, content=body)
 
 
 @pytest.mark.django_db
