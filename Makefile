@@ -104,6 +104,13 @@ format: $(DEVELOPMENT) ## Let ruff write what it would otherwise complain about
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: client
+client: $(DEVELOPMENT) ## The Python client: its synchronous half from the asynchronous one, and its wheel into clients/python/dist
+	@$(BIN)/python clients/python/make_sync.py
+	@$(BIN)/ruff format --quiet clients/python
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+		--wheel-dir clients/python/dist clients/python
+
 .PHONY: docs
 docs: $(RUNTIME) ## Draw anew what the documentation takes from the code
 	@$(BIN)/python -m sagas.declaration.diagram docs/lifecycle.md

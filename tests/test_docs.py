@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
+import celery
 import httpx
 import pytest
 from django.apps import apps
@@ -27,10 +28,18 @@ from sagas.engine import circuits, dispatching, execution, probes, sweeping, tra
 from sagas.testing import memory_transport
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/*.md"),
+        *ROOT.glob("clients/*/*.md"),
+    ]
+)
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs/writing-a-saga.md"
 EXAMPLES = ROOT / "docs/examples.md"
+FROM_ELSEWHERE = sorted(ROOT.glob("docs/from-*.md"))
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -311,6 +320,44 @@ def curl(line: str) -> httpx.Response:
             case _:
                 url = word
     return httpx.request("POST" if body else "GET", url, headers=headers, content=body)
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Celery application that is made meanwhile runs its tasks at once, and is nobody's afterwards."""
+    before = celery.current_app._get_current_object()
+    monkeypatch.setattr(celery.Celery, "__init__", _eager_init(celery.Celery.__init__))
+    try:
+        yield
+    finally:
+        before.set_current()
+
+
+def _eager_init(init: Any) -> Any:
+    def eager_init(self: celery.Celery, *args: Any, **options: Any) -> None:
+        init(self, *args, **options)
+        self.conf.task_always_eager = True
+
+    return eager_init
+
+
+@pytest.mark.parametrize("page", FROM_ELSEWHERE, ids=lambda page: page.stem)
+def test_what_a_page_for_those_who_come_from_elsewhere_shows_runs_and_prints_what_it_says(
+    page: pathlib.Path, trips: list[str], eager: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"__name__": "trips.elsewhere"}
+
+    run(blocks(page, "python"), names)
+
+    assert capsys.readouterr().out.strip() == "\n".join(blocks(page, "text"))
+
+
+def test_what_a_page_shows_of_elsewhere_is_python() -> None:
+    shown = [(page, block) for page in FROM_ELSEWHERE for block in blocks(page, "py")]
+
+    assert len(FROM_ELSEWHERE) == 3
+    for page, block in shown:
+        compile(block, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
 
 
 @pytest.mark.django_db

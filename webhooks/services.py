@@ -19,8 +19,10 @@ MOST_OLD_SECRETS = 4
 MOST_ENDPOINTS = 16
 
 
-def create(*, owner: auth.User, url: str, types: list[str], description: str = "") -> models.Endpoint:
-    """Tell a merchant there, from now on.
+def create(
+    *, owner: auth.User, url: str, types: list[str], description: str = "", secret: str = ""
+) -> models.Endpoint:
+    """Tell a merchant there, from now on; with a new secret, unless one is given.
 
     Raises:
         TooMany: the merchant has as many as there may be.
@@ -31,7 +33,11 @@ def create(*, owner: auth.User, url: str, types: list[str], description: str = "
         if models.Endpoint.objects.filter(owner=owner).count() >= MOST_ENDPOINTS:
             raise errors.TooMany
         return models.Endpoint.objects.create(
-            owner=owner, url=url, types=types, description=description, secret=signing.new_secret()
+            owner=owner,
+            url=url,
+            types=types,
+            description=description,
+            secret=secret or signing.new_secret(),
         )
 
 
