@@ -93,7 +93,10 @@ def read_query(form: type[Form], request: Request) -> dict[str, Any]:
     if faults:
         raise problems.faulty(
             problems.INVALID_QUERY,
-            [{"parameter": name, "detail": str(fault), "code": fault.code} for name, fault in faults.items()],
+            [
+                {"parameter": name, "detail": str(fault), "code": str(fault.code)}
+                for name, fault in faults.items()
+            ],
         )
     return dict(filled.validated_data)
 
