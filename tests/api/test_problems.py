@@ -5,10 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
-from django.test import Client
+from django.test import Client, RequestFactory
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
 
-from api import problems, tokens
-from api.models import Scope
+from api import problems, throttling, tokens
+from api.models import Scope, Token
 from tests.orders import web_server
 from tests.orders.conftest import Api, member, order
 from tests.support import waiting
@@ -75,6 +77,14 @@ def test_the_api_s_own_root_is_no_page() -> None:
 )
 def test_an_address_that_leads_nowhere_is_a_problem_too(ana: Api, path: str) -> None:
     _is_problem(ana.get(path), 404, "not-found")
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_an_address_with_a_slash_too_many_is_told_so(ana: Api, method: str) -> None:
+    for path in ("/api/v1/orders", "/api/problems"):
+        document = _is_problem(getattr(ana.client, method)(f"{path}/"), 404, "not-found")
+        assert document["detail"].endswith(f"Without the slash at its end there is: {path}.")
+    assert "slash" not in _is_problem(ana.get("/nowhere/"), 404, "not-found")["detail"]
 
 
 def test_a_method_that_is_not_taken_comes_with_those_that_are(ana: Api) -> None:
@@ -176,6 +186,29 @@ def test_each_answer_says_what_is_left_of_the_token_s_allowance(ana: Api, settin
     for answer in [*answers, refused]:
         assert answer["RateLimit-Policy"] == '"token";q=4;w=4000'
     assert "RateLimit" not in Client().get("/api/v1/orders")
+
+
+def test_an_answer_that_has_waited_is_not_counted_again(ana: Api, settings: Any) -> None:
+    settings.API_RATE, settings.API_BURST = 0.001, 2
+    token = Token.objects.get(user=ana.user)
+    asked = RequestFactory().get("/api/v1/orders")
+    left = []
+    for scope in ({}, {"has_waited": True}, {"has_waited": True}, {}, {"has_waited": True}):
+        asked.scope = scope  # type: ignore[attr-defined]
+        assert throttling.PerToken().allow_request(Request(asked, authenticators=[_Known(token)]), None)
+        left.append(throttling.headers(asked)["RateLimit"][:11])
+
+    assert left == ['"token";r=1', '"token";r=1', '"token";r=1', '"token";r=0', '"token";r=0']
+
+
+class _Known(BaseAuthentication):
+    """Whoever has this token."""
+
+    def __init__(self, token: Token) -> None:
+        self.token = token
+
+    def authenticate(self, request: Request) -> Any:
+        return self.token.user, self.token
 
 
 def test_wrong_tokens_are_counted_by_address(ana: Api, settings: Any) -> None:
