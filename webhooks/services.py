@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.auth import models as auth
 from django.db import transaction
-from django.db.models import functions
+from django.db.models import Exists, OuterRef, functions
 
 from sagas import models as saga_models
 from webhooks import errors, messages, models, signing
@@ -95,6 +95,24 @@ def replay(*, delivery: models.Delivery) -> bool:
             state=DeliveryState.PENDING, attempts=0, next_at=functions.Now()
         )
     return True
+
+
+def replay_failed(*, endpoint: models.Endpoint, since: datetime.datetime) -> int | None:
+    """Send once more, at once, what was made since then and was not delivered though it was tried; how many.
+
+    That is what was given up, and what failed and waits for its next attempt. None where the endpoint is
+    disabled, which is told of nothing.
+    """
+    with transaction.atomic():
+        if not lock(endpoint.pk, disabled_at=None):
+            return None
+        rows = models.Delivery.objects.filter(endpoint=endpoint, message__created_at__gte=since)
+        failed = Exists(models.Attempt.objects.filter(delivery=OuterRef("pk")))
+        again: dict[str, Any] = {"state": DeliveryState.PENDING, "attempts": 0, "next_at": functions.Now()}
+        # Not with one statement: each of the two has its index.
+        return rows.filter(failed, state=DeliveryState.PENDING).update(**again) + rows.filter(
+            state=DeliveryState.GIVEN_UP
+        ).update(**again)
 
 
 def delete(*, endpoint: models.Endpoint) -> None:

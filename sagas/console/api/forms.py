@@ -62,6 +62,14 @@ class SagaQuery(Page):
         " the one that failed first.",
     )
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Older than the younger: the other way round no saga is both, which is a slip."""
+        if "older_than" in attrs and "younger_than" in attrs and attrs["older_than"] >= attrs["younger_than"]:
+            raise serializers.ValidationError(
+                {"older_than": "This is no less than younger_than, so no saga can be both."}, "range"
+            )
+        return attrs
+
 
 class Move(Form):
     """What an operator decided on, and why: both are kept with the event."""

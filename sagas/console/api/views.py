@@ -359,7 +359,7 @@ def need_for(request: Request, record: history.History, step: str) -> None:
 def bad_facts(error: errors.BadFacts) -> problems.Problem:
     """The facts that somebody states cannot be kept."""
     fault = {"pointer": "/facts", "detail": str(error), "code": "invalid"}
-    return problems.Problem(problems.INVALID_BODY, "The body has faults.", errors=[fault])
+    return problems.faulty(problems.INVALID_BODY, [fault])
 
 
 def conflict(saga_id: UUID, error: Exception) -> problems.Problem:
