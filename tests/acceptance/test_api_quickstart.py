@@ -95,7 +95,7 @@ def test_the_curl_quickstart_runs(stack: dict[str, str]) -> None:
     assert '"sku":' in printed
     assert "idempotency-replayed: true" in printed.lower()
     assert 'data: {"at":' in printed
-    assert '"status":"fulfilled"' in printed.splitlines()[-1]
+    assert re.search(r'^    "status": "fulfilled",$', printed, re.MULTILINE)
 
 
 def test_the_python_quickstart_runs(stack: dict[str, str]) -> None:
