@@ -70,9 +70,9 @@ def stack() -> collections.abc.Iterator[dict[str, str]]:
         )
 
 
-def blocks(language: str, heading: str) -> list[str]:
+def blocks(language: str, heading: str, page: str = PAGE) -> list[str]:
     """The code of that language under that heading."""
-    section = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+    section = re.split(r"^## ", page, flags=re.MULTILINE)
     (text,) = [part for part in section if part.startswith(heading)]
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
@@ -95,7 +95,26 @@ def test_the_curl_quickstart_runs(stack: dict[str, str]) -> None:
     assert '"sku":' in printed
     assert "idempotency-replayed: true" in printed.lower()
     assert 'data: {"at":' in printed
-    assert '"status":"fulfilled"' in printed.splitlines()[-1]
+    assert re.search(r'^    "status": "fulfilled",$', printed, re.MULTILINE)
+
+
+def test_the_orders_of_the_first_ten_minutes_end_as_that_page_says(stack: dict[str, str]) -> None:
+    page = (ROOT / "docs" / "first-ten-minutes.md").read_text()
+    orders = [code for minute in ("3", "4", "6") for code in blocks("sh", f"Minute {minute}", page)]
+    code = "\n".join(orders).replace(". .run/env", f". {stack['RUN_DIR']}/env")
+
+    printed = run(["bash", "-eu", "-o", "pipefail"], stack, code)
+
+    numbers = re.findall(r'"number": "(ORD-\w{8})"', printed)
+    assert len(numbers) == 3
+    with client(stack, stack["API_TOKEN"]) as api:
+
+        def ended() -> list[str] | None:
+            status = {order["number"]: order["status"] for order in api.get("/orders").json()["results"]}
+            found = [status[number] for number in numbers]
+            return found if not {"pending", "cancelling"} & set(found) else None
+
+        assert waiting.until(ended, "all have ended") == ["fulfilled", "cancelled", "attention"]
 
 
 def test_the_python_quickstart_runs(stack: dict[str, str]) -> None:

@@ -24,6 +24,7 @@ from sagas.console import (
     panels,
     summary,
     translation,
+    watching,
 )
 from sagas.declaration.states import LIVE, SagaState
 from sagas.engine.seen import Seen
@@ -84,6 +85,7 @@ class Command(base.BaseCommand):
         showing.add_argument("saga", help=WHICH)
         showing.add_argument("--json", action="store_true", help="as JSON, events included")
         showing.add_argument("--events", action="store_true", help="with every event")
+        watching.add_arguments(functions, WHICH)
         archiving.add_arguments(functions)
         for name, what in COMMANDS.items():
             self._intervention(functions, name, what)
@@ -141,6 +143,8 @@ class Command(base.BaseCommand):
                 self._list(options)
             elif function == "show":
                 self._show(history.read(_find(options["saga"])), options)
+            elif function == "watch":
+                self._watch(options)
             elif function in archiving.COMMANDS:
                 archiving.run(function, options, find=_find, write=self.stdout.write)
             elif function in ANSWERS:
@@ -168,8 +172,7 @@ class Command(base.BaseCommand):
             sagas = sagas.filter(key=options["key"])
         if options["step"]:
             sagas = sagas.filter(failure__isnull=False, failure__step=options["step"])
-        for saga in sagas[: options["limit"]]:
-            self._line(saga, options)
+        self._lines(list(sagas[: options["limit"]]), options)
 
     def _list_archived(self, options: dict[str, Any]) -> None:
         """The same of the archive, where what ended last comes first."""
@@ -184,16 +187,30 @@ class Command(base.BaseCommand):
             if options[option]
         }
         rows = models.ArchivedSaga.objects.filter(**chosen).order_by("-ended_at")
-        for row in rows[: options["limit"]]:
-            self._line(reading.opened(row).saga, options)
+        self._lines([reading.opened(row).saga for row in rows[: options["limit"]]], options)
 
-    def _line(self, saga: models.SagaInstance, options: dict[str, Any]) -> None:
+    def _lines(self, sagas: list[models.SagaInstance], options: dict[str, Any]) -> None:
+        subjects = {} if options["json"] else panels.describe(sagas)
+        if sagas and not options["json"]:
+            self.stdout.write(f"{'SAGA':36}  {'STATE':16} {'NAME':20} {'NUMBER OR KEY':14} WHY")
+        for saga in sagas:
+            subject = subjects.get(saga.pk)
+            self._line(saga, options, subject.number if subject is not None else "")
+
+    def _line(self, saga: models.SagaInstance, options: dict[str, Any], number: str) -> None:
         if options["json"]:
             self.stdout.write(json.dumps(_brief(saga)))
             return
         why = summary.why(saga) or summary.stands(saga)
         state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
-        self.stdout.write(f"{saga.pk}  {state:16} {saga.name:20} {saga.key}  {why}"[:220].rstrip())
+        line = f"{saga.pk}  {state:16} {saga.name:20} {number or saga.key:14} {why}"
+        self.stdout.write(line[:220].rstrip())
+
+    def _watch(self, options: dict[str, Any]) -> None:
+        try:
+            sys.exit(watching.run(_find(options["saga"]), options, out=self.stdout, draw=timeline))
+        except KeyboardInterrupt:
+            sys.exit(130)
 
     def _show(self, record: history.History, options: dict[str, Any]) -> None:
         if options["json"]:
