@@ -176,15 +176,15 @@ def children_counts(
     ]
     if missing and archive:
         for row in archived_children(missing).only("key", "state", "closed_at"):
-            parent_id, step, _item = row.key.split(".")
-            counts = found[uuid.UUID(parent_id), step]
+            of, name, _item = row.key.split(".")
+            counts = found[uuid.UUID(of), name]
             place = child_place(row)
             counts[place] = counts.get(place, 0) + 1
     return {which: ChildrenCounts(**counts) for which, counts in found.items()}
 
 
 def archived_children(keys: Sequence[str]) -> django_models.QuerySet[ArchivedSaga]:
-    """Those children with these keys that are in the archive: their parents', from `StepInstance.child_keys`."""
+    """Those children with these keys, from `StepInstance.child_keys`, that are in the archive."""
     rows = ArchivedSaga.objects.filter(key__in=keys).defer("document", "digest")
     begun = [ids.made_at(uuid.UUID(key.partition(".")[0])) for key in keys]
     known = [at for at in begun if at is not None]
