@@ -96,8 +96,10 @@ recording: $(RUNTIME) ## `make demo` as a picture that moves, for the README, in
 
 .PHONY: screenshots
 screenshots: $(DEVELOPMENT) browser ## Pictures of the console for the README, into docs/images
-	@exec $(THROWAWAY) $(BIN)/python -m pytest tests/acceptance/test_admin_browser.py -n 0 \
+	@$(THROWAWAY) $(BIN)/python -m pytest tests/acceptance/test_admin_browser.py -n 0 \
 		--ds saga_project.settings -k screenshots --screenshots docs/images
+	@exec $(THROWAWAY) $(BIN)/python -m pytest tests/acceptance/test_families_browser.py -n 0 \
+		-k screenshots --screenshots docs/images
 
 # --- Maintaining --------------------------------------------------------------------------------
 
