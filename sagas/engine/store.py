@@ -421,6 +421,8 @@ class UnitOfWork:
             raise errors.NotAllowed(f"A step does not go from {was} to {to}.", state=was)
         self.note(kind, subject=self.step.name, from_state=was, to_state=to, **event)
         self.set_step(state=to)
+        if self.step.asked_at is not None and to != states.StepState.WAITING:
+            self.set_step(asked_at=None)
 
     def note(
         self,
