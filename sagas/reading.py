@@ -74,8 +74,8 @@ def opened(row: ArchivedSaga) -> Archived:
         step.saga = saga
     for event in events:
         event.saga = saga
-    _have_fetched(saga, "steps", steps)
-    _have_fetched(saga, "events", events)
+    have_fetched(saga, "steps", steps)
+    have_fetched(saga, "events", events)
     return Archived(
         saga=saga,
         steps=steps,
@@ -99,7 +99,7 @@ def instance(model: type[_Model], row: Mapping[str, Any]) -> _Model:
     return model(**values)
 
 
-def _have_fetched(saga: SagaInstance, name: str, rows: Sequence[django_models.Model]) -> None:
+def have_fetched(saga: SagaInstance, name: str, rows: Sequence[django_models.Model]) -> None:
     """Have the saga's relation answer with these rows, as if they had been fetched beforehand."""
     fetched = getattr(saga, name).get_queryset()
     fetched._result_cache = list(rows)
