@@ -732,7 +732,9 @@ WITH g AS (
     FROM g, unnest(%s::int[], %s::text[]) AS step (position, name)
 ), e AS (
     INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
-    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{{}}'::jsonb FROM g
+    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', CASE WHEN g.parent_id IS NULL THEN '{{}}'::jsonb
+        ELSE jsonb_build_object('parent', g.parent_id, 'step', g.parent_step, 'item', g.parent_item) END
+    FROM g
     {left_out}
 )
 SELECT id, {", ".join(_BEGUN)} FROM g
