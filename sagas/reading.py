@@ -176,8 +176,8 @@ def children_counts(
     ]
     if missing and archive:
         for row in archived_children(missing).only("key", "state", "closed_at"):
-            parent_id, step, _item = row.key.split(".")
-            counts = found[uuid.UUID(parent_id), step]
+            of, name, _item = row.key.split(".")
+            counts = found[uuid.UUID(of), name]
             place = child_place(row)
             counts[place] = counts.get(place, 0) + 1
     return {which: ChildrenCounts(**counts) for which, counts in found.items()}

@@ -17,7 +17,7 @@ from sagas import engine, errors
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
 from sagas.engine import children, pacing, transport
-from sagas.models import SagaInstance, StepInstance
+from sagas.models import Event, SagaInstance, StepInstance
 from sagas.testing import clocks, crashes
 
 
@@ -179,7 +179,8 @@ class MemoryTransport:
             if not self.deliver():
                 clocks.skip()
                 engine.sweep()
-        happened = [f"{event.kind} {event.subject}".strip() for event in saga.events.order_by("id")]
+        events = Event.objects.filter(saga_id=saga.pk).order_by("id")
+        happened = [f"{event.kind} {event.subject}".strip() for event in events]
         raise AssertionError(f"{saga} never came to rest: {saga.state} after {', '.join(happened)}")
 
     def carry_out(self, message: Message) -> None:
@@ -257,7 +258,7 @@ def _rests(saga: SagaInstance) -> bool:
     if saga.parent_id is not None and saga.epoch == 0:
         return saga.in_line_for is None  # Its parent starts it.
     stage = saga.definition.stage_at(saga.position)
-    rows = saga.steps.filter(position__in=stage.positions)
+    rows = StepInstance.objects.filter(saga_id=saga.pk, position__in=stage.positions)
     if saga.direction == Direction.FORWARD:
         left = rows.exclude(state__in=[StepState.DONE, StepState.SKIPPED])
     else:

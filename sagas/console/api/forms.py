@@ -77,7 +77,8 @@ class SagaQuery(Page):
     key = fields.Text(
         max_length=100, required=False, help_text="Its business key, or the number of its order."
     )
-    parent = Parent(
+    # A field's own `parent` is the form in which it stands, and this form stands in none.
+    parent = Parent(  # type: ignore[assignment]
         required=False,
         help_text="Only its children: of a saga by its id, or of one of its steps by the key of that.",
     )
