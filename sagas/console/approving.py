@@ -143,7 +143,7 @@ def preview(record: history.History, question: Question, answer: str) -> list[st
     given = {"step": question.label, "left": question.missing - 1}
     if answer == REFUSE:
         begun = [row for row in reversed(record.steps) if row.begun and row.state != StepState.UNDONE]
-        undone = [row.name for row in begun if (step := record.declare(row)) and step.undo]
+        undone = [row.name for row in begun if (step := record.declare(row)) and step.undoable]
         lines = [_("%(step)s is refused, and the saga turns round.") % given]
         if undone:
             lines.append(
