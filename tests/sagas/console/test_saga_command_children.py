@@ -71,3 +71,34 @@ def test_each_line_has_what_an_intervention_wants_for_all_children_of_a_parent(b
 
     assert broker.play(one).state == "compensated"
     assert {child.state for child in children_of(one)} == {"compensated"}
+
+
+def test_a_parent_is_shown_with_its_children_folded_and_those_that_need_a_person_by_name(broker):
+    script = "fail deliver.1.y, fail undo deliver.1.y"
+    one = broker.play(harness.begin(toys.EACH, script, inputs=TWO))
+    first, second = children_of(one)
+
+    said = saga("show", str(one.pk))
+
+    lines = [line.strip() for line in said.splitlines()]
+    below = lines[next(n for n, line in enumerate(lines) if line.startswith("deliver ")) :]
+    assert "1 of 2 undone, 1 needs attention" in below
+    (named,) = [line for line in below if str(second.pk) in line and line.startswith("deliver 2 of 2: ")]
+    assert "y cannot be undone" in named
+    assert str(first.pk) not in said
+    assert (
+        f"Child deliver 2 of 2 of toy-each {one.key}  {one.pk}" in saga("show", str(second.pk)).splitlines()
+    )
+
+
+def test_more_children_in_need_than_are_named_are_counted_and_listed_by_the_command_that_is_named(broker):
+    many = 12
+    script = ", ".join(f"fail deliver.{n}.y, fail undo deliver.{n}.y" for n in range(many))
+    one = broker.play(harness.begin(toys.EACH, script, inputs={"parcels": ["p"] * many}))
+
+    said = saga("show", str(one.pk))
+
+    (told,) = [line.strip() for line in said.splitlines() if " more: saga list" in line]
+    count, _, command = told.removeprefix("and ").partition(" more: saga ")
+    assert int(count) == many - 10
+    assert len(ids(*command.split()[1:])) == many

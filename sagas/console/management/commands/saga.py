@@ -17,6 +17,7 @@ from sagas.console import (
     approving,
     archiving,
     export,
+    families,
     formatting,
     history,
     interventions,
@@ -220,6 +221,9 @@ class Command(base.BaseCommand):
         arrow = "<-" if record.backward else "->"
         write(f"{saga.name} v{saga.version}  {saga.key}")
         write(f"{saga.pk}  {SagaState(saga.state).label}  {arrow}  {formatting.length(record.age)}")
+        if record.parent is not None:
+            above = record.parent.saga
+            write(f"Child {record.parent.label} of {above.name} {above.key}  {above.pk}")
         write("")
         write(said.what)
         for answer in said.answers:
@@ -355,6 +359,7 @@ def timeline(record: history.History) -> list[str]:
     attempts = history.attempts(record)
     began = record.saga.created_at
     ended = max([record.saga.finished_at or record.now, *(a.ended_at for a in attempts if a.ended_at)])
+    in_need = _children_in_need(record)
     lines = []
     for view in history.step_views(record):
         inset = "  " if view.stage is not None else ""
@@ -373,6 +378,10 @@ def timeline(record: history.History) -> list[str]:
                 lines.append(
                     f"{'':24} {kind}: {translation.translate(direction.error.get('message', ''))}"[:160]
                 )
+        if counts := record.children.get(view.row.name):
+            backward = view.row.state in history.UNDO_STATES
+            lines.append(f"{'':24} {families.words(counts, backward=backward)}"[:160])
+        lines += in_need.get(view.row.name, [])
         if view.skipped and view.condition:
             lines.append(f"{'':24} {view.condition}"[:160])
     first, last = formatting.moment(began)[11:], formatting.moment(ended)[11:]
@@ -386,6 +395,22 @@ def _stage_line(record: history.History, view: history.StepView) -> str:
     rows = record.steps[view.stage.first : view.stage.last + 1]
     done = sum(row.state == "done" for row in rows)
     return f"{history.stage_name(record.declared, view.row)}: {len(rows)} at once, {done} done"
+
+
+def _children_in_need(record: history.History) -> dict[str, list[str]]:
+    """By step, its children at which a person is to act, each by its id, and why."""
+    if not any(counts.attention for counts in record.children.values()):
+        return {}
+    found = {}
+    for step, brood in families.broods(record.steps, record.children, record.declared).items():
+        named = [child for child in brood.named if reading.child_place(child.row) == "attention"]
+        lines = [f"{'':24} {each.label}: {each.row.pk}  {summary.why(each.row)}"[:220] for each in named]
+        if more := brood.counts.attention - len(named):
+            lines.append(
+                f"{'':24} and {more} more: saga list --parent {brood.step.key} --state needs_attention"
+            )
+        found[step] = lines
+    return found
 
 
 def _possible(record: history.History, *, of_step: bool | None) -> list[str]:
