@@ -36,7 +36,7 @@ def retry(
     declared: definition.Saga | None,
     now: datetime.datetime,
 ) -> str:
-    """It goes on by itself, is not held, and no attempt is under way."""
+    """It goes on by itself, is not held, no attempt is under way, and the step's turn has come."""
     if why := _over(saga, declared) or _not_begun(saga):
         return why
     if saga.state == SagaState.NEEDS_ATTENTION:
@@ -49,7 +49,7 @@ def retry(
         return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
     if step.state in (StepState.SKIPPED, StepState.UNDONE if _backward(saga) else StepState.DONE):
         return _("%(step)s is over: there is nothing to try again.") % {"step": step.name}
-    return _held(saga) or _at_work(step, now)
+    return _held(saga) or _at_work(step, now) or _not_its_turn(saga, step, declared, now)
 
 
 def resume(
@@ -247,6 +247,33 @@ def _at_work(step: models.StepInstance, now: datetime.datetime) -> str:
     return _(
         "An attempt is under way; wait until it ends, or until its lease is over (in %(seconds)s s)."
     ) % {"seconds": left_s}
+
+
+def _not_its_turn(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """Of steps that are undone at once, or one after the other: one of which nothing is to be undone now."""
+    stage = None if declared is None else declared.stage_at(step.position)
+    if stage is None or stage.parallel is None or not _backward(saga):
+        return ""
+    every: list[models.StepInstance] = list(saga.steps.all())  # type: ignore[arg-type]
+    rows = every[stage.first : stage.last + 1]
+    if busy := [row.name for row in rows if row.state == StepState.RUNNING]:
+        return _(
+            "Nothing is undone before the attempts under way have ended, or their leases: %(steps)s."
+        ) % {"steps": ", ".join(busy)}
+    if step not in parallel.left_to_undo(stage, rows, now):
+        return _("%(step)s did nothing that is to be undone.") % {"step": step.name}
+    if parallel.is_undo_wanted(stage, rows, step, now):
+        return ""
+    first = parallel.in_turn(stage, rows, now)[0].name
+    return _("%(step)s is undone when its turn comes: %(first)s is first.") % {
+        "step": step.name,
+        "first": first,
+    }
 
 
 def _backward(saga: models.SagaInstance) -> bool:

@@ -129,11 +129,56 @@ def test_a_member_whose_turn_to_be_undone_has_not_come_is_not_undone_by_an_opera
         broker.deliver()
 
     assert recorder.lines(saga.pk)[:3] == ["do b", "do c", "do a"]
+    events = saga.events.count()
 
-    operate("retry", saga, "b")
+    with pytest.raises(errors.NotAllowed, match="b is undone when its turn comes: c is first"):
+        operate("retry", saga, "b")
 
+    assert saga.events.count() == events
     harness.drive(broker, saga)
     assert recorder.lines(saga.pk)[-4:] == ["undo a", "flake undo c", "undo c", "undo b"]
+    rules.check(saga)
+
+
+def test_a_member_of_which_nothing_is_to_be_undone_is_not_tried_again(broker):
+    saga = harness.begin(toys.AT_ONCE_FIRST, "fail a, flake undo b")
+    deliver(broker, "b", "a")
+    while "flake undo b" not in recorder.lines(saga.pk):
+        assert broker.deliver()
+    events = saga.events.count()
+
+    with pytest.raises(errors.NotAllowed, match="a did nothing that is to be undone"):
+        operate("retry", saga, "a")
+
+    assert saga.events.count() == events
+    operate("retry", saga, "b")
+    harness.drive(broker, saga)
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def test_while_a_stage_drains_none_of_it_is_tried_again(broker, monkeypatch):
+    """The operator comes during a call, which ends after the saga has turned round."""
+    refused = []
+
+    def come():
+        engine.cancel(saga.pk, actor="customer", reason="no")
+        with pytest.raises(
+            errors.NotAllowed, match="attempts under way have ended, or their leases: b"
+        ) as why:
+            operate("retry", saga, "a")
+        refused.append(str(why.value))
+
+    monkeypatch.setattr(functions, "WORLD", harness.Meanwhile(lambda: None))
+    saga = harness.begin(toys.AT_ONCE_FIRST)
+    deliver(broker, "a")
+    monkeypatch.setattr(functions, "WORLD", harness.Meanwhile(come))
+
+    deliver(broker, "b")
+
+    assert refused
+    harness.drive(broker, saga)
+    assert saga.state == "compensated"
     rules.check(saga)
 
 
