@@ -79,6 +79,10 @@ pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,browser) ## Only the 
 unit: $(DEVELOPMENT) ## Only the tests that need no server, no browser and no other process: seconds
 	@$(PYTEST) $(UNIT) $(ARGS)
 
+.PHONY: explore
+explore: $(DEVELOPMENT) ## Every way through small sagas, with two faults on each; ARGS="--help"
+	@exec $(BIN)/python -m tests.sagas.explorer $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, FUZZ_SEED=7 repeats a run
 	@export FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_TIMEOUT=14400; \

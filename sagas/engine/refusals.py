@@ -49,7 +49,7 @@ def retry(
         return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
     if step.state in (StepState.SKIPPED, StepState.UNDONE if _backward(saga) else StepState.DONE):
         return _("%(step)s is over: there is nothing to try again.") % {"step": step.name}
-    return _held(saga) or _at_work(step, now) or _not_its_turn(saga, step, declared, now)
+    return _held(saga) or at_work(step, now) or _not_its_turn(saga, step, declared, now)
 
 
 def resume(
@@ -63,7 +63,7 @@ def resume(
         return why
     if saga.state != SagaState.NEEDS_ATTENTION:
         return _("It goes on by itself.")
-    return _held(saga) or _at_work(step, now)
+    return _held(saga) or at_work(step, now)
 
 
 def ask(
@@ -79,7 +79,7 @@ def ask(
         return _("No outcome is in doubt.")
     if declared is None or declared.all_steps[step.position].ask is None:
         return _("%(step)s has nobody to ask: its declaration has no `ask`.") % {"step": step.name}
-    return _at_work(step, now)
+    return at_work(step, now)
 
 
 def resolve(
@@ -97,7 +97,7 @@ def resolve(
         return _("%(step)s is what its children are: see to them.") % {"step": step.name}
     if not transitions.in_doubt(saga, step):
         return _("No outcome is in doubt.")
-    return _at_work(step, now)
+    return at_work(step, now)
 
 
 def answer(
@@ -240,7 +240,8 @@ def _held(saga: models.SagaInstance) -> str:
     return _("It is held: release it first.") if saga.held_at is not None else ""
 
 
-def _at_work(step: models.StepInstance, now: datetime.datetime) -> str:
+def at_work(step: models.StepInstance, now: datetime.datetime) -> str:
+    """Whether a worker holds the lease of an attempt at the step."""
     if parallel.is_free(step, now):
         return ""
     left_s = math.ceil((step.lease_until - now).total_seconds()) if step.lease_until else 0
