@@ -545,11 +545,10 @@ class _Rehearsal:
     def _begin_children(self, step: definition.Child) -> None:
         """They are there from now on; none is started yet. A list that no input gives is the script's."""
         elements: Sequence[Any] = [{}]
-        shared: Sequence[str] = step.inputs
         if isinstance(step, definition.ForEach):
-            place, shared = _place(self.place, step.name), step.shared
+            place = _place(self.place, step.name)
             elements = self.facts.get(step.of, [{}] * self.root.script.branches.get(place, 0))
-        given = {name: self.facts[name] for name in shared if name in self.facts}
+        given = {name: self.facts[fact] for fact, name in step.given if fact in self.facts}
         self.children[step.name] = [
             _Rehearsal(
                 step.child,
