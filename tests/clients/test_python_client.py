@@ -330,6 +330,14 @@ def test_a_stream_that_breaks_at_once_every_time_is_not_followed_for_ever(
     assert len(server.asked) == 3
 
 
+def test_one_that_breaks_again_and_again_but_goes_on_between_is_followed(
+    connect: Any, server: Server
+) -> None:
+    server.will(events(BRISK + RUNS, breaks_off=True), events(DONE, breaks_off=True), events(END))
+
+    assert [event.id for event in connect(server.url, retries=1).follow(ID)] == ["811", "812", "830"]
+
+
 def test_an_order_that_is_not_there_cannot_be_followed(client: Any, server: Server) -> None:
     server.will(problem("not-found", 404))
 
