@@ -1,11 +1,12 @@
 """A saga's history as data, for machines and for the record."""
 
+import dataclasses
 import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from sagas import models
-from sagas.console import history, redaction, summary
+from sagas import models, reading
+from sagas.console import families, history, redaction, summary
 from sagas.declaration.states import Direction
 
 
@@ -33,6 +34,7 @@ def saga(record: history.History, *, events: Sequence[models.Event] | None = Non
         "held_at": _iso(saga.held_at),
         "closed_at": _iso(saga.closed_at),
         "archived_at": _iso(saga.archived_at),
+        "parent": _parent(record),
         "failure": saga.failure,
         "attention": saga.attention,
         "summary": {"what": said.what, "next": said.next, "who": said.who, "advice": said.advice},
@@ -70,8 +72,41 @@ def saga(record: history.History, *, events: Sequence[models.Event] | None = Non
             }
             for row in record.steps
         ],
+        "children": _children(record),
         "events": [event(row, record.hidden) for row in (record.events if events is None else events)],
     }
+
+
+def _parent(record: history.History) -> dict[str, Any] | None:
+    """Whose child it is: said also where the parent is nowhere any more."""
+    place = families.place_of(record.saga)
+    if place is None:
+        return None
+    key = record.parent.saga.key if record.parent is not None else None
+    return {"id": str(place.parent_id), "step": place.step, "item": place.item, "key": key}
+
+
+def _children(record: history.History) -> list[dict[str, Any]]:
+    """By step, how many of its children stand where, and each of them."""
+    every = families.every(record.steps, record.children)
+    return [
+        {
+            "step": step,
+            "total": counts.total,
+            "counts": dataclasses.asdict(counts),
+            "sagas": [
+                {
+                    "id": str(row.pk),
+                    "item": place.item if (place := families.place_of(row)) is not None else None,
+                    "key": row.key,
+                    "stands": reading.child_place(row),
+                    "archived": isinstance(row, models.ArchivedSaga),
+                }
+                for row in every[step]
+            ],
+        }
+        for step, counts in record.children.items()
+    ]
 
 
 def event(row: models.Event, hidden: redaction.Hidden) -> dict[str, Any]:

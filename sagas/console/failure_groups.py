@@ -1,6 +1,7 @@
 """Failures that are the same failure: grouped by step, error and the shape of the message.
 
-A thousand sagas that stand at one broken provider are one thing to look at, not a thousand.
+A thousand sagas that stand at one broken provider are one thing to look at, not a thousand. Of a family a
+trouble is counted once: where it is. Children that were turned back with their parent did not fail.
 """
 
 import dataclasses
@@ -84,6 +85,7 @@ _SIGNATURE = f"""
 
 _TROUBLE: dict[str, Any] = {
     # What stands in the way now is the error of the step at hand; the first failure may be long undone.
+    # Where that is only a child that needs a person, the child is in a group, and its parent in none.
     ATTENTION: _SIGNATURE.replace(
         "%s",
         """
@@ -91,6 +93,9 @@ _TROUBLE: dict[str, Any] = {
                coalesce(s.error, g.failure, '{}') AS error
           FROM sagas_saga g LEFT JOIN sagas_step s ON s.saga_id = g.id AND s.name = g.attention->>'step'
          WHERE g.state = 'needs_attention' AND g.closed_at IS NULL
+           AND NOT (g.attention->>'child' IS NOT NULL AND EXISTS (
+             SELECT FROM sagas_saga c WHERE c.id = (g.attention->>'child')::uuid
+                AND c.state = 'needs_attention' AND c.closed_at IS NULL))
          ORDER BY g.created_at DESC LIMIT %s
         """,
     ),
@@ -99,6 +104,8 @@ _TROUBLE: dict[str, Any] = {
         """
         SELECT g.id, g.name, g.created_at AS at, coalesce(g.failure->>'step', '') AS step, g.failure AS error
           FROM sagas_saga g WHERE g.failure IS NOT NULL
+           AND NOT (g.parent_id IS NOT NULL AND g.cancel_actor = 'engine'
+                    AND g.failure->>'kind' = 'cancelled')
          ORDER BY g.created_at DESC LIMIT %s
         """,
     ),

@@ -102,6 +102,12 @@ class Health:
 
     now: datetime.datetime
     live: dict[str, int]
+    live_children: dict[str, int]
+    """Of those, how many are children of another saga; without those in the next line."""
+
+    for_a_childs_sake: int
+    """How many of those that need attention do so only because a child of theirs does."""
+
     held: int
     buckets: list[Bucket]
     steps: list[StepFigures]
@@ -140,16 +146,23 @@ class Health:
         return sum(bucket.bad for bucket in self.buckets) / self.begun if self.begun else 0.0
 
 
-def read(window: str = "24h") -> Health:
-    """Read it all, in ten statements."""
+def read(window: str = "24h", *, children: bool = True) -> Health:
+    """Read it all, in ten statements.
+
+    Arguments:
+        window: one of `WINDOWS`.
+        children: whether what began in the window counts children, too; else each family counts once.
+    """
     length, width = WINDOWS[window]
     now = models.database_now()
-    live, held, overdue, sweep_lag = _live(now)
+    live, live_children, childs_sake, held, overdue, sweep_lag = _live(now)
     return Health(
         now=now,
         live=live,
+        live_children=live_children,
+        for_a_childs_sake=childs_sake,
         held=held,
-        buckets=_buckets(now, length, width),
+        buckets=_buckets(now, length, width, children),
         steps=_steps(),
         oldest=models.SagaInstance.objects.filter(state__in=LIVE, closed_at=None)
         # One that is to start later is not old by then.
@@ -175,8 +188,12 @@ def is_late(swept: datetime.timedelta | None) -> bool:
     return swept is None or swept > conf.sweep_is_late_after()
 
 
-def _live(now: datetime.datetime) -> tuple[dict[str, int], int, int, datetime.timedelta]:
-    """Live sagas by state, how many are held, how many are overdue, and how late the sweep is.
+def _live(
+    now: datetime.datetime,
+) -> tuple[dict[str, int], dict[str, int], int, int, int, datetime.timedelta]:
+    """Live sagas by state, and those of them that are children; then figures over all of them.
+
+    These are: how many need attention for a child's sake, are held, are overdue; and how late the sweep is.
 
     Steps that are done at once have timers of their own: a saga of which one is overdue is overdue.
     """
@@ -185,8 +202,14 @@ def _live(now: datetime.datetime) -> tuple[dict[str, int], int, int, datetime.ti
             """
             SELECT state, count(*), count(*) FILTER (WHERE held_at IS NOT NULL),
                    count(*) FILTER (WHERE wake_at < %(now)s AND held_at IS NULL),
-                   min(wake_at) FILTER (WHERE wake_at < %(now)s AND held_at IS NULL)
-              FROM sagas_saga
+                   min(wake_at) FILTER (WHERE wake_at < %(now)s AND held_at IS NULL),
+                   count(*) FILTER (WHERE parent_id IS NOT NULL AND NOT for_a_childs_sake),
+                   count(*) FILTER (WHERE for_a_childs_sake)
+              FROM (SELECT g.*, g.attention->>'child' IS NOT NULL AND EXISTS (
+                             SELECT FROM sagas_saga c WHERE c.id = (g.attention->>'child')::uuid
+                                AND c.state = 'needs_attention' AND c.closed_at IS NULL
+                           ) AS for_a_childs_sake
+                      FROM sagas_saga g) AS saga
              WHERE state IN ('running', 'compensating', 'needs_attention') AND closed_at IS NULL
              GROUP BY state
             """,
@@ -207,21 +230,25 @@ def _live(now: datetime.datetime) -> tuple[dict[str, int], int, int, datetime.ti
     late = [at for at in (*(row[4] for row in rows), earliest) if at is not None]
     return (
         {row[0]: row[1] for row in rows},
+        {row[0]: row[5] for row in rows},
+        sum(row[6] for row in rows if row[0] == SagaState.NEEDS_ATTENTION),
         sum(row[2] for row in rows),
         sum(row[3] for row in rows) + of_members,
         now - min(late) if late else datetime.timedelta(0),
     )
 
 
-def _buckets(now: datetime.datetime, length: datetime.timedelta, width: datetime.timedelta) -> list[Bucket]:
+def _buckets(
+    now: datetime.datetime, length: datetime.timedelta, width: datetime.timedelta, children: bool
+) -> list[Bucket]:
     origin = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
     last = origin + (now - origin) // width * width
     first = last - length + width
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT date_bin(%s * interval '1 second', created_at, %s), state, count(*) FROM sagas_saga"
-            " WHERE created_at >= %s GROUP BY 1, 2",
-            [width.total_seconds(), origin, first],
+            " WHERE created_at >= %s AND (%s OR parent_id IS NULL) GROUP BY 1, 2",
+            [width.total_seconds(), origin, first, children],
         )
         counted: dict[datetime.datetime, dict[str, int]] = {}
         for at, state, count in cursor.fetchall():
@@ -277,3 +304,53 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
         )
         for name in names
     ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FamilyFigures:
+    """Live sagas that are children of others, and what waits for whom."""
+
+    live: dict[tuple[str, str], int]
+    """By a child's name and state: how many are live. They are counted among all live sagas, too."""
+
+    waiting: dict[str, int]
+    """By a child's name: of how many all steps are done, so that they wait for their parent's outcome."""
+
+    parents: dict[tuple[str, str], int]
+    """By a saga's name and its step: how many are at that step, and wait for its children."""
+
+
+def families() -> FamilyFigures:
+    """Read it, in two statements; what they read is bounded by the children that are live."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CHILDREN_THAT_LIVE)
+        children = cursor.fetchall()
+        cursor.execute(_PARENTS_THAT_WAIT)
+        parents = cursor.fetchall()
+    waiting: dict[str, int] = {}
+    for name, _state, _count, waits in children:
+        waiting[name] = waiting.get(name, 0) + waits
+    return FamilyFigures(
+        live={(name, state): count for name, state, count, _waits in children},
+        waiting=waiting,
+        parents={(name, step): count for name, step, count in parents},
+    )
+
+
+_CHILDREN_THAT_LIVE = """
+SELECT name, state, count(*), count(*) FILTER (WHERE state = 'running' AND NOT EXISTS (
+           SELECT 1 FROM sagas_step s WHERE s.saga_id = g.id AND s.position >= g.position
+       ))
+  FROM sagas_saga g
+ WHERE state IN ('running', 'compensating', 'needs_attention') AND closed_at IS NULL AND parent_id IS NOT NULL
+ GROUP BY name, state ORDER BY name, state
+"""
+
+_PARENTS_THAT_WAIT = """
+SELECT p.name, s.name, count(DISTINCT p.id)
+  FROM sagas_saga c JOIN sagas_saga p ON p.id = c.parent_id
+  JOIN sagas_step s ON s.saga_id = p.id AND s.name = c.parent_step
+ WHERE c.state IN ('running', 'compensating', 'needs_attention') AND c.closed_at IS NULL
+   AND p.finished_at IS NULL AND p.closed_at IS NULL AND s.state IN ('waiting', 'undoing')
+ GROUP BY p.name, s.name ORDER BY p.name, s.name
+"""

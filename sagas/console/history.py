@@ -14,7 +14,7 @@ from django.db.models import Subquery
 from django.utils.translation import gettext as _
 
 from sagas import conf, errors, models, reading
-from sagas.console import redaction
+from sagas.console import families, redaction
 from sagas.console.models import Consent
 from sagas.declaration import definition, stages
 from sagas.declaration.states import Direction, SagaState, StepState
@@ -120,6 +120,12 @@ class StepView:
     approval: definition.Approval | None
     """Its declaration, where a person ends it."""
 
+    child: definition.Child | None
+    """Its declaration, where it is a saga, or one for each element of a list."""
+
+    brood: families.Brood | None
+    """Its children, once it has begun."""
+
     condition: str
     """Under which facts it is done, or why it was left out, in words; empty where it always is."""
 
@@ -168,6 +174,18 @@ class History:
     archive: reading.Archived | None = None
     """Where it was read from, if it was the archive: then it is only to look at."""
 
+    children: dict[str, reading.ChildrenCounts] = dataclasses.field(default_factory=dict)
+    """By step, of those that have begun and are sagas of their own: how many of these stand where."""
+
+    parent: families.Parent | None = None
+    """The saga of whose step it is a child."""
+
+    in_need: models.SagaInstance | None = None
+    """The child at which a person is to act, where that is why it needs attention; or a child's child."""
+
+    first_to_fail: models.SagaInstance | None = None
+    """The child that failed by itself, where the saga failed with its children; the first of several."""
+
     chosen: models.StepInstance | None = None
     """One of `members`, where it is that one that is looked at."""
 
@@ -213,6 +231,12 @@ class History:
     def starts_at(self) -> datetime.datetime | None:
         """When it is to start, if it has not yet."""
         return starts_at(self.saga)
+
+    @property
+    def waits_for_parent(self) -> bool:
+        """Whether it is a child that is done, or has not begun: its parent is to do something next."""
+        of_child = self.saga.parent_id is not None and self.saga.held_at is None
+        return of_child and reading.child_place(self.saga) in ("waiting", "coming")
 
     @property
     def draining(self) -> bool:
@@ -269,6 +293,14 @@ class History:
         return self.saga.finished_at is None
 
     @property
+    def moves(self) -> bool:
+        """Whether something of it may still move: it has not ended, or a child of it has not."""
+        if self.archive is not None:
+            return False
+        goes_on = self.live and self.saga.closed_at is None
+        return goes_on or any(counts.live for counts in self.children.values())
+
+    @property
     def unswept(self) -> datetime.timedelta | None:
         """For how long nobody has swept, since it began at most; None while somebody does."""
         age = self.now - max(self.swept_at or self.saga.created_at, self.saga.created_at)
@@ -294,8 +326,9 @@ class History:
 
 
 def starts_at(saga: models.SagaInstance) -> datetime.datetime | None:
-    """When it is to start, if it has not yet."""
-    return saga.wake_at if saga.state == SagaState.RUNNING and saga.epoch == 0 else None
+    """When it is to start, if it has not yet. A child has no such moment: its parent starts it."""
+    begun = saga.state != SagaState.RUNNING or saga.epoch > 0
+    return None if begun or saga.parent_id is not None else saga.wake_at
 
 
 def members(
@@ -336,6 +369,8 @@ def _is_left(saga: models.SagaInstance, row: models.StepInstance) -> bool:
 def read(saga_id: uuid.UUID | str) -> History:
     """Read a saga with all that belongs to it, in seven statements however long it is; or from the archive.
 
+    What it has of a family costs a few more, however many children there are.
+
     Raises:
         NotFound: there is no such saga.
     """
@@ -348,11 +383,14 @@ def read(saga_id: uuid.UUID | str) -> History:
             raise errors.NotFound(f"There is no saga {saga_id}.")
         return of_archived(found)
     steps = list(models.StepInstance.objects.filter(saga_id=saga.pk))
+    reading.have_fetched(saga, "steps", steps)
     for step in steps:
         step.saga = saga
+    declared = refusals.declaration(saga)
+    children = families.counts(steps, declared)
     return History(
         saga=saga,
-        declared=refusals.declaration(saga),
+        declared=declared,
         steps=steps,
         events=list(models.Event.objects.filter(saga_id=saga.pk)[:EVENTS_AT_MOST]),
         signals=list(models.Signal.objects.filter(step_key__in=[step.key for step in steps]).order_by("id")),
@@ -361,14 +399,19 @@ def read(saga_id: uuid.UUID | str) -> History:
         circuits=models.Circuit.objects.in_bulk(),
         now=saga.now,
         swept_at=saga.swept_at,
+        children=children,
+        parent=families.parent(saga),
+        in_need=families.in_need(saga),
+        first_to_fail=families.first_to_fail(saga, children),
     )
 
 
 def of_archived(found: reading.Archived) -> History:
     """The same of a saga out of the archive. What surrounds the live ones does not concern it."""
+    declared = refusals.declaration(found.saga)
     return History(
         saga=found.saga,
-        declared=refusals.declaration(found.saga),
+        declared=declared,
         steps=found.steps,
         events=found.events[:EVENTS_AT_MOST],
         signals=found.signals,
@@ -378,6 +421,8 @@ def of_archived(found: reading.Archived) -> History:
         now=models.database_now(),
         swept_at=None,
         archive=found,
+        children=families.counts(found.steps, declared),
+        parent=families.parent(found.saga),
     )
 
 
@@ -480,7 +525,7 @@ def attempts(record: History) -> list[Attempt]:
                 found.append(dataclasses.replace(opened, ended_at=event.at, outcome="lost"))
         elif opened is not None:
             found.append(dataclasses.replace(opened, ended_at=event.at, outcome=outcome, error=error))
-        elif row.name not in waits and not is_approval(record, row):
+        elif row.name not in waits and _has_worker(record, row):
             found.append(_instant(event, row, undo, outcome, error))
         if event.kind == EventKind.STEP_WAITING:
             waits.setdefault(
@@ -504,6 +549,11 @@ def attempts(record: History) -> list[Attempt]:
 def is_approval(record: History, row: models.StepInstance) -> bool:
     """Whether a person ends the step, and no worker ever has it."""
     return isinstance(record.declare(row), definition.Approval)
+
+
+def _has_worker(record: History, row: models.StepInstance) -> bool:
+    declared = record.declare(row)
+    return declared is None or declared.has_worker
 
 
 def _begin(event: models.Event, row: models.StepInstance, undo: bool) -> Attempt:
@@ -544,10 +594,14 @@ def _instant(
 
 
 def step_views(record: History) -> list[StepView]:
-    """The steps in the order of doing, each with its action and its undo side by side."""
+    """The steps in the order of doing, each with its action and its undo side by side, and its children."""
     actions, said, conditions = _last_states(record), answers(record), _conditions(record)
+    broods = families.broods(record.steps, record.children, record.declared)
     return [
-        _step_view(record, row, actions.get(row.name, row.state), said, conditions.get(row.name, ""))
+        dataclasses.replace(
+            _step_view(record, row, actions.get(row.name, row.state), said, conditions.get(row.name, "")),
+            brood=broods.get(row.name),
+        )
         for row in record.steps
     ]
 
@@ -561,8 +615,9 @@ def _step_view(
 ) -> StepView:
     declared, facts = record.declare(row), redaction.redact(row.facts, record.hidden)
     pivot = record.declared.pivot if record.declared else len(record.steps)
-    current = record.live and row in record.at_hand
+    current = record.live and row in record.at_hand and not record.waits_for_parent
     goes_back = row.state in UNDO_STATES
+    has_worker = not isinstance(declared, definition.Child)
     in_line = record.saga.in_line_for is not None
     at_work = not parallel.is_free(row, record.now)
     wake_at = row.wake_at if row.is_member else record.saga.wake_at
@@ -572,7 +627,7 @@ def _step_view(
         state=state,
         label=str(StepState(state).label),
         attempts=row.attempts,
-        budget=record.budget(declared, undo=False),
+        budget=record.budget(declared, undo=False) if has_worker else None,
         started_at=row.started_at,
         ended_at=row.finished_at,
         next_at=None if record.backward else next_at,
@@ -581,7 +636,7 @@ def _step_view(
     )
     backward = None
     left_out = row.state == StepState.SKIPPED and not row.begun
-    if (declared is None or declared.undo is not None) and not left_out:
+    if (declared is None or declared.undoable) and not left_out:
         backward = DirectionView(
             state=row.state if goes_back else ("due" if record.backward and row.begun else "none"),
             label=str(StepState(row.state).label)
@@ -590,7 +645,7 @@ def _step_view(
                 _("Undo is due") if record.backward and record.live and row.begun else _("Nothing to undo")
             ),
             attempts=row.undo_attempts,
-            budget=record.budget(declared, undo=True),
+            budget=record.budget(declared, undo=True) if has_worker else None,
             started_at=row.undo_started_at,
             ended_at=row.undone_at,
             next_at=next_at if record.backward else None,
@@ -605,6 +660,8 @@ def _step_view(
         current=current,
         stage=stage_of(record.declared, row),
         approval=declared if isinstance(declared, definition.Approval) else None,
+        child=declared if isinstance(declared, definition.Child) else None,
+        brood=None,
         condition=condition,
         pivot_above=row.position == pivot,
         forward=forward,

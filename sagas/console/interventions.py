@@ -17,11 +17,12 @@ from typing import Any
 
 from django.db import transaction
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from sagas import conf, engine, errors
-from sagas.console import approving, formatting, history
+from sagas.console import approving, families, formatting, history
 from sagas.console.models import Consent
+from sagas.declaration import definition
 from sagas.declaration.states import StepState
 from sagas.engine import messages, refusals, store
 from sagas.engine.kinds import EventKind
@@ -92,6 +93,8 @@ class Intervention:
 def _will_retry(record: history.History) -> list[str]:
     row = record.step
     declared = record.declared_step
+    if isinstance(declared, definition.Child):
+        return _will_look_at_children(record)
     lapsed = [asked for asked in approving.questions(record) if asked.row.wait_until is None]
     if lapsed:
         anew = _("People are asked about %(step)s anew, and have %(length)s for it.")
@@ -129,16 +132,56 @@ def _will_ask(record: history.History) -> list[str]:
 
 def _will_compensate(record: history.History) -> list[str]:
     begun = [row for row in reversed(record.steps) if row.begun and row.state != StepState.UNDONE]
-    undone = [row.name for row in begun if (step := record.declare(row)) and step.undo]
+    undone = [row.name for row in begun if (step := record.declare(row)) and step.undoable]
     if not undone:
-        return [_("Nothing has been done yet: it ends at once.")]
+        return [_("Nothing has been done yet: it ends at once."), *_for_its_parent(record)]
     lines = [_("These steps are undone, in this order: %(steps)s.") % {"steps": _in_order(record, undone)}]
     if record.members and record.any_at_work:
         lines.append(_("Nothing is undone before the attempts under way have ended, or their leases."))
     elif record.at_work:
         lines.append(_("It turns round as soon as the attempt under way has ended."))
+    lines += [
+        _("All children of %(step)s are undone with it, whatever they have come to: %(children)s.")
+        % {"step": row.name, "children": families.words(counts)}
+        for row in begun
+        if (counts := record.children.get(row.name)) is not None and row.name in undone
+    ]
+    lines += _for_its_parent(record)
     lines.append(_("That cannot be taken back."))
     return lines
+
+
+def _will_look_at_children(record: history.History) -> list[str]:
+    """What trying a step again does that is what its children are."""
+    counts = record.children.get(record.step.name)
+    lines = [
+        _("It looks at the children of %(step)s again, and goes on as they stand.")
+        % {"step": record.step.name}
+    ]
+    if counts is not None:
+        lines[0] += f" {families.words(counts, backward=record.backward)}."
+    if record.in_need is not None:
+        lines.append(_("That does nothing for a child that needs a person: see to the child."))
+    return lines
+
+
+def _for_its_parent(record: history.History) -> list[str]:
+    """What it means for the parent of a child that this is not done."""
+    parent = record.parent
+    declared = parent.declared if parent is not None and parent.goes_on else None
+    if declared is None:
+        return []
+    if isinstance(declared, definition.ForEach) and declared.failed == "keep":
+        text = _(
+            "Its parent keeps what its other children of %(step)s have done, and goes on without this one."
+        )
+    elif isinstance(declared, definition.ForEach) and declared.need != "all":
+        text = _("Its parent goes on if enough of its other children of %(step)s are done; else it fails.")
+    elif declared.undoable:
+        text = _("Its parent needs all children of %(step)s: it is undone as well, with the others.")
+    else:
+        text = _("For its parent %(step)s is then not done.")
+    return [text % {"step": declared.name}]
 
 
 def _in_order(record: history.History, names: list[str]) -> str:
@@ -196,21 +239,38 @@ def _will_hold(record: history.History) -> list[str]:
     lines = [_("Nothing new begins until it is released: no attempt, no retry, no undo, no deadline.")]
     if record.any_at_work:
         lines.append(_("The attempt under way still ends, and is recorded."))
+    if any(counts.live for counts in record.children.values()):
+        lines.append(_("Children under way go on; none is started, and none is told to turn round."))
+        lines.append(_("To hold those too, hold each of them."))
+    if record.parent is not None:
+        lines.append(_("Its parent waits for it, and it keeps its place among those that run at once."))
     return lines
 
 
 def _will_release(record: history.History) -> list[str]:
     at = ", ".join(row.name for row in record.at_hand)
-    return [_("It goes on where it stands, with %(step)s.") % {"step": at}]
+    lines = [_("It goes on where it stands, with %(step)s.") % {"step": at}]
+    if coming := sum(counts.coming for counts in record.children.values()):
+        lines.append(
+            ngettext(
+                "%(n)s child of it that has not begun is started when its turn comes.",
+                "%(n)s children of it that have not begun are started when their turn comes.",
+                coming,
+            )
+            % {"n": coming}
+        )
+    return lines
 
 
 def _will_extend(record: history.History) -> list[str]:
     deadline = record.saga.deadline_at
+    own = [_("Its children keep deadlines of their own.")] if record.children else []
     if deadline is None:
-        return [_("It has no deadline now; it gets one, so long from now.")]
+        return [_("It has no deadline now; it gets one, so long from now."), *own]
     return [
         _("Its deadline, now %(deadline)s, is moved by the hours given below, counted from it or from now, "
-          "whichever is later.") % {"deadline": formatting.moment(deadline)}
+          "whichever is later.") % {"deadline": formatting.moment(deadline)},
+        *own,
     ]  # fmt: skip
 
 
@@ -235,6 +295,15 @@ def _will_close(record: history.History) -> list[str]:
             _("These steps stand as done, or may be: %(steps)s. Settle them by hand.")
             % {"steps": ", ".join(standing)}
         )
+    lines += [
+        _("Its children of %(step)s are let go: those that are done complete, those to come never begin, and "
+          "those under way go on by themselves. They are: %(children)s.")
+        % {"step": step, "children": families.words(counts)}
+        for step, counts in record.children.items()
+        if counts.live
+    ]  # fmt: skip
+    if record.parent is not None:
+        lines.append(_("For its parent it counts as not done, and as undone: you answer for what it did."))
     return lines
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from sagas import models
-from sagas.console import history
+from sagas.console import families, history
 from sagas.console.history import Answer
 
 __all__ = [
@@ -114,9 +114,24 @@ def registered() -> list[Subjects]:
 
 
 def describe(sagas: Iterable[models.SagaInstance]) -> dict[uuid.UUID, Subject]:
-    """The subjects of these sagas, as far as anybody knows them."""
+    """The subjects of these sagas, as far as anybody knows them.
+
+    A child of which no app tells is named after its parent: which of its step's children it is, and whose.
+    """
+    rows = list(sagas)
+    subjects = _told(rows)
+    parents = families.parents(saga for saga in rows if saga.pk not in subjects)
+    if parents:
+        above = {parent.saga.pk: parent.saga for parent in parents.values()}
+        known = describe(above.values())
+        subjects.update((pk, _of_child(one, known.get(one.saga.pk))) for pk, one in parents.items())
+    return subjects
+
+
+def _told(rows: Iterable[models.SagaInstance]) -> dict[uuid.UUID, Subject]:
+    """The subjects of which an app tells."""
     by_name: dict[str, list[uuid.UUID]] = {}
-    for saga in sagas:
+    for saga in rows:
         by_name.setdefault(saga.name, []).append(saga.pk)
     subjects: dict[uuid.UUID, Subject] = {}
     for name, ids in by_name.items():
@@ -125,9 +140,21 @@ def describe(sagas: Iterable[models.SagaInstance]) -> dict[uuid.UUID, Subject]:
     return subjects
 
 
+def _of_child(parent: families.Parent, about: Subject | None) -> Subject:
+    text = f"{parent.label} · {about.text if about is not None else parent.saga.key}"
+    return Subject(text=text, who=about.who if about is not None else "")
+
+
 def attach(sagas: Sequence[Any]) -> None:
     """Give each of these sagas its `subject`; None where nobody knows it."""
     subjects = describe(sagas)
+    for saga in sagas:
+        saga.subject = subjects.get(saga.pk)
+
+
+def attach_known(sagas: Sequence[Any]) -> None:
+    """The same for children beside their parent: none is named after that."""
+    subjects = _told(sagas)
     for saga in sagas:
         saga.subject = subjects.get(saga.pk)
 

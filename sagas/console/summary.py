@@ -8,8 +8,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from sagas import conf, errors, models
-from sagas.console import formatting, history, translation
+from sagas import conf, documents, errors, models, reading
+from sagas.console import families, formatting, history, translation
 from sagas.declaration import definition
 from sagas.declaration.states import SagaState, StepState
 from sagas.engine import approvals, messages
@@ -29,6 +29,12 @@ class Summary:
     advice: str = ""
     answers: Sequence[str] = ()
     """What stands on a person's word alone: who answers for it, and with which evidence."""
+
+    child: models.SagaInstance | None = None
+    """The child at which a person is to act."""
+
+    child_label: str = ""
+    """Which of the children it is, in words."""
 
 
 def of(record: history.History) -> Summary:
@@ -67,7 +73,7 @@ def _of(record: history.History) -> Summary:
     if saga.state == SagaState.COMPENSATED:
         return Summary(
             tone="undone",
-            what=f"{cause(saga)} {_undone_words(record)}",
+            what=_sentences([cause(saga), _first_to_fail(record), _undone_words(record)]),
             next=_("Nothing: this is final."),
             who=_("Nobody has to act."),
         )
@@ -86,7 +92,7 @@ def _done_words(record: history.History) -> str:
     done = ngettext(
         "The step was done, in %(took)s.", "All %(count)s steps were done, in %(took)s.", count
     ) % given  # fmt: skip
-    return _sentences([done, _left_out(record)])
+    return _sentences([done, _left_out(record), *_not_all_done(record)])
 
 
 def _left_out(record: history.History) -> str:
@@ -95,8 +101,27 @@ def _left_out(record: history.History) -> str:
     return _("Left out: %(steps)s.") % {"steps": ", ".join(names)} if names else ""
 
 
+def _not_all_done(record: history.History) -> list[str]:
+    """Of steps that are sagas: how many of these are done, where not all of them are."""
+    return [
+        f"{step}: {families.words(counts)}."
+        for step, counts in record.children.items()
+        if counts.done < counts.total
+    ]
+
+
 def _sentences(parts: Iterable[str]) -> str:
     return " ".join(dict.fromkeys(part for part in parts if part))
+
+
+def _first_to_fail(record: history.History) -> str:
+    """Of a saga that failed with its children: which of them failed by itself, and why; else nothing."""
+    child = record.first_to_fail
+    if child is None:
+        return ""
+    counts = record.children[child.parent_step or ""]
+    label = families.member(child.parent_step or "", child.parent_item or 0, counts.total)
+    return f"{label}: {cause(child)}"
 
 
 def _undone_words(record: history.History) -> str:
@@ -112,6 +137,8 @@ def _undone_words(record: history.History) -> str:
 
 
 def _needs_attention(record: history.History) -> Summary:
+    if record.in_need is not None:
+        return _child_needs_attention(record, record.in_need)
     saga, attention = record.saga, record.saga.attention or {}
     row = next((step for step in record.steps if step.name == attention.get("step")), record.step)
     error = row.error or saga.failure or {}
@@ -138,7 +165,9 @@ def _needs_attention(record: history.History) -> Summary:
         )
     else:
         what = _("It cannot go on by itself at %(step)s: %(message)s")
-        given["message"] = formatting.spoken(attention.get("why", "")) or given["message"]
+        given["message"] = (
+            families.without_keys(formatting.spoken(attention.get("why", ""))) or given["message"]
+        )
     if saga.held_at is not None:
         following = _("Nothing, for it is held.")
     elif saga.wake_at is None:
@@ -156,9 +185,52 @@ def _needs_attention(record: history.History) -> Summary:
             [
                 _advice(row, record) or translation.translate(attention.get("advice", "")),
                 _failed_too(record, row),
+                _("Its parent then goes on by itself.") if record.parent is not None else "",
             ]
         ),
     )
+
+
+def _child_needs_attention(record: history.History, child: models.SagaInstance) -> Summary:
+    """It goes on when its child does: a person is to act there, as that says."""
+    about = record.saga.attention or {}
+    of_child = child.attention or {}
+    counts = record.children.get(about["step"])
+    others = (counts.attention if counts is not None else 1) - 1
+    label = families.member(child.parent_step or "", child.parent_item or 0, 0)
+    if counts is not None and child.parent_id == record.saga.pk:
+        label = families.member(child.parent_step or "", child.parent_item or 0, counts.total)
+    why = families.without_keys(formatting.spoken(of_child.get("why", "")))
+    what = _("%(step)s waits for its child %(child)s, which needs attention: %(why)s") % {
+        "step": about["step"], "child": label, "why": why,
+    }  # fmt: skip
+    return Summary(
+        tone="attention",
+        what=what,
+        next=_sentences(
+            [
+                f"{about['step']}: {families.words(counts, backward=record.backward)}." if counts else "",
+                _("It goes on by itself when no child of it needs a person any more."),
+            ]
+        ),
+        who=_("An operator, at the child %(child)s:") % {"child": label},
+        advice=_sentences(
+            [
+                translation.translate(of_child.get("advice", "")),
+                _others(others),
+            ]
+        ),
+        child=child,
+        child_label=label,
+    )  # fmt: skip
+
+
+def _others(count: int) -> str:
+    """That other children need a person as well; empty where none does."""
+    text = ngettext(
+        "%(n)s other child needs a person, too.", "%(n)s other children need a person, too.", count
+    )
+    return text % {"n": count} if count else ""
 
 
 def _failed_too(record: history.History, row: models.StepInstance) -> str:
@@ -191,9 +263,17 @@ def _held(record: history.History) -> Summary:
             "since": formatting.moment(record.saga.held_at),
             "reason": formatting.sentence(event.reason) if event else "",
         },
-        next=_("An attempt under way still ends; nothing new begins."),
+        next=_sentences([_("An attempt under way still ends; nothing new begins."), _children_go_on(record)]),
         who=_("An operator must release it."),
     )
+
+
+def _children_go_on(record: history.History) -> str:
+    """Of a saga that is held: what its children do meanwhile."""
+    moving = any(counts.live for counts in record.children.values())
+    if not moving or record.saga.held_at is None:
+        return ""
+    return _("Children under way go on; none is started, and none is told to turn round.")
 
 
 def _closed(record: history.History) -> Summary:
@@ -223,7 +303,11 @@ def _under_way(record: history.History) -> Summary:
     """Of steps that are done at once each tells of itself, unless the saga waits for attempts to end."""
     if record.starts_at is not None:
         return _starts(record, record.starts_at)
-    what = cause(record.saga) if record.backward else _progress(record)
+    if record.parent is not None and record.saga.epoch == 0 and record.saga.in_line_for is None:
+        return _not_begun(record.parent)
+    if record.saga.parent_id is not None and reading.child_place(record.saga) == "waiting":
+        return _waits_for_parent(record)
+    what = _sentences([cause(record.saga), _first_to_fail(record)]) if record.backward else _progress(record)
     if record.members:
         what = _sentences([what, _stage_words(record)])
     if record.draining:
@@ -244,6 +328,29 @@ def _starts(record: history.History, at: datetime.datetime) -> Summary:
         tone="waiting",
         what=_("It has not started yet."),
         next=_("It starts at %(at)s (%(when)s).") % given,
+        who=_("Nobody has to act."),
+    )
+
+
+def _not_begun(parent: families.Parent) -> Summary:
+    waits = _("Its parent is held, and starts none meanwhile.") if parent.saga.held_at is not None else ""
+    return Summary(
+        tone="waiting",
+        what=_("It has not begun: its parent starts it when its turn comes."),
+        next=waits or _("It begins when there is room for it among the children that run at once."),
+        who=_("Nobody has to act."),
+    )
+
+
+def _waits_for_parent(record: history.History) -> Summary:
+    parent = record.parent
+    outcome = _("It completes with its parent, or is undone with it.")
+    if parent is not None and parent.saga.state == SagaState.NEEDS_ATTENTION:
+        outcome = _sentences([outcome, _("Its parent needs attention now.")])
+    return Summary(
+        tone="waiting",
+        what=_sentences([_("It is done, and waits for its parent's outcome."), _left_out(record)]),
+        next=outcome,
         who=_("Nobody has to act."),
     )
 
@@ -312,6 +419,13 @@ def _of_step(record: history.History, what: str) -> Summary:
         return Summary(tone="attention", what=what, next=nobody[0], who=nobody[1])
     if row.state == StepState.WAITING and isinstance(declared, definition.Approval) and not record.backward:
         return Summary(tone="waiting", what=what, next=_asked(row, declared) % given, who=_may(declared))
+    if isinstance(declared, definition.Child) and row.state in (StepState.WAITING, StepState.UNDOING):
+        return Summary(
+            tone="undoing" if record.backward else "waiting",
+            what=what,
+            next=_of_children(record, declared),
+            who=_("Nobody has to act."),
+        )
     if row.state == StepState.WAITING and not record.backward:
         return Summary(
             tone="waiting",
@@ -349,6 +463,22 @@ def _of_step(record: history.History, what: str) -> Summary:
             else _("%(step)s is next; a worker of its queue takes it up.")
         )
     return Summary(tone=tone, what=what, next=text % given, who=_("Nobody has to act."))
+
+
+def _of_children(record: history.History, declared: definition.Child) -> str:
+    """How far they are, and what the saga makes of it."""
+    counts = record.children.get(record.step.name)
+    said = f"{record.step.name}: {families.words(counts, backward=record.backward)}." if counts else ""
+    need = declared.need if isinstance(declared, definition.ForEach) else "all"
+    if record.backward:
+        following = _("%(step)s is undone when all of its children are.")
+    elif isinstance(declared, definition.ForEach) and declared.failed == "keep":
+        following = _("%(step)s is done when all of its children have ended, whatever they come to.")
+    elif need == "all":
+        following = _("%(step)s is done when all of its children are.")
+    else:
+        following = _("%(step)s is done when %(need)s of its children are; the others are then cancelled.")
+    return _sentences([said, following % {"step": record.step.name, "need": need}])
 
 
 def _asked(row: models.StepInstance, declared: definition.Approval) -> str:
@@ -420,7 +550,7 @@ def _parked(record: history.History, what: str) -> Summary:
 def why(saga: models.SagaInstance) -> str:
     """Why it stands before a person, or what went wrong first; empty while nothing did."""
     if saga.attention and saga.state == SagaState.NEEDS_ATTENTION:
-        return formatting.spoken(saga.attention.get("why", ""))
+        return families.without_keys(formatting.spoken(saga.attention.get("why", "")))
     return cause(saga) if saga.failure else ""
 
 
@@ -435,6 +565,8 @@ def stands(saga: models.SagaInstance) -> str:
         return ""
     if saga.finished_at is not None or saga.position >= len(declared.all_steps):
         return ""
+    if saga.parent_id is not None and reading.child_place(saga) == "coming":
+        return ""  # It is at nothing yet, as its state says.
     if (at := history.starts_at(saga)) is not None:
         return _("starts at %(at)s") % {"at": formatting.moment(at)}
     stage = declared.stage_at(saga.position)
@@ -445,9 +577,13 @@ def cause(saga: models.SagaInstance) -> str:
     """The first failure in one sentence; it is kept for ever (A2)."""
     failure = saga.failure or {}
     kind, step, message = failure.get("kind"), failure.get("step"), failure.get("message", "")
+    if kind == FailureKind.OPERATOR and message == messages.CHILD_IN_NEED:
+        return formatting.spoken(message)
     if kind == FailureKind.OPERATOR and not saga.cancel_actor:
         given = {"step": step, "message": formatting.sentence(message)}
         return _("An operator said that %(step)s did not happen: %(message)s") % given
+    if kind == FailureKind.CANCELLED and saga.cancel_actor == documents.ENGINE and saga.parent_id is not None:
+        return formatting.spoken(message)  # Its parent did not want it any more.
     if kind in (FailureKind.CANCELLED, FailureKind.OPERATOR):
         asked = {"actor": saga.cancel_actor, "message": formatting.sentence(message)}
         return _("%(actor)s asked for it to be undone: %(message)s") % asked

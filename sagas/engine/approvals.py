@@ -32,7 +32,7 @@ def declared(work: UnitOfWork) -> definition.Approval:
 def begin(work: UnitOfWork) -> None:
     """People are asked from now on."""
     work.transition_step(StepState.WAITING, EventKind.STEP_WAITING)
-    work.set_step(started_at=NOW)
+    work.set_step(started_at=NOW, asked_at=NOW)
     ask(work)
 
 

@@ -40,7 +40,7 @@ from sagas.engine import (
     transitions,
 )
 from sagas.engine.failures import Failure
-from sagas.engine.kinds import EventKind, FailureKind
+from sagas.engine.kinds import Clock, EventKind, FailureKind
 from sagas.engine.refusals import ARCHIVED
 from sagas.engine.seen import Seen
 from sagas.engine.store import NOW, UnitOfWork
@@ -355,10 +355,12 @@ def close(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
 
     Raises:
         MovedOn: it is not as it was seen.
-        NotAllowed: it does not need attention, is closed, or its owner could not take its end.
+        NotAllowed: it does not need attention, is closed, an attempt is under way beside what it was called
+            for, or its owner could not take its end.
     """
     with _intervention(saga_id, seen, refusals.close, attempt=True) as work:
         saga = work.saga
+        _end_attempts(work)
         # It names the state although that stays the same: who follows the saga's states is to hear of it.
         work.note(
             EventKind.OPERATOR_CLOSE,
@@ -372,6 +374,25 @@ def close(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
         transitions.close(work)
         _commit_or_refuse(work)
     return saga
+
+
+def _end_attempts(work: UnitOfWork) -> None:
+    """Nobody records anything of a saga that is put aside: what came of it would move it again.
+
+    Raises:
+        NotAllowed: the lease of an attempt lives.
+    """
+    if refusals.declaration(work.saga) is None:
+        return
+    for row in work.members(work.stage):
+        if row.state not in parallel.AT_WORK:
+            continue
+        if why := refusals.at_work(row, work.now):
+            raise errors.NotAllowed(why, state=work.saga.state)
+        with work.at(row):
+            work.set_step(fence=row.fence + 1, lease_until=None)
+            if row.state == StepState.RUNNING:
+                transitions.mark_unknown(work, {"clock": Clock.LEASE})
 
 
 @contextmanager

@@ -432,6 +432,8 @@ class UnitOfWork:
             raise errors.NotAllowed(f"A step does not go from {was} to {to}.", state=was)
         self.note(kind, subject=self.step.name, from_state=was, to_state=to, **event)
         self.set_step(state=to)
+        if self.step.asked_at is not None and to != states.StepState.WAITING:
+            self.set_step(asked_at=None)
 
     def note(
         self,
@@ -754,7 +756,9 @@ WITH g AS (
     FROM g, unnest(%s::int[], %s::text[]) AS step (position, name)
 ), e AS (
     INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
-    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{{}}'::jsonb FROM g
+    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', CASE WHEN g.parent_id IS NULL THEN '{{}}'::jsonb
+        ELSE jsonb_build_object('parent', g.parent_id, 'step', g.parent_step, 'item', g.parent_item) END
+    FROM g
     {left_out}
 )
 SELECT id, {", ".join(_BEGUN)} FROM g

@@ -1,9 +1,10 @@
 """A step that a person ends: what a yes, a no and silence do, alone and beside other steps."""
 
 import datetime
+import importlib
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import translation
 
 from sagas import engine, errors, models
@@ -653,3 +654,29 @@ def test_while_a_person_is_called_for_one_answer_the_other_can_be_given(broker, 
         broker.deliver_all()
 
     assert ended(saga) == ends
+
+
+# --- Which are waited for -------------------------------------------------------------------------
+
+
+def test_an_approval_says_since_when_people_are_asked_and_no_other_step_ever_does(broker):
+    asked, waits = harness.begin(toys.APPROVED), harness.begin(toys.BLIND_WAIT, "do a, begin w")
+    parent = harness.begin(toys.EACH_WAITS, "begin deliver.0.y", inputs={"parcels": ["one"]})
+    for saga in (asked, waits, parent):
+        broker.play(saga)
+
+    def since():
+        return {one.saga_id: one.asked_at for one in models.StepInstance.objects.exclude(asked_at=None)}
+
+    before = since()
+    assert set(before) == {asked.pk}
+
+    # One that was asked for before there was the column is found by its row alone.
+    models.StepInstance.objects.update(asked_at=None)
+    migration = importlib.import_module("sagas.migrations.0024_approvals_asked")
+    with connection.cursor() as cursor:
+        cursor.execute(migration.ASKED_BY_NOW)
+    assert set(since()) == {asked.pk}
+
+    engine.approve(asked.pk, "ok", actor="alice")
+    assert since() == {}

@@ -15,11 +15,12 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas.console import formatting, marks, panels
-from sagas.console.admin import paging, rows
+from sagas import reading
+from sagas.console import families, formatting, marks, panels
+from sagas.console.admin import filters, paging, rows
 from sagas.console.templatetags import console
 from sagas.declaration.states import SagaState
-from sagas.models import ArchivedSaga
+from sagas.models import ArchivedSaga, StepInstance
 
 FOUND_AT_MOST = 20
 """How many archived sagas the search of the live ones shows above its list."""
@@ -74,6 +75,22 @@ class State(admin.SimpleListFilter):
 ENDS = (SagaState.COMPLETED, SagaState.COMPENSATED)
 
 
+class Parent(filters.Parent):
+    """By whose child it is; shown only where the page of an archived saga led to its children."""
+
+    def queryset(self, request: http.HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Narrow the list down to what was chosen: children are found by their keys here."""
+        if not self.value():
+            return queryset
+        saga_id, wanted = families.parse(self.value() or "")
+        saga = reading.in_bulk([saga_id]).get(saga_id) if saga_id is not None else None
+        steps: list[StepInstance] = list(saga.steps.all()) if saga is not None else []  # type: ignore[arg-type]
+        keys = [key for step in steps if wanted in ("", step.name) for key in step.child_keys]
+        return (
+            queryset.filter(pk__in=reading.archived_children(keys).values("pk")) if keys else queryset.none()
+        )
+
+
 class Error(admin.SimpleListFilter):
     """By the kind of the first failure."""
 
@@ -105,7 +122,7 @@ class ArchivedSagaAdmin(rows.ReadOnly):
 
     list_display = ("saga", "badge", "why", "about", "begun", "ended")
     list_display_links = None
-    list_filter = (State, Error)
+    list_filter = (State, Error, Parent)
     search_fields = ("=key",)
     search_help_text = gettext_lazy(
         "Saga id, order number, customer, tax id, provider's reference, tracking code"

@@ -6,11 +6,10 @@ from typing import Any
 from django import http
 
 from sagas import conf
-from sagas.console import approving, health, notices, panels
+from sagas.console import approving, families, health, notices, panels
 from sagas.console.admin import callbacks, charts
 from sagas.console.models import BulkRun, Consent
 from sagas.declaration.states import SagaState
-from sagas.models import SagaInstance
 
 QUEUE_SHOWN = 5
 
@@ -20,12 +19,9 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
     window = request.GET.get("window", "24h")
     if window not in health.WINDOWS:
         window = "24h"
-    figures = health.read(window)
-    waiting = list(
-        SagaInstance.objects.filter(state=SagaState.NEEDS_ATTENTION, closed_at=None).order_by("created_at")[
-            :QUEUE_SHOWN
-        ]
-    )
+    figures = health.read(window, children=False)
+    waiting = list(families.needing_a_person().order_by("created_at")[:QUEUE_SHOWN])
+    for_child = figures.for_a_childs_sake
     subjects = panels.describe([*waiting, *([figures.oldest] if figures.oldest else [])])
     return {
         "figures": figures,
@@ -33,7 +29,11 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
         "window": window,
         "windows": list(health.WINDOWS),
         "live_counts": [
-            (state, figures.live.get(state, 0))
+            (
+                state,
+                figures.live.get(state, 0) - (for_child if state == SagaState.NEEDS_ATTENTION else 0),
+                figures.live_children.get(state, 0),
+            )
             for state in (SagaState.NEEDS_ATTENTION, SagaState.RUNNING, SagaState.COMPENSATING)
         ],
         "totals": [(state, figures.totals[state]) for state in charts.STACK],

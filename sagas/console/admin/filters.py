@@ -1,17 +1,19 @@
 """What the list of sagas can be narrowed to. Each reads an index, or what is live; none counts."""
 
 import datetime
+import functools
+import operator
 from typing import Any
 
 from django import http
 from django.contrib import admin
-from django.db.models import QuerySet, functions, lookups
+from django.db.models import Q, QuerySet, functions, lookups
 from django.db.models.fields.json import KeyTextTransform
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import models
-from sagas.console import approving, failure_groups, marks, panels
+from sagas import models, reading
+from sagas.console import approving, failure_groups, families, marks, panels
 from sagas.console.templatetags import console
 from sagas.declaration import registry
 from sagas.declaration.states import LIVE, SagaState
@@ -20,7 +22,7 @@ Sagas = QuerySet[models.SagaInstance]
 
 
 class State(admin.SimpleListFilter):
-    """By state; what was put aside is not among what needs attention."""
+    """By state; what needs attention is what a person is to act at, and not what was put aside."""
 
     title = gettext_lazy("state")
     parameter_name = "state"
@@ -34,6 +36,7 @@ class State(admin.SimpleListFilter):
             ("live", _("Live")),
             *((str(state), names[state]) for state in order),
             *((name, names[name]) for name in ("held", "closed")),
+            *([("child", _("Waits for a child in need"))] if families.have_children() else []),
         ]
 
     def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
@@ -45,8 +48,10 @@ class State(admin.SimpleListFilter):
             return queryset.filter(state__in=LIVE, held_at__isnull=False)
         if value == "closed":
             return queryset.filter(state=SagaState.NEEDS_ATTENTION, closed_at__isnull=False)
-        if value == SagaState.NEEDS_ATTENTION:
-            return queryset.filter(state=value, closed_at=None)
+        if value in (SagaState.NEEDS_ATTENTION, "child"):
+            called = queryset.filter(state=SagaState.NEEDS_ATTENTION, closed_at=None)
+            for_child = families.for_a_childs_sake()
+            return called.filter(for_child) if value == "child" else called.exclude(for_child)
         return queryset.filter(state=value) if value in SagaState.values() else queryset
 
 
@@ -211,3 +216,60 @@ class Group(admin.SimpleListFilter):
         if scope not in (failure_groups.ATTENTION, failure_groups.FAILED):
             return queryset
         return queryset.filter(pk__in=failure_groups.members(signature, scope))
+
+
+class Family(admin.SimpleListFilter):
+    """By whether it is a child of another saga, or may have children; offered where a declaration has any."""
+
+    title = gettext_lazy("family")
+    parameter_name = "family"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Without children each family stands there once."""
+        if not families.have_children():
+            return []
+        return [
+            ("no-children", _("not a child of another")),
+            ("parents", _("with children of their own")),
+            ("children", _("children only")),
+        ]
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Narrow the list down to what was chosen."""
+        value = self.value()
+        if value == "no-children":
+            return queryset.filter(parent_id=None)
+        if value == "children":
+            return queryset.filter(parent_id__isnull=False)
+        if value == "parents":
+            of_them = [Q(name=name, version=version) for name, version in families.have_children()]
+            return queryset.filter(functools.reduce(operator.or_, of_them)) if of_them else queryset.none()
+        return queryset
+
+
+class Parent(admin.SimpleListFilter):
+    """By whose child it is; shown only where a page led to the children of one saga."""
+
+    title = gettext_lazy("children of")
+    parameter_name = "parent"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """The one that was chosen, by its name, and by its step where one was."""
+        chosen = request.GET.get(self.parameter_name, "")
+        saga_id, step = families.parse(chosen)
+        saga = reading.in_bulk([saga_id]).get(saga_id) if saga_id is not None else None
+        if saga is None:
+            return [(chosen, chosen)] if chosen else []
+        about = panels.describe([saga]).get(saga.pk)
+        name = about.text if about is not None else saga.key
+        return [(chosen, f"{step} · {name}" if step else name)]
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Narrow the list down to what was chosen."""
+        if not self.value():
+            return queryset
+        saga_id, step = families.parse(self.value() or "")
+        if saga_id is None:
+            return queryset.none()
+        children = queryset.filter(parent_id=saga_id)
+        return children.filter(parent_step=step) if step else children

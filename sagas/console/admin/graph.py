@@ -47,7 +47,13 @@ class Node:
     current: bool
     approval: bool
     note: str
-    """Why it was left out, or under which facts it is done."""
+    """Why it was left out, or under which facts it is done; or how its children stand."""
+
+    children: str = ""
+    """How many of its children are done, or undone; empty where it has none, or they are told beside it."""
+
+    stacked: bool = False
+    """Whether it is a saga, or many: it is drawn as a pile."""
 
     @property
     def state_text(self) -> str:
@@ -55,7 +61,7 @@ class Node:
         room = int((self.x + self.width - self.text_x) / STATE_LETTER)
         if len(self.label) + 2 > room and self.state == "none":
             return self.glyph  # Nothing is so, and nothing is lost.
-        return _cut(f"{self.glyph} {self.label}", room)
+        return _cut(f"{self.glyph} {self.children or self.label}", room)
 
     @property
     def text_x(self) -> int:
@@ -253,6 +259,7 @@ def _node(
     direction = view.backward if undo else view.forward
     assert direction is not None, "what is drawn is there"
     many = (height - HEIGHT) // LINE + 1
+    brood = view.brood if view.brood is not None and view.brood.backward == undo else None
     return Node(
         x=x,
         y=y,
@@ -266,7 +273,9 @@ def _node(
         undo=undo,
         current=view.current and record.backward == undo,
         approval=view.approval is not None,
-        note="" if undo else view.condition,
+        note=brood.words if brood is not None else "" if undo else view.condition,
+        children=brood.short if brood is not None else "",
+        stacked=view.child is not None and not undo,
     )
 
 

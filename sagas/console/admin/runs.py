@@ -17,8 +17,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import errors
-from sagas.console import bulk, interventions, marks, panels
+from sagas import errors, reading
+from sagas.console import bulk, families, interventions, marks, panels
 from sagas.console.admin import permissions, rows
 from sagas.console.models import BulkItem, BulkRun
 from sagas.console.templatetags import console
@@ -138,6 +138,7 @@ class BulkRunAdmin(rows.ReadOnly):
             "choice": chosen["choice"],
             "shown": [(saga, subjects.get(saga.pk), seen[saga.pk]) for saga in shown],
             "more": max(len(ids) - SHOWN, 0),
+            "parents": _parents(ids),
             "largest": bulk.LARGEST_RUN,
             "growth": bulk.GROWTH,
             "tolerated": bulk.TOLERATED,
@@ -214,6 +215,18 @@ class BulkRunAdmin(rows.ReadOnly):
             "may": permissions.may(request, interventions.INTERVENTIONS[run.intervention]),
             "own": run.actor == permissions.actor(request),
         }
+
+
+def _parents(ids: Sequence[uuid.UUID]) -> list[tuple[int, str, str, uuid.UUID]]:
+    """Of the chosen sagas those that are children: how many, of which step of which saga, and its id."""
+    found = families.parents_of(ids)
+    sagas = reading.in_bulk(parent_id for parent_id, _step, _count in found)
+    subjects = panels.describe(sagas.values())
+    return [
+        (count, step, subjects[pk].text if pk in subjects else sagas[pk].key, pk)
+        for pk, step, count in found
+        if pk in sagas
+    ]
 
 
 def _parsed(seen: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Seen]:

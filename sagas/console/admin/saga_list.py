@@ -13,10 +13,10 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import models
-from sagas.console import approving, bulk, formatting, marks, panels, summary
+from sagas.console import approving, bulk, families, formatting, marks, panels, summary
 from sagas.console.admin import archived, callbacks, filters, paging, rows, runs
 from sagas.console.admin.archived import named
-from sagas.declaration.states import SagaState
+from sagas.declaration.states import Direction
 from sagas.models import SagaInstance
 
 ATTENTION_FIRST = 8
@@ -30,6 +30,7 @@ class ChangeList(main.ChangeList):
         """Add to each saga whom it is about."""
         super().get_results(request)
         panels.attach(self.result_list)
+        families.attach(self.result_list)
         seen = bulk.look(saga.pk for saga in self.result_list)
         for saga in self.result_list:
             saga.seen = seen.get(saga.pk)
@@ -42,7 +43,7 @@ class SagaList(rows.ReadOnly):
     list_display_links = ("saga",)
     list_filter = (
         filters.State, filters.Asked, filters.Step, filters.Error, filters.Age, filters.Amount,
-        filters.Definition, filters.Group,
+        filters.Definition, filters.Family, filters.Group, filters.Parent,
     )  # fmt: skip
     search_fields = ("=key",)
     search_help_text = gettext_lazy(
@@ -86,11 +87,7 @@ class SagaList(rows.ReadOnly):
         if term := request.GET.get("q", "").strip():
             context["archived"] = archived.found(term)
         if request.method == "GET" and not request.GET:
-            queue = list(
-                SagaInstance.objects.filter(state=SagaState.NEEDS_ATTENTION, closed_at=None).order_by(
-                    "created_at"
-                )[: ATTENTION_FIRST + 1]
-            )
+            queue = list(families.needing_a_person().order_by("created_at")[: ATTENTION_FIRST + 1])
             panels.attach(queue)
             context |= {
                 "attention": queue[:ATTENTION_FIRST],
@@ -107,18 +104,35 @@ class SagaList(rows.ReadOnly):
         about = saga.subject.text if saga.subject else saga.key
         return html.format_html('<span class="subject">{}</span> <code>{}</code>', about, str(saga.pk)[-12:])
 
+    def get_ordering(self, request: http.HttpRequest) -> Any:
+        """The newest first; the children of one saga in the order of its lists."""
+        return ("parent_step", "parent_item") if request.GET.get("parent") else super().get_ordering(request)
+
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def badge(self, saga: SagaInstance) -> SafeString:
         """Its state; held and put aside come first."""
+        badge = families.badge(saga)
         if saga.closed_at is not None:
-            return marks.badge("closed")
-        badge = marks.badge(saga.state)
+            return badge
         return html.format_html("{} {}", badge, marks.badge("held")) if saga.held_at else badge
 
     @admin.display(description=gettext_lazy("where, why"))
-    def stands(self, saga: SagaInstance) -> str:
-        """Why it stands before a person, what went wrong first, or at which step it is."""
-        return Truncator(summary.why(saga)).chars(160) or summary.stands(saga)
+    def stands(self, saga: Any) -> str | SafeString:
+        """Why it stands before a person, what went wrong first, or at which step it is; and its children."""
+        said = Truncator(summary.why(saga)).chars(160) or summary.stands(saga)
+        back = saga.direction == Direction.BACKWARD
+        lists = [
+            html.format_html(
+                '<a href="?parent={}.{}">{}: {}</a>',
+                saga.pk,
+                step,
+                step,
+                families.words(counts, backward=back),
+            )
+            for step, counts in saga.children.items()
+        ]
+        under = html.format_html_join("", '<span class="under">{}</span>', [(link,) for link in lists])
+        return html.format_html("{} {}", said, under) if lists else said
 
     @admin.display(description=gettext_lazy("about"))
     def about(self, saga: Any) -> str:

@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from django import http
+from django.contrib import messages
 from django.core import exceptions
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils.cache import patch_cache_control
@@ -16,8 +18,19 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 
 from sagas import conf, errors, models
-from sagas.console import approving, export, history, interventions, notices, panels, redaction, summary
-from sagas.console.admin import graph, permissions, rows, timeline
+from sagas.console import (
+    approving,
+    bulk,
+    export,
+    families,
+    history,
+    interventions,
+    notices,
+    panels,
+    redaction,
+    summary,
+)
+from sagas.console.admin import graph, permissions, rows, runs, timeline
 
 REFRESH_S = 5
 """Countdowns on a live page are sent anew this often, even if nothing moved."""
@@ -34,6 +47,11 @@ class SagaPage(rows.ReadOnly):
             path("<uuid:saga_id>/live/", view(self.live_view), name="sagas_saga_live"),
             path("<uuid:saga_id>/history.json", view(self.json_view), name="sagas_saga_json"),
             path("<uuid:saga_id>/events.csv", view(self.csv_view), name="sagas_saga_csv"),
+            path(
+                "<uuid:saga_id>/children/<slug:step>/<slug:intervention>/",
+                view(self.children_view),
+                name="sagas_saga_children",
+            ),
             *super().get_urls(),
         ]
 
@@ -51,7 +69,7 @@ class SagaPage(rows.ReadOnly):
         else:
             response = TemplateResponse(request, "sagas/saga_live.html", self._page(request, record))
         response["ETag"] = etag
-        response["X-Saga-Live"] = "1" if record.live and record.saga.closed_at is None else "0"
+        response["X-Saga-Live"] = "1" if record.moves else "0"
         patch_cache_control(response, private=True, no_cache=True)
         return response
 
@@ -85,6 +103,25 @@ class SagaPage(rows.ReadOnly):
             writer.writerow([_harmless(row[name]) for name in names])
         return _download(text.getvalue(), "text/csv", f"saga-{saga_id}.csv")
 
+    def children_view(
+        self, request: http.HttpRequest, saga_id: uuid.UUID, step: str, intervention: str
+    ) -> http.HttpResponse:
+        """Choose the children of a step at which a person is to act, and lead to the page that begins a run.
+
+        Nothing is done by that: the run begins with the form on that page.
+        """
+        self.read(request, saga_id)
+        if intervention not in bulk.INTERVENTIONS:
+            raise http.Http404
+        if not permissions.may(request, interventions.INTERVENTIONS[intervention]):
+            raise exceptions.PermissionDenied
+        called = families.needing_a_person().filter(parent_id=saga_id, parent_step=step)
+        ids = list(called.order_by("parent_item").values_list("pk", flat=True)[: bulk.LARGEST_RUN + 1])
+        if not ids:
+            messages.info(request, _("No child of %(step)s needs a person now.") % {"step": step})
+            return redirect("admin:sagas_sagainstance_change", saga_id)
+        return runs.choose(request, intervention, ids, {})
+
     def read(self, request: http.HttpRequest, saga_id: uuid.UUID) -> history.History:
         """The saga's history, for those who may see it.
 
@@ -104,7 +141,10 @@ class SagaPage(rows.ReadOnly):
         steps = history.step_views(record)
         attempts = history.attempts(record)
         chosen = _choose(request, record.events)
-        subject = panels.describe([saga]).get(saga.pk)
+        above = [record.parent.saga] if record.parent is not None else []
+        subjects = panels.describe([saga, *above])
+        subject = subjects.get(saga.pk)
+        _describe_children(steps)
         offers = _offer(request, record)
         query = urlencode({name: request.GET[name] for name in _EVENT_FILTERS if request.GET.get(name)})
         return {
@@ -116,8 +156,13 @@ class SagaPage(rows.ReadOnly):
             "saga": saga,
             "now": record.now,
             "subject": subject,
-            "live": record.live and saga.closed_at is None,
-            "shown_state": "closed" if saga.closed_at else saga.state,
+            "live": record.moves,
+            "goes_on": record.live and saga.closed_at is None,
+            "shown_state": families.badge(saga),
+            "parent": record.parent,
+            "parent_subject": subjects.get(record.parent.saga.pk) if record.parent is not None else None,
+            "broods": [step.brood for step in steps if step.brood is not None],
+            "may_resume": permissions.may(request, interventions.INTERVENTIONS["resume"]),
             "summary": summary.of(record),
             # What waits for a second person stands beside the interventions, where it is decided.
             "notices": [notice for notice in notices.of(record) if notice.kind != "consent"],
@@ -158,6 +203,11 @@ class SagaPage(rows.ReadOnly):
 
 
 _EVENT_FILTERS = ("kind", "subject", "actor")
+
+
+def _describe_children(steps: Iterable[history.StepView]) -> None:
+    """Give the children that the page names the subjects that their apps know."""
+    panels.attach_known([child.row for step in steps if step.brood for child in step.brood.named])
 
 
 def _choose(request: http.HttpRequest, events: Iterable[models.Event]) -> list[models.Event]:
@@ -239,10 +289,12 @@ def _etag(request: http.HttpRequest, record: history.History) -> str:
         saga.updated_at.timestamp(),
         record.events[-1].pk if record.events else 0,
         len(record.consents),
+        *record.children.items(),
+        record.parent and (record.parent.saga.state, record.parent.saga.held_at),
         *(f"{signal.pk}{signal.fate}{signal.compensated_at}" for signal in record.signals),
         request.GET.urlencode(),
         getattr(request, "LANGUAGE_CODE", ""),
-        int(record.now.timestamp()) // REFRESH_S if record.live else "",
+        int(record.now.timestamp()) // REFRESH_S if record.moves else "",
     ]
     return f'"{uuid.uuid5(uuid.NAMESPACE_OID, repr(parts)).hex}"'
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
-from sagas.console import formatting, history, marks, translation
+from sagas.console import families, formatting, history, marks, translation
 from sagas.engine.kinds import EventKind
 
 IDLE_SHARE = 0.3
@@ -46,6 +46,8 @@ class Row:
     y: int
     name: str
     undo: bool
+    note: str
+    """How many of the children of the step are done, or undone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,9 +105,18 @@ def of(record: history.History, attempts: Sequence[history.Attempt]) -> Timeline
     names = [(step.name, undo) for step in record.steps for undo in (False, True)]
     shown = [which for which in names if which in used or not which[1]]
     tops = {which: TOP + number * ROW_HEIGHT for number, which in enumerate(shown)}
+    notes = {
+        (step.name, goes_back): families.first_word(record.children[step.name], backward=goes_back)
+        for step in record.steps
+        if step.name in record.children
+        for goes_back in [step.undo_started_at is not None]
+    }
     return Timeline(
         height=TOP + len(shown) * ROW_HEIGHT + 22,
-        rows=[Row(y=y, name=name, undo=undo) for (name, undo), y in tops.items()],
+        rows=[
+            Row(y=y, name=name, undo=undo, note=notes.get((name, undo), ""))
+            for (name, undo), y in tops.items()
+        ],
         bars=[_bar(attempt, scale, tops[attempt.step, attempt.undo], ended) for attempt in attempts],
         marks=_marks(record, scale),
         gaps=scale.gaps,

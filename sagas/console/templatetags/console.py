@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from sagas import models
-from sagas.console import formatting, interventions, marks, panels, redaction, summary, translation
+from sagas.console import families, formatting, interventions, marks, panels, redaction, summary, translation
 
 register = template.Library()
 register.simple_tag(marks.badge)
@@ -112,8 +112,8 @@ def percent(share: float) -> str:
 
 @register.filter
 def say(text: str | None) -> str:
-    """What a row says, in the viewer's language."""
-    return translation.translate(text or "")
+    """What a row says, in the viewer's language; children are called as people call them."""
+    return families.without_keys(translation.translate(text or ""))
 
 
 @register.filter
