@@ -4,11 +4,16 @@ import collections.abc
 import os
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 
 from tests.sandbox import running as sandboxes
 from tests.support import database
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture

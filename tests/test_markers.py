@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import hypothesis
 import pytest
 import redis
 from django.db import connection
@@ -58,3 +59,7 @@ def test_for_unit_tests_no_server_is_started(tmp_path):
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "1 passed" in ran.stdout
+
+
+def test_no_test_fails_because_an_example_of_it_is_slow():
+    assert hypothesis.settings().deadline is None
