@@ -18,7 +18,7 @@ from unittest import mock
 from django.db import transaction
 from django.db.models import base
 
-from sagas import models
+from sagas import models, reading
 from sagas.declaration import phases, registry
 from sagas.engine import children, circuits, inbox, parallel, parents, refusals, store, transport
 from sagas.engine.store import UnitOfWork
@@ -150,6 +150,7 @@ class World:
         for step in self.steps[saga.pk]:
             step.saga = saga
             self.sent_forward |= {(saga.pk, step.name)}
+        reading.have_fetched(saga, "steps", self.steps[saga.pk])
 
     def copy(self):
         """Another one, for a move to change."""
@@ -159,6 +160,8 @@ class World:
         other.steps = {
             pk: [_copied(step, saga=other.sagas[pk]) for step in steps] for pk, steps in self.steps.items()
         }
+        for pk, steps in other.steps.items():
+            reading.have_fetched(other.sagas[pk], "steps", steps)  # A refusal may ask about the steps beside one.
         other.books = dict(self.books)
         other.calls, other.leases, other.looks = self.calls, self.leases, self.looks
         other.signals = [Callback(**signal.__dict__) for signal in self.signals]
@@ -344,6 +347,7 @@ def row(model, **fields):
 def _copied(found, **related):
     other = found.__class__.__new__(found.__class__)
     other.__dict__.update(found.__dict__)
+    other.__dict__.pop("_prefetched_objects_cache", None)  # It is of the other one's rows.
     other._state = base.ModelState()
     other._state.adding = False
     other._state.fields_cache.update(related)
