@@ -55,7 +55,7 @@ class Book:
     made: bool = False
     unmade: bool = False
     closed: bool = False
-    """The tombstone."""
+    """The tombstone: of its undo or, where nothing undoes it, of its refusal, which holds for the key."""
 
     begun: bool = False
     """It will take effect, or be refused, later; a callback says so."""
@@ -116,6 +116,7 @@ class World:
         self.sent_forward = frozenset()
         """Of which steps the message that is under way was sent on the way forward."""
         saga = shape.saga
+        sent = int(saga.stages[0].is_plain)
         self.add(
             row(
                 models.SagaInstance,
@@ -126,12 +127,12 @@ class World:
                 state="running",
                 direction=1,
                 position=0,
-                epoch=1,
+                epoch=sent,
                 facts=dict(shape.facts),
                 resumes=0,
-                dispatches=1,
+                dispatches=sent,
                 deadline_at=NOW + HOUR,
-                dispatched_at=NOW,
+                dispatched_at=NOW if sent else None,
                 wake_at=NOW + HOUR,
             )
         )
