@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import functools
 import logging
+import math
 import types
 import typing
 import uuid
@@ -55,7 +56,7 @@ class Book:
     made: bool = False
     unmade: bool = False
     closed: bool = False
-    """The tombstone: of its undo or, where nothing undoes it, of its refusal, which holds for the key."""
+    """The tombstone: of its undo or, of a pivot, of its refusal, which holds for the key."""
 
     begun: bool = False
     """It will take effect, or be refused, later; a callback says so."""
@@ -257,13 +258,16 @@ class World:
             _moment(step.lease_until), _moment(step.wait_until),
             self._order(saga, step) if seen.in_reverse else 0,
             (book.made, book.unmade, book.closed, book.begun, book.telling),
-            tuple(sorted(
-                (call.fence == step.fence, call.undo, call.doubtful, call.only_asks) for call in calls
-            )) if calls else (),
+            self._key_of_calls(step, calls) if calls else (),
             tuple(sorted(
                 (one.event_id, str(one.fate), one.compensated_at is None) for one in signals
             )) if signals else (),
         )  # fmt: skip
+
+    def _key_of_calls(self, step, calls):
+        kinds = [(one.fence == step.fence, one.undo, one.doubtful, one.only_asks) for one in calls]
+        # Without a bound any number of workers may have lost their leases: of a kind one is as good as all.
+        return tuple(sorted(set(kinds) if self.faults == math.inf else kinds))
 
     def _order(self, saga, step):
         """When it began, beside the others of its stage."""

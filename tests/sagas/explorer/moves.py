@@ -227,7 +227,7 @@ def _end_call(world, call, effect, outcome):
         claimed=True, doubtful=call.doubtful, only_asks=call.only_asks,
     )  # fmt: skip
     void = execution._is_void(work, attempt)
-    if outcome == OutcomeKind.REFUSED and attempt.step.remote and not attempt.step.undoable:
+    if outcome == OutcomeKind.REFUSED and attempt.step.kind == "pivot":
         world.change(call.saga, name, closed=True)
     if effect and (attempt.step.remote or not void):
         _do(world, attempt)  # A local one that lost its fence is rolled back.

@@ -16,7 +16,8 @@ def check_claim(world, attempt):
     book = world.book(saga_id, name)
     if not attempt.undo:
         waits = any((call.saga, call.step, call.undo) == (saga_id, name, False) for call in world.calls)
-        may_have = attempt.step.remote and (book.made or waits)
+        # One that can only be done is tried again after a refusal, which was an answer.
+        may_have = attempt.step.remote and attempt.step.kind != "retriable" and (book.made or waits)
         asks = attempt.doubtful or attempt.only_asks
         require(not may_have or asks, f"U2: {name} may have happened, and is not asked about")
         return
