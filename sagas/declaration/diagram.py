@@ -97,6 +97,7 @@ undo_failed -> undone: An operator says with evidence that it is undone.
 STAGE = _read("""
 ahead -> under_way: Its turn has come: its conditions are read, once, and each member that is to be done is
     sent, asks people, or gets its children.
+ahead -> undone: It is the first, and somebody cancelled before it was entered: its members are skipped.
 under_way -> done: Whoever records the last member, under the lock of the saga's row, advances the saga.
 under_way -> draining: A member definitely failed, the deadline ran out, or somebody cancelled. The first
     failure is kept; members that never began are skipped, those that wait are not waited for, and those at

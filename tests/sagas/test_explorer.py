@@ -29,8 +29,8 @@ from tests.sagas.sample_app import saga as toys
 
 QUICK = {
     "together": 0, "reverse": 0, "same": 1, "same-reverse": 1, "local": 2, "approval": 1,
-    "each-1-all-compensate": 1, "each-1-1-keep": 1, "each-2-all-keep": 1, "each-2-1-compensate": 1,
-    "each-past-undoing": 1,
+    "each-1-all-compensate": 1, "each-1-1-keep": 1, "each-2-1-compensate": 1,
+    "each-past-undoing": 1, "each-beside": 1, "callback": 1, "pivot": 1,
 }  # fmt: skip
 """So many faults on each way through these shapes are gone through in seconds."""
 
@@ -113,7 +113,7 @@ def a_worker_that_lost_its_lease_records(replace):
     replace(execution, "_is_void", lambda work, attempt: False)
 
 
-@planted("E2", shape="together")
+@planted("E2", shape="callback")
 def what_a_late_callback_tells_of_is_left(replace):
     noted = models.Signal.Fate.NOTED
     replace(inbox, "_compensate_late", lambda work, signal: inbox._note(work, signal, noted))
@@ -172,12 +172,12 @@ def a_cancellation_is_forgotten(replace):
     replace(transitions, "compensate_if_cancelled", lambda work: False)
 
 
-@planted("D3", shape="together")
+@planted("D3", shape="callback")
 def a_callback_that_came_early_is_forgotten(replace):
     replace(inbox, "take_stored", lambda work: None)
 
 
-@planted("E2", shape="together")
+@planted("E2", shape="callback")
 def a_callback_that_comes_twice_is_late(replace):
     replace(inbox, "_GIVEN_UP", {*inbox._GIVEN_UP, "done"})
 
@@ -195,7 +195,7 @@ def what_is_being_undone_is_to_be_undone(replace):
     replace(refusals, "compensate", lambda *_: "")
 
 
-@planted("T2", faults=2)
+@planted("T2", shape="local", faults=2)
 def what_is_resumed_on_the_way_back_goes_forwards(replace):
     right = transitions.reopen
 
@@ -204,6 +204,11 @@ def what_is_resumed_on_the_way_back_goes_forwards(replace):
         work.set(state="running")
 
     replace(transitions, "reopen", reopen)
+
+
+@planted("P1", shape="pivot")
+def what_is_past_its_pivot_may_be_cancelled(replace):
+    replace(transitions, "past_pivot", lambda saga, step: False)
 
 
 @planted("A2", faults=2)

@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import functools
 import logging
+import math
 import types
 import typing
 import uuid
@@ -55,7 +56,7 @@ class Book:
     made: bool = False
     unmade: bool = False
     closed: bool = False
-    """The tombstone."""
+    """The tombstone: of its undo or, of a pivot, of its refusal, which holds for the key."""
 
     begun: bool = False
     """It will take effect, or be refused, later; a callback says so."""
@@ -116,6 +117,7 @@ class World:
         self.sent_forward = frozenset()
         """Of which steps the message that is under way was sent on the way forward."""
         saga = shape.saga
+        sent = int(saga.stages[0].is_plain)
         self.add(
             row(
                 models.SagaInstance,
@@ -126,12 +128,12 @@ class World:
                 state="running",
                 direction=1,
                 position=0,
-                epoch=1,
+                epoch=sent,
                 facts=dict(shape.facts),
                 resumes=0,
-                dispatches=1,
+                dispatches=sent,
                 deadline_at=NOW + HOUR,
-                dispatched_at=NOW,
+                dispatched_at=NOW if sent else None,
                 wake_at=NOW + HOUR,
             )
         )
@@ -259,13 +261,16 @@ class World:
             _moment(step.lease_until), _moment(step.wait_until),
             self._order(saga, step) if seen.in_reverse else 0,
             (book.made, book.unmade, book.closed, book.begun, book.telling),
-            tuple(sorted(
-                (call.fence == step.fence, call.undo, call.doubtful, call.only_asks) for call in calls
-            )) if calls else (),
+            self._key_of_calls(step, calls) if calls else (),
             tuple(sorted(
                 (one.event_id, str(one.fate), one.compensated_at is None) for one in signals
             )) if signals else (),
         )  # fmt: skip
+
+    def _key_of_calls(self, step, calls):
+        kinds = [(one.fence == step.fence, one.undo, one.doubtful, one.only_asks) for one in calls]
+        # Without a bound any number of workers may have lost their leases: of a kind one is as good as all.
+        return tuple(sorted(set(kinds) if self.faults == math.inf else kinds))
 
     def _order(self, saga, step):
         """When it began, beside the others of its stage."""

@@ -227,6 +227,8 @@ def _end_call(world, call, effect, outcome):
         claimed=True, doubtful=call.doubtful, only_asks=call.only_asks,
     )  # fmt: skip
     void = execution._is_void(work, attempt)
+    if outcome == OutcomeKind.REFUSED and attempt.step.kind == "pivot":
+        world.change(call.saga, name, closed=True)
     if effect and (attempt.step.remote or not void):
         _do(world, attempt)  # A local one that lost its fence is rolled back.
     if outcome is None or void:
@@ -364,8 +366,12 @@ def _of_people(world, saga):
     called = saga.state == SagaState.NEEDS_ATTENTION
     for number, position in enumerate(stage.positions):
         step = steps[position]
+        # Of what nothing takes back they say nothing while a request for it may be on its way.
+        knows = saga.definition.all_steps[position].undoable or not any(
+            (call.saga, call.step) == (pk, step.name) for call in world.calls
+        )
         for what in _OF_STEPS:
-            if not getattr(refusals, what)(saga, step, saga.definition, NOW):
+            if (knows or what != "resolve") and not getattr(refusals, what)(saga, step, saga.definition, NOW):
                 make = named(_operate, saga_id=pk, name=step.name, what=what)
                 words = f"an operator has {step.name} {_PAST[what]}"
                 yield Move(words, make, FREE if called else FAULT)

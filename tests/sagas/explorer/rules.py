@@ -16,7 +16,8 @@ def check_claim(world, attempt):
     book = world.book(saga_id, name)
     if not attempt.undo:
         waits = any((call.saga, call.step, call.undo) == (saga_id, name, False) for call in world.calls)
-        may_have = attempt.step.remote and (book.made or waits)
+        # One that can only be done is tried again after a refusal, which was an answer.
+        may_have = attempt.step.remote and attempt.step.kind != "retriable" and (book.made or waits)
         asks = attempt.doubtful or attempt.only_asks
         require(not may_have or asks, f"U2: {name} may have happened, and is not asked about")
         return
@@ -91,7 +92,8 @@ def _check_rows(world, saga):
         left = [step.name for step in steps if step.state not in ("done", "skipped")]
         require(not left, f"T5: completed without {left}")
         wanted = saga.cancel_requested_at is None or saga.parent_id is not None
-        require(wanted, "I3: it was cancelled in time, and has completed")
+        may_go_on = wanted or declared.pivot < len(steps)
+        require(may_go_on, "I3: it was cancelled in time, and has completed")
     if saga.state == "compensated":
         undone = ("undone", "skipped")
         left = [
@@ -100,6 +102,8 @@ def _check_rows(world, saga):
             if step.begun and step.state not in undone and declared.all_steps[step.position].undoable
         ]
         require(not left, f"T5: compensated, and {left} is not undone")
+    if declared.pivot < len(steps) and steps[declared.pivot].state == "done":
+        require(saga.direction == 1, "P1: the pivot has happened, and it is undone")
     for step in steps:
         told = declared.all_steps[step.position]
         if isinstance(told, Approval) and step.state == "done":

@@ -70,6 +70,20 @@ def _family(limit, need, failed):
     return Shape(saga=saga, facts={"items": [1, 2]}, about=f"a ForEach of two children, {words}")
 
 
+def _beside(name, **rest):
+    step = ForEach("each", of="items", saga=CHILD)
+    stage = toys.at_once("all", step, toys.remote("r", **toys.ASK), **rest)
+    saga = _saga(f"toy-explored-{name}", toys.local("a"), stage, toys.local("z"), inputs=["items"])
+    return Shape(saga=saga, facts={"items": [1]}, about="a ForEach of one child beside a remote step")
+
+
+def _pivotal():
+    stage = toys.at_once("all", toys.remote("r", **toys.ASK), toys.local("l"))
+    pivot = toys.remote("p", **toys.ASK, **toys.PIVOT)
+    saga = _saga("toy-explored-pivot", stage, pivot, toys.local("z", **toys.RETRIABLE))
+    return Shape(saga=saga, about="a stage of two, the pivot, and one that can only be done")
+
+
 def _past_undoing():
     child = _saga(
         "toy-explored-forward-child", toys.remote("y", **toys.ASK, **toys.RETRIABLE), inputs=["item"]
@@ -92,6 +106,9 @@ SHAPES = (
         "local": _of_three(
             "local", "three local ones of one kind", *(toys.local(each) for each in "lmn"), alike=tuple("lmn")
         ),
+        "callback": _of_three(
+            "callback", "one that a callback ends and a local one", _waits(), toys.local("l")
+        ),
         "approval": _of_three(
             "approval",
             "an approval beside a remote and a local one",
@@ -104,7 +121,12 @@ SHAPES = (
         f"each-{limit}-{need}-{failed}": _family(limit, need, failed)
         for limit, need, failed in itertools.product((1, 2), ("all", 1), ("compensate", "keep"))
     }
-    | {"each-past-undoing": _past_undoing()}
+    | {
+        "pivot": _pivotal(),
+        "each-past-undoing": _past_undoing(),
+        "each-beside": _beside("each-beside"),
+        "each-beside-reverse": _beside("each-beside-reverse", undo="reverse"),
+    }
 )
 
 LONG = dict.fromkeys(SHAPES, 2) | {"together": 1, "reverse": 1, "local": 3}
