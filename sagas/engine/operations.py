@@ -125,7 +125,8 @@ def retry(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
 
     Raises:
         MovedOn: it is not as it was seen.
-        NotAllowed: it has ended, needs attention, waits, or is held, or an attempt is under way.
+        NotAllowed: it has ended, needs attention, waits, or is held, an attempt is under way, or the step's
+            turn to be undone has not come.
     """
     return _try_now(saga_id, refusals.retry, seen=seen, actor=actor, reason=reason)
 
@@ -172,11 +173,12 @@ def resolve(
     1. Forward, happened: the step is done, with those facts, and the saga goes on.
     2. Forward, did not: the step has failed, and the saga compensates; past the pivot it is tried again.
     3. Backward, happened: the step is undone, and the saga goes on backwards.
-    4. Backward, did not: its undo is tried again.
+    4. Backward, did not: its undo is tried again, if its turn has come.
 
     Raises:
         MovedOn: it is not as it was seen.
-        NotAllowed: nobody doubts the step's outcome, facts are missing, or an attempt is under way.
+        NotAllowed: nobody doubts the step's outcome, facts are missing, an attempt is under way, or another
+            step of its stage is to be undone first.
         BadFacts: the facts are not JSON that can be kept.
     """
     facts = store.storable(facts)
@@ -511,6 +513,8 @@ def _resolve_action(work: UnitOfWork, happened: bool, facts: dict[str, Any], eve
 
 def _resolve_undo(work: UnitOfWork, happened: bool, event: dict[str, Any]) -> None:
     if not happened:
+        if why := refusals.not_its_turn(work.saga, work.step, work.declared, work.now):
+            raise errors.NotAllowed(why, state=work.saga.state)
         _go_on(work, **event)
         return
     if work.saga.state == SagaState.NEEDS_ATTENTION:

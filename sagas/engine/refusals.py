@@ -49,7 +49,7 @@ def retry(
         return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
     if step.state in (StepState.SKIPPED, StepState.UNDONE if _backward(saga) else StepState.DONE):
         return _("%(step)s is over: there is nothing to try again.") % {"step": step.name}
-    return _held(saga) or at_work(step, now) or _not_its_turn(saga, step, declared, now)
+    return _held(saga) or at_work(step, now) or not_its_turn(saga, step, declared, now)
 
 
 def resume(
@@ -250,7 +250,7 @@ def at_work(step: models.StepInstance, now: datetime.datetime) -> str:
     ) % {"seconds": left_s}
 
 
-def _not_its_turn(
+def not_its_turn(
     saga: models.SagaInstance,
     step: models.StepInstance,
     declared: definition.Saga | None,

@@ -157,6 +157,25 @@ def test_a_member_of_which_nothing_is_to_be_undone_is_not_tried_again(broker):
     rules.check(saga)
 
 
+def test_that_an_undo_did_not_happen_is_said_when_it_can_be_tried_again(broker):
+    saga = harness.begin(toys.AT_ONCE_REVERSE, "do a, do b, do c, fail d, fail undo c")
+    while "fail undo c" not in recorder.lines(saga.pk):
+        assert broker.deliver()
+    first = next(name for name, state in states_of(saga).items() if state == "done")
+    before = rules.snapshot(saga)
+
+    with pytest.raises(errors.NotAllowed, match=f"c is undone when its turn comes: {first} is first"):
+        engine.resolve(saga.pk, seen=engine.look(saga.pk, "c"), happened=False, **WHO)
+
+    assert rules.snapshot(saga) == before
+    harness.drive(broker, saga)
+    assert (saga.state, states_of(saga)["c"]) == ("needs_attention", "undo_failed")
+    engine.resolve(saga.pk, seen=engine.look(saga.pk, "c"), happened=False, **WHO)
+    harness.drive(broker, saga)
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
 def test_while_a_stage_drains_none_of_it_is_tried_again(broker, monkeypatch):
     """The operator comes during a call, which ends after the saga has turned round."""
     refused = []
