@@ -101,11 +101,7 @@ class Message(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["created_at"], name="webhooks_message_age"),
             # Reading an event log from a place on.
-            models.Index(
-                fields=["owner", "position"],
-                condition=models.Q(position__isnull=False),
-                name="webhooks_message_log",
-            ),
+            models.Index(fields=["owner", "position"], name="webhooks_message_log"),
         ]
 
     def __str__(self) -> str:

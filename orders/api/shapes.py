@@ -90,7 +90,11 @@ class OrderStep(Shape):
     """One step of the order's saga."""
 
     name = serializers.CharField()
-    status = serializers.ChoiceField(states.StepState.values(), source="state")
+    status = serializers.ChoiceField(
+        states.StepState.values(),
+        source="state",
+        help_text="`skipped`: the order does not need it and never will, so it counts as done.",
+    )
     attempts = serializers.IntegerField(min_value=0)
     undo_attempts = serializers.IntegerField(min_value=0)
     started_at = serializers.DateTimeField(allow_null=True)

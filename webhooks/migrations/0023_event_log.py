@@ -64,11 +64,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="message",
-            index=models.Index(
-                condition=models.Q(("position__isnull", False)),
-                fields=["owner", "position"],
-                name="webhooks_message_log",
-            ),
+            index=models.Index(fields=["owner", "position"], name="webhooks_message_log"),
         ),
         migrations.AddIndex(
             model_name="delivery",
