@@ -14,6 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 RUNTIME := $(VENV)/installed-requirements
 DEVELOPMENT := $(VENV)/installed-requirements-dev
+SITE := $(VENV)/installed-requirements-site
 
 .PHONY: help
 help: ## This list
@@ -26,8 +27,8 @@ demo: $(RUNTIME) ## Orders of every fate on real parts, the books audited at the
 	@exec $(LOCAL).demo $(ARGS)
 
 .PHONY: up
-up: $(RUNTIME) ## The whole stack in the foreground; Ctrl-C stops it. WEB_PORT, FLOWER_PORT, SANDBOX_PORT
-	@exec $(LOCAL).stack up
+up: $(RUNTIME) ## The whole stack in the foreground; Ctrl-C stops it. ARGS=--verbose shows all it logs; WEB_PORT, FLOWER_PORT, SANDBOX_PORT
+	@exec $(LOCAL).stack up $(ARGS)
 
 .PHONY: down
 down: $(RUNTIME) ## Stop a stack that was left behind
@@ -78,6 +79,10 @@ pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,browser) ## Only the 
 unit: $(DEVELOPMENT) ## Only the tests that need no server, no browser and no other process: seconds
 	@$(PYTEST) $(UNIT) $(ARGS)
 
+.PHONY: explore
+explore: $(DEVELOPMENT) ## Every way through small sagas, with two faults on each; ARGS="--help"
+	@exec $(BIN)/python -m tests.sagas.explorer $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, FUZZ_SEED=7 repeats a run
 	@export FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_TIMEOUT=14400; \
@@ -88,6 +93,10 @@ fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, 
 .PHONY: browser
 browser:
 	@.ci/browser
+
+.PHONY: recording
+recording: $(RUNTIME) ## `make demo` as a picture that moves, for the README, into docs/images
+	@exec $(LOCAL).demo --record docs/images/demo.svg
 
 .PHONY: screenshots
 screenshots: $(DEVELOPMENT) browser ## Pictures of the console for the README, into docs/images
@@ -106,15 +115,27 @@ format: $(DEVELOPMENT) ## Let ruff write what it would otherwise complain about
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: client
+client: $(DEVELOPMENT) ## The Python client: its synchronous half from the asynchronous one, and its wheel into clients/python/dist
+	@$(BIN)/python clients/python/make_sync.py
+	@$(BIN)/ruff format --quiet clients/python
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+		--wheel-dir clients/python/dist clients/python
+
 .PHONY: docs
 docs: $(RUNTIME) ## Draw anew what the documentation takes from the code
 	@$(BIN)/python -m sagas.declaration.diagram docs/lifecycle.md
+	@$(BIN)/python -m benchmarks.charts
 	@$(THROWAWAY) $(BIN)/python manage.py api_docs
+
+.PHONY: site
+site: $(SITE) ## The documentation as a site that can be searched, into .site/html
+	@$(LOCAL).site
 
 .PHONY: lock
 lock: $(DEVELOPMENT) ## Resolve requirements*.in anew into requirements*.txt, with hashes
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@for name in requirements requirements-dev; do \
+	@for name in requirements requirements-dev requirements-site; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 			--no-emit-index-url --no-header $$name.in -o $$name.txt || exit 1; done
 
@@ -122,7 +143,7 @@ lock: $(DEVELOPMENT) ## Resolve requirements*.in anew into requirements*.txt, wi
 clean: ## Stop the stack and delete its data, the virtual environment and the caches
 	@test ! -x $(BIN)/python || $(LOCAL).stack discard
 	@rm -rf $(VENV) staticfiles .mypy_cache .ruff_cache .pytest_cache .hypothesis \
-		.import_linter_cache .schemathesis
+		.import_linter_cache .schemathesis .site
 
 $(DEVELOPMENT): requirements-dev.txt $(VENV)/made
 	@echo "Installing requirements-dev.txt ..."
@@ -131,6 +152,11 @@ $(DEVELOPMENT): requirements-dev.txt $(VENV)/made
 
 $(RUNTIME): requirements.txt $(VENV)/made
 	@echo "Installing requirements.txt ..."
+	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(SITE): requirements-site.txt $(VENV)/made
+	@echo "Installing requirements-site.txt ..."
 	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 

@@ -8,16 +8,20 @@ from rest_framework.request import Request
 
 from api import models, throttling, tokens
 
-KEYWORD = "Token"
+SCHEME = "Bearer"
+"""What a 401 asks for."""
+
+KEYWORDS = frozenset({"bearer", "token"})
+"""What may stand before a token: `Bearer`, which every client knows by itself, or `Token`."""
 
 
 class TokenAuthentication(authentication.BaseAuthentication):
-    """`Authorization: Token ...`."""
+    """`Authorization: Bearer ...`, or `Token ...`, which means the same."""
 
     def authenticate(self, request: Request) -> tuple[Any, models.Token] | None:
         """The token's user and the token; None where no token is shown."""
         keyword, _, secret = request.headers.get("Authorization", "").partition(" ")
-        if keyword.lower() != KEYWORD.lower():
+        if keyword.lower() not in KEYWORDS:
             return None
         token = tokens.find(secret.strip())
         if token is None:
@@ -30,7 +34,7 @@ class TokenAuthentication(authentication.BaseAuthentication):
 
     def authenticate_header(self, request: Request) -> str:
         """What a 401 asks for."""
-        return KEYWORD
+        return SCHEME
 
 
 class HasScope(permissions.BasePermission):

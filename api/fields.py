@@ -34,15 +34,34 @@ class Said(serializers.Field[Any, Any, Any, Any]):
         return super().to_internal_value(data)
 
 
+DIRECTIONS = r"\u202a-\u202e\u2066-\u2069"
+"""Make what follows run the other way: a name that is shown with them reads as another."""
+
+INVISIBLE = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2060-\u206f\u2800\u3164"
+    r"\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
+)
+"""What takes no ink, beside spaces: joiners, which words of some languages need, fillers, selectors. Written
+as in a class of a regular expression, for the description says the same."""
+
+_TURNS = re.compile(f"[{DIRECTIONS}]")
+# Beyond the first plane the description says less: not every reader of it can.
+_SEEN = re.compile(rf"[^\s{DIRECTIONS}{INVISIBLE}\U0001d173-\U0001d17a\U000e0000-\U000e0fff]")
+
+
 class Text(Said, serializers.CharField):
-    """A string of so many characters, none of them for machines only.
+    """A string of so many characters, something to be seen among them, and none for machines only.
 
     Arguments:
         clean: what makes of the string what is kept, or None where it is not acceptable.
         schema: what the description says of it instead of its length.
     """
 
-    besides: ClassVar = {"control": "This must not contain control characters, such as line breaks."}
+    besides: ClassVar = {
+        "control": "This must not contain control characters, such as line breaks.",
+        "direction": "This must not contain characters that turn the direction of the text.",
+        "invisible": "This must have at least one character that can be seen.",
+    }
 
     def __init__(
         self,
@@ -67,9 +86,13 @@ class Text(Said, serializers.CharField):
         if isinstance(data, str):
             if any(unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") for sign in data):
                 self.fail("control")
+            if _TURNS.search(data):
+                self.fail("direction")
             if len(data) > (self.max_length or 0):
                 self.fail("max_length")  # Spaces around it count too, so that the schema can say so.
         text: str | None = super().to_internal_value(data)
+        if text and not self.allow_blank and not _SEEN.search(text):
+            self.fail("invisible")
         if self.clean is not None and text is not None:
             text = self.clean(text)
         if text is None:
@@ -145,6 +168,13 @@ class Choice(Said, serializers.ChoiceField):
     def __init__(self, choices: Any, **kwargs: Any) -> None:
         words = choices.values if hasattr(choices, "values") else choices
         super().__init__(choices, allowed=f"This must be one of: {', '.join(words)}.", **kwargs)
+
+
+@utils.extend_schema_field({"type": "string", "format": "uuid"})
+class Id(Said, serializers.UUIDField):
+    """A UUID in a query."""
+
+    allowed = "This must be an id such as 0199c2e0-7a10-7cc3-98c4-dc0c0c07398f."
 
 
 @utils.extend_schema_field(

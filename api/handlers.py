@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from django import http
+from django import http, urls
 from django.views import defaults
 
 from api import problems
@@ -17,9 +17,21 @@ def _handler(
         if not f"{request.path}/".startswith("/api/"):
             return page(request) if exception is None else page(request, exception)
         known = problems.of(exception) if exception and kind is problems.MALFORMED_REQUEST else None
-        return problems.page(request, known or problems.Problem(kind, detail))
+        said = detail
+        if kind is problems.NOT_FOUND and _is_there_without_slash(request.path):
+            said = f"{detail} Without the slash at its end there is: {request.path.rstrip('/')}."
+        return problems.page(request, known or problems.Problem(kind, said))
 
     return handler
+
+
+def _is_there_without_slash(path: str) -> bool:
+    """Whether an address has one slash too many; ours end in none, and a redirect would lose a body."""
+    try:
+        urls.resolve(path.rstrip("/"))
+    except urls.Resolver404:
+        return False
+    return path.endswith("/")
 
 
 bad_request = _handler(defaults.bad_request, problems.MALFORMED_REQUEST, "This is not understood.")

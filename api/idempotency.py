@@ -33,6 +33,9 @@ PATTERN = "^(?:" + re.sub(r"\?P<\w+>", "?:", KEY.pattern) + ")$"
 
 LONGEST = 200
 
+SAMPLE = "3f6d1c9a-2b44-4c1e-9d1e-7a10cc398c4d"
+"""What the description shows; the page of it puts a new one in its place each time that it asks."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:

@@ -38,6 +38,12 @@ class Token(models.Model):
             models.UniqueConstraint(fields=["digest"], name="api_token_digest"),
             models.CheckConstraint(condition=models.Q(scope__in=Scope.values), name="api_token_scope"),
         ]
+        indexes: ClassVar = [
+            # Asked with every event of a saga: is its owner a merchant, whose events are kept?
+            models.Index(
+                fields=["user"], condition=models.Q(scope=Scope.MERCHANT), name="api_token_of_merchant"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.hint}… ({self.name})"

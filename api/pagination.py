@@ -37,7 +37,7 @@ class ByCursor(pagination.CursorPagination):
         except (exceptions.NotFound, ValueError):
             allowed = "This must be a cursor from `next` or `previous`."
             fault = {"parameter": "cursor", "detail": allowed, "code": "invalid"}
-            raise problems.Problem(problems.INVALID_QUERY, f"cursor: {allowed}", errors=[fault]) from None
+            raise problems.faulty(problems.INVALID_QUERY, [fault]) from None
         return cursor
 
     def check(self, position: str) -> None:

@@ -34,11 +34,17 @@ class JSON(parsers.BaseParser):
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
         """The value that the body is."""
-        return loads(read(stream))
+        return loads(read(stream, (parser_context or {})["request"].headers))
 
 
-def read(stream: Readable) -> bytes:
-    """The whole body, if it is not too large."""
+def read(stream: Readable, headers: Mapping[str, str]) -> bytes:
+    """The whole body, if it is not too large, and not encoded: what that unpacks to has no bound."""
+    if headers.get("Content-Encoding", "").strip().lower() not in ("", "identity"):
+        raise problems.Problem(
+            problems.UNSUPPORTED_MEDIA_TYPE,
+            "The body must not be compressed: send it as it is, without Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
     limit = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     body = stream.read(limit + 1)
     if len(body) > limit:

@@ -78,8 +78,8 @@ MALFORMED_REQUEST = kind(
 )
 INVALID_QUERY = kind(
     "invalid-query", 400, "A query parameter is not acceptable",
-    "`errors` names each parameter and says what is allowed.",
-    detail="The query has faults.",
+    "`errors` names each parameter and says what is allowed; `detail` says the first.",
+    detail="limit: This must be a whole number from 1 to 100.",
     errors=[{"parameter": "limit", "detail": "This must be a whole number from 1 to 100.",
              "code": "invalid"}],
 )
@@ -94,7 +94,7 @@ KEY_INVALID = kind(
 )
 NOT_AUTHENTICATED = kind(
     "not-authenticated", 401, "A valid token is required",
-    "Send `Authorization: Token ...` with a token that has neither expired nor been revoked.",
+    "Send `Authorization: Bearer ...` with a token that has neither expired nor been revoked.",
 )
 NOT_PERMITTED = kind(
     "not-permitted", 403, "This token may not do that",
@@ -123,12 +123,13 @@ TOO_LARGE = kind(
 )
 UNSUPPORTED_MEDIA_TYPE = kind(
     "unsupported-media-type", 415, "The body is of a type that is not understood",
-    "Send `Content-Type: application/json`.",
+    "Send `Content-Type: application/json`, and the body as it is: without `Content-Encoding`.",
 )
 INVALID_BODY = kind(
     "invalid-body", 422, "The body is not acceptable",
-    "`errors` points to each member that is wrong (a JSON pointer) and says what is allowed.",
-    detail="The body has faults.",
+    "`errors` points to each member that is wrong (a JSON pointer) and says what is allowed; `detail` says"
+    " the first.",
+    detail="/lines/0/quantity: This must be a whole number from 1 to 999.",
     errors=[{"pointer": "/lines/0/quantity", "detail": "This must be a whole number from 1 to 999.",
              "code": "max_value"}],
 )
@@ -207,7 +208,7 @@ def handle(error: Exception, context: dict[str, Any]) -> http.HttpResponse | Non
     return page(context["request"]._request, problem) if problem else None
 
 
-ASK_FOR_TOKEN = {"WWW-Authenticate": "Token"}
+ASK_FOR_TOKEN = {"WWW-Authenticate": "Bearer"}
 
 
 def of(error: Exception) -> Problem | None:
@@ -223,7 +224,7 @@ def of(error: Exception) -> Problem | None:
         case exceptions.NotAuthenticated():
             return Problem(
                 NOT_AUTHENTICATED,
-                "No token was shown: send the header `Authorization: Token ...`.",
+                "No token was shown: send the header `Authorization: Bearer ...`.",
                 headers=ASK_FOR_TOKEN,
             )
         case exceptions.AuthenticationFailed():
@@ -242,7 +243,7 @@ def of(error: Exception) -> Problem | None:
             wait = str(math.ceil(getattr(error, "wait", None) or 1))
             return Problem(THROTTLED, f"Come back in {wait} s.", headers={"Retry-After": wait})
         case exceptions.ValidationError():
-            return Problem(INVALID_BODY, "The body has faults.", errors=list(_faults(error.detail)))
+            return faulty(INVALID_BODY, list(_faults(error.detail)))
         case exceptions.ParseError():
             return Problem(MALFORMED_BODY, str(error.detail))
         case django_exceptions.RequestDataTooBig():
@@ -250,6 +251,27 @@ def of(error: Exception) -> Problem | None:
         case django_exceptions.BadRequest() | django_exceptions.SuspiciousOperation():
             return Problem(MALFORMED_REQUEST, "The request is not one that is understood.")
     return next(filter(None, (translator(error) for translator in _TRANSLATORS)), None)
+
+
+LONGEST_PLACE = 80
+"""Of a place that is named in a sentence: a member that nobody asked for may be called anything."""
+
+
+def faulty(kind: Kind, errors: Sequence[Mapping[str, str]]) -> Problem:
+    """The problem of a body or a query that has these faults; the first is said in `detail` too."""
+    first = errors[0]
+    place = first.get("pointer") or first.get("parameter") or ""
+    if len(place) > LONGEST_PLACE:
+        place = f"{place[: LONGEST_PLACE - 1]}…"
+    said = f"{place}: {first['detail']}" if place else first["detail"]
+    match len(errors) - 1:
+        case 0:
+            more = ""
+        case 1:
+            more = " One more fault is in `errors`."
+        case others:
+            more = f" {others} more faults are in `errors`."
+    return Problem(kind, f"{said}{more}", errors=errors)
 
 
 def method_not_allowed(headers: Mapping[str, str] | None = None) -> Problem:

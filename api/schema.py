@@ -75,6 +75,16 @@ HEADERS = {
         "description": "`true` where this is the answer to an earlier request with the same key.",
         "schema": {"type": "string", "enum": ["true"]},
     },
+    "RateLimit-Policy": {
+        "description": "How many requests of this token may come at once (`q`), and within how many seconds"
+        " as many come back (`w`), evenly.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "How many more may come now (`r`), and after how many seconds without any all have"
+        " come back (`t`).",
+        "schema": {"type": "string"},
+    },
     "WWW-Authenticate": {"description": "What is wanted.", "schema": {"type": "string"}},
 }
 """What answers may carry; the description says each once."""
@@ -102,7 +112,7 @@ IDEMPOTENCY_KEY = header(
     {"type": "string", "minLength": 1, "maxLength": idempotency.LONGEST, "pattern": idempotency.PATTERN},
     "New for every new order; the same when the same order is sent again. Kept for 24 hours.",
     required=True,
-    examples=[utils.OpenApiExample("a UUID", value="3f6d1c9a-2b44-4c1e-9d1e-7a10cc398c4d")],
+    examples=[utils.OpenApiExample("a UUID", value=idempotency.SAMPLE)],
 )
 IF_NONE_MATCH = header(
     "If-None-Match", {"type": "string"}, "An `ETag` that was received: 304 while it is still right."
@@ -158,9 +168,11 @@ def operation(
     }
     for status in sorted({kind.status for kind in kinds}):
         responses[status, problems.MEDIA_TYPE] = _problem([kind for kind in kinds if kind.status == status])
+    limited = {*answers, 429}
+    allowance = {} if public else {"RateLimit-Policy": limited, "RateLimit": limited}
     sent = {
         name: {*ALWAYS.get(name, ()), *(sends or {}).get(name, ())} for name in {**ALWAYS, **(sends or {})}
-    }
+    } | allowance
     links = {
         name: {"operationId": name, "parameters": {parameter: f"$response.body#{place}"}}
         for parameter, (place, names) in (leads or {}).items()
@@ -235,10 +247,10 @@ class TokenScheme(extensions.OpenApiAuthenticationExtension):  # type: ignore[no
     def get_security_definition(self, auto_schema: Any) -> dict[str, Any]:
         """A header."""
         return {
-            "type": "apiKey",
-            "in": "header",
-            "name": "Authorization",
-            "description": "`Token ` and the secret of a token, such as `Token ord_...`.",
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "ord_...",
+            "description": "The secret of a token, such as `ord_...`, by itself; `Bearer` comes before it.",
         }
 
 
@@ -248,12 +260,12 @@ class TextPattern(extensions.OpenApiSerializerFieldExtension):  # type: ignore[n
     target_class = "api.fields.Text"
 
     def map_serializer_field(self, auto_schema: Any, direction: str) -> dict[str, Any]:
-        """A string with something to see in it, if it must have something, and no control characters."""
+        """A string with something to see in it, if it must have something; nothing for machines only."""
         field: fields.Text = self.target
         if field.schema is not None:
             return dict(field.schema)
-        any_sign = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029]"
-        seen = r"[^\u0000-\u001f\u007f-\u009f\u2028\u2029\s]"
+        refused = rf"\u0000-\u001f\u007f-\u009f\u2028\u2029{fields.DIRECTIONS}"
+        any_sign, seen = f"[^{refused}]", rf"[^{refused}{fields.INVISIBLE}\s]"
         pattern = f"^{any_sign}*$" if field.allow_blank else f"^{any_sign}*{seen}{any_sign}*$"
         least = {} if field.allow_blank else {"minLength": 1}
         return {"type": "string", **least, "maxLength": field.max_length, "pattern": pattern}

@@ -75,16 +75,37 @@ def read(form: type[Filled], data: Any) -> Filled:
 
 
 def read_query(form: type[Form], request: Request) -> dict[str, Any]:
-    """What the query asks for; a parameter that nobody knows, or that stands twice, is a slip and refused."""
-    values = {name: values if len(values) > 1 else values[0] for name, values in request.query_params.lists()}
-    filled = form(data=values)
-    if not filled.is_valid():
-        faults = [
-            {"parameter": str(name), "detail": str(fault[0]), "code": fault[0].code}
-            for name, fault in filled.errors.items()
-        ]
-        raise problems.Problem(problems.INVALID_QUERY, "The query has faults.", errors=faults)
+    """What the query asks for; a parameter that nobody knows, or that stands twice, is a slip and refused.
+
+    One that is a list stands once for each of its items.
+    """
+    sent = dict(request.query_params.lists())
+    filled = form(data={})
+    lists = {name for name, field in filled.fields.items() if isinstance(field, fields.Many)}
+    filled.initial_data = {name: said if name in lists else said[0] for name, said in sent.items()}
+    filled.is_valid()
+    faults = {str(name): _first(fault) for name, fault in filled.errors.items()}
+    faults |= {
+        name: serializers.ErrorDetail(f"This stands {len(values)} times; give it once.", "repeated")
+        for name, values in sent.items()
+        if len(values) > 1 and name in filled.fields and name not in lists
+    }
+    if faults:
+        raise problems.faulty(
+            problems.INVALID_QUERY,
+            [
+                {"parameter": name, "detail": str(fault), "code": str(fault.code)}
+                for name, fault in faults.items()
+            ],
+        )
     return dict(filled.validated_data)
+
+
+def _first(fault: Any) -> serializers.ErrorDetail:
+    """The first of the faults of a parameter, or of the items that it lists."""
+    while not isinstance(fault, serializers.ErrorDetail):
+        fault = next(iter(fault.values())) if isinstance(fault, dict) else fault[0]
+    return fault
 
 
 class Page(Form):

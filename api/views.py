@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import yaml
 from django import http
@@ -10,13 +11,20 @@ from django.views.decorators import csrf
 from rest_framework import views
 
 import strictjson
-from api import problems, rendering
+from api import idempotency, problems, rendering, throttling
 
 
 class View(views.APIView):
     """A view that says truly which methods it takes; OPTIONS is none, for there is /api/schema."""
 
     http_method_names = ["get", "head", "post", "patch", "delete"]
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        """Every answer to a token says what is left of its allowance."""
+        response = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in throttling.headers(request).items():
+            response[name] = value
+        return response
 
 
 def only_read(view: Callable[..., http.HttpResponse]) -> Callable[..., http.HttpResponse]:
@@ -53,7 +61,7 @@ def _described(in_yaml: bool) -> tuple[bytes, str]:
 @only_read
 def docs(request: http.HttpRequest) -> http.HttpResponse:
     """The description for people: Swagger UI, with nothing inline and nothing from elsewhere."""
-    return render(request, "api/docs.html")
+    return render(request, "api/docs.html", {"sample_key": idempotency.SAMPLE})
 
 
 @only_read

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import backlog, console, guarantees, history, idle, kill, orders, poison, stages, web
+from benchmarks import backlog, charts, console, guarantees, history, idle, kill, orders, poison, stages, web
 from benchmarks.peers import compare
 
 
@@ -151,6 +151,8 @@ def main() -> None:
     options = parser.parse_args()
     asked = QUESTIONS[options.question or UNNAMED]
     asked.ask(write=options.write, **{name: getattr(options, name) for name in asked.arguments})
+    if options.write:
+        charts.write()
 
 
 def _let_ask(parser: argparse.ArgumentParser, question: Question) -> None:

@@ -3,12 +3,11 @@
 After the saga "Create Order" of Eventuate's "Eventuate Tram Sagas Customers and Orders".
 """
 
-import datetime
 from typing import Any
 
 from django.db import models, transaction
 
-from sagas import Approval, Retry, Saga, Step, engine
+from sagas import DAY, HOUR, Approval, Retry, Saga, Step, engine
 from sagas.models import SagaInstance
 
 
@@ -73,11 +72,11 @@ CREATE_ORDER = Saga(
         Step("reserve-credit", reserve_credit, undo=release_credit,
              inputs=["customer", "total"], outputs=["strained"]),
         Approval("review-order", when="strained", permission="examples.review_order",
-                 limit=datetime.timedelta(days=2), remind=[datetime.timedelta(hours=4)], lapse="refuse"),
+                 limit=2 * DAY, remind=[4 * HOUR], lapse="refuse"),
     ],
     retry=Retry(on=[]),
     refused=[CreditRefused],
-    deadline=datetime.timedelta(days=3),
+    deadline=3 * DAY,
     on_completed=approve,
     on_compensated=reject,
 )  # fmt: skip

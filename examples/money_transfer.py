@@ -4,12 +4,11 @@ After "Run your first Temporal application", the money transfer of Temporal's pr
 local: each runs in the transaction that records it, so each is done exactly once.
 """
 
-import datetime
 from typing import Any
 
 from django.db import models, transaction
 
-from sagas import Retry, Saga, Step, engine
+from sagas import HOUR, Retry, Saga, Step, engine
 from sagas.models import SagaInstance
 
 
@@ -70,7 +69,7 @@ MONEY_TRANSFER = Saga(
     ],
     retry=Retry(on=[]),
     refused=[Refused],
-    deadline=datetime.timedelta(hours=1),
+    deadline=HOUR,
 )
 
 

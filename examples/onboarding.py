@@ -4,15 +4,12 @@ After the onboarding in the guide "External Application Interaction" of Elsa Wor
 the other accounts at once.
 """
 
-import datetime
 import functools
 
 from django.db import IntegrityError, models, transaction
 
-from sagas import Approval, Parallel, Retry, Saga, Step, engine
+from sagas import DAY, Approval, Parallel, Retry, Saga, Step, engine
 from sagas.models import SagaInstance
-
-DAY = datetime.timedelta(days=1)
 
 
 class Taken(Exception):
@@ -81,7 +78,8 @@ ONBOARDING = Saga(
                  inputs=["login", "mailbox"], remote=True, when="engineer"),
         ]),
         Approval("confirm-arrival", permission="examples.confirm_arrival",
-                 limit=60 * DAY, remind=[30 * DAY], lapse="refuse", outputs=["badge"]),
+                 limit=60 * DAY, remind=[30 * DAY], lapse="refuse",
+                 outputs=["badge"], personal=["badge"]),
         Step("activate-badge", activate_badge, undo=close_account, inputs=["badge"], remote=True),
     ],
     retry=Retry(on=[ConnectionRefusedError]),

@@ -53,7 +53,7 @@ class State(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[models.Order]) -> QuerySet[models.Order]:
         """Only those."""
         value = self.value()
-        return selectors.chosen(queryset, {"status": value}) if value in models.Status.values else queryset
+        return selectors.chosen(queryset, {"status": [value]}) if value in models.Status.values else queryset
 
 
 @admin.register(models.Order)

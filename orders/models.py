@@ -144,6 +144,12 @@ class Order(models.Model):
         indexes: ClassVar = [
             # The list of one's orders, newest first, page by page; of everybody's the primary key is one.
             models.Index(fields=["owner", "-id"], name="orders_order_of_owner"),
+            # What ended since a time, or goes on: both are looked through for what has changed.
+            models.Index(
+                models.F("owner"),
+                functions.Coalesce("fulfilled_at", "cancelled_at", "closed_at"),
+                name="orders_order_ended",
+            ),
             # Looking an order up by the caller's own word for it.
             models.Index(
                 fields=["owner", "reference"],

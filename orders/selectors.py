@@ -2,10 +2,10 @@
 
 import datetime
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
-from django.db.models import Prefetch, QuerySet, prefetch_related_objects
+from django.db.models import Exists, OuterRef, Prefetch, Q, QuerySet, functions, prefetch_related_objects
 
 from orders import models
 from sagas import models as saga_models
@@ -40,7 +40,7 @@ def _parts() -> "list[str | Prefetch[Any]]":
 def chosen(rows: QuerySet[models.Order], wanted: Mapping[str, Any]) -> QuerySet[models.Order]:
     """Those of the orders that a query asks for."""
     if "status" in wanted:
-        rows = _with_status(rows, models.Status(wanted["status"]))
+        rows = rows.filter(_has_status({models.Status(status) for status in wanted["status"]}))
     if "reference" in wanted:
         rows = rows.filter(reference=wanted["reference"])
     if "number" in wanted:
@@ -53,7 +53,14 @@ def chosen(rows: QuerySet[models.Order], wanted: Mapping[str, Any]) -> QuerySet[
     if "created_to" in wanted:
         at = wanted["created_to"]
         rows = rows.filter(created_at__lt=at, pk__lt=_earliest_key(at + CLOCKS_DIFFER))
+    if "updated_from" in wanted:
+        rows = _updated_from(rows, wanted["updated_from"])
     return rows
+
+
+def named(rows: QuerySet[models.Order], name: uuid.UUID | str) -> QuerySet[models.Order]:
+    """The one of the orders that has this id, or this number."""
+    return rows.filter(number=name) if isinstance(name, str) else rows.filter(pk=name)
 
 
 ENDED_AT = {
@@ -66,10 +73,34 @@ ENDED_AT = {
 assert set(ENDED_AT) == models.FINAL, "a final status without its moment"
 
 
-def _with_status(rows: QuerySet[models.Order], status: models.Status) -> QuerySet[models.Order]:
-    if status in models.FINAL:
-        return rows.filter(**{f"{ENDED_AT[status]}__isnull": False})
-    return rows.filter(saga__state=models.SAGA_STATE_OF[status], saga__closed_at=None)
+def _has_status(statuses: Set[models.Status]) -> Q:
+    """Whether an order has one of these."""
+    states = [models.SAGA_STATE_OF[status] for status in statuses - models.FINAL]
+    # Not by a join, which those whose saga is in the archive would not survive.
+    live = saga_models.SagaInstance.objects.filter(state__in=states, closed_at=None)
+    wanted = Q(saga__in=live.values("pk")) if states else Q()
+    for status in statuses & models.FINAL:
+        wanted |= Q(**{f"{ENDED_AT[status]}__isnull": False})
+    return wanted
+
+
+COMMITTED_WITHIN = datetime.timedelta(minutes=1)
+"""An order's end has the time at which its transaction began, and its saga's last change a later one."""
+
+
+def _updated_from(rows: QuerySet[models.Order], at: datetime.datetime) -> QuerySet[models.Order]:
+    """Those of the orders that changed at this time or later.
+
+    When one changed last is known to its saga's row, and to no index: it changes with every step. So they
+    are looked for among those that go on, and those that have ended since, which one index holds.
+    """
+    ended = functions.Coalesce(*ENDED_AT.values())
+    saga = saga_models.SagaInstance.objects.filter(pk=OuterRef("saga_id"))
+    return (
+        rows.alias(ended_at=ended)
+        .filter(Q(ended_at=None) | Q(ended_at__gte=at - COMMITTED_WITHIN))
+        .filter(Q(Exists(saga.filter(updated_at__gte=at))) | Q(ended_at__gte=at) | Q(created_at__gte=at))
+    )
 
 
 def access_key(step_key: str) -> str | None:

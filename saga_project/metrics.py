@@ -48,6 +48,7 @@ class _Rows(registry.Collector):
         yield _gauge("sagas_live", "Sagas under way, by state.", ["state"], [
             ([state.value], now.live.get(state.value, 0)) for state in sorted(states.LIVE)
         ])  # fmt: skip
+        yield from _families(health.families())
         yield _gauge("sagas_begun_last_hour", "Begun in the last hour, by fate.", ["state"], [
             ([state], count) for state, count in now.totals.items()
         ])  # fmt: skip
@@ -94,6 +95,28 @@ class _Rows(registry.Collector):
                     if (value := getattr(step, field)) is not None
                 ],
             )
+
+
+def _families(now: health.FamilyFigures) -> Iterator[core.Metric]:
+    """Children of other sagas, and who waits for whom."""
+    yield _gauge(
+        "sagas_live_children",
+        "Of the sagas under way those that are children of others, by their name and state.",
+        ["saga", "state"],
+        [([name, state], count) for (name, state), count in now.live.items()],
+    )
+    yield _gauge(
+        "sagas_children_waiting",
+        "Of those the ones whose steps are all done, and which wait for their parent's outcome.",
+        ["saga"],
+        [([name], count) for name, count in now.waiting.items()],
+    )
+    yield _gauge(
+        "sagas_parents_waiting",
+        "Sagas that are at a step which is sagas of its own, and wait for these.",
+        ["saga", "step"],
+        [([name, step], count) for (name, step), count in now.parents.items()],
+    )
 
 
 def _is_open(queue: health.QueueFigures, now: health.Health) -> bool:

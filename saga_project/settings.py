@@ -38,6 +38,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    "corsheaders",
     "django_filters",
     "rest_framework",
     "drf_spectacular",
@@ -55,6 +56,8 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "saga_project.middleware.RequestId",
+    # Above all that may answer by itself: a page of another origin is to read problems, too.
+    "corsheaders.middleware.CorsMiddleware",
     "saga_project.middleware.ContentSecurityPolicy",
     "saga_project.middleware.PrivateApi",
     "saga_project.middleware.DatabaseTrouble",
@@ -215,7 +218,15 @@ REST_FRAMEWORK = {
 SPECTACULAR_SETTINGS = {
     "TITLE": "Orders",
     "VERSION": "1.0.0",
-    "DESCRIPTION": "Place an order, follow it, cancel it; and never pay twice. See docs/api.md.",
+    "DESCRIPTION": (
+        "Place an order, follow it, cancel it; and never pay twice.\n\n"
+        "Begin with **Authorize** and a token. [What each problem means](/api/problems) · [this"
+        " description](/api/schema), also [as YAML](/api/schema?format=yaml), for generators of clients."
+    ),
+    "SERVERS": [
+        {"url": "/", "description": "The server that this description comes from."},
+        {"url": "http://127.0.0.1:8000", "description": "The local stack."},
+    ],
     "OAS_VERSION": "3.1.0",
     "SCHEMA_PATH_PREFIX": "/api/v1",
     # The documentation page is served by ourselves, scripts, styles and all.
@@ -230,6 +241,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "orders", "description": "What customers and merchants do."},
         {"name": "products", "description": "What may be ordered."},
         {"name": "webhooks", "description": "How merchants are told."},
+        {"name": "messages", "description": "What merchants are told."},
         {"name": "sagas", "description": "What the staff sees and does."},
         {"name": "providers", "description": "What the bank and the carrier report."},
     ],
@@ -274,6 +286,22 @@ LOGINS_BURST = env.integer("LOGINS_BURST", 10)
 """Passwords that may be tried at the admin's door: at once after a rest, and one more after each such time.
 By address; by account four times as often; a browser that the account has used has its own allowance."""
 
+CORS_ALLOWED_ORIGINS = env.words("CORS_ALLOWED_ORIGINS", "")
+"""Pages of these origins may ask the API from a browser, each with a token of its reader. No cookie of ours
+goes with that, so the admin is not to be reached so."""
+
+CORS_URLS_REGEX = r"^/api/"
+CORS_ALLOW_METHODS = ["GET", "HEAD", "POST", "PATCH", "DELETE"]
+CORS_ALLOW_HEADERS = [
+    "accept", "accept-language", "authorization", "content-type", "idempotency-key", "if-none-match",
+    "last-event-id", "x-request-id",
+]  # fmt: skip
+CORS_EXPOSE_HEADERS = [
+    "ETag", "Idempotency-Replayed", "Location", "RateLimit", "RateLimit-Policy", "Retry-After",
+    "X-Request-Id",
+]  # fmt: skip
+"""What such a page may send and read beside what any may."""
+
 WEBHOOKS_TO_PRIVATE_ADDRESSES = env.boolean("WEBHOOKS_TO_PRIVATE_ADDRESSES", False)
 """Whether merchants may be told by http and at private addresses: on a developer's machine only."""
 
@@ -281,7 +309,7 @@ WEBHOOKS_DISABLE_AFTER = env.duration("WEBHOOKS_DISABLE_AFTER", "3d")
 """An endpoint that answered nothing but errors for so long is disabled, and its owner told."""
 
 WEBHOOKS_LOG_LIVES = env.duration("WEBHOOKS_LOG_LIVES", "30d")
-"""How long one can look up what was sent, and send it again."""
+"""How long one can read the event log, look up what was sent, and send it again."""
 
 ADMIN_LOG_LIVES = env.duration("ADMIN_LOG_LIVES", "730d")
 """How long the admin remembers who did what; what was done to a saga is among its events for longer."""

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
@@ -16,7 +16,7 @@ from sagas.declaration import registry, states
 
 
 def check_declarations(**_: Any) -> list[checks.CheckMessage]:
-    """Report every declaration that was refused at import (E001 to E016), and doubtful ones (W001, W007)."""
+    """Report every declaration that was refused at import (E001 to E017), and doubtful ones (W001, W007)."""
     found: list[checks.CheckMessage] = [
         checks.Error(problem.message, hint=problem.hint, obj=bad.name, id=problem.id)
         for bad in registry.refused
@@ -118,11 +118,11 @@ def does_not_start(task: str) -> list[str]:
     return [app.main or "the Celery application"]
 
 
-def check_who_works(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
+def check_who_works(databases: Iterable[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Report live instances for which nobody sweeps (W003), or whose queue no worker listens on (W004)."""
-    if not databases or not _migrated(databases[0]):
+    using = _first(databases)
+    if using is None or not _migrated(using):
         return []
-    using = databases[0]
     now = models.database_now(using)
     live = models.SagaInstance.objects.using(using).filter(state__in=states.LIVE, closed_at=None)
     return [*_unswept(live, now), *_unheard(live, now)]
@@ -168,13 +168,14 @@ def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
             )
 
 
-def check_live_versions(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
+def check_live_versions(databases: Iterable[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Report live instances whose version is no longer declared, or declared otherwise (E011)."""
-    if not databases or not _migrated(databases[0]):
+    using = _first(databases)
+    if using is None or not _migrated(using):
         return []
     declared = {(saga.name, saga.version): saga.fingerprint for saga in registry.everything()}
     live = (
-        models.SagaInstance.objects.using(databases[0])
+        models.SagaInstance.objects.using(using)
         .filter(state__in=states.LIVE, closed_at=None)
         .values_list("name", "version", "fingerprint")
         .distinct()
@@ -189,6 +190,11 @@ def check_live_versions(databases: Sequence[str] | None = None, **_: Any) -> lis
         for name, version, fingerprint in live
         if declared.get((name, version)) != fingerprint
     ]
+
+
+def _first(databases: Iterable[str] | None) -> str | None:
+    """The database that is asked about: `check` names a list, `test` a mapping of them."""
+    return next(iter(databases or ()), None)
 
 
 def _migrated(database: str) -> bool:

@@ -260,6 +260,10 @@ class StepInstance(models.Model):
     """Until when the attempt under way may still be running: while it lasts, no other worker acts (O2)."""
 
     wait_until = models.DateTimeField(null=True)
+
+    asked_at = models.DateTimeField(null=True)
+    """Of an approval: since when people are asked for it; null when nobody is any more. Of no other step."""
+
     facts = models.JSONField(null=True)
     """What the action answered."""
 
@@ -297,6 +301,8 @@ class StepInstance(models.Model):
                 fields=["parked_for", "parked_rank", "id"],
                 condition=models.Q(parked_for__isnull=False),
             ),
+            # Approvals that are waited for: what a person may answer is found without reading what is live.
+            models.Index(name="step_asked", fields=["asked_at"], condition=models.Q(asked_at__isnull=False)),
         ]
         constraints = [
             models.UniqueConstraint(name="step_once_per_saga", fields=["saga", "position"]),

@@ -74,8 +74,8 @@ def opened(row: ArchivedSaga) -> Archived:
         step.saga = saga
     for event in events:
         event.saga = saga
-    _have_fetched(saga, "steps", steps)
-    _have_fetched(saga, "events", events)
+    have_fetched(saga, "steps", steps)
+    have_fetched(saga, "events", events)
     return Archived(
         saga=saga,
         steps=steps,
@@ -99,7 +99,7 @@ def instance(model: type[_Model], row: Mapping[str, Any]) -> _Model:
     return model(**values)
 
 
-def _have_fetched(saga: SagaInstance, name: str, rows: Sequence[django_models.Model]) -> None:
+def have_fetched(saga: SagaInstance, name: str, rows: Sequence[django_models.Model]) -> None:
     """Have the saga's relation answer with these rows, as if they had been fetched beforehand."""
     fetched = getattr(saga, name).get_queryset()
     fetched._result_cache = list(rows)
@@ -190,6 +190,34 @@ def archived_children(keys: Sequence[str]) -> django_models.QuerySet[ArchivedSag
     known = [at for at in begun if at is not None]
     # A child ended no earlier than its parent began.
     return rows.filter(ended_at__gte=min(known) - CLOCKS_DIFFER) if len(known) == len(keys) else rows
+
+
+CHILD_KEY = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.[a-z0-9-]+\.[0-9]+$"
+"""The business key of a child, as its parent gave it: the key of its step, and the element's number."""
+
+
+def of_parent(parent_id: uuid.UUID, step: str | None = None) -> django_models.Q:
+    """The children of a saga, or those of one of its steps, among the sagas that are not in the archive."""
+    of_step = django_models.Q() if step is None else django_models.Q(parent_step=step)
+    return django_models.Q(parent_id=parent_id) & of_step
+
+
+def child_keys(parent_id: uuid.UUID, step: str | None = None) -> list[str]:
+    """The keys of a saga's children, or of those of one step, wherever they are; none if the saga is gone."""
+    parent = in_bulk([parent_id]).get(parent_id)
+    steps: list[StepInstance] = [] if parent is None else list(parent.steps.all())  # type: ignore[arg-type]
+    return [key for one in steps if step in (None, one.name) for key in one.child_keys]
+
+
+def keys_of(saga_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The business keys of these sagas, wherever they are: two statements at most, and none for none."""
+    wanted = set(saga_ids)
+    if not wanted:
+        return {}
+    found = dict(SagaInstance.objects.filter(pk__in=wanted).values_list("pk", "key"))
+    if missing := wanted - found.keys():
+        found |= dict(ArchivedSaga.around(missing).values_list("pk", "key"))
+    return found
 
 
 def child_place(saga: SagaInstance | ArchivedSaga) -> str:

@@ -6,11 +6,14 @@ import pathlib
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import systems, teams
+from benchmarks import charts, systems, teams
 from saga_project.local import runfile
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 PEERS = runfile.ROOT / "benchmarks" / "peers"
 
@@ -66,3 +69,27 @@ def test_a_peer_is_installed_in_the_very_version_that_is_named(pins: pathlib.Pat
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+==[\w.]+", line) for line in lines)
     assert any(line.startswith(f"{pins.stem}==") for line in lines)
     assert (PEERS / f"{pins.stem.replace('-', '_')}_peer.py").exists()
+
+
+@pytest.mark.parametrize("chart", charts.CHARTS, ids=lambda chart: chart.picture)
+def test_each_picture_shows_the_figures_that_are_beside_the_page(chart):
+    drawn = charts.drawn(chart)
+
+    assert (charts.PICTURES / chart.picture).read_text() == drawn, "run `make docs`"
+    root = ElementTree.fromstring(drawn)
+    bars = [float(bar.get("width")) for bar in root.iter(f"{SVG}rect") if bar.get("rx")]
+    assert all(0 < width <= charts.WIDTH for width in bars)
+    # Nothing sticks out to the right: letters of 12 pixels are not wider than 8 on the average.
+    for text in root.iter(f"{SVG}text"):
+        if text.get("text-anchor") == "start":
+            assert float(text.get("x")) + 8 * len(text.text or "") <= charts.WIDTH, text.text
+
+
+def test_each_file_of_figures_has_a_picture_that_a_page_shows():
+    pages = "".join(path.read_text() for path in charts.DATA.glob("*.md"))
+
+    # What became of killed sagas is a list of zeros.
+    assert {chart.data for chart in charts.CHARTS} == {
+        path.name for path in charts.DATA.glob("benchmarks*.json")
+    } - {"benchmarks-kill.json"}
+    assert all(f"(images/{chart.picture})" in pages for chart in charts.CHARTS)

@@ -1,6 +1,7 @@
 """What the documentation says is so: its links lead somewhere, its code runs, its tables are the code's."""
 
 import ast
+import builtins
 import itertools
 import pathlib
 import re
@@ -10,6 +11,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
+import celery
 import httpx
 import pytest
 from django.apps import apps
@@ -27,10 +29,18 @@ from sagas.engine import circuits, dispatching, execution, probes, sweeping, tra
 from sagas.testing import memory_transport
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("examples/*.md"),
+        *ROOT.glob("clients/*/*.md"),
+    ]
+)
 README = ROOT / "README.md"
 GUIDE = ROOT / "docs/writing-a-saga.md"
 EXAMPLES = ROOT / "docs/examples.md"
+FROM_ELSEWHERE = sorted(ROOT.glob("docs/from-*.md"))
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -113,7 +123,12 @@ def test_the_declarations_on_the_page_of_examples_are_those_of_their_files() -> 
 
 
 @pytest.mark.parametrize(
-    ("heading", "file"), [("What runs", "requirements.in"), ("What checks", "requirements-dev.in")]
+    ("heading", "file"),
+    [
+        ("What runs", "requirements.in"),
+        ("What checks", "requirements-dev.in"),
+        ("What builds the site", "requirements-site.in"),
+    ],
 )
 def test_every_dependency_has_its_reason(heading: str, file: str) -> None:
     explained = table(ROOT / "docs/dependencies.md", heading)
@@ -211,16 +226,26 @@ def test_python_is_python(page: pathlib.Path) -> None:
 
 
 @pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Once the settings are as they were, no module of the app is left."""
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trips"]:
+        del sys.modules[name]
+
+
+@pytest.fixture
 def trips(
-    tmp_path: pathlib.Path, settings: Any, monkeypatch: pytest.MonkeyPatch, transactional_db: None
+    forgotten: None,
+    tmp_path: pathlib.Path,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    transactional_db: None,
 ) -> Iterator[list[str]]:
-    """The README's app `trips` is installed; the rest of what the README says about it."""
+    """The README's app `trips` is written as it says, and installed; the rest of what it says about it."""
     files, rest = split_files(blocks(README, "python", under="A saga of your own"))
-    (tmp_path / "trips").mkdir()
-    (tmp_path / "trips/__init__.py").touch()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
+    start_trips(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    assert files == {name: f"# {name}\n{(tmp_path / name).read_text()}".strip() for name in files}
     known = dict(registry._sagas)
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "trips"]
     tables = list(apps.get_app_config("trips").get_models())
@@ -236,8 +261,14 @@ def trips(
         registry._sagas.clear()
         registry._sagas.update(known)
         apps.all_models.pop("trips")
-        for name in [name for name in sys.modules if name.partition(".")[0] == "trips"]:
-            del sys.modules[name]
+
+
+def start_trips(place: pathlib.Path) -> None:
+    """Give the README's command, in that place."""
+    (command,) = [line for line in "\n".join(blocks(README, "sh")).splitlines() if " startsaga " in line]
+    _, _, arguments = command.partition(" startsaga ")
+    name, *steps = arguments.split()
+    management.call_command("startsaga", name, *steps, directory=str(place / name), verbosity=0)
 
 
 def run(code: list[str], names: dict[str, Any]) -> None:
@@ -270,11 +301,24 @@ def test_the_readmes_saga_runs(trips: list[str], flight: str, ends: SagaState, b
 def test_the_guides_code_runs_and_prints_what_it_says(
     trips: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names: dict[str, Any] = {"__name__": "trips.guide"}
-
-    run(blocks(GUIDE, "python"), names)
+    """Each chapter stands alone: whoever copies out of it needs nothing of another."""
+    for code in chapters(GUIDE):
+        run(code, {"__name__": "trips.guide"})
 
     assert capsys.readouterr().out.strip() == "\n".join(blocks(GUIDE, "text"))
+
+
+def test_each_snippet_of_the_guide_imports_what_it_uses() -> None:
+    """What it has from the snippet above it in its chapter is made there, and no import."""
+    lacking = {}
+    for code in chapters(GUIDE):
+        made: set[str] = set()
+        for block in code:
+            if lacks := used_names(block) - made - bound_names(block) - set(dir(builtins)):
+                lacking[block.splitlines()[0]] = lacks
+            made |= bound_names(block, imports=False)
+
+    assert lacking == {}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -313,6 +357,44 @@ def curl(line: str) -> httpx.Response:
     return httpx.request("POST" if body else "GET", url, headers=headers, content=body)
 
 
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A Celery application that is made meanwhile runs its tasks at once, and is nobody's afterwards."""
+    before = celery.current_app._get_current_object()
+    monkeypatch.setattr(celery.Celery, "__init__", _eager_init(celery.Celery.__init__))
+    try:
+        yield
+    finally:
+        before.set_current()
+
+
+def _eager_init(init: Any) -> Any:
+    def eager_init(self: celery.Celery, *args: Any, **options: Any) -> None:
+        init(self, *args, **options)
+        self.conf.task_always_eager = True
+
+    return eager_init
+
+
+@pytest.mark.parametrize("page", FROM_ELSEWHERE, ids=lambda page: page.stem)
+def test_what_a_page_for_those_who_come_from_elsewhere_shows_runs_and_prints_what_it_says(
+    page: pathlib.Path, trips: list[str], eager: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names: dict[str, Any] = {"__name__": "trips.elsewhere"}
+
+    run(blocks(page, "python"), names)
+
+    assert capsys.readouterr().out.strip() == "\n".join(blocks(page, "text"))
+
+
+def test_what_a_page_shows_of_elsewhere_is_python() -> None:
+    shown = [(page, block) for page in FROM_ELSEWHERE for block in blocks(page, "py")]
+
+    assert len(FROM_ELSEWHERE) == 3
+    for page, block in shown:
+        compile(block, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
+
+
 @pytest.mark.django_db
 def test_every_metric_is_explained() -> None:
     explained = re.findall(r"`(sagas_\w+)`", (ROOT / "docs/operations.md").read_text())
@@ -329,6 +411,26 @@ def test_every_check_is_explained() -> None:
     )
 
 
+def used_names(code: str) -> set[str]:
+    """The names that it reads."""
+    names = (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name))
+    return {node.id for node in names if isinstance(node.ctx, ast.Load)}
+
+
+def bound_names(code: str, *, imports: bool = True) -> set[str]:
+    """The names that it gives something to, and those of its functions' arguments."""
+    bound: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                bound |= {(one.asname or one.name).partition(".")[0] for one in names if imports}
+            case ast.FunctionDef(name=str(name)) | ast.ClassDef(name=str(name)) | ast.arg(arg=str(name)):
+                bound.add(name)
+            case ast.ExceptHandler(name=str(name)) | ast.Name(id=str(name), ctx=ast.Store()):
+                bound.add(name)
+    return bound
+
+
 # --- Reading Markdown ----------------------------------------------------------------------------
 
 
@@ -343,6 +445,12 @@ def blocks(page: pathlib.Path, language: str, under: str = "") -> list[str]:
     if under:
         text = text.partition(f"\n## {under}\n")[2].partition("\n## ")[0]
     return re.findall(rf"^```{language}[^\n]*\n(.*?)\n```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def chapters(page: pathlib.Path) -> list[list[str]]:
+    """The page's Python, chapter by chapter."""
+    headings = re.findall(r"^## (.+)$", prose(page), re.MULTILINE)
+    return [found for heading in headings if (found := blocks(page, "python", under=heading))]
 
 
 def spans(page: pathlib.Path) -> list[str]:

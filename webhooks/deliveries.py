@@ -1,8 +1,9 @@
 """Telling merchants of their orders, by the Standard Webhooks scheme.
 
-1. A trigger puts a saga's event into the outbox in the event's own transaction, if its order's owner has an
-   endpoint: nothing that happened goes untold, and nothing is told that was rolled back.
-2. `messages.compose` makes a message of it, word for word, and a delivery for each endpoint that wants it.
+1. A trigger puts a saga's event into the outbox in the event's own transaction, if its order's owner is a
+   merchant or has an endpoint: nothing that happened goes untold, and nothing is told that was rolled back.
+2. `messages.compose` makes a message of it, word for word, which stands in the owner's event log, and a
+   delivery for each endpoint that wants it.
 3. `deliver` sends what is due: at least once, each time with the same id, the merchants in turn. Of one order
    in order, as long as the endpoint is well: a message waits for the one before it, but not for long.
 """

@@ -3,3 +3,7 @@
 
 class TooMany(Exception):
     """The merchant has as many endpoints as there may be; one has to be deleted first."""
+
+
+class PortTaken(Exception):
+    """Another program listens on the port, or it may not be listened on."""

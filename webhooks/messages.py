@@ -1,11 +1,12 @@
-"""Making messages of what the outbox holds, with a delivery for each endpoint that wants one."""
+"""Making messages of what the outbox holds: the event log, and what each endpoint is told of it."""
 
 import uuid
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from django.contrib.auth import models as auth
 from django.db import connection, transaction
-from django.db.models import functions
+from django.db.models import BigIntegerField, Func, Q, QuerySet, functions
 
 import strictjson
 from orders import models as orders
@@ -28,11 +29,20 @@ def wants(types: Iterable[str], type_: str) -> bool:
     return any(wish == type_ or (wish.endswith(".*") and type_.startswith(wish[:-1])) for wish in types)
 
 
+def logged(owner: auth.User, *, after: int, wishes: Collection[str] = ()) -> QuerySet[models.Message]:
+    """What stands in a user's event log behind a position, oldest first; of these types, if any are named."""
+    rows = models.Message.objects.filter(owner=owner, position__gt=after).order_by("position")
+    wanted = Q()
+    for wish in wishes:
+        wanted |= Q(type__startswith=wish[:-1]) if wish.endswith(".*") else Q(type=wish)
+    return rows.filter(wanted)
+
+
 def compose(*, limit: int = 500) -> int:
     """Make messages of what the outbox holds; how many events it was.
 
-    One process at a time, because of two the second could have its message sent before the first has
-    written an earlier one down.
+    One process at a time, because of two the second could have its message sent, or read in a log, before the
+    first has written an earlier one down.
     """
     with transaction.atomic():
         if not _try_lock("webhooks.compose"):
@@ -52,26 +62,12 @@ def untold(saga_ids: Collection[uuid.UUID]) -> Iterable[uuid.UUID]:
     return events.values_list("saga_id", flat=True)
 
 
-def add(
-    endpoints: list[models.Endpoint],
-    type_: str,
-    data: dict[str, Any],
-    *,
-    order: orders.Order | None = None,
-    event: saga_models.Event | None = None,
-) -> list[models.Delivery]:
-    """A message for these endpoints, due now; of an event of an order it has the event's time and place."""
-    at = event.at if event else saga_models.database_now()
-    sequence = event.pk if event else None
-    body = {"type": type_, "timestamp": at, "sequence": sequence, "data": data}
-    message = models.Message.objects.create(
-        type=type_, order=order, sequence=sequence, body=strictjson.dumps(body).decode()
-    )
+def add(endpoints: list[models.Endpoint], type_: str, data: dict[str, Any]) -> list[models.Delivery]:
+    """A message for these endpoints that is about no order, due now."""
+    body = {"type": type_, "timestamp": saga_models.database_now(), "sequence": None, "data": data}
+    message = models.Message.objects.create(type=type_, body=strictjson.dumps(body).decode())
     return models.Delivery.objects.bulk_create(
-        models.Delivery(
-            message=message, endpoint=endpoint, order=order, sequence=sequence, next_at=functions.Now()
-        )
-        for endpoint in endpoints
+        models.Delivery(message=message, endpoint=endpoint, next_at=functions.Now()) for endpoint in endpoints
     )
 
 
@@ -89,18 +85,49 @@ def strike(order: orders.Order, values: engine.Values) -> None:
     engine.strike_columns(attempts, ["error", "response"], values)
 
 
+class _Next(Func):
+    """The next position in the event logs."""
+
+    template = "nextval('webhooks_message_position')"
+    output_field = BigIntegerField()
+
+
 def _compose(ids: list[int]) -> None:
+    """A message of each event, for the log of its order's owner, and for whoever wants to be told of it."""
     events = saga_models.Event.objects.filter(pk__in=ids).select_related("saga__order").order_by("pk")
     owners = {event.saga.order.owner_id for event in events}
     # Locked, so that one which is being disabled is either not there or has these given up too.
     endpoints = models.Endpoint.objects.filter(owner__in=owners, disabled_at=None)
     endpoints = endpoints.order_by("pk").select_for_update(no_key=True)
+    made, wanted = [], []
     for event in events:
         order = event.saga.order
         type_ = payloads.type_of(event)
-        wanted = [one for one in endpoints if one.owner_id == order.owner_id and wants(one.types, type_)]
-        if wanted:
-            add(wanted, type_, payloads.data_of(event, order), order=order, event=event)
+        body = {
+            "type": type_,
+            "timestamp": event.at,
+            "sequence": event.pk,
+            "data": payloads.data_of(event, order),
+        }
+        made.append(
+            models.Message(
+                type=type_,
+                order=order,
+                sequence=event.pk,
+                owner_id=order.owner_id,
+                position=_Next(),
+                body=strictjson.dumps(body).decode(),
+            )
+        )
+        wanted += [
+            models.Delivery(
+                message=made[-1], endpoint=one, order=order, sequence=event.pk, next_at=functions.Now()
+            )
+            for one in endpoints
+            if one.owner_id == order.owner_id and wants(one.types, type_)
+        ]
+    models.Message.objects.bulk_create(made)
+    models.Delivery.objects.bulk_create(wanted)
 
 
 def _try_lock(name: str) -> bool:

@@ -70,7 +70,10 @@ class Run(models.Model):
 
 
 class Message(models.Model):
-    """What is told, word for word: every attempt and every endpoint gets the same bytes."""
+    """What is told, word for word: every attempt and every endpoint gets the same bytes.
+
+    Those that are about an order are its owner's event log too, whether or not anybody was told.
+    """
 
     id = models.UUIDField(primary_key=True, default=ids.uuid7, editable=False)
     """The `webhook-id`: a receiver that has seen it has seen the message."""
@@ -79,6 +82,13 @@ class Message(models.Model):
     """None for what is not about an order."""
     sequence = models.BigIntegerField(null=True)
     """The id of the saga's event; of one order, a later message has a higher one."""
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.CASCADE, null=True, related_name="+", db_index=False
+    )
+    """Whose event log it stands in; None for what is in none."""
+    position = models.BigIntegerField(null=True)
+    """Where it stands there. Given under a lock that its writer keeps until the end of the transaction, so
+    that nothing appears before what somebody has read already, as it may by `sequence`."""
     body = models.TextField()
     created_at = models.DateTimeField(db_default=functions.Now(), editable=False)
 
@@ -88,7 +98,15 @@ class Message(models.Model):
             # An event is told once, however often the outbox is read.
             models.UniqueConstraint(fields=["sequence"], name="webhooks_message_of_event"),
         ]
-        indexes: ClassVar = [models.Index(fields=["created_at"], name="webhooks_message_age")]
+        indexes: ClassVar = [
+            models.Index(fields=["created_at"], name="webhooks_message_age"),
+            # Reading an event log from a place on.
+            models.Index(
+                fields=["owner", "position"],
+                condition=models.Q(position__isnull=False),
+                name="webhooks_message_log",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
@@ -145,6 +163,12 @@ class Delivery(models.Model):
                 fields=["endpoint", "order", "sequence"],
                 condition=models.Q(state="pending"),
                 name="webhooks_delivery_order",
+            ),
+            # What an endpoint was not told in the end, to be sent again.
+            models.Index(
+                fields=["endpoint", "message"],
+                condition=models.Q(state="given_up"),
+                name="webhooks_delivery_given_up",
             ),
             # An endpoint's log, newest first.
             models.Index(fields=["endpoint", "-id"], name="webhooks_delivery_log"),

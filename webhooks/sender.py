@@ -73,9 +73,9 @@ def check(url: str) -> None:
         (parts.hostname or "").encode("idna")
     except ValueError:
         raise Refused("This must be a URL.") from None
-    schemes = ["https", "http"] if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES else ["https"]
-    if parts.scheme not in schemes or not parts.hostname or port == 0:
-        raise Refused(f"This must be a URL that begins with {' or '.join(schemes)}:// and a host.")
+    schemes = ["https://", "http://"] if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES else ["https://"]
+    if f"{parts.scheme}://" not in schemes or not parts.hostname or port == 0:
+        raise Refused(f"This must be a URL that begins with {' or '.join(schemes)} and a host.")
     if parts.username or parts.password or parts.fragment or not url.isascii():
         raise Refused("This must be a URL in ASCII without user, password or fragment.")
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.auth import models as auth
 from django.db import transaction
-from django.db.models import functions
+from django.db.models import Exists, OuterRef, functions
 
 from sagas import models as saga_models
 from webhooks import errors, messages, models, signing
@@ -19,8 +19,10 @@ MOST_OLD_SECRETS = 4
 MOST_ENDPOINTS = 16
 
 
-def create(*, owner: auth.User, url: str, types: list[str], description: str = "") -> models.Endpoint:
-    """Tell a merchant there, from now on.
+def create(
+    *, owner: auth.User, url: str, types: list[str], description: str = "", secret: str = ""
+) -> models.Endpoint:
+    """Tell a merchant there, from now on; with a new secret, unless one is given.
 
     Raises:
         TooMany: the merchant has as many as there may be.
@@ -31,7 +33,11 @@ def create(*, owner: auth.User, url: str, types: list[str], description: str = "
         if models.Endpoint.objects.filter(owner=owner).count() >= MOST_ENDPOINTS:
             raise errors.TooMany
         return models.Endpoint.objects.create(
-            owner=owner, url=url, types=types, description=description, secret=signing.new_secret()
+            owner=owner,
+            url=url,
+            types=types,
+            description=description,
+            secret=secret or signing.new_secret(),
         )
 
 
@@ -89,6 +95,24 @@ def replay(*, delivery: models.Delivery) -> bool:
             state=DeliveryState.PENDING, attempts=0, next_at=functions.Now()
         )
     return True
+
+
+def replay_failed(*, endpoint: models.Endpoint, since: datetime.datetime) -> int | None:
+    """Send once more, at once, what was made since then and was not delivered though it was tried; how many.
+
+    That is what was given up, and what failed and waits for its next attempt. None where the endpoint is
+    disabled, which is told of nothing.
+    """
+    with transaction.atomic():
+        if not lock(endpoint.pk, disabled_at=None):
+            return None
+        rows = models.Delivery.objects.filter(endpoint=endpoint, message__created_at__gte=since)
+        failed = Exists(models.Attempt.objects.filter(delivery=OuterRef("pk")))
+        again: dict[str, Any] = {"state": DeliveryState.PENDING, "attempts": 0, "next_at": functions.Now()}
+        # Not with one statement: each of the two has its index.
+        return rows.filter(failed, state=DeliveryState.PENDING).update(**again) + rows.filter(
+            state=DeliveryState.GIVEN_UP
+        ).update(**again)
 
 
 def delete(*, endpoint: models.Endpoint) -> None:

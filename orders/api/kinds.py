@@ -41,15 +41,15 @@ def of(error: Exception) -> problems.Problem | None:
         case errors.MixedCurrencies():
             code = "currency"
             faults = {
-                position: f"This is priced in {currency}, the first line in {error.currency}."
+                position: f"This is priced in {currency}, the first line in {error.currency}; an order"
+                " is paid in one currency."
                 for position, currency in error.positions.items()
             }
         case _:
             return None
-    return problems.Problem(
+    return problems.faulty(
         problems.INVALID_BODY,
-        str(error),
-        errors=[
+        [
             {"pointer": f"/lines/{position}/sku", "detail": detail, "code": code}
             for position, detail in faults.items()
         ],

@@ -9,14 +9,15 @@ ID = "0199c2e0-7a10-7cc3-98c4-dc0c0c07398f"
 SAGA = "0199c2e0-7a11-7d2b-8a3e-5f2f3c1d9e70"
 AT = "2026-11-23T12:00:00.000000Z"
 
-MONEY = {"amount": 18290, "currency": "BRL"}
-PRICE = {"amount": 9145, "currency": "BRL"}
+MONEY = {"amount": 7580, "currency": "BRL"}
+PRICE = {"amount": 3790, "currency": "BRL"}
 
-PRODUCT = {"sku": "MUG-BLUE", "name": "Blue mug", "price": PRICE, "available": 120, "ships": True}
+# One of the catalogue that the local stack comes with, so that the example can be ordered there.
+PRODUCT = {"sku": "MUG-STONEWARE", "name": "Stoneware mug", "price": PRICE, "available": 120, "ships": True}
 
 NEW_ORDER: dict[str, Any] = {
     "customer": {"name": "Ana Souza", "email": "ana@example.com", "tax_id": "529.982.247-25"},
-    "lines": [{"sku": "MUG-BLUE", "quantity": 2}],
+    "lines": [{"sku": PRODUCT["sku"], "quantity": 2}],
     "payment": {"method": "pix"},
     "shipping_address": {
         "recipient": "Ana Souza", "street": "Rua das Flores", "number": "12-A", "city": "São Paulo",
@@ -36,7 +37,9 @@ def _step(name: str, status: str) -> dict[str, Any]:
 
 ORDER: dict[str, Any] = {
     "id": ID, "number": "ORD-7K3QX9ZD", "status": "pending", "total": MONEY,
-    "lines": [{"sku": "MUG-BLUE", "name": "Blue mug", "quantity": 2, "unit_price": PRICE, "ships": True}],
+    "lines": [{
+        "sku": PRODUCT["sku"], "name": PRODUCT["name"], "quantity": 2, "unit_price": PRICE, "ships": True,
+    }],
     "payment": {
         "method": "pix", "status": "awaiting_payment", "key": f"{SAGA}.take-payment", "provider_ref": "ch_81",
         "pix": {"copy_paste": "00020126...6304ABCD", "expires_at": AT},
@@ -73,7 +76,7 @@ CAPTURED = {
     "id": "evt_7f3a", "type": "charge.captured", "key": f"{SAGA}.take-payment", "occurred_at": AT,
     "data": {
         "id": "ch_81", "method": "card", "status": "captured",
-        "amount": 18290, "currency": "BRL", "captured": 18290, "refunded": 0,
+        "amount": 7580, "currency": "BRL", "captured": 7580, "refunded": 0,
     },
 }
 DELIVERED = {

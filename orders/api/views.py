@@ -87,14 +87,14 @@ class Order(View):
         answers={200: shapes.Order, 304: None}, problems_=[problems.NOT_FOUND],
         sends={"ETag": [200, 304], "Retry-After": [200, 304]},
     )  # fmt: skip
-    def get(self, request: Request, order_id: UUID) -> http.HttpResponse:
-        """Read an order.
+    def get(self, request: Request, order_id: UUID | str) -> http.HttpResponse:
+        """Read an order, by its id or its number.
 
         With `wait`, as soon as the order has ended, or when the time is up; where too many wait already, at
         once, and `Retry-After` says when to ask again.
         """
         seconds = serializers.read_query(forms.Wait, request).get("wait", 0)
-        row = get_object_or_404(visible(request), pk=order_id)
+        row = get_object_or_404(selectors.named(visible(request), order_id))
         answer = rendering.answer(request, shapes.Order.of(row))
         if seconds and row.status not in models.FINAL and not streams.has_waited(request):
             streams.until_end(request, row, answer, seconds)
@@ -119,7 +119,7 @@ class OrderEvents(View):
         headers=[LAST_EVENT_ID], answers={200: schema.Stream(shapes.StreamMessage), 204: None},
         problems_=[problems.NOT_FOUND, problems.INVALID_QUERY],
     )  # fmt: skip
-    def get(self, request: Request, order_id: UUID) -> http.HttpResponseBase:
+    def get(self, request: Request, order_id: UUID | str) -> http.HttpResponseBase:
         """Follow an order as server-sent events.
 
         One message per transition, from the one after `Last-Event-ID` on. The stream ends with the order, and
@@ -127,7 +127,7 @@ class OrderEvents(View):
         `id`, and nothing is missed and nothing comes twice.
         """
         serializers.read_query(serializers.Nothing, request)
-        return streams.answer(request, get_object_or_404(visible(request), pk=order_id))
+        return streams.answer(request, get_object_or_404(selectors.named(visible(request), order_id)))
 
 
 class Cancellation(View):
@@ -140,7 +140,7 @@ class Cancellation(View):
         request=forms.Cancellation, answers={202: shapes.CancelledOrder},
         problems_=[problems.NOT_FOUND, kinds.TOO_LATE, kinds.OPERATORS_MOVE],
     )  # fmt: skip
-    def post(self, request: Request, order_id: UUID) -> Response:
+    def post(self, request: Request, order_id: UUID | str) -> Response:
         """Cancel an order.
 
         What was done is undone, last action first. Asking twice is asking once. For the owner of the order:
@@ -148,10 +148,11 @@ class Cancellation(View):
         """
         form = serializers.read(forms.Cancellation, request.data)
         owner = auth.caller(request)
-        found = visible(request).filter(pk=order_id).values_list("owner_id", "saga_id").first()
+        named = selectors.named(visible(request), order_id)
+        found = named.values_list("pk", "owner_id", "saga_id").first()
         if found is None:
             raise http.Http404
-        owner_id, saga_id = found
+        pk, owner_id, saga_id = found
         if owner_id != owner.pk:
             # An operator's decision, not a wish of whoever ordered: it has one door, where it is bound to
             # what was seen, and where two must agree if the shop wants that.
@@ -162,15 +163,15 @@ class Cancellation(View):
                 saga={"id": str(saga_id)},
             )
         try:
-            services.cancel(order_id=order_id, owner=owner, reason=form.validated_data["reason"])
+            services.cancel(order_id=pk, owner=owner, reason=form.validated_data["reason"])
         except saga_errors.TooLate as error:
-            row = visible(request).get(pk=order_id)
+            row = visible(request).get(pk=pk)
             raise problems.Problem(
                 kinds.TOO_LATE,
                 f"The order is {row.status}; it cannot be cancelled any more.",
                 order={"id": str(row.pk), "status": row.status},
             ) from error
-        return Response(shapes.CancelledOrder.of(visible(request).get(pk=order_id)), status=202)
+        return Response(shapes.CancelledOrder.of(visible(request).get(pk=pk)), status=202)
 
 
 class Products(View):
@@ -215,7 +216,7 @@ class Callback(View):
            again would change nothing.
         3. Answer 202 to the first and to every repetition: a provider that gets an error sends it again.
         """
-        body = parsing.read(request._request)
+        body = parsing.read(request._request, request.headers)
         try:
             callback = self.sender.service.read_callback(
                 headers=request.headers, body=body, now=saga_models.database_now()

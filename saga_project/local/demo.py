@@ -26,9 +26,12 @@ import rich.console
 import rich.progress
 import rich.table
 
-from saga_project.local import fates, runfile, servers, stack, supervisor
+from saga_project.local import fates, recording, report, runfile, servers, stack, supervisor
 
 RUN = runfile.ROOT / ".run" / "demo"
+
+REPORT = RUN / "report.html"
+"""What is left of a run, until the next one."""
 
 LIMITS = {
     # Short, so that the silent carrier and the unpaid PIX are seen to their end.
@@ -112,6 +115,16 @@ class Shop:
             page = answer["next"]
         return found
 
+    def sagas(self) -> dict[str, Json]:
+        """All sagas, as the shop's own people see them, by id."""
+        found: dict[str, Json] = {}
+        page: str | None = "/sagas?limit=100"
+        while page:
+            answer = self._staff.get(page).raise_for_status().json()
+            found |= {saga["id"]: saga for saga in answer["results"]}
+            page = answer["next"]
+        return found
+
     def products(self) -> list[str]:
         """What the shop has most of, so that a crowd does not sell it out; and it goes in a parcel."""
         answer = self._http.get("/products?limit=100").raise_for_status().json()
@@ -143,6 +156,7 @@ class Demo:
         self.placed: dict[str, fates.Fate] = {}
         self.orders: dict[str, Json] = {}
         self.wrong: list[str] = []
+        self.disasters: list[report.Disaster] = []
         self._meddled: set[str] = set()
         self._products = shop.products()
 
@@ -270,6 +284,23 @@ class Demo:
                 faults.append(f"{order['number']}: the bank holds {kept}, it should hold {due}")
         return faults
 
+    def write_report(self, path: pathlib.Path, fated: list[str], crowd: list[str]) -> None:
+        """A page with the orders on a time line."""
+        sagas = self.shop.sagas()
+
+        def rows(ids: list[str]) -> list[report.Row]:
+            return [
+                report.Row(
+                    number=self.orders[id_]["number"],
+                    name=self.placed[id_].name,
+                    ended=self.orders[id_]["status"],
+                    saga=sagas[self.orders[id_]["saga"]["id"]],
+                )
+                for id_ in ids
+            ]
+
+        report.write(path, fated=rows(fated), crowd=rows(crowd), disasters=self.disasters)
+
     def fate_table(self, ids: list[str]) -> rich.table.Table:
         """One line per order: what was done and undone, how it ended, and how long that took."""
         table = rich.table.Table(
@@ -371,6 +402,7 @@ def run(console: rich.console.Console) -> int:
         console.print(demo.fate_table(fated))
         console.print(demo.crowd_table(crowd))
         _audit(demo)
+        demo.write_report(REPORT, fated, crowd)
     seconds = time.monotonic() - begun_at
     if demo.wrong:
         console.print(f"[bold red]Not every rule held[/] ({seconds:.0f} s):", *demo.wrong, sep="\n  ")
@@ -381,6 +413,8 @@ def run(console: rich.console.Console) -> int:
         f" or waiting for a person, and every book agrees ({seconds:.0f} s).",
         soft_wrap=True,
     )
+    where = REPORT.relative_to(runfile.ROOT)
+    console.print(f"\nThe orders on a time line: {where}", highlight=False, soft_wrap=True)
     console.print(NEXT, highlight=False)
     return 0
 
@@ -403,9 +437,9 @@ Try it yourself: `make up` starts such a stack and keeps it. It prints where the
 console and Flower are, and who may log in. Then, in another shell:
 
   . .run/env
-  curl -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/products
-  curl -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/orders
-  curl $SANDBOX_URL/books
+  curl -sS -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/products | python3 -m json.tool
+  curl -sS -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/orders | python3 -m json.tool
+  curl -sS $SANDBOX_URL/books | python3 -m json.tool
 """
 
 
@@ -426,6 +460,7 @@ def _crowd(demo: Demo) -> list[str]:
         while disasters and ended >= disasters[0][0] * len(ids):
             _, what, befall = disasters.pop(0)
             befall()
+            demo.disasters.append(report.Disaster(what=what, at=datetime.datetime.now(datetime.UTC)))
             demo.console.print(f"[yellow]{what}[/] when {ended} of {len(ids)} orders had ended.")
 
     ids = [id_ for id_ in demo.placed if id_ not in before or demo.placed[id_].takes_long]
@@ -528,9 +563,25 @@ def _coloured(status: str) -> str:
     return f"[{colour}]{status}[/]"
 
 
+def main(arguments: list[str]) -> int:
+    """Run it; with `--record FILE` its terminal is left in that file, as a picture that moves."""
+    match arguments:
+        case []:
+            # A file has no width; a log of eighty columns would break every line of the tables.
+            return run(rich.console.Console(width=None if sys.stdout.isatty() else 120))
+        case ["--record", path]:
+            # Lines that are drawn over one another, as those of a progress bar, make no picture of lines.
+            console = recording.Recorder(force_terminal=False)
+            code = run(console)
+            if code == 0:
+                pathlib.Path(path).write_text(console.picture("make demo"), encoding="utf-8")
+            return code
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
 if __name__ == "__main__":
     try:
-        # A file has no width; a log of eighty columns would break every line of the tables.
-        sys.exit(run(rich.console.Console(width=None if sys.stdout.isatty() else 120)))
+        sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)

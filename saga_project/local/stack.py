@@ -1,4 +1,4 @@
-"""The whole stack on one machine: `python -m saga_project.local.stack up | down | discard`.
+"""The whole stack on one machine: `python -m saga_project.local.stack up [--verbose] | down | discard`.
 
 PostgreSQL, Valkey, the sandbox of the outside world, the web server, workers for every queue, beat and
 Flower, in the foreground of one terminal. Its state lies in RUN_DIR (`.run`); with another RUN_DIR and
@@ -21,7 +21,7 @@ import threading
 import urllib.request
 from typing import IO
 
-from saga_project.local import runfile, servers, supervisor
+from saga_project.local import runfile, servers, supervisor, terminal
 
 HOST = "127.0.0.1"
 """Nothing here is meant for the network: it is plain HTTP, and the passwords lie in a file."""
@@ -37,7 +37,10 @@ TICKS = (
     r"Task (sagas\.(sweep|bulk|archive|probe-returned)|webhooks\.deliver|orders\.(look-back|clear-up))\[.*\]"
     r" (received|succeeded)"
 )
-"""What comes by the clock and went well: worth a look in the log, not on the terminal."""
+"""What comes by the clock and went well: worth a look in the log, never on the terminal."""
+
+ROOT_WARNING = "You're running the worker with superuser privileges"
+"""How seven lines of Celery begin that each worker of root has; the stack says it once for all of them."""
 
 PORTS = {"WEB_PORT": 8000, "FLOWER_PORT": 5555, "SANDBOX_PORT": 8899}
 
@@ -64,13 +67,19 @@ class Stack:
     flower_port: int
     sandbox_port: int
 
-    def up(self, *, while_open: IO[bytes] | None = None) -> int:
+    def up(self, *, verbose: bool = False, while_open: IO[bytes] | None = None) -> int:
         """Start everything, watch over it until told to stop, stop everything.
 
-        With `while_open`, the end of that stream says so too: the process that holds its other end is gone.
+        Args:
+            verbose: whether the terminal shows all that the programs log, but for what the clock brings; else
+                it shows how orders end and what goes wrong.
+            while_open: the end of that stream says to stop, too: who holds its other end is gone.
+
+        Returns:
+            The exit code.
         """
         try:
-            keeper = supervisor.Supervisor(self.run)
+            keeper = supervisor.Supervisor(self.run, choice=None if verbose else terminal.Choice())
         except supervisor.Taken as taken:
             print(taken, file=sys.stderr)
             return 1
@@ -143,6 +152,8 @@ class Stack:
         tokens, queues = self._prepare(keeper, env)
         env |= tokens
         keeper.start(self._sandbox(env))
+        if os.geteuid() == 0:
+            keeper.say("you are root, and so is every worker: do not run it so where it matters")
         keeper.start(
             self._web(env),
             *(self._worker(queue, env) for queue in queues),
@@ -277,7 +288,7 @@ Ready. Ctrl-C stops all of it.
   Admin     {env["WEB_URL"]}/admin/   {env["ADMIN_USER"]} / {env["ADMIN_PASSWORD"]}
   Flower    {env["FLOWER_URL"]}
   Sandbox   {env["SANDBOX_URL"]}/books
-  Logs      {self.run / "log"}
+  Logs      {self.run / "log"}   here you see how orders end, and what goes wrong
 
 In another shell:  . {self.run / "env"}
 """
@@ -314,7 +325,7 @@ def _celery(
 ) -> supervisor.Program:
     # Quiet: no banner, which would list every task once for each worker.
     command = ["celery", "--app=saga_project", "--no-color", "--quiet", *arguments]
-    return _program(name, command, env, ready, hush)
+    return _program(name, command, env, ready, hush, python=["-W", f"ignore:{ROOT_WARNING}"])
 
 
 def _program(
@@ -323,10 +334,11 @@ def _program(
     env: dict[str, str],
     ready: collections.abc.Callable[[str], bool],
     hush: str | None = None,
+    python: collections.abc.Sequence[str] = (),
 ) -> supervisor.Program:
     def launch(log: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, "-m", *module],
+            [sys.executable, *python, "-m", *module],
             cwd=runfile.ROOT,
             env=os.environ | env | {"PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
@@ -375,6 +387,8 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["up"]:
             return from_environment().up()
+        case ["up", "--verbose"]:
+            return from_environment().up(verbose=True)
         case ["up", "--while-open"]:
             return from_environment().up(while_open=sys.stdin.buffer)
         case ["down"]:

@@ -74,11 +74,29 @@ class _Running:
 class Supervisor:
     """Of the programs of one directory, `run`, of which it is the only one."""
 
-    def __init__(self, run: pathlib.Path, *, verbose: bool = True) -> None:
+    def __init__(
+        self,
+        run: pathlib.Path,
+        *,
+        verbose: bool = True,
+        choice: collections.abc.Callable[[str, str], tuple[str, str] | None] | None = None,
+    ) -> None:
+        """Take the directory.
+
+        Args:
+            run: where the state and the logs are.
+            verbose: whether the terminal shows anything of the programs' logs.
+            choice: of a program's name and a line of it, what the terminal shows: a label and a text, or
+                None for nothing.
+                Without it every line is shown that the program does not `hush`.
+
+        Raises:
+            Taken: another supervisor is at work there.
+        """
         # First of all: what lies in a directory is not touched by who may not work there.
         self._lock = take(run)
         self._run = run
-        self._logs = _Logs(run / "log", verbose=verbose)
+        self._logs = _Logs(run / "log", verbose=verbose, choice=choice)
         self._groups: list[list[_Running]] = []
         # Plain flags: a signal's handler that sets a threading.Event while the same thread is about to
         # wait for it never returns.
@@ -299,11 +317,19 @@ class _Logs:
 
     COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 
-    def __init__(self, place: pathlib.Path, *, verbose: bool) -> None:
+    def __init__(
+        self,
+        place: pathlib.Path,
+        *,
+        verbose: bool,
+        choice: collections.abc.Callable[[str, str], tuple[str, str] | None] | None,
+    ) -> None:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._place = place
         self._fresh = False
         self._verbose = verbose
+        self._choice = choice or self._not_hushed
+        self._partly = choice is not None
         self._colourful = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._read_to: dict[str, int] = {}
         self._hushed: dict[str, re.Pattern[str]] = {}
@@ -320,8 +346,9 @@ class _Logs:
             for old in self._place.glob("*.log"):
                 old.replace(old.with_suffix(".log.old"))
             self._fresh = True
-        self._read_to.setdefault(name, 0)
-        return self._path(name).open("ab")
+        log = self._path(name).open("ab")
+        self._read_to.setdefault(name, 0)  # Now that there is something that the follower can read.
+        return log
 
     def read(self, name: str, start: int) -> str:
         with self._path(name).open("rb") as log:
@@ -330,7 +357,7 @@ class _Logs:
 
     def tail(self, name: str) -> str:
         """The end of its log, for those who have not just seen it on the terminal."""
-        lines = [] if self._verbose else self.read(name, 0).splitlines()[-20:]
+        lines = [] if self._verbose and not self._partly else self.read(name, 0).splitlines()[-20:]
         return "\n".join([f" Its log is {self._path(name)}.", *lines])
 
     def say(self, name: str, text: str) -> None:
@@ -359,9 +386,13 @@ class _Logs:
                 whole, _, _ = log.read().rpartition(b"\n")
             if whole:
                 self._read_to[name] += len(whole) + 1
-                lines = whole.decode(errors="replace").splitlines()
-                hushed = self._hushed.get(name)
-                self.say(name, "\n".join(line for line in lines if not (hushed and hushed.search(line))))
+                for line in whole.decode(errors="replace").splitlines():
+                    if (shown := self._choice(name, line)) is not None:
+                        self.say(*shown)
+
+    def _not_hushed(self, name: str, line: str) -> tuple[str, str] | None:
+        hushed = self._hushed.get(name)
+        return None if hushed and hushed.search(line) else (name, line)
 
     def _print(self, name: str, line: str) -> None:
         label = f"{name:<10}|"

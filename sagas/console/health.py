@@ -304,3 +304,53 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
         )
         for name in names
     ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FamilyFigures:
+    """Live sagas that are children of others, and what waits for whom."""
+
+    live: dict[tuple[str, str], int]
+    """By a child's name and state: how many are live. They are counted among all live sagas, too."""
+
+    waiting: dict[str, int]
+    """By a child's name: of how many all steps are done, so that they wait for their parent's outcome."""
+
+    parents: dict[tuple[str, str], int]
+    """By a saga's name and its step: how many are at that step, and wait for its children."""
+
+
+def families() -> FamilyFigures:
+    """Read it, in two statements; what they read is bounded by the children that are live."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CHILDREN_THAT_LIVE)
+        children = cursor.fetchall()
+        cursor.execute(_PARENTS_THAT_WAIT)
+        parents = cursor.fetchall()
+    waiting: dict[str, int] = {}
+    for name, _state, _count, waits in children:
+        waiting[name] = waiting.get(name, 0) + waits
+    return FamilyFigures(
+        live={(name, state): count for name, state, count, _waits in children},
+        waiting=waiting,
+        parents={(name, step): count for name, step, count in parents},
+    )
+
+
+_CHILDREN_THAT_LIVE = """
+SELECT name, state, count(*), count(*) FILTER (WHERE state = 'running' AND NOT EXISTS (
+           SELECT 1 FROM sagas_step s WHERE s.saga_id = g.id AND s.position >= g.position
+       ))
+  FROM sagas_saga g
+ WHERE state IN ('running', 'compensating', 'needs_attention') AND closed_at IS NULL AND parent_id IS NOT NULL
+ GROUP BY name, state ORDER BY name, state
+"""
+
+_PARENTS_THAT_WAIT = """
+SELECT p.name, s.name, count(DISTINCT p.id)
+  FROM sagas_saga c JOIN sagas_saga p ON p.id = c.parent_id
+  JOIN sagas_step s ON s.saga_id = p.id AND s.name = c.parent_step
+ WHERE c.state IN ('running', 'compensating', 'needs_attention') AND c.closed_at IS NULL
+   AND p.finished_at IS NULL AND p.closed_at IS NULL AND s.state IN ('waiting', 'undoing')
+ GROUP BY p.name, s.name ORDER BY p.name, s.name
+"""

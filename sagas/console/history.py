@@ -383,6 +383,7 @@ def read(saga_id: uuid.UUID | str) -> History:
             raise errors.NotFound(f"There is no saga {saga_id}.")
         return of_archived(found)
     steps = list(models.StepInstance.objects.filter(saga_id=saga.pk))
+    reading.have_fetched(saga, "steps", steps)
     for step in steps:
         step.saga = saga
     declared = refusals.declaration(saga)

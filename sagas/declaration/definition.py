@@ -1,396 +1,61 @@
 """What a saga is: a list of stages, most of them one step each, refused at import when senseless.
 
-A step is an action and its undo. Several steps may be done at once (`Parallel`), a step may be left out
-(`when`, `unless`), and one may wait for a person (`Approval`).
-
 Pure: the standard library only. A declaration is data, so that the admin, the documentation, the
 checks and the tests read the same list that the engine runs.
 """
 
 import dataclasses
 import datetime
+import decimal
 import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from sagas.declaration import validation
 from sagas.declaration.stages import Stage, laid_out
+from sagas.declaration.steps import (
+    APPROVED,
+    DAY,
+    HOUR,
+    MINUTE,
+    SECOND,
+    Approval,
+    Child,
+    ForEach,
+    Parallel,
+    Retry,
+    Step,
+    StepFunction,
+    Wait,
+    named,
+)
 
-Facts = Mapping[str, Any]
-StepFunction = Callable[..., Any]
-"""`do(*, key, **inputs)`, `undo(*, key, ...)` or `ask(*, key, ...)`; each returns facts (JSON) or None."""
+# Whoever runs or shows a declaration finds all of it here.
+__all__ = [
+    "APPROVED",
+    "DAY",
+    "HOUR",
+    "MINUTE",
+    "SECOND",
+    "Approval",
+    "Child",
+    "ForEach",
+    "Parallel",
+    "Retry",
+    "Saga",
+    "Step",
+    "StepFunction",
+    "Wait",
+]
 
-Kind = Literal["compensatable", "pivot", "retriable"]
-
-SECOND = datetime.timedelta(seconds=1)
-MINUTE = datetime.timedelta(minutes=1)
-DAY = datetime.timedelta(days=1)
+NOBODY = "sagas.declaration.definition._nobody"
+"""What a fingerprint says does a step without a worker: data, and no longer the path of anything."""
 
 LONGEST_RESUME_PAUSE = DAY
 RESUME_JITTER = 0.25
 """The share of that pause that is left to chance: what was stopped together does not come back together."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Retry:
-    """Which errors are worth another attempt, how often, and how far apart (R1, R2).
-
-    What `on` does not name was not meant to be retried (after hynek/stamina).
-    """
-
-    on: Sequence[type[Exception]]
-    """Errors that say: it did not happen, and it may go well another time."""
-
-    attempts: int = 5
-    """How many attempts in all, the first one included."""
-
-    first: datetime.timedelta = SECOND
-    """The pause after the first attempt."""
-
-    factor: float = 2.0
-    """What each further pause is longer by."""
-
-    cap: datetime.timedelta = MINUTE
-    """No pause is longer than this."""
-
-    jitter: float = 0.5
-    """The share of a pause that is left to chance, so that a crowd does not come back at once."""
-
-    def pause(self, *, attempt: int, chance: float) -> datetime.timedelta:
-        """How long to wait after the attempt with that number (from 1), for a chance in [0, 1)."""
-        # In seconds: a timedelta of so many doublings would be too long for its type.
-        longest_s = self.first.total_seconds() * self.factor ** min(attempt - 1, 60)
-        whole_s = min(longest_s, self.cap.total_seconds())
-        return datetime.timedelta(seconds=whole_s * (1 - self.jitter * chance))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wait:
-    """A step that is done only when it is said from outside: a payer, a carrier, a person."""
-
-    until: str
-    """The fact that ends the wait: the step waits while its facts do not have it, or have it false."""
-
-    limit: datetime.timedelta
-    """How long to wait; then the step is asked about once more, and has failed if that is no help."""
-
-    poll: datetime.timedelta | None = None
-    """How often to ask meanwhile, in case the callback was lost. Needs the step's `ask`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """An action, and the action that undoes it."""
-
-    name: str
-    """Persisted, and part of the idempotency key: data, never to be reused for something else."""
-
-    do: StepFunction
-    """`do(*, key, **inputs)`: idempotent by key, returns facts or None."""
-
-    _: dataclasses.KW_ONLY
-
-    undo: StepFunction | None = None
-    """`undo(*, key, ...)`: idempotent, content to find nothing or to come too early. It may take the step's
-    `inputs` and `outputs` by name: an output is None where it is not known that the action returned it."""
-
-    ask: StepFunction | None = None
-    """`ask(*, key, ...)`: the facts if the action happened, None if it provably did not (U2). It may take
-    `inputs` and `outputs` as `undo` does."""
-
-    inputs: Sequence[str] = ()
-    """Names of the facts that `do` is called with."""
-
-    outputs: Sequence[str] = ()
-    """Names of the facts in `do`'s answer that later steps, and the step's own `undo` and `ask`, may take."""
-
-    secrets: Sequence[str] = ()
-    """Names of inputs that are struck from the row once the action is done, such as a card's token. No later
-    step may take them, and no `undo` or `ask`."""
-
-    personal: Sequence[str] = ()
-    """Names of facts in `do`'s answer that are personal or open doors: they are shown to nobody (A3)."""
-
-    reference: str = ""
-    """The fact in `do`'s answer by which the provider knows what it did: operators are shown it."""
-
-    remote: bool = False
-    """False: runs inside the engine's transaction, exactly once. True: calls a system of others."""
-
-    wait: Wait | None = None
-    """Set when the action only begins something that ends later."""
-
-    kind: Kind = "compensatable"
-    """Compensatable steps first, then at most one pivot, then retriable ones (P1)."""
-
-    timeout: datetime.timedelta = 10 * SECOND
-    """The longest one attempt may take before it is interrupted. While several versions of a saga are
-    declared, the longest of theirs holds for all."""
-
-    budget: datetime.timedelta | None = None
-    """The longest all attempts together may take, from the first one on."""
-
-    retry: Retry | None = None
-    """Instead of the saga's."""
-
-    undo_retry: Retry | None = None
-    """Instead of the saga's."""
-
-    queue: str = ""
-    """Where its tasks are routed; by default the first word of the function's module: its service."""
-
-    optional: bool = False
-    """Whether an operator may skip it."""
-
-    when: str = ""
-    """The name of a fact: the step is done only if that is true. It is read once, when the step's turn comes,
-    and never again. Left out, the step is skipped: it has no attempt, and no undo."""
-
-    unless: str = ""
-    """The same for a fact that must not be true: two steps with `when` and `unless` are a choice."""
-
-    has_worker: ClassVar[bool] = True
-    """Whether a worker carries it out; where none does, the step begins and ends with what others say."""
-
-    def __post_init__(self) -> None:
-        if not self.queue:
-            module = getattr(self.action, "__module__", None) or "sagas"
-            object.__setattr__(self, "queue", module.partition(".")[0])
-        for field in ("inputs", "outputs", "secrets", "personal"):
-            object.__setattr__(self, field, tuple(getattr(self, field)))
-
-    @property
-    def action(self) -> StepFunction:
-        """The function behind `do`, as functools.partial had it: says what a step does, whatever its name."""
-        return named(self.do)
-
-    @property
-    def undoable(self) -> bool:
-        """Whether there is anything to undo once it was done."""
-        return self.undo is not None
-
-
-@dataclasses.dataclass(frozen=True)
-class Parallel:
-    """Steps that are done at once: the next stage comes after all of them.
-
-    When one definitely fails, or the saga is not wanted any more, nothing new of the stage begins; what runs
-    is waited for, for as long as its lease lasts; then everything that began is undone. The words are those
-    of Step Functions and Camunda, which let branches run on.
-    """
-
-    name: str
-    """For people: it is shown, and kept nowhere."""
-
-    _: dataclasses.KW_ONLY
-
-    steps: Sequence[Step]
-    """Its members. None may take what another one puts out; a pivot is not among them."""
-
-    undo: Literal["together", "reverse"] = "together"
-    """Whether the members are undone at once, or one after the other, the last begun first."""
-
-    when: str = ""
-    """As for a step: none of the members is done unless that fact is true."""
-
-    unless: str = ""
-    """The same for a fact that must not be true."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", tuple(self.steps))
-
-
-APPROVED = "approved"
-"""The fact that ends an approval: whether it was given."""
-
-
-@dataclasses.dataclass(frozen=True, init=False)
-class Approval(Step):
-    """A step without a worker: a person says yes or no, in the console, by REST, or with a signed link.
-
-    A no is a failure like any other: the saga compensates. The shape is Camunda's user task, and Temporal's
-    and DBOS's recipes for a person in the loop.
-
-    Arguments:
-        name: persisted, as a step's.
-        permission: who may answer: a permission of Django's, `app_label.codename`.
-        limit: how long to wait for an answer.
-        remind: after so long people are reminded, each time once.
-        lapse: what no answer within the limit means: "refuse", "approve", or "attention", which calls an
-            operator.
-        persons: how many different people must say yes; a no counts at once.
-        notify: `notify(*, key)`, called with the saga's key when people are asked, or asked anew, and with
-            each reminder, in the transaction; its failure changes nothing.
-        outputs: facts that the one who approves states, for later steps.
-        when: as for a step.
-        unless: as for a step.
-    """
-
-    permission: str = ""
-    remind: Sequence[datetime.timedelta] = ()
-    lapse: Literal["refuse", "approve", "attention"] = "refuse"
-    persons: int = 1
-    notify: Callable[..., object] | None = None
-
-    has_worker: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        permission: str,
-        limit: datetime.timedelta,
-        remind: Sequence[datetime.timedelta] = (),
-        lapse: Literal["refuse", "approve", "attention"] = "refuse",
-        persons: int = 1,
-        notify: Callable[..., object] | None = None,
-        outputs: Sequence[str] = (),
-        when: str = "",
-        unless: str = "",
-    ) -> None:
-        for field, value in (
-            ("permission", permission), ("remind", tuple(sorted(remind))), ("lapse", lapse),
-            ("persons", persons), ("notify", notify),
-        ):  # fmt: skip
-            object.__setattr__(self, field, value)
-        super().__init__(
-            name, _nobody, outputs=outputs, wait=Wait(until=APPROVED, limit=limit), queue="people",
-            when=when, unless=unless,
-        )  # fmt: skip
-
-    @property
-    def limit(self) -> datetime.timedelta:
-        """How long to wait for an answer."""
-        assert self.wait is not None, "an approval waits"
-        return self.wait.limit
-
-
-@dataclasses.dataclass(frozen=True, init=False)
-class Child(Step):
-    """A step that is a saga of its own: done once all of that is done, undone once all of that is undone.
-
-    A child whose last step is done waits for its parent's outcome: it completes with its parent, and
-    compensates when its parent undoes this step. So a child of a step that can be undone has no pivot. The
-    shape is Temporal's child workflow and Camunda's call activity, neither of which undoes it.
-
-    Arguments:
-        name: persisted, as a step's.
-        saga: the child's declaration.
-        inputs: names of facts that the child is given: all of its inputs.
-        outputs: names of facts among the outputs of the child's steps, for later steps of the parent.
-        kind: as a step's.
-        when: as for a step.
-        unless: as for a step.
-    """
-
-    saga: "Saga | None" = None
-
-    has_worker: ClassVar[bool] = False
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        saga: "Saga",
-        inputs: Sequence[str] = (),
-        outputs: Sequence[str] = (),
-        kind: Kind = "compensatable",
-        when: str = "",
-        unless: str = "",
-    ) -> None:
-        object.__setattr__(self, "saga", saga)
-        super().__init__(
-            name,
-            _nobody,
-            inputs=inputs,
-            outputs=outputs,
-            kind=kind,
-            queue="children",
-            when=when,
-            unless=unless,
-        )
-
-    @property
-    def child(self) -> "Saga":
-        """The child's declaration."""
-        assert self.saga is not None, "a child is a saga"
-        return self.saga
-
-    @property
-    def undoable(self) -> bool:
-        """Whether its child can still be undone when it is done."""
-        return self.kind == "compensatable"
-
-
-@dataclasses.dataclass(frozen=True, init=False)
-class ForEach(Child):
-    """One child for each element of a list, which is read once, when the step's turn comes.
-
-    An empty list is success. The shape is Step Functions' Map and Camunda's multi-instance activity.
-
-    Arguments:
-        name: persisted, as a step's.
-        of: the name of a fact that is a list. Where the child has one input beside those of `inputs`, each
-            element is that input; else it is an object with all of them.
-        saga: the declaration of the children.
-        inputs: names of facts that each child is given beside its element.
-        outputs: at most one name: of the list of what became of each child, as `item`, `saga` (its id),
-            `done` and `facts` (the outputs of its steps).
-        limit: how many children run at once; 0 for all.
-        need: how many must be done: "all", or a number. Once so many are, the others are cancelled.
-        failed: what it means that not so many can be done any more: "compensate" the saga, or "keep" what is
-            done once all have ended, and go on.
-        most: how many elements the list may have.
-        kind: as a step's, but no pivot: some of many may be done when another fails.
-        when: as for a step.
-        unless: as for a step.
-    """
-
-    of: str = ""
-    limit: int = 0
-    need: Literal["all"] | int = "all"
-    failed: Literal["compensate", "keep"] = "compensate"
-    most: int = 1000
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        of: str,
-        saga: "Saga",
-        inputs: Sequence[str] = (),
-        outputs: Sequence[str] = (),
-        limit: int = 0,
-        need: Literal["all"] | int = "all",
-        failed: Literal["compensate", "keep"] = "compensate",
-        most: int = 1000,
-        kind: Kind = "compensatable",
-        when: str = "",
-        unless: str = "",
-    ) -> None:
-        for field, value in (
-            ("of", of), ("limit", limit), ("need", need), ("failed", failed), ("most", most),
-        ):  # fmt: skip
-            object.__setattr__(self, field, value)
-        super().__init__(
-            name, saga=saga, inputs=[*inputs, of], outputs=outputs, kind=kind, when=when, unless=unless
-        )
-
-    @property
-    def shared(self) -> tuple[str, ...]:
-        """The facts that each child is given beside its element."""
-        return tuple(name for name in self.inputs if name != self.of)
-
-    @property
-    def of_element(self) -> tuple[str, ...]:
-        """The child's inputs that come of its element."""
-        return tuple(name for name in self.child.inputs if name not in self.shared)
-
-
-def _nobody(*, key: str) -> None:
-    raise NotImplementedError("no worker carries this out")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -454,17 +119,18 @@ class Saga:
     it is left to chance. It begins anew when the saga has got on, or a person has resumed it."""
 
     on_completed: Callable[..., object] | None = None
-    """`on_completed(*, key)`: called with the saga's key in the transaction that completes it."""
+    """`on_completed(*, key, ...)`: called in the transaction that completes it, with the saga's key and those
+    of its facts that the hook names. A fact that is not there is the hook's default for it, or None."""
 
     on_compensated: Callable[..., object] | None = None
-    """`on_compensated(*, key)`: called with the saga's key in the transaction that ends its undoing."""
+    """`on_compensated(*, key, ...)`: called in the transaction that ends its undoing."""
 
     on_attention: Callable[..., object] | None = None
-    """`on_attention(*, key)`: called with the saga's key, once, when it first needs a person (A4)."""
+    """`on_attention(*, key, ...)`: called once, when it first needs a person (A4)."""
 
     on_closed: Callable[..., object] | None = None
-    """`on_closed(*, key)`: called with the saga's key in the transaction in which an operator puts it aside
-    for good. When it raises, the saga is not put aside."""
+    """`on_closed(*, key, ...)`: called in the transaction in which an operator puts it aside for good. When
+    it raises, the saga is not put aside."""
 
     def __post_init__(self) -> None:
         for field in ("steps", "inputs", "personal", "refused", "unknown", "outage", "mismatch"):
@@ -484,8 +150,10 @@ class Saga:
         """Sixteen hexadecimal digits that change when the steps do."""
         shape: list[object] = [
             [
-                step.name, step.kind, step.remote, list(step.inputs), list(step.outputs), list(step.secrets),
-                _path(step.do), _path(step.undo), _path(step.ask),
+                step.name, step.kind, step.remote, list(step.inputs), list(step.outputs),
+                # What is secret to a child its own fingerprint says.
+                [] if isinstance(step, Child) else list(step.secrets),
+                _path(step.do) if step.has_worker else NOBODY, _path(step.undo), _path(step.ask),
                 step.wait.until if step.wait else None,
                 *_beyond_a_list(step),
             ]
@@ -502,12 +170,44 @@ class Saga:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @functools.cached_property
-    def hidden(self) -> frozenset[str]:
-        """Names of facts that are shown to nobody: what is personal, and what is secret, also to a child."""
+    def secrets(self) -> frozenset[str]:
+        """Names of facts that are struck from the row once their step is done."""
+        return frozenset(name for step in self.all_steps for name in step.secrets)
+
+    @functools.cached_property
+    def secret_outputs(self) -> frozenset[str]:
+        """Those of the secrets that a step puts out: its row has them, too."""
+        return self.secrets & {name for step in self.all_steps for name in step.outputs}
+
+    @functools.cached_property
+    def hidden_facts(self) -> frozenset[str]:
+        """Names of its own facts that are shown to nobody: personal and secret ones, also to a child."""
         of_steps = (name for step in self.all_steps for name in (*step.personal, *step.secrets))
-        # What children are given and put out stands among their parent's facts, too.
-        of_children = (name for step in self.children for name in step.child.hidden)
+        of_children = (name for step in self.children for name in step.hides)
         return frozenset((*self.personal, *of_steps, *of_children))
+
+    @functools.cached_property
+    def hidden(self) -> frozenset[str]:
+        """Names that are struck out wherever they stand: those facts, and what its children hide.
+
+        What children are given and put out stands among their parent's facts, under their names.
+        """
+        return self.hidden_facts.union(*(step.child.hidden for step in self.children))
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether anything is struck out of the facts that it is given, or that its steps put out."""
+        return bool(self._secretive)
+
+    @functools.cached_property
+    def _secretive(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.all_steps if step.has_secrets)
+
+    def without_secrets(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """What is left of the facts once it has ended; the same object, where nothing is struck out."""
+        for step in self._secretive:
+            facts = step.without_secrets(facts)
+        return facts
 
     @functools.cached_property
     def stages(self) -> tuple[Stage, ...]:
@@ -551,9 +251,8 @@ class Saga:
     @functools.cached_property
     def arguments(self) -> Mapping[tuple[str, str], tuple[str, ...]]:
         """By a step's name and function: the facts that it takes by name, beside the key."""
-        secrets = {name for step in self.all_steps for name in step.secrets}
         return {
-            (step.name, which): tuple(validation.taken(step, function, secrets))
+            (step.name, which): tuple(validation.taken(step, function, self.secrets))
             for step in self.all_steps
             for which, function in (("undo", step.undo), ("ask", step.ask))
         }
@@ -591,18 +290,39 @@ def _beyond_a_list(step: Step) -> list[object]:
         said["approval"] = [step.permission, step.lapse, step.persons]
     if isinstance(step, Child):
         said["child"] = [step.child.name, step.child.version, step.child.fingerprint]
+        for field, pairs in (("inputs", step.given), ("outputs", step.returned)):
+            if renamed := [pair for pair in pairs if pair[0] != pair[1]]:
+                said[field] = renamed
     if isinstance(step, ForEach):
         said["each"] = [step.of, step.need, step.failed]
+        if step.rest != "cancel":
+            said["rest"] = step.rest
     return [said] if said else []
 
 
-def _path(function: StepFunction | None) -> str | None:
+def _path(function: StepFunction | None) -> object:
+    """Where the function is; with the arguments that functools.partial has filled in, if it has any."""
     if function is None:
         return None
-    found = named(function)
-    return f"{found.__module__}.{getattr(found, '__qualname__', found)}"
+    path = _address(named(function))
+    if not isinstance(function, functools.partial) or not (function.args or function.keywords):
+        return path
+    return [path, _filled(function.args), _filled(dict(sorted(function.keywords.items())))]
 
 
-def named(function: StepFunction) -> StepFunction:
-    """The function behind a function that has its arguments filled in by functools.partial."""
-    return function.func if isinstance(function, functools.partial) else function
+def _filled(value: object) -> object:
+    """What a fingerprint says of a filled in argument: the same in every process that has the same code."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(name): _filled(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(inner) for inner in value]
+    if isinstance(value, datetime.timedelta | datetime.date | decimal.Decimal):
+        return str(value)
+    # Of any other object nobody knows what it is made of, and its text may hold where it lies in memory.
+    return _address(value if callable(value) and hasattr(value, "__qualname__") else type(value))
+
+
+def _address(found: Any) -> str:
+    return f"{found.__module__}.{getattr(found, '__qualname__', type(found).__qualname__)}"

@@ -1,5 +1,7 @@
 """The lifecycle, drawn from the tables in `sagas.declaration.states`, with a reason for every transition.
 
+Where a stage and a child stand (`sagas.declaration.phases`) is drawn from the transitions written here.
+
     python -m sagas.declaration.diagram docs/lifecycle.md
 
 rewrites what stands between the markers of that file. `make docs` calls it, and a test holds the
@@ -18,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sagas.declaration import states
+from sagas.declaration.phases import ChildPhase, StagePhase
 from sagas.declaration.states import SagaState, StepState
 
 Transitions = Mapping[tuple[str, str], str]
@@ -91,6 +94,55 @@ undo_failed -> undone: An operator says with evidence that it is undone.
 """)
 
 
+STAGE = _read("""
+ahead -> under_way: Its turn has come: its conditions are read, once, and each member that is to be done is
+    sent, asks people, or gets its children.
+under_way -> done: Whoever records the last member, under the lock of the saga's row, advances the saga.
+under_way -> draining: A member definitely failed, the deadline ran out, or somebody cancelled. The first
+    failure is kept; members that never began are skipped, those that wait are not waited for, and those at
+    work may record until their leases end.
+under_way -> undoing: The same, and no attempt was under way.
+under_way -> undone: The same, and nothing of it had begun.
+under_way -> stopped: Nobody has answered an approval in time that asks for a person then; or, past the pivot,
+    a member is not done.
+draining -> undoing: The last attempt is recorded, or its lease has ended: then it may have happened.
+draining -> undone: The same, and nothing of it is left to undo.
+draining -> stopped: The time for undoing ran out.
+done -> undoing: The saga turned round behind it, and everything behind it is undone.
+undoing -> undone: Every member that began is undone. Only now an earlier stage is.
+undoing -> stopped: An undo was refused, or spent its budget, and no other member is left to be undone; or the
+    time for undoing ran out.
+stopped -> under_way: Forwards again: somebody has answered, or what stopped it is tried again.
+stopped -> draining: Somebody cancelled or refused, or another member failed, while attempts are under way.
+stopped -> undoing: The same with none under way; or backwards again, for reasons as forwards.
+stopped -> undone: An operator says with evidence that the last undo happened.
+stopped -> done: The last answer that was wanted is a yes; or an operator says that the member happened.
+""")
+
+CHILD = _read("""
+listed -> under_way: Its parent starts it, `limit` at a time.
+listed -> compensated: It is over before it began: enough others are done, its parent is being undone or was
+    put aside, or somebody cancelled it.
+under_way -> waiting: Its last step is done, and its parent may yet undo it. Its parent's step is done once
+    enough children are.
+under_way -> completed: Its last step is done, and its parent is past undoing.
+under_way -> undoing: It failed, its own deadline ran out, or it was cancelled: by an operator, or by its
+    parent, which is being undone or has enough others.
+under_way -> compensated: The same, and nothing had begun.
+under_way -> stopped: It is past its own pivot, and a step of it is not done. Its parent needs a person, too.
+waiting -> completed: Its parent has completed, is past its pivot by now, or was put aside.
+waiting -> undoing: Its parent undoes the step that it is.
+undoing -> compensated: Its last undo is done. Its parent's step is undone once that is so of every child.
+undoing -> stopped: An undo was refused or spent its budget, or the time for undoing ran out. Its parent needs
+    a person, too.
+stopped -> under_way: It is tried again, by an operator or by itself; its parent goes on by itself.
+stopped -> undoing: The same on the way back.
+stopped -> completed: An operator says with evidence that its last step happened.
+stopped -> compensated: An operator says with evidence that its last undo happened.
+stopped -> aside: An operator puts it aside for good.
+""")
+
+
 def _declared(table: Mapping[Any, Iterable[Any]]) -> set[tuple[str, str]]:
     return {(source, target) for source, targets in table.items() for target in targets}
 
@@ -119,6 +171,10 @@ def parts() -> dict[str, str]:
         "step states": table(StepState),
         "step transitions forward": diagram(FORWARD, first=StepState.PENDING),
         "step transitions back": diagram(BACKWARD),
+        "stage phases": table(StagePhase),
+        "stage transitions": diagram(STAGE, first=StagePhase.AHEAD, last=[StagePhase.DONE]),
+        "child phases": table(ChildPhase),
+        "child transitions": diagram(CHILD, first=ChildPhase.LISTED, last=[ChildPhase.ASIDE]),
     }
 
 
@@ -128,14 +184,20 @@ def table(members: type[enum.Enum]) -> str:
     return "\n".join(["| State | Meaning |", "|---|---|", *rows])
 
 
-def diagram(transitions: Transitions, *, first: str | None = None) -> str:
-    """The transitions as lettered edges, with a line under the drawing for each letter."""
+def diagram(transitions: Transitions, *, first: str | None = None, last: Iterable[str] = ()) -> str:
+    """The transitions as lettered edges, with a line under the drawing for each letter.
+
+    Arguments:
+        transitions: what is drawn.
+        first: where it begins.
+        last: where it may end, beside the states that are final by the tables.
+    """
     letters = dict(zip(transitions, string.ascii_lowercase, strict=False))
     assert len(letters) == len(transitions), "more transitions than letters"
     drawn = {state for transition in transitions for state in transition}
     edges = [f"    [*] --> {first}"] if first else []
     edges += [f"    {source} --> {target}: {letter}" for (source, target), letter in letters.items()]
-    edges += [f"    {state} --> [*]" for state in _FINAL if state in drawn]
+    edges += [f"    {state} --> [*]" for state in (*_FINAL, *last) if state in drawn]
     lines = [
         f"- **{letters[transition]}** `{transition[0]}` → `{transition[1]}`: {why}"
         for transition, why in transitions.items()

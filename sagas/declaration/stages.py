@@ -3,15 +3,11 @@
 Pure: the standard library only.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from sagas.declaration import definition
+from sagas.declaration.steps import Parallel, Step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +26,8 @@ class Stage:
     first: int
     """The place of its first step in `Saga.all_steps`: while a saga is at the stage, its row's position."""
 
-    steps: tuple[definition.Step, ...]
-    parallel: definition.Parallel | None = None
+    steps: tuple[Step, ...]
+    parallel: Parallel | None = None
     """What declares them as done at once; None where it is one step."""
 
     @property
@@ -66,19 +62,20 @@ class Stage:
         return self.is_sent_alone and not self.conditions[0]
 
 
-def laid_out(elements: Sequence[definition.Step | definition.Parallel]) -> tuple[Stage, ...]:
+def laid_out(elements: Sequence[Step | Parallel]) -> tuple[Stage, ...]:
     """The stages of a declaration's elements."""
     found: list[Stage] = []
     first = 0
     for element in elements:
-        members: tuple[definition.Step, ...] | None = getattr(element, "steps", None)
-        # What has steps is a Parallel, and what has none is a step.
-        stage = Stage(first, (element,)) if members is None else Stage(first, members, element)  # type: ignore[arg-type]
+        if isinstance(element, Parallel):
+            stage = Stage(first, tuple(element.steps), element)
+        else:
+            stage = Stage(first, (element,))
         found.append(stage)
         first += len(stage.steps)
     return tuple(found)
 
 
-def _conditions(element: definition.Step | definition.Parallel) -> tuple[Condition, ...]:
+def _conditions(element: Step | Parallel) -> tuple[Condition, ...]:
     wanted = ((element.when, True), (element.unless, False))
     return tuple(Condition(fact, must) for fact, must in wanted if fact)

@@ -11,11 +11,14 @@ import functools
 import inspect
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
+from sagas.declaration import stages, steps
+
 if TYPE_CHECKING:
-    from sagas.declaration import definition, stages
+    # A saga refuses itself with these checks: only the types know each other both ways.
+    from sagas.declaration import definition
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _NAME_LENGTH = 50
@@ -48,20 +51,18 @@ def problems(saga: definition.Saga) -> Iterator[Problem]:
         return
     for check in (
         _names, _uniqueness, _signatures, _supplies, _undos, _kinds, _waits, _clocks, _errors, _stages,
-        _approvals, _children,
+        _approvals, _children, _handed_down, _struck_parts,
     ):  # fmt: skip
         yield from check(saga)
 
 
 def _misplaced(saga: definition.Saga) -> Iterator[Problem]:
     """What stands where a stage belongs, and is none: nothing else can be said of such a list."""
-    from sagas.declaration import definition as declared
-
     for element in saga.steps:
-        inside = element.steps if isinstance(element, declared.Parallel) else [element]
+        inside = element.steps if isinstance(element, steps.Parallel) else [element]
         for each in inside:
-            if not isinstance(each, declared.Step):
-                within = f" within {element.name}" if isinstance(element, declared.Parallel) else ""
+            if not isinstance(each, steps.Step):
+                within = f" within {element.name}" if isinstance(element, steps.Parallel) else ""
                 yield Problem(
                     id="sagas.E014",
                     message=f"{each!r}{within} is no step.",
@@ -113,7 +114,7 @@ Conditions = frozenset[tuple[str, bool]]
 """Facts, and whether each must be true."""
 
 
-def _under_conditions(saga: definition.Saga) -> Iterator[tuple[definition.Step, Conditions]]:
+def _under_conditions(saga: definition.Saga) -> Iterator[tuple[steps.Step, Conditions]]:
     """Every step, and what must hold for it to be done."""
     for stage in saga.stages:
         yield from _under_conditions_of(stage)
@@ -136,11 +137,10 @@ def _surely(provided: Iterable[Conditions], taker: Conditions) -> bool:
 
 def _signatures(saga: definition.Saga) -> Iterator[Problem]:
     for step in (step for step in saga.all_steps if step.has_worker):
-        secrets = {name for each in saga.all_steps for name in each.secrets}
         for function, inputs in (
             (step.do, list(step.inputs)),
-            (step.undo, taken(step, step.undo, secrets)),
-            (step.ask, taken(step, step.ask, secrets)),
+            (step.undo, taken(step, step.undo, saga.secrets)),
+            (step.ask, taken(step, step.ask, saga.secrets)),
         ):
             if function is not None and (problem := _misfit(function, inputs)):
                 yield Problem(
@@ -157,13 +157,24 @@ def _signatures(saga: definition.Saga) -> Iterator[Problem]:
                 message=f"{step.name} takes a fact named 'key'.",
                 hint="Every function is called with the engine's `key`: give the fact another name.",
             )
+    facts = {*saga.inputs, *(name for step in saga.all_steps for name in step.outputs)} - saga.secrets
     notices = [getattr(step, "notify", None) for step in saga.all_steps]
     for hook in (saga.on_completed, saga.on_compensated, saga.on_attention, saga.on_closed, *notices):
-        if hook is not None and (problem := _misfit(hook, [])):
-            yield Problem(id="sagas.E003", message=problem, hint="A hook takes `key`, keyword-only.")
+        if hook is not None and (problem := _misfit(hook, _named(hook, facts))):
+            yield Problem(
+                id="sagas.E003",
+                message=problem,
+                hint="A hook takes `key`, and by their names any of the saga's facts that are no secrets: its"
+                " inputs, and what its steps put out; all keyword-only.",
+            )
 
 
-def taken(step: definition.Step, function: definition.StepFunction | None, secrets: set[str]) -> list[str]:
+def _named(function: steps.StepFunction, facts: Set[str]) -> list[str]:
+    """Those of the facts that the function takes by name."""
+    return [name for name in parameters(function) if name in facts] if callable(function) else []
+
+
+def taken(step: steps.Step, function: steps.StepFunction | None, secrets: Set[str]) -> list[str]:
     """What an undo or an ask is called with beside the key: of the step's facts, those that it names.
 
     Arguments:
@@ -171,10 +182,9 @@ def taken(step: definition.Step, function: definition.StepFunction | None, secre
         function: its `undo` or its `ask`, if it has one.
         secrets: names of facts that are struck from the row before an undo may come.
     """
-    if function is None or not callable(function):
+    if function is None:
         return []
-    available = {*step.inputs, *step.outputs} - secrets
-    return [name for name in parameters(function) if name in available]
+    return _named(function, {*step.inputs, *step.outputs} - secrets)
 
 
 def _supplies(saga: definition.Saga) -> Iterator[Problem]:
@@ -200,7 +210,7 @@ def _supplies(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _unsupplied(
-    step: definition.Step, conditions: Conditions, known: dict[str, list[Conditions]]
+    step: steps.Step, conditions: Conditions, known: dict[str, list[Conditions]]
 ) -> Iterator[Problem]:
     spared = set(step.inputs) if step.has_worker else set()
     for function in (step.do, step.undo, step.ask):
@@ -233,7 +243,7 @@ def _unsupplied(
             )
 
 
-def _under_conditions_of(stage: stages.Stage) -> Iterator[tuple[definition.Step, Conditions]]:
+def _under_conditions_of(stage: stages.Stage) -> Iterator[tuple[steps.Step, Conditions]]:
     for step, conditions in zip(stage.steps, stage.conditions, strict=True):
         yield step, frozenset((each.fact, each.wanted) for each in conditions)
 
@@ -319,10 +329,8 @@ def _stages(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _approvals(saga: definition.Saga) -> Iterator[Problem]:
-    from sagas.declaration import definition as declared
-
     for position, step in enumerate(saga.all_steps):
-        if not isinstance(step, declared.Approval):
+        if not isinstance(step, steps.Approval):
             continue
         for is_wrong, message, hint in (
             (
@@ -347,6 +355,11 @@ def _approvals(saga: definition.Saga) -> Iterator[Problem]:
                 'Let it lapse to "refuse" or "attention", or leave the outputs out.',
             ),
             (
+                not set(step.personal) <= set(step.outputs),
+                f"{sorted(set(step.personal) - set(step.outputs))} is personal, and nobody states it.",
+                "`personal` names some of its `outputs`.",
+            ),
+            (
                 position > saga.pivot,
                 "It comes after the point of no return, where a no could change nothing.",
                 "Ask before the pivot.",
@@ -357,17 +370,21 @@ def _approvals(saga: definition.Saga) -> Iterator[Problem]:
 
 
 def _children(saga: definition.Saga) -> Iterator[Problem]:
-    from sagas.declaration import definition as declared
-
     for step in saga.children:
-        child, each = step.child, step if isinstance(step, declared.ForEach) else None
+        child, each = step.child, step if isinstance(step, steps.ForEach) else None
         put_out = {name for inner in child.all_steps for name in inner.outputs}
-        given = set(step.inputs) if each is None else set(each.shared)
+        given = {name for _, name in step.given}
         for is_wrong, message, hint in (
+            (
+                len(given) < len(step.given),
+                "It gives its child one input twice.",
+                "Each of the child's inputs comes of one fact.",
+            ),
             (
                 each is None and given != set(child.inputs),
                 f"It gives its child {sorted(given)}, which takes {sorted(child.inputs)}.",
-                "`inputs` names all of the child's inputs, and nothing else: a fact has one name in both.",
+                "`inputs` names all of the child's inputs, and nothing else. Where a fact has another name"
+                ' here: {"order_total": "amount"}, the fact and the input.',
             ),
             (
                 each is not None and not given < set(child.inputs),
@@ -387,9 +404,10 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
                 ' (kind="retriable").',
             ),
             (
-                each is None and not set(step.outputs) <= put_out,
-                f"It puts out {sorted(step.outputs)}, and its child {sorted(put_out)}.",
-                "`outputs` names outputs of the child's steps.",
+                each is None and not {name for name, _ in step.returned} <= put_out,
+                f"It puts out {sorted(name for name, _ in step.returned)}, and its child {sorted(put_out)}.",
+                "`outputs` names outputs of the child's steps. Where the fact is to have another name here:"
+                ' {"receipt": "hotel_receipt"}, the output and the fact.',
             ),
             (
                 each is not None and len(step.outputs) > 1,
@@ -409,6 +427,17 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
                 'It needs "all", or a number from 1.',
             ),
             (
+                each is not None and each.rest not in ("cancel", "finish"),
+                f"Once enough are done it does {each.rest if each else ''!r} with the others.",
+                'It does "cancel" them, or lets them "finish".',
+            ),
+            (
+                each is not None and each.rest == "finish" and (each.need == "all" or each.failed == "keep"),
+                "The others are to finish, and nothing depends on how many are done.",
+                '`rest="finish"` wants `need` to be a number, and failed="compensate". Where it goes on'
+                ' however many are done, failed="keep" alone says so: then all of them come to their end.',
+            ),
+            (
                 each is not None and each.failed not in ("compensate", "keep"),
                 f"When too many fail it does {each.failed if each else ''!r}.",
                 'It does "compensate" or "keep".',
@@ -416,6 +445,89 @@ def _children(saga: definition.Saga) -> Iterator[Problem]:
         ):
             if is_wrong:
                 yield Problem(id="sagas.E016", message=f"{step.name}: {message}", hint=hint)
+
+
+def _handed_down(saga: definition.Saga) -> Iterator[Problem]:
+    """What is secret or personal is handed down to no child to which it is not, and comes up from none."""
+    hidden_parts = _hidden_parts(saga)
+    for step in saga.children:
+        child = step.child
+        for name, fact in step.returned:
+            if fact in saga.hidden_facts and name not in child.hidden:
+                yield Problem(
+                    id="sagas.E017",
+                    message=f"{step.name}: {fact!r} is secret or personal here, and {name!r}, as which its"
+                    f" child {child} puts it out, is not.",
+                    hint="Name it in the `personal` of the child's step that puts it out: it would be shown"
+                    " there.",
+                )
+        for fact, name in _handed(step):
+            kind = ""
+            if fact in saga.secrets and name not in child.secrets:
+                kind = "is secret"
+            elif _keeps_secret_parts(saga, fact, step, name):
+                kind = "holds what is secret"
+            elif name not in child.hidden and fact in saga.hidden_facts:
+                kind = "is personal"
+            elif name not in child.hidden and not hidden_parts.get(fact, set()) <= child.hidden:
+                kind = "holds what is personal"
+            if kind:
+                called = "" if name == fact else f", there {name!r},"
+                yield Problem(
+                    id="sagas.E017",
+                    message=f"{step.name}: {fact!r}{called} {kind} here, and not to its child {child}.",
+                    hint="What is handed down stays what it is: name it in the child's `personal`, or in the"
+                    " `secrets` of the child's step that takes it. Of a list of which only parts are personal"
+                    " it is enough that the child names those: they are so here as well.",
+                )
+
+
+def _handed(step: steps.Child) -> Iterator[tuple[str, str]]:
+    """Each fact that a child is given, or given a part of, with the child's name for it."""
+    yield from step.given
+    if isinstance(step, steps.ForEach):
+        yield from ((step.of, name) for name in step.of_element)
+
+
+def _hidden_parts(saga: definition.Saga) -> dict[str, set[str]]:
+    """By the names of lists: what of their elements, or of what is told of those, children hide."""
+    found: dict[str, set[str]] = {}
+    for step in saga.children:
+        if isinstance(step, steps.ForEach):
+            put_out = {name for inner in step.child.all_steps for name in inner.outputs}
+            for fact, names in [(step.of, {*step.of_element}), *((name, put_out) for name in step.outputs)]:
+                found.setdefault(fact, set()).update(names & step.child.hidden)
+    return found
+
+
+def _keeps_secret_parts(saga: definition.Saga, fact: str, taker: steps.Child, name: str) -> bool:
+    """Whether a list's elements hold what another step's children strike out, and the taker's child keeps."""
+    for step in saga.children:
+        if isinstance(step, steps.ForEach) and step.of == fact and (fact, name) in taker.given:
+            element = dict.fromkeys(step.of_element, "")
+            (left,) = taker.child.without_secrets({name: [element]}).get(name, [{}])
+            if not step.child.secrets.isdisjoint(left):
+                return True
+    return False
+
+
+def _struck_parts(saga: definition.Saga) -> Iterator[Problem]:
+    """Nobody is given those parts of a list's elements that were struck out before."""
+    struck: dict[str, dict[str, str]] = {}
+    for stage in saga.stages:
+        each = [step for step in stage.steps if isinstance(step, steps.ForEach)]
+        for step in each:
+            for name in set(step.of_element) & struck.get(step.of, {}).keys():
+                yield Problem(
+                    id="sagas.E004",
+                    message=f"{step.name} takes {name!r} of each of {step.of!r}, where it is struck out once"
+                    f" {struck[step.of][name]} is done.",
+                    hint="It is secret to the children of that step: put those that need it first, or all"
+                    " of them in one stage.",
+                )
+        for step in each:
+            secret = set(step.of_element) & step.child.secrets
+            struck.setdefault(step.of, {}).update(dict.fromkeys(secret, step.name))
 
 
 def _waits(saga: definition.Saga) -> Iterator[Problem]:
@@ -501,7 +613,7 @@ def _errors(saga: definition.Saga) -> Iterator[Problem]:
                 )
 
 
-def parameters(function: definition.StepFunction) -> list[str]:
+def parameters(function: steps.StepFunction) -> list[str]:
     """The names that the function takes beside `key`, without those that a partial has filled in."""
     filled = set(function.keywords) if isinstance(function, functools.partial) else set()
     kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -509,18 +621,18 @@ def parameters(function: definition.StepFunction) -> list[str]:
     return [each.name for each in found if each.kind in kinds and each.name not in {"key", *filled}]
 
 
-def defaults(function: definition.StepFunction) -> set[str]:
+def defaults(function: steps.StepFunction) -> set[str]:
     """The names of those arguments that the function has a default for."""
     found = inspect.signature(function).parameters.values()
     return {each.name for each in found if each.default is not each.empty}
 
 
-def _misfit(function: definition.StepFunction, inputs: Sequence[str]) -> str | None:
+def _misfit(function: steps.StepFunction, inputs: Sequence[str]) -> str | None:
     """What is wrong with calling the function with `key` and those names; None if nothing is."""
     if not callable(function):
         return f"{function!r} is no function: it cannot be called."
     name = getattr(function, "__name__", str(function))
-    if inspect.iscoroutinefunction(_plain(function)):
+    if inspect.iscoroutinefunction(steps.named(function)):
         return f"{name} is a coroutine, which the engine does not await."
     parameters = inspect.signature(function).parameters.values()
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -531,10 +643,6 @@ def _misfit(function: definition.StepFunction, inputs: Sequence[str]) -> str | N
         takes = sorted(keyword - {"key"}) if "key" in keyword else f"no `key` but {sorted(keyword)}"
         return f"{name} takes {takes}, and would be called with {sorted(inputs)}."
     return None
-
-
-def _plain(function: definition.StepFunction) -> definition.StepFunction:
-    return function.func if isinstance(function, functools.partial) else function
 
 
 def _repeated(items: Iterable[Any]) -> list[Any]:

@@ -32,7 +32,7 @@ def declared(work: UnitOfWork) -> definition.Approval:
 def begin(work: UnitOfWork) -> None:
     """People are asked from now on."""
     work.transition_step(StepState.WAITING, EventKind.STEP_WAITING)
-    work.set_step(started_at=NOW)
+    work.set_step(started_at=NOW, asked_at=NOW)
     ask(work)
 
 
@@ -56,6 +56,21 @@ def ask(work: UnitOfWork) -> None:
 def given(work: UnitOfWork) -> list[dict[str, Any]]:
     """Who has approved by now."""
     return list((work.step.facts or {}).get(APPROVALS, ()))
+
+
+def stated_otherwise(work: UnitOfWork, facts: dict[str, Any]) -> list[str]:
+    """The names of those of the facts that somebody who has approved already stated otherwise."""
+    stated = (work.step.facts or {}) if given(work) else facts
+    return sorted(name for name, value in facts.items() if not _is_same(stated.get(name), value))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether it is the same in JSON, where true is no 1."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return isinstance(one, bool) is isinstance(other, bool) and bool(one == other)
 
 
 def person(actor: str) -> str:

@@ -13,6 +13,7 @@
 import dataclasses
 import datetime
 import functools
+import json
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -22,12 +23,15 @@ from django.db import connection
 from sagas import errors, models
 from sagas.declaration import definition
 from sagas.declaration.states import SagaState, StepState
-from sagas.engine import store
+from sagas.engine import failures, store
 from sagas.engine.kinds import EventKind
 from sagas.engine.store import NOW, After, UnitOfWork
 
 START_LOOK = datetime.timedelta(hours=1)
 """A child is started by its parent. If it is not, the sweep has the parent look after so long."""
+
+LONGEST_REASON = 200
+"""Characters of a child's failure that its parent is told."""
 
 _listeners: list[Callable[[uuid.UUID, str], object]] = []
 
@@ -102,7 +106,7 @@ def inputs_of(step: definition.Child, facts: dict[str, Any]) -> list[dict[str, A
         BadFacts: the list is none, is too long, or an element is not what the child takes.
     """
     if not isinstance(step, definition.ForEach):
-        return [{name: facts[name] for name in step.inputs}]
+        return [{name: facts[fact] for fact, name in step.given}]
     elements = facts[step.of]
     if not isinstance(elements, list):
         raise errors.BadFacts(f"{step.name}: {step.of} is no list, but {type(elements).__name__}.")
@@ -110,19 +114,16 @@ def inputs_of(step: definition.Child, facts: dict[str, Any]) -> list[dict[str, A
         raise errors.BadFacts(
             f"{step.name}: {step.of} has {len(elements)} elements, and {step.most} at most."
         )
-    shared = {name: facts[name] for name in step.shared}
+    shared = {name: facts[fact] for fact, name in step.given}
     return [shared | _of_element(step, number, element) for number, element in enumerate(elements)]
 
 
 def _of_element(step: definition.ForEach, number: int, element: Any) -> dict[str, Any]:
-    wanted = step.of_element
-    if len(wanted) == 1 and not (isinstance(element, dict) and set(element) == set(wanted)):
-        return {wanted[0]: element}
-    if not isinstance(element, dict) or set(element) != set(wanted):
-        raise errors.BadFacts(
-            f"{step.name}: element {number} of {step.of} is not an object of {', '.join(sorted(wanted))}."
-        )
-    return dict(element)
+    given = step.inputs_of(element)
+    if given is None:
+        wanted = ", ".join(sorted(step.of_element))
+        raise errors.BadFacts(f"{step.name}: element {number} of {step.of} is not an object of {wanted}.")
+    return given
 
 
 # --- What has become of them ----------------------------------------------------------------------
@@ -205,21 +206,69 @@ def ends_with_parent(saga: models.SagaInstance) -> bool:
 
 def outcomes(work: UnitOfWork) -> dict[str, Any]:
     """What the children put out, as the facts of the step at hand."""
-    step = declared(work)
+    step, facts = declared(work), work.saga.facts
     rows = models.SagaInstance.objects.filter(parent_id=work.saga.pk, parent_step=step.name)
+    found = list(rows.order_by("parent_item"))
+    if not isinstance(step, definition.ForEach):
+        return {fact: found[0].facts.get(name) for name, fact in step.returned}
+    if not step.outputs:
+        return {}
+    (name,) = step.outputs
+    told = zip(found, facts[step.of], inputs_of(step, facts), strict=True)
+    return {name: [_outcome(step, *of_child) for of_child in told]}
+
+
+def _outcome(
+    step: definition.ForEach, row: models.SagaInstance, element: Any, given: dict[str, Any]
+) -> dict[str, Any]:
+    """What became of an element's child, without what the child hides; what it puts out is all there."""
+    hidden = step.child.hidden
+    done = row.state == SagaState.COMPLETED or waits_for_parent(row)
+    is_hidden = step.of in step.hides  # Each element is the one input, which is hidden.
     put_out = [name for inner in step.child.all_steps for name in inner.outputs]
-    found: list[dict[str, Any]] = [
-        {
-            "item": row.parent_item,
-            "saga": str(row.pk),
-            "done": row.state == SagaState.COMPLETED or waits_for_parent(row),
-            "facts": {name: row.facts[name] for name in put_out if name in row.facts},
-        }
-        for row in rows.order_by("parent_item")
-    ]
-    if isinstance(step, definition.ForEach):
-        return dict.fromkeys(step.outputs, found)
-    return {name: found[0]["facts"].get(name) for name in step.outputs}
+    return {
+        "item": row.parent_item,
+        "element": None if is_hidden else _shown(element, hidden),
+        "saga": str(row.pk),
+        "done": done,
+        "state": SagaState.COMPLETED if done else row.state,
+        "facts": {name: row.facts[name] for name in put_out if name in row.facts},
+        # What is secret is no longer among its facts, but is among those that it was given.
+        "failure": None if done else _why(row.failure, {**row.facts, **given}, hidden),
+    }
+
+
+def _shown(value: Any, hidden: frozenset[str]) -> Any:
+    if isinstance(value, dict):
+        return {name: _shown(inner, hidden) for name, inner in value.items() if name not in hidden}
+    return [_shown(inner, hidden) for inner in value] if isinstance(value, list) else value
+
+
+def _why(
+    failure: dict[str, Any] | None, facts: dict[str, Any], hidden: frozenset[str]
+) -> dict[str, Any] | None:
+    """Why a child failed, in a line. An error's text may name what the child hides: that is struck out."""
+    if failure is None:
+        return None
+    said = failures.without_values(failure["message"], _hidden_in(facts, hidden))
+    return {
+        "step": failure["step"],
+        "kind": failure["kind"],
+        "message": said.partition("\n")[0][:LONGEST_REASON],
+    }
+
+
+def _hidden_in(value: Any, hidden: frozenset[str], *, under: bool = False) -> list[str]:
+    """The texts and numbers that stand under a hidden name, however deep."""
+    if isinstance(value, dict):
+        return [
+            text
+            for name, inner in value.items()
+            for text in _hidden_in(inner, hidden, under=under or name in hidden)
+        ]
+    if isinstance(value, list):
+        return [text for inner in value for text in _hidden_in(inner, hidden, under=under)]
+    return [str(value)] if under and isinstance(value, str | int) else []
 
 
 # --- Who is to hear of what -----------------------------------------------------------------------
@@ -289,12 +338,12 @@ WITH ended AS (
         dispatched_at = NULL, deadline_at = NULL, held_at = NULL, tells_parent_at = NULL,
         updated_at = clock_timestamp()
     WHERE parent_id = %s AND parent_step = %s AND state = 'running' AND position >= %s
-    RETURNING id, key
+    RETURNING id, key, facts
 ), told AS (
     INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
     SELECT id, 'saga.completed', '', 'running', 'completed', 'engine', '', '{}' FROM ended
 )
-SELECT id, key FROM ended ORDER BY id
+SELECT id, key, facts FROM ended ORDER BY id
 """
 
 
@@ -313,8 +362,8 @@ def _complete(parent_id: uuid.UUID, step: definition.Child) -> None:
     with connection.cursor() as cursor:
         cursor.execute(_COMPLETE, [parent_id, step.name, len(step.child.all_steps)])
         ended = cursor.fetchall()
-    for child_id, key in ended:
+    for child_id, key, facts in ended:
         for own in step.child.children:
             _complete(child_id, own)
         if step.child.on_completed is not None:
-            step.child.on_completed(key=key)
+            store.call_hook(step.child.on_completed, key=key, facts=json.loads(facts))

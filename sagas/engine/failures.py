@@ -116,13 +116,20 @@ def text_of(error: BaseException, *, without: dict[str, Any] | None = None) -> s
         error: the error.
         without: facts whose texts are struck out (A3).
     """
-    said = _without_values(str(error) or _meaning(type(error)), without or {})[:LONGEST_TEXT]
+    said = without_values(str(error) or _meaning(type(error)), without or {})[:LONGEST_TEXT]
     return said.replace("\0", "").encode(errors="replace").decode() or type(error).__name__
+
+
+def without_values(text: str, facts: Any) -> str:
+    """The text with the texts of these facts struck out of it, all but the shortest (A3)."""
+    for value in sorted(set(_leaves(facts)), key=len, reverse=True):
+        text = text.replace(value, "[given]")
+    return text
 
 
 def traced(error: BaseException, facts: dict[str, Any]) -> str:
     """A bug's traceback for the log, without the texts of these facts (A3)."""
-    return _without_values("".join(traceback.format_exception(error)).rstrip(), facts)
+    return without_values("".join(traceback.format_exception(error)).rstrip(), facts)
 
 
 def _text(error: BaseException, step: models.StepInstance | None, kind: FailureKind) -> str:
@@ -144,12 +151,6 @@ def _place(filename: str) -> tuple[str, ...]:
     parts = pathlib.PurePath(filename).parts
     begins = [number for number, part in enumerate(parts) if part in ("site-packages", "dist-packages")]
     return parts[begins[-1] + 1 :] if begins else parts[-2:]
-
-
-def _without_values(text: str, facts: dict[str, Any]) -> str:
-    for value in sorted(set(_leaves(facts)), key=len, reverse=True):
-        text = text.replace(value, "[given]")
-    return text
 
 
 def _leaves(value: Any) -> list[str]:

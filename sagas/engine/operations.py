@@ -40,7 +40,7 @@ from sagas.engine import (
     transitions,
 )
 from sagas.engine.failures import Failure
-from sagas.engine.kinds import EventKind, FailureKind
+from sagas.engine.kinds import Clock, EventKind, FailureKind
 from sagas.engine.refusals import ARCHIVED
 from sagas.engine.seen import Seen
 from sagas.engine.store import NOW, UnitOfWork
@@ -209,12 +209,14 @@ def approve(
         actor: who says so. Where several must, each counts once, logged in or with a link (`link:` before
             the name).
         reason: why, in words.
-        facts: what the approval puts out, each by its name.
+        facts: what the approval puts out, each by its name. Where several persons must say so, all of them
+            state the same: what one enters, the other confirms.
         through: which way it came, such as the console; kept with the event.
 
     Raises:
         NotFound: the saga has no such step.
-        NotAllowed: nobody is asked for it now, the actor has approved already, or facts are missing.
+        NotAllowed: nobody is asked for it now, the actor has approved already, facts are missing, or they
+            are not those that the others stated.
         BadFacts: the facts are not JSON that can be kept.
     """
     facts = store.storable(facts)
@@ -229,6 +231,11 @@ def approve(
             raise errors.NotAllowed(
                 _("State exactly these facts: %(names)s.") % {"names": wanted}, state=work.saga.state
             )
+        if others := approvals.stated_otherwise(work, facts):
+            why = _(
+                "Somebody who approved before stated something else: %(names)s. State the same, or refuse."
+            )
+            raise errors.NotAllowed(why % {"names": ", ".join(others)}, state=work.saga.state)
         data = ({"facts": facts} if facts else {}) | _through(through)
         work.note(EventKind.APPROVAL_GIVEN, subject=step, data=data, **event)
         dispatching.follow(work, transitions.approve(work, facts, **event))
@@ -348,10 +355,12 @@ def close(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
 
     Raises:
         MovedOn: it is not as it was seen.
-        NotAllowed: it does not need attention, is closed, or its owner could not take its end.
+        NotAllowed: it does not need attention, is closed, an attempt is under way beside what it was called
+            for, or its owner could not take its end.
     """
     with _intervention(saga_id, seen, refusals.close, attempt=True) as work:
         saga = work.saga
+        _end_attempts(work)
         # It names the state although that stays the same: who follows the saga's states is to hear of it.
         work.note(
             EventKind.OPERATOR_CLOSE,
@@ -365,6 +374,25 @@ def close(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
         transitions.close(work)
         _commit_or_refuse(work)
     return saga
+
+
+def _end_attempts(work: UnitOfWork) -> None:
+    """Nobody records anything of a saga that is put aside: what came of it would move it again.
+
+    Raises:
+        NotAllowed: the lease of an attempt lives.
+    """
+    if refusals.declaration(work.saga) is None:
+        return
+    for row in work.members(work.stage):
+        if row.state not in parallel.AT_WORK:
+            continue
+        if why := refusals.at_work(row, work.now):
+            raise errors.NotAllowed(why, state=work.saga.state)
+        with work.at(row):
+            work.set_step(fence=row.fence + 1, lease_until=None)
+            if row.state == StepState.RUNNING:
+                transitions.mark_unknown(work, {"clock": Clock.LEASE})
 
 
 @contextmanager

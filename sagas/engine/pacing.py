@@ -17,7 +17,7 @@ lost, which any later probe finds out.
 
 Where workers have the fast lane one message brings several sagas. What begins while its queue is full stands
 in the line too (`room`). A worker that has ended what its message brought takes from the line (`take`) and
-carries on what it took, for as long as no message waits; where many wait, one for each message. So most
+carries on what it took, for as long as no message waits; where many wait, one for every few messages. So most
 of a line need no message of their own, and step 2 is left to the sweep: a batch a second wakes workers that
 rest, and each goes on by itself from there.
 

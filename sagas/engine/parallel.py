@@ -12,6 +12,7 @@ Camunda's and Temporal's, none of which has all of them.
 """
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from sagas import models
@@ -53,13 +54,19 @@ def is_done(work: UnitOfWork) -> bool:
 
 def to_undo(work: UnitOfWork) -> list[models.StepInstance]:
     """The members that began, or may have, and are not undone yet: the last begun first."""
-    stage = work.stage
+    return left_to_undo(work.stage, work.members(work.stage), work.now)
+
+
+def left_to_undo(
+    stage: stages.Stage, rows: Sequence[models.StepInstance], now: datetime.datetime
+) -> list[models.StepInstance]:
+    """The same of the rows of a stage's members, in their order."""
     left = [
         row
-        for row, step in zip(work.members(stage), stage.steps, strict=True)
+        for row, step in zip(rows, stage.steps, strict=True)
         if step.undoable and row.begun and row.state != StepState.UNDONE
     ]
-    return sorted(left, key=lambda row: (row.started_at or work.now, row.position), reverse=True)
+    return sorted(left, key=lambda row: (row.started_at or now, row.position), reverse=True)
 
 
 def due(work: UnitOfWork) -> list[models.StepInstance]:
@@ -84,20 +91,43 @@ def is_wanted(work: UnitOfWork) -> bool:
     if work.forward:
         waits = work.step.state == StepState.WAITING and work.declared_step.has_worker
         return waits or work.step in due(work)
-    parallel = work.stage.parallel
-    together = parallel is not None and parallel.undo == "together"
-    return (together and work.step.state == StepState.UNDO_FAILED) or work.step in due(work)
+    return is_undo_wanted(work.stage, work.members(work.stage), work.step, work.now)
+
+
+def is_undo_wanted(
+    stage: stages.Stage,
+    rows: Sequence[models.StepInstance],
+    step: models.StepInstance,
+    now: datetime.datetime,
+) -> bool:
+    """The same on the way back, of one of the rows of a stage's members."""
+    together = stage.parallel is not None and stage.parallel.undo == "together"
+    failed = together and step.state == StepState.UNDO_FAILED
+    return failed or step in undo_now(stage, rows, now)
 
 
 def _to_undo_now(work: UnitOfWork) -> list[models.StepInstance]:
-    if is_draining(work):
+    return undo_now(work.stage, work.members(work.stage), work.now)
+
+
+def in_turn(
+    stage: stages.Stage, rows: Sequence[models.StepInstance], now: datetime.datetime
+) -> list[models.StepInstance]:
+    """Those that come next, in their order: one whose undo failed only when no other is left."""
+    left = left_to_undo(stage, rows, now)
+    return [row for row in left if row.state != StepState.UNDO_FAILED] or left
+
+
+def undo_now(
+    stage: stages.Stage, rows: Sequence[models.StepInstance], now: datetime.datetime
+) -> list[models.StepInstance]:
+    """Of the rows of a stage's members those that are to be undone now; while it drains none is."""
+    if any(row.state == StepState.RUNNING for row in rows):
         return []
-    left = to_undo(work)
-    left = [row for row in left if row.state != StepState.UNDO_FAILED] or left
-    parallel = work.stage.parallel
-    if parallel is not None and parallel.undo == "reverse":
+    left = in_turn(stage, rows, now)
+    if stage.parallel is not None and stage.parallel.undo == "reverse":
         left = left[:1]
-    return [row for row in left if is_free(row, work.now)]
+    return [row for row in left if is_free(row, now)]
 
 
 def undo_failed(work: UnitOfWork) -> models.StepInstance | None:
@@ -119,10 +149,12 @@ def merge_outputs(work: UnitOfWork, stage: stages.Stage) -> None:
     for row, step in zip(work.members(stage), stage.steps, strict=True):
         if row.state == StepState.DONE:
             facts |= {name: (row.facts or {}).get(name) for name in step.outputs}
-    secrets = {name for step in stage.steps for name in step.secrets}
-    kept = {name: value for name, value in facts.items() if name not in secrets}
+    kept = facts
+    for step in stage.steps:
+        kept = step.without_secrets(kept)
     if kept != work.saga.facts:
         work.set(facts=kept)
+    work.forget(name for step in stage.steps for name in step.secrets)
 
 
 def drain(work: UnitOfWork) -> None:

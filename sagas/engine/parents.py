@@ -125,14 +125,15 @@ children.listen(take_up)
 def _go_on(work: UnitOfWork) -> None:
     """Enough are done, or too many have failed; else start more of them, as many as may run at once.
 
-    At the pivot and behind it all of them come to an end before it is decided that too few are done.
+    At the pivot and behind it all of them come to an end before it is decided that too few are done. So they
+    do, where the rest is to finish, before it is said that enough are.
     """
     step, standing = children.declared(work), children.standing(work)
     all_, kept = _need(step) == "all", _failed(step) == "keep"
     need = standing.total if all_ else min(int(_need(step)), standing.total)
     enough = standing.done >= need
     possible = standing.done + standing.live - standing.back >= need
-    if standing.live and enough and not all_:
+    if standing.live and enough and not all_ and _rest(step) == "cancel":
         _mind_attention(work, standing)
         _turn_some(work, messages.ENOUGH_DONE)
     elif standing.live and (possible or kept or step.kind != "compensatable"):
@@ -165,6 +166,10 @@ def _try_again(work: UnitOfWork) -> None:
 
 def _need(step: definition.Child) -> str | int:
     return step.need if isinstance(step, definition.ForEach) else "all"
+
+
+def _rest(step: definition.Child) -> str:
+    return step.rest if isinstance(step, definition.ForEach) else "cancel"
 
 
 def _failed(step: definition.Child) -> str:

@@ -36,7 +36,7 @@ def retry(
     declared: definition.Saga | None,
     now: datetime.datetime,
 ) -> str:
-    """It goes on by itself, is not held, and no attempt is under way."""
+    """It goes on by itself, is not held, no attempt is under way, and the step's turn has come."""
     if why := _over(saga, declared) or _not_begun(saga):
         return why
     if saga.state == SagaState.NEEDS_ATTENTION:
@@ -49,7 +49,7 @@ def retry(
         return _("%(step)s has begun, and waits: ask the provider instead.") % {"step": step.name}
     if step.state in (StepState.SKIPPED, StepState.UNDONE if _backward(saga) else StepState.DONE):
         return _("%(step)s is over: there is nothing to try again.") % {"step": step.name}
-    return _held(saga) or _at_work(step, now)
+    return _held(saga) or at_work(step, now) or _not_its_turn(saga, step, declared, now)
 
 
 def resume(
@@ -63,7 +63,7 @@ def resume(
         return why
     if saga.state != SagaState.NEEDS_ATTENTION:
         return _("It goes on by itself.")
-    return _held(saga) or _at_work(step, now)
+    return _held(saga) or at_work(step, now)
 
 
 def ask(
@@ -79,7 +79,7 @@ def ask(
         return _("No outcome is in doubt.")
     if declared is None or declared.all_steps[step.position].ask is None:
         return _("%(step)s has nobody to ask: its declaration has no `ask`.") % {"step": step.name}
-    return _at_work(step, now)
+    return at_work(step, now)
 
 
 def resolve(
@@ -97,7 +97,7 @@ def resolve(
         return _("%(step)s is what its children are: see to them.") % {"step": step.name}
     if not transitions.in_doubt(saga, step):
         return _("No outcome is in doubt.")
-    return _at_work(step, now)
+    return at_work(step, now)
 
 
 def answer(
@@ -240,13 +240,41 @@ def _held(saga: models.SagaInstance) -> str:
     return _("It is held: release it first.") if saga.held_at is not None else ""
 
 
-def _at_work(step: models.StepInstance, now: datetime.datetime) -> str:
+def at_work(step: models.StepInstance, now: datetime.datetime) -> str:
+    """Whether a worker holds the lease of an attempt at the step."""
     if parallel.is_free(step, now):
         return ""
     left_s = math.ceil((step.lease_until - now).total_seconds()) if step.lease_until else 0
     return _(
         "An attempt is under way; wait until it ends, or until its lease is over (in %(seconds)s s)."
     ) % {"seconds": left_s}
+
+
+def _not_its_turn(
+    saga: models.SagaInstance,
+    step: models.StepInstance,
+    declared: definition.Saga | None,
+    now: datetime.datetime,
+) -> str:
+    """Of steps that are undone at once, or one after the other: one of which nothing is to be undone now."""
+    stage = None if declared is None else declared.stage_at(step.position)
+    if stage is None or stage.parallel is None or not _backward(saga):
+        return ""
+    every: list[models.StepInstance] = list(saga.steps.all())  # type: ignore[arg-type]
+    rows = every[stage.first : stage.last + 1]
+    if busy := [row.name for row in rows if row.state == StepState.RUNNING]:
+        return _(
+            "Nothing is undone before the attempts under way have ended, or their leases: %(steps)s."
+        ) % {"steps": ", ".join(busy)}
+    if step not in parallel.left_to_undo(stage, rows, now):
+        return _("%(step)s did nothing that is to be undone.") % {"step": step.name}
+    if parallel.is_undo_wanted(stage, rows, step, now):
+        return ""
+    first = parallel.in_turn(stage, rows, now)[0].name
+    return _("%(step)s is undone when its turn comes: %(first)s is first.") % {
+        "step": step.name,
+        "first": first,
+    }
 
 
 def _backward(saga: models.SagaInstance) -> bool:

@@ -16,7 +16,7 @@ import functools
 import json
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from django.db import DataError, connection, transaction
@@ -25,7 +25,7 @@ from django.db.models import functions as database_functions
 from psycopg.types import json as psycopg_json
 
 from sagas import database, errors, models
-from sagas.declaration import definition, stages, states
+from sagas.declaration import definition, stages, states, validation
 from sagas.engine import circuits, pipeline, transport
 from sagas.engine.kinds import EventKind
 from sagas.engine.pipeline import Statement
@@ -244,7 +244,18 @@ def _guarded() -> Iterator[None]:
 
 
 Hook = Callable[..., object]
-"""Called with the saga's `key`."""
+"""Called with the saga's `key`, and those of its facts that it takes by name."""
+
+
+def call_hook(hook: Hook, *, key: str, facts: Mapping[str, Any]) -> None:
+    """Call a hook with the saga's key and the facts that it names.
+
+    One that is not there, because its step was left out or never done, is what the hook has as its default;
+    None without any.
+    """
+    defaults = validation.defaults(hook)
+    names = [name for name in validation.parameters(hook) if name in facts or name not in defaults]
+    hook(key=key, **{name: facts.get(name) for name in names})
 
 
 class UnitOfWork:
@@ -421,6 +432,8 @@ class UnitOfWork:
             raise errors.NotAllowed(f"A step does not go from {was} to {to}.", state=was)
         self.note(kind, subject=self.step.name, from_state=was, to_state=to, **event)
         self.set_step(state=to)
+        if self.step.asked_at is not None and to != states.StepState.WAITING:
+            self.set_step(asked_at=None)
 
     def note(
         self,
@@ -438,6 +451,11 @@ class UnitOfWork:
         self._events.append(
             [self.saga.pk, kind, subject, from_state, to_state, attempt, actor, reason, data or {}]
         )
+
+    def forget(self, secrets: Iterable[str]) -> None:
+        """Have secrets struck from the rows of the steps that put them out, once these rows are written."""
+        if names := self.declared.secret_outputs.intersection(secrets):
+            self.do(functools.partial(_forget, self.saga.pk, sorted(names)))
 
     # --- Circuits ---------------------------------------------------------------------------------
 
@@ -529,11 +547,11 @@ class UnitOfWork:
         for write in more:
             write()
         for hook in hooks:
-            hook(key=self.saga.key)
+            call_hook(hook, key=self.saga.key, facts=self.saga.facts)
         for hook in notices:
             try:
                 with transaction.atomic():
-                    hook(key=self.saga.key)
+                    call_hook(hook, key=self.saga.key, facts=self.saga.facts)
             except Exception:
                 logger.exception("the hook that tells of a saga's need for attention met a bug")
         for dispatch in dispatches:
@@ -603,6 +621,14 @@ class UnitOfWork:
     def _assign(self, row: django_models.Model, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
             setattr(row, name, self.now + value.delay if isinstance(value, After) else value)
+
+
+def _forget(saga_id: uuid.UUID, names: list[str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE sagas_step SET facts = facts - %s::text[] WHERE saga_id = %s AND facts ?| %s::text[]",
+            [names, saga_id, names],
+        )
 
 
 def begin(
@@ -730,7 +756,9 @@ WITH g AS (
     FROM g, unnest(%s::int[], %s::text[]) AS step (position, name)
 ), e AS (
     INSERT INTO sagas_event (saga_id, kind, subject, from_state, to_state, actor, reason, data)
-    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', '{{}}'::jsonb FROM g
+    SELECT g.id, 'saga.begun', '', '', g.state, %s, '', CASE WHEN g.parent_id IS NULL THEN '{{}}'::jsonb
+        ELSE jsonb_build_object('parent', g.parent_id, 'step', g.parent_step, 'item', g.parent_item) END
+    FROM g
     {left_out}
 )
 SELECT id, {", ".join(_BEGUN)} FROM g

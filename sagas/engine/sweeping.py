@@ -426,15 +426,22 @@ def _deadline_over(work: UnitOfWork) -> None:
             _fence_off(work)
             if row.state == StepState.RUNNING:
                 transitions.mark_unknown(work, {"clock": Clock.LEASE})
+    if not work.forward and work.stage.parallel is not None:
+        # That may have ended the stage's drain, with nothing left of it to undo.
+        transitions.end_drain(work)
+        if saga.is_final:
+            return
+        step = work.members(work.stage)[0]
     transitions.keep_first_failure(
         work,
         failures.failure(step, FailureKind.TIMEOUT, now=work.now, clock=clock, message=messages.TIME_OVER),
     )
     work.set(deadline_at=None)
     why = messages.TIME_TO_DO_OVER if work.forward else messages.TIME_TO_UNDO_OVER
-    transitions.require_attention(
-        work, why=why % {"step": step.name}, advice=messages.ASK_PROVIDER, resume=True, reason=clock
-    )
+    with work.at(step):
+        transitions.require_attention(
+            work, why=why % {"step": step.name}, advice=messages.ASK_PROVIDER, resume=True, reason=clock
+        )
 
 
 def _lease_over(work: UnitOfWork) -> None:

@@ -26,9 +26,10 @@ def finish_step(work: UnitOfWork, facts: dict[str, Any], **event: Any) -> None:
     declared = work.declared_step
     work.transition_step(StepState.DONE, EventKind.STEP_DONE, attempt=work.step.attempts, **event)
     work.set_step(finished_at=NOW, wait_until=None, facts=facts, error=None)
-    if (declared.outputs or declared.secrets) and not work.step.is_member:
-        kept = _without(work.saga.facts, declared.secrets)
+    if (declared.outputs or declared.has_secrets) and not work.step.is_member:
+        kept = declared.without_secrets(work.saga.facts)
         work.set(facts={**kept, **{name: facts.get(name) for name in declared.outputs}})
+        work.forget(declared.secrets)
 
 
 def advance(work: UnitOfWork) -> Next:
@@ -505,14 +506,11 @@ def _leave_nothing(work: UnitOfWork) -> None:
     declared, saga = work.declared, work.saga
     if declared.children and saga.closed_at is not None:
         children.complete(work, list(declared.children))
-    secrets = [name for step in declared.all_steps for name in step.secrets]
-    if any(name in saga.facts for name in secrets):
-        work.set(facts=_without(saga.facts, secrets))
+    left = declared.without_secrets(saga.facts)
+    if left is not saga.facts:
+        work.set(facts=left)
+    work.forget(declared.secrets)
     work.drop_callbacks([f"{saga.pk}.{step.name}" for step in declared.all_steps if step.wait is not None])
-
-
-def _without(facts: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if name not in names}
 
 
 # --- People ---------------------------------------------------------------------------------------

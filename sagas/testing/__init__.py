@@ -1,8 +1,10 @@
 """The test kit that ships with the engine: for its own tests, and for those of your sagas.
 
 - `scripts`: what a saga does, line by line, rehearsed from its declaration alone. Pure.
-- `post`: a transport in memory that loses, doubles and reorders messages by a seed.
+- `memory_transport`: messages in memory, lost, doubled and out of order by a seed; it plays a saga until it
+  rests.
 - `clocks`: time that passes when the test says so.
+- `cases`: the base of tests that commit.
 - `crashes`: a process that dies at its n-th commit.
 """
 

@@ -14,8 +14,11 @@ from collections.abc import Callable, Sequence
 from django.db import Error
 
 from sagas import engine, errors
-from sagas.engine import pacing, transport
-from sagas.testing import crashes
+from sagas.declaration import definition
+from sagas.declaration.states import Direction, SagaState, StepState
+from sagas.engine import children, pacing, transport
+from sagas.models import Event, SagaInstance, StepInstance
+from sagas.testing import clocks, crashes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,6 +162,27 @@ class MemoryTransport:
         while self.deliver():
             pass
 
+    def play(self, saga: SagaInstance, *, most: int = 1000) -> SagaInstance:
+        """Carry messages, and let time pass, until the saga rests, as `rests` has it.
+
+        Arguments:
+            saga: is read anew, and is as it then stands.
+            most: so many messages and leaps in time, and it has not come to rest.
+
+        Raises:
+            AssertionError: it never came to rest; the message says what happened to it.
+        """
+        for _ in range(most):
+            saga.refresh_from_db()
+            if not self.waiting and rests(saga):
+                return saga
+            if not self.deliver():
+                clocks.skip()
+                engine.sweep()
+        events = Event.objects.filter(saga_id=saga.pk).order_by("id")
+        happened = [f"{event.kind} {event.subject}".strip() for event in events]
+        raise AssertionError(f"{saga} never came to rest: {saga.state} after {', '.join(happened)}")
+
     def carry_out(self, message: Message) -> None:
         """What a worker does with a message; a chain goes on with a message of its own."""
         match message:
@@ -216,6 +240,41 @@ class MemoryTransport:
             self.put(error)
         elif result.dispatch is not None and result.dispatch.messages:
             self.send(result.dispatch)
+
+
+def rests(saga: SagaInstance) -> bool:
+    """Whether nothing happens to a saga by itself any more but that clocks run out.
+
+    It has ended, needs a person, is held or put aside, or all that is not done of it waits: for a callback,
+    for a person's approval, or for children, each of which rests in its turn.
+    """
+    return _rests(saga) and all(map(rests, SagaInstance.objects.filter(parent_id=saga.pk)))
+
+
+def _rests(saga: SagaInstance) -> bool:
+    stopped = saga.is_final or saga.closed_at is not None or saga.held_at is not None
+    if stopped or saga.state == SagaState.NEEDS_ATTENTION or children.waits_for_parent(saga):
+        return True
+    if saga.parent_id is not None and saga.epoch == 0:
+        return saga.in_line_for is None  # Its parent starts it.
+    stage = saga.definition.stage_at(saga.position)
+    rows = StepInstance.objects.filter(saga_id=saga.pk, position__in=stage.positions)
+    if saga.direction == Direction.FORWARD:
+        left = rows.exclude(state__in=[StepState.DONE, StepState.SKIPPED])
+    else:
+        left = rows.filter(state=StepState.UNDOING)
+    waits = [_waits(saga, row, stage.steps[row.position - stage.first]) for row in left]
+    return bool(waits) and all(waits)
+
+
+def _waits(saga: SagaInstance, row: StepInstance, declared: definition.Step) -> bool:
+    if not isinstance(declared, definition.Child):
+        return saga.direction == Direction.FORWARD and row.state == StepState.WAITING
+    live = SagaInstance.objects.filter(
+        parent_id=saga.pk, parent_step=row.name, finished_at=None, closed_at=None, epoch__gt=0
+    )
+    begun = row.state in (StepState.WAITING, StepState.UNDOING)
+    return begun and not all(map(children.waits_for_parent, live))
 
 
 def _error_of(dispatch: transport.Dispatch) -> ChainError:

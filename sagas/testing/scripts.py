@@ -24,6 +24,16 @@ comes before what follows:
 
     [do take-payment | do reserve-stock, tell reserve-stock], do issue-invoice, completed
 
+A step that is sagas (`Child`, `ForEach`) is not called itself. Braces behind its name say what each of its
+children does, the first one first, in lines of the child's own; one that does nothing is left empty:
+
+    do pay, deliver{do pick, do send, undo send, undo pick | fail pick, undo pick}, undo pay, compensated
+
+Nobody knows either in which order they come, but for the lines of one child, and all of them come before what
+follows. Each is a line of the saga itself, about a step that has the child in its name, and may be written so
+anywhere: `do deliver.0.pick`, `cancel deliver.1`. That a child is done or undone is no line: it follows. One
+that needs attention is why its parent needs it.
+
 A script is right when its rehearsal is equal to it. The rehearsal is a second, much simpler telling
 of the engine's rules, and knows nothing of rows and messages: the two check each other.
 """
@@ -38,6 +48,9 @@ from sagas.declaration import definition
 
 FUNCTIONS = ("do", "undo", "ask")
 ACTS = ("cancel", "tell", "poll", "outwait", "outlast", "retry", "resolve", "approve", "refuse")
+ABOUT_SAGA = ("cancel", "outlast", "retry")
+"""The acts that are about a saga as a whole, and name no step."""
+
 STANDS = ("completed", "compensated", "needs attention", "too late")
 
 
@@ -71,30 +84,20 @@ class Script:
     after: tuple[frozenset[int], ...]
     """By line: the numbers of those that come before it; of what is done at once, none of the others'."""
 
+    branches: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """By the name of a step that is sagas: for how many children there are lines between braces."""
+
     @classmethod
     def read(cls, text: str) -> "Script":
-        """Read a script: lines separated by commas or line ends, groups in brackets.
+        """Read a script: lines separated by commas or line ends, groups in brackets or braces.
 
         Raises:
-            ValueError: a bracket is not closed, or within another one.
+            ValueError: a bracket is not closed, or stands within another one; braces have no step before
+                them, or a child is said to stand somewhere.
         """
-        found: list[str] = []
-        after: list[frozenset[int]] = []
-        for part in re.split(r"(\[[^\[\]]*\])", text):
-            if (
-                "[" in part.strip("[]")
-                or "]" in part.strip("[]")
-                or part.startswith("[") != part.endswith("]")
-            ):
-                raise ValueError(f"The brackets of this script do not match: {part!r}")
-            before = frozenset(range(len(found)))
-            for branch in part[1:-1].split("|") if part.startswith("[") else [part]:
-                behind = before
-                for line in _split(branch):
-                    after.append(behind)
-                    found.append(line)
-                    behind |= {len(found) - 1}
-        return cls(tuple(found), tuple(after))
+        reader = _Reader(text)
+        reader.sequence(frozenset(), within="", child="")
+        return cls(tuple(reader.lines), tuple(reader.after), dict(reader.branches))
 
     def match(self, played: Sequence[str]) -> set[int] | None:
         """Which of its lines have been played; None if something else was, or in another order."""
@@ -122,6 +125,110 @@ class Script:
         for number, before in enumerate(self.after):
             if number not in matched and before <= matched:
                 yield number
+
+
+CLOSING = {"[": "]", "{": "}"}
+
+
+class _Reader:
+    """Reads the text of a script from the left to the right."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.parts = [part for part in re.split(r"([\[\]{}|])", text) if part.strip()]
+        self.lines: list[str] = []
+        self.after: list[frozenset[int]] = []
+        self.branches: collections.Counter[str] = collections.Counter()
+        """By the name of a step that is sagas: for how many children there is something between braces."""
+
+    def sequence(self, before: frozenset[int], *, within: str, child: str) -> frozenset[int]:
+        """Lines and groups one after the other, until the bracket closes in which they stand.
+
+        Arguments:
+            before: the lines that come before them.
+            within: the brackets in which they stand, the innermost last.
+            child: whose lines they are, such as `deliver.0`; empty for those of the saga itself.
+
+        Returns:
+            The lines that come before what follows.
+        """
+        while self.parts and self.parts[0] not in ("|", "]", "}"):
+            part = self.parts.pop(0)
+            if part == "[":
+                if within.endswith("["):
+                    raise self._mismatch()
+                before = self._group("[", before, within, child)
+            elif part == "{":
+                raise ValueError(f"Braces need the name of a step before them: {self.text!r}")
+            elif self.parts and self.parts[0] == "{":
+                del self.parts[0]
+                head, _, name = part.replace("\n", ",").rpartition(",")
+                before = self._add(head, before, child)
+                before = self._group("{", before, within, _place(child, name.strip()))
+            else:
+                before = self._add(part, before, child)
+        if self.parts and not within:
+            raise self._mismatch()
+        return before
+
+    def _group(self, opening: str, before: frozenset[int], within: str, child: str) -> frozenset[int]:
+        """Branches of which nobody knows the order, up to the bracket that closes them."""
+        behind, number = before, 0
+        if opening == "{" and (not child or child.endswith(".")):
+            raise ValueError(f"Braces need the name of a step before them: {self.text!r}")
+        empty = self.parts[:1] == ["}"]
+        while True:
+            of_child = f"{child}.{number}" if opening == "{" else child
+            behind |= self.sequence(before, within=within + opening, child=of_child)
+            closing = self.parts.pop(0) if self.parts else ""
+            number += 1
+            if closing == CLOSING[opening]:
+                if opening == "{":
+                    self.branches[child] = max(self.branches[child], 0 if empty else number)
+                return behind
+            if closing != "|":
+                raise self._mismatch()
+
+    def _add(self, text: str, before: frozenset[int], child: str) -> frozenset[int]:
+        for line in _split(text):
+            self.after.append(before)
+            self.lines.append(_of_child(line, child) if child else line)
+            before |= {len(self.lines) - 1}
+        return before
+
+    def _mismatch(self) -> ValueError:
+        return ValueError(f"The brackets of this script do not match: {self.text!r}")
+
+
+def _place(child: str, step: str) -> str:
+    return f"{child}.{step}" if child else step
+
+
+def _of_child(line: str, child: str) -> str:
+    """A child's line as one of the saga's.
+
+    Raises:
+        ValueError: it says where the child stands.
+    """
+    if line in STANDS:
+        raise ValueError(f"Where a child stands follows from what is done: {line!r} of {child}.")
+    call, while_, meanwhile = line.partition(" while ")
+    words = call.split()
+    if not is_act(line):
+        words[-1] = f"{child}.{words[-1]}"
+    elif words[0] in ABOUT_SAGA:
+        words.insert(1, child)
+    else:
+        words[1] = f"{child}.{words[1]}"
+    return " ".join(words) + while_ + meanwhile
+
+
+def _of_element(step: definition.Child, element: Any) -> dict[str, Any]:
+    """What a child is given of its element."""
+    wanted = step.of_element if isinstance(step, definition.ForEach) else ()
+    if isinstance(element, dict) and (set(element) == set(wanted) or len(wanted) != 1):
+        return dict(element)
+    return dict.fromkeys(wanted[:1], element)
 
 
 def lines(script: str) -> list[str]:
@@ -183,22 +290,48 @@ def rehearse(saga: definition.Saga, script: str, inputs: Mapping[str, Any] | Non
 
 
 class _Rehearsal:
-    """One pass through a declaration."""
+    """One pass through a declaration; a child has one of its own, with the same script.
 
-    def __init__(self, saga: definition.Saga, script: str, inputs: Mapping[str, Any]) -> None:
+    Arguments:
+        saga: the declaration.
+        script: the whole script.
+        inputs: the facts that it is given.
+        root: the pass of the saga that nobody is parent of; None for itself.
+        parent: that of its parent, with the step that it is.
+        place: how its lines name it, such as `deliver.0`; empty for the root.
+    """
+
+    def __init__(
+        self,
+        saga: definition.Saga,
+        script: str,
+        inputs: Mapping[str, Any],
+        *,
+        root: "_Rehearsal | None" = None,
+        parent: "tuple[_Rehearsal, definition.Child] | None" = None,
+        place: str = "",
+    ) -> None:
         self.saga = saga
-        self.script = Script.read(script)
+        self.text = script
+        self.root = root or self
+        self.parent = parent
+        self.place = place
         self.facts = dict(inputs)
-        self.answers = {call: iter(given) for call, given in answers(script).items()}
-        self.played: list[str] = []
         self.stands = ""
         self.backward = False
+        self.begun = False
+        self.over = ""
+        """Of a child: done, where it waits for its parent's outcome or has completed; or undone."""
+
         self.stage = 0
         self.attempts: collections.Counter[tuple[str, str]] = collections.Counter()
         self.due: list[definition.Step] = []
         """Of the stage, the steps that are to be called, in turn."""
 
         self.waiting: list[definition.Step] = []
+        self.undoing: list[definition.Step] = []
+        """Those whose children are being undone."""
+
         self.stuck: list[definition.Step] = []
         """Those for which a person is called."""
 
@@ -207,19 +340,46 @@ class _Rehearsal:
         self.told: dict[str, bool] = {}
         self.happened: set[str] = set()
         self.undone: set[str] = set()
-        self._enter(0)
+        self.children: dict[str, list[_Rehearsal]] = {}
+        if root is None:
+            self.script = Script.read(script)
+            self.answers = {call: iter(given) for call, given in answers(script).items()}
+            self.played: list[str] = []
+            self.turns: list[_Rehearsal] = [self]
+            """Whose turn it is: one call of each, as their messages come."""
+
+            self.looks: list[tuple[_Rehearsal, definition.Child]] = []
+            """Who is to look at the children of which step: something has become of one."""
+
+            self.begun = True
+            self._enter(0)
 
     def play(self) -> list[str]:
         """Go on until nothing is left to do, and nobody acts."""
         while True:
-            if act := self.script.act_due(self.played):
+            if self.looks:
+                one, step = self.looks.pop(0)
+                one._look(step)
+            elif act := self.script.act_due(self.played):
                 self._act(act)
-            elif self.stands or not self.due:
-                return self.played
-            elif self.backward:
-                self._undo(self.due.pop(0))
+            elif (one := next((one for one in self.turns if one.can_go_on), self)).can_go_on:
+                self.turns.remove(one)
+                self.turns.append(one)
+                one._go_on()
             else:
-                self._do(self.due.pop(0))
+                return self.played
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether there is a call that is to be made now."""
+        one_by_one = getattr(self.saga.stages[self.stage].parallel, "undo", "") == "reverse"
+        return bool(self.due) and not self.stands and not (one_by_one and self.undoing)
+
+    def _go_on(self) -> None:
+        if self.backward:
+            self._undo(self.due.pop(0))
+        else:
+            self._do(self.due.pop(0))
 
     def _enter(self, number: int) -> None:
         """Begin with a stage, without the steps that its conditions leave out."""
@@ -233,12 +393,20 @@ class _Rehearsal:
             if chosen:
                 self.due = [step for step in chosen if step.has_worker]
                 self.waiting = [step for step in chosen if not step.has_worker]
+                for step in chosen:
+                    if isinstance(step, definition.Child):
+                        self._begin_children(step)
                 return
-        self._stand("completed")
+        if self.parent is None:
+            self._stand("completed")
+        else:
+            self.over = "done"
+            self._report()
 
     def _call(self, function: str, step: definition.Step) -> str:
-        answer, meanwhile = next(self.answers.get((function, step.name), iter(())), ("well", ""))
-        self.played.append(str(Line(function, step.name, answer, meanwhile)))
+        name = _place(self.place, step.name)
+        answer, meanwhile = next(self.root.answers.get((function, name), iter(())), ("well", ""))
+        self.root.played.append(str(Line(function, name, answer, meanwhile)))
         if meanwhile == "cancelled":
             self.cancelled = True
         elif meanwhile == "told":
@@ -247,6 +415,11 @@ class _Rehearsal:
 
     def _do(self, step: definition.Step) -> None:
         """One attempt at an action; one that may have happened is asked about first (U2)."""
+        if isinstance(step, definition.Child):
+            # Somebody has it tried again: what its children are by now decides.
+            self.waiting.append(step)
+            self.root.looks.append((self, step))
+            return
         self.attempts["do", step.name] += 1
         answer = ""
         if step.name in self.doubt and step.ask:
@@ -293,7 +466,7 @@ class _Rehearsal:
             self._enter(self.stage + 1)
 
     def _leave(self, step: definition.Step) -> None:
-        for steps in (self.due, self.waiting, self.stuck):
+        for steps in (self.due, self.waiting, self.undoing, self.stuck):
             if step in steps:
                 steps.remove(step)
 
@@ -309,7 +482,8 @@ class _Rehearsal:
 
     def _turn(self) -> None:
         """Everything that happened or may have is undone, the last begun first (O1)."""
-        self.backward, self.stands = True, ""
+        self.backward, self.stands, self.over = True, "", ""
+        self._report()
         self._back(self.stage)
 
     def _back(self, number: int) -> None:
@@ -320,14 +494,26 @@ class _Rehearsal:
             self.due = [step for step in reversed(self.saga.stages[place].steps) if self._may_have(step)]
             if self.due:
                 return
-        self._stand("compensated")
+        if self.parent is None:
+            self._stand("compensated")
+        else:
+            self.over = "undone"
+            self._report()
 
     def _may_have(self, step: definition.Step) -> bool:
+        if step.name in self.undone:
+            return False
+        if isinstance(step, definition.Child):
+            return step.name in self.children and step.undoable
         # A local action that did not go well never happened: its transaction was rolled back.
         happened = self.attempts["do", step.name] > 0 if step.remote else step.name in self.happened
-        return happened and step.undo is not None and step.name not in self.undone
+        return happened and step.undo is not None
 
     def _undo(self, step: definition.Step) -> None:
+        if isinstance(step, definition.Child):
+            self.undoing.append(step)
+            self.root.looks.append((self, step))
+            return
         self.attempts["undo", step.name] += 1
         answer = self._call("undo", step)
         spent = self.attempts["undo", step.name] >= self.saga.retry_of(step, undo=True).attempts
@@ -347,12 +533,110 @@ class _Rehearsal:
 
     def _rest_of_stage(self) -> None:
         """Nothing below is undone before all of the stage is; a person comes when nothing else is left."""
-        if self.due:
+        if self.due or self.undoing:
             return
         if self.stuck:
             self._stand("needs attention")
         else:
             self._back(self.stage - 1)
+
+    # --- Children ---------------------------------------------------------------------------------
+
+    def _begin_children(self, step: definition.Child) -> None:
+        """They are there from now on; none is started yet. A list that no input gives is the script's."""
+        elements: Sequence[Any] = [{}]
+        if isinstance(step, definition.ForEach):
+            place = _place(self.place, step.name)
+            elements = self.facts.get(step.of, [{}] * self.root.script.branches.get(place, 0))
+        given = {name: self.facts[fact] for fact, name in step.given if fact in self.facts}
+        self.children[step.name] = [
+            _Rehearsal(
+                step.child,
+                self.text,
+                given | _of_element(step, element),
+                root=self.root,
+                parent=(self, step),
+                place=f"{_place(self.place, step.name)}.{number}",
+            )
+            for number, element in enumerate(elements)
+        ]
+        self.root.looks.append((self, step))
+
+    def _report(self) -> None:
+        """Something has become of a child: its parent looks."""
+        if self.parent is not None:
+            self.root.looks.append(self.parent)
+
+    def _look(self, step: definition.Child) -> None:
+        """What the step's children have come to decides, however often it is asked."""
+        children = self.children[step.name]
+        left = [child for child in children if not child.over]
+        if step in self.undoing:
+            live = [child for child in children if child.over != "undone"]
+            if live:
+                self._mind(step, live)
+                self._tell_off(live)
+            else:
+                self._relieve(step)
+                self._undone(step)
+            return
+        if self.backward or step not in (*self.waiting, *self.stuck):
+            return
+        need, keeps = len(children), False
+        if isinstance(step, definition.ForEach):
+            need = len(children) if step.need == "all" else min(step.need, len(children))
+            keeps = step.failed == "keep"
+        done = sum(child.over == "done" for child in children)
+        enough = done >= need
+        possible = done + sum(not (child.backward or child.cancelled) for child in left) >= need
+        # A list of which the rest is to finish cancels nobody.
+        cancels = getattr(step, "need", "all") != "all" and getattr(step, "rest", "cancel") == "cancel"
+        if left and enough and cancels:
+            self._mind(step, left)
+            self._tell_off(left)
+        elif left and (possible or keeps or step.kind != "compensatable"):
+            self._mind(step, left)
+            self._start(step, left)
+        elif enough or keeps:
+            self._relieve(step)
+            self._done(step)
+        else:
+            self._relieve(step)
+            self._failed(step, provable=True)
+
+    def _start(self, step: definition.Child, left: "Sequence[_Rehearsal]") -> None:
+        """Start as many as may run at once, the first elements first."""
+        limit = step.limit if isinstance(step, definition.ForEach) else 0
+        waiting = [child for child in left if not child.begun]
+        room = limit - (len(left) - len(waiting)) if limit else len(waiting)
+        for child in waiting[: max(room, 0)]:
+            child.begun = True
+            self.root.turns.append(child)
+            child._enter(0)
+
+    def _tell_off(self, children: "Sequence[_Rehearsal]") -> None:
+        """They are not wanted any more; one that is past its own pivot goes on."""
+        for child in children:
+            if not (child.backward or child.cancelled):
+                child.cancelled = True
+                if not child.begun or not child._past_pivot():
+                    child._turn()
+
+    def _mind(self, step: definition.Child, children: "Sequence[_Rehearsal]") -> None:
+        """A person is called for as long as one of them needs one."""
+        if any(child.stands == "needs attention" for child in children):
+            if not self.stands:
+                self._stand("needs attention")
+        elif not self.stuck:
+            self._relieve(step)
+
+    def _relieve(self, step: definition.Child) -> None:
+        """Nobody is called for it any more."""
+        if self.stands == "needs attention" and self.stuck in ([], [step]):
+            self.stands = ""
+            self._report()
+
+    # --- What others do ---------------------------------------------------------------------------
 
     def _ask_whether_ended(self, step: definition.Step, *, over: bool) -> None:
         """A poll, or the last question when the limit is over."""
@@ -372,7 +656,9 @@ class _Rehearsal:
 
     def _stand(self, where: str) -> None:
         self.stands = where
-        self.played.append(where)
+        self._report()
+        if self.parent is None:
+            self.played.append(where)
 
     def _past_pivot(self, *, at_work: bool = False) -> bool:
         """Whether there is no way back (P1), a pivot whose outcome is open included."""
@@ -384,27 +670,50 @@ class _Rehearsal:
         return open_ or self.stands == "needs attention" or at_pivot.kind == "retriable"
 
     def _act(self, act: str) -> None:
+        """Somebody acts on the saga, or on the child that the line names."""
         self.played.append(act)
         word, *about = act.split()
+        place = about[0] if about else ""
+        one, name = self._named(place) if word in ABOUT_SAGA else self._of(place)
+        one._act_on(word, name, about[1:])
+
+    def _named(self, place: str) -> "tuple[_Rehearsal, str]":
+        """The saga itself, or the child of that name."""
+        one = self
+        words = place.split(".") if place else []
+        for name, number in zip(words[::2], words[1::2], strict=True):
+            one = one.children[name][int(number)]
+        return one, ""
+
+    def _of(self, step: str) -> "tuple[_Rehearsal, str]":
+        """The saga or the child whose step has that name, and the name that it has there."""
+        place, _, name = step.rpartition(".")
+        return self._named(place)[0], name
+
+    def _act_on(self, word: str, name: str, about: Sequence[str]) -> None:
         if word == "cancel":
-            if self.stands in ("completed", "compensated") or self._past_pivot():
-                self.played.append("too late")
+            if self.stands in ("completed", "compensated") or self.over or self._past_pivot():
+                self.root.played.append("too late")
             elif not self.backward:
                 self._turn()
         elif word == "tell":
-            self._told(self.saga.step(about[0]), well=len(about) == 1)
+            self._told(self.saga.step(name), well=not about)
         elif word in ("approve", "refuse"):
-            self._tell(self.saga.step(about[0]), word == "approve")
+            self._tell(self.saga.step(name), word == "approve")
         elif word in ("poll", "outwait"):
-            self._ask_whether_ended(self.saga.step(about[0]), over=word == "outwait")
+            self._ask_whether_ended(self.saga.step(name), over=word == "outwait")
         elif word == "outlast":
             self._outlasted()
         else:
             self.stands = ""
+            self._report()
             if word == "resolve":
-                self._resolve(self.saga.step(about[0]), well=about[1] == "yes")
+                self._resolve(self.saga.step(name), well=about[0] == "yes")
             else:
                 self.due, self.stuck = [*self.stuck, *self.due], []
+                for step in (*self.waiting, *self.undoing):
+                    if isinstance(step, definition.Child):
+                        self.root.looks.append((self, step))
 
     def _told(self, step: definition.Step, *, well: bool) -> None:
         if step in self.waiting:

@@ -70,9 +70,9 @@ def stack() -> collections.abc.Iterator[dict[str, str]]:
         )
 
 
-def blocks(language: str, heading: str) -> list[str]:
+def blocks(language: str, heading: str, page: str = PAGE) -> list[str]:
     """The code of that language under that heading."""
-    section = re.split(r"^## ", PAGE, flags=re.MULTILINE)
+    section = re.split(r"^## ", page, flags=re.MULTILINE)
     (text,) = [part for part in section if part.startswith(heading)]
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
@@ -95,7 +95,26 @@ def test_the_curl_quickstart_runs(stack: dict[str, str]) -> None:
     assert '"sku":' in printed
     assert "idempotency-replayed: true" in printed.lower()
     assert 'data: {"at":' in printed
-    assert '"status":"fulfilled"' in printed.splitlines()[-1]
+    assert re.search(r'^    "status": "fulfilled",$', printed, re.MULTILINE)
+
+
+def test_the_orders_of_the_first_ten_minutes_end_as_that_page_says(stack: dict[str, str]) -> None:
+    page = (ROOT / "docs" / "first-ten-minutes.md").read_text()
+    orders = [code for minute in ("3", "4", "6") for code in blocks("sh", f"Minute {minute}", page)]
+    code = "\n".join(orders).replace(". .run/env", f". {stack['RUN_DIR']}/env")
+
+    printed = run(["bash", "-eu", "-o", "pipefail"], stack, code)
+
+    numbers = re.findall(r'"number": "(ORD-\w{8})"', printed)
+    assert len(numbers) == 3
+    with client(stack, stack["API_TOKEN"]) as api:
+
+        def ended() -> list[str] | None:
+            status = {order["number"]: order["status"] for order in api.get("/orders").json()["results"]}
+            found = [status[number] for number in numbers]
+            return found if not {"pending", "cancelling"} & set(found) else None
+
+        assert waiting.until(ended, "all have ended") == ["fulfilled", "cancelled", "attention"]
 
 
 def test_the_python_quickstart_runs(stack: dict[str, str]) -> None:
@@ -183,6 +202,98 @@ def test_the_documentation_page_is_ours_alone_and_complains_of_nothing(
         visit.page.get_by_role("link", name="The body is not acceptable").click()
         expect(visit.page).to_have_url(re.compile("/api/problems/invalid-body$"))
         assert visit.complaints == []
+
+
+def test_trying_it_out_orders_what_there_is_and_something_new_each_time(stack: dict[str, str]) -> None:
+    with (
+        browser.launched() as chromium,
+        browser.Visit(chromium, stack["WEB_URL"], viewport=browser.WIDE, color_scheme="dark") as visit,
+    ):
+        visit.open("/api/docs")
+        page = visit.page
+        # Swagger UI draws all of it anew at each click: on a busy machine that takes its time.
+        page.set_default_timeout(60_000)
+        page.wait_for_selector(".opblock")
+        page.locator(".auth-wrapper .authorize").click()
+        page.locator("#auth-bearer-value").fill(stack["API_TOKEN"])
+        page.locator(".modal-ux .auth-btn-wrapper .authorize").click()
+        page.locator(".modal-ux .btn-done").click()
+
+        operation = page.locator("#operations-orders-createOrder")
+        operation.locator(".opblock-summary-control").click()
+        operation.get_by_role("button", name="Try it out").click()
+        placed = []
+        for _ in range(2):
+            with page.expect_response(lambda answer: answer.request.method == "POST") as told:
+                operation.get_by_role("button", name="Execute").click()
+            assert told.value.status == 202, told.value.text()
+            placed.append(told.value.json())
+        assert placed[0]["id"] != placed[1]["id"]
+        status = operation.locator(".live-responses-table tbody .response-col_status").first
+        expect(status).to_contain_text("202", timeout=60_000)
+
+        # As the reader's system has it, which may change.
+        dark = page.locator("html.dark-mode")
+        expect(dark).to_be_attached(timeout=60_000)
+        page.emulate_media(color_scheme="light")
+        expect(dark).not_to_be_attached(timeout=60_000)
+
+        with visit.context.expect_page(timeout=60_000) as opened:
+            page.get_by_role("link", name="What each problem means").click()
+        expect(opened.value).to_have_url(re.compile("/api/problems$"), timeout=60_000)
+        assert visit.complaints == []
+
+
+def test_a_generated_client_orders_and_follows(stack: dict[str, str], tmp_path: pathlib.Path) -> None:
+    """openapi-python-client, as docs/api.md runs it, and what it makes, used as its readers would."""
+    (code,) = blocks("sh", "Generated clients")
+    code = (
+        code.replace(". .run/env", f". {stack['RUN_DIR']}/env")
+        .replace(".run/", f"{tmp_path}/")
+        .replace(".venv/bin/openapi-python-client", f"{sys.executable} -m openapi_python_client")
+    )
+    run(["bash", "-eu"], stack, code)
+
+    printed = run(
+        [sys.executable, "-"], stack | {"PYTHONPATH": str(tmp_path / "client")}, GENERATED
+    ).splitlines()
+
+    assert re.fullmatch(r"202 ORD-[0-9A-Z]{8} pending", printed[0])
+    assert printed[1] == "fulfilled True"
+    assert printed[2] == "422 /api/problems/invalid-body /lines/0/quantity"
+
+
+GENERATED = """
+import os
+import uuid
+
+from orders_client import AuthenticatedClient
+from orders_client.api.orders import create_order, get_order
+from orders_client.api.products import list_products
+from orders_client.models import NewOrder
+
+client = AuthenticatedClient(os.environ["WEB_URL"], os.environ["API_TOKEN"], timeout=60)
+product = list_products.sync(client=client, limit=1).results[0]
+body = {
+    "customer": {"name": "Ana Souza", "email": "ana@example.com", "tax_id": "529.982.247-25"},
+    "lines": [{"sku": product.sku, "quantity": 1}],
+    "payment": {"method": "card", "token": "tok_ok"},
+    "shipping_address": {
+        "recipient": "Ana Souza", "street": "Rua das Flores", "number": "12-A", "city": "São Paulo",
+        "state": "SP", "postal_code": "01310-100", "country": "BR",
+    },
+}
+key = str(uuid.uuid4())
+placed = create_order.sync_detailed(client=client, body=NewOrder.from_dict(body), idempotency_key=key)
+order = placed.parsed
+print(int(placed.status_code), order.number, order.status)
+while order.status not in ("fulfilled", "cancelled"):
+    order = get_order.sync(order.number, client=client, wait=30)
+print(order.status, order.invoice.access_key is not None)
+body["lines"][0]["quantity"] = 0
+refused = create_order.sync_detailed(client=client, body=NewOrder.from_dict(body), idempotency_key="other")
+print(int(refused.status_code), refused.parsed.type_, refused.parsed.errors[0].pointer)
+"""
 
 
 def client(stack: dict[str, str], token: str) -> httpx.Client:

@@ -138,4 +138,4 @@ def test_no_text_upsets_the_fields(text: str) -> None:
 def test_what_is_read_back_is_what_was_sent(body: bytes) -> None:
     stream = RequestFactory().post("/", body, content_type="application/octet-stream")
 
-    assert parsing.read(stream) == body
+    assert parsing.read(stream, {}) == body

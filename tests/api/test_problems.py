@@ -5,10 +5,12 @@ from typing import Any
 
 import httpx
 import pytest
-from django.test import Client
+from django.test import Client, RequestFactory
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.request import Request
 
-from api import problems, tokens
-from api.models import Scope
+from api import problems, throttling, tokens
+from api.models import Scope, Token
 from tests.orders import web_server
 from tests.orders.conftest import Api, member, order
 from tests.support import waiting
@@ -22,7 +24,14 @@ def test_without_a_token_nothing_is_told() -> None:
     answer = Client().get("/api/v1/orders")
 
     _is_problem(answer, 401, "not-authenticated")
-    assert answer["WWW-Authenticate"] == "Token"
+    assert answer["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "Token", "TOKEN"])
+def test_a_token_is_shown_as_every_client_does_or_by_its_name(ana: Api, scheme: str) -> None:
+    answer = Client().get("/api/v1/orders", headers={"Authorization": f"{scheme} {ana.secret}"})
+
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -54,9 +63,28 @@ def test_the_api_s_own_root_is_no_page() -> None:
     assert Client().get("/apiary")["Content-Type"].startswith("text/html")
 
 
-@pytest.mark.parametrize("path", ["/orders/7", "/orders/", "/nowhere", "/orders/../orders", "/sagas/x/retry"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/orders/7",
+        "/orders/",
+        "/products/",
+        "/orders/ORD-7K3QX9ZD/",
+        "/nowhere",
+        "/orders/../orders",
+        "/sagas/x/retry",
+    ],
+)
 def test_an_address_that_leads_nowhere_is_a_problem_too(ana: Api, path: str) -> None:
     _is_problem(ana.get(path), 404, "not-found")
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_an_address_with_a_slash_too_many_is_told_so(ana: Api, method: str) -> None:
+    for path in ("/api/v1/orders", "/api/problems"):
+        document = _is_problem(getattr(ana.client, method)(f"{path}/"), 404, "not-found")
+        assert document["detail"].endswith(f"Without the slash at its end there is: {path}.")
+    assert "slash" not in _is_problem(ana.get("/nowhere/"), 404, "not-found")["detail"]
 
 
 def test_a_method_that_is_not_taken_comes_with_those_that_are(ana: Api) -> None:
@@ -98,6 +126,11 @@ def test_an_answer_in_another_form_is_not_to_be_had(ana: Api) -> None:
         "reference=",
         "colour=blue",
         "limit=1&limit=2",
+        "reference=a&reference=a",
+        "status=",
+        "status=pending&status=lost",
+        "created_from=2026-02-01&created_to=2026-01-31",
+        "updated_from=soon",
     ],
 )
 def test_a_query_that_makes_no_sense_names_its_parameter(ana: Api, query: str) -> None:
@@ -106,6 +139,13 @@ def test_a_query_that_makes_no_sense_names_its_parameter(ana: Api, query: str) -
     document = _is_problem(answer, 400, "invalid-query")
     assert [fault["parameter"] for fault in document["errors"]] == [query.partition("=")[0]]
     assert document["errors"][0]["detail"]
+    assert document["detail"] == f"{query.partition('=')[0]}: {document['errors'][0]['detail']}"
+
+
+def test_a_parameter_that_stands_twice_is_told_so(ana: Api) -> None:
+    (fault,) = ana.get("/orders?limit=1&limit=2").json()["errors"]
+
+    assert fault == {"parameter": "limit", "detail": "This stands 2 times; give it once.", "code": "repeated"}
 
 
 @pytest.mark.parametrize("scope", [Scope.CUSTOMER, Scope.MERCHANT])
@@ -128,6 +168,47 @@ def test_who_asks_too_much_is_told_when_to_come_back(ana: Api, settings: Any) ->
     # One's other tokens have their own allowance.
     _, secret = tokens.create(user=ana.user, name="another")
     assert Api(ana.user, secret).get("/orders").status_code == 200
+
+
+def test_each_answer_says_what_is_left_of_the_token_s_allowance(ana: Api, settings: Any) -> None:
+    # It comes back so slowly that a slow machine gets nothing back meanwhile.
+    settings.API_RATE, settings.API_BURST = 0.001, 4
+
+    answers = [ana.get("/orders"), ana.get("/orders?limit=0"), ana.get(f"/orders/{NOBODY}"), ana.order()]
+    assert [answer.status_code for answer in answers] == [200, 400, 404, 202]
+    refused = ana.get("/orders")
+
+    assert refused.status_code == 429
+    left = [re.fullmatch(r'"token";r=(\d+);t=(\d+)', answer["RateLimit"]) for answer in [*answers, refused]]
+    assert [int(match[1]) for match in left if match] == [3, 2, 1, 0, 0]
+    back = [int(match[2]) for match in left if match]
+    assert all(1000 * n - 1000 < seconds <= 1000 * n for n, seconds in enumerate(back[:4], 1))
+    for answer in [*answers, refused]:
+        assert answer["RateLimit-Policy"] == '"token";q=4;w=4000'
+    assert "RateLimit" not in Client().get("/api/v1/orders")
+
+
+def test_an_answer_that_has_waited_is_not_counted_again(ana: Api, settings: Any) -> None:
+    settings.API_RATE, settings.API_BURST = 0.001, 2
+    token = Token.objects.get(user=ana.user)
+    asked = RequestFactory().get("/api/v1/orders")
+    left = []
+    for scope in ({}, {"has_waited": True}, {"has_waited": True}, {}, {"has_waited": True}):
+        asked.scope = scope  # type: ignore[attr-defined]
+        assert throttling.PerToken().allow_request(Request(asked, authenticators=[_Known(token)]), None)
+        left.append(throttling.headers(asked)["RateLimit"][:11])
+
+    assert left == ['"token";r=1', '"token";r=1', '"token";r=1', '"token";r=0', '"token";r=0']
+
+
+class _Known(BaseAuthentication):
+    """Whoever has this token."""
+
+    def __init__(self, token: Token) -> None:
+        self.token = token
+
+    def authenticate(self, request: Request) -> Any:
+        return self.token.user, self.token
 
 
 def test_wrong_tokens_are_counted_by_address(ana: Api, settings: Any) -> None:

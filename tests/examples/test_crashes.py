@@ -9,7 +9,7 @@ from examples import create_order, marketplace, money_transfer, onboarding, trip
 from sagas import engine, errors, models
 from sagas.engine import transport
 from sagas.testing import clocks, crashes, memory_transport
-from tests.examples.conftest import clear, rests, told
+from tests.examples.conftest import clear, told
 
 
 def begin_trip():
@@ -133,7 +133,7 @@ def run(begin, different, say, ends, books, right, *, commit, redeliver):
             if saga.is_final and not messages.waiting:
                 break
             with survived():
-                if not messages.waiting and rests(saga):
+                if not messages.waiting and memory_transport.rests(saga):
                     say(saga)
                 elif not messages.deliver():
                     clocks.skip()

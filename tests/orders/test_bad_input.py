@@ -1,6 +1,7 @@
 """Bad input: each a 4xx problem document that names the member and what is allowed; nothing is stored."""
 
 import copy
+import gzip
 import json
 from typing import Any
 
@@ -33,6 +34,11 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("customer/name", ["Ana"], "/customer/name", "string"),
     ("customer/name", "Ana\u0000", "/customer/name", "control"),
     ("customer/name", "Ana\nSouza", "/customer/name", "control"),
+    ("customer/name", "Ana \u202eazuoS", "/customer/name", "direction"),
+    ("customer/name", "\u2066Ana", "/customer/name", "direction"),
+    ("customer/name", "\u200b\u200d", "/customer/name", "be seen"),
+    ("customer/name", "\u3164 \u2800", "/customer/name", "be seen"),
+    ("customer/name", "\U000e0041\U000e0042", "/customer/name", "be seen"),
     ("customer/email", "ana", "/customer/email", "e-mail"),
     ("customer/email", 7, "/customer/email", "e-mail"),
     ("customer/email", "a" * 250 + "@example.com", "/customer/email", "254"),
@@ -80,6 +86,8 @@ FAULTS: list[tuple[str, Any, str, str]] = [
     ("shipping_address/number", 12, "/shipping_address/number", "string"),
     ("shipping_address/complement", "x" * 121, "/shipping_address/complement", "at most 120"),
     ("shipping_address/planet", "Earth", "/shipping_address/planet", "recipient"),
+    ("shipping_address/recipient", "\u00ad\ufeff", "/shipping_address/recipient", "be seen"),
+    ("shipping_address/complement", "\u202d12", "/shipping_address/complement", "direction"),
     ("reference", "x" * 65, "/reference", "at most 64"),
     ("reference", 7, "/reference", "string"),
     ("reference", None, "/reference", "string"),
@@ -100,6 +108,7 @@ def test_a_fault_is_named_and_nothing_is_stored(
     assert document["type"] == "/api/problems/invalid-body"
     assert [fault["pointer"] for fault in document["errors"]] == [pointer]
     assert allowed in document["errors"][0]["detail"]
+    assert document["detail"] == f"{pointer}: {document['errors'][0]['detail']}"
     _nothing_is_stored()
 
 
@@ -107,9 +116,16 @@ def test_all_faults_are_named_at_once(ana: Api) -> None:
     body = order(payment={"method": "pigeon"}, coupon="FREE")
     body["lines"] = [{"sku": "MUG-BLUE", "quantity": 0}, {"sku": "MUG-BLUE"}]
 
-    faults = {fault["pointer"] for fault in ana.order(body).json()["errors"]}
+    document = ana.order(body).json()
 
-    assert faults == {"/coupon", "/payment/method", "/lines/0/quantity", "/lines/1/quantity"}
+    assert {fault["pointer"] for fault in document["errors"]} == {
+        "/coupon",
+        "/payment/method",
+        "/lines/0/quantity",
+        "/lines/1/quantity",
+    }
+    first = document["errors"][0]
+    assert document["detail"] == f"{first['pointer']}: {first['detail']} 3 more faults are in `errors`."
 
 
 @pytest.mark.parametrize(
@@ -179,6 +195,40 @@ def test_another_media_type_is_refused(ana: Api) -> None:
 
     assert answer.status_code == 415
     assert answer.json()["type"] == "/api/problems/unsupported-media-type"
+
+
+def test_a_member_with_a_name_without_end_does_not_make_the_sentence_so(ana: Api) -> None:
+    document = ana.order({**order(), "x" * 10_000: 1}).json()
+
+    assert len(document["detail"]) < 300
+    assert document["errors"][0]["pointer"] == "/" + "x" * 10_000
+
+
+@pytest.mark.parametrize("name", ["Zoë 👩\u200d👧", "नमस्\u200dते", "שרה", "e\u0301"])
+def test_a_name_with_joiners_and_marks_is_a_name(ana: Api, name: str) -> None:
+    assert ana.order(_with("customer/name", name)).status_code == 202
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
+def test_a_body_that_is_compressed_is_refused_as_that(ana: Api, encoding: str) -> None:
+    body = gzip.compress(json.dumps(order()).encode())
+
+    refused = [
+        ana.post("/orders", body, **{"Idempotency-Key": "key-1", "Content-Encoding": encoding}),
+        ana.post("/webhooks/payments", body, **{"Content-Encoding": encoding}),
+    ]
+
+    for answer in refused:
+        assert answer.status_code == 415
+        assert answer.json()["type"] == "/api/problems/unsupported-media-type"
+        assert "compressed" in answer.json()["detail"]
+        assert answer["Accept-Encoding"] == "identity"
+    _nothing_is_stored()
+    plain = json.dumps(order())
+    assert (
+        ana.post("/orders", plain, **{"Idempotency-Key": "key-1", "Content-Encoding": "identity"}).status_code
+        == 202
+    )
 
 
 @pytest.mark.parametrize("key", ["", " ", "x" * 201, "é", "a b", '"open', 'mid"dle', '""'])

@@ -35,7 +35,7 @@ def test_products_of_two_currencies_are_not_added_up(ana: Api) -> None:
     assert document["errors"] == [
         {
             "pointer": "/lines/1/sku",
-            "detail": "This is priced in USD, the first line in BRL.",
+            "detail": "This is priced in USD, the first line in BRL; an order is paid in one currency.",
             "code": "currency",
         }
     ]

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from api.models import Scope
 from inventory import services as inventory
-from orders import models
+from orders import models, selectors
 from sagas import models as saga_models
 from tests.orders.conftest import Api, member, order
 
@@ -103,6 +103,13 @@ def test_orders_are_found_by_status_reference_number_and_day(ana: Api) -> None:
     assert ids(ana.get("/orders?status=cancelled")) == [cancelled["id"]]
     assert ids(ana.get("/orders?status=pending")) == [other["id"], pending["id"]]
     assert ids(ana.get("/orders?status=fulfilled")) == []
+    assert ids(ana.get("/orders?status=cancelled&status=pending")) == [
+        other["id"],
+        cancelled["id"],
+        pending["id"],
+    ]
+    assert ids(ana.get("/orders?status=cancelled&status=fulfilled")) == [cancelled["id"]]
+    assert ids(ana.get("/orders?status=pending&status=attention")) == [other["id"], pending["id"]]
     assert ids(ana.get("/orders?reference=cart-8")) == [other["id"]]
     assert ids(ana.get(f"/orders?number={pending['number'].lower()}")) == [pending["id"]]
     assert len(ids(ana.get(f"/orders?created_from={yesterday}&created_to={tomorrow}"))) == 3
@@ -115,6 +122,51 @@ def test_an_order_s_id_may_be_written_in_capitals(ana: Api) -> None:
     placed = place(ana, 1)[0]
 
     assert ana.get(f"/orders/{placed['id'].upper()}").json()["id"] == placed["id"]
+
+
+def test_an_order_is_found_by_its_number_too(ana: Api, bob: Api) -> None:
+    placed = place(ana, 1)[0]
+
+    for number in (placed["number"], placed["number"].lower()):
+        assert ana.get(f"/orders/{number}").json()["id"] == placed["id"]
+        assert bob.get(f"/orders/{number}").status_code == 404
+    cancelled = ana.post(f"/orders/{placed['number']}/cancel", {"reason": "so"})
+    assert cancelled.status_code == 202
+    assert cancelled.json()["id"] == placed["id"]
+    assert bob.get(f"/orders/{placed['number']}/events").status_code == 404
+
+
+def test_what_has_changed_since_a_time_is_found_whether_it_goes_on_or_has_ended(ana: Api) -> None:
+    going, ended, moved = place(ana, 3)
+    old = saga_models.database_now() - datetime.timedelta(days=3)
+    ana.post(f"/orders/{ended['id']}/cancel", {"reason": "so"})
+    sagas = saga_models.SagaInstance.objects
+    sagas.filter(pk__in=[going["saga"]["id"], ended["saga"]["id"]]).update(updated_at=old)
+    models.Order.objects.filter(pk=ended["id"]).update(cancelled_at=old)
+    models.Order.objects.update(created_at=old)
+    shown = {row["id"]: row["updated_at"] for row in ana.get("/orders").json()["results"]}
+
+    assert ids(ana.get(f"/orders?updated_from={shown[moved['id']]}")) == [moved["id"]]
+    assert ids(ana.get(f"/orders?updated_from={shown[ended['id']]}")) == [
+        moved["id"],
+        ended["id"],
+        going["id"],
+    ]
+    later = old + datetime.timedelta(seconds=1)
+    assert ids(ana.get(f"/orders?updated_from={later:%Y-%m-%dT%H:%M:%S.%fZ}")) == [moved["id"]]
+    # One whose saga is in the archive has ended, and when is its own to know.
+    assert ids(ana.get(f"/orders?updated_from={old:%Y-%m-%dT%H:%M:%S.%fZ}&status=cancelled")) == [ended["id"]]
+
+
+def test_what_has_changed_is_looked_for_by_an_index(ana: Api) -> None:
+    rows = selectors.chosen(
+        models.Order.objects.filter(owner=ana.user), {"updated_from": saga_models.database_now()}
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    plan = rows.explain()
+
+    assert "orders_order_ended" in plan
 
 
 # --- ETags ---------------------------------------------------------------------------------------
@@ -164,6 +216,10 @@ COSTS: list[tuple[str, str, int]] = [
     ("an order", "/orders/{order}", 2 + 4),
     ("a page of orders", "/orders?limit=50", 2 + 4),
     ("a filtered page", "/orders?status=pending&reference=cart-7&limit=50", 2 + 4),
+    ("a page of several statuses", "/orders?status=pending&status=cancelled&limit=50", 2 + 4),
+    ("a page of what has changed", "/orders?updated_from=2026-01-01&limit=50", 2 + 4),
+    ("an order by its number", "/orders/{number}", 2 + 4),
+    ("the event log", "/events", 2 + 1),
     ("an empty page", "/orders?reference=none-such", 2 + 1),
     ("a page of products", "/products", 2 + 1),
     ("a page of sagas", "/sagas?limit=50", 2 + 4),
@@ -180,7 +236,7 @@ def test_reading_costs_the_same_however_much_there_is(
 ) -> None:
     olga = member("olga", Scope.STAFF, is_staff=True)
     one = place(olga, 1)[0]
-    path = path.format(order=one["id"], saga=one["saga"]["id"])
+    path = path.format(order=one["id"], number=one["number"], saga=one["saga"]["id"])
     olga.get(path)
 
     with counted() as few:

@@ -18,6 +18,7 @@ from drf_spectacular import validation
 from api import problems, schema
 from api.models import Scope
 from inventory import services as inventory
+from inventory.management.commands import seed_catalogue
 from orders.api import samples
 from sagas.engine import transport
 from sagas.testing import memory_transport
@@ -94,6 +95,44 @@ def test_every_operation_names_its_errors_with_an_example_each() -> None:
                 (media,) = described["responses"][status]["content"].items()
                 assert media[0] == problems.MEDIA_TYPE
                 assert media[1]["examples"]
+
+
+def test_generators_of_clients_find_nothing_that_they_trip_over() -> None:
+    document = schema.document()
+    operations = [described for methods in document["paths"].values() for described in methods.values()]
+    messages = [described for methods in document["webhooks"].values() for described in methods.values()]
+
+    # Each is a function of the client, and each tag a module of it, or a class.
+    names = [described["operationId"] for described in [*operations, *messages]]
+    assert len(set(names)) == len(names)
+    tags = {tag for described in operations for tag in described["tags"]}
+    assert not tags & {tag for described in messages for tag in described["tags"]}
+    assert tags <= {tag["name"] for tag in document["tags"]}
+    # `true` and `false` are schemas to JSON Schema, and to few generators.
+    for schema_ in schemas(document["components"]["schemas"]):
+        for name in ("properties", "patternProperties"):
+            assert not any(isinstance(inner, bool) for inner in schema_.get(name, {}).values()), schema_
+    assert document["servers"][0]["url"] == "/"
+    assert document["components"]["securitySchemes"]["Token"]["scheme"] == "bearer"
+
+
+def schemas(part: Any) -> collections.abc.Iterator[dict[str, Any]]:
+    """Every object in a part of the description."""
+    if isinstance(part, dict):
+        yield part
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from schemas(inner)
+
+
+def test_the_example_of_an_order_can_be_ordered_from_the_catalogue_that_comes_with_the_stack() -> None:
+    assert samples.PRODUCT["sku"] in seed_catalogue.PRODUCTS
+    assert seed_catalogue.PRODUCTS[samples.PRODUCT["sku"]] == (
+        samples.PRODUCT["name"],
+        samples.PRODUCT["price"]["amount"],
+    )
+    assert samples.ORDER["total"]["amount"] == sum(
+        line["quantity"] * line["unit_price"]["amount"] for line in samples.ORDER["lines"]
+    )
 
 
 def test_every_body_has_examples_and_they_are_what_they_are_examples_of() -> None:

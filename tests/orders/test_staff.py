@@ -117,7 +117,16 @@ def test_sagas_are_found_by_state_step_error_age_and_key(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "query", ["state=lost", "older_than=soon", "older_than=1y", "step=", "colour=blue", "limit=501"]
+    "query",
+    [
+        "state=lost",
+        "older_than=soon",
+        "older_than=1y",
+        "step=",
+        "colour=blue",
+        "limit=501",
+        "older_than=2h&younger_than=1h",
+    ],
 )
 def test_a_senseless_query_is_refused(olga: Api, query: str) -> None:
     answer = olga.get(f"/sagas?{query}")

@@ -1,5 +1,6 @@
 import datetime
 import math
+from typing import Any
 
 import pytest
 from django.contrib.auth import models as auth
@@ -93,6 +94,40 @@ def test_a_queue_that_nobody_works_on_grows_in_the_metrics_and_one_with_a_backlo
         "sagas_queue_lag_seconds": {"payments": 5, "shipping": 5},
         "sagas_queue_silent_seconds": {"payments": 5, "shipping": 0},
     }
+
+
+def test_families_are_metrics_of_their_own_and_counted_among_all_sagas(client: Client) -> None:
+    staff = _token(auth.User.objects.create_user("alice", is_staff=True), Scope.STAFF)
+    parent = _saga("order", position=0)
+    sagas.StepInstance.objects.create(saga=parent, position=0, name="deliver", state="waiting")
+    done = _saga("parcel", parent_id=parent.pk, parent_step="deliver", parent_item=0, position=1)
+    begun = _saga("parcel", parent_id=parent.pk, parent_step="deliver", parent_item=1, position=0)
+    stuck = _saga(
+        "parcel", parent_id=parent.pk, parent_step="deliver", parent_item=2, state="needs_attention"
+    )
+    for child in (done, begun, stuck):
+        sagas.StepInstance.objects.create(saga=child, position=0, name="send")
+
+    answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
+
+    families = {family.name: family for family in parser.text_string_to_metric_families(answer.text)}
+    told = {
+        name: {tuple(sample.labels.values()): sample.value for sample in families[name].samples}
+        for name in ("sagas_live", "sagas_live_children", "sagas_children_waiting", "sagas_parents_waiting")
+    }
+    assert told == {
+        "sagas_live": {("running",): 3, ("compensating",): 0, ("needs_attention",): 1},
+        "sagas_live_children": {("parcel", "running"): 2, ("parcel", "needs_attention"): 1},
+        "sagas_children_waiting": {("parcel",): 1},
+        "sagas_parents_waiting": {("order", "deliver"): 1},
+    }
+
+
+def _saga(name: str, **columns: Any) -> sagas.SagaInstance:
+    number = sagas.SagaInstance.objects.count()
+    return sagas.SagaInstance.objects.create(
+        name=name, version=1, fingerprint="f", key=str(number), wake_at=sagas.database_now(), **columns
+    )
 
 
 def _token(user: auth.User, scope: Scope) -> str:

@@ -15,7 +15,7 @@ from django.db import transaction
 
 from sagas import engine, errors, models, testing
 from sagas.declaration import registry, states
-from sagas.engine import transport
+from sagas.engine import children, transport
 from sagas.testing import clocks, crashes, memory_transport, scripts
 from tests.sagas.sample_app import functions, recorder
 from tests.sagas.sample_app import models as toys
@@ -91,53 +91,69 @@ class Player:
         self.act(*line.split())
         return True
 
+    def family(self):
+        """The saga and all of its children, and theirs."""
+        found = [self.saga]
+        for one in found:
+            found += models.SagaInstance.objects.filter(parent_id=one.pk)
+        return found
+
+    def meant(self, word, about):
+        """The saga that an act is about, the step that it names, if it names one, and what else it says."""
+        place, *rest = [*about, ""] if about else [""]
+        *words, step = (
+            place.split(".") if word not in scripts.ABOUT_SAGA else [*filter(None, place.split(".")), ""]
+        )
+        saga = self.saga
+        for name, number in zip(words[::2], words[1::2], strict=True):
+            saga = models.SagaInstance.objects.get(parent_id=saga.pk, parent_step=name, parent_item=number)
+        return saga, step, [word for word in rest if word]
+
     def _at_rest(self, line):
         """Whether the line above has not only been called, but recorded: what is to be outwaited waits."""
         word, *about = line.split()
-        steps = self.saga.steps.filter(state="running")
-        if (steps.filter(name=about[0]) if about and self.in_stage(about[0]) else steps).exists():
+        saga, step, _ = self.meant(word, about)
+        steps = saga.steps.filter(state="running")
+        if (steps.filter(name=step) if step and in_stage(saga, step) else steps).exists():
             return False
-        return word != "outwait" or self.saga.steps.filter(name=about[0], wait_until__isnull=False).exists()
-
-    def in_stage(self, name):
-        """Whether the step is done at once with others."""
-        return self.saga.definition.stage_at(self.saga.definition.positions[name]).parallel is not None
+        return word != "outwait" or saga.steps.filter(name=step, wait_until__isnull=False).exists()
 
     def act(self, word, *about):
-        pk = self.saga.pk
+        saga, step, rest = self.meant(word, about)
+        pk = saga.pk
         said = {"actor": "somebody", "reason": "the script says so"}
         if word == "cancel":
             try:
                 engine.cancel(pk, **said)
             except errors.TooLate:
-                recorder.note(pk, "too late")
+                recorder.note(self.saga.pk, "too late")
         elif word == "tell":
-            key, well = f"{pk}.{about[0]}", len(about) == 1
+            key, well = f"{pk}.{step}", not rest
             what = {"facts": {"settled": True}} if well else {"refused": "no"}
-            if not well and self.saga.state == "running":
+            if not well and saga.state == "running":
                 toys.Toy.objects.filter(key=key).update(made=0)  # What was begun has come to nothing.
             engine.receive(source="world", event_id=str(uuid.uuid4()), key=key, **what)
         elif word == "poll":
-            step = self.saga.steps.get(name=about[0])
-            clocks.pass_time((step.wake_at or self.saga.wake_at) - models.database_now(), pk)
+            row = saga.steps.get(name=step)
+            clocks.pass_time((row.wake_at or saga.wake_at) - models.database_now(), pk)
         elif word == "outwait":
-            clocks.pass_time(self.saga.steps.get(name=about[0]).wait_until - models.database_now(), pk)
+            clocks.pass_time(saga.steps.get(name=step).wait_until - models.database_now(), pk)
         elif word == "outlast":
-            clocks.pass_time(self.saga.deadline_at - models.database_now(), pk)
+            clocks.pass_time(saga.deadline_at - models.database_now(), pk)
         elif word == "retry":
-            again = engine.resume if self.saga.state == "needs_attention" else engine.retry
+            again = engine.resume if saga.state == "needs_attention" else engine.retry
             again(pk, seen=engine.look(pk), **said)
             self.stood = ""
         elif word in ("approve", "refuse"):
-            getattr(engine, word)(pk, about[0], **said)
+            getattr(engine, word)(pk, step, **said)
         elif word == "resolve":
-            self._settle(f"{pk}.{about[0]}", about[1] == "yes")
-            engine.resolve(pk, seen=engine.look(pk, about[0]), happened=about[1] == "yes", **said)
+            self._settle(saga, f"{pk}.{step}", rest == ["yes"])
+            engine.resolve(pk, seen=engine.look(pk, step), happened=rest == ["yes"], **said)
             self.stood = ""
 
-    def _settle(self, key, happened):
+    def _settle(self, saga, key, happened):
         """What an operator says is the truth: he has seen to it."""
-        undoing = self.saga.direction == states.Direction.BACKWARD
+        undoing = saga.direction == states.Direction.BACKWARD
         made, unmade = (1, 1 if happened else 0) if undoing else (1 if happened else 0, 0)
         toys.Toy.objects.update_or_create(key=key, defaults={"made": made, "unmade": unmade})
 
@@ -145,11 +161,17 @@ class Player:
     def idle(self):
         """Whether nothing more will happen by itself."""
         self.saga.refresh_from_db()
-        resting = self.saga.state == "needs_attention" or self.saga.finished_at is not None
-        if resting or not self.saga.steps.filter(state="waiting").exists():
-            return resting
+        family = self.family()
+        return self._idle(self.saga) and all(is_over(one) or self._idle(one) for one in family[1:])
+
+    def _idle(self, saga):
+        own = [step.name for step in saga.definition.children]
+        resting = saga.state == "needs_attention" or saga.finished_at is not None
+        if resting or not saga.steps.filter(state="waiting").exists():
+            # Of one whose children are being undone these decide.
+            return resting or saga.steps.filter(state="undoing", name__in=own).exists()
         # Beside a step that waits others of its stage may be on their way.
-        return not self.saga.steps.filter(dispatched_at__isnull=False).exists()
+        return not saga.steps.filter(dispatched_at__isnull=False).exists()
 
     @property
     def late_compensations(self):
@@ -215,7 +237,9 @@ class InMemory:
             return True
         if saga.state == "needs_attention":
             return False
-        times = [saga.wake_at, *saga.steps.values_list("wake_at", flat=True)]
+        family = self.player.family()
+        steps = models.StepInstance.objects.filter(saga__in=[one.pk for one in family])
+        times = [*(one.wake_at for one in family), *steps.values_list("wake_at", flat=True)]
         now = models.database_now()
         return any(at is not None and at <= now for at in times)
 
@@ -238,6 +262,16 @@ class RealWorker:
     def _ended(self, player):
         acted = player.act_if_due()
         return not acted and player.has_all and player.idle
+
+
+def in_stage(saga, name):
+    """Whether the step is done at once with others."""
+    return saga.definition.stage_at(saga.definition.positions[name]).parallel is not None
+
+
+def is_over(child):
+    """Whether a child has nothing to do: its parent starts it later, or it ends with its parent."""
+    return (child.epoch == 0 and child.in_line_for is None) or children.waits_for_parent(child)
 
 
 def books(saga):

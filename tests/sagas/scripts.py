@@ -272,6 +272,60 @@ CONDITIONS = [
                                          " [undo a | undo b], compensated"),
 ]  # fmt: skip
 
+TWO, THREE = ({"parcels": ["p"] * count} for count in (2, 3))
+
+CHILDREN = [
+    (toys.EACH, TWO, "do a, deliver{do x, do y | do x, do y}, do z, completed"),
+    (toys.EACH, {"parcels": []}, "do a, deliver{}, do z, completed"),
+    (toys.EACH, TWO, "do a, deliver{do x, flake y, do y | do x, lose y, do y}, do z, completed"),
+    (toys.EACH, TWO, "do a, deliver{do x, do y, undo y, undo x | do x, fail y, undo y, undo x}, undo a,"
+                     " compensated"),
+    (toys.EACH, TWO, "do a, deliver{do x, do y | do x, do y}, fail z,"
+                     " deliver{undo y, undo x | undo y, flake undo x, undo x}, undo a, compensated"),
+    (toys.EACH, TWO, "cancel, compensated"),
+    (toys.EACH_IN_TURN, THREE, "do a, deliver{do x, do y | do x, do y | do x, do y}, do z, completed"),
+    (toys.EACH_IN_TURN, THREE, "do a, deliver{do x, do y, undo y, undo x | fail x | }, undo a, compensated"),
+    (toys.EACH_IN_TURN, TWO, "do a, deliver{do x, fail y, fail undo y | }, needs attention, retry deliver.0,"
+                             " undo deliver.0.y, undo deliver.0.x, undo a, compensated"),
+    (toys.EACH_IN_TURN, TWO, "do a, deliver{do x, fail y, fail undo y | }, needs attention,"
+                             " resolve deliver.0.y yes, undo deliver.0.x, undo a, compensated"),
+    (toys.EACH_KEPT, THREE, "do a, deliver{do x, do y | do x, fail y, undo y, undo x | do x, do y}, do z,"
+                            " completed"),
+    (toys.EACH_KEPT, TWO, "do a, deliver{fail x | fail x}, do z, completed"),
+    (toys.TWO_OF_THEM, THREE, "do a, deliver{do x, do y | do x, do y | }, do z, completed"),
+    (toys.TWO_OF_THEM, THREE, "do a, deliver{do x, do y | fail x | do x, do y}, do z, completed"),
+    (toys.TWO_OF_THEM, THREE, "do a, deliver{fail x | fail x | }, undo a, compensated"),
+    (toys.EACH_WAITS, TWO, "do a, deliver{do x, begin y | do x, begin y}, tell deliver.1.y,"
+                           " tell deliver.0.y, do z, completed"),
+    (toys.EACH_WAITS, TWO, "do a, deliver{do x, begin y, tell y | do x, do y}, do z, completed"),
+    (toys.EACH_WAITS, TWO, "do a, deliver{do x, begin y | do x, begin y}, tell deliver.1.y no,"
+                           " deliver{undo y, undo x | undo y, undo x}, undo a, compensated"),
+    (toys.EACH_WAITS, TWO, "do a, deliver{do x, begin y | do x, begin y}, cancel,"
+                           " deliver{undo y, undo x | undo y, undo x}, undo a, compensated"),
+    (toys.EACH_WAITS, TWO, "do a, deliver{do x, begin y | do x, do y}, cancel deliver.1, too late,"
+                           " cancel deliver.0, deliver{undo y, undo x | undo y, undo x}, undo a,"
+                           " compensated"),
+    (toys.EACH_WAITS, TWO, "do a, deliver{do x, begin y | do x, begin y}, outlast deliver.0,"
+                           " deliver{undo y, undo x | undo y, undo x}, undo a, compensated"),
+    (toys.EACH_WAITS, TWO, "do a, deliver{do x, begin y | do x, begin y}, outlast,"
+                           " deliver{undo y, undo x | undo y, undo x}, undo a, compensated"),
+    (toys.EACH_WAITS, TWO, "do a, deliver{do x, begin y | do x, do y}, outwait deliver.0.y,"
+                           " deliver{undo y, undo x | undo y, undo x}, undo a, compensated"),
+    (toys.ONE_CHILD, {}, "do a, c{do i, do j}, do z, completed"),
+    (toys.ONE_CHILD, {}, "do a, c{do i, fail j, undo j, undo i}, undo a, compensated"),
+    (toys.ONE_CHILD, {}, "do a, c{do i, do j while cancelled, undo j, undo i}, undo a, compensated"),
+    (toys.GRANDCHILDREN, TWO, "do a, deliver{do o, c{do i, do j} | do o, c{do i, do j}}, do z, completed"),
+    (toys.GRANDCHILDREN, TWO, "do a, deliver{do o, c{do i, do j} | do o, c{do i, do j}}, fail z,"
+                              " deliver{c{undo j, undo i}, undo o | c{undo j, undo i}, undo o}, undo a,"
+                              " compensated"),
+    (toys.CHILDREN_BESIDE, TWO, "[deliver{do x, do y | do x, do y} | do b], do z, completed"),
+    (toys.CHILDREN_BESIDE, TWO, "[deliver{do x, do y | do x, do y} | do b], fail z,"
+                                " [deliver{undo y, undo x | undo y, undo x} | undo b], compensated"),
+    (toys.CHILDREN_LAST, TWO, "do a, do p, deliver{do x, do y | do x, do y}, completed, cancel, too late"),
+    (toys.CHILDREN_LAST, TWO, "do a, do p, deliver{do x, do y | do x, fail y, undo y, undo x},"
+                              " needs attention, resolve deliver yes, completed"),
+]  # fmt: skip
+
 ALL = [
     *SUCCESS,
     *REFUSED_AT_EVERY_STEP,

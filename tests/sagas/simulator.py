@@ -162,14 +162,10 @@ class Simulation:
         common = {"saga": child, "inputs": ["yes"], "kind": kind, **self._condition(0.1)}
         if one:
             return Child("family", **common)
-        return ForEach(
-            "family",
-            of="items",
-            limit=chance.randint(0, 1),
-            need=chance.choice(["all", "all", 1, 2]),
-            failed=chance.choice(["compensate", "keep"]),
-            **common,
-        )
+        limit, need = chance.randint(0, 1), chance.choice(["all", "all", 1, 2])
+        failed = chance.choice(["compensate", "keep"])
+        rest = "finish" if (need, failed) == (1, "compensate") else "cancel"
+        return ForEach("family", of="items", limit=limit, need=need, rest=rest, failed=failed, **common)
 
     def _stages(self, steps):
         """Some of them at once: two or three neighbours, which are of one kind and no pivot."""

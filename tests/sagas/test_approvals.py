@@ -1,13 +1,17 @@
 """A step that a person ends: what a yes, a no and silence do, alone and beside other steps."""
 
 import datetime
+import importlib
 
 import pytest
+from django.db import connection, transaction
 from django.utils import translation
 
 from sagas import engine, errors, models
+from sagas.console import redaction
 from sagas.testing import clocks
 from tests.sagas import harness, rules
+from tests.sagas.sample_app import functions as toy_functions
 from tests.sagas.sample_app import models as toy_models
 from tests.sagas.sample_app import saga as toys
 
@@ -140,6 +144,66 @@ def test_what_is_stated_is_there_for_later_steps(broker):
     assert toy_models.End.objects.filter(key=f"{saga.pk}.c", kind="within 7").exists()
     assert saga.facts["note"] == "as agreed"
     assert saga.events.get(kind="approval.given").data == {"facts": {"limit": 7, "note": "as agreed"}}
+
+
+TWO_STATE = toys.saga(
+    "toy-two-state",
+    toys.local("a"),
+    toys.approval(persons=2, outputs=["limit", "badge"], personal=["badge"]),
+    toys.local("c", do=toy_functions.make_within, inputs=["limit"]),
+)
+STATED = {"limit": 7, "badge": {"number": "B-4711", "doors": [1, 2]}}
+
+
+def test_several_persons_state_the_same(broker):
+    saga = asked(broker, TWO_STATE)
+    engine.approve(saga.pk, "ok", facts=STATED, **OLGA)
+
+    for other, names in (
+        ({"limit": 8}, "limit"),
+        ({"limit": True}, "limit"),
+        ({"badge": {"number": "B-4711", "doors": [2, 1]}}, "badge"),
+        ({"limit": 1, "badge": None}, "badge, limit"),
+    ):
+        said = refusal(engine.approve, saga.pk, "ok", facts=STATED | other, **OTTO)
+        assert f"something else: {names}." in said
+        assert "4711" not in said
+    assert states(saga) == ["running", "done", "waiting", "pending"]
+    assert saga.events.filter(kind="approval.given").count() == 1
+
+    engine.approve(saga.pk, "ok", facts=STATED | {"limit": 7.0}, **OTTO)
+    broker.deliver_all()
+    assert ended(saga) == "completed"
+    assert (saga.facts["limit"], saga.facts["badge"]) == (7, STATED["badge"])
+
+
+def test_who_would_state_something_else_may_refuse(broker):
+    saga = asked(broker, TWO_STATE)
+    engine.approve(saga.pk, "ok", facts=STATED, **OLGA)
+
+    engine.refuse(saga.pk, "ok", actor="otto", reason="It is 8")
+    broker.deliver_all()
+
+    assert ended(saga) == "compensated"
+
+
+def test_what_is_personal_of_what_a_person_states_is_hidden(broker):
+    saga = asked(broker, TWO_STATE)
+    engine.approve(saga.pk, "ok", facts=STATED, **OLGA)
+    engine.approve(saga.pk, "ok", facts=STATED, **OTTO)
+    broker.deliver_all()
+    assert ended(saga) == "completed"
+    hidden = redaction.hidden(saga)
+    kept = lambda: [saga.facts, ok(saga).facts, *saga.events.values_list("data", flat=True)]  # noqa: E731
+    assert "4711" in str(kept())
+
+    shown = str([redaction.redact(value, hidden) for value in kept()])
+    assert ("4711" in shown, "'limit': 7" in shown) == (False, True)
+
+    with transaction.atomic():
+        engine.strike(saga.pk, values=engine.Values([]))
+    saga.refresh_from_db()
+    assert ("4711" in str(kept()), saga.facts["limit"]) == (False, 7)
 
 
 def test_facts_that_no_row_can_keep_are_refused(broker):
@@ -590,3 +654,29 @@ def test_while_a_person_is_called_for_one_answer_the_other_can_be_given(broker, 
         broker.deliver_all()
 
     assert ended(saga) == ends
+
+
+# --- Which are waited for -------------------------------------------------------------------------
+
+
+def test_an_approval_says_since_when_people_are_asked_and_no_other_step_ever_does(broker):
+    asked, waits = harness.begin(toys.APPROVED), harness.begin(toys.BLIND_WAIT, "do a, begin w")
+    parent = harness.begin(toys.EACH_WAITS, "begin deliver.0.y", inputs={"parcels": ["one"]})
+    for saga in (asked, waits, parent):
+        broker.play(saga)
+
+    def since():
+        return {one.saga_id: one.asked_at for one in models.StepInstance.objects.exclude(asked_at=None)}
+
+    before = since()
+    assert set(before) == {asked.pk}
+
+    # One that was asked for before there was the column is found by its row alone.
+    models.StepInstance.objects.update(asked_at=None)
+    migration = importlib.import_module("sagas.migrations.0024_approvals_asked")
+    with connection.cursor() as cursor:
+        cursor.execute(migration.ASKED_BY_NOW)
+    assert set(since()) == {asked.pk}
+
+    engine.approve(asked.pk, "ok", actor="alice")
+    assert since() == {}

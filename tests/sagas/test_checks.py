@@ -28,6 +28,11 @@ def test_the_projects_own_declarations_are_sound(rows):
     assert found(databases=["default"]) == []
 
 
+@pytest.mark.parametrize("databases", [{"default"}, {"default": True}])
+def test_databases_are_named_in_any_way_as_the_test_runner_does(rows, databases):
+    assert found(databases=databases) == []
+
+
 def test_a_declaration_that_was_refused_at_import_is_reported_with_its_hint(monkeypatch):
     with pytest.raises(BadDeclaration) as refused:
         Saga(name="Trip", steps=[], retry=toys.ONE.retry)

@@ -98,6 +98,17 @@ def test_each_element_has_a_child_and_all_of_them_complete_with_their_parent(bro
     rules.check(saga)
 
 
+def test_a_childs_first_event_says_whose_it_is(broker, world):
+    world()
+    saga = begin(toys.EACH, 2)
+    drive(broker, saga)
+
+    told = [child.events.get(kind="saga.begun").data for child in children_of(saga)]
+
+    assert told == [{"parent": str(saga.pk), "step": "deliver", "item": number} for number in (0, 1)]
+    assert saga.events.get(kind="saga.begun").data == {}
+
+
 def test_a_child_that_is_done_waits_for_its_parents_outcome(broker, world):
     world(do_z_None="flake")
     saga = begin(each(last=toys.waits("w")), 1)

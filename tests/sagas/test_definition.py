@@ -88,7 +88,13 @@ REFUSED = {
     "a function that is given too much": ("E003", lambda: saga(step(inputs=["total"]), inputs=["total"])),
     "an undo that wants facts": ("E003", lambda: saga(step(undo=charge))),
     "an ask that wants facts": ("E003", lambda: saga(step(ask=charge, remote=True))),
-    "a hook that wants facts": ("E003", lambda: saga(step(), on_completed=charge)),
+    "a hook that wants what is no fact": ("E003", lambda: saga(step(), on_completed=charge)),
+    "a hook that wants what is struck out": (
+        "E003",
+        lambda: saga(
+            step(do=charge, inputs=["total"], secrets=["total"]), inputs=["total"], on_closed=charge
+        ),
+    ),
     "a function that cannot be called": ("E003", lambda: saga(step(undo="undo"))),
     "a function that wants more, and takes anything": ("E003", lambda: saga(step(do=greedy))),
     "a function that nobody would await": ("E003", lambda: saga(step(do=awaited))),
@@ -269,6 +275,44 @@ CHILD = Saga(
 FINAL = Saga(name="final", steps=[made("c"), Step("p", do, kind="pivot")], retry=Retry(on=[]))
 
 
+def tell(*, key, who):
+    return {"said": who}
+
+
+def use(*, key, card):
+    return {}
+
+
+def show(*, key, receipt):
+    return {}
+
+
+PAID = Saga(
+    name="paid", inputs=["total"], retry=Retry(on=[]),
+    steps=[made("c", do=charge, inputs=["total"], outputs=["receipt"])],
+)  # fmt: skip
+PERSONAL = Saga(
+    name="personal", inputs=["who"], personal=["who"], retry=Retry(on=[]),
+    steps=[made("c", do=tell, inputs=["who"], outputs=["said"], personal=["said"])],
+)  # fmt: skip
+SEVERAL = Saga(
+    name="several", inputs=["who", "much"], personal=["who"], retry=Retry(on=[]),
+    steps=[made("c", do=tell, inputs=["who"])],
+)  # fmt: skip
+ONE_CARD = Saga(
+    name="one-card", inputs=["card"], retry=Retry(on=[]),
+    steps=[made("c", do=use, inputs=["card"], secrets=["card"])],
+)  # fmt: skip
+PAYS = Saga(
+    name="pays", inputs=["card", "much"], retry=Retry(on=[]),
+    steps=[made("c", do=use, inputs=["card"], secrets=["card"])],
+)  # fmt: skip
+ELSEWHERE = Saga(
+    name="elsewhere", inputs=["card"], retry=Retry(on=[]),
+    steps=[made("c", do=use, inputs=["card"])],
+)  # fmt: skip
+
+
 def approval(**rest):
     return Approval("review", **{"permission": "shop.review", "limit": DAY, **rest})
 
@@ -312,6 +356,80 @@ STAGES = {
     "none needed": ("E016", [ForEach("c", of="list", saga=CHILD, need=0)]),
     "a failure that means nothing": ("E016", [ForEach("c", of="list", saga=CHILD, failed="shrug")]),
     "two lists of outcomes": ("E016", [ForEach("c", of="list", saga=CHILD, outputs=["x", "y"])]),
+    "one input that is given twice": (
+        "E016", [Child("c", saga=CHILD, inputs={"total": "total", "list": "total"})],
+    ),
+    "an input under a name that the child has not": (
+        "E016", [Child("c", saga=CHILD, inputs={"total": "sum"})],
+    ),
+    "an output under a name that is taken": (
+        "E002", [Child("c", saga=PAID, inputs=["total"], outputs={"receipt": "list"})],
+    ),
+    "an output that no child has, renamed": (
+        "E016", [Child("c", saga=CHILD, inputs=["total"], outputs={"x": "y"})],
+    ),
+    "what is personal, to a child to which it is not": (
+        "E017", [Child("c", saga=CHILD, inputs={"name": "total"})],
+    ),
+    "parts of what is personal": ("E017", [ForEach("c", of="names", saga=CHILD)]),
+    "what is personal to a child, to another": (
+        "E017",
+        [
+            Child("c", saga=PERSONAL, inputs={"total": "who"}, outputs={"said": "mark"}),
+            Child("d", saga=CHILD, inputs={"mark": "total"}),
+        ],
+    ),
+    "a list of what is personal to another's children": (
+        "E017",
+        [
+            ForEach("c", of="list", saga=SEVERAL, outputs=["told"]),
+            Child("d", saga=CHILD, inputs={"list": "total"}),
+        ],
+    ),
+    "outcomes that tell what is personal": (
+        "E017",
+        [
+            ForEach("c", of="list", saga=PERSONAL, outputs=["told"]),
+            Child("d", saga=CHILD, inputs={"told": "total"}),
+        ],
+    ),
+    "what is secret, from a child that shows it": (
+        "E017",
+        [
+            Child("c", saga=PAID, inputs=["total"], outputs=["receipt"]),
+            made("b", do=show, inputs=["receipt"], secrets=["receipt"]),
+        ],
+    ),
+    "what is secret, to a child that keeps it": (
+        "E017",
+        [
+            Child("c", saga=PERSONAL, inputs={"total": "who"}),
+            made("b", do=charge, inputs=["total"], secrets=["total"]),
+        ],
+    ),
+    "a list of secrets, to a child that keeps it": (
+        "E017",
+        [
+            Child("d", saga=ELSEWHERE, inputs={"list": "card"}),
+            ForEach("c", of="list", saga=PAYS),
+        ],
+    ),
+    "what a child has had struck out": (
+        "E004",
+        [
+            Child("c", saga=ONE_CARD, inputs={"total": "card"}),
+            made("b", do=charge, inputs=["total"]),
+        ],
+    ),
+    "parts of elements that were struck out": (
+        "E004", [ForEach("c", of="list", saga=PAYS), ForEach("d", of="list", saga=PAYS)],
+    ),
+    "something personal that nobody states": ("E015", [approval(personal=["x"])]),
+    "a rest that means nothing": ("E016", [ForEach("c", of="list", saga=CHILD, need=1, rest="shrug")]),
+    "a rest of all": ("E016", [ForEach("c", of="list", saga=CHILD, rest="finish")]),
+    "a rest that finishes, of as many as there are": (
+        "E016", [ForEach("c", of="list", saga=CHILD, need=1, rest="finish", failed="keep")],
+    ),
 }  # fmt: skip
 
 
@@ -320,7 +438,13 @@ def test_a_senseless_stage_is_refused_with_a_hint(what):
     problem, steps = STAGES[what]
 
     with pytest.raises(BadDeclaration) as refused:
-        Saga(name="trip", inputs=["total", "list"], steps=steps, retry=Retry(on=[Unavailable]))
+        Saga(
+            name="trip",
+            inputs=["total", "list", "name", "names"],
+            personal=["name", "names"],
+            steps=steps,
+            retry=Retry(on=[Unavailable]),
+        )
 
     assert [found.id for found in refused.value.problems] == [f"sagas.{problem}"]
     assert all(found.hint for found in refused.value.problems)
@@ -344,18 +468,42 @@ def test_a_choice_provides_one_fact_and_a_default_stands_in_for_what_is_left_out
     )
 
 
+def booked(*, key, **given):
+    return {}
+
+
+def cancelled(*, key):
+    pass
+
+
+booked.__module__ = cancelled.__module__ = "trips.services"
+booked.__qualname__, cancelled.__qualname__ = "do", "undo"
+
+
 def test_the_fingerprint_of_a_list_is_what_it_was_before_there_were_stages():
-    def booked(*, key):
-        return {}
-
-    def cancelled(*, key):
-        pass
-
-    booked.__module__ = cancelled.__module__ = "trips.services"
-    booked.__qualname__, cancelled.__qualname__ = "do", "undo"
     listed = [Step("a", booked, undo=cancelled), Step("b", booked, kind="pivot")]
 
     assert Saga(name="trip", steps=listed, retry=Retry(on=[])).fingerprint == "a4ea122add51b6c6"
+
+
+def test_the_fingerprint_of_stages_is_what_it_was_when_there_first_were_any():
+    def step(name, **rest):
+        return Step(name, booked, undo=cancelled, **rest)
+
+    def of(*steps):
+        return Saga(name="trip", inputs=["total", "list"], steps=steps, retry=Retry(on=[])).fingerprint
+
+    only = step("c", inputs=["total"], secrets=["total"], outputs=["x"])
+    child = Saga(name="child", inputs=["total"], steps=[only], retry=Retry(on=[]))
+    ok = Approval("ok", permission="shop.review", limit=DAY, persons=2, outputs=["note"])
+
+    assert of(ok, step("b")) == "597a65216353cf90"
+    assert of(Child("c", saga=child, inputs=["total"], outputs=["x"])) == "8d35ae38261c5e55"
+    assert of(ForEach("c", of="list", saga=child)) == "de691b3e9ee45002"
+    several = ForEach("c", of="list", saga=child, need=2, failed="keep", limit=3, outputs=["told"])
+    assert of(several) == "a01733bc390c47c4"
+    at_once = Parallel("all", steps=[step("a", when="total"), step("b")], undo="reverse")
+    assert of(at_once) == "2b1bc0859bbea470"
 
 
 def test_the_fingerprint_tells_of_stages():
@@ -374,6 +522,77 @@ def test_the_fingerprint_tells_of_stages():
         of(Child("c", saga=CHILD, inputs=["total"])),
         of(ForEach("c", of="list", saga=CHILD)),
         of(ForEach("c", of="list", saga=CHILD, need=1)),
+        of(ForEach("c", of="list", saga=CHILD, need=1, rest="finish")),
     ]
 
     assert len(set(shapes)) == len(shapes)
+
+
+def test_what_is_personal_is_handed_down_to_a_child_to_which_it_is_so():
+    declared = Saga(
+        name="trip",
+        inputs=["name", "names", "list", "token"],
+        personal=["name", "names"],
+        steps=[
+            Child("a", saga=PERSONAL, inputs={"name": "who"}, outputs={"said": "mark"}),
+            ForEach("b", of="names", saga=PERSONAL, outputs=["told"]),
+            ForEach("c", of="list", saga=PAYS),
+            Child("d", saga=ONE_CARD, inputs={"token": "card"}),
+            Child("e", saga=PERSONAL, inputs={"mark": "who"}),
+        ],
+        retry=Retry(on=[]),
+    )
+
+    assert declared.hidden == {"name", "names", "mark", "token", "who", "said", "card"}
+    assert declared.secrets == {"token"}
+    facts = {"name": "n", "list": [{"card": "c", "much": 1}, {"card": "d", "much": 2}], "token": "t"}
+    assert declared.without_secrets(facts) == {"name": "n", "list": [{"much": 1}, {"much": 2}]}
+    nothing = {"name": "n", "list": [{"much": 1}]}
+    assert declared.without_secrets(nothing) is nothing
+
+
+def test_the_fingerprint_says_what_is_renamed_for_a_child():
+    def of(*steps):
+        return Saga(name="trip", inputs=["total", "sum"], steps=steps, retry=Retry(on=[])).fingerprint
+
+    same = {of(Child("c", saga=PAID, inputs=given)) for given in (["total"], {"total": "total"})}
+    others = {
+        of(Child("c", saga=PAID, inputs={"sum": "total"})),
+        of(Child("c", saga=PAID, inputs=["total"], outputs=["receipt"])),
+        of(Child("c", saga=PAID, inputs=["total"], outputs={"receipt": "bill"})),
+    }
+    assert (len(same), len(same | others)) == (1, 4)
+
+
+def open_account(*, key, system, limits=(), how=None):
+    return {}
+
+
+class Clerk:
+    def __call__(self, *, key):
+        return {}
+
+
+def test_the_fingerprint_says_what_a_partial_has_filled_in():
+    def of(do):
+        return saga(step("a", do=do)).fingerprint
+
+    part = functools.partial
+    shapes = [
+        of(do),
+        of(part(do)),
+        of(part(open_account, system="chat")),
+        of(part(open_account, system="mail")),
+        of(part(open_account, system="mail", limits=[1, {"a": None}])),
+        of(part(open_account, system="mail", limits=[1, {"a": True}])),
+        of(part(open_account, system="mail", how=SECOND)),
+        of(part(open_account, system="mail", how=NO_TIME)),
+        of(part(open_account, system="mail", how=Clerk())),
+        of(part(open_account, system="mail", how=ask)),
+    ]
+
+    assert shapes[0] == shapes[1]
+    assert len(set(shapes)) == len(shapes) - 1
+    # Nothing of it is of one process only, such as where an object lies in memory.
+    for made_anew in (lambda: part(open_account, system="x", how=Clerk()), Clerk):
+        assert of(made_anew()) == of(made_anew())

@@ -1,11 +1,13 @@
 """Lines: what is due, or begins while its queue is full, is taken in turn, several with one message."""
 
 import datetime
+import itertools
 
+import celery
 import pytest
 from django.db import transaction
 
-from sagas import engine, models, tasks
+from sagas import engine, fast_lane, models, tasks
 from sagas.declaration import registry
 from sagas.engine import pacing, sweeping, transport
 from sagas.testing import clocks, memory_transport
@@ -248,6 +250,28 @@ def test_nothing_is_taken_for_a_service_that_is_out(crowded):
 
     assert engine.take("world", most=2) == []
     assert len(in_line()) == 1
+
+
+def test_in_a_crowd_one_message_of_a_few_brings_one_of_the_line(crowded, monkeypatch, settings):
+    settings.SAGAS_INLINE_TIME = HOUR
+    for _ in range(4):
+        harness.begin(toys.ONE)
+    monkeypatch.setattr(tasks, "_lines", {"toys"})
+    monkeypatch.setattr(tasks, "_of_a_crowd", itertools.count(1))
+    task = celery.current_app.tasks[fast_lane.task_name(toys.ONE.name, toys.ONE.steps[0].name, undo=False)]
+    task.push_request(id="one", hostname="worker@here", delivery_info={"routing_key": "toys"})
+    try:
+        stood = []
+        for _ in range(2 * tasks.BRINGS_ONE_IN):
+            lane = fast_lane.TaskLane(task)
+            lane.after_a_rest = False
+            tasks._bring_more(task, lane)
+            stood.append(len(in_line()))
+    finally:
+        task.pop_request()
+
+    few = tasks.BRINGS_ONE_IN - 1
+    assert stood == [*[4] * few, 3, *[3] * few, 2]
 
 
 def test_a_worker_hears_whether_a_line_stands(crowded):

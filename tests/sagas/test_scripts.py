@@ -7,10 +7,12 @@ import pytest
 
 from sagas import testing
 from tests.sagas import harness, rules, scripts
+from tests.sagas.sample_app import saga as toys
 
 PLAYED = [
     *((saga, {}, script) for saga, script in (*scripts.ALL, *scripts.ONE_OF_THEM_FAILS)),
     *scripts.CONDITIONS,
+    *scripts.CHILDREN,
 ]
 every_script = pytest.mark.parametrize(
     ("saga", "inputs", "script"),
@@ -32,3 +34,37 @@ def test_the_engine_does_so(rows, saga, inputs, script, inline):
     assert in_memory.play(saga, script, inputs) == testing.lines(script)
 
     rules.check(in_memory.player.saga)
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("[do a", "do not match"),
+        ("do a]", "do not match"),
+        ("do a | do b", "do not match"),
+        ("[do a | [do b]]", "do not match"),
+        ("deliver{do x", "do not match"),
+        ("deliver{do x]", "do not match"),
+        ("do a, {do x}", "name of a step"),
+        ("deliver{do x, completed}", "follows from what is done"),
+    ],
+)
+def test_a_script_that_makes_no_sense_is_refused(script, why):
+    with pytest.raises(ValueError, match=why):
+        testing.lines(script)
+
+
+def test_a_childs_lines_are_lines_of_its_parent():
+    short = "do a, deliver{3x flake x, tell y no | cancel, c{do i}}, retry deliver.1"
+
+    assert testing.lines(short) == [
+        "do a", *["flake deliver.0.x"] * 3, "tell deliver.0.y no", "cancel deliver.1", "do deliver.1.c.0.i",
+        "retry deliver.1",
+    ]  # fmt: skip
+
+
+def test_a_list_that_a_step_puts_out_is_as_long_as_the_script_says():
+    script = "do a, deliver{do x, do y | do x, do y | do x, do y}, do z, completed"
+
+    assert testing.rehearse(toys.EACH, script) == testing.lines(script)
+    assert testing.rehearse(toys.EACH, script, {"parcels": ["only one"]}) != testing.lines(script)

@@ -74,6 +74,46 @@ def test_a_saga_that_is_put_aside_forgets_its_secrets_too(broker):
     assert facts(saga) == {"total": 990}
 
 
+def draw_token(*, key):
+    return functions.WORLD.do(key) | {"token": GIVEN["token"], "number": 7}
+
+
+TOKEN = {"do": draw_token, "outputs": ["token", "number"]}
+PAYS = {"do": pay, "inputs": ["token"], "secrets": ["token"]}
+DRAWN = [
+    toys.saga("secret-drawn", toys.remote("draw", **TOKEN), toys.remote("pay", **PAYS), toys.local("c")),
+    toys.saga(
+        "secret-drawn-at-once",
+        toys.at_once("first", toys.remote("draw", **TOKEN), toys.local("b")),
+        toys.at_once("then", toys.remote("pay", **PAYS), toys.local("c")),
+        toys.local("d"),
+    ),
+]
+
+
+@pytest.mark.parametrize("saga", DRAWN, ids=str)
+@pytest.mark.parametrize("script", ["", "fail pay", "fail pay, 2x flake undo draw", "fail c"])
+def test_a_secret_that_a_step_put_out_goes_from_that_steps_row_too(broker, saga, script):
+    saga = harness.begin(saga, script)
+
+    harness.drive(broker, saga)
+
+    assert facts(saga) == {"number": 7} if saga.state == "completed" else "token" not in facts(saga)
+    assert saga.steps.get(name="draw").facts["number"] == 7
+    assert GIVEN["token"] not in str([*models.SagaInstance.objects.values(), *saga.steps.values()])
+    rules.check(saga)
+
+
+def test_it_is_there_for_as_long_as_it_may_be_needed(broker):
+    saga = harness.begin(DRAWN[0], "flake pay, lose pay")
+    broker.deliver()
+    assert facts(saga)["token"] == saga.steps.get(name="draw").facts["token"] == GIVEN["token"]
+
+    harness.drive(broker, saga)
+
+    assert saga.state == "completed"
+
+
 def test_no_event_and_no_step_tells_a_secret(broker):
     saga = harness.begin(PAID, "flake pay, break pay", inputs=GIVEN)
     harness.drive(broker, saga)

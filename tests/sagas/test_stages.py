@@ -129,11 +129,56 @@ def test_a_member_whose_turn_to_be_undone_has_not_come_is_not_undone_by_an_opera
         broker.deliver()
 
     assert recorder.lines(saga.pk)[:3] == ["do b", "do c", "do a"]
+    events = saga.events.count()
 
-    operate("retry", saga, "b")
+    with pytest.raises(errors.NotAllowed, match="b is undone when its turn comes: c is first"):
+        operate("retry", saga, "b")
 
+    assert saga.events.count() == events
     harness.drive(broker, saga)
     assert recorder.lines(saga.pk)[-4:] == ["undo a", "flake undo c", "undo c", "undo b"]
+    rules.check(saga)
+
+
+def test_a_member_of_which_nothing_is_to_be_undone_is_not_tried_again(broker):
+    saga = harness.begin(toys.AT_ONCE_FIRST, "fail a, flake undo b")
+    deliver(broker, "b", "a")
+    while "flake undo b" not in recorder.lines(saga.pk):
+        assert broker.deliver()
+    events = saga.events.count()
+
+    with pytest.raises(errors.NotAllowed, match="a did nothing that is to be undone"):
+        operate("retry", saga, "a")
+
+    assert saga.events.count() == events
+    operate("retry", saga, "b")
+    harness.drive(broker, saga)
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def test_while_a_stage_drains_none_of_it_is_tried_again(broker, monkeypatch):
+    """The operator comes during a call, which ends after the saga has turned round."""
+    refused = []
+
+    def come():
+        engine.cancel(saga.pk, actor="customer", reason="no")
+        with pytest.raises(
+            errors.NotAllowed, match="attempts under way have ended, or their leases: b"
+        ) as why:
+            operate("retry", saga, "a")
+        refused.append(str(why.value))
+
+    monkeypatch.setattr(functions, "WORLD", harness.Meanwhile(lambda: None))
+    saga = harness.begin(toys.AT_ONCE_FIRST)
+    deliver(broker, "a")
+    monkeypatch.setattr(functions, "WORLD", harness.Meanwhile(come))
+
+    deliver(broker, "b")
+
+    assert refused
+    harness.drive(broker, saga)
+    assert saga.state == "compensated"
     rules.check(saga)
 
 
@@ -226,4 +271,75 @@ def test_a_worker_that_lost_its_lease_leaves_quietly_where_the_next_step_was_lef
     assert broker.bugs == []
     harness.drive(broker, saga)
     assert (saga.state, states_of(saga)["b"]) == ("completed", "skipped")
+    rules.check(saga)
+
+
+# --- Put aside, and out of time ------------------------------------------------------------------------
+
+BRIEF = toys.saga(
+    "toy-brief", toys.at_once("all", review(limit=toys.SECOND), toys.remote("b")), toys.local("c")
+)
+
+
+def test_a_saga_is_not_put_aside_while_a_member_is_at_work_and_then_its_record_is_void(broker, monkeypatch):
+    saga = harness.begin(BRIEF, "fail b")
+    told = []
+
+    def close_meanwhile():
+        for by in (toys.SECOND * 2, toys.SECOND * 60):
+            clocks.pass_time(by, saga.pk)
+            engine.sweep()
+            try:
+                operate("close", saga, "review")
+            except errors.NotAllowed as refused:
+                told.append(str(refused))
+
+    monkeypatch.setattr(functions, "WORLD", harness.Meanwhile(close_meanwhile))
+    engine.sweep()
+    deliver(broker, "b")
+
+    assert [why.partition(";")[0] for why in told] == ["An attempt is under way"]
+    saga.refresh_from_db()
+    assert saga.closed_at is not None
+    assert (saga.state, states_of(saga)["b"]) == ("needs_attention", "unknown")
+    rules.check(saga)
+
+
+LOCALS = toys.saga("toy-locals", toys.local("a"), toys.at_once("all", toys.local("b"), toys.local("c")))
+
+
+def test_a_drain_that_ends_with_the_time_for_undoing_leaves_the_saga_before_what_is_left(
+    broker, simulated_death
+):
+    saga = harness.begin(LOCALS, "do a, die b, undo a")
+    deliver(broker, "a")
+    with harness.suppress_death():
+        deliver(broker, "b")
+    engine.cancel(saga.pk, **WHO)
+    clocks.pass_time(LOCALS.undo_deadline + toys.HOUR, saga.pk)
+    engine.sweep()
+    saga.refresh_from_db()
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "a")
+
+    operate("resume", saga, "a")
+    harness.drive(broker, saga)
+
+    assert (saga.state, states_of(saga)) == ("compensated", {"a": "undone", "b": "pending", "c": "skipped"})
+    rules.check(saga)
+
+
+def test_a_drain_that_ends_with_the_time_for_undoing_and_nothing_to_undo_ends_the_saga(
+    broker, simulated_death
+):
+    saga = harness.begin(toys.AT_ONCE_REVERSE, "die a")
+    engine.sweep()
+    with harness.suppress_death():
+        deliver(broker, "a")
+    engine.cancel(saga.pk, **WHO)
+    clocks.pass_time(LOCALS.undo_deadline + toys.HOUR, saga.pk)
+
+    engine.sweep()
+
+    saga.refresh_from_db()
+    assert saga.state == "compensated"
     rules.check(saga)

@@ -1,5 +1,6 @@
 """Where merchants are told: at public addresses only, with a secret that is shown once."""
 
+import datetime
 from typing import Any
 
 import pytest
@@ -7,10 +8,12 @@ from django.db import connection
 from django.test import utils as test_utils
 
 from api.models import Scope
+from sagas import models as saga_models
+from sagas.testing import memory_transport
 from tests.orders.conftest import Api, member
-from tests.webhooks.conftest import endpoint
+from tests.webhooks.conftest import cancelled, endpoint, let_pause_pass
 from tests.webhooks.receiver import Receiver
-from webhooks import models, services
+from webhooks import deliveries, models, services
 
 # --- Where to -------------------------------------------------------------------------------------
 
@@ -101,6 +104,7 @@ def test_another_s_endpoint_is_not_there(mia: Api, receiver: Receiver) -> None:
         eve.post(f"{path}/test"),
         eve.get(f"{path}/deliveries"),
         eve.post(f"{path}/deliveries/1/replay"),
+        eve.post(f"{path}/replay", {"since": "2026-01-01"}),
     ):
         assert answer.status_code == 404, answer.content
     assert mia.get(path).json()["enabled"] is True
@@ -161,6 +165,60 @@ def test_a_disabled_one_takes_no_test_and_no_replay(mia: Api, receiver: Receiver
     for answer in (mia.post(f"{path}/test"), mia.post(f"{path}/deliveries/{sent['id']}/replay")):
         assert answer.status_code == 409
         assert answer.json()["type"] == "/api/problems/endpoint-disabled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_all_that_failed_since_a_time_is_sent_again(
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
+) -> None:
+    path = f"/webhook-endpoints/{endpoint(mia, receiver, 'order.cancelled')['id']}"
+    receiver.answers = [204, 500, 500, 500]
+    for n in range(4):
+        cancelled(mia, str(n))
+        deliveries.run()
+    let_pause_pass()
+    _, given_up, old, waiting = models.Delivery.objects.order_by("sequence")
+    for row in (given_up, old):
+        models.Delivery.objects.filter(pk=row.pk).update(state="given_up", next_at=None)
+    since = saga_models.database_now() - datetime.timedelta(hours=1)
+    day_before = since - datetime.timedelta(days=1)
+    models.Message.objects.filter(pk=old.message_id).update(created_at=day_before)
+    later = saga_models.database_now() + datetime.timedelta(hours=10)
+    models.Delivery.objects.filter(pk=waiting.pk).update(next_at=later)
+    receiver.heard.clear()
+    receiver.answers = []
+
+    answer = mia.post(f"{path}/replay", {"since": since.isoformat()})
+
+    assert answer.status_code == 202
+    assert answer.json() == {"count": 2}
+    deliveries.run()
+    assert {headers["webhook-id"] for headers, _ in receiver.heard} == {
+        str(given_up.message_id),
+        str(waiting.message_id),
+    }
+    assert mia.post(f"{path}/replay", {"since": since.isoformat()}).json() == {"count": 0}
+    assert mia.post(f"{path}/replay", {"since": day_before.isoformat()}).json() == {"count": 1}
+    assert mia.post(f"{path}/replay", {"since": "lately"}).json()["errors"][0]["pointer"] == "/since"
+    assert mia.post(f"{path}/replay").status_code == 422
+    mia.patch(path, {"enabled": False})
+    refused = mia.post(f"{path}/replay", {"since": since.isoformat()})
+    assert refused.json()["type"] == "/api/problems/endpoint-disabled"
+
+
+@pytest.mark.django_db
+def test_sending_all_again_costs_the_same_however_many_there_are(mia: Api, receiver: Receiver) -> None:
+    path = f"/webhook-endpoints/{endpoint(mia, receiver)['id']}/replay"
+    costs = []
+    for count in (1, 10):
+        for _ in range(count):
+            mia.post(path.replace("replay", "test"))
+        models.Delivery.objects.update(state="given_up", next_at=None)
+        with test_utils.CaptureQueriesContext(connection) as statements:
+            assert mia.post(path, {"since": "2026-01-01"}).status_code == 202
+        costs.append(len(statements))
+
+    assert costs[0] == costs[1]
 
 
 @pytest.mark.django_db

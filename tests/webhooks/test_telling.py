@@ -269,7 +269,8 @@ def test_one_that_fails_is_sent_one_message_until_it_is_well_again(
     assert deliveries.deliver() == 1, "now it is well"
     assert deliveries.deliver() == 1
     assert [headers["webhook-id"] for headers, _ in receiver.heard] == [
-        str(message.pk) for message in models.Message.objects.order_by("sequence")
+        str(message.pk)
+        for message in models.Message.objects.filter(type="order.cancelled").order_by("sequence")
     ]
 
 
@@ -617,3 +618,26 @@ def test_old_messages_are_forgotten_and_pending_ones_are_not(
 
     assert models.Message.objects.count() == 1
     assert models.Delivery.objects.get().state == DeliveryState.PENDING
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_child_of_an_order_s_saga_is_told_of_by_that_saga_s_step_alone(
+    mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
+) -> None:
+    endpoint(mia, receiver, "order.*", "saga.step.*")
+    placed = mia.order(order()).json()
+    models.Outbox.objects.all().delete()
+    parent = saga_models.SagaInstance.objects.get(pk=placed["saga"]["id"])
+    child = saga_models.SagaInstance.objects.create(
+        name="parcel", version=1, fingerprint="f", key=f"{parent.pk}.deliver-order.0", wake_at=parent.wake_at,
+        parent_id=parent.pk, parent_step="deliver-order", parent_item=0,
+    )  # fmt: skip
+
+    events = [
+        saga_models.Event.objects.create(
+            saga=saga, kind="step.done", subject=step, from_state="waiting", to_state="done"
+        )
+        for saga, step in ((child, "hand-over"), (parent, "deliver-order"))
+    ]
+
+    assert list(models.Outbox.objects.values_list("event_id", flat=True)) == [events[1].pk]

@@ -61,7 +61,32 @@ class ChangedEndpoint(Form):
     sample: ClassVar = {"enabled": True}
 
 
+LOGGED = [wish for wish in messages.WISHES if not wish.startswith("endpoint.")]
+"""What is about orders."""
+
+
 class DeliveryQuery(Page):
     """Which deliveries."""
 
     state = fields.Choice(models.DeliveryState, required=False)
+
+
+class Since(Form):
+    """From when on."""
+
+    since = fields.Instant(help_text="Messages that were made at this time or later.")
+
+    sample: ClassVar = {"since": "2026-11-23T00:00:00Z"}
+
+
+class EventQuery(Form):
+    """Which events."""
+
+    after = fields.Id(required=False, help_text="The `id` of the last event that you have.")
+    type = fields.Many(
+        child=fields.Choice(LOGGED), max_length=len(LOGGED), things="types of events", required=False,
+        help_text="One of these; of several, give it several times.",
+    )  # fmt: skip
+    limit = fields.Number(
+        min_value=1, max_value=100, required=False, help_text="How many to a page; 20 unless given."
+    )

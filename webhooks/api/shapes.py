@@ -107,9 +107,37 @@ class Message(Shape):
     sample = samples.MESSAGE
 
 
+class Event(Message):
+    """What happened to an order: a message, and its id."""
+
+    id = serializers.UUIDField(help_text="The `webhook-id` of the message that tells it.")
+
+    sample = {"id": samples.DELIVERY["message_id"], **samples.MESSAGE}
+
+
+class EventPage(Shape):
+    """A page of the event log."""
+
+    next = serializers.URLField(
+        allow_null=True, help_text="Where it goes on; null where you have the newest, for now."
+    )
+    results = Event(many=True)
+
+    sample: ClassVar = {"next": None, "results": [Event.sample]}
+
+
+class Replayed(Shape):
+    """What is being sent again."""
+
+    count = serializers.IntegerField(min_value=0, help_text="How many messages.")
+
+    sample: ClassVar = {"count": 12}
+
+
 message = utils.OpenApiWebhook(
     name="message",
     decorator=utils.extend_schema(
+        operation_id="receiveMessage",
         summary="What a merchant is told",
         description=(
             "Signed by the [Standard Webhooks](https://www.standardwebhooks.com) scheme: `webhook-id`,"
@@ -118,7 +146,8 @@ message = utils.OpenApiWebhook(
             + ", ".join(f"`{type_}`" for type_ in messages.TYPES)
             + "."
         ),
-        tags=["webhooks"],
+        # Not that of the operations: generators make one module, or one class, of each tag.
+        tags=["messages"],
         request=utils.OpenApiRequest(
             Message, examples=[utils.OpenApiExample("Message", value=samples.MESSAGE)]
         ),

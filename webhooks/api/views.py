@@ -8,11 +8,13 @@ from django.db.models import Prefetch
 from django.shortcuts import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
 
+import strictjson
 from api import auth, pagination, problems, schema, serializers
 from api.models import Scope
 from api.views import View
-from webhooks import errors, models, services
+from webhooks import errors, messages, models, services
 from webhooks.api import forms, kinds, shapes
 
 
@@ -163,6 +165,25 @@ class Deliveries(MerchantView):
         return pagination.ByNumber.answer(rows, request, shapes.Delivery)
 
 
+class Replays(MerchantView):
+    """What an endpoint was not told, sent once more."""
+
+    @schema.operation(
+        id="replayWebhookDeliveries", tag="webhooks", summary="Send all failed messages again",
+        description="Those made since a time that were given up, or failed and wait for their next attempt."
+        " Each keeps its `webhook-id`; those of one order go out in order.",
+        request=forms.Since, answers={202: shapes.Replayed},
+        problems_=[problems.NOT_FOUND, kinds.ENDPOINT_DISABLED],
+    )  # fmt: skip
+    def post(self, request: Request, endpoint_id: UUID) -> Response:
+        """Send them, at once."""
+        since = serializers.read(forms.Since, request.data).validated_data["since"]
+        count = services.replay_failed(endpoint=self.endpoint(request, endpoint_id), since=since)
+        if count is None:
+            raise problems.Problem(kinds.ENDPOINT_DISABLED, "The endpoint is disabled; enable it first.")
+        return Response({"count": count}, status=202)
+
+
 class Replay(MerchantView):
     """A message sent once more."""
 
@@ -180,6 +201,39 @@ class Replay(MerchantView):
         if not services.replay(delivery=get_object_or_404(endpoint.deliveries, pk=delivery_id)):
             raise problems.Problem(kinds.ENDPOINT_DISABLED, "The endpoint is disabled; enable it first.")
         return Response(shapes.Delivery.of(log(endpoint).get(pk=delivery_id)), status=202)
+
+
+class Events(MerchantView):
+    """What happened to the caller's orders."""
+
+    @schema.operation(
+        id="listEvents", tag="webhooks", summary="Read what happened to your orders, oldest first",
+        description="The event log: what webhooks tell, word for word, with the same ids, whether or not you"
+        " have an endpoint. Keep the `id` of the last event that you have and ask with it as `after`: nothing"
+        " is missed and nothing comes twice. It is kept for 30 days.",
+        query=forms.EventQuery, answers={200: shapes.EventPage}, problems_=[kinds.EVENTS_GONE],
+    )  # fmt: skip
+    def get(self, request: Request) -> Response:
+        """A page of it, oldest first."""
+        wanted = serializers.read_query(forms.EventQuery, request)
+        owner = auth.caller(request)
+        position = 0
+        if "after" in wanted:
+            known = models.Message.objects.filter(pk=wanted["after"], owner=owner, position__isnull=False)
+            position = known.values_list("position", flat=True).first() or 0
+            if not position:
+                raise problems.Problem(
+                    kinds.EVENTS_GONE, "Your event log has no such event: it is too old, or was never there."
+                )
+        limit = wanted.get("limit", pagination.ByCursor.page_size)
+        found = messages.logged(owner, after=position, wishes=wanted.get("type", ()))
+        rows = list(found.values_list("pk", "body")[: limit + 1])
+        page = [{"id": pk, **strictjson.loads(body)} for pk, body in rows[:limit]]
+        address = request.build_absolute_uri()
+        more = len(rows) > limit
+        return Response(
+            {"next": replace_query_param(address, "after", page[-1]["id"]) if more else None, "results": page}
+        )
 
 
 def log(endpoint: models.Endpoint) -> Any:

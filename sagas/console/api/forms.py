@@ -1,6 +1,8 @@
 """What an operator sends: which sagas are wanted, and moves of one."""
 
 import json
+import re
+import uuid
 from typing import Any
 
 from drf_spectacular import utils
@@ -12,6 +14,9 @@ from sagas import errors
 from sagas.console.api import samples
 from sagas.declaration import states
 from sagas.engine import seen
+
+PARENT = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?:\.[a-z0-9-]{1,50})?"
+"""A saga's id, or the key of one of its steps."""
 
 
 @utils.extend_schema_field({"type": "string", "maxLength": seen.LONGEST, "pattern": f"^{seen.PATTERN}$"})
@@ -44,6 +49,25 @@ class Facts(serializers.DictField):
         return data
 
 
+@utils.extend_schema_field(
+    {"type": "string", "maxLength": 87, "pattern": f"^{PARENT}$", "examples": [samples.SAGA]}
+)
+class Parent(fields.Said):
+    """A saga whose children are wanted, or one of its steps."""
+
+    allowed = (
+        "This must be the id of a saga, or the key of one of its steps, such as"
+        f" {samples.SAGA}.send-parcels; GET /api/v1/sagas/{{{{id}}}} shows both."
+    )
+
+    def to_internal_value(self, data: Any) -> tuple[uuid.UUID, str | None]:
+        """The saga's id, and the step's name if one is meant."""
+        if not isinstance(data, str) or len(data) > 87 or not re.fullmatch(PARENT, data):
+            self.fail("invalid")
+        saga_id, _dot, step = data.partition(".")
+        return uuid.UUID(saga_id), step or None
+
+
 class SagaQuery(Page):
     """Which sagas."""
 
@@ -53,6 +77,19 @@ class SagaQuery(Page):
     key = fields.Text(
         max_length=100, required=False, help_text="Its business key, or the number of its order."
     )
+    # A field's own `parent` is the form in which it stands, and this form stands in none.
+    parent = Parent(  # type: ignore[assignment]
+        required=False,
+        help_text="Only its children: of a saga by its id, or of one of its steps by the key of that.",
+    )
+    roots = fields.Choice(
+        ["true", "false"], required=False, help_text="Whether to leave out the children of other sagas."
+    )
+    approval = fields.Choice(
+        ["mine", "any"],
+        required=False,
+        help_text="Of which an approval is waited for: one that the caller may give, or whichever.",
+    )
     older_than = fields.Age(required=False, help_text="Begun longer ago than this, such as 15m.")
     younger_than = fields.Age(required=False, help_text="Begun less long ago than this, such as 2h.")
     archived = fields.Choice(
@@ -61,6 +98,14 @@ class SagaQuery(Page):
         help_text="Whether it is the archive that is listed, with those that ended long ago; `step` is then"
         " the one that failed first.",
     )
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Older than the younger: the other way round no saga is both, which is a slip."""
+        if "older_than" in attrs and "younger_than" in attrs and attrs["older_than"] >= attrs["younger_than"]:
+            raise serializers.ValidationError(
+                {"older_than": "This is no less than younger_than, so no saga can be both."}, "range"
+            )
+        return attrs
 
 
 class Move(Form):

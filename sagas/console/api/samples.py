@@ -26,8 +26,8 @@ REFUND_REFUSED = FAILURE | {"step": "take-payment", "message": "POST refunds: 40
 def _rung(name: str, state: str, **more: Any) -> dict[str, Any]:
     begun, turned = AT if state != "pending" else None, state.startswith("und")
     return {
-        "name": name, "stage": None, "state": state, "skipped": None, "seen": None, "key": f"{SAGA}.{name}",
-        "attempts": int(bool(begun)),
+        "name": name, "stage": None, "state": state, "skipped": None, "children": None, "seen": None,
+        "key": f"{SAGA}.{name}", "attempts": int(bool(begun)),
         "undo_attempts": int(turned), "error": None, "started_at": begun, "finished_at": begun,
         "undo_started_at": AT if turned else None, "undone_at": AT if state == "undone" else None,
         "lease_until": None, "wait_until": None, "wake_at": None,
@@ -38,14 +38,14 @@ def _rung(name: str, state: str, **more: Any) -> dict[str, Any]:
 
 OPERATED: dict[str, Any] = {
     "id": SAGA, "name": "order-fulfilment", "version": 1, "key": ORDER,
-    "order": {"id": ORDER, "number": "ORD-7K3QX9ZD"},
+    "order": {"id": ORDER, "number": "ORD-7K3QX9ZD"}, "parent": None,
     "state": "needs_attention", "direction": "backward", "step": "take-payment", "seen": SEEN,
     "failure": FAILURE,
     "attention": {
         "step": "take-payment",
         "why": "take-payment cannot be undone: POST refunds: 409 refund_refused",
         "advice": "Settle it with the provider, then retry; or say with evidence that it is undone.",
-        "since": AT,
+        "since": AT, "child": None,
     },
     "cancel": None, "held_at": None, "closed_at": None, "wake_at": None, "starts_at": None, "deadline_at": AT,
     "created_at": AT, "updated_at": AT, "finished_at": None, "archived_at": None,

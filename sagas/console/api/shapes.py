@@ -1,16 +1,18 @@
 """What an operator reads: sagas and their history."""
 
-from collections.abc import Container, Iterable
+import dataclasses
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db.models import Prefetch, prefetch_related_objects
+from django.urls import reverse
 from rest_framework import serializers
 
 from api.serializers import Shape
-from sagas import models
+from sagas import models, reading
 from sagas.console import history, panels, redaction
 from sagas.console.api import samples
-from sagas.declaration import states
+from sagas.declaration import definition, states
 from sagas.engine import refusals
 from sagas.engine.kinds import EventKind
 from sagas.engine.seen import Seen
@@ -38,6 +40,9 @@ class SagaAttention(Shape):
     why = serializers.CharField()
     advice = serializers.CharField()
     since = serializers.CharField()
+    child = serializers.CharField(
+        allow_null=True, help_text="The id of the child that needs a person, where that is why."
+    )
 
 
 class SagaCancellation(Shape):
@@ -53,6 +58,40 @@ class SagaOrder(Shape):
 
     id = serializers.UUIDField()
     number = serializers.CharField()
+
+
+class SagaParent(Shape):
+    """The saga of which it is a child: it completes, or is undone, with that one's step."""
+
+    id = serializers.UUIDField()
+    key = serializers.CharField(allow_null=True, help_text="null where that saga is kept no longer.")
+    step = serializers.CharField(help_text="The step of that saga which it is.")
+    item = serializers.IntegerField(
+        min_value=0, help_text="Which element of that step's list it is for; 0 where there is no list."
+    )
+    link = serializers.CharField(help_text="Where that saga is read.")
+
+
+class SagaChildren(Shape):
+    """How many sagas a step is, and where they stand; each is counted once."""
+
+    total = serializers.IntegerField(min_value=0)
+    done = serializers.IntegerField(
+        min_value=0, help_text="Of how many all steps are done: `completed` and `waiting`."
+    )
+    coming = serializers.IntegerField(
+        min_value=0, help_text="Not begun: they are started when their turn comes."
+    )
+    running = serializers.IntegerField(min_value=0)
+    waiting = serializers.IntegerField(
+        min_value=0, help_text="All of their steps are done, and they wait for this saga's outcome."
+    )
+    completed = serializers.IntegerField(min_value=0)
+    undoing = serializers.IntegerField(min_value=0, help_text="Being undone, or about to be.")
+    undone = serializers.IntegerField(min_value=0)
+    attention = serializers.IntegerField(min_value=0, help_text="They need a person.")
+    closed = serializers.IntegerField(min_value=0, help_text="Put aside for good.")
+    link = serializers.CharField(help_text="Where they are listed.")
 
 
 class SkippedStep(Shape):
@@ -74,6 +113,10 @@ class SagaStep(Shape):
     )
     state = serializers.ChoiceField(states.StepState.values())
     skipped = SkippedStep(allow_null=True, help_text="null unless it was left out.")
+    children = SagaChildren(
+        allow_null=True,
+        help_text="null unless the step is sagas of its own, and has begun: those are not among `steps`.",
+    )
     seen = serializers.CharField(
         allow_null=True, help_text="null unless the saga is at it: what a move names that is decided on it."
     )
@@ -99,6 +142,15 @@ class SagaStep(Shape):
         """None where it comes alone."""
         return history.stage_name(refusals.declaration(row.saga), row)
 
+    def get_children(self, row: models.StepInstance) -> dict[str, Any] | None:
+        """None unless it is sagas, and has begun."""
+        counts = family_of(row.saga).children.get(row.name)
+        if counts is None:
+            return None
+        archived = "&archived=true" if row.saga.archived_at is not None else ""
+        link = f"{reverse('sagas')}?parent={row.key}{archived}"
+        return {**dataclasses.asdict(counts), "total": counts.total, "done": counts.done, "link": link}
+
     def get_skipped(self, row: models.StepInstance) -> dict[str, Any] | None:
         """None unless it was left out."""
         if row.state != states.StepState.SKIPPED:
@@ -120,6 +172,7 @@ class Saga(Shape):
     version = serializers.IntegerField()
     key = serializers.CharField()
     order = SagaOrder(allow_null=True)
+    parent = SagaParent(allow_null=True, help_text="null unless it is a child of another saga.")
     state = serializers.ChoiceField(states.SagaState.values())
     direction = serializers.ChoiceField(["forward", "backward"])
     step = serializers.CharField(
@@ -144,7 +197,11 @@ class Saga(Shape):
     archived_at = serializers.DateTimeField(
         allow_null=True, help_text="Since when it is in the archive, where nothing changes any more."
     )
-    steps = SagaStep(many=True)
+    steps = SagaStep(
+        many=True,
+        help_text="In the order of the declaration. Those with one `stage` are done at once; one with"
+        " `children` is done by sagas of their own, each of which has `parent`.",
+    )
 
     sample = samples.OPERATED
 
@@ -152,6 +209,18 @@ class Saga(Shape):
         """What it is about, as `panels.attach` has found; None where no app gives that an id."""
         subject: panels.Subject | None = row.subject
         return subject if subject is not None and subject.id is not None else None
+
+    def get_parent(self, row: models.SagaInstance) -> dict[str, Any] | None:
+        """None where it is nobody's child."""
+        if row.parent_id is None:
+            return None
+        return {
+            "id": row.parent_id,
+            "key": family_of(row).parent_key,
+            "step": row.parent_step,
+            "item": row.parent_item,
+            "link": reverse("saga", args=[row.parent_id]),
+        }
 
     def get_direction(self, row: models.SagaInstance) -> str:
         """In a word."""
@@ -215,6 +284,44 @@ def at_hand(row: models.SagaInstance) -> list[models.StepInstance]:
         return []
     steps: list[models.StepInstance] = list(row.steps.all())  # type: ignore[arg-type]
     return history.at_hand(row, refusals.declaration(row), steps)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a saga's own rows do not tell of its parent and its children."""
+
+    parent_key: str | None
+    children: Mapping[str, reading.ChildrenCounts]
+    """By step, of those that are sagas and have begun."""
+
+
+def attach_families(rows: Sequence[Any]) -> None:
+    """Give each of these sagas its `family`: read once for all of them, and not where nobody has one."""
+    steps = [step for row in rows for step in row.steps.all() if _is_sagas(step)]
+    counts = reading.children_counts(steps)
+    keys = reading.keys_of(row.parent_id for row in rows if row.parent_id is not None)
+    found: dict[Any, dict[str, reading.ChildrenCounts]] = {}
+    for step in steps:
+        # Without an element there is no child.
+        of_step = counts.get((step.saga_id, step.name), reading.ChildrenCounts())
+        found.setdefault(step.saga_id, {})[step.name] = of_step
+    for row in rows:
+        row.family = Family(parent_key=keys.get(row.parent_id), children=found.get(row.pk, {}))
+
+
+def family_of(row: Any) -> Family:
+    """The one that `attach_families` has found."""
+    family: Family = row.family
+    return family
+
+
+def _is_sagas(step: models.StepInstance) -> bool:
+    """Whether it is done by sagas of its own, and has begun."""
+    declared = refusals.declaration(step.saga)
+    if declared is None:
+        return bool(step.child_keys)
+    begun = models.StepInstance.CHILDREN in (step.facts or {})
+    return begun and isinstance(declared.all_steps[step.position], definition.Child)
 
 
 def fetch_reasons(rows: Iterable[models.SagaInstance]) -> None:

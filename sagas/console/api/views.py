@@ -40,7 +40,7 @@ class Sagas(StaffView):
         wanted = serializers.read_query(forms.SagaQuery, request)
         if wanted.get("archived") == "true":
             return SagaPages.answer(chosen_of_archive(wanted), request, shapes.Saga)
-        return SagaPages.answer(chosen(wanted), request, shapes.Saga)
+        return SagaPages.answer(chosen(wanted, auth.caller(request)), request, shapes.Saga)
 
 
 class SagaPages(pagination.ByCursor):
@@ -52,6 +52,7 @@ class SagaPages(pagination.ByCursor):
         if queryset.model is models.ArchivedSaga:
             rows = [reading.opened(row).saga for row in rows]
         panels.attach(rows)
+        shapes.attach_families(rows)
         shapes.fetch_reasons(rows)
         return rows
 
@@ -276,11 +277,12 @@ def shown(saga_id: UUID) -> dict[str, Any]:
     if row is None:
         raise http.Http404
     panels.attach([row])
+    shapes.attach_families([row])
     return shapes.Saga.of(row)
 
 
-def chosen(wanted: dict[str, Any]) -> QuerySet[models.SagaInstance]:
-    """The sagas that a query asks for."""
+def chosen(wanted: dict[str, Any], caller: Any) -> QuerySet[models.SagaInstance]:
+    """The sagas that a query of that caller asks for."""
     rows = sagas()
     if "state" in wanted:
         rows = rows.filter(state=wanted["state"])
@@ -292,6 +294,13 @@ def chosen(wanted: dict[str, Any]) -> QuerySet[models.SagaInstance]:
         # A union, for each of them has an index, and "one or the other" has none.
         keyed = models.SagaInstance.objects.filter(key=wanted["key"]).values_list("pk", flat=True)
         rows = rows.filter(pk__in=keyed.union(*panels.numbered(wanted["key"])))
+    if "parent" in wanted:
+        rows = rows.filter(reading.of_parent(*wanted["parent"]))
+    if wanted.get("roots") == "true":
+        rows = rows.filter(parent_id=None)
+    if "approval" in wanted:
+        asked = approving.waiting(caller if wanted["approval"] == "mine" else None)
+        rows = rows.filter(pk__in=asked.values("pk"))
     return rows.filter(_of_age(wanted))
 
 
@@ -323,6 +332,12 @@ def chosen_of_archive(wanted: dict[str, Any]) -> QuerySet[models.ArchivedSaga]:
     if "key" in wanted:
         keyed = models.ArchivedSaga.objects.filter(key=wanted["key"]).values_list("pk", flat=True)
         rows = rows.filter(pk__in=keyed.union(*panels.numbered(wanted["key"])))
+    if "parent" in wanted:
+        rows = rows.filter(key__in=reading.child_keys(*wanted["parent"]))
+    if wanted.get("roots") == "true":
+        rows = rows.exclude(key__regex=reading.CHILD_KEY)
+    if "approval" in wanted:
+        rows = rows.none()  # Nobody is asked about what has ended.
     return rows.filter(_of_age(wanted))
 
 
@@ -359,7 +374,7 @@ def need_for(request: Request, record: history.History, step: str) -> None:
 def bad_facts(error: errors.BadFacts) -> problems.Problem:
     """The facts that somebody states cannot be kept."""
     fault = {"pointer": "/facts", "detail": str(error), "code": "invalid"}
-    return problems.Problem(problems.INVALID_BODY, "The body has faults.", errors=[fault])
+    return problems.faulty(problems.INVALID_BODY, [fault])
 
 
 def conflict(saga_id: UUID, error: Exception) -> problems.Problem:

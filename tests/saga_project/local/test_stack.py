@@ -108,6 +108,14 @@ def test_a_stack_from_its_first_start_to_its_end(place):
         assert ends(client, order["id"]) == "fulfilled"
     assert waiting.until(lambda: supervisor.processes(run).get("payments", worker) != worker)
 
+    # The terminal says so, and nothing of how: that is in the files.
+    output = run.parent / "output"
+    line = rf"^orders    \| {order['number']} fulfilled in [\d.]+ s$"
+    waiting.until(lambda: re.search(line, output.read_text(), re.MULTILINE))
+    assert not re.search(r"Task |superuser privileges", output.read_text())
+    assert "succeeded" in "".join(path.read_text() for path in (run / "log").glob("*.log"))
+    assert "superuser privileges" not in (run / "log" / "payments.log").read_text()
+
     # --- Its supervisor is killed: the next one stops the leftovers, and goes on with the same data.
     left = supervisor.processes(run)
     process.kill()

@@ -238,3 +238,37 @@ def test_down_stops_the_supervisor_of_a_directory(tmp_path):
     supervisor.stop_leftovers(tmp_path, say=print)
     assert not any(supervisor.start_of(pid) for pid in left.values())
     assert not supervisor.stop_supervisor(pathlib.Path(tmp_path), say=print)
+
+
+def test_a_log_that_is_not_there_yet_does_not_silence_the_terminal(tmp_path, capfd):
+    keeper = supervisor.Supervisor(tmp_path)
+    try:
+        with pytest.raises(FileNotFoundError):
+            keeper._logs.open("no/such/place")
+        keeper.start(program("worker", "echo ready; exec sleep 60"))
+
+        said = []
+        waiting.until(lambda: said.append(capfd.readouterr().out) or "worker    | ready" in "".join(said))
+    finally:
+        keeper.stop()
+
+
+def test_a_choice_decides_what_the_terminal_shows_and_the_file_has_it_all(tmp_path, capfd):
+    def choice(name, line):
+        return ("orders", line.removeprefix("order ")) if line.startswith("order ") else None
+
+    keeper = supervisor.Supervisor(tmp_path, choice=choice)
+    try:
+        keeper.start(program("worker", "echo task; echo order 7 fulfilled; echo ready; exec sleep 60"))
+
+        said = []
+        waiting.until(
+            lambda: said.append(capfd.readouterr().out) or "orders    | 7 fulfilled" in "".join(said)
+        )
+        with pytest.raises(supervisor.Failed, match="port is taken"):
+            keeper.start(program("web", "echo port is taken; exit 4"))
+    finally:
+        keeper.stop()
+
+    assert "task" not in "".join(said) + capfd.readouterr().out
+    assert "task" in (tmp_path / "log" / "worker.log").read_text()

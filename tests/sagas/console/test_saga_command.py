@@ -21,6 +21,13 @@ def saga(*arguments):
     return out.getvalue()
 
 
+def listed(*arguments):
+    """The lines of a list, below its head."""
+    head, *lines = saga("list", *arguments).splitlines()
+    assert head.split()[:4] == ["SAGA", "STATE", "NAME", "NUMBER"]
+    return lines
+
+
 def seen(one):
     """What `show` prints, as it is typed."""
     (line,) = re.findall(r"^Seen: (\S+)$", saga("show", str(one.pk)), re.MULTILINE)
@@ -31,14 +38,14 @@ def test_it_lists_the_newest_first_and_narrows_down():
     attention, waiting = admin_client.attention(), admin_client.waiting()
     held = admin_client.act(engine.hold, admin_client.waiting(), actor="olga", reason="wait")
 
-    everything = [line.split()[0] for line in saga("list").splitlines()]
+    everything = [line.split()[0] for line in listed()]
     assert everything == [str(one.pk) for one in (held, waiting, attention)]
-    assert saga("list", "--state", "needs_attention").split()[:2] == [str(attention.pk), "needs_attention"]
-    assert saga("list", "--state", "held").split()[0] == str(held.pk)
-    assert saga("list", "--step", "c").split()[0] == str(attention.pk)
-    assert saga("list", "--key", waiting.key).split()[0] == str(waiting.pk)
+    assert listed("--state", "needs_attention")[0].split()[:2] == [str(attention.pk), "needs_attention"]
+    assert listed("--state", "held")[0].split()[0] == str(held.pk)
+    assert listed("--step", "c")[0].split()[0] == str(attention.pk)
+    assert listed("--key", waiting.key)[0].split()[0] == str(waiting.pk)
     assert saga("list", "--name", "toy-none") == ""
-    assert len(saga("list", "--limit", "2").splitlines()) == 2
+    assert len(listed("--limit", "2")) == 2
     told = [json.loads(line) for line in saga("list", "--json").splitlines()]
     assert (told[0]["id"], told[0]["held"]) == (str(held.pk), True)
 
@@ -160,3 +167,89 @@ def test_facts_that_cannot_be_kept_are_refused_at_the_shell(facts):
 
     with pytest.raises(CommandError, match="--facts"):
         saga("resolve", str(one.pk), "--happened", "--reason", "so", "--facts", facts)
+
+
+# --- Watching ---------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """What is written to one, if it is one."""
+
+    def __init__(self, is_one):
+        super().__init__()
+        self.is_one = is_one
+
+    def isatty(self):
+        return self.is_one
+
+
+def watch(one, *more, terminal=False):
+    out = Terminal(terminal)
+    with pytest.raises(SystemExit) as ended:
+        call_command("saga", "watch", str(one.pk), *more, stdout=out)
+    return ended.value.code, out.getvalue()
+
+
+def test_watching_ends_with_a_code_that_says_how_the_saga_stands():
+    closed = admin_client.attention()
+    saga("close", str(closed.pk), *seen(closed), "--reason", "Ticket 12")
+
+    assert watch(admin_client.play(toys.ONE, "do a, completed"))[0] == 0
+    assert watch(admin_client.play(toys.ONE, "fail a, compensated"))[0] == 4
+    assert watch(admin_client.attention())[0] == 5
+    assert watch(closed)[0] == 6
+    assert watch(admin_client.waiting(), "--seconds", "0")[0] == 124
+
+
+def test_watched_from_a_program_each_event_is_a_line():
+    done = admin_client.play(toys.ONE, "do a, completed")
+
+    _, said = watch(done)
+
+    head, *lines, end = said.splitlines()
+    assert head.split() == [done.key, toys.ONE.name, "v1", str(done.pk)]
+    kinds = [line.split()[1] for line in lines]
+    assert (kinds[0], kinds[-1]) == ("saga.begun", "saga.completed")
+    assert len(lines) == models.Event.objects.filter(saga_id=done.pk).count()
+    assert end.startswith("The step was done")
+    assert "\x1b" not in said
+
+
+def test_watched_on_a_terminal_it_is_the_timeline_in_colours(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    attention = admin_client.attention()
+
+    _, said = watch(attention, terminal=True)
+    monkeypatch.setenv("NO_COLOR", "1")
+    _, plain = watch(attention, terminal=True)
+
+    assert re.search(r"^a +\x1b\[32mdone\x1b\[0m", said, re.MULTILINE)
+    assert "\x1b[35mneeds_attention\x1b[0m, " in said
+    assert "\x1b" not in plain
+    assert [line.split()[:2] for line in plain.splitlines() if "|" in line][:3] == [
+        ["a", "done"],
+        ["b", "done"],
+        ["undo", "b"],
+    ]
+
+
+def test_watching_goes_on_while_the_saga_does():
+    """The picture is drawn anew over the last one, until the saga has ended."""
+    waiting, pictures = admin_client.waiting(), []
+
+    class Screen(Terminal):
+        def write(self, text):
+            if not pictures:
+                engine.cancel(waiting.pk, actor="olga", reason="enough")
+                admin_client.finish(waiting)
+            pictures.append(text)
+            return super().write(text)
+
+    with pytest.raises(SystemExit) as ended:
+        call_command("saga", "watch", waiting.key, stdout=Screen(True))
+
+    assert ended.value.code == 4
+    first, last = pictures
+    assert "running" in first
+    assert re.match(r"\x1b\[\d+F\x1b\[J", last)
+    assert "compensated" in last

@@ -115,9 +115,11 @@ class Scripted:
 
     def _answer(self, function, key):
         saga_id, step = key.split(".")
-        answer, meanwhile = recorder.answer(saga_id, function, step)
-        line = scripts.Line(function, step, answer, meanwhile)
-        recorder.note(saga_id, str(line), f"{function} {step}")
+        root, place = recorder.place_of(saga_id)
+        name = f"{place}.{step}" if place else step
+        answer, meanwhile = recorder.answer(root, function, name)
+        line = scripts.Line(function, name, answer, meanwhile)
+        recorder.note(root, str(line), f"{function} {name}")
         if meanwhile == "cancelled":
             engine.cancel(saga_id, actor="customer", reason="changed my mind")
         elif meanwhile == "told":

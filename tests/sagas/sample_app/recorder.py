@@ -1,5 +1,6 @@
 """A connection beside Django's: what it writes stays, whatever becomes of the engine's transaction."""
 
+import functools
 import json
 import os
 
@@ -53,3 +54,17 @@ def lines(saga_id):
     """What happened."""
     rows = execute("SELECT text FROM sample_app_line WHERE saga_id = %s ORDER BY id", [saga_id])
     return [text for (text,) in rows.fetchall()]
+
+
+@functools.lru_cache(maxsize=10_000)
+def place_of(saga_id):
+    """The saga that has no parent, and by which name its script calls this one: `deliver.0`, or nothing."""
+    row = execute(
+        "SELECT parent_id, parent_step, parent_item FROM sagas_saga WHERE id = %s AND parent_id IS NOT NULL",
+        [saga_id],
+    ).fetchone()
+    if row is None:
+        return saga_id, ""
+    parent_id, step, item = row
+    root, above = place_of(str(parent_id))
+    return root, f"{above}.{step}.{item}".lstrip(".")

@@ -2,7 +2,7 @@
 
 import datetime
 
-from sagas import Approval, ForEach, Parallel, Retry, Saga, Step, Wait
+from sagas import Approval, Child, ForEach, Parallel, Retry, Saga, Step, Wait
 from tests.sagas.sample_app import functions
 
 NO_TIME = datetime.timedelta(0)
@@ -142,6 +142,36 @@ APPROVED_AT_ONCE = saga(
 PARCEL = saga("toy-parcel", local("x"), remote("y"), inputs=["parcel"])
 EACH = saga(
     "toy-each", local("a"), ForEach("deliver", of="parcels", saga=PARCEL), local("z"), inputs=["parcels"]
+)
+
+
+def each(name, child=PARCEL, **rest):
+    step = ForEach("deliver", of="parcels", saga=child, **rest)
+    return saga(name, local("a"), step, local("z"), inputs=["parcels"])
+
+
+EACH_IN_TURN = each("toy-each-in-turn", limit=1)
+EACH_KEPT = each("toy-each-kept", failed="keep")
+TWO_OF_THEM = each("toy-two-of-them", limit=1, need=2)
+WAITING_PARCEL = saga("toy-waiting-parcel", local("x"), waits("y"), inputs=["parcel"])
+EACH_WAITS = each("toy-each-waits", WAITING_PARCEL)
+INNER = saga("toy-inner-child", local("i"), remote("j"))
+ONE_CHILD = saga("toy-one-child", local("a"), Child("c", saga=INNER), local("z"))
+GRANDCHILDREN = each(
+    "toy-grandchildren", saga("toy-outer-child", local("o"), Child("c", saga=INNER), inputs=["parcel"])
+)
+CHILDREN_BESIDE = saga(
+    "toy-children-beside-b",
+    at_once("all", ForEach("deliver", of="parcels", saga=PARCEL), local("b")),
+    local("z"),
+    inputs=["parcels"],
+)
+CHILDREN_LAST = saga(
+    "toy-children-last",
+    local("a"),
+    remote("p", **PIVOT),
+    ForEach("deliver", of="parcels", saga=PARCEL, kind="retriable"),
+    inputs=["parcels"],
 )
 MEETING = saga(
     "toy-meeting",

@@ -17,6 +17,7 @@ from sagas.console import (
     approving,
     archiving,
     export,
+    families,
     formatting,
     history,
     interventions,
@@ -24,8 +25,10 @@ from sagas.console import (
     panels,
     summary,
     translation,
+    watching,
 )
 from sagas.declaration.states import LIVE, SagaState
+from sagas.engine import refusals
 from sagas.engine.seen import Seen
 
 WHICH = "its id, its business key, or what the console's search finds it by, such as an order's number"
@@ -77,6 +80,13 @@ class Command(base.BaseCommand):
         listing.add_argument("--name", help="only of this declaration")
         listing.add_argument("--step", help="only those that first failed at this step")
         listing.add_argument("--key", help="only with this business key")
+        listing.add_argument(
+            "--parent",
+            metavar="SAGA",
+            help="only the children of this saga, named as in the other commands; or of one of its steps, by"
+            " the key of that",
+        )
+        listing.add_argument("--roots", action="store_true", help="without the children of other sagas")
         listing.add_argument("--limit", type=_count, default=20, help="at most so many (20)")
         listing.add_argument("--json", action="store_true", help="as JSON, one saga a line")
         listing.add_argument("--archived", action="store_true", help="those in the archive")
@@ -84,6 +94,7 @@ class Command(base.BaseCommand):
         showing.add_argument("saga", help=WHICH)
         showing.add_argument("--json", action="store_true", help="as JSON, events included")
         showing.add_argument("--events", action="store_true", help="with every event")
+        watching.add_arguments(functions, WHICH)
         archiving.add_arguments(functions)
         for name, what in COMMANDS.items():
             self._intervention(functions, name, what)
@@ -141,6 +152,8 @@ class Command(base.BaseCommand):
                 self._list(options)
             elif function == "show":
                 self._show(history.read(_find(options["saga"])), options)
+            elif function == "watch":
+                self._watch(options)
             elif function in archiving.COMMANDS:
                 archiving.run(function, options, find=_find, write=self.stdout.write)
             elif function in ANSWERS:
@@ -154,7 +167,7 @@ class Command(base.BaseCommand):
         if options["archived"]:
             self._list_archived(options)
             return
-        sagas = models.SagaInstance.objects.order_by("-created_at")
+        sagas = models.SagaInstance.objects.order_by("-created_at").prefetch_related("steps")
         state = options["state"]
         if state == "live":
             sagas = sagas.filter(state__in=LIVE, closed_at=None)
@@ -168,8 +181,11 @@ class Command(base.BaseCommand):
             sagas = sagas.filter(key=options["key"])
         if options["step"]:
             sagas = sagas.filter(failure__isnull=False, failure__step=options["step"])
-        for saga in sagas[: options["limit"]]:
-            self._line(saga, options)
+        if options["parent"]:
+            sagas = sagas.filter(reading.of_parent(*_find_parent(options["parent"])))
+        if options["roots"]:
+            sagas = sagas.filter(parent_id=None)
+        self._lines(list(sagas[: options["limit"]]), options)
 
     def _list_archived(self, options: dict[str, Any]) -> None:
         """The same of the archive, where what ended last comes first."""
@@ -184,16 +200,34 @@ class Command(base.BaseCommand):
             if options[option]
         }
         rows = models.ArchivedSaga.objects.filter(**chosen).order_by("-ended_at")
-        for row in rows[: options["limit"]]:
-            self._line(reading.opened(row).saga, options)
+        if options["parent"]:
+            rows = rows.filter(key__in=reading.child_keys(*_find_parent(options["parent"])))
+        if options["roots"]:
+            rows = rows.exclude(key__regex=reading.CHILD_KEY)
+        self._lines([reading.opened(row).saga for row in rows[: options["limit"]]], options)
 
-    def _line(self, saga: models.SagaInstance, options: dict[str, Any]) -> None:
+    def _lines(self, sagas: list[models.SagaInstance], options: dict[str, Any]) -> None:
+        subjects = {} if options["json"] else panels.describe(sagas)
+        if sagas and not options["json"]:
+            self.stdout.write(f"{'SAGA':36}  {'STATE':16} {'NAME':20} {'NUMBER OR KEY':14} WHY")
+        for saga in sagas:
+            subject = subjects.get(saga.pk)
+            self._line(saga, options, subject.number if subject is not None else "")
+
+    def _line(self, saga: models.SagaInstance, options: dict[str, Any], number: str) -> None:
         if options["json"]:
             self.stdout.write(json.dumps(_brief(saga)))
             return
         why = summary.why(saga) or summary.stands(saga)
         state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
-        self.stdout.write(f"{saga.pk}  {state:16} {saga.name:20} {saga.key}  {why}"[:220].rstrip())
+        line = f"{saga.pk}  {state:16} {saga.name:20} {number or saga.key:14} {why}"
+        self.stdout.write(line[:220].rstrip())
+
+    def _watch(self, options: dict[str, Any]) -> None:
+        try:
+            sys.exit(watching.run(_find(options["saga"]), options, out=self.stdout, draw=timeline))
+        except KeyboardInterrupt:
+            sys.exit(130)
 
     def _show(self, record: history.History, options: dict[str, Any]) -> None:
         if options["json"]:
@@ -204,6 +238,9 @@ class Command(base.BaseCommand):
         arrow = "<-" if record.backward else "->"
         write(f"{saga.name} v{saga.version}  {saga.key}")
         write(f"{saga.pk}  {SagaState(saga.state).label}  {arrow}  {formatting.length(record.age)}")
+        if record.parent is not None:
+            above = record.parent.saga
+            write(f"Child {record.parent.label} of {above.name} {above.key}  {above.pk}")
         write("")
         write(said.what)
         for answer in said.answers:
@@ -339,6 +376,7 @@ def timeline(record: history.History) -> list[str]:
     attempts = history.attempts(record)
     began = record.saga.created_at
     ended = max([record.saga.finished_at or record.now, *(a.ended_at for a in attempts if a.ended_at)])
+    in_need = _children_in_need(record)
     lines = []
     for view in history.step_views(record):
         inset = "  " if view.stage is not None else ""
@@ -357,6 +395,10 @@ def timeline(record: history.History) -> list[str]:
                 lines.append(
                     f"{'':24} {kind}: {translation.translate(direction.error.get('message', ''))}"[:160]
                 )
+        if counts := record.children.get(view.row.name):
+            backward = view.row.state in history.UNDO_STATES
+            lines.append(f"{'':24} {families.words(counts, backward=backward)}"[:160])
+        lines += in_need.get(view.row.name, [])
         if view.skipped and view.condition:
             lines.append(f"{'':24} {view.condition}"[:160])
     first, last = formatting.moment(began)[11:], formatting.moment(ended)[11:]
@@ -370,6 +412,22 @@ def _stage_line(record: history.History, view: history.StepView) -> str:
     rows = record.steps[view.stage.first : view.stage.last + 1]
     done = sum(row.state == "done" for row in rows)
     return f"{history.stage_name(record.declared, view.row)}: {len(rows)} at once, {done} done"
+
+
+def _children_in_need(record: history.History) -> dict[str, list[str]]:
+    """By step, its children at which a person is to act, each by its id, and why."""
+    if not any(counts.attention for counts in record.children.values()):
+        return {}
+    found = {}
+    for step, brood in families.broods(record.steps, record.children, record.declared).items():
+        named = [child for child in brood.named if reading.child_place(child.row) == "attention"]
+        lines = [f"{'':24} {each.label}: {each.row.pk}  {summary.why(each.row)}"[:220] for each in named]
+        if more := brood.counts.attention - len(named):
+            lines.append(
+                f"{'':24} and {more} more: saga list --parent {brood.step.key} --state needs_attention"
+            )
+        found[step] = lines
+    return found
 
 
 def _possible(record: history.History, *, of_step: bool | None) -> list[str]:
@@ -400,12 +458,14 @@ def _bar(attempts: list[history.Attempt], began: datetime.datetime, ended: datet
 def _find(text: str) -> uuid.UUID:
     """A saga by its id, by the business key of the live or else the latest one, or by the console's search.
 
-    One in the archive is found as any other.
+    One in the archive is found as any other. A child has the key of its parent's step in its own.
 
     Raises:
         NotFound: there is none, or the search finds several.
     """
     with contextlib.suppress(ValueError):
+        if text.count(".") > 1:
+            raise ValueError("a child's key")
         saga_id = uuid.UUID(text.partition(".")[0])
         if models.SagaInstance.objects.filter(pk=saga_id).exists():
             return saga_id
@@ -425,13 +485,35 @@ def _find(text: str) -> uuid.UUID:
     return found.pop()
 
 
+def _find_parent(text: str) -> tuple[uuid.UUID, str | None]:
+    """A saga, or one of its steps by the key of that; with a step its name.
+
+    Raises:
+        NotFound: there is none, or the search finds several.
+    """
+    saga_id, dot, step = text.partition(".")
+    if dot and _is_uuid(saga_id) and "." not in step:
+        return _find(saga_id), step
+    return _find(text), None
+
+
+def _is_uuid(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(uuid.UUID(text))
+    return False
+
+
 def _brief(saga: models.SagaInstance) -> dict[str, Any]:
     return {
         "id": str(saga.pk),
         "name": saga.name,
         "version": saga.version,
         "key": saga.key,
+        "parent": None
+        if saga.parent_id is None
+        else {"id": str(saga.parent_id), "step": saga.parent_step, "item": saga.parent_item},
         "state": saga.state,
+        "seen": _seen_of(saga),
         "held": saga.held_at is not None,
         "closed": saga.closed_at is not None,
         "created_at": saga.created_at.isoformat(),
@@ -440,6 +522,12 @@ def _brief(saga: models.SagaInstance) -> dict[str, Any]:
         "failure": saga.failure,
         "attention": saga.attention,
     }
+
+
+def _seen_of(saga: models.SagaInstance) -> str:
+    """What an intervention in it names that is decided on this line."""
+    steps: list[models.StepInstance] = list(saga.steps.all())  # type: ignore[arg-type]
+    return str(Seen.of(saga, history.at_hand(saga, refusals.declaration(saga), steps)[0]))
 
 
 def _count(text: str) -> int:

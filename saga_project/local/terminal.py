@@ -1,0 +1,39 @@
+"""What the terminal of `make up` shows of the programs' logs: how each order ended, and what went wrong.
+
+The files under `.run/log` have every line; `make up ARGS=--verbose` shows them here, too.
+"""
+
+import re
+
+ORDERS = "orders.outcome"
+"""The logger that has a line for each order that ends."""
+
+LINE = re.compile(r"\d\S+ \S+ (?P<level>[A-Z]+) (?P<logger>\S+) \[[^\]]*\] (?P<text>.*)")
+"""As settings.LOGGING writes it; what does not begin so belongs to the line before."""
+
+SERIOUS = frozenset({"WARNING", "ERROR", "CRITICAL"})
+
+NO_ALARM = frozenset({"django.request", "flower.inspector"})
+"""Loggers whose warnings are none here: of each request that is refused, whose sender was told why; and of
+workers that do not answer Flower yet, because they start beside it."""
+
+
+class Choice:
+    """Chooses line by line; what follows a line that was chosen, such as a traceback, is chosen with it."""
+
+    def __init__(self) -> None:
+        self._goes_on: set[str] = set()
+        """The programs whose last line was shown."""
+
+    def __call__(self, program: str, line: str) -> tuple[str, str] | None:
+        """Whose name stands before the line, and how it reads; None where only the file has it."""
+        found = LINE.match(line)
+        if found is None:
+            return (program, line) if program in self._goes_on else None
+        self._goes_on.discard(program)
+        if found["logger"] == ORDERS:
+            return "orders", found["text"]
+        if found["level"] not in SERIOUS or (found["logger"] in NO_ALARM and found["level"] == "WARNING"):
+            return None
+        self._goes_on.add(program)
+        return program, f"{found['level']} {found['text']}"

@@ -1,0 +1,1 @@
+"""`manage.py startsaga`. `manage.py saga` is the console's."""
