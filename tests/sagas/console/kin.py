@@ -1,6 +1,6 @@
 """A saga with children that stand in every way there is, for the tests of the console."""
 
-from sagas import ForEach
+from sagas import Child, ForEach
 from sagas.engine import transport
 from sagas.models import SagaInstance
 from sagas.testing import memory_transport
@@ -24,6 +24,14 @@ ALL = toys.saga(
     toys.local("write-to-customer"),
     inputs=["parcels"],
 )
+
+ABOVE = toys.saga(
+    "toy-kin-above",
+    Child("send-order", saga=KEPT, inputs=["parcels"]),
+    toys.local("book"),
+    inputs=["parcels"],
+)
+"""Its child has children of its own."""
 
 MIXED = {
     "do_send_3": "fail", "undo_pack_3": "fail",  # Needs a person.

@@ -137,6 +137,23 @@ def test_what_a_child_called_a_person_for_is_no_operators_word(monkeypatch):
     assert summary.cause(kin.mixed(monkeypatch)) == "A child of it needs attention."
 
 
+def test_a_childs_child_is_named_by_both_above_it_and_stands_alone_in_the_queue(monkeypatch):
+    above = kin.mixed(monkeypatch, saga=kin.ABOVE)
+    (between,) = kin.children(above)
+    child = kin.children(between)[3]
+
+    for saga in (above, between):
+        assert saga.state == "needs_attention"
+        assert families.in_need(saga) == child
+        assert "See to deliver 4" in admin_client.text(page(saga))
+    assert page(between).context["title"] == "send-order · order-1001"
+    assert page(child).context["title"] == "deliver 4 of 8 · send-order · order-1001"
+    assert [one.pk for one in families.needing_a_person()] == [child.pk]
+    figures = health.read()
+    assert (figures.live["needs_attention"], figures.for_a_childs_sake) == (3, 2)
+    assert figures.live_children["needs_attention"] == 1
+
+
 def test_the_verdict_says_how_many_others_need_a_person(monkeypatch):
     assert said(kin.in_need(monkeypatch)).advice.endswith("2 other children need a person, too.")
 
