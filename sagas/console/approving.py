@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from django.contrib.auth import models as auth
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -100,20 +100,17 @@ def has_answered(record: history.History, step: str, actor: str) -> bool:
 def waiting(user: auth.User | auth.AnonymousUser | None = None) -> QuerySet[models.SagaInstance]:
     """The live sagas of which an approval is waited for; for a user, those which that user may answer."""
     asked = [
-        Q(name=saga.name, version=saga.version, position=stage.first)
-        & Exists(
-            models.StepInstance.objects.filter(
-                saga=OuterRef("pk"), name__in=names, state=StepState.WAITING.value
-            )
-        )
+        Q(saga__name=saga.name, saga__version=saga.version, saga__position=stage.first, name__in=names)
         for saga in registry.everything()
         for stage in saga.stages
         if (names := _names(stage.steps, user))
     ]
     if not asked:
         return models.SagaInstance.objects.none()
-    live = models.SagaInstance.objects.filter(state__in=LIVE, closed_at=None)
-    return live.filter(functools.reduce(operator.or_, asked))
+    # The index of what people are asked for is where it is looked for, and not among all that is live.
+    steps = models.StepInstance.objects.filter(asked_at__isnull=False, state=StepState.WAITING.value)
+    steps = steps.filter(functools.reduce(operator.or_, asked))
+    return models.SagaInstance.objects.filter(state__in=LIVE, closed_at=None, pk__in=steps.values("saga"))
 
 
 def asks_anybody() -> bool:

@@ -590,3 +590,28 @@ def test_while_a_person_is_called_for_one_answer_the_other_can_be_given(broker, 
         broker.deliver_all()
 
     assert ended(saga) == ends
+
+
+def test_two_side_by_side_are_answered_each_by_itself_and_once_by_each_person(broker):
+    declared = toys.saga(
+        "toy-two-approvals",
+        toys.local("a"),
+        toys.at_once("both", toys.approval("legal"), toys.approval("money", persons=2)),
+        toys.local("z"),
+    )
+    saga = harness.begin(declared)
+    broker.deliver_all()
+    assert states(saga) == ["running", "done", "waiting", "waiting", "pending"]
+
+    engine.approve(saga.pk, "money", **OLGA)
+    engine.approve(saga.pk, "legal", **OLGA)
+    assert "another person" in refusal(engine.approve, saga.pk, "money", **OLGA)
+    assert "any more" in refusal(engine.approve, saga.pk, "legal", **OTTO)
+    assert states(saga) == ["running", "done", "done", "waiting", "pending"]
+    engine.approve(saga.pk, "money", **OTTO)
+    broker.deliver_all()
+
+    assert ended(saga) == "completed"
+    answers = saga.events.filter(kind="approval.given").order_by("id").values_list("subject", "actor")
+    assert list(answers) == [("money", "olga"), ("legal", "olga"), ("money", "otto")]
+    assert not saga.steps.filter(asked_at__isnull=False).exists()
