@@ -8,7 +8,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import backlog, charts, console, guarantees, history, idle, kill, orders, poison, stages, web
+from benchmarks import (
+    backlog,
+    charts,
+    children,
+    console,
+    guarantees,
+    history,
+    idle,
+    kill,
+    orders,
+    poison,
+    stages,
+    web,
+)
 from benchmarks.peers import compare
 
 
@@ -123,6 +136,14 @@ QUESTIONS = {
         "whether steps at once take little more than the time of one",
         stages.run,
         {"rounds": _many(10, "of each")},
+    ),
+    "children": Question(
+        "whether a child that ends costs as much however many siblings it has",
+        children.run,
+        {
+            "counts": {"type": int, "nargs": "+", "default": [100, 1_000], "help": "(default 100 1000)"},
+            "limit": _many(8, "how many run at once, where not all do"),
+        },
     ),
     "backlog": Question(
         "how long live orders wait beside thousands that are due",

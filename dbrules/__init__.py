@@ -1,1 +1,4 @@
-"""Rules that PostgreSQL itself enforces, as operations for migrations. Needs nothing but Django."""
+"""Rules that PostgreSQL itself enforces, and indexes built beside work, as operations for migrations.
+
+Needs nothing but Django.
+"""

@@ -42,6 +42,10 @@ class SagaInstance(models.Model):
     """Since when its parent is to hear that something became of it; null once it has. A child never locks its
     parent's row: this is the entry in its parent's inbox, written in the child's own transaction."""
 
+    counted_as = models.CharField(max_length=15, null=True)  # noqa: DJ001 - null means "not counted yet"
+    """As what its parent counts it (`sagas.engine.children.Counted`); what it has to tell is what has changed
+    since. Written by its parent alone."""
+
     state = models.CharField(max_length=20, choices=SagaState.choices(), default=SagaState.RUNNING.value)
     direction = models.SmallIntegerField(
         choices=[(way.value, way.name.capitalize()) for way in Direction], default=Direction.FORWARD.value
@@ -176,6 +180,12 @@ class SagaInstance(models.Model):
                 fields=["tells_parent_at"],
                 condition=models.Q(tells_parent_at__isnull=False),
             ),
+            # The same by their parent, which hears all of them at once.
+            models.Index(
+                name="saga_told",
+                fields=["parent_id", "parent_step"],
+                condition=models.Q(tells_parent_at__isnull=False),
+            ),
             # The operator's lists: newest first, by state.
             models.Index(name="saga_by_state", fields=["state", "-created_at"]),
             models.Index(name="saga_newest", fields=["-created_at"]),
@@ -260,10 +270,6 @@ class StepInstance(models.Model):
     """Until when the attempt under way may still be running: while it lasts, no other worker acts (O2)."""
 
     wait_until = models.DateTimeField(null=True)
-
-    asked_at = models.DateTimeField(null=True)
-    """Of an approval: since when people are asked for it; null when nobody is any more. Of no other step."""
-
     facts = models.JSONField(null=True)
     """What the action answered."""
 
@@ -289,6 +295,16 @@ class StepInstance(models.Model):
     parked_for = models.CharField(max_length=50, null=True)  # noqa: DJ001 - null means "not parked"
     parked_rank = models.PositiveSmallIntegerField(null=True)
 
+    # Of a step that people or other sagas do; null for any other.
+
+    asked_at = models.DateTimeField(null=True)
+    """Since when people are asked for their yes or no; null once nobody is asked any more."""
+
+    standing = models.JSONField(null=True)
+    """How many of its children stand where, as far as they were heard (`sagas.engine.children`): the sum of
+    what their rows say in `counted_as`, so that one that ends costs as much however many there are. Null
+    where they are to be counted anew."""
+
     class Meta:
         db_table = "sagas_step"
         verbose_name = "step"
@@ -301,8 +317,10 @@ class StepInstance(models.Model):
                 fields=["parked_for", "parked_rank", "id"],
                 condition=models.Q(parked_for__isnull=False),
             ),
-            # Approvals that are waited for: what a person may answer is found without reading what is live.
-            models.Index(name="step_asked", fields=["asked_at"], condition=models.Q(asked_at__isnull=False)),
+            # What people are asked for: a few, whatever the history holds.
+            models.Index(
+                name="step_asked", fields=["name", "saga"], condition=models.Q(asked_at__isnull=False)
+            ),
         ]
         constraints = [
             models.UniqueConstraint(name="step_once_per_saga", fields=["saga", "position"]),

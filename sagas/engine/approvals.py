@@ -32,7 +32,7 @@ def declared(work: UnitOfWork) -> definition.Approval:
 def begin(work: UnitOfWork) -> None:
     """People are asked from now on."""
     work.transition_step(StepState.WAITING, EventKind.STEP_WAITING)
-    work.set_step(started_at=NOW, asked_at=NOW)
+    work.set_step(started_at=NOW)
     ask(work)
 
 
@@ -47,7 +47,7 @@ def ask(work: UnitOfWork) -> None:
     """People are told, and the time for an answer begins, or begins anew; who has approved already has."""
     approval = declared(work)
     facts = {name: value for name, value in (work.step.facts or {}).items() if name != REMINDERS}
-    work.set_step(wait_until=After(approval.limit), facts=facts or None)
+    work.set_step(wait_until=After(approval.limit), asked_at=NOW, facts=facts or None)
     work.set_cursor(dispatched_at=None, dispatches=0)
     _wake_after(work, min([approval.limit, *approval.remind]))
     work.tell(approval.notify)

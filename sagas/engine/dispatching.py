@@ -174,7 +174,7 @@ def _look_at_children(work: UnitOfWork) -> None:
     if not isinstance(work.declared_step, definition.Child):
         return
     if work.forward:
-        children.look_again(work)
+        children.look(work)
     else:
         children.begin_undo(work)
 

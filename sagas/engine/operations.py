@@ -102,6 +102,7 @@ def decide_cancel(work: UnitOfWork, *, actor: str, reason: str) -> None:
         return
     work.note(EventKind.CANCEL_REQUESTED, actor=actor, reason=reason)
     work.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
+    children.report(work)
     _compensate_if_free(work, FailureKind.CANCELLED, actor=actor, reason=reason)
 
 
@@ -116,6 +117,7 @@ def compensate(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str)
         saga = work.saga
         work.note(EventKind.OPERATOR_COMPENSATE, actor=actor, reason=reason, data=_on(seen))
         work.set(cancel_requested_at=NOW, cancel_actor=actor, cancel_reason=reason)
+        children.report(work)
         _compensate_if_free(work, FailureKind.OPERATOR, actor=actor, reason=reason)
     return saga
 

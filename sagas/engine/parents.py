@@ -5,16 +5,15 @@ where they stand by then. The order of locks is the parent's row, then a child's
 """
 
 import logging
+import threading
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
 
 from sagas import conf, database, errors, models
 from sagas.declaration import definition
-from sagas.declaration.states import Direction, SagaState, StepState
+from sagas.declaration.states import SagaState, StepState
 from sagas.engine import children, dispatching, failures, messages, pacing, store, transitions, transport
 from sagas.engine.children import Standing
 from sagas.engine.kinds import EventKind, FailureKind
@@ -23,36 +22,51 @@ from sagas.engine.store import NOW, UnitOfWork
 logger = logging.getLogger("sagas")
 
 BATCH = 100
-"""So many children are told at a time that they are not wanted: each is a lock, and a statement or two."""
+"""So many children are told at a time that they are not wanted: their rows are locked, and their parent's."""
 
 TO_TRY = {StepState.PENDING, StepState.UNKNOWN}
+
+_taken_up = threading.local()
+"""What this thread takes up just now (`by`): of each, whether it was told of it once more meanwhile."""
 
 
 def take_up(saga_id: uuid.UUID, step: str) -> None:
     """Have a saga look at the children of one of its steps. Twice is as good as once.
 
-    Where many children end at once their workers do not queue for the saga's row: who finds it locked leaves
-    what it has to tell to the one who holds it, and that one looks again after its commit.
+    Where many children end at once their workers do not queue for the saga's row: who finds another at this
+    leaves to it what it has to tell, and that one looks again after its commit. So one worker at most waits
+    until somebody else, an operator say, lets go of the row.
 
     Whoever calls this has done its own work: that the saga cannot take it up is told to a person.
     """
+    by: dict[tuple[uuid.UUID, str], bool] = _taken_up.__dict__.setdefault("by", {})
+    if (saga_id, step) in by:
+        by[saga_id, step] = True  # Children that were told something in here tell of it: after this look.
+        return
     try:
-        while _took_up(saga_id, step) and children.is_told(saga_id, step):
-            pass
+        again = True
+        while again:
+            by[saga_id, step] = False
+            looked = _took_up(saga_id, step)
+            again = looked and (by[saga_id, step] or children.is_told(saga_id, step))
     except errors.UnknownSaga:
         # Other processes may still have its version; what the children have to tell stays told.
         logger.exception("saga %s cannot go on", saga_id)
     except Exception as bug:
         _could_not_look(saga_id, step, bug)
+    finally:
+        by.pop((saga_id, step), None)
 
 
 def _took_up(saga_id: uuid.UUID, step: str) -> bool:
     with transaction.atomic():
-        if not models.SagaInstance.objects.select_for_update(skip_locked=True).filter(pk=saga_id).exists():
-            if not models.SagaInstance.objects.filter(pk=saga_id).exists():
-                children.forget(saga_id, step)
+        if not children.is_first(saga_id, step):
             return False
-        work = store.lock(saga_id, step)
+        try:
+            work = store.lock(saga_id, step, facts=False)
+        except errors.NotFound:
+            children.forget(saga_id, step)
+            return False
         look_at(work)
         if work.collected:
             work.commit()
@@ -62,8 +76,9 @@ def _took_up(saga_id: uuid.UUID, step: str) -> bool:
 def _could_not_look(saga_id: uuid.UUID, step: str, bug: Exception) -> None:
     try:
         if database.is_passing(bug):
+            # Another session holds a lock, say: the sweep has it looked at soon.
             logger.warning("saga %s could not look at its children: %s", saga_id, failures.text_of(bug))
-            _look_later(saga_id, step)
+            children.tell_again(saga_id, step)
         else:
             logger.error("saga %s could not go on after its children: %s", saga_id, failures.traced(bug, {}))
             _call_for_help(saga_id, step, bug)
@@ -71,42 +86,36 @@ def _could_not_look(saga_id: uuid.UUID, step: str, bug: Exception) -> None:
         logger.exception("no person could be called for saga %s; the sweep will try again", saga_id)
 
 
-def _look_later(saga_id: uuid.UUID, step: str) -> None:
-    """Another session holds a lock, say: it is looked at again soon, by the sweep."""
-    with transaction.atomic():
-        work = store.lock(saga_id, step)
-        if work.saga.state in dispatching.WORKING:
-            work.set_cursor(wake_at=store.After(dispatching.grace()))
-            work.commit()
-
-
 def _call_for_help(saga_id: uuid.UUID, step: str, bug: Exception) -> None:
     """A hook of its owner failed, say: a person is called; it looks again when it is resumed."""
     with transaction.atomic():
         work = store.lock(saga_id, step)
-        children.heard(work)  # Told again and again it would fail as often.
-        if work.saga.state not in dispatching.WORKING:
-            return
-        failure = failures.failure(work.step, FailureKind.BUG, now=work.now, error=bug)
-        transitions.keep_first_failure(work, failure)
-        transitions.require_attention(
-            work,
-            why=messages.CANNOT_BE_MOVED % {"error": failure.error, "message": failure.message},
-            advice=messages.SEE_TO_THE_HOOK,
-            resume=True,
-        )
-        work.commit()
+        children.hear(work)  # Told again and again it would fail as often.
+        if work.saga.state in dispatching.WORKING:
+            failure = failures.failure(work.step, FailureKind.BUG, now=work.now, error=bug)
+            transitions.keep_first_failure(work, failure)
+            transitions.require_attention(
+                work,
+                why=messages.CANNOT_BE_MOVED % {"error": failure.error, "message": failure.message},
+                advice=messages.SEE_TO_THE_HOOK,
+                resume=True,
+            )
+        if work.collected:
+            work.commit()
 
 
 def look_at(work: UnitOfWork) -> None:
     """Decide what the children of the step at hand make of the saga, as it stands locked."""
-    children.heard(work)
+    children.hear(work)
     saga, step = work.saga, work.step
     if saga.is_final:
         return
     if saga.closed_at is not None:
         _let_go(work)
-    elif step.state == StepState.UNDOING:
+        return
+    if saga.state in dispatching.WORKING and dispatching.at_hand(work):
+        _need_not_look_soon(work)
+    if step.state == StepState.UNDOING:
         _undo(work)
     elif not (work.forward and dispatching.at_hand(work)):
         return
@@ -114,6 +123,13 @@ def look_at(work: UnitOfWork) -> None:
         _go_on(work)
     elif saga.state == SagaState.RUNNING and saga.epoch > 0 and step.state in TO_TRY:
         _try_again(work)
+
+
+def _need_not_look_soon(work: UnitOfWork) -> None:
+    """It looks now: the sweep need not have it do so, before something else comes."""
+    wake_at = work.cursor.wake_at
+    if wake_at is None or wake_at <= work.now + children.LOST:
+        work.set_cursor(wake_at=work.no_later_than_deadline(children.START_LOOK))
 
 
 children.listen(take_up)
@@ -135,7 +151,8 @@ def _go_on(work: UnitOfWork) -> None:
     possible = standing.done + standing.live - standing.back >= need
     if standing.live and enough and not all_ and _rest(step) == "cancel":
         _mind_attention(work, standing)
-        _turn_some(work, messages.ENOUGH_DONE)
+        if standing.untold:
+            _turn_some(work, messages.ENOUGH_DONE)
     elif standing.live and (possible or kept or step.kind != "compensatable"):
         _mind_attention(work, standing)
         _start_more(work, step, standing)
@@ -183,22 +200,16 @@ def _start_more(work: UnitOfWork, step: definition.Child, standing: Standing) ->
     room = limit - (standing.live - standing.unstarted) if limit else standing.unstarted
     if room <= 0:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT id FROM sagas_saga WHERE parent_id = %s AND parent_step = %s AND epoch = 0"
-            " AND finished_at IS NULL AND closed_at IS NULL AND in_line_for IS NULL"
-            " ORDER BY parent_item LIMIT %s FOR UPDATE",
-            [work.saga.pk, work.step.name, room],
-        )
-        chosen = [child_id for (child_id,) in cursor.fetchall()]
+    chosen = children.take_next(work, room)
     if step.child.stages[0].is_plain:
         _start_plain(step.child, chosen)
         return
-    for child_id in chosen:
-        child = store.lock(child_id)
-        child.set(deadline_at=store.After(step.child.deadline))
+    together = store.Transactions()
+    for child in store.lock_all(chosen, together):
+        child.set(deadline_at=store.After(step.child.deadline), counted_as=children.Counted.GOING)
         transitions.start(child)
         child.commit()
+    together.flush()
 
 
 def _start_plain(declared: definition.Saga, chosen: list[uuid.UUID]) -> None:
@@ -210,8 +221,9 @@ def _start_plain(declared: definition.Saga, chosen: list[uuid.UUID]) -> None:
         to_send: list[Any] = [dispatching.grace(), declared.deadline, chosen[:sent]]
         cursor.execute(_SEND, to_send)
         rows = cursor.fetchall()
-        to_stand: list[Any] = [queue, dispatching.LINE_LOOK, declared.deadline, chosen[sent:]]
-        cursor.execute(_LINE_UP, to_stand)
+        if chosen[sent:]:
+            to_stand: list[Any] = [queue, dispatching.LINE_LOOK, declared.deadline, chosen[sent:]]
+            cursor.execute(_LINE_UP, to_stand)
     instances = [
         models.SagaInstance(id=child_id, name=declared.name, version=declared.version, epoch=epoch)
         for child_id, epoch in rows
@@ -222,13 +234,13 @@ def _start_plain(declared: definition.Saga, chosen: list[uuid.UUID]) -> None:
 
 
 _SEND = """
-UPDATE sagas_saga SET epoch = 1, dispatches = 1, dispatched_at = clock_timestamp(),
+UPDATE sagas_saga SET epoch = 1, dispatches = 1, dispatched_at = clock_timestamp(), counted_as = 'going',
     wake_at = clock_timestamp() + %s, deadline_at = clock_timestamp() + %s, updated_at = clock_timestamp()
 WHERE id = ANY (%s) RETURNING id, epoch
 """
 
 _LINE_UP = """
-UPDATE sagas_saga SET in_line_for = %s, wake_at = clock_timestamp() + %s,
+UPDATE sagas_saga SET in_line_for = %s, counted_as = 'going', wake_at = clock_timestamp() + %s,
     deadline_at = clock_timestamp() + %s, updated_at = clock_timestamp() WHERE id = ANY (%s)
 """
 
@@ -244,8 +256,9 @@ def _undo(work: UnitOfWork) -> None:
         work.transition_step(StepState.UNDONE, EventKind.UNDO_DONE, attempt=work.step.undo_attempts)
         work.set_step(undone_at=NOW)
         dispatching.follow(work, transitions.advance(work))
-    else:
-        _mind_attention(work, standing)
+        return
+    _mind_attention(work, standing)
+    if standing.untold or standing.done:
         _turn_some(work, messages.PARENT_UNDONE)
 
 
@@ -254,24 +267,12 @@ def _turn_some(work: UnitOfWork, why: str) -> None:
 
     One that is past its own pivot goes on to its end. While the saga is held nobody is told anything.
     """
-    wanted = models.SagaInstance.objects.filter(
-        parent_id=work.saga.pk, parent_step=work.step.name, direction=Direction.FORWARD,
-        finished_at=None, closed_at=None, cancel_requested_at=None,
-    )  # fmt: skip
-    if work.forward:
-        # Those that are done stay: there are enough of them.
-        wanted = wanted.filter(position__lt=len(children.declared(work).child.all_steps))
-    if work.saga.held_at is None:
-        stays = children.waits_for_parent if work.forward else _never
-        _turn(work, wanted, why, stays)
-
-
-def _never(child: models.SagaInstance) -> bool:
-    return False
-
-
-def _has_begun(child: models.SagaInstance) -> bool:
-    return child.epoch > 0
+    if work.saga.held_at is not None:
+        return
+    # On its way forwards there are enough that are done: those stay.
+    steps = len(children.declared(work).child.all_steps)
+    which = ("position < %s", steps) if work.forward else ("true",)
+    _turn(work, why, *which)
 
 
 def _let_go(work: UnitOfWork) -> None:
@@ -280,37 +281,44 @@ def _let_go(work: UnitOfWork) -> None:
     Those under way go on by themselves.
     """
     children.complete_now(work)
-    unstarted = models.SagaInstance.objects.filter(
-        parent_id=work.saga.pk, parent_step=work.step.name, epoch=0, finished_at=None, closed_at=None
-    )
-    _turn(work, unstarted, messages.PARENT_ASIDE, _has_begun)
+    _turn(work, messages.PARENT_ASIDE, "epoch = 0")
 
 
-def _turn(
-    work: UnitOfWork,
-    wanted: QuerySet[models.SagaInstance],
-    why: str,
-    stays: Callable[[models.SagaInstance], bool],
-) -> None:
-    """Have a batch of children turn round: those that are still to be, once each one's lock is had."""
-    chosen = list(wanted.order_by("parent_item").values_list("pk", flat=True)[:BATCH])
-    for child_id in chosen:
-        child = store.lock(child_id)
-        saga = child.saga
-        over = saga.is_final or saga.closed_at is not None or saga.direction == Direction.BACKWARD
-        if over or saga.cancel_requested_at is not None or stays(saga):
-            continue
+_WANTED = """
+SELECT id FROM sagas_saga
+WHERE parent_id = %s AND parent_step = %s AND direction = 1 AND finished_at IS NULL AND closed_at IS NULL
+  AND cancel_requested_at IS NULL AND ({which})
+ORDER BY parent_item LIMIT {batch} FOR UPDATE {locked}
+"""
+
+
+def _turn(work: UnitOfWork, why: str, which: str, *parameters: int) -> None:
+    """Have a batch of children turn round: those that are still to be, once each one's lock is had.
+
+    Those that others hold, at work on a step perhaps, come last, and one at a time: they are waited for, and
+    no other is locked meanwhile.
+    """
+    about: list[Any] = [work.saga.pk, work.step.name, *parameters]
+    with connection.cursor() as cursor:
+        for batch, locked in ((BATCH, "SKIP LOCKED"), (1, "")):
+            cursor.execute(_WANTED.format(which=which, batch=batch, locked=locked), about)
+            if chosen := [child_id for (child_id,) in cursor.fetchall()]:
+                break
+        else:
+            return
+    together = store.Transactions()
+    for child in store.lock_all(chosen, together):
         child.note(EventKind.CANCEL_REQUESTED, reason=why)
         child.set(cancel_requested_at=NOW, cancel_actor="engine", cancel_reason=why)
+        children.report(child)
         # Of one that was never sent nothing has happened, whatever kind its first step is of.
-        turns = not _has_begun(saga) or not transitions.past_pivot(saga, child.step)
+        turns = child.saga.epoch == 0 or not transitions.past_pivot(child.saga, child.step)
         if turns and transitions.compensate_when_free(
             child, FailureKind.CANCELLED, actor="engine", reason=why
         ):
             dispatching.dispatch(child)
         child.commit()
-    if len(chosen) == BATCH:
-        children.look(work)
+    together.flush()
 
 
 # --- A child that needs a person ------------------------------------------------------------------
@@ -347,7 +355,10 @@ def _in_need(work: UnitOfWork) -> models.SagaInstance | None:
         state=SagaState.NEEDS_ATTENTION,
         closed_at=None,
     )
-    return needs.order_by("parent_item").first()
+    named = (work.saga.attention or {}).get("child")
+    # Whoever is named already stays so: to look for another is to read all of them.
+    still = needs.filter(pk=named).first() if named else None
+    return still or needs.order_by("parent_item").first()
 
 
 def _end_attention(work: UnitOfWork) -> None:

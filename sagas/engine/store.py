@@ -51,8 +51,13 @@ GUARD_FAILED = "22012"
 """PostgreSQL's code for a division by zero."""
 
 
-def lock(saga_id: uuid.UUID | str, step: str | None = None) -> "UnitOfWork":
+def lock(saga_id: uuid.UUID | str, step: str | None = None, *, facts: bool = True) -> "UnitOfWork":
     """Lock a saga's row, and the named step's or that at its position (the last step's, if all are done).
+
+    Arguments:
+        saga_id: the instance.
+        step: the step's name.
+        facts: whether the saga's facts are read as well; if not, they are once somebody asks for them.
 
     Returns:
         The unit of work: the rows as they are while this transaction holds their locks.
@@ -65,19 +70,36 @@ def lock(saga_id: uuid.UUID | str, step: str | None = None) -> "UnitOfWork":
             # Which step is at its position can only be asked once no other session changes it: a join
             # that had to wait for the lock would look for the step that was at its old one.
             cursor.execute("SELECT 1 FROM sagas_saga WHERE id = %s FOR UPDATE", [saga_id])
-        cursor.execute(_lock_sql(step is not None), [step, saga_id] if step is not None else [saga_id])
-        return UnitOfWork(*_locked(cursor.fetchone(), saga_id, step)[:3])
+        cursor.execute(
+            _lock_sql(step is not None, facts=facts), [step, saga_id] if step is not None else [saga_id]
+        )
+        return UnitOfWork(*_locked(cursor.fetchone(), saga_id, step, facts=facts)[:3])
+
+
+def lock_all(saga_ids: Sequence[uuid.UUID], transactions: "Transactions") -> list["UnitOfWork"]:
+    """The same for several, whose rows this transaction has locked, each at the step at its position.
+
+    Arguments:
+        saga_ids: the instances, in the order that is wanted.
+        transactions: where what they write waits, until it is flushed.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_lock_sql(False, many=True), [list(saga_ids)])
+        rows = {row[0]: row for row in cursor.fetchall()}
+    # The first column is the id.
+    found = [_locked(rows.get(saga_id), saga_id, None) for saga_id in saga_ids]
+    return [UnitOfWork(*one[:3], transactions) for one in found]
 
 
 def _locked(
-    row: tuple[Any, ...] | None, saga_id: uuid.UUID | str, step: str | None
+    row: tuple[Any, ...] | None, saga_id: uuid.UUID | str, step: str | None, *, facts: bool = True
 ) -> tuple[models.SagaInstance, models.StepInstance, datetime.datetime, tuple[Any, ...]]:
     """The rows and the time that a lock gave, and what else was asked with it."""
     if row is None:
         raise errors.NotFound(f"There is no saga {saga_id}" + (f" with a step {step}." if step else "."))
-    first = len(_columns(SagaInstance))
+    first = len(_columns(SagaInstance, facts=facts))
     second = first + len(_columns(StepInstance))
-    saga = _from_row(SagaInstance, row[:first])
+    saga = _from_row(SagaInstance, row[:first], facts=facts)
     instance = _from_row(StepInstance, row[first:second])
     instance.saga = saga
     return saga, instance, row[second], row[second + 1 :]
@@ -351,6 +373,13 @@ class UnitOfWork:
         else:
             self.set(**fields)
 
+    def no_later_than_deadline(self, delay: datetime.timedelta) -> After:
+        """So long from now, or at the deadline where that comes first and this row is what looks after it."""
+        deadline = self.saga.deadline_at
+        if deadline is None or self.step.is_member:
+            return After(delay)
+        return After(max(min(delay, deadline - self.now), datetime.timedelta(0)))
+
     def members(self, stage: stages.Stage) -> list[models.StepInstance]:
         """The rows of a stage's steps, in their order. None is written without the lock of the saga.s row."""
         if self._members is None or self._members[0] is not stage:
@@ -433,7 +462,7 @@ class UnitOfWork:
         self.note(kind, subject=self.step.name, from_state=was, to_state=to, **event)
         self.set_step(state=to)
         if self.step.asked_at is not None and to != states.StepState.WAITING:
-            self.set_step(asked_at=None)
+            self.set_step(asked_at=None)  # Nobody is asked any more.
 
     def note(
         self,
@@ -491,7 +520,10 @@ class UnitOfWork:
         self._more.append(more)
 
     def after_commit(self, told: Callable[[], object]) -> None:
-        """Have it called once the transaction has committed; a failure is logged and changes nothing."""
+        """Have it called once the transaction has committed; a failure is logged and changes nothing.
+
+        However often the same is asked for in one transaction, it is called once.
+        """
         self._told.append(told)
 
     def call(self, hook: Hook | None) -> None:
@@ -559,7 +591,7 @@ class UnitOfWork:
         for alert in alerts:
             transaction.on_commit(functools.partial(logger.error, *alert))
         for tell in told:
-            transaction.on_commit(tell, robust=True)
+            _once_committed(tell)
 
     def _write(self) -> None:
         parts: list[str] = []
@@ -572,7 +604,10 @@ class UnitOfWork:
         if self._unread:
             as_claimed = " AND epoch = %s AND cancel_requested_at IS NULL"
             params.append(self._unread[0])
-        parts.append(f"g AS ({update} WHERE id = %s AND state = %s{as_claimed} RETURNING id)")
+        # Not "=", for which there is an index: where many have just come to be in a state, after an outage or
+        # in a large family, the planner does not know of them yet, and each write would read all of them.
+        is_still = "state IS NOT DISTINCT FROM %s"
+        parts.append(f"g AS ({update} WHERE id = %s AND {is_still}{as_claimed} RETURNING id)")
         if self._step_set:
             update = self._update(StepInstance, self._step_set, params)
             params += [self.step.pk, self._step_was]
@@ -631,6 +666,13 @@ def _forget(saga_id: uuid.UUID, names: list[str]) -> None:
         )
 
 
+def _once_committed(tell: Callable[[], object]) -> None:
+    """Have it called after the commit, unless the same will be, whatever becomes of open savepoints."""
+    still = set(connection.savepoint_ids)
+    if not any(known == tell and savepoints <= still for savepoints, known, *_ in connection.run_on_commit):
+        transaction.on_commit(tell, robust=True)
+
+
 def begin(
     sagas: Sequence[models.SagaInstance],
     *,
@@ -668,7 +710,8 @@ def begin(
         [saga.pk for saga in ordered], [saga.key for saga in ordered],
         [psycopg_json.Jsonb(saga.facts) for saga in ordered], [saga.in_line_for for saga in ordered],
         [saga.parent_id for saga in ordered], [saga.parent_step for saga in ordered],
-        [saga.parent_item for saga in ordered], [saga.position for saga in ordered],
+        [saga.parent_item for saga in ordered], [saga.counted_as for saga in ordered],
+        [saga.position for saga in ordered],
         [int(saga.epoch > 0 and saga.in_line_for is None) for saga in ordered],
         states.StepState.SKIPPED, states.StepState.PENDING, list(range(len(names))), names, actor,
     ]  # fmt: skip
@@ -734,17 +777,18 @@ def _begin_sql(left_out: str) -> str:
 WITH g AS (
     INSERT INTO sagas_saga (
         name, version, fingerprint, state, direction, position, epoch, dispatches, dispatched_at,
-        wake_at, deadline_at, id, key, facts, in_line_for, parent_id, parent_step, parent_item,
+        wake_at, deadline_at, id, key, facts, in_line_for, parent_id, parent_step, parent_item, counted_as,
         cancel_reason, cancel_actor
     )
     SELECT %s, %s, %s, %s, %s, position, sent, sent, CASE sent WHEN 1 THEN now() END,
         COALESCE(%s::timestamptz, now()) + CASE WHEN sent = 0 AND (line IS NOT NULL OR parent IS NOT NULL)
             THEN LEAST(%s::interval, %s) WHEN sent = 1 THEN %s ELSE '0' END,
-        COALESCE(%s::timestamptz, now()) + %s, id, key, facts, line, parent, parent_step, parent_item, '', ''
+        COALESCE(%s::timestamptz, now()) + %s, id, key, facts, line, parent, parent_step, parent_item,
+        counted, '', ''
     FROM unnest(
-        %s::uuid[], %s::text[], %s::jsonb[], %s::text[], %s::uuid[], %s::text[], %s::int[], %s::int[],
-        %s::int[]
-    ) AS given (id, key, facts, line, parent, parent_step, parent_item, position, sent)
+        %s::uuid[], %s::text[], %s::jsonb[], %s::text[], %s::uuid[], %s::text[], %s::int[], %s::text[],
+        %s::int[], %s::int[]
+    ) AS given (id, key, facts, line, parent, parent_step, parent_item, counted, position, sent)
     ON CONFLICT (name, key) WHERE finished_at IS NULL AND closed_at IS NULL DO NOTHING
     RETURNING *
 ), s AS (
@@ -790,8 +834,9 @@ def storable(facts: Any) -> dict[str, Any]:
 
 
 @functools.cache
-def _columns(model: type[django_models.Model]) -> list[str]:
-    return [str(field.column) for field in model._meta.concrete_fields]
+def _columns(model: type[django_models.Model], *, facts: bool = True) -> list[str]:
+    columns = [str(field.column) for field in model._meta.concrete_fields]
+    return [column for column in columns if facts or column != "facts"]
 
 
 @functools.cache
@@ -816,8 +861,8 @@ def _lock_statement(saga_id: uuid.UUID | str, step: str) -> Statement:
 
 
 @functools.cache
-def _lock_sql(named: bool, more: str = "") -> str:
-    saga = ", ".join(f"g.{column}" for column in _columns(SagaInstance))
+def _lock_sql(named: bool, more: str = "", *, facts: bool = True, many: bool = False) -> str:
+    saga = ", ".join(f"g.{column}" for column in _columns(SagaInstance, facts=facts))
     step = ", ".join(f"s.{column}" for column in _columns(StepInstance))
     which = (
         "s.name = %s"
@@ -828,23 +873,19 @@ def _lock_sql(named: bool, more: str = "") -> str:
     # rows that it locks, and a step read from the older snapshot would be a lie (D7).
     return (
         f"SELECT {saga}, {step}, clock_timestamp(){more} FROM sagas_saga g"
-        f" JOIN sagas_step s ON s.saga_id = g.id AND {which} WHERE g.id = %s FOR UPDATE OF g, s"
+        f" JOIN sagas_step s ON s.saga_id = g.id AND {which}"
+        f" WHERE g.id = {'ANY (%s)' if many else '%s'} FOR UPDATE OF g, s"
     )
 
 
-def _from_row(model: type[_Model], row: tuple[Any, ...]) -> _Model:
+def _from_row(model: type[_Model], row: tuple[Any, ...], *, facts: bool = True) -> _Model:
     """The row as its model, as `Model.from_db` makes it, without the signals that nobody here listens to."""
     instance = model.__new__(model)
     instance._state = django_models.base.ModelState()
     instance._state.adding, instance._state.db = False, "default"
     fields = instance.__dict__
-    fields.update(zip(_attnames(model), row, strict=True))
+    fields.update(zip(_columns(model, facts=facts), row, strict=True))
     for name in _json_columns(model):
-        if isinstance(fields[name], str):
+        if isinstance(fields.get(name), str):
             fields[name] = json.loads(fields[name])
     return instance
-
-
-@functools.cache
-def _attnames(model: type[django_models.Model]) -> list[str]:
-    return [field.attname for field in model._meta.concrete_fields]

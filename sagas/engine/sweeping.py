@@ -12,7 +12,7 @@ from collections.abc import Collection
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F, functions
+from django.db.models import F, QuerySet, functions
 
 from sagas import database, errors, models
 from sagas.declaration import definition
@@ -156,13 +156,14 @@ def _due() -> tuple[bool, bool, bool, bool, bool, bool]:
     return row
 
 
+def _due_sagas() -> QuerySet[SagaInstance]:
+    due = SagaInstance.objects.filter(wake_at__lte=functions.Now(), held_at=None, closed_at=None)
+    return due.select_for_update(skip_locked=True)
+
+
 def _sweep_sagas(limit: int) -> int:
     with transaction.atomic():
-        due = list(
-            SagaInstance.objects.select_for_update(skip_locked=True)
-            .filter(wake_at__lte=functions.Now(), held_at=None, closed_at=None)
-            .order_by("wake_at")[:limit]
-        )
+        due = list(_due_sagas().order_by("wake_at")[:limit])
         if not due:
             return 0
         now = models.database_now()
@@ -183,12 +184,40 @@ def _sweep_sagas(limit: int) -> int:
         _look_again(queued, now)
         pacing.line_up(lost)
         for saga in undecided:
-            try:
-                with transaction.atomic():
-                    _wake(UnitOfWork(saga, steps[saga.pk], now))
-            except Exception as bug:
-                _could_not_be_woken(saga, bug)
-        return len(due)
+            if not _has_children(saga):
+                _wake_or_call(UnitOfWork(saga, steps[saga.pk], now))
+    for saga in undecided:
+        if _has_children(saga):
+            _wake_alone(saga.pk)
+    return len(due)
+
+
+def _has_children(saga: SagaInstance) -> bool:
+    try:
+        return bool(saga.definition.children)
+    except errors.UnknownSaga:
+        return False
+
+
+def _wake_alone(saga_id: uuid.UUID) -> None:
+    """Wake a saga that may want the rows of its children, and so must hold no other's meanwhile.
+
+    Two sweepers that each hold a batch, with a parent and the child of another's in it, would wait for each
+    other.
+    """
+    with transaction.atomic():
+        saga = _due_sagas().filter(pk=saga_id).first()
+        if saga is not None:
+            step = _steps_at([saga])[saga.pk]
+            _wake_or_call(UnitOfWork(saga, step, models.database_now()))
+
+
+def _wake_or_call(work: UnitOfWork) -> None:
+    try:
+        with transaction.atomic():
+            _wake(work)
+    except Exception as bug:
+        _could_not_be_woken(work.saga, bug)
 
 
 def _could_not_be_woken(saga: SagaInstance, bug: Exception) -> None:
@@ -387,7 +416,9 @@ def _wake_without_worker(work: UnitOfWork) -> None:
     """Look at the children; or remind those who are to answer, or say what their silence means."""
     if isinstance(work.declared_step, definition.Child):
         if work.forward or work.step.is_member or work.step.state == StepState.UNDOING:
-            work.set_cursor(wake_at=After(children.START_LOOK))
+            # It counts all of them anew, in case that a sum is wrong.
+            work.set_step(standing=None)
+            work.set_cursor(wake_at=work.no_later_than_deadline(children.LOST))
             # Not in this transaction: it may hold rows that are others' children, or their parents.
             work.after_commit(functools.partial(parents.take_up, work.saga.pk, work.step.name))
         else:

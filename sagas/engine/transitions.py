@@ -317,6 +317,7 @@ def start_compensation(work: UnitOfWork, failure: Failure, **event: Any) -> None
         deadline_at=After(work.declared.undo_deadline),
         wake_at=After(dispatching.grace()),
     )
+    children.report(work)
     if at_once:
         parallel.drain(work)
         end_drain(work)
@@ -489,7 +490,7 @@ def close(work: UnitOfWork) -> None:
     try:
         hook = work.declared.on_closed
         _leave_nothing(work)
-        children.look_at_all(work)
+        children.let_go(work)
     except errors.UnknownSaga:
         versions = reversed(registry.versions(work.saga.name))
         hook = next((newest.on_closed for newest in versions), None)

@@ -1,9 +1,13 @@
 """The rules that hold for every saga, whatever happened to it: numbered as in docs/architecture.md."""
 
+import collections
 import itertools
+
+from django.db import connection
 
 from sagas import ForEach, models
 from sagas.declaration import states
+from sagas.engine import children as engine_children
 from sagas.engine import messages
 from tests.sagas import harness
 from tests.sagas.sample_app import models as toys
@@ -177,6 +181,7 @@ def children_end_as_their_parent_says(saga, steps, events):
         children = list(models.SagaInstance.objects.filter(parent_id=saga.pk, parent_step=step.name))
         found = {child.state for child in children}
         assert not [child for child in children if child.tells_parent_at], "a child was not heard"
+        counted_right(saga, row, children)
         if saga.finished_at is not None:
             assert all(child.finished_at or child.closed_at for child in children), "a child lives on"
         if saga.state == "compensated":
@@ -190,6 +195,21 @@ def children_end_as_their_parent_says(saga, steps, events):
         if undone := [e for e in events if e.subject == step.name and e.kind == "undo.done"]:
             ends = models.Event.objects.filter(saga__in=children, kind="saga.compensated")
             assert all(end.pk < undone[0].pk for end in ends), f"O3: {step.name} before its children"
+
+
+def counted_right(saga, row, children):
+    """What a live parent has counted is what its children are."""
+    if saga.finished_at is None and saga.closed_at is None and row.standing is not None:
+        kept = collections.Counter(row.standing["counts"])
+        assert kept == collections.Counter(child.counted_as for child in children), "a sum is wrong"
+        steps = len(children[0].definition.all_steps) if children else 0
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT {engine_children._COUNTED}, count(*) FROM sagas_saga"
+                " WHERE parent_id = %(parent)s AND parent_step = %(step)s GROUP BY 1",
+                {"steps": steps, "parent": saga.pk, "step": row.name},
+            )
+            assert kept == dict(cursor.fetchall()), "it was not told of all that became of its children"
 
 
 def a_child_that_is_done_is_its_parents(saga, events):

@@ -673,10 +673,35 @@ def test_an_approval_says_since_when_people_are_asked_and_no_other_step_ever_doe
 
     # One that was asked for before there was the column is found by its row alone.
     models.StepInstance.objects.update(asked_at=None)
-    migration = importlib.import_module("sagas.migrations.0024_approvals_asked")
+    migration = importlib.import_module("sagas.migrations.0025_families")
     with connection.cursor() as cursor:
         cursor.execute(migration.ASKED_BY_NOW)
     assert set(since()) == {asked.pk}
 
     engine.approve(asked.pk, "ok", actor="alice")
     assert since() == {}
+
+
+def test_two_side_by_side_are_answered_each_by_itself_and_once_by_each_person(broker):
+    declared = toys.saga(
+        "toy-two-approvals",
+        toys.local("a"),
+        toys.at_once("both", toys.approval("legal"), toys.approval("money", persons=2)),
+        toys.local("z"),
+    )
+    saga = harness.begin(declared)
+    broker.deliver_all()
+    assert states(saga) == ["running", "done", "waiting", "waiting", "pending"]
+
+    engine.approve(saga.pk, "money", **OLGA)
+    engine.approve(saga.pk, "legal", **OLGA)
+    assert "another person" in refusal(engine.approve, saga.pk, "money", **OLGA)
+    assert "any more" in refusal(engine.approve, saga.pk, "legal", **OTTO)
+    assert states(saga) == ["running", "done", "done", "waiting", "pending"]
+    engine.approve(saga.pk, "money", **OTTO)
+    broker.deliver_all()
+
+    assert ended(saga) == "completed"
+    answers = saga.events.filter(kind="approval.given").order_by("id").values_list("subject", "actor")
+    assert list(answers) == [("money", "olga"), ("legal", "olga"), ("money", "otto")]
+    assert not saga.steps.filter(asked_at__isnull=False).exists()

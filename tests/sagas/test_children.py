@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from sagas import Child, ForEach, Parallel, engine, errors, models, reading
 from sagas.console import redaction
 from sagas.declaration import registry, validation
-from sagas.engine import archive, children, pacing, parents, store
+from sagas.engine import archive, children, pacing, parents
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import functions
@@ -802,13 +802,12 @@ def test_a_child_that_has_come_further_before_its_parents_word_reached_it(broker
     saga = begin(each(child=child, need=1 if enough else "all"), 2)
     broker.deliver_all()
     first, second = children_of(saga)
-    lock = store.lock
+    turn = parents._turn
 
-    def lock_late(saga_id, step=None):
-        if saga_id == second.pk and step is None:
-            monkeypatch.setattr(store, "lock", lock)
-            elsewhere(lambda: further(second))
-        return lock(saga_id, step)
+    def turn_late(*arguments):
+        monkeypatch.setattr(parents, "_turn", turn)
+        elsewhere(lambda: further(second))
+        turn(*arguments)
 
     def further(second):
         if enough:
@@ -817,7 +816,7 @@ def test_a_child_that_has_come_further_before_its_parents_word_reached_it(broker
         else:
             engine.cancel(second.pk, **WHO)
 
-    monkeypatch.setattr(store, "lock", lock_late)
+    monkeypatch.setattr(parents, "_turn", turn_late)
     if enough:
         key = f"{first.pk}.y"
         engine.receive(source="world", event_id=key, key=key, facts={"settled": True})

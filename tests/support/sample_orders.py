@@ -144,8 +144,8 @@ class SampleOrders:
 
     def cancelled(self) -> SagaInstance:
         """The customer no longer wanted it."""
-        # A parcel that comes back by itself: one that is delivered before the recall, however soon, is gone.
-        saga = self.settle(self.place(postal_code="99999-002"), until=_waits_for("deliver-order"))
+        # A parcel that the carrier leaves where it is: one that had arrived by then could not be recalled.
+        saga = self.settle(self.place(postal_code="99999-003"), until=_waits_for("deliver-order"))
         with transport.use(self.broker), transaction.atomic():
             order = models.Order.objects.select_related("owner").get(pk=saga.key)
             services.cancel(order_id=order.pk, owner=order.owner, reason="The customer changed their mind.")

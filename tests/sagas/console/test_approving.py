@@ -247,6 +247,34 @@ def test_where_no_declaration_asks_anybody_nothing_is_looked_for(monkeypatch):
     assert [query for query in asked.captured_queries if "sagas_step" in query["sql"]] == []
 
 
+def much_that_waits_for_somebody_else():
+    """Five thousand live sagas, each at a step that waits for its provider."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO sagas_saga (id, name, version, fingerprint, key, state, direction, position, epoch,"
+            " facts, dispatches, cancel_reason, cancel_actor, wake_at)"
+            " SELECT gen_random_uuid(), 'toy-blind-wait', 1, 'f', gen_random_uuid()::text, 'running', 1, 1,"
+            " 1, '{}', 1, '', '', now() + interval '1 h' FROM generate_series(1, 5000)"
+        )
+        cursor.execute(
+            "INSERT INTO sagas_step (saga_id, position, name, state, attempts, undo_attempts, fence, task_id,"
+            " worker, wait_until) SELECT id, 1, 'w', 'waiting', 1, 0, 1, '', '', wake_at FROM sagas_saga"
+            " WHERE name = 'toy-blind-wait'"
+        )
+        cursor.execute("ANALYZE sagas_saga; ANALYZE sagas_step")
+
+
+def test_what_waits_for_approval_is_found_by_its_index_however_much_is_live():
+    saga = admin_client.asked()
+    much_that_waits_for_somebody_else()
+
+    plan = approving.waiting().explain()
+
+    assert list(approving.waiting()) == [saga]
+    assert "step_asked" in plan, plan
+    assert "Seq Scan" not in plan, plan
+
+
 # --- At the shell ---------------------------------------------------------------------------------
 
 

@@ -163,7 +163,8 @@ class World:
             pk: [_copied(step, saga=other.sagas[pk]) for step in steps] for pk, steps in self.steps.items()
         }
         for pk, steps in other.steps.items():
-            reading.have_fetched(other.sagas[pk], "steps", steps)  # A refusal may ask about the steps beside one.
+            # A refusal may ask about the steps beside one.
+            reading.have_fetched(other.sagas[pk], "steps", steps)
         other.books = dict(self.books)
         other.calls, other.leases, other.looks = self.calls, self.leases, self.looks
         other.signals = [Callback(**signal.__dict__) for signal in self.signals]

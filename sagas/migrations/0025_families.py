@@ -1,7 +1,7 @@
-"""Approvals that are waited for are found by an index, whatever else is live.
+"""A parent counts only those of its children that tell; and a step says since when people are asked about it.
 
-The column is null for every other step, so no other step's row is ever in the index. Those that are waited for
-by now are known by their rows: no worker has ever had them, and they are no children's.
+Every new column is null, and no row is written but those of approvals that are waited for by now. These are
+known by their rows: no worker has ever had them, and they are no children's.
 """
 
 from django.db import migrations, models
@@ -17,14 +17,8 @@ class Migration(migrations.Migration):
     dependencies = [("sagas", "0023_children")]
 
     operations = [
+        migrations.AddField("sagainstance", "counted_as", models.CharField(max_length=15, null=True)),
+        migrations.AddField("stepinstance", "standing", models.JSONField(null=True)),
         migrations.AddField("stepinstance", "asked_at", models.DateTimeField(null=True)),
-        migrations.AddIndex(
-            "stepinstance",
-            models.Index(
-                name="step_asked",
-                fields=["asked_at"],
-                condition=models.Q(("asked_at__isnull", False)),
-            ),
-        ),
         migrations.RunSQL(ASKED_BY_NOW, migrations.RunSQL.noop),
     ]
