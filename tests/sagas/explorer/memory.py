@@ -22,7 +22,7 @@ from unittest import mock
 from django.db import transaction
 from django.db.models import base
 
-from sagas import models, reading
+from sagas import models
 from sagas.declaration import phases, registry
 from sagas.engine import children, circuits, inbox, parallel, parents, refusals, store, transport
 from sagas.engine.children import Counted
@@ -158,7 +158,7 @@ class World:
         for step in self.steps[saga.pk]:
             step.saga = saga
             self.sent_forward |= {(saga.pk, step.name)}
-        reading.have_fetched(saga, "steps", self.steps[saga.pk])
+        _have_steps(saga, self.steps[saga.pk])
 
     def copy(self):
         """Another one, for a move to change."""
@@ -169,8 +169,7 @@ class World:
             pk: [_copied(step, saga=other.sagas[pk]) for step in steps] for pk, steps in self.steps.items()
         }
         for pk, steps in other.steps.items():
-            # A refusal may ask about the steps beside one.
-            reading.have_fetched(other.sagas[pk], "steps", steps)
+            _have_steps(other.sagas[pk], steps)
         other.books = dict(self.books)
         other.calls, other.leases, other.looks = self.calls, self.leases, self.looks
         other.held = self.held
@@ -364,6 +363,11 @@ def row(model, **fields):
     found._state = base.ModelState()
     found._state.adding = False
     return found
+
+
+def _have_steps(saga, steps):
+    """A refusal may ask about the steps beside one: `reading.have_fetched` without querysets."""
+    saga._prefetched_objects_cache = {"steps": Query(steps)}
 
 
 def _copied(found, **related):
@@ -571,7 +575,7 @@ def _begin(sagas, *, grace, line_look, actor):
 
 
 def _look_once_more(parent_id, step):
-    """Instead of a second look by who has looked, there is one more to come: whoever likes comes before it."""
+    """Who has looked looks once more, but others may come before that: it is a move of its own."""
     if is_told(parent_id, step):
         _using.world.looks |= {(parent_id, step)}
     return False
@@ -609,7 +613,9 @@ def _hear(about, *, anew=False):
         wanted = one.tells_parent_at is not None or (anew and one.counted_as != is_now)
         if wanted and one.pk not in _using.world.held:
             told[one.counted_as, is_now] += 1
-            first[one.counted_as, is_now] = min(one.parent_item, first.get((one.counted_as, is_now), math.inf))
+            first[one.counted_as, is_now] = min(
+                one.parent_item, first.get((one.counted_as, is_now), math.inf)
+            )
             one.counted_as, one.tells_parent_at = is_now, None
     return [(*of, count, first[of]) for of, count in told.items()]
 
@@ -694,20 +700,27 @@ def _wanted(parameters, *, which, batch, locked):
 
 
 _ANSWERS = {
-    children._HEAR: _hear,
-    children._HEAR_ALL: functools.partial(_hear, anew=True),
-    children._COUNT: _count,
-    children._NEXT: _next,
-    children._COMPLETE: _complete,
-    parents._SEND: _send,
-    parents._LINE_UP: _line_up,
+    "_HEAR": (children._HEAR, _hear),
+    "_HEAR_ALL": (children._HEAR_ALL, functools.partial(_hear, anew=True)),
+    "_COUNT": (children._COUNT, _count),
+    "_NEXT": (children._NEXT, _next),
+    "_COMPLETE": (children._COMPLETE, _complete),
+    "_SEND": (parents._SEND, _send),
+    "_LINE_UP": (parents._LINE_UP, _line_up),
 }
+_BY_STATEMENT = dict(_ANSWERS.values())
+
+
+def name_of(statement):
+    """How the engine calls a statement; none, where it is not answered here."""
+    found = [name for name, (known, _) in _ANSWERS.items() if known == statement]
+    return found[0] if found else "_WANTED" if _WANTED.fullmatch(statement) else ""
 
 
 def answer_to(statement):
-    """What answers a statement in memory, given its parameters; None, where it is not one that is known."""
-    if statement in _ANSWERS:
-        return _ANSWERS[statement]
+    """What answers a statement in memory, given its parameters; None, where it is not answered here."""
+    if statement in _BY_STATEMENT:
+        return _BY_STATEMENT[statement]
     wanted = _WANTED.fullmatch(statement)
     return wanted and functools.partial(_wanted, **wanted.groupdict())
 

@@ -182,7 +182,9 @@ def _check_sums(saga, declared, kept, found):
     for one in found:
         is_now = memory.counted(one, len(declared.child.all_steps))
         told = one.tells_parent_at is not None or one.counted_as == is_now
-        require(told, f"sums: child {one.parent_item} is {is_now}, counts as {one.counted_as}, and tells nobody")
+        require(
+            told, f"sums: child {one.parent_item} is {is_now}, counts as {one.counted_as}, and tells nobody"
+        )
         waits = one.counted_as == is_now == children.Counted.UNSTARTED
         passed = waits and one.parent_item < kept["first"]
         require(not passed, f"sums: child {one.parent_item} is to be started, and is not looked for")
