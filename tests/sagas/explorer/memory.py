@@ -5,12 +5,15 @@ where the engine asks with SQL of its own, the question is answered here in Pyth
 holds the two answers equal (tests/sagas/test_explorer.py).
 """
 
+import collections
 import contextlib
 import dataclasses
 import datetime
 import functools
+import json
 import logging
 import math
+import re
 import types
 import typing
 import uuid
@@ -19,9 +22,10 @@ from unittest import mock
 from django.db import transaction
 from django.db.models import base
 
-from sagas import models, reading
+from sagas import models
 from sagas.declaration import phases, registry
 from sagas.engine import children, circuits, inbox, parallel, parents, refusals, store, transport
+from sagas.engine.children import Counted
 from sagas.engine.store import UnitOfWork
 
 ROOT = uuid.UUID(int=1)
@@ -113,6 +117,8 @@ class World:
         self.signals = []
         self.looks = frozenset()
         """Who is about to have a saga look at the children of a step."""
+        self.held = frozenset()
+        """Whose rows another session holds during a look."""
         self.events = []
         self.sent_forward = frozenset()
         """Of which steps the message that is under way was sent on the way forward."""
@@ -152,7 +158,7 @@ class World:
         for step in self.steps[saga.pk]:
             step.saga = saga
             self.sent_forward |= {(saga.pk, step.name)}
-        reading.have_fetched(saga, "steps", self.steps[saga.pk])
+        _have_steps(saga, self.steps[saga.pk])
 
     def copy(self):
         """Another one, for a move to change."""
@@ -163,10 +169,10 @@ class World:
             pk: [_copied(step, saga=other.sagas[pk]) for step in steps] for pk, steps in self.steps.items()
         }
         for pk, steps in other.steps.items():
-            # A refusal may ask about the steps beside one.
-            reading.have_fetched(other.sagas[pk], "steps", steps)
+            _have_steps(other.sagas[pk], steps)
         other.books = dict(self.books)
         other.calls, other.leases, other.looks = self.calls, self.leases, self.looks
+        other.held = self.held
         other.signals = [Callback(**signal.__dict__) for signal in self.signals]
         other.sent_forward, other.events = self.sent_forward, []
         return other
@@ -238,10 +244,17 @@ class World:
                 saga.epoch == 0, saga.dispatches == 0, saga.dispatches >= 2, saga.wake_at is None,
                 saga.dispatched_at is None, saga.cancel_requested_at is None, _moment(saga.deadline_at),
                 saga.in_line_for is None, saga.held_at is None, saga.closed_at is None,
-                saga.tells_parent_at is None, whose,
+                saga.tells_parent_at is None, whose, *self._key_as_child(saga),
             ),
             tuple(keys),
         )  # fmt: skip
+
+    def _key_as_child(self, saga):
+        """As what its parent counts it, and whether that looks for it among those still to be started."""
+        if saga.parent_id is None:
+            return "", False
+        kept = self.row(saga.parent_id, saga.parent_step).standing
+        return str(saga.counted_as or ""), kept is not None and saga.parent_item < kept["first"]
 
     def _key_of_step(self, saga, step):
         at = (saga.pk, step.name)
@@ -256,6 +269,7 @@ class World:
             0 if error is None else 1 + bool(error),
             (
                 step.epoch is None, step.wake_at is None, step.dispatched_at is None, not step.dispatches,
+                step.standing is None,
                 saga.attention is not None and saga.attention["step"] == step.name,
                 at in self.sent_forward, at in self.looks, any(lease[:2] == at for lease in self.leases),
             ),
@@ -282,6 +296,7 @@ class World:
 
     def settle(self, before=None):
         """After a move: only whether a moment has come counts, and in which order steps began."""
+        self.held = frozenset()
         for pk, saga in self.sagas.items():
             steps = self.steps[pk]
             _settle(saga, _SAGA_TIMES, ("dispatched_at", "tells_parent_at"))
@@ -350,6 +365,11 @@ def row(model, **fields):
     return found
 
 
+def _have_steps(saga, steps):
+    """A refusal may ask about the steps beside one: `reading.have_fetched` without querysets."""
+    saga._prefetched_objects_cache = {"steps": Query(steps)}
+
+
 def _copied(found, **related):
     other = found.__class__.__new__(found.__class__)
     other.__dict__.update(found.__dict__)
@@ -402,7 +422,8 @@ class Rows(UnitOfWork):
         for write in more:
             write()
         for tell in told:
-            self.world.looks |= {tell.args}
+            is_tell = isinstance(tell, children._Tell)
+            self.world.looks |= {(tell.parent_id, tell.step) if is_tell else tell.args}
 
 
 class Query:
@@ -417,6 +438,9 @@ class Query:
     def select_for_update(self, **_):
         return self
 
+    def only(self, *_):
+        return self
+
     def order_by(self, name):
         return Query(sorted(self._rows, key=lambda one: getattr(one, name)))
 
@@ -424,6 +448,9 @@ class Query:
         return [getattr(one, name) for one in self._rows]
 
     def update(self, **fields):
+        fields = {
+            name: NOW if isinstance(value, models.ClockTimestamp) else value for name, value in fields.items()
+        }
         for one in self._rows:
             one.__dict__.update(fields)
 
@@ -438,7 +465,7 @@ class Query:
 
 
 _LOOKUPS = {
-    "": lambda value, wanted: value == wanted,
+    "": lambda value, wanted: value == wanted or (isinstance(value, uuid.UUID) and str(value) == wanted),
     "lt": lambda value, wanted: value < wanted,
     "isnull": lambda value, wanted: (value is None) == wanted,
 }
@@ -496,10 +523,12 @@ def in_use():
     replaced = [
         *((model, "objects", _Table(rows)) for model, rows in tables),
         (models, "database_now", lambda: NOW),
-        (store, "lock", lambda saga_id, step=None: _using.world.work(saga_id, step)),
+        (store, "lock", lambda saga_id, step=None, **_: _using.world.work(saga_id, step)),
+        (store, "lock_all", lambda saga_ids, _: [_using.world.work(saga_id) for saga_id in saga_ids]),
         (store, "begin", _begin),
-        (children, "standing", standing),
-        (children, "_complete", complete),
+        (children, "is_first", lambda *_: True),  # Of two looks one comes after the other.
+        (children, "is_told", _look_once_more),
+        (children, "connection", types.SimpleNamespace(cursor=_Cursor)),
         (parents, "connection", types.SimpleNamespace(cursor=_Cursor)),
         (parents, "_could_not_look", _raise),
         (inbox, "_owner_failed", _raise),
@@ -540,46 +569,164 @@ def _begin(sagas, *, grace, line_look, actor):
             models.SagaInstance, id=uuid.UUID(int=2 + saga.parent_item), name=saga.name, version=1,
             key=saga.key, state="running", direction=1, position=0, epoch=0, facts=saga.facts, resumes=0,
             dispatches=0, deadline_at=NOW + HOUR, wake_at=NOW + HOUR, parent_id=saga.parent_id,
-            parent_step=saga.parent_step, parent_item=saga.parent_item,
+            parent_step=saga.parent_step, parent_item=saga.parent_item, counted_as=saga.counted_as,
         )  # fmt: skip
         _using.world.add(fresh)
 
 
-def standing(work):
-    """`children.standing`, of rows in memory."""
-    steps = len(children.declared(work).child.all_steps)
-    return standing_of(_children(work.saga.pk, work.step.name), steps)
+def _look_once_more(parent_id, step):
+    """Who has looked looks once more, but others may come before that: it is a move of its own."""
+    if is_told(parent_id, step):
+        _using.world.looks |= {(parent_id, step)}
+    return False
 
 
-def standing_of(found, steps):
-    """The same of these children, which have so many steps."""
-    live = [one for one in found if one.finished_at is None and one.closed_at is None]
-    back = [one for one in live if one.direction < 0 or one.cancel_requested_at is not None]
-    done = [
-        one for one in found if one.state == "completed" or (one.state == "running" and one.position >= steps)
-    ]
-    return children.Standing(
-        total=len(found),
-        unstarted=len([one for one in live if one.epoch == 0 and one.in_line_for is None]),
-        done=len(done),
-        failed=len([one for one in found if one.state == "compensated" or one.closed_at is not None]),
-        aside=len([one for one in found if one.closed_at is not None]),
-        attention=len([one for one in found if one.state == "needs_attention" and one.closed_at is None]),
-        back=len(back),
+def is_told(parent_id, step):
+    """`children.is_told`, of rows in memory."""
+    return any(
+        one.tells_parent_at is not None and one.pk not in _using.world.held
+        for one in _children(parent_id, step)
     )
 
 
-def complete(parent_id, step):
-    """`children._complete`, of rows in memory."""
-    for one in _children(parent_id, step.name):
-        if one.state == "running" and one.position >= len(step.child.all_steps):
-            one.state, one.finished_at = "completed", NOW
-            one.wake_at = one.dispatched_at = one.deadline_at = one.held_at = one.tells_parent_at = None
-            _using.world.events.append((one.pk, "saga.completed", "", "running", "completed"))
+def counted(one, steps):
+    """As what a child is to be counted that has so many steps: `children._COUNTED`, of a row in memory."""
+    if one.closed_at is not None:
+        return Counted.ASIDE
+    if one.state == "compensated":
+        return Counted.UNDONE
+    if one.state == "completed" or (one.state == "running" and one.position >= steps):
+        return Counted.DONE
+    called = one.state == "needs_attention"
+    if one.direction < 0 or one.cancel_requested_at is not None:
+        return Counted.BACK_ATTENTION if called else Counted.BACK
+    if called:
+        return Counted.ATTENTION
+    return Counted.UNSTARTED if one.epoch == 0 and one.in_line_for is None else Counted.GOING
+
+
+def _hear(about, *, anew=False):
+    told = collections.Counter()
+    first = {}
+    for one in _children(about["parent"], about["step"]):
+        is_now = counted(one, about["steps"])
+        wanted = one.tells_parent_at is not None or (anew and one.counted_as != is_now)
+        if wanted and one.pk not in _using.world.held:
+            told[one.counted_as, is_now] += 1
+            first[one.counted_as, is_now] = min(
+                one.parent_item, first.get((one.counted_as, is_now), math.inf)
+            )
+            one.counted_as, one.tells_parent_at = is_now, None
+    return [(*of, count, first[of]) for of, count in told.items()]
+
+
+def _count(about):
+    found = _children(about["parent"], about["step"])
+    items = collections.defaultdict(list)
+    for one in found:
+        items[one.counted_as].append(one.parent_item)
+    return [(name, len(numbers), min(numbers)) for name, numbers in items.items()]
+
+
+def _next(parameters):
+    parent_id, step, first, room = parameters
+    wait = [
+        one
+        for one in _children(parent_id, step)
+        if one.parent_item >= first and one.epoch == 0 and one.state == "running"
+        if one.closed_at is None and one.in_line_for is None
+    ]
+    wait.sort(key=lambda one: one.parent_item)
+    return [(one.pk, one.parent_item, one.counted_as) for one in wait[:room]]
+
+
+def _complete(parameters):
+    parent_ids, step, steps = parameters
+    ended = [
+        one
+        for parent_id in parent_ids
+        for one in _children(parent_id, step)
+        if one.state == "running" and one.position >= steps
+    ]
+    for one in ended:
+        one.state, one.finished_at = "completed", NOW
+        one.wake_at = one.dispatched_at = one.deadline_at = one.held_at = one.tells_parent_at = None
+        _using.world.events.append((one.pk, "saga.completed", "", "running", "completed"))
+    return [(one.pk, one.key, json.dumps(one.facts)) for one in sorted(ended, key=lambda one: one.pk)]
+
+
+def _send(parameters):
+    *_, chosen = parameters
+    for pk in chosen:
+        one = _using.world.sagas[pk]
+        one.epoch, one.dispatches, one.dispatched_at, one.counted_as = 1, 1, NOW, Counted.GOING
+        one.wake_at = one.deadline_at = SOON
+    return [(pk, 1) for pk in chosen]
+
+
+def _line_up(parameters):
+    queue, *_, chosen = parameters
+    for pk in chosen:
+        one = _using.world.sagas[pk]
+        one.in_line_for, one.counted_as = queue, Counted.GOING
+        one.wake_at = one.deadline_at = SOON
+    return []
+
+
+_WANTED = re.compile(
+    re.escape(parents._WANTED)
+    .replace(re.escape("{which}"), "(?P<which>.*)")
+    .replace(re.escape("{batch}"), "(?P<batch>.*)")
+    .replace(re.escape("{locked}"), "(?P<locked>.*)")
+)
+_WHICH = {
+    "true": lambda one, *_: True,
+    "epoch = 0": lambda one, *_: one.epoch == 0,
+    "position < %s": lambda one, steps: one.position < steps,
+}
+
+
+def _wanted(parameters, *, which, batch, locked):
+    parent_id, step, *more = parameters
+    found = [
+        one
+        for one in _children(parent_id, step)
+        if one.direction == 1 and one.finished_at is None and one.closed_at is None
+        if one.cancel_requested_at is None and _WHICH[which](one, *more)
+        if not (locked and one.pk in _using.world.held)
+    ]
+    found.sort(key=lambda one: one.parent_item)
+    return [(one.pk,) for one in found[: int(batch)]]
+
+
+_ANSWERS = {
+    "_HEAR": (children._HEAR, _hear),
+    "_HEAR_ALL": (children._HEAR_ALL, functools.partial(_hear, anew=True)),
+    "_COUNT": (children._COUNT, _count),
+    "_NEXT": (children._NEXT, _next),
+    "_COMPLETE": (children._COMPLETE, _complete),
+    "_SEND": (parents._SEND, _send),
+    "_LINE_UP": (parents._LINE_UP, _line_up),
+}
+_BY_STATEMENT = dict(_ANSWERS.values())
+
+
+def name_of(statement):
+    """How the engine calls a statement; none, where it is not answered here."""
+    found = [name for name, (known, _) in _ANSWERS.items() if known == statement]
+    return found[0] if found else "_WANTED" if _WANTED.fullmatch(statement) else ""
+
+
+def answer_to(statement):
+    """What answers a statement in memory, given its parameters; None, where it is not answered here."""
+    if statement in _BY_STATEMENT:
+        return _BY_STATEMENT[statement]
+    wanted = _WANTED.fullmatch(statement)
+    return wanted and functools.partial(_wanted, **wanted.groupdict())
 
 
 class _Cursor:
-    """The three statements with which a parent starts its children."""
+    """The statements of a parent that counts, starts, turns and completes its children."""
 
     def __enter__(self):
         return self
@@ -588,24 +735,7 @@ class _Cursor:
         pass
 
     def execute(self, statement, parameters):
-        sagas = _using.world.sagas
-        self._rows = []
-        if statement == parents._LINE_UP:
-            assert not parameters[-1], "no line is full"
-        elif statement == parents._SEND:
-            for pk in parameters[-1]:
-                one = sagas[pk]
-                one.epoch, one.dispatches, one.dispatched_at = 1, 1, NOW
-                one.wake_at = one.deadline_at = NOW + HOUR
-                self._rows.append((pk, 1))
-        else:
-            parent_id, step, room = parameters
-            wait = [
-                one
-                for one in _children(parent_id, step)
-                if one.epoch == 0 and one.finished_at is None and one.closed_at is None
-            ]
-            self._rows = [(one.pk,) for one in wait if one.in_line_for is None][:room]
+        self._rows = answer_to(statement)(parameters)
 
     def fetchall(self):
         return self._rows

@@ -332,18 +332,20 @@ def _of_parents(world):
         at = {"saga_id": saga_id, "name": step}
         yield Move(f"{label}it looks at the children of {step}", named(_look, **at))
         yield Move(f"{label}who was to have it look at {step} is killed", named(_do_not_look, **at), FAULT)
-    unheard = {
-        (saga.parent_id, saga.parent_step)
-        for saga in world.sagas.values()
-        if saga.tells_parent_at is not None
-    }
-    for saga_id, step in unheard - world.looks:
+    tell = [saga for saga in world.sagas.values() if saga.tells_parent_at is not None]
+    for saga_id, step in {(saga.parent_id, saga.parent_step) for saga in tell} - world.looks:
         label = world.label(world.sagas[saga_id])
         yield Move(f"{label}the sweep has it look at {step}", named(_look, saga_id=saga_id, name=step))
+    for saga in tell:
+        if (saga.parent_id, saga.parent_step) in world.looks:
+            label, held = world.label(world.sagas[saga.parent_id]), f"another holds child {saga.parent_item}"
+            looks = named(_look, saga_id=saga.parent_id, name=saga.parent_step, held=frozenset({saga.pk}))
+            yield Move(f"{label}it looks at the children of {saga.parent_step}, and {held}", looks, FAULT)
 
 
-def _look(world, saga_id, name):
+def _look(world, saga_id, name, held=frozenset()):
     world.looks -= {(saga_id, name)}
+    world.held = held
     parents.take_up(saga_id, name)
 
 

@@ -1,5 +1,7 @@
 """What must hold at every node and after every move: the rules of docs/rules.md, by their names."""
 
+import collections
+
 from sagas import models
 from sagas.declaration.definition import Approval, ForEach
 from sagas.engine import approvals, children
@@ -157,6 +159,8 @@ def _check_children(world, saga):
             require(not left, f"O3: {declared.name} is undone, and of its children: {states}")
         may_be = saga.state == "completed" or saga.closed_at is not None or declared.kind != "compensatable"
         require(may_be or "completed" not in states, f"T5: a child has completed, its parent {saga.state}")
+        if step.standing is not None:
+            _check_sums(saga, declared, step.standing, found)
         assert isinstance(declared, ForEach)
         if declared.limit:
             forward = [one for one in live if one.epoch > 0 and one.direction == 1]
@@ -167,6 +171,23 @@ def _check_children(world, saga):
             need = len(found) if declared.need == "all" else min(declared.need, len(found))
             short = len(done) + (len(aside) if saga.closed_at else 0) < need
             require(not short, f"T5: {declared.name} is done with {len(done)} of {need}")
+
+
+def _check_sums(saga, declared, kept, found):
+    """What a parent has counted is what its children's rows say, once it has heard of all of them."""
+    said = dict(collections.Counter(str(one.counted_as) for one in found))
+    require(kept["counts"] == said, f"sums: {declared.name} counts {kept['counts']}, the rows say {said}")
+    if saga.finished_at is not None or saga.closed_at is not None:
+        return  # It hears of nothing any more.
+    for one in found:
+        is_now = memory.counted(one, len(declared.child.all_steps))
+        told = one.tells_parent_at is not None or one.counted_as == is_now
+        require(
+            told, f"sums: child {one.parent_item} is {is_now}, counts as {one.counted_as}, and tells nobody"
+        )
+        waits = one.counted_as == is_now == children.Counted.UNSTARTED
+        passed = waits and one.parent_item < kept["first"]
+        require(not passed, f"sums: child {one.parent_item} is to be started, and is not looked for")
 
 
 def is_at_rest(world):
