@@ -23,6 +23,7 @@ __all__ = [
     "Subject",
     "Subjects",
     "add",
+    "awaited",
     "describe",
     "label",
     "of",
@@ -173,6 +174,15 @@ def label(saga: str, step: str) -> str:
     name = getattr(_subjects.get(saga), "label", None)
     plain = step.replace("-", " ")
     return (name(step) if name is not None else "") or plain[:1].upper() + plain[1:]
+
+
+def awaited(saga: str, step: str) -> str:
+    """What a step of the sagas with that name waits for once it has begun; empty where nobody has said it.
+
+    An app that can tell has the method `awaits(step)`: the payer's PIX, say.
+    """
+    name = getattr(_subjects.get(saga), "awaits", None)
+    return name(step) if name is not None else ""
 
 
 def search(term: str) -> set[uuid.UUID]:

@@ -28,7 +28,7 @@ function openDetails() {
 function busyWith(section) {
   const active = document.activeElement;
   const chosen = document.getSelection();
-  const typing = active && section.contains(active) && active.matches("input, select, textarea");
+  const typing = active && section.contains(active) && active.matches("input:not([type=checkbox]), select, textarea");
   const selecting = chosen && !chosen.isCollapsed && section.contains(chosen.anchorNode);
   return typing || selecting;
 }
@@ -39,6 +39,7 @@ function pathTo(element) {
   if (element.tagName === "SUMMARY" && element.parentElement.id) {
     return `#${CSS.escape(element.parentElement.id)} > summary`;
   }
+  if (element.matches("input.action-select")) return `input.action-select[value="${CSS.escape(element.value)}"]`;
   const link = element.getAttribute("href");
   return link ? `a[href="${CSS.escape(link)}"]` : null;
 }
@@ -121,7 +122,7 @@ function swap(pairs) {
     const now = document.getElementById(was.id);
     if (now) window.scrollBy(0, now.getBoundingClientRect().top - was.top);
   }
-  if (focused && document.activeElement === document.body) {
+  if (focused && !root.contains(document.activeElement)) {
     root.querySelector(focused)?.focus({ preventScroll: true });
   }
   return true;
@@ -149,7 +150,7 @@ function replaceRows(fresh) {
   const byKey = new Map([...told.rows].map((row) => [keyOf(row), row]));
   const same = rows.length === byKey.size && rows.every((row, at) => keyOf(row) === keyOf(told.rows[at]));
   if (!same) {
-    const chosen = body.matches(":hover") || inUse(body) || body.contains(document.activeElement);
+    const chosen = body.matches(":hover") || inUse(body);
     if (!chosen) {
       const after = document.importNode(told, true);
       if (swap([[body, after]])) {
@@ -161,7 +162,7 @@ function replaceRows(fresh) {
   const pairs = [];
   for (const row of rows) {
     const after = byKey.get(keyOf(row));
-    if (!after || inUse(row) || row.contains(document.activeElement)) continue;
+    if (!after || inUse(row)) continue;
     if (row.innerHTML === after.innerHTML) continue;
     const copy = document.importNode(after, true);
     // Django's script knows the box itself: that one goes along.

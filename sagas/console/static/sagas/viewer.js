@@ -25,6 +25,10 @@ if (zone && !told?.endsWith("!") && told !== zone) {
   }
 }
 
+// On a telephone the filters come first, in one line: unfolded where some are in use, and without this script.
+const filters = document.querySelector("#filters-fold:not([data-active])");
+if (filters && matchMedia("(max-width: 767px)").matches) filters.open = false;
+
 // What scrolls sideways on a narrow screen can be reached, and scrolled, with the keyboard.
 for (const region of document.querySelectorAll(".inline-group, .inline-group .tabular, #changelist .results")) {
   if (region.scrollWidth > region.clientWidth) region.tabIndex = 0;
