@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db.models import DateTimeField, F, Func, Q
@@ -39,7 +39,8 @@ class _Around:
 def attach(rows: Sequence[Any], awaited: Callable[[str, str], str] = lambda _saga, _step: "") -> None:
     """Give each of these sagas its `waits`: why it goes no further just now; empty where nothing keeps it.
 
-    Three statements, however many sagas there are; none where none of them goes on by itself.
+    Two statements, however many sagas there are, and a third where a provider is out; none where no saga
+    goes on by itself.
 
     Arguments:
         rows: sagas of one page.
@@ -63,11 +64,19 @@ def attach(rows: Sequence[Any], awaited: Callable[[str, str], str] = lambda _sag
     around = _Around(
         now=now,
         queues=models.Queue.objects.in_bulk(),
-        circuits=models.Circuit.objects.filter(opened_at__isnull=False).in_bulk(),
+        circuits=_circuits(live, steps.values()),
         awaited=awaited,
     )
     for row in live:
         row.waits = _of(row, steps.get(row.pk, {}), around)
+
+
+def _circuits(
+    sagas: Iterable[models.SagaInstance], steps: Iterable[Mapping[int, models.StepInstance]]
+) -> dict[str, models.Circuit]:
+    rows: list[Any] = [*sagas, *(row for each in steps for row in each.values())]
+    parked = {row.parked_for for row in rows if row.parked_for is not None}
+    return models.Circuit.objects.filter(name__in=parked, opened_at__isnull=False).in_bulk() if parked else {}
 
 
 def _of(saga: models.SagaInstance, steps: Mapping[int, models.StepInstance], around: _Around) -> Words:
@@ -130,8 +139,8 @@ def _at_step(
         return _("%(step)s: outcome unknown, asked %(when)s") % given
     if cursor.dispatched_at is None and row.error and attempts and cursor.wake_at is not None:
         if undo:
-            return _("undoing %(step)s: attempt %(next)s of %(budget)s %(when)s") % given
-        return _("%(step)s: attempt %(next)s of %(budget)s %(when)s") % given
+            return _("undoing %(step)s: attempt %(next)s of %(budget)s, %(when)s") % given
+        return _("%(step)s: attempt %(next)s of %(budget)s, %(when)s") % given
     return ""
 
 

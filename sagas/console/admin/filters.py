@@ -194,9 +194,9 @@ class Dates(admin.ListFilter):
         return queryset
 
 
-def _day(text: str | None) -> datetime.date | None:
+def _day(text: object) -> datetime.date | None:
     try:
-        return datetime.date.fromisoformat(text or "")
+        return datetime.date.fromisoformat(str(text))
     except ValueError:
         return None
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import http
 from django.contrib import admin
+from django.contrib.admin import options
 from django.contrib.admin.views import main
 from django.core import exceptions
 from django.db.models import DateTimeField, F, Func, QuerySet
@@ -27,7 +28,7 @@ from sagas.models import SagaInstance
 ATTENTION_FIRST = 8
 """How many of those that wait for a person stand above the list."""
 
-UNINDEXED = {"took", "moved"}
+UNINDEXED = {"took"}
 """Columns by which the newest that match are sorted, as many as can be paged through."""
 
 CSV_AT_MOST = 10_000
@@ -52,7 +53,8 @@ class ChangeList(main.ChangeList):
         if not sorted_by & UNINDEXED:
             return found
         newest = found.order_by("-created_at").values("pk")[: paging.AT_MOST]
-        return self.root_queryset.filter(pk__in=newest).order_by(*found.query.order_by)
+        rows: QuerySet[SagaInstance] = self.root_queryset.filter(pk__in=newest)
+        return rows.order_by(*found.query.order_by)
 
     def get_results(self, request: http.HttpRequest) -> None:
         """Add to each saga whom it is about."""
@@ -68,7 +70,7 @@ class ChangeList(main.ChangeList):
 class SagaList(rows.ReadOnly):
     """The attention queue first, then the newest."""
 
-    list_display = ("saga", "badge", "stands", "about", "amount", "begun", "moved", "took")
+    list_display = ("saga", "badge", "stands", "about", "amount", "begun", "took")
     list_display_links = ("saga",)
     list_filter = (
         filters.State, filters.Asked, filters.Step, filters.Error, filters.Age, filters.Dates, filters.Amount,
@@ -108,7 +110,7 @@ class SagaList(rows.ReadOnly):
             raise exceptions.PermissionDenied
         try:
             found = self.get_changelist_instance(request).get_queryset(request)
-        except (main.IncorrectLookupParameters, exceptions.SuspiciousOperation):
+        except (options.IncorrectLookupParameters, exceptions.SuspiciousOperation):
             return http.HttpResponseBadRequest(_("No such filter."), content_type="text/plain; charset=utf-8")
         response = http.HttpResponse(content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = 'attachment; filename="sagas.csv"'
@@ -210,11 +212,6 @@ class SagaList(rows.ReadOnly):
     def begun(self, saga: SagaInstance) -> str | SafeString:
         """The moment at which it began."""
         return marks.moment(saga.created_at)
-
-    @admin.display(description=gettext_lazy("moved"), ordering="updated_at")
-    def moved(self, saga: Any) -> str | SafeString:
-        """When something last became of it."""
-        return marks.minute(saga.updated_at, saga.now)
 
     @admin.display(
         description=gettext_lazy("took, or age"),

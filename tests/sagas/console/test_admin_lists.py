@@ -135,7 +135,7 @@ def test_every_cell_of_a_list_knows_its_columns_name():
 
     rows = body[body.index("<tbody>") : body.index("</tbody>")]
     labels = re.findall(r'<t[dh] data-label="([^"]*)"', rows)
-    assert labels == ["Saga", "State", "Where, why", "About", "Amount", "Begun", "Moved", "Took, or age"]
+    assert labels == ["Saga", "State", "Where, why", "About", "Amount", "Begun", "Took, or age"]
 
 
 def test_the_days_begin_where_the_viewer_is():
