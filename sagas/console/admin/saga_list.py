@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 
 from sagas import models
 from sagas.console import approving, bulk, families, formatting, marks, panels, summary, waiting
-from sagas.console.admin import archived, callbacks, filters, paging, rows, runs
+from sagas.console.admin import archived, callbacks, filters, paging, runs, saved_views
 from sagas.console.admin.archived import named
 from sagas.console.admin.saga_page import harmless
 from sagas.declaration.states import Direction, SagaState
@@ -67,7 +67,7 @@ class ChangeList(main.ChangeList):
             saga.seen = seen.get(saga.pk)
 
 
-class SagaList(rows.ReadOnly):
+class SagaList(saved_views.SavedViews):
     """The attention queue first, then the newest."""
 
     list_display = ("saga", "badge", "stands", "about", "amount", "begun", "took")
@@ -128,7 +128,8 @@ class SagaList(rows.ReadOnly):
     def get_queryset(self, request: http.HttpRequest) -> QuerySet[SagaInstance]:
         """With the database's clock, by which their age is told; it costs no statement of its own."""
         now = Func(function="clock_timestamp", output_field=DateTimeField())
-        return super().get_queryset(request).annotate(now=now)
+        found: QuerySet[SagaInstance] = super().get_queryset(request).annotate(now=now)
+        return found
 
     def get_search_results(
         self, request: http.HttpRequest, queryset: QuerySet[SagaInstance], search_term: str
@@ -146,6 +147,8 @@ class SagaList(rows.ReadOnly):
     ) -> http.HttpResponse:
         """The list, with those that wait for a person above it."""
         context: dict[str, Any] = {"title": _("Sagas"), **(extra_context or {})}
+        if request.method == "GET":
+            context |= {"views": saved_views.of(request), "view_query": request.GET.urlencode()}
         if term := request.GET.get("q", "").strip():
             context["archived"] = archived.found(term)
         if request.method == "GET" and not request.GET:

@@ -3,11 +3,11 @@
 import datetime
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import utils
 
 from sagas import engine, models
-from sagas.console import waiting
+from sagas.console import families, waiting
 from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
@@ -101,6 +101,25 @@ def test_it_costs_the_same_for_one_saga_as_for_ten():
         counts.append(len(captured))
 
     assert counts == [2, 2]
+
+
+def plan(sql):
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        cursor.execute(f"EXPLAIN {sql}")
+        return "\n".join(row[0] for row in cursor)
+
+
+def test_the_steps_of_a_page_and_the_longest_waiting_are_read_by_an_index():
+    rows = [admin_client.waiting() for _ in range(3)]
+    with utils.CaptureQueriesContext(connection) as captured:
+        waiting.attach(rows)
+        list(families.longest_waiting()[:8])
+
+    (steps,) = [one["sql"] for one in captured if 'FROM "sagas_step"' in one["sql"]]
+    (called,) = [one["sql"] for one in captured if "ORDER BY" in one["sql"] and "attention" in one["sql"]]
+    assert "step_once_per_saga" in plan(steps) or "step_name_once_per_saga" in plan(steps)
+    assert "saga_by_state" in plan(called)
 
 
 def test_the_longest_waiting_stands_first_by_the_moment_that_is_shown():
