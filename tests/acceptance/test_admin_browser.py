@@ -401,7 +401,7 @@ def test_the_list_refreshes_and_nothing_moves_under_the_pointer(site, visit):
     # Its row is told anew where it stands, and the newer saga waits until the pointer is elsewhere.
     expect(mine).to_contain_text("Held", timeout=30_000)
     expect(page.locator("[data-live-note]")).to_be_visible(timeout=30_000)
-    assert rows.count() == before
+    expect(rows).to_have_count(before)
     assert subject.bounding_box()["y"] == pytest.approx(place["y"], abs=1)
 
     page.mouse.move(0, 0)
@@ -557,6 +557,19 @@ def test_a_signed_link_approves_without_a_login_and_once(visit, to_approve, widt
 
 
 # --- Whose language, whose clock, whose eyes --------------------------------------------------------
+
+
+def test_the_first_page_of_a_session_uses_one_time_zone(site, visit):
+    tab = visit(role=roles.SUPERVISOR)
+    tab.open(site.page("waiting"))
+    words = tab.page.locator("body").inner_text()
+
+    assert "America/Sao_Paulo" in words
+    assert not re.search(r"\d\d:\d\d:\d\d\.\d{3} UTC", words)
+    first = tab.page.locator("#part-summary time").first.inner_text()
+
+    tab.open(site.page("waiting"))
+    expect(tab.page.locator("#part-summary time").first).to_have_text(first)
 
 
 def test_times_are_in_the_viewers_zone_to_the_millisecond(site, visit):
