@@ -3,12 +3,16 @@
 import django.db.models.functions.comparison
 from django.db import migrations, models
 
+from dbrules import indexes
+
 
 class Migration(migrations.Migration):
+    atomic = False
+
     dependencies = [("orders", "0022_reviews")]
 
     operations = [
-        migrations.AddIndex(
+        indexes.AddIndexLive(
             model_name="order",
             index=models.Index(
                 models.F("owner"),

@@ -140,10 +140,13 @@ def test_not_within_a_transaction(table):
 SINCE = 22
 """Migrations before these belong to versions that were released."""
 
+CLEARED = {"webhooks"}
+"""Whose tables are small, because what is in them is cleared by its age."""
+
 
 def test_no_migration_keeps_writers_from_a_table_that_is_there_already():
     for path in sorted(ROOT.glob("*/migrations/[0-9]*.py")) + sorted(ROOT.glob("*/*/migrations/[0-9]*.py")):
-        if int(re.match(r"\d+", path.name)[0]) < SINCE:
+        if int(re.match(r"\d+", path.name)[0]) < SINCE or path.parts[-3] in CLEARED:
             continue
         module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
         made = {op.name_lower for op in module.Migration.operations if isinstance(op, migrations.CreateModel)}

@@ -18,7 +18,7 @@ from tests.support import waiting
 
 LOST = children.LOST + datetime.timedelta(seconds=1)
 MANY = 60
-WAITS = toys.saga("toy-waiting-parcel", toys.waits("y"), inputs=["parcel"])
+WAITS = toys.saga("toy-patient-parcel", toys.waits("y"), inputs=["parcel"])
 
 
 def all_wait(count):
