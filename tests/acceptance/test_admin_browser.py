@@ -409,6 +409,21 @@ def test_the_list_refreshes_and_nothing_moves_under_the_pointer(site, visit):
     expect(page.locator("[data-live-note]")).to_be_hidden()
 
 
+def test_on_a_telephone_the_filters_come_first_and_folded(site, visit):
+    tab = visit(viewport=browser.NARROW, is_mobile=True, has_touch=True)
+    tab.open("/admin/sagas/sagainstance/?state=live")
+    page = tab.page
+
+    expect(page.locator("#filters-fold > summary")).to_have_text("Filter · in use")
+    expect(page.locator("#changelist-filter")).to_be_hidden()
+    first = page.evaluate("document.querySelector('#filters-fold').getBoundingClientRect().top")
+    rows = page.evaluate("document.querySelector('#result_list').getBoundingClientRect().top")
+    assert first < rows
+
+    page.locator("#filters-fold > summary").click()
+    expect(page.locator("#changelist-filter")).to_be_visible()
+
+
 def test_what_is_ticked_stays_ticked_and_as_it_was_seen(site, visit):
     saga = fresh(site, "waiting")
     tab = visit()

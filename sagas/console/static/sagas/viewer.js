@@ -47,8 +47,8 @@ if (zone && !told?.endsWith("!") && told !== zone) {
   if (head) head.textContent = head.textContent.replace(head.dataset.zone, zone);
 }
 
-// On a telephone the filters come first, in one line: unfolded where some are in use, and without this script.
-const filters = document.querySelector("#filters-fold:not([data-active])");
+// On a telephone the filters come first, in one line that says whether some are in use.
+const filters = document.querySelector("#filters-fold");
 if (filters && matchMedia("(max-width: 767px)").matches) filters.open = false;
 
 // What scrolls sideways on a narrow screen can be reached, and scrolled, with the keyboard.
