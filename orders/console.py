@@ -151,6 +151,17 @@ class Orders:
         """What people call a step, in the viewer's language; empty where nobody has said it."""
         return customer_messages.label(step)
 
+    def awaits(self, step: str) -> str:
+        """For whose word a step waits once it has begun, in the viewer's language."""
+        return str(_AWAITED.get(step, ""))
+
+
+_AWAITED = {
+    "take-payment": gettext_lazy("PIX"),
+    "issue-invoice": gettext_lazy("the fiscal authority"),
+    "deliver-order": gettext_lazy("the carrier"),
+}
+
 
 def _answered(panel: panels.Panel, answer: panels.Answer) -> panels.Panel:
     """The panel of a step for which a person answers: our books may know nothing of what was done."""

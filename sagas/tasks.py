@@ -143,7 +143,8 @@ def compensate_late(*, signal_id: int) -> None:
     engine.compensate_late(signal_id)
 
 
-@app.task(name="sagas.probe-returned", bind=True, ignore_result=True)
+# One comes every second for each queue: no more for Flower than a tick is.
+@app.task(name="sagas.probe-returned", bind=True, ignore_result=True, send_events=False)
 def probe_returned(self: Any, *, queue: str, sent_at: str) -> None:
     """A probe came through."""
     at, worker = datetime.datetime.fromisoformat(sent_at), self.request.hostname or ""

@@ -24,6 +24,9 @@ class Tick(celery.Task):  # type: ignore[type-arg]  # It has none outside the st
 
     queue: str = ""
 
+    send_events = False
+    """What comes every second and says nothing would drown the steps in Flower, which keeps so many tasks."""
+
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send it, unless one is waiting: then nothing is sent, and None is the answer."""
         options = {name: value for name, value in options.items() if name not in _NOT_FOR_SCHEDULES}

@@ -382,6 +382,11 @@ def needing_a_person() -> QuerySet[models.SagaInstance]:
     return rows.exclude(for_a_childs_sake())
 
 
+def longest_waiting() -> QuerySet[models.SagaInstance]:
+    """The same in the order of the moment that is shown of each: since when it needs a person."""
+    return needing_a_person().order_by(KeyTextTransform("since", "attention"), "created_at")
+
+
 def in_need(saga: models.SagaInstance) -> models.SagaInstance | None:
     """The child that keeps a saga from going on, at which a person is to act; it may be a child's child."""
     found = None

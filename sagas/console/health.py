@@ -39,11 +39,14 @@ class Bucket:
 
     @property
     def bad(self) -> int:
-        """How many were turned back, or stand before a person."""
+        """How many were turned back, stand before a person, or were put aside."""
         return sum(self.counts.get(state, 0) for state in _BAD)
 
 
-_BAD = (SagaState.COMPENSATING, SagaState.COMPENSATED, SagaState.NEEDS_ATTENTION)
+CLOSED = "closed"
+"""What was put aside: it needs nobody any more, and no tile counts it among those that do."""
+
+_BAD = (SagaState.COMPENSATING, SagaState.COMPENSATED, SagaState.NEEDS_ATTENTION, CLOSED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,7 +131,10 @@ class Health:
     @property
     def totals(self) -> dict[str, int]:
         """What became of all that began in the window."""
-        return {state: sum(bucket.counts.get(state, 0) for bucket in self.buckets) for state in SagaState}
+        return {
+            state: sum(bucket.counts.get(state, 0) for bucket in self.buckets)
+            for state in (*SagaState, CLOSED)
+        }
 
     @property
     def unswept(self) -> bool:
@@ -246,7 +252,8 @@ def _buckets(
     first = last - length + width
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT date_bin(%s * interval '1 second', created_at, %s), state, count(*) FROM sagas_saga"
+            "SELECT date_bin(%s * interval '1 second', created_at, %s),"
+            " CASE WHEN closed_at IS NULL THEN state ELSE 'closed' END, count(*) FROM sagas_saga"
             " WHERE created_at >= %s AND (%s OR parent_id IS NULL) GROUP BY 1, 2",
             [width.total_seconds(), origin, first, children],
         )

@@ -60,3 +60,17 @@ def moment(at: datetime.datetime | None) -> str | SafeString:
         local.strftime("%Y-%m-%d"),
         local.strftime("%H:%M:%S.") + f"{local.microsecond // 1000:03}",
     )
+
+
+def minute(at: datetime.datetime | None, now: datetime.datetime) -> str | SafeString:
+    """A moment as one says it beside others: 14:20, and the day where that is another than today's."""
+    if at is None:
+        return "–"
+    local = timezone.localtime(at)
+    today = local.date() == timezone.localtime(now).date()
+    return html.format_html(
+        '<time class="minute" datetime="{}" title="{}">{}</time>',
+        at.isoformat(),
+        f"{at.astimezone(datetime.UTC).isoformat(sep=' ', timespec='milliseconds')} UTC",
+        local.strftime("%H:%M" if today else "%Y-%m-%d %H:%M"),
+    )

@@ -1,5 +1,6 @@
 """The console's own rows: notes, consents and bulk runs. The engine knows none of them."""
 
+from django.conf import settings
 from django.db import models
 from django.db.models import functions
 
@@ -205,3 +206,23 @@ class BulkItem(models.Model):
 
     def __str__(self) -> str:
         return f"{self.number} of {self.run_id}"
+
+
+class SavedView(models.Model):
+    """How somebody wants to see the list of sagas again: its filters, search and order, by a name."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
+    """Whose it is: nobody else sees it, and it goes with its owner."""
+
+    name = models.CharField(max_length=60)
+    query = models.CharField(max_length=2000)
+    """What the list's address says behind its question mark."""
+
+    class Meta:
+        db_table = "sagas_console_saved_view"
+        verbose_name = "saved view"
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(name="saved_view_once", fields=["owner", "name"])]
+
+    def __str__(self) -> str:
+        return self.name

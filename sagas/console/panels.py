@@ -8,26 +8,32 @@ with an object that has the methods of `Subjects`.
 """
 
 import dataclasses
+import datetime
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from sagas import models
-from sagas.console import families, history
+from sagas import errors, models
+from sagas.console import families, formatting, history, summary
 from sagas.console.history import Answer
+from sagas.declaration.states import StepState
 
 __all__ = [
     "Answer",
     "Entry",
+    "Moment",
     "Panel",
+    "Story",
     "Subject",
     "Subjects",
     "add",
+    "awaited",
     "describe",
     "label",
     "of",
     "registered",
     "search",
+    "story",
 ]
 
 
@@ -75,6 +81,35 @@ class Panel:
     heads: Sequence[str] = ()
     lines: Sequence[Sequence[Any]] = ()
     """A small table: a ledger, movements, tracking."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Moment:
+    """A step in the story of a saga."""
+
+    label: str
+    """What people call it."""
+
+    state: str
+    at: datetime.datetime | None
+    """When it was done, or undone; None while it is neither."""
+
+    error: str
+    """What went wrong with it last, in the viewer's language; empty where nothing did."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Story:
+    """What became of a saga, for a page of another app: in sentences, its steps, and what is left of each."""
+
+    saga: models.SagaInstance
+    state: str
+    tone: str
+    what: str
+    next: str
+    who: str
+    moments: Sequence[Moment]
+    panels: Sequence[Panel]
 
 
 class Subjects(Protocol):
@@ -165,6 +200,35 @@ def of(record: history.History) -> list[Panel]:
     return list(subjects.panels(record.saga, history.standing(record))) if subjects is not None else []
 
 
+def story(saga_id: uuid.UUID) -> Story | None:
+    """What became of a saga, wherever it is, at the price of its page; None where there is none."""
+    try:
+        record = history.read(saga_id)
+    except errors.NotFound:
+        return None
+    said = summary.of(record)
+    return Story(
+        saga=record.saga,
+        state="closed" if record.saga.closed_at is not None else record.saga.state,
+        tone=said.tone,
+        what=said.what,
+        next=said.next,
+        who=" ".join(filter(None, (said.who, said.advice))),
+        moments=[_moment(record.saga.name, step) for step in record.steps],
+        panels=of(record),
+    )
+
+
+def _moment(saga: str, step: models.StepInstance) -> Moment:
+    failed = step.state not in (StepState.DONE, StepState.SKIPPED, StepState.PENDING)
+    return Moment(
+        label=label(saga, step.name),
+        state=step.state,
+        at=step.undone_at or step.finished_at,
+        error=formatting.spoken((step.error or {}).get("message", "")) if failed else "",
+    )
+
+
 def label(saga: str, step: str) -> str:
     """What people call a step of the sagas with that name, in the viewer's language; else its name in words.
 
@@ -173,6 +237,15 @@ def label(saga: str, step: str) -> str:
     name = getattr(_subjects.get(saga), "label", None)
     plain = step.replace("-", " ")
     return (name(step) if name is not None else "") or plain[:1].upper() + plain[1:]
+
+
+def awaited(saga: str, step: str) -> str:
+    """What a step of the sagas with that name waits for once it has begun; empty where nobody has said it.
+
+    An app that can tell has the method `awaits(step)`: the payer's PIX, say.
+    """
+    name = getattr(_subjects.get(saga), "awaits", None)
+    return name(step) if name is not None else ""
 
 
 def search(term: str) -> set[uuid.UUID]:

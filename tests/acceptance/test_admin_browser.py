@@ -362,6 +362,90 @@ def test_a_page_follows_its_saga_without_losing_the_readers_place(site, visit):
     assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
 
 
+def refreshed(page):
+    """Another look of the page at the server has ended."""
+    page.evaluate("document.querySelector('[data-live]').addEventListener('told', () => window.looks++)")
+    before = page.evaluate("window.looks = 0")
+    page.wait_for_function("before => window.looks > before", arg=before, timeout=30_000)
+
+
+def test_the_overview_refreshes_while_one_looks(site, visit):
+    fresh(site, "waiting")
+    tab = visit()
+    tab.open("/admin/")
+    page = tab.page
+    running = page.locator("a.tile-running strong")
+    before = int(running.inner_text())
+    page.mouse.move(0, 0)
+
+    fresh(site, "waiting")
+
+    expect(running).to_have_text(str(before + 1), timeout=30_000)
+    assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
+
+
+def test_the_list_refreshes_and_nothing_moves_under_the_pointer(site, visit):
+    saga = fresh(site, "waiting")
+    tab = visit()
+    tab.open("/admin/sagas/sagainstance/?state=live")
+    page = tab.page
+    rows = page.locator("#result_list tbody tr")
+    mine = page.locator(f"#result_list tbody tr:has(a[href*='{saga.pk}'])")
+    subject = mine.locator("th")
+    subject.hover(position={"x": 2, "y": 2})
+    place, before = subject.bounding_box(), rows.count()
+
+    newer = fresh(site, "waiting")
+    engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="The customer called")
+
+    # Its row is told anew where it stands, and the newer saga waits until the pointer is elsewhere.
+    expect(mine).to_contain_text("Held", timeout=30_000)
+    expect(page.locator("[data-live-note]")).to_be_visible(timeout=30_000)
+    expect(rows).to_have_count(before)
+    assert subject.bounding_box()["y"] == pytest.approx(place["y"], abs=1)
+
+    page.mouse.move(0, 0)
+    expect(page.locator(f"#result_list tbody tr:has(a[href*='{newer.pk}'])")).to_be_visible(timeout=30_000)
+    expect(page.locator("[data-live-note]")).to_be_hidden()
+
+
+def test_on_a_telephone_the_filters_come_first_and_folded(site, visit):
+    tab = visit(viewport=browser.NARROW, is_mobile=True, has_touch=True)
+    tab.open("/admin/sagas/sagainstance/?state=live")
+    page = tab.page
+
+    expect(page.locator("#filters-fold > summary")).to_have_text("Filter · in use")
+    expect(page.locator("#changelist-filter")).to_be_hidden()
+    first = page.evaluate("document.querySelector('#filters-fold').getBoundingClientRect().top")
+    rows = page.evaluate("document.querySelector('#result_list').getBoundingClientRect().top")
+    assert first < rows
+
+    page.locator("#filters-fold > summary").click()
+    expect(page.locator("#changelist-filter")).to_be_visible()
+
+
+def test_what_is_ticked_stays_ticked_and_as_it_was_seen(site, visit):
+    saga = fresh(site, "waiting")
+    tab = visit()
+    tab.open("/admin/sagas/sagainstance/?state=live")
+    page = tab.page
+    mine = page.locator(f"#result_list tbody tr:has(a[href*='{saga.pk}'])")
+    mine.locator("input.action-select").check()
+    page.mouse.move(0, 0)
+
+    engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="The customer called")
+    refreshed(page)
+
+    expect(mine.locator("input.action-select")).to_be_checked()
+    expect(mine).not_to_contain_text("Held")
+
+    mine.locator("input.action-select").uncheck()
+    page.mouse.move(0, 0)
+    expect(mine).to_contain_text("Held", timeout=30_000)
+    page.locator("#action-toggle").check()
+    expect(mine.locator("input.action-select")).to_be_checked()
+
+
 def test_a_filter_that_was_chosen_survives_the_refresh(site, visit):
     saga = fresh(site, "waiting")
     tab = visit()
@@ -488,6 +572,19 @@ def test_a_signed_link_approves_without_a_login_and_once(visit, to_approve, widt
 
 
 # --- Whose language, whose clock, whose eyes --------------------------------------------------------
+
+
+def test_the_first_page_of_a_session_uses_one_time_zone(site, visit):
+    tab = visit(role=roles.SUPERVISOR)
+    tab.open(site.page("waiting"))
+    words = tab.page.locator("body").inner_text()
+
+    assert "America/Sao_Paulo" in words
+    assert not re.search(r"\d\d:\d\d:\d\d\.\d{3} UTC", words)
+    first = tab.page.locator("#part-summary time").first.inner_text()
+
+    tab.open(site.page("waiting"))
+    expect(tab.page.locator("#part-summary time").first).to_have_text(first)
 
 
 def test_times_are_in_the_viewers_zone_to_the_millisecond(site, visit):

@@ -50,7 +50,7 @@ def test_a_task_leads_to_the_page_of_its_saga_and_cannot_be_touched():
             ):
                 events.send(
                     "task-received", uuid=task_id, name="order-fulfilment.take-payment", args="()",
-                    kwargs=repr({"saga_id": saga_id, "epoch": 1}), retries=0,
+                    kwargs=repr({"saga_id": saga_id, "epoch": 1, "odd": "<b>"}), retries=0,
                 )  # fmt: skip
             return answer(f"{url}/task/{task_id}")
 
@@ -58,8 +58,18 @@ def test_a_task_leads_to_the_page_of_its_saga_and_cannot_be_touched():
         revoked = httpx.post(f"{url}/api/task/revoke/{task_id}?terminate=true")
 
     assert "order-fulfilment.take-payment" in page
-    assert f"{web}/admin/sagas/sagainstance/{saga_id}/change/" in page
+    address = f"{web}/admin/sagas/sagainstance/{saga_id}/change/"
+    assert f'<a href="{address}">{address}</a>' in page
+    assert "<b>" not in page, "arguments are text, whatever they look like"
     assert revoked.status_code in (401, 403), "read-only means: nothing can be revoked from here"
+
+
+def test_ticks_and_probes_do_not_drown_the_steps():
+    celery.app.loader.import_default_modules()
+    told = {name for name, task in celery.app.tasks.items() if task.send_events is not False}
+
+    assert not told & {conf.SWEEP_TASK, conf.ARCHIVE_TASK, conf.BULK_TASK, "sagas.probe-returned"}
+    assert "order-fulfilment.take-payment" in told
 
 
 @pytest.mark.usefixtures("rows")

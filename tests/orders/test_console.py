@@ -116,7 +116,7 @@ def test_the_list_says_whom_each_saga_is_about_in_one_statement_for_all(
         samples.place()
     viewer.get(LIST)
 
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(14):
         body = viewer.get(LIST).content.decode()
 
     assert body.count("Ana Souza") == 3

@@ -14,6 +14,7 @@ STACK = (
     SagaState.COMPENSATED,
     SagaState.COMPENSATING,
     SagaState.NEEDS_ATTENTION,
+    health.CLOSED,
 )
 
 

@@ -20,7 +20,7 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
     if window not in health.WINDOWS:
         window = "24h"
     figures = health.read(window, children=False)
-    waiting = list(families.needing_a_person().order_by("created_at")[:QUEUE_SHOWN])
+    waiting = list(families.longest_waiting()[:QUEUE_SHOWN])
     for_child = figures.for_a_childs_sake
     subjects = panels.describe([*waiting, *([figures.oldest] if figures.oldest else [])])
     return {

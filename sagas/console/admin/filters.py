@@ -9,6 +9,7 @@ from django import http
 from django.contrib import admin
 from django.db.models import Q, QuerySet, functions, lookups
 from django.db.models.fields.json import KeyTextTransform
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -146,6 +147,63 @@ class Age(admin.SimpleListFilter):
         if value.startswith("older-"):
             return queryset.filter(created_at__lt=limit)
         return queryset.filter(created_at__gte=limit)
+
+
+class Dates(admin.ListFilter):
+    """By the days on which it began, in the viewer's zone: both are counted."""
+
+    title = gettext_lazy("begun from, until")
+    template = "sagas/dates_filter.html"
+    NAMES = ("from", "until")
+
+    def __init__(
+        self, request: http.HttpRequest, params: dict[str, Any], model: Any, model_admin: Any
+    ) -> None:
+        super().__init__(request, params, model, model_admin)
+        for name in self.NAMES:
+            for value in params.pop(name, [])[-1:]:
+                self.used_parameters[name] = value
+
+    def has_output(self) -> bool:
+        """Whether it is shown: always."""
+        return True
+
+    def expected_parameters(self) -> list[Any]:
+        """Its names in the address."""
+        return list(self.NAMES)
+
+    def choices(self, changelist: Any) -> Any:
+        """What was chosen, and what else the address says, which the form sends along."""
+        others = [
+            (name, value)
+            for name, values in changelist.filter_params.items()
+            if name not in self.NAMES
+            for value in values
+        ]
+        if changelist.query:
+            others.append(("q", changelist.query))
+        return [{"chosen": self.used_parameters, "others": others, "active": bool(self.used_parameters)}]
+
+    def queryset(self, request: http.HttpRequest, queryset: Sagas) -> Sagas:
+        """Only those that began on these days; what is no date narrows nothing down."""
+        first, last = (_day(self.used_parameters.get(name)) for name in self.NAMES)
+        if first is not None:
+            queryset = queryset.filter(created_at__gte=_midnight(first))
+        if last is not None and last < datetime.date.max:
+            queryset = queryset.filter(created_at__lt=_midnight(last + datetime.timedelta(days=1)))
+        return queryset
+
+
+def _day(text: object) -> datetime.date | None:
+    try:
+        return datetime.date.fromisoformat(str(text))
+    except ValueError:
+        return None
+
+
+def _midnight(day: datetime.date) -> datetime.datetime:
+    """The moment at which that day begins where the viewer is."""
+    return datetime.datetime.combine(day, datetime.time.min, timezone.get_current_timezone())
 
 
 class Amount(admin.SimpleListFilter):

@@ -1,11 +1,16 @@
 """The list of sagas: what waits for a person above it, its columns, its search, and what is done in bulk."""
 
+import csv
 from typing import Any
 
 from django import http
 from django.contrib import admin
+from django.contrib.admin import options
 from django.contrib.admin.views import main
-from django.db.models import QuerySet
+from django.core import exceptions
+from django.db.models import DateTimeField, F, Func, QuerySet
+from django.db.models.functions import Coalesce, Now
+from django.urls import URLPattern, path
 from django.utils import html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -13,36 +18,62 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import models
-from sagas.console import approving, bulk, families, formatting, marks, panels, summary
-from sagas.console.admin import archived, callbacks, filters, paging, rows, runs
+from sagas.console import approving, bulk, families, formatting, marks, panels, summary, waiting
+from sagas.console.admin import archived, callbacks, filters, paging, runs, saved_views
 from sagas.console.admin.archived import named
-from sagas.declaration.states import Direction
+from sagas.console.admin.saga_page import harmless
+from sagas.declaration.states import Direction, SagaState
 from sagas.models import SagaInstance
 
 ATTENTION_FIRST = 8
 """How many of those that wait for a person stand above the list."""
 
+UNINDEXED = {"took"}
+"""Columns by which the newest that match are sorted, as many as can be paged through."""
+
+CSV_AT_MOST = 10_000
+"""Rows of a download: as many as a bulk run has, and no more than a worker makes in a moment."""
+
+CSV_CHUNK = 500
+"""So many of them are described at a time: the price in statements is that of a page of the list."""
+
+CSV_HEADS = ("id", "name", "version", "key", "state", "number", "about", "customer", "amount", "begun",
+             "ended", "seconds", "needs_attention_since", "put_aside", "why", "waits")  # fmt: skip
+
 
 class ChangeList(main.ChangeList):
     """Sagas with their subjects, which are read once for the whole page."""
+
+    def get_queryset(
+        self, request: http.HttpRequest, exclude_parameters: Any = None
+    ) -> QuerySet[SagaInstance]:
+        """As they are to be sorted. By what has no index only the newest are: nothing sorts a whole table."""
+        found = super().get_queryset(request, exclude_parameters)
+        sorted_by = {self.list_display[column] for column in self.get_ordering_field_columns()}
+        if not sorted_by & UNINDEXED:
+            return found
+        newest = found.order_by("-created_at").values("pk")[: paging.AT_MOST]
+        rows: QuerySet[SagaInstance] = self.root_queryset.filter(pk__in=newest)
+        return rows.order_by(*found.query.order_by)
 
     def get_results(self, request: http.HttpRequest) -> None:
         """Add to each saga whom it is about."""
         super().get_results(request)
         panels.attach(self.result_list)
         families.attach(self.result_list)
+        waiting.attach(self.result_list, panels.awaited)
         seen = bulk.look(saga.pk for saga in self.result_list)
         for saga in self.result_list:
             saga.seen = seen.get(saga.pk)
 
 
-class SagaList(rows.ReadOnly):
+class SagaList(saved_views.SavedViews):
     """The attention queue first, then the newest."""
 
     list_display = ("saga", "badge", "stands", "about", "amount", "begun", "took")
     list_display_links = ("saga",)
     list_filter = (
-        filters.State, filters.Asked, filters.Step, filters.Error, filters.Age, filters.Amount,
+        filters.State, filters.Asked, filters.Step, filters.Error, filters.Age, filters.Dates, filters.Amount,
         filters.Definition, filters.Family, filters.Group, filters.Parent,
     )  # fmt: skip
     search_fields = ("=key",)
@@ -68,6 +99,38 @@ class SagaList(rows.ReadOnly):
         """The list that shows subjects."""
         return ChangeList
 
+    def get_urls(self) -> list[URLPattern]:
+        """With the table of what is filtered."""
+        csv_view = self.admin_site.admin_view(self.list_csv_view)
+        return [path("list.csv", csv_view, name="sagas_sagainstance_csv"), *super().get_urls()]
+
+    def list_csv_view(self, request: http.HttpRequest) -> http.HttpResponseBase:
+        """What the list shows under the same address, as a table; the newest first, up to `CSV_AT_MOST`."""
+        if not self.has_view_permission(request):
+            raise exceptions.PermissionDenied
+        try:
+            found = self.get_changelist_instance(request).get_queryset(request)
+        except (options.IncorrectLookupParameters, exceptions.SuspiciousOperation):
+            return http.HttpResponseBadRequest(_("No such filter."), content_type="text/plain; charset=utf-8")
+        response = http.HttpResponse(content_type="text/csv; charset=utf-8")
+        response["Content-Disposition"] = 'attachment; filename="sagas.csv"'
+        writer = csv.writer(response)
+        writer.writerow(CSV_HEADS)
+        rows = list(found.defer("facts")[:CSV_AT_MOST])
+        for first in range(0, len(rows), CSV_CHUNK):
+            chunk: list[Any] = rows[first : first + CSV_CHUNK]
+            panels.attach(chunk)
+            waiting.attach(chunk, panels.awaited)
+            for saga in chunk:
+                writer.writerow([harmless(value) for value in _cells(saga)])
+        return response
+
+    def get_queryset(self, request: http.HttpRequest) -> QuerySet[SagaInstance]:
+        """With the database's clock, by which their age is told; it costs no statement of its own."""
+        now = Func(function="clock_timestamp", output_field=DateTimeField())
+        found: QuerySet[SagaInstance] = super().get_queryset(request).annotate(now=now)
+        return found
+
     def get_search_results(
         self, request: http.HttpRequest, queryset: QuerySet[SagaInstance], search_term: str
     ) -> tuple[QuerySet[SagaInstance], bool]:
@@ -84,10 +147,12 @@ class SagaList(rows.ReadOnly):
     ) -> http.HttpResponse:
         """The list, with those that wait for a person above it."""
         context: dict[str, Any] = {"title": _("Sagas"), **(extra_context or {})}
+        if request.method == "GET":
+            context |= {"views": saved_views.of(request), "view_query": request.GET.urlencode()}
         if term := request.GET.get("q", "").strip():
             context["archived"] = archived.found(term)
         if request.method == "GET" and not request.GET:
-            queue = list(families.needing_a_person().order_by("created_at")[: ATTENTION_FIRST + 1])
+            queue = list(families.longest_waiting()[: ATTENTION_FIRST + 1])
             panels.attach(queue)
             context |= {
                 "attention": queue[:ATTENTION_FIRST],
@@ -119,7 +184,9 @@ class SagaList(rows.ReadOnly):
     @admin.display(description=gettext_lazy("where, why"))
     def stands(self, saga: Any) -> str | SafeString:
         """Why it stands before a person, what went wrong first, or at which step it is; and its children."""
-        said = Truncator(summary.why(saga)).chars(160) or summary.stands(saga)
+        said = Truncator(summary.why(saga)).chars(160) or ("" if saga.waits else summary.stands(saga))
+        if saga.waits:
+            said = html.format_html('{}<span class="waits">{}</span>', said, saga.waits)
         back = saga.direction == Direction.BACKWARD
         lists = [
             html.format_html(
@@ -149,10 +216,16 @@ class SagaList(rows.ReadOnly):
         """The moment at which it began."""
         return marks.moment(saga.created_at)
 
-    @admin.display(description=gettext_lazy("took"))
-    def took(self, saga: SagaInstance) -> str:
-        """Its duration, once it has ended."""
-        return formatting.length(saga.finished_at - saga.created_at) if saga.finished_at else ""
+    @admin.display(
+        description=gettext_lazy("took, or age"),
+        ordering=Coalesce("finished_at", Now()) - F("created_at"),
+    )
+    def took(self, saga: Any) -> str | SafeString:
+        """Its duration, once it has ended; how old it is, while it lives."""
+        if saga.finished_at is not None:
+            return formatting.length(saga.finished_at - saga.created_at)
+        age = formatting.length(saga.now - saga.created_at)
+        return html.format_html('<span class="age" title="{}">{} …</span>', _("age: it has not ended"), age)
 
     @admin.action(description=gettext_lazy("Resume, in waves of 1, 5, 25, …"), permissions=["operate"])
     def bulk_resume(
@@ -183,3 +256,19 @@ class SagaList(rows.ReadOnly):
     def has_compensate_permission(self, request: http.HttpRequest) -> bool:
         """Whether they may have sagas undone."""
         return request.user.has_perm("sagas.compensate_saga")
+
+
+def _cells(saga: Any) -> list[Any]:
+    """A row of the download; moments are in UTC."""
+    ended = saga.finished_at or saga.closed_at
+    about = saga.subject
+    return [
+        saga.pk, saga.name, saga.version, saga.key, saga.state,
+        about.number if about else "", about.text if about else "", about.who if about else "",
+        about.amount if about else "",
+        saga.created_at.isoformat(), ended.isoformat() if ended else "",
+        round(((ended or saga.now) - saga.created_at).total_seconds(), 3),
+        (saga.attention or {}).get("since", "") if saga.state == SagaState.NEEDS_ATTENTION else "",
+        saga.closed_at.isoformat() if saga.closed_at else "",
+        summary.why(saga), " ".join(html.strip_tags(saga.waits).split()),
+    ]  # fmt: skip

@@ -100,7 +100,7 @@ class SagaPage(rows.ReadOnly):
         for event in _chosen(request, record):
             row = export.event(event, record.hidden)
             row["data"] = json.dumps(row["data"])
-            writer.writerow([_harmless(row[name]) for name in names])
+            writer.writerow([harmless(row[name]) for name in names])
         return _download(text.getvalue(), "text/csv", f"saga-{saga_id}.csv")
 
     def children_view(
@@ -305,6 +305,6 @@ def _download(body: str, content_type: str, name: str) -> http.HttpResponse:
     return response
 
 
-def _harmless(value: Any) -> Any:
+def harmless(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value

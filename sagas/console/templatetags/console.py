@@ -87,6 +87,12 @@ def iso_moment(text: str | None) -> str | SafeString:
 
 
 @register.filter
+def iso_since(text: str | None, now: datetime.datetime) -> str:
+    """How long ago a moment was that is kept as text."""
+    return formatting.length(now - datetime.datetime.fromisoformat(text)) if text else "–"
+
+
+@register.filter
 def duration(time: datetime.timedelta | None) -> str:
     """A duration as people read it."""
     return formatting.length(time) or "–"
