@@ -212,6 +212,7 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
         title=_("Money"),
         net=words % amounts,
         tone=tone,
+        at_stake=net > 0,
         url=reverse("admin:payments_payment_change", args=[payment.pk]),
         entries=_entries(
             (_("status"), payment.get_status_display()),

@@ -71,6 +71,9 @@ class Panel:
     url: str = ""
     """Of the row in its own admin."""
 
+    at_stake: bool = False
+    """Whether the verdict says it too while the saga is not over, as it is about money that is held."""
+
     entries: Sequence[Entry] = ()
     heads: Sequence[str] = ()
     lines: Sequence[Sequence[Any]] = ()

@@ -27,6 +27,15 @@ class Summary:
     next: str
     who: str
     advice: str = ""
+    cause: str = ""
+    """Why it was turned back in the first place, where `what` tells of something that came later."""
+
+    at: models.StepInstance | None = None
+    """The step at which a person is to act."""
+
+    recommended: str = ""
+    """The intervention of which the advice speaks, by its name; empty where none is better than another."""
+
     answers: Sequence[str] = ()
     """What stands on a person's word alone: who answers for it, and with which evidence."""
 
@@ -179,6 +188,9 @@ def _needs_attention(record: history.History) -> Summary:
     return Summary(
         tone="attention",
         what=what % given,
+        cause=cause(saga) if record.backward else "",
+        at=row,
+        recommended=_recommended(row, record),
         next=following,
         who=_("An operator."),
         advice=_sentences(
@@ -189,6 +201,21 @@ def _needs_attention(record: history.History) -> Summary:
             ]
         ),
     )
+
+
+_TOLD_NO = (FailureKind.REFUSED, FailureKind.MISMATCH)
+"""Where an undo came to this, the provider would say the same again."""
+
+
+def _recommended(row: models.StepInstance, record: history.History) -> str:
+    """The intervention that helps: trying again, unless that would come to the same."""
+    if record.saga.held_at is not None:
+        return "release"
+    if isinstance(record.declare(row), definition.Approval) and not record.backward:
+        return ""  # To be answered, or asked anew: it is for people to choose.
+    if row.state == StepState.UNDO_FAILED and (row.error or {}).get("kind") in _TOLD_NO:
+        return "happened"
+    return "resume"
 
 
 def _child_needs_attention(record: history.History, child: models.SagaInstance) -> Summary:
@@ -243,9 +270,14 @@ def _failed_too(record: history.History, row: models.StepInstance) -> str:
 def _advice(row: models.StepInstance, record: history.History) -> str:
     if (row.error or {}).get("kind") == FailureKind.MISMATCH and not record.backward:
         return translation.translate(messages.SETTLE_MISMATCH)
+    if row.state == StepState.UNDO_FAILED and (row.error or {}).get("kind") in _TOLD_NO:
+        return _(
+            "The provider said no, and would say it again. Settle it there under the key shown here; then "
+            "say with evidence that it is undone. Resume only if the provider would agree now."
+        )
     if row.state == StepState.UNDO_FAILED:
         return _(
-            "Settle it with the provider under the key shown below; then resume, "
+            "Settle it with the provider under the key shown here; then resume, "
             "or say with evidence that it is undone."
         )
     if row.state in (StepState.FAILED, StepState.UNKNOWN) and not record.backward:
@@ -263,6 +295,8 @@ def _held(record: history.History) -> Summary:
             "since": formatting.moment(record.saga.held_at),
             "reason": formatting.sentence(event.reason) if event else "",
         },
+        cause=cause(record.saga) if record.backward else "",
+        recommended="release",
         next=_sentences([_("An attempt under way still ends; nothing new begins."), _children_go_on(record)]),
         who=_("An operator must release it."),
     )

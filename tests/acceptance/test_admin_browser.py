@@ -268,7 +268,7 @@ def test_each_intervention_is_made_by_clicking_through_it(site, visit, name):
     page = tab.page
     with transport.use(memory_transport.MemoryTransport()):
         tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
-        page.locator(f"#part-interventions a.intervention-{name}").click()
+        page.locator(f"#saga-live a.intervention-{name}").click()
         expect(page.locator(".preview li").first).to_be_visible()
         page.get_by_label(re.compile("Reason|Evidence")).fill("Ticket 12")
         page.locator("button.button-strong").click()
@@ -278,6 +278,24 @@ def test_each_intervention_is_made_by_clicking_through_it(site, visit, name):
     event = models.Event.objects.get(saga_id=saga.pk, kind=kind, actor="supervisor")
     assert event.reason == "Ticket 12"
     expect(page.locator(f"#event-{event.pk}")).to_have_count(1)
+
+
+def test_the_verdict_has_the_money_at_stake_and_copies_the_key(site, visit):
+    saga = site.sagas["attention"]
+    tab = visit()
+    tab.open(site.page("attention"))
+    page, verdict = tab.page, tab.page.locator("#part-summary")
+
+    expect(verdict).to_contain_text("Why it was turned back")
+    expect(verdict).to_contain_text("still to be returned")
+    expect(verdict.locator(".button-strong")).to_have_text("The undo happened")
+    page.locator("#copy-key").click()
+
+    # Where the browser lets nobody write to the clipboard the key is chosen, so that the keyboard copies it.
+    page.wait_for_function(
+        "key => (document.getElementById('live-says').textContent + getSelection()).includes(key)",
+        arg=f"{saga.pk}.take-payment",
+    )
 
 
 def test_an_intervention_is_made_with_the_keyboard_alone(site, visit):

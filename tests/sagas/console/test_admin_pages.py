@@ -1,6 +1,7 @@
 """The page of a saga tells what happened, what comes next and who must act, whatever its state."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -11,7 +12,7 @@ from django.test import utils
 from django.urls import reverse
 
 from sagas import engine, models
-from sagas.console import history, marks
+from sagas.console import history, interventions, marks
 from sagas.declaration import states
 from sagas.models import SagaInstance
 from sagas.testing import clocks
@@ -104,6 +105,54 @@ def test_the_verdict_says_what_happened_and_who_must_act(make, badge, what, who)
     assert badge in said
     assert what in said
     assert who in said
+
+
+def test_the_verdict_names_the_root_cause_the_step_its_key_and_what_helps():
+    saga = admin_client.attention()
+
+    response = admin_client.supervisor().get(admin_client.page(saga))
+    body = response.content.decode()
+    verdict = body[body.index('id="part-summary"') : body.index('id="part-notices"')]
+
+    assert "Why it was turned back" in verdict
+    assert response.context["summary"].cause in html.unescape(verdict)
+    assert f'data-copy="{saga.pk}.b"' in verdict
+    # The provider said no: to ask it again helps nobody.
+    assert response.context["primary"]["intervention"].name == "happened"
+    assert "button-strong intervention-happened" in verdict
+    assert "button-strong" not in body[body.index('id="part-interventions"') :]
+
+
+RECOMMENDED = [
+    (admin_client.attention, "happened"),
+    (
+        lambda: admin_client.play(toys.LOCAL, "do a, do b, fail c, undo b, 4x flake undo a, needs attention"),
+        "resume",
+    ),
+    (admin_client.stuck, "resume"),
+    (held, "release"),
+    (admin_client.waiting, ""),
+    (running, ""),
+    (closed, ""),
+]
+
+
+@pytest.mark.parametrize(("make", "name"), RECOMMENDED, ids=range(len(RECOMMENDED)))
+def test_the_recommended_intervention_is_the_one_strong_button(make, name):
+    context = admin_client.supervisor().get(admin_client.page(make())).context
+
+    assert context["summary"].recommended == name
+    assert (context["primary"] or {}).get("title", "") == (
+        "" if not name else interventions.INTERVENTIONS[name].title(context["record"])
+    )
+    listed = {offer["intervention"].name for _step, offers in context["offers"] for offer in offers}
+    assert name not in listed
+
+
+def test_who_may_not_make_the_recommended_intervention_has_no_button_for_it():
+    body = admin_client.viewer().get(admin_client.page(admin_client.attention())).content.decode()
+
+    assert "button-strong" not in body
 
 
 def test_what_is_put_aside_has_no_deadline_that_counts_down():
