@@ -245,24 +245,27 @@ def fresh(site, name):
 
 
 ACTS = {
-    "resume": ("attention", "operator.retry"),
-    "retry": ("retrying", "operator.retry"),
-    "ask": ("waiting", "operator.ask"),
-    "happened": ("attention", "operator.resolve"),
-    "did-not-happen": ("attention", "operator.resolve"),
-    "compensate": ("waiting", "operator.compensate"),
-    "hold": ("waiting", "operator.hold"),
-    "release": ("held", "operator.release"),
-    "extend": ("waiting", "operator.extend"),
-    "close": ("attention", "operator.close"),
-}
+    "resume": ("attention", "operator.retry", "Undoing take-payment is tried again."),
+    "retry": ("retrying", "operator.retry", "is tried again."),
+    "ask": ("waiting", "operator.ask", "The provider is asked what became of deliver-order."),
+    "happened": (
+        "attention", "operator.resolve",
+        "Take-payment counts as undone, on your word. Now: saga “Compensated”, order “Cancelled”.",
+    ),
+    "did-not-happen": ("attention", "operator.resolve", "Take-payment counts as not undone yet"),
+    "compensate": ("waiting", "operator.compensate", "Now: saga “Compensating”, order “Cancelling”."),
+    "hold": ("waiting", "operator.hold", "It is held"),
+    "release": ("held", "operator.release", "It is released"),
+    "extend": ("waiting", "operator.extend", "The deadline is 20"),
+    "close": ("attention", "operator.close", "Now: saga “Put aside”, order “Closed”."),
+}  # fmt: skip
 # No step of the order is optional: skipping is tried in tests/sagas/console/test_admin_interventions.py.
 assert set(ACTS) == set(interventions.INTERVENTIONS) - {"skip"}
 
 
 @pytest.mark.parametrize("name", ACTS)
 def test_each_intervention_is_made_by_clicking_through_it(site, visit, name):
-    sample, kind = ACTS[name]
+    sample, kind, told = ACTS[name]
     saga = fresh(site, sample)
     tab = visit()
     page = tab.page
@@ -274,15 +277,20 @@ def test_each_intervention_is_made_by_clicking_through_it(site, visit, name):
         page.locator("button.button-strong").click()
         page.wait_for_url(f"**/{saga.pk}/change/")
 
-    expect(page.locator(".messagelist")).to_contain_text("is done")
+    expect(page.locator(".messagelist")).to_contain_text(told)
     event = models.Event.objects.get(saga_id=saga.pk, kind=kind, actor="supervisor")
     assert event.reason == "Ticket 12"
     expect(page.locator(f"#event-{event.pk}")).to_have_count(1)
 
 
-def test_the_verdict_has_the_money_at_stake_and_copies_the_key(site, visit):
+def test_the_verdict_and_the_preview_say_what_becomes_of_the_money_and_the_key_is_copied(site, visit):
     saga = site.sagas["attention"]
     tab = visit()
+    tab.open(f"/admin/sagas/sagainstance/{saga.pk}/intervention/happened/")
+    expect(tab.page.locator(".outcome")).to_contain_text(
+        "Right after: saga “Compensated”, order “Cancelled”."
+    )
+    expect(tab.page.locator(".outcome")).to_contain_text("R$ 274.70 counts as returned to the customer.")
     tab.open(site.page("attention"))
     page, verdict = tab.page, tab.page.locator("#part-summary")
 
@@ -401,6 +409,7 @@ def test_a_bulk_run_is_begun_from_a_group_and_followed_to_its_end(site, visit):
     page = tab.page
     tab.open("/admin/sagas/sagainstance/groups/")
     page.locator(".group button[value=resume]").first.click()
+    expect(page.locator(".preview")).to_contain_text("Together they are worth R$")
     page.get_by_label("Reason").fill("The bank is back")
     page.locator("button.button-strong").click()
     page.wait_for_url("**/bulkrun/*/change/")
