@@ -363,6 +363,7 @@ def test_everything_but_the_live_refresh_works_without_javascript(site, visit):
     page.locator("button.button-strong").click()
 
     expect(page.locator("#part-summary")).to_contain_text("Held")
+    page.locator("#all-events > summary").click()
     page.locator("select[name=actor]").select_option("supervisor")
     page.locator(".filters button").click()
     expect(page.locator(".events tbody tr")).to_have_count(1)
@@ -373,6 +374,7 @@ def test_a_page_follows_its_saga_without_losing_the_readers_place(site, visit):
     tab = visit()
     tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
     page = tab.page
+    page.locator("#fold-take-payment > summary").click()
     page.locator("#facts-take-payment summary").click()
     page.locator("#facts-take-payment summary").focus()
     page.locator("#part-attempts").scroll_into_view_if_needed()
@@ -386,6 +388,49 @@ def test_a_page_follows_its_saga_without_losing_the_readers_place(site, visit):
     assert page.locator("#part-attempts").bounding_box()["y"] == pytest.approx(top, abs=3)
     expect(page.locator("#live-says")).to_contain_text("olga holds it")
     assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
+
+
+SHORT = {"completed": (2400, 4200), "attention": (3200, 6000)}
+"""Pixels that a page is high at most, at 1280 and at 390; before the steps folded it was 4970 and 12677."""
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_what_is_finished_is_folded_so_that_the_page_is_short(site, visit, name):
+    for viewport, most in zip((browser.WIDE, browser.NARROW), SHORT[name], strict=True):
+        tab = visit(viewport=viewport)
+        tab.open(site.page(name))
+
+        assert tab.page.evaluate("document.documentElement.scrollHeight") <= most
+        opened = tab.page.locator("details.step-fold[open]")
+        expect(opened).to_have_count(0 if name == "completed" else 1)
+        fold = tab.page.locator("#fold-reserve-stock")
+        expect(fold.locator(".step-body")).to_be_hidden()
+        fold.locator("> summary").click()
+        expect(fold.locator(".step-body")).to_be_visible()
+        assert tab.fits()
+        assert tab.barriers() == []
+
+
+def test_timeline_and_path_stand_side_by_side_and_no_two_labels_of_gaps_collide(site, visit):
+    for viewport in (browser.WIDE, browser.NARROW):
+        tab = visit(viewport=viewport)
+        for name in ("attention", "waiting", "held", "cancelled"):
+            tab.open(site.page(name))
+
+            assert tab.page.evaluate(COLLIDING) == [], f"{name} at {viewport['width']}"
+        line, path = (tab.page.locator(f"#part-{part}").bounding_box() for part in ("timeline", "graph"))
+        assert (line["y"] == path["y"]) == (viewport is browser.WIDE)
+
+
+COLLIDING = """(() => {
+    const labels = [...document.querySelectorAll(".timeline .gap text")];
+    const boxes = labels.map(text => text.getBoundingClientRect());
+    const picture = document.querySelector(".timeline").getBoundingClientRect();
+    const outside = boxes.filter(box => box.left < picture.left - 1 || box.right > picture.right + 1);
+    const hit = boxes.filter((a, i) => boxes.some((b, j) => j > i && a.left < b.right && b.left < a.right
+        && a.top < b.bottom && b.top < a.bottom));
+    return [...outside, ...hit].map(box => box.left);
+})()"""
 
 
 def test_a_filter_that_was_chosen_survives_the_refresh(site, visit):
