@@ -307,7 +307,7 @@ def _children_go_on(record: history.History) -> str:
     moving = any(counts.live for counts in record.children.values())
     if not moving or record.saga.held_at is None:
         return ""
-    return _("Children under way go on; none is started, and none is told to turn round.")
+    return _("Children under way go on; none is started, and none is told to turn back.")
 
 
 def _closed(record: history.History) -> Summary:
@@ -419,7 +419,7 @@ def _stage_words(record: history.History) -> str:
 def _draining(record: history.History, what: str) -> Summary:
     """It has turned round, and nothing of its stage is undone before the last attempt has ended."""
     busy = [row.name for row in record.members if row.state == StepState.RUNNING]
-    following = _("Nothing is undone before the attempts under way have ended, or their leases: %(steps)s.")
+    following = _("Nothing is undone before the attempts under way have ended, or count as lost: %(steps)s.")
     return Summary(
         tone="undoing",
         what=what,
@@ -545,7 +545,9 @@ def _nobody_there(record: history.History) -> tuple[str, str] | None:
         who = _("Whoever runs the workers: start one for it (celery worker --queues=%(queue)s).")
         given = {"step": record.step.name, "queue": declared.queue}
     elif record.unswept is not None and overdue:
-        text = _("Nothing, for nobody sweeps: it has been due for %(length)s.")
+        text = _(
+            "Nothing: the regular check (sagas.sweep) does not run, and this has been due for %(length)s."
+        )
         who = _("Whoever runs the workers: start beat, and a worker on the queue %(queue)s.")
         given = {"length": formatting.length(record.now - cursor.wake_at), "queue": conf.SWEEP_QUEUE}  # type: ignore[operator]
     else:
@@ -643,26 +645,22 @@ def rule(error: dict[str, Any]) -> str:
     """Which rule chose what becomes of an error of this kind."""
     clock = error.get("clock")
     kinds = {
-        "refused": _("Named in `refused`: a no is a no, and is never tried again."),
-        "outage": _(
-            "Named in `outage`: it did not happen, nor can it for anybody until a person mends something."
-        ),
-        "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
-        "late": _("The database was in the way, not the step: no attempt is counted, and deadlines decide."),
-        "mismatch": _(
-            "Named in `mismatch`: something happened, and it is not what was asked. A person settles it."
-        ),
+        "refused": _("A no is a no: it is never tried again."),
+        "outage": _("It did not happen, and cannot for any saga until a person mends something."),
+        "transient": _("It did not happen this time, and is tried again while attempts are left."),
+        "late": _("The database was busy, and the step is not to blame: no attempt is counted."),
+        "mismatch": _("Something happened, but not what was asked for. A person has to settle it."),
         "unknown": _("It may have happened: the provider is asked with the same key first."),
-        "bug": _("Named nowhere: a bug. It is not tried again, and is shown as what it is."),
-        "timeout": _("A clock ran out."),
+        "bug": _("An error that nobody foresaw: a bug. It is not tried again."),
+        "timeout": _("Time ran out."),
         "cancelled": _("Somebody asked for it; no step failed."),
         "operator": _("An operator said so."),
     }
     clocks = {
         "attempt": _("The attempt took longer than its timeout."),
-        "budget": _("All attempts together took longer than the step's budget."),
+        "budget": _("All attempts together took longer than they may."),
         "wait": _("Nobody said in time that it is done."),
-        "lease": _("The worker vanished with it."),
+        "lease": _("Its worker vanished."),
         "deadline": _("The saga's deadline ran out."),
         "undo-deadline": _("The time for undoing ran out."),
     }

@@ -296,7 +296,7 @@ def test_the_verdict_and_the_preview_say_what_becomes_of_the_money_and_the_key_i
 
     expect(verdict).to_contain_text("Why it was turned back")
     expect(verdict).to_contain_text("still to be returned")
-    expect(verdict.locator(".button-strong")).to_have_text("The undo happened")
+    expect(verdict.locator(".button-strong")).to_have_text("Say that it was undone")
     page.locator("#copy-key").click()
 
     # Where the browser lets nobody write to the clipboard the key is chosen, so that the keyboard copies it.

@@ -307,7 +307,7 @@ class InterventionPages(saga_page.SagaPage):
         self.log_change(request, saga, f"{answer} {asked.row.name}: {reason}")
         given = {"step": asked.label}
         if answer == approving.REFUSE:
-            text = _("%(step)s is refused, and the saga turns round.") % given
+            text = _("%(step)s is refused, and the saga turns back.") % given
         elif asked.missing > 1:
             text = _("You have approved %(step)s; somebody else must, too.") % given
         else:

@@ -177,7 +177,7 @@ def test_attempts_are_told_with_their_errors_and_the_rule_that_decided():
     of_b = [a for a in response.context["attempts"] if a.step == "b" and not a.undo]
     assert [(a.number, a.outcome) for a in of_b] == [(1, "retry"), (2, "retry"), (3, "failed")]
     assert all(a.error["error"] == "Unavailable" and a.error["message"] == "later" for a in of_b)
-    assert "Named in `retry.on`" in admin_client.text(response)
+    assert "is tried again while attempts are left" in admin_client.text(response)
     assert [a.step for a in response.context["attempts"] if a.undo] == ["b", "a"]
 
 
@@ -264,7 +264,9 @@ def test_that_nobody_sweeps_is_said_of_every_saga_that_is_due():
     context = admin_client.viewer().get(admin_client.page(saga)).context
 
     assert [notice.kind for notice in context["notices"]] == ["sweep"]
-    assert context["summary"].next.startswith("Nothing, for nobody sweeps: it has been due for 4 min")
+    assert context["summary"].next.startswith(
+        "Nothing: the regular check (sagas.sweep) does not run, and this has been due for 4 min"
+    )
     who = "Whoever runs the workers: start beat, and a worker on the queue sagas-sweep."
     assert context["summary"].who == who
 

@@ -147,7 +147,7 @@ def test_one_that_waits_beside_others_is_named_with_whom_it_waits_for():
 def test_while_a_stage_drains_it_says_that_nothing_is_undone_yet(monkeypatch):
     said, shown = draining(monkeypatch)
 
-    assert said.next == "Nothing is undone before the attempts under way have ended, or their leases: b."
+    assert said.next == "Nothing is undone before the attempts under way have ended, or count as lost: b."
     assert "Steps undone at once in “both”: 0 of 2." in said.what
     assert [view.row.name for view in shown if view.current] == ["c", "b"]
 
