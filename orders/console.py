@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Sum
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -18,6 +18,7 @@ from invoicing import models as invoicing
 from orders import customer_messages, models
 from payments import models as payments
 from sagas.console import marks, panels
+from sagas.declaration.states import SagaState
 from sagas.models import SagaInstance, StepInstance
 from shipping import models as shipping
 
@@ -74,6 +75,18 @@ def meaning(message: str) -> str:
     if found is None or found[2] not in _MEANINGS:
         return ""
     return f"{str(_MEANINGS[found[2]]).removesuffix('.')} ({message})."
+
+
+_STATUSES = {
+    models.Status.PENDING: gettext_lazy("Pending"),
+    models.Status.FULFILLED: gettext_lazy("Fulfilled"),
+    models.Status.CANCELLING: gettext_lazy("Cancelling"),
+    models.Status.CANCELLED: gettext_lazy("Cancelled"),
+    models.Status.ATTENTION: gettext_lazy("Needs attention"),
+    models.Status.CLOSED: gettext_lazy("Closed"),
+}
+
+assert set(_STATUSES) == set(models.Status), "an order status without its word"
 
 
 class Orders:
@@ -155,6 +168,40 @@ class Orders:
         """For whose word a step waits once it has begun, in the viewer's language."""
         return str(_AWAITED.get(step, ""))
 
+    def status(self, state: str) -> str:
+        """How the order stands when its saga is in that state, or put aside (`closed`)."""
+        status = models.Status.CLOSED if state == "closed" else models.STATUS_OF[SagaState(state)]
+        return _("order “%(status)s”") % {"status": _STATUSES[status]}
+
+    def consequences(
+        self, saga: SagaInstance, intervention: str, step: StepInstance, turns_back: bool
+    ) -> Iterable[str]:
+        """What becomes of the money that is held."""
+        steps: Iterable[StepInstance] = saga.steps.all()  # type: ignore[arg-type]
+        for payment in payments.Payment.objects.filter(key__in=[row.key for row in steps]).order_by("pk"):
+            net = payment.captured - payment.refunded
+            amount = {"amount": money.written(net, payment.held_in)}
+            if net <= 0:
+                continue
+            if intervention == "close":
+                yield _("%(amount)s stays as it is: nobody returns it any more.") % amount
+            elif intervention == "happened" and turns_back and payment.key == step.key:
+                yield (
+                    _(
+                        "%(amount)s counts as returned to the customer. Our books get no refund for it: your "
+                        "evidence is what stands for it."
+                    )
+                    % amount
+                )
+            elif turns_back and intervention not in ("hold", "release", "extend"):
+                yield _("%(amount)s goes back to the customer.") % amount
+
+    def total(self, saga_ids: Sequence[uuid.UUID]) -> str:
+        """How much the orders of these sagas are worth, by currency."""
+        orders = models.Order.objects.filter(saga_id__in=saga_ids)
+        sums = orders.values_list("currency").annotate(Sum("total_amount")).order_by("currency")
+        return " + ".join(money.written(amount, currency) for currency, amount in sums)
+
 
 _AWAITED = {
     "take-payment": gettext_lazy("PIX"),
@@ -223,6 +270,7 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
         title=_("Money"),
         net=words % amounts,
         tone=tone,
+        at_stake=net > 0,
         url=reverse("admin:payments_payment_change", args=[payment.pk]),
         entries=_entries(
             (_("status"), payment.get_status_display()),

@@ -144,7 +144,7 @@ def preview(record: history.History, question: Question, answer: str) -> list[st
     if answer == REFUSE:
         begun = [row for row in reversed(record.steps) if row.begun and row.state != StepState.UNDONE]
         undone = [row.name for row in begun if (step := record.declare(row)) and step.undoable]
-        lines = [_("%(step)s is refused, and the saga turns round.") % given]
+        lines = [_("%(step)s is refused, and the saga turns back.") % given]
         if undone:
             lines.append(
                 _("These steps are undone, in this order: %(steps)s.") % {"steps": ", ".join(undone)}

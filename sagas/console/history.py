@@ -146,6 +146,12 @@ class StepView:
         return self.row.state == StepState.SKIPPED
 
     @property
+    def open(self) -> bool:
+        """Whether it is shown at length: the saga is at it, or it did not come to what was wanted."""
+        trouble = (StepState.FAILED, StepState.UNKNOWN, StepState.UNDO_FAILED)
+        return self.current or self.row.state in trouble
+
+    @property
     def opens_stage(self) -> bool:
         """Whether it is the first of steps that are done at once."""
         return self.stage is not None and self.row.position == self.stage.first

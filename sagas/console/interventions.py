@@ -137,9 +137,9 @@ def _will_compensate(record: history.History) -> list[str]:
         return [_("Nothing has been done yet: it ends at once."), *_for_its_parent(record)]
     lines = [_("These steps are undone, in this order: %(steps)s.") % {"steps": _in_order(record, undone)}]
     if record.members and record.any_at_work:
-        lines.append(_("Nothing is undone before the attempts under way have ended, or their leases."))
+        lines.append(_("Nothing is undone before the attempts under way have ended, or count as lost."))
     elif record.at_work:
-        lines.append(_("It turns round as soon as the attempt under way has ended."))
+        lines.append(_("It turns back as soon as the attempt under way has ended."))
     lines += [
         _("All children of %(step)s are undone with it, whatever they have come to: %(children)s.")
         % {"step": row.name, "children": families.words(counts)}
@@ -230,7 +230,7 @@ def _will_say_not(record: history.History) -> list[str]:
     if declared is not None and declared.kind == "retriable":
         return [_("%(step)s is tried again now.") % {"step": record.step.name}]
     return [
-        _("%(step)s counts as failed, and the saga turns round.") % {"step": record.step.name},
+        _("%(step)s counts as failed, and the saga turns back.") % {"step": record.step.name},
         *_will_compensate(record)[:1],
     ]
 
@@ -240,7 +240,7 @@ def _will_hold(record: history.History) -> list[str]:
     if record.any_at_work:
         lines.append(_("The attempt under way still ends, and is recorded."))
     if any(counts.live for counts in record.children.values()):
-        lines.append(_("Children under way go on; none is started, and none is told to turn round."))
+        lines.append(_("Children under way go on; none is started, and none is told to turn back."))
         lines.append(_("To hold those too, hold each of them."))
     if record.parent is not None:
         lines.append(_("Its parent waits for it, and it keeps its place among those that run at once."))
@@ -348,14 +348,14 @@ INTERVENTIONS: dict[str, Intervention] = {
             refusal=refusals.ask, preview=_will_ask, make=_plain(engine.ask), of_step=True,
         ),
         Intervention(
-            name="happened", label=gettext_lazy("It happened"),
-            backward_label=gettext_lazy("The undo happened"), permission="resolve_saga",
+            name="happened", label=gettext_lazy("Say that it happened"),
+            backward_label=gettext_lazy("Say that it was undone"), permission="resolve_saga",
             refusal=refusals.resolve, preview=_will_say_happened, make=_say(True),
             moves_money=True, fields=("facts",), evidence=True, about_attempt=True, of_step=True,
         ),
         Intervention(
-            name="did-not-happen", label=gettext_lazy("It did not happen"),
-            backward_label=gettext_lazy("The undo did not happen"), permission="resolve_saga",
+            name="did-not-happen", label=gettext_lazy("Say that it did not happen"),
+            backward_label=gettext_lazy("Say that it was not undone"), permission="resolve_saga",
             refusal=refusals.resolve, preview=_will_say_not, make=_say(False),
             moves_money=True, evidence=True, about_attempt=True, of_step=True,
         ),

@@ -111,7 +111,9 @@ def _surroundings(record: history.History) -> Iterator[Notice]:
     if saga.deadline_at is not None and saga.deadline_at <= record.now:
         yield Notice(
             kind="deadline",
-            text=_("Its deadline has passed; the next sweep, or the end of the attempt, acts upon it."),
+            text=_(
+                "Its deadline has passed; the next regular check, or the end of the attempt, acts upon it."
+            ),
         )
 
 
@@ -157,9 +159,15 @@ def nobody_listens(queue: str, silence: datetime.timedelta) -> str:
 def nobody_sweeps(silence: datetime.timedelta | None) -> str:
     """That nobody sweeps, since when if ever somebody did, and what to do about it."""
     if silence is None:
-        text = _("Nobody sweeps, and nobody ever has: what is lost, late or due stands still.")
+        text = _(
+            "The regular check (sagas.sweep) does not run, and never has: "
+            "what is lost, late or due stands still."
+        )
     else:
-        text = _("Nobody sweeps for %(silence)s: what is lost, late or due stands still.")
+        text = _(
+            "The regular check (sagas.sweep) has not run for %(silence)s: "
+            "what is lost, late or due stands still."
+        )
     hint = _(
         "Schedule the task sagas.sweep in beat, run beat, and have a worker listen on the queue "
         "%(queue)s (celery worker --queues=%(queue)s)."

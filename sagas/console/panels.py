@@ -28,12 +28,15 @@ __all__ = [
     "Subjects",
     "add",
     "awaited",
+    "consequences",
     "describe",
     "label",
     "of",
     "registered",
     "search",
+    "status",
     "story",
+    "totals",
 ]
 
 
@@ -76,6 +79,9 @@ class Panel:
 
     url: str = ""
     """Of the row in its own admin."""
+
+    at_stake: bool = False
+    """Whether the verdict says it too while the saga is not over, as it is about money that is held."""
 
     entries: Sequence[Entry] = ()
     heads: Sequence[str] = ()
@@ -246,6 +252,34 @@ def awaited(saga: str, step: str) -> str:
     """
     name = getattr(_subjects.get(saga), "awaits", None)
     return name(step) if name is not None else ""
+
+
+def status(saga: str, state: str) -> str:
+    """How people call what a saga with that name is about, when it is in that state, or `closed`.
+
+    An app that has such words has the method `status(state)`; else it is empty.
+    """
+    words = getattr(_subjects.get(saga), "status", None)
+    return words(state) if words is not None else ""
+
+
+def consequences(record: history.History, intervention: str, *, turns_back: bool) -> list[str]:
+    """What an intervention in a saga makes of the money, or of what else is at stake.
+
+    An app that knows has the method `consequences(saga, intervention, step, turns_back)`, which returns
+    sentences: `step` is what the intervention is about, and `turns_back` says whether all is undone then.
+    """
+    words = getattr(_subjects.get(record.saga.name), "consequences", None)
+    return list(words(record.saga, intervention, record.step, turns_back)) if words is not None else []
+
+
+def totals(saga_ids: Sequence[uuid.UUID]) -> list[str]:
+    """How much money these sagas are about together, in words.
+
+    An app whose sagas are about money has the method `total(saga_ids)`, empty where none of them is its own.
+    """
+    found = [words(saga_ids) for one in registered() if (words := getattr(one, "total", None)) is not None]
+    return [text for text in found if text]
 
 
 def search(term: str) -> set[uuid.UUID]:

@@ -27,6 +27,15 @@ class Summary:
     next: str
     who: str
     advice: str = ""
+    cause: str = ""
+    """Why it was turned back in the first place, where `what` tells of something that came later."""
+
+    at: models.StepInstance | None = None
+    """The step at which a person is to act."""
+
+    recommended: str = ""
+    """The intervention of which the advice speaks, by its name; empty where none is better than another."""
+
     answers: Sequence[str] = ()
     """What stands on a person's word alone: who answers for it, and with which evidence."""
 
@@ -179,6 +188,9 @@ def _needs_attention(record: history.History) -> Summary:
     return Summary(
         tone="attention",
         what=what % given,
+        cause=cause(saga) if record.backward else "",
+        at=row,
+        recommended=_recommended(row, record),
         next=following,
         who=_("An operator."),
         advice=_sentences(
@@ -189,6 +201,21 @@ def _needs_attention(record: history.History) -> Summary:
             ]
         ),
     )
+
+
+_TOLD_NO = (FailureKind.REFUSED, FailureKind.MISMATCH)
+"""Where an undo came to this, the provider would say the same again."""
+
+
+def _recommended(row: models.StepInstance, record: history.History) -> str:
+    """The intervention that helps: trying again, unless that would come to the same."""
+    if record.saga.held_at is not None:
+        return "release"
+    if isinstance(record.declare(row), definition.Approval) and not record.backward:
+        return ""  # To be answered, or asked anew: it is for people to choose.
+    if row.state == StepState.UNDO_FAILED and (row.error or {}).get("kind") in _TOLD_NO:
+        return "happened"
+    return "resume"
 
 
 def _child_needs_attention(record: history.History, child: models.SagaInstance) -> Summary:
@@ -243,9 +270,14 @@ def _failed_too(record: history.History, row: models.StepInstance) -> str:
 def _advice(row: models.StepInstance, record: history.History) -> str:
     if (row.error or {}).get("kind") == FailureKind.MISMATCH and not record.backward:
         return translation.translate(messages.SETTLE_MISMATCH)
+    if row.state == StepState.UNDO_FAILED and (row.error or {}).get("kind") in _TOLD_NO:
+        return _(
+            "The provider said no, and would say it again. Settle it there under the key shown here; then "
+            "say with evidence that it is undone. Resume only if the provider would agree now."
+        )
     if row.state == StepState.UNDO_FAILED:
         return _(
-            "Settle it with the provider under the key shown below; then resume, "
+            "Settle it with the provider under the key shown here; then resume, "
             "or say with evidence that it is undone."
         )
     if row.state in (StepState.FAILED, StepState.UNKNOWN) and not record.backward:
@@ -263,6 +295,8 @@ def _held(record: history.History) -> Summary:
             "since": formatting.moment(record.saga.held_at),
             "reason": formatting.sentence(event.reason) if event else "",
         },
+        cause=cause(record.saga) if record.backward else "",
+        recommended="release",
         next=_sentences([_("An attempt under way still ends; nothing new begins."), _children_go_on(record)]),
         who=_("An operator must release it."),
     )
@@ -273,7 +307,7 @@ def _children_go_on(record: history.History) -> str:
     moving = any(counts.live for counts in record.children.values())
     if not moving or record.saga.held_at is None:
         return ""
-    return _("Children under way go on; none is started, and none is told to turn round.")
+    return _("Children under way go on; none is started, and none is told to turn back.")
 
 
 def _closed(record: history.History) -> Summary:
@@ -385,7 +419,7 @@ def _stage_words(record: history.History) -> str:
 def _draining(record: history.History, what: str) -> Summary:
     """It has turned round, and nothing of its stage is undone before the last attempt has ended."""
     busy = [row.name for row in record.members if row.state == StepState.RUNNING]
-    following = _("Nothing is undone before the attempts under way have ended, or their leases: %(steps)s.")
+    following = _("Nothing is undone before the attempts under way have ended, or count as lost: %(steps)s.")
     return Summary(
         tone="undoing",
         what=what,
@@ -511,7 +545,9 @@ def _nobody_there(record: history.History) -> tuple[str, str] | None:
         who = _("Whoever runs the workers: start one for it (celery worker --queues=%(queue)s).")
         given = {"step": record.step.name, "queue": declared.queue}
     elif record.unswept is not None and overdue:
-        text = _("Nothing, for nobody sweeps: it has been due for %(length)s.")
+        text = _(
+            "Nothing: the regular check (sagas.sweep) does not run, and this has been due for %(length)s."
+        )
         who = _("Whoever runs the workers: start beat, and a worker on the queue %(queue)s.")
         given = {"length": formatting.length(record.now - cursor.wake_at), "queue": conf.SWEEP_QUEUE}  # type: ignore[operator]
     else:
@@ -609,26 +645,22 @@ def rule(error: dict[str, Any]) -> str:
     """Which rule chose what becomes of an error of this kind."""
     clock = error.get("clock")
     kinds = {
-        "refused": _("Named in `refused`: a no is a no, and is never tried again."),
-        "outage": _(
-            "Named in `outage`: it did not happen, nor can it for anybody until a person mends something."
-        ),
-        "transient": _("Named in `retry.on`: it did not happen, and is tried again while the budget lasts."),
-        "late": _("The database was in the way, not the step: no attempt is counted, and deadlines decide."),
-        "mismatch": _(
-            "Named in `mismatch`: something happened, and it is not what was asked. A person settles it."
-        ),
+        "refused": _("A no is a no: it is never tried again."),
+        "outage": _("It did not happen, and cannot for any saga until a person mends something."),
+        "transient": _("It did not happen this time, and is tried again while attempts are left."),
+        "late": _("The database was busy, and the step is not to blame: no attempt is counted."),
+        "mismatch": _("Something happened, but not what was asked for. A person has to settle it."),
         "unknown": _("It may have happened: the provider is asked with the same key first."),
-        "bug": _("Named nowhere: a bug. It is not tried again, and is shown as what it is."),
-        "timeout": _("A clock ran out."),
+        "bug": _("An error that nobody foresaw: a bug. It is not tried again."),
+        "timeout": _("Time ran out."),
         "cancelled": _("Somebody asked for it; no step failed."),
         "operator": _("An operator said so."),
     }
     clocks = {
         "attempt": _("The attempt took longer than its timeout."),
-        "budget": _("All attempts together took longer than the step's budget."),
+        "budget": _("All attempts together took longer than they may."),
         "wait": _("Nobody said in time that it is done."),
-        "lease": _("The worker vanished with it."),
+        "lease": _("Its worker vanished."),
         "deadline": _("The saga's deadline ran out."),
         "undo-deadline": _("The time for undoing ran out."),
     }

@@ -132,7 +132,7 @@ def compensate(
     if transitions.past_pivot(saga, step):
         return _("It is past its point of no return: nothing is undone any more.")
     if saga.cancel_requested_at is not None:
-        return _("That was asked for already; it turns round when the attempt under way has ended.")
+        return _("That was asked for already; it turns back when the attempt under way has ended.")
     return ""
 
 
@@ -246,7 +246,7 @@ def at_work(step: models.StepInstance, now: datetime.datetime) -> str:
         return ""
     left_s = math.ceil((step.lease_until - now).total_seconds()) if step.lease_until else 0
     return _(
-        "An attempt is under way; wait until it ends, or until its lease is over (in %(seconds)s s)."
+        "An attempt is under way; wait until it ends, or until its worker counts as lost (in %(seconds)s s)."
     ) % {"seconds": left_s}
 
 
@@ -264,7 +264,7 @@ def not_its_turn(
     rows = every[stage.first : stage.last + 1]
     if busy := [row.name for row in rows if row.state == StepState.RUNNING]:
         return _(
-            "Nothing is undone before the attempts under way have ended, or their leases: %(steps)s."
+            "Nothing is undone before the attempts under way have ended, or count as lost: %(steps)s."
         ) % {"steps": ", ".join(busy)}
     if step not in parallel.left_to_undo(stage, rows, now):
         return _("%(step)s did nothing that is to be undone.") % {"step": step.name}

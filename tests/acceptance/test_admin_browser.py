@@ -245,39 +245,65 @@ def fresh(site, name):
 
 
 ACTS = {
-    "resume": ("attention", "operator.retry"),
-    "retry": ("retrying", "operator.retry"),
-    "ask": ("waiting", "operator.ask"),
-    "happened": ("attention", "operator.resolve"),
-    "did-not-happen": ("attention", "operator.resolve"),
-    "compensate": ("waiting", "operator.compensate"),
-    "hold": ("waiting", "operator.hold"),
-    "release": ("held", "operator.release"),
-    "extend": ("waiting", "operator.extend"),
-    "close": ("attention", "operator.close"),
-}
+    "resume": ("attention", "operator.retry", "Undoing take-payment is tried again."),
+    "retry": ("retrying", "operator.retry", "is tried again."),
+    "ask": ("waiting", "operator.ask", "The provider is asked what became of deliver-order."),
+    "happened": (
+        "attention", "operator.resolve",
+        "Take-payment counts as undone, on your word. Now: saga “Compensated”, order “Cancelled”.",
+    ),
+    "did-not-happen": ("attention", "operator.resolve", "Take-payment counts as not undone yet"),
+    "compensate": ("waiting", "operator.compensate", "Now: saga “Compensating”, order “Cancelling”."),
+    "hold": ("waiting", "operator.hold", "It is held"),
+    "release": ("held", "operator.release", "It is released"),
+    "extend": ("waiting", "operator.extend", "The deadline is 20"),
+    "close": ("attention", "operator.close", "Now: saga “Put aside”, order “Closed”."),
+}  # fmt: skip
 # No step of the order is optional: skipping is tried in tests/sagas/console/test_admin_interventions.py.
 assert set(ACTS) == set(interventions.INTERVENTIONS) - {"skip"}
 
 
 @pytest.mark.parametrize("name", ACTS)
 def test_each_intervention_is_made_by_clicking_through_it(site, visit, name):
-    sample, kind = ACTS[name]
+    sample, kind, told = ACTS[name]
     saga = fresh(site, sample)
     tab = visit()
     page = tab.page
     with transport.use(memory_transport.MemoryTransport()):
         tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
-        page.locator(f"#part-interventions a.intervention-{name}").click()
+        page.locator(f"#saga-live a.intervention-{name}").click()
         expect(page.locator(".preview li").first).to_be_visible()
         page.get_by_label(re.compile("Reason|Evidence")).fill("Ticket 12")
         page.locator("button.button-strong").click()
         page.wait_for_url(f"**/{saga.pk}/change/")
 
-    expect(page.locator(".messagelist")).to_contain_text("is done")
+    expect(page.locator(".messagelist")).to_contain_text(told)
     event = models.Event.objects.get(saga_id=saga.pk, kind=kind, actor="supervisor")
     assert event.reason == "Ticket 12"
     expect(page.locator(f"#event-{event.pk}")).to_have_count(1)
+
+
+def test_the_verdict_and_the_preview_say_what_becomes_of_the_money_and_the_key_is_copied(site, visit):
+    saga = site.sagas["attention"]
+    tab = visit()
+    tab.open(f"/admin/sagas/sagainstance/{saga.pk}/intervention/happened/")
+    expect(tab.page.locator(".outcome")).to_contain_text(
+        "Right after: saga “Compensated”, order “Cancelled”."
+    )
+    expect(tab.page.locator(".outcome")).to_contain_text("R$ 274.70 counts as returned to the customer.")
+    tab.open(site.page("attention"))
+    page, verdict = tab.page, tab.page.locator("#part-summary")
+
+    expect(verdict).to_contain_text("Why it was turned back")
+    expect(verdict).to_contain_text("still to be returned")
+    expect(verdict.locator(".button-strong")).to_have_text("Say that it was undone")
+    page.locator("#copy-key").click()
+
+    # Where the browser lets nobody write to the clipboard the key is chosen, so that the keyboard copies it.
+    page.wait_for_function(
+        "key => (document.getElementById('live-says').textContent + getSelection()).includes(key)",
+        arg=f"{saga.pk}.take-payment",
+    )
 
 
 def test_an_intervention_is_made_with_the_keyboard_alone(site, visit):
@@ -337,6 +363,7 @@ def test_everything_but_the_live_refresh_works_without_javascript(site, visit):
     page.locator("button.button-strong").click()
 
     expect(page.locator("#part-summary")).to_contain_text("Held")
+    page.locator("#all-events > summary").click()
     page.locator("select[name=actor]").select_option("supervisor")
     page.locator(".filters button").click()
     expect(page.locator(".events tbody tr")).to_have_count(1)
@@ -347,6 +374,7 @@ def test_a_page_follows_its_saga_without_losing_the_readers_place(site, visit):
     tab = visit()
     tab.open(f"/admin/sagas/sagainstance/{saga.pk}/change/")
     page = tab.page
+    page.locator("#fold-take-payment > summary").click()
     page.locator("#facts-take-payment summary").click()
     page.locator("#facts-take-payment summary").focus()
     page.locator("#part-attempts").scroll_into_view_if_needed()
@@ -446,6 +474,49 @@ def test_what_is_ticked_stays_ticked_and_as_it_was_seen(site, visit):
     expect(mine.locator("input.action-select")).to_be_checked()
 
 
+SHORT = {"completed": (2400, 4200), "attention": (3200, 6000)}
+"""Pixels that a page is high at most, at 1280 and at 390; before the steps folded it was 4970 and 12677."""
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_what_is_finished_is_folded_so_that_the_page_is_short(site, visit, name):
+    for viewport, most in zip((browser.WIDE, browser.NARROW), SHORT[name], strict=True):
+        tab = visit(viewport=viewport)
+        tab.open(site.page(name))
+
+        assert tab.page.evaluate("document.documentElement.scrollHeight") <= most
+        opened = tab.page.locator("details.step-fold[open]")
+        expect(opened).to_have_count(0 if name == "completed" else 1)
+        fold = tab.page.locator("#fold-reserve-stock")
+        expect(fold.locator(".step-body")).to_be_hidden()
+        fold.locator("> summary").click()
+        expect(fold.locator(".step-body")).to_be_visible()
+        assert tab.fits()
+        assert tab.barriers() == []
+
+
+def test_timeline_and_path_stand_side_by_side_and_no_two_labels_of_gaps_collide(site, visit):
+    for viewport in (browser.WIDE, browser.NARROW):
+        tab = visit(viewport=viewport)
+        for name in ("attention", "waiting", "held", "cancelled"):
+            tab.open(site.page(name))
+
+            assert tab.page.evaluate(COLLIDING) == [], f"{name} at {viewport['width']}"
+        line, path = (tab.page.locator(f"#part-{part}").bounding_box() for part in ("timeline", "graph"))
+        assert (line["y"] == path["y"]) == (viewport is browser.WIDE)
+
+
+COLLIDING = """(() => {
+    const labels = [...document.querySelectorAll(".timeline .gap text")];
+    const boxes = labels.map(text => text.getBoundingClientRect());
+    const picture = document.querySelector(".timeline").getBoundingClientRect();
+    const outside = boxes.filter(box => box.left < picture.left - 1 || box.right > picture.right + 1);
+    const hit = boxes.filter((a, i) => boxes.some((b, j) => j > i && a.left < b.right && b.left < a.right
+        && a.top < b.bottom && b.top < a.bottom));
+    return [...outside, ...hit].map(box => box.left);
+})()"""
+
+
 def test_a_filter_that_was_chosen_survives_the_refresh(site, visit):
     saga = fresh(site, "waiting")
     tab = visit()
@@ -467,6 +538,7 @@ def test_a_bulk_run_is_begun_from_a_group_and_followed_to_its_end(site, visit):
     page = tab.page
     tab.open("/admin/sagas/sagainstance/groups/")
     page.locator(".group button[value=resume]").first.click()
+    expect(page.locator(".preview")).to_contain_text("Together they are worth R$")
     page.get_by_label("Reason").fill("The bank is back")
     page.locator("button.button-strong").click()
     page.wait_for_url("**/bulkrun/*/change/")

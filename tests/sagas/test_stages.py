@@ -183,7 +183,7 @@ def test_while_a_stage_drains_none_of_it_is_tried_again(broker, monkeypatch):
     def come():
         engine.cancel(saga.pk, actor="customer", reason="no")
         with pytest.raises(
-            errors.NotAllowed, match="attempts under way have ended, or their leases: b"
+            errors.NotAllowed, match="attempts under way have ended, or count as lost: b"
         ) as why:
             operate("retry", saga, "a")
         refused.append(str(why.value))

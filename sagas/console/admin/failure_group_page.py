@@ -53,7 +53,8 @@ class FailureGroupPage(rows.ReadOnly):
         if intervention in bulk.INTERVENTIONS:
             if not permissions.may(request, interventions.INTERVENTIONS[intervention]):
                 raise exceptions.PermissionDenied
-            return runs.choose(request, intervention, failure_groups.members(signature, scope), {})
+            members = failure_groups.members(signature, scope)
+            return runs.choose(request, intervention, members, {}, group=signature)
         if not request.user.has_perm("sagas.operate_saga"):
             raise exceptions.PermissionDenied
         text = request.POST.get("text", "").strip()[:1000]

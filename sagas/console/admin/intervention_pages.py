@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy
 
 import strictjson
 from sagas import errors
-from sagas.console import approving, history, interventions, panels, summary, translation
+from sagas.console import approving, history, interventions, outcomes, panels, summary, translation
 from sagas.console import forms as console_forms
 from sagas.console.admin import permissions, saga_page
 from sagas.console.models import Consent
@@ -152,6 +152,7 @@ class InterventionPages(saga_page.SagaPage):
             "seen": seen,
             "written": request.POST.get("reason", "") if posted else "",
             "preview": [] if refusal or moved_on else intervention.preview(record),
+            "outcome": [] if refusal or moved_on else outcomes.foretold(record, name),
             "form": form,
             "two": interventions.needs_two(intervention),
         }
@@ -189,11 +190,8 @@ class InterventionPages(saga_page.SagaPage):
             )
         else:
             self.log_change(request, record.saga, f"{intervention.name}: {reason}")
-            messages.success(
-                request,
-                _("“%(intervention)s” is done; see the events.")
-                % {"intervention": intervention.title(record)},
-            )
+            after = self.read(request, record.saga.pk)
+            messages.success(request, outcomes.told(record, after, intervention.name))
         return redirect("admin:sagas_sagainstance_change", record.saga.pk)
 
     def decide_view(
@@ -224,6 +222,8 @@ class InterventionPages(saga_page.SagaPage):
                 level = messages.WARNING if decided.state == Consent.State.VOID else messages.SUCCESS
                 what, why = intervention.title(record), translation.translate(decided.decision)
                 text = f"“{what}”: {decided.get_state_display()}. {why}"
+                if decided.state == Consent.State.AGREED:
+                    text = outcomes.told(record, self.read(request, saga_id), intervention.name)
                 messages.add_message(request, level, text)
                 return redirect("admin:sagas_sagainstance_change", saga_id)
         context = {
@@ -242,6 +242,7 @@ class InterventionPages(saga_page.SagaPage):
             if interventions.consent_moved_on(consent, record)
             else "",
             "preview": intervention.preview(record),
+            "outcome": outcomes.foretold(record, intervention.name),
             "form": form,
         }
         status = 409 if form.non_field_errors() else 200
@@ -306,7 +307,7 @@ class InterventionPages(saga_page.SagaPage):
         self.log_change(request, saga, f"{answer} {asked.row.name}: {reason}")
         given = {"step": asked.label}
         if answer == approving.REFUSE:
-            text = _("%(step)s is refused, and the saga turns round.") % given
+            text = _("%(step)s is refused, and the saga turns back.") % given
         elif asked.missing > 1:
             text = _("You have approved %(step)s; somebody else must, too.") % given
         else:

@@ -145,7 +145,9 @@ class SagaPage(rows.ReadOnly):
         subjects = panels.describe([saga, *above])
         subject = subjects.get(saga.pk)
         _describe_children(steps)
+        said, held = summary.of(record), panels.of(record)
         offers = _offer(request, record)
+        primary = _primary(offers, said)
         query = urlencode({name: request.GET[name] for name in _EVENT_FILTERS if request.GET.get(name)})
         return {
             **self.admin_site.each_context(request),
@@ -163,7 +165,12 @@ class SagaPage(rows.ReadOnly):
             "parent_subject": subjects.get(record.parent.saga.pk) if record.parent is not None else None,
             "broods": [step.brood for step in steps if step.brood is not None],
             "may_resume": permissions.may(request, interventions.INTERVENTIONS["resume"]),
-            "summary": summary.of(record),
+            "summary": said,
+            "primary": primary,
+            "to_settle": next(
+                (step for step in steps if said.at is not None and step.row.pk == said.at.pk), None
+            ),
+            "at_stake": [panel for panel in held if panel.at_stake],
             # What waits for a second person stands beside the interventions, where it is decided.
             "notices": [notice for notice in notices.of(record) if notice.kind != "consent"],
             "consents": [
@@ -182,12 +189,12 @@ class SagaPage(rows.ReadOnly):
                 for question in approving.questions(record)
             ],
             "interventions": offers,
-            "offers": _by_step(offers),
+            "offers": _by_step(offer for offer in offers if offer is not primary),
             "steps": steps,
             "attempts": attempts,
             "timeline": timeline.of(record, attempts),
             "graph": graph.of(record, steps),
-            "panels": panels.of(record),
+            "panels": held,
             "facts": redaction.redact(saga.facts, record.hidden),
             "events": chosen,
             "events_all": len(record.events),
@@ -230,6 +237,15 @@ def _by_step(offers: Iterable[dict[str, Any]]) -> list[tuple[str, list[dict[str,
         if not offer["refusal"]:
             found.setdefault(offer["step"], []).append(offer)
     return list(found.items())
+
+
+def _primary(offers: Iterable[dict[str, Any]], said: summary.Summary) -> dict[str, Any] | None:
+    """The recommended intervention, if the viewer may make it: its button stands in the verdict."""
+    for offer in offers:
+        of_that_step = said.at is None or offer["step"] in ("", said.at.name)
+        if offer["intervention"].name == said.recommended and of_that_step and not offer["refusal"]:
+            return offer
+    return None
 
 
 def _offer(request: http.HttpRequest, record: history.History) -> list[dict[str, Any]]:

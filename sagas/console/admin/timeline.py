@@ -14,8 +14,16 @@ from django.utils.translation import gettext as _
 from sagas.console import families, formatting, history, marks, translation
 from sagas.engine.kinds import EventKind
 
-IDLE_SHARE = 0.3
-"""A stretch in which nobody works is drawn no longer than this share of all the work."""
+IDLE_SHARE = 0.4
+"""All stretches in which nobody works have no more than this share of the picture together, a long one more
+of it than a short one, however long they were."""
+
+LONGEST_SHARE = 2.0
+"""An attempt, such as one whose worker vanished, is drawn no longer than so many times all the other work."""
+
+LABEL_SHARE, LABEL_HEIGHT = 24.0, 14
+"""Percent of the width that the label of a gap takes on a telephone, and pixels from one line to the next:
+labels that would collide stand in several lines."""
 
 ROW_HEIGHT = 40
 TOP = 34
@@ -67,6 +75,25 @@ class Gap:
     x: float
     width: float
     label: str
+    label_y: int = 0
+    """Where its label stands: in lines, where several would collide."""
+
+    @property
+    def anchor(self) -> str:
+        """Towards which side its label goes on, so that none sticks out at an edge."""
+        middle = self.x + self.width / 2
+        return "start" if middle < LABEL_SHARE / 2 else "end" if middle > 100 - LABEL_SHARE / 2 else "middle"
+
+    @property
+    def label_x(self) -> float:
+        """Where its label is fastened, in percent."""
+        return {"start": self.x, "middle": self.x + self.width / 2, "end": self.x + self.width}[self.anchor]
+
+    @property
+    def label_from(self) -> float:
+        """Where its label begins on a telephone, in percent."""
+        back = {"start": 0.0, "middle": LABEL_SHARE / 2, "end": LABEL_SHARE}[self.anchor]
+        return self.label_x - back
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +101,9 @@ class Timeline:
     """The whole picture."""
 
     height: int
+    plot: int
+    """Of that, what lies above the labels of the gaps."""
+
     rows: list[Row]
     bars: list[Bar]
     marks: list[Mark]
@@ -111,15 +141,18 @@ def of(record: history.History, attempts: Sequence[history.Attempt]) -> Timeline
         if step.name in record.children
         for goes_back in [step.undo_started_at is not None]
     }
+    plot = TOP + len(shown) * ROW_HEIGHT
+    gaps = _in_lines(scale.gaps, plot)
     return Timeline(
-        height=TOP + len(shown) * ROW_HEIGHT + 22,
+        height=max([plot, *(gap.label_y for gap in gaps)]) + 6,
+        plot=plot,
         rows=[
             Row(y=y, name=name, undo=undo, note=notes.get((name, undo), ""))
             for (name, undo), y in tops.items()
         ],
         bars=[_bar(attempt, scale, tops[attempt.step, attempt.undo], ended) for attempt in attempts],
         marks=_marks(record, scale),
-        gaps=scale.gaps,
+        gaps=gaps,
         began=began,
         ended=ended,
         took=formatting.length(ended - began),
@@ -199,14 +232,13 @@ class _Scale:
         pairs = list(zip(self.points, self.points[1:], strict=False))
         real = [(after - before).total_seconds() for before, after in pairs]
         idle = [not any(a <= before and after <= b for a, b in work) for before, after in pairs]
-        busy = sum(length for length, quiet in zip(real, idle, strict=True) if not quiet)
-        # What nobody works at is drawn short beside the work, however long it was.
-        longest = busy * IDLE_SHARE if busy else math.inf
-        drawn = [min(length, longest) if quiet else length for length, quiet in zip(real, idle, strict=True)]
+        drawn = _drawn(real, idle)
         whole = sum(drawn) or 1.0
         self.places = [0.0]
         for length in drawn:
             self.places.append(self.places[-1] + length / whole * 100)
+        # What is drawn short is told from the rest by how many seconds a share of the picture stands for.
+        usual = min((length / share for length, share in zip(real, drawn, strict=True) if share), default=1.0)
         self.gaps = [
             Gap(
                 x=round(self.places[number], 3),
@@ -214,7 +246,7 @@ class _Scale:
                 label=formatting.length(datetime.timedelta(seconds=length)),
             )
             for number, (length, shown) in enumerate(zip(real, drawn, strict=True))
-            if length > shown * 1.5 and shown / whole > 0.02
+            if length > shown * usual * 1.5 and shown / whole > 0.02
         ]
 
     def place(self, at: datetime.datetime) -> float:
@@ -226,3 +258,32 @@ class _Scale:
                 width = self.places[number + 1] - self.places[number]
                 return round(self.places[number] + max(share, 0.0) * width, 3)
         return 100.0
+
+
+def _drawn(real: Sequence[float], idle: Sequence[bool]) -> list[float]:
+    """How long each stretch is drawn: work to scale; what nobody works at beside it, however long it was."""
+    work = [length for length, quiet in zip(real, idle, strict=True) if not quiet]
+    longest = max(work, default=0.0)
+    others = sum(work) - longest
+    cap = others * LONGEST_SHARE if others else math.inf
+    busy = sum(min(length, cap) for length in work)
+    # Square roots tell a long wait from a short one, and let neither squeeze what is beside it.
+    roots = sum(math.sqrt(length) for length, quiet in zip(real, idle, strict=True) if quiet) or 1.0
+    room = busy * IDLE_SHARE / (1 - IDLE_SHARE) if busy else roots
+    return [
+        (min(length, math.sqrt(length) / roots * room) if busy else math.sqrt(length))
+        if quiet
+        else min(length, cap)
+        for length, quiet in zip(real, idle, strict=True)
+    ]
+
+
+def _in_lines(gaps: Sequence[Gap], below: int) -> list[Gap]:
+    """The same, the label of each in the first line below the picture in which there is room for it."""
+    ends: list[float] = []
+    placed = []
+    for gap in gaps:
+        line = next((n for n, end in enumerate(ends) if end <= gap.label_from), len(ends))
+        ends[line : line + 1] = [gap.label_from + LABEL_SHARE]
+        placed.append(dataclasses.replace(gap, label_y=below + LABEL_HEIGHT * (line + 1)))
+    return placed

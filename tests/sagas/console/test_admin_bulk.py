@@ -198,7 +198,11 @@ def test_a_whole_failure_group_is_resumed_from_its_page():
     (group,) = failure_groups.groups(failure_groups.ATTENTION)
     operator = admin_client.operator()
 
+    operator.post(reverse("admin:sagas_groups"), {"signature": group.signature, "text": "See ticket 12"})
     operator.post(reverse("admin:sagas_groups"), {"signature": group.signature, "intervention": "resume"})
+    assert "What is known of this failure See ticket 12" in admin_client.text(
+        operator.get(reverse("admin:sagas_console_bulkrun_begin"))
+    )
     begin_page = reverse("admin:sagas_console_bulkrun_begin")
     choice = operator.get(begin_page).context["choice"]
     operator.post(begin_page, {"choice": choice, "reason": "The bank is back"})

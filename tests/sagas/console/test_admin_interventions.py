@@ -5,7 +5,7 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 
 from sagas import engine, errors, models
-from sagas.console import history, interventions, roles
+from sagas.console import formatting, history, interventions, roles
 from sagas.console.models import Consent
 from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
@@ -65,6 +65,7 @@ def test_an_intervention_says_what_it_will_do_asks_why_does_it_and_is_kept(name)
     before = supervisor.get(page)
     assert before.context["preview"], "it says what it will do"
     assert not before.context["refusal"]
+    assert before.context["outcome"], "it says what comes of it"
 
     nameless = supervisor.post(page, admin_client.said(saga, **given, reason="  "))
     assert nameless.context["form"].errors["reason"]
@@ -95,6 +96,46 @@ def test_an_intervention_that_does_not_apply_has_no_button_and_says_why():
     saga.refresh_from_db()
     assert saga.state == "completed"
     assert not saga.events.filter(kind__startswith="operator").exists()
+
+
+FORETOLD = [
+    (admin_client.attention, "resume", ["saga “Compensating”", "saga “Compensated”"]),
+    (admin_client.attention, "happened", ["saga “Compensating”", "saga “Compensated”"]),
+    (admin_client.attention, "close", ["saga “Put aside”"]),
+    (admin_client.waiting, "compensate", ["saga “Compensating”", "saga “Compensated”"]),
+    (admin_client.waiting, "hold", ["saga “Running”"]),
+    (admin_client.stuck, "happened", ["saga “Running”", "saga “Completed”"]),
+    (admin_client.stuck, "did-not-happen", ["saga “Compensating”", "saga “Compensated”"]),
+]
+
+
+@pytest.mark.parametrize(("make", "name", "standing"), FORETOLD)
+def test_a_preview_says_how_the_saga_will_stand_and_it_comes_so(make, name, standing):
+    saga = make()
+    supervisor = admin_client.supervisor()
+
+    outcome = supervisor.get(admin_client.intervention(saga, name)).context["outcome"]
+    answer = supervisor.post(
+        admin_client.intervention(saga, name), admin_client.said(saga, reason="so", hours="1"), follow=True
+    )
+
+    assert [line.partition(": ")[2].rstrip(".") for line in outcome] == standing
+    (message,) = [str(one) for one in answer.context["messages"]]
+    assert f"Now: {standing[0]}." in message
+
+
+def test_an_extension_gives_the_new_deadline_as_a_date():
+    saga = admin_client.waiting()
+    operator = admin_client.operator()
+    page = admin_client.intervention(saga, "extend")
+
+    outcome = operator.get(page).context["outcome"]
+    answer = operator.post(page, admin_client.said(saga, reason="so", hours="24"), follow=True)
+
+    saga.refresh_from_db()
+    date = formatting.moment(saga.deadline_at)
+    assert f"With 24 h more the deadline is {date}." in outcome
+    assert f"The deadline is {date} now." in admin_client.text(answer)
 
 
 def test_what_waits_is_asked_about_instead_of_tried_again():

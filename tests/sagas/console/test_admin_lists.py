@@ -351,7 +351,7 @@ def test_the_first_page_says_loudly_what_nobody_works_on():
     response = client.get("/admin/")
 
     sweep, queue = response.context["alarms"]
-    assert sweep.startswith("Nobody sweeps for 5 min")
+    assert sweep.startswith("The regular check (sagas.sweep) has not run for 5 min")
     assert queue.startswith("No worker listens on the queue toys: none has given a sign for 5 min")
     assert "Nobody has to act" not in admin_client.text(response)
 

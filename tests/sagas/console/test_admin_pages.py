@@ -1,6 +1,7 @@
 """The page of a saga tells what happened, what comes next and who must act, whatever its state."""
 
 import csv
+import html
 import io
 import json
 import re
@@ -11,7 +12,7 @@ from django.test import utils
 from django.urls import reverse
 
 from sagas import engine, models
-from sagas.console import history, marks
+from sagas.console import history, interventions, marks
 from sagas.declaration import states
 from sagas.models import SagaInstance
 from sagas.testing import clocks
@@ -106,6 +107,54 @@ def test_the_verdict_says_what_happened_and_who_must_act(make, badge, what, who)
     assert who in said
 
 
+def test_the_verdict_names_the_root_cause_the_step_its_key_and_what_helps():
+    saga = admin_client.attention()
+
+    response = admin_client.supervisor().get(admin_client.page(saga))
+    body = response.content.decode()
+    verdict = body[body.index('id="part-summary"') : body.index('id="part-notices"')]
+
+    assert "Why it was turned back" in verdict
+    assert response.context["summary"].cause in html.unescape(verdict)
+    assert f'data-copy="{saga.pk}.b"' in verdict
+    # The provider said no: to ask it again helps nobody.
+    assert response.context["primary"]["intervention"].name == "happened"
+    assert "button-strong intervention-happened" in verdict
+    assert "button-strong" not in body[body.index('id="part-interventions"') :]
+
+
+RECOMMENDED = [
+    (admin_client.attention, "happened"),
+    (
+        lambda: admin_client.play(toys.LOCAL, "do a, do b, fail c, undo b, 4x flake undo a, needs attention"),
+        "resume",
+    ),
+    (admin_client.stuck, "resume"),
+    (held, "release"),
+    (admin_client.waiting, ""),
+    (running, ""),
+    (closed, ""),
+]
+
+
+@pytest.mark.parametrize(("make", "name"), RECOMMENDED, ids=range(len(RECOMMENDED)))
+def test_the_recommended_intervention_is_the_one_strong_button(make, name):
+    context = admin_client.supervisor().get(admin_client.page(make())).context
+
+    assert context["summary"].recommended == name
+    assert (context["primary"] or {}).get("title", "") == (
+        "" if not name else interventions.INTERVENTIONS[name].title(context["record"])
+    )
+    listed = {offer["intervention"].name for _step, offers in context["offers"] for offer in offers}
+    assert name not in listed
+
+
+def test_who_may_not_make_the_recommended_intervention_has_no_button_for_it():
+    body = admin_client.viewer().get(admin_client.page(admin_client.attention())).content.decode()
+
+    assert "button-strong" not in body
+
+
 def test_what_is_put_aside_has_no_deadline_that_counts_down():
     assert "Deadline for undoing" in admin_client.text(
         admin_client.viewer().get(admin_client.page(admin_client.attention()))
@@ -128,7 +177,7 @@ def test_attempts_are_told_with_their_errors_and_the_rule_that_decided():
     of_b = [a for a in response.context["attempts"] if a.step == "b" and not a.undo]
     assert [(a.number, a.outcome) for a in of_b] == [(1, "retry"), (2, "retry"), (3, "failed")]
     assert all(a.error["error"] == "Unavailable" and a.error["message"] == "later" for a in of_b)
-    assert "Named in `retry.on`" in admin_client.text(response)
+    assert "is tried again while attempts are left" in admin_client.text(response)
     assert [a.step for a in response.context["attempts"] if a.undo] == ["b", "a"]
 
 
@@ -215,7 +264,9 @@ def test_that_nobody_sweeps_is_said_of_every_saga_that_is_due():
     context = admin_client.viewer().get(admin_client.page(saga)).context
 
     assert [notice.kind for notice in context["notices"]] == ["sweep"]
-    assert context["summary"].next.startswith("Nothing, for nobody sweeps: it has been due for 4 min")
+    assert context["summary"].next.startswith(
+        "Nothing: the regular check (sagas.sweep) does not run, and this has been due for 4 min"
+    )
     who = "Whoever runs the workers: start beat, and a worker on the queue sagas-sweep."
     assert context["summary"].who == who
 

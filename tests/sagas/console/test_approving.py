@@ -87,7 +87,7 @@ def test_a_no_says_what_is_undone_and_has_it_undone():
     page = admin_client.answering(saga, "refuse")
 
     assert rita.get(page).context["preview"][:2] == [
-        "Ok is refused, and the saga turns round.",
+        "Ok is refused, and the saga turns back.",
         "These steps are undone, in this order: a.",
     ]
     rita.post(page, {"reason": "Not this one"})

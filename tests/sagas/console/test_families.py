@@ -375,7 +375,7 @@ def test_previews_say_what_becomes_of_the_children(monkeypatch):
         in preview(saga, "compensate")
     )
     assert "These steps are undone, in this order: deliver, reserve-stock." in preview(saga, "compensate")
-    assert "Children under way go on; none is started, and none is told to turn round." in preview(
+    assert "Children under way go on; none is started, and none is told to turn back." in preview(
         saga, "hold"
     )
     assert any("are let go" in line and kin.MIXED_WORDS in line for line in preview(saga, "close"))

@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import itertools
 import json
 import re
 
@@ -146,7 +147,7 @@ def test_one_that_waits_beside_others_is_named_with_whom_it_waits_for():
 def test_while_a_stage_drains_it_says_that_nothing_is_undone_yet(monkeypatch):
     said, shown = draining(monkeypatch)
 
-    assert said.next == "Nothing is undone before the attempts under way have ended, or their leases: b."
+    assert said.next == "Nothing is undone before the attempts under way have ended, or count as lost: b."
     assert "Steps undone at once in “both”: 0 of 2." in said.what
     assert [view.row.name for view in shown if view.current] == ["c", "b"]
 
@@ -496,6 +497,40 @@ def test_bars_of_steps_at_once_overlap_where_their_attempts_did(monkeypatch):
     inner, outer = sorted((bars["b"], bars["c"]), key=lambda bar: bar.width)
     assert outer.x < inner.x
     assert inner.x + inner.width < outer.x + outer.width
+
+
+def test_neither_a_long_wait_nor_a_lost_attempt_squeezes_what_is_beside_it():
+    saga = admin_client.waiting()
+    clocks.pass_time(datetime.timedelta(minutes=30), saga.pk)
+    record = read(saga)
+    began, second, minute = (
+        record.saga.created_at,
+        datetime.timedelta(seconds=1),
+        datetime.timedelta(minutes=1),
+    )
+    tried = [
+        history.Attempt(
+            step=step, undo=False, number=1, started_at=began + start, ended_at=began + end, outcome="done",
+            waits=waits,
+        )
+        for step, start, end, waits in (
+            ("a", 0 * second, second, False),
+            ("a", 2 * second, 5 * minute, False),
+            ("a", 6 * minute, 6 * minute + second, False),
+            ("w", 6 * minute + second, 20 * minute, True),
+        )
+    ]  # fmt: skip
+
+    picture = timeline.of(record, tried)
+
+    widths = [bar.width for bar in picture.bars]
+    assert min(widths) > 8
+    assert max(widths) < 60
+    assert "4 min 58 s" in [gap.label for gap in picture.gaps]
+    labels = [(gap.label_y, gap.label_from) for gap in picture.gaps]
+    for line in {y for y, _at in labels}:
+        starts = sorted(at for y, at in labels if y == line)
+        assert all(b - a >= timeline.LABEL_SHARE for a, b in itertools.pairwise(starts))
 
 
 # --- Figures --------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from sagas.console import (
     history,
     interventions,
     notices,
+    outcomes,
     panels,
     summary,
     translation,
@@ -348,7 +349,7 @@ class Command(base.BaseCommand):
         self._show(history.read(saga_id), options)
 
     def _preview(self, record: history.History, intervention: interventions.Intervention) -> None:
-        for line in intervention.preview(record):
+        for line in [*intervention.preview(record), *outcomes.foretold(record, intervention.name)]:
             self.stdout.write(line)
         self.stdout.write(f"Seen: {record.seen}")
 
