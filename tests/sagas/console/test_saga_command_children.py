@@ -57,7 +57,7 @@ def test_a_child_is_found_by_its_own_key(broker):
 
 def test_each_line_has_what_an_intervention_wants_for_all_children_of_a_parent(broker):
     script = "fail deliver.0.y, fail undo deliver.0.y, fail deliver.1.y, fail undo deliver.1.y"
-    one = broker.play(harness.begin(toys.EACH, script, inputs=TWO))
+    one = broker.play(harness.begin(toys.EACH_KEPT, script, inputs=TWO))
     assert {child.state for child in children_of(one)} == {"needs_attention"}
 
     listed = saga("list", "--parent", str(one.pk), "--state", "needs_attention", "--json")
@@ -69,7 +69,7 @@ def test_each_line_has_what_an_intervention_wants_for_all_children_of_a_parent(b
     for line in lines:
         saga("retry", line["id"], "--seen", line["seen"], "--reason", "The carrier is back")
 
-    assert broker.play(one).state == "compensated"
+    assert broker.play(one).state == "completed"
     assert {child.state for child in children_of(one)} == {"compensated"}
 
 
@@ -94,7 +94,7 @@ def test_a_parent_is_shown_with_its_children_folded_and_those_that_need_a_person
 def test_more_children_in_need_than_are_named_are_counted_and_listed_by_the_command_that_is_named(broker):
     many = 12
     script = ", ".join(f"fail deliver.{n}.y, fail undo deliver.{n}.y" for n in range(many))
-    one = broker.play(harness.begin(toys.EACH, script, inputs={"parcels": ["p"] * many}))
+    one = broker.play(harness.begin(toys.EACH_KEPT, script, inputs={"parcels": ["p"] * many}))
 
     said = saga("show", str(one.pk))
 
