@@ -166,7 +166,7 @@ class Orders:
 
     def awaits(self, step: str) -> str:
         """For whose word a step waits once it has begun, in the viewer's language."""
-        return str(_AWAITED.get(step, ""))
+        return customer_messages.awaited(step)
 
     def status(self, state: str) -> str:
         """How the order stands when its saga is in that state, or put aside (`closed`)."""
@@ -201,13 +201,6 @@ class Orders:
         orders = models.Order.objects.filter(saga_id__in=saga_ids)
         sums = orders.values_list("currency").annotate(Sum("total_amount")).order_by("currency")
         return " + ".join(money.written(amount, currency) for currency, amount in sums)
-
-
-_AWAITED = {
-    "take-payment": gettext_lazy("PIX"),
-    "issue-invoice": gettext_lazy("the fiscal authority"),
-    "deliver-order": gettext_lazy("the carrier"),
-}
 
 
 def _answered(panel: panels.Panel, answer: panels.Answer) -> panels.Panel:

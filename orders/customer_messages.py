@@ -37,6 +37,9 @@ class StepWords:
     late: str = ""
     """A sentence: what did not come in time."""
 
+    awaits: str = ""
+    """For the staff: the object of "waits for ...", once the step has begun."""
+
 
 STEPS = {
     "review-order": StepWords(
@@ -56,6 +59,7 @@ STEPS = {
         who=gettext_noop("The bank"),
         waiting=gettext_noop("You pay the PIX; without payment by then the order is cancelled."),
         late=gettext_noop("Nobody paid in time."),
+        awaits=gettext_noop("PIX"),
     ),
     "reserve-stock": StepWords(
         doing=gettext_noop("reserve the goods"),
@@ -68,6 +72,7 @@ STEPS = {
         undoing=gettext_noop("cancel the invoice"),
         refused=gettext_noop("The fiscal authority rejected the invoice."),
         who=gettext_noop("The fiscal authority"),
+        awaits=gettext_noop("the fiscal authority"),
     ),
     "deliver-order": StepWords(
         doing=gettext_noop("hand the goods to the carrier"),
@@ -76,6 +81,7 @@ STEPS = {
         who=gettext_noop("The carrier"),
         waiting=gettext_noop("The carrier delivers; a parcel that has not arrived by then is called back."),
         late=gettext_noop("The parcel did not arrive in time."),
+        awaits=gettext_noop("the carrier"),
     ),
 }
 """By the step's name. An entry stays when its step goes: old orders still tell of it."""
@@ -114,6 +120,12 @@ def label(name: str) -> str:
     words = STEPS.get(name)
     said = gettext(words.doing) if words else ""
     return said[:1].upper() + said[1:]
+
+
+def awaited(name: str) -> str:
+    """For what a step waits once it has begun, in the viewer's language; empty where nobody has said it."""
+    words = STEPS.get(name)
+    return gettext(words.awaits) if words and words.awaits else ""
 
 
 def failure(kept: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -220,13 +220,14 @@ def _start_plain(declared: definition.Saga, chosen: list[uuid.UUID]) -> None:
     with connection.cursor() as cursor:
         to_send: list[Any] = [dispatching.grace(), declared.deadline, chosen[:sent]]
         cursor.execute(_SEND, to_send)
-        rows = cursor.fetchall()
+        epochs = dict(cursor.fetchall())
         if chosen[sent:]:
             to_stand: list[Any] = [queue, dispatching.LINE_LOOK, declared.deadline, chosen[sent:]]
             cursor.execute(_LINE_UP, to_stand)
     instances = [
-        models.SagaInstance(id=child_id, name=declared.name, version=declared.version, epoch=epoch)
-        for child_id, epoch in rows
+        # In the order of the list, whatever the order is in which the database writes them.
+        models.SagaInstance(id=child_id, name=declared.name, version=declared.version, epoch=epochs[child_id])
+        for child_id in chosen[:sent]
     ]
     transport.after_commit(*(dispatching.dispatch_of(instance) for instance in instances))
     if lines:

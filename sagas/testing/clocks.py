@@ -9,7 +9,7 @@ import uuid
 
 from django.db import connection, models
 
-from sagas.engine import circuits
+from sagas.engine import circuits, pacing
 from sagas.models import Circuit, Heartbeat, Queue, SagaInstance, Signal, StepInstance
 
 A_MOMENT = datetime.timedelta(milliseconds=1)
@@ -53,8 +53,12 @@ def until_due() -> datetime.timedelta | None:
             "  SELECT parked_for, parked_rank, held_at FROM due_members) AS s"
             " LEFT JOIN sagas_circuit c ON c.name = s.parked_for"
             " WHERE s.parked_for IS NOT NULL AND s.held_at IS NULL"
+            # A sweep serves a line at once, or once the probe that was to serve it is taken for lost.
+            " UNION ALL SELECT COALESCE(q.line_asked_at + %s * interval '1 second', clock_timestamp())"
+            " FROM sagas_saga g LEFT JOIN sagas_queue q ON q.name = g.in_line_for"
+            " WHERE g.in_line_for IS NOT NULL AND g.held_at IS NULL AND g.closed_at IS NULL"
             ") AS due WHERE wake_at IS NOT NULL",
-            [circuits.WAKE_PAUSE_S],
+            [circuits.WAKE_PAUSE_S, pacing.PROBE_LOST.total_seconds()],
         )
         row: tuple[datetime.timedelta | None] = cursor.fetchone()
     return row[0]

@@ -8,6 +8,7 @@ import pytest
 from django.apps import apps
 from django.core import checks, exceptions
 from django.core.management import CommandError, call_command
+from django.utils import module_loading
 
 from saga_project import celery
 from sagas import BadDeclaration, Saga, conf, engine, models
@@ -16,6 +17,15 @@ from sagas.engine import transport
 from sagas.testing import clocks
 from tests.sagas import harness
 from tests.sagas.sample_app import saga as toys
+
+
+@pytest.fixture(autouse=True)
+def declared_by_apps_alone(monkeypatch):
+    """Other tests of this process may have declared sagas of their own."""
+    monkeypatch.setattr(registry, "_sagas", {})
+    for app in apps.get_app_configs():
+        if module_loading.module_has_submodule(app.module, "saga"):
+            registry.load(f"{app.name}.saga")
 
 
 def found(*, databases=None):
