@@ -71,7 +71,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 UNIT := -m unit
 
 .PHONY: pytest
-pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,browser) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
+pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,browser tried-services) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
 	@echo "== pytest"
 	@$(PYTEST) -n 2 $(ARGS)
 
@@ -93,6 +93,15 @@ fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, 
 .PHONY: browser
 browser:
 	@.ci/browser
+
+.PHONY: services
+services: ## RabbitMQ, PgBouncer, HAProxy and promtool from Debian, on which the cluster's tests run
+	@.ci/services
+
+# Where they cannot be installed, the tests that need them say so and are skipped; in CI they are never.
+.PHONY: tried-services
+tried-services:
+	@.ci/services || test -z "$$CI"
 
 .PHONY: recording
 recording: $(RUNTIME) ## `make demo` as a picture that moves, for the README, into docs/images
