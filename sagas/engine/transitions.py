@@ -549,7 +549,8 @@ def require_attention(
     if saga.alerted_at is None:
         work.set(alerted_at=NOW)
         work.tell(declared.on_attention)
-        work.alert("saga %s (%s) needs attention: %s %s", saga.pk, saga.name, why, advice)
+        said = why if why[-1:] in ".!?" else f"{why}."
+        work.alert("saga %s (%s) needs attention: %s %s", saga.pk, saga.name, said, advice)
 
 
 def keep_first_failure(work: UnitOfWork, failure: Failure) -> None:
