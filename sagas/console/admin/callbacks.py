@@ -184,14 +184,16 @@ def _saga_of(signal: Signal) -> uuid.UUID | None:
 
 def _subject_of(signal: Signal) -> panels.Subject | None:
     """What its saga is about; None where nobody knows, or it is about no saga of ours."""
-    saga = models.SagaInstance.objects.filter(pk=_saga_of(signal)).first()
+    saga_id = rows.saga_id_of(signal.step_key)
+    saga = models.SagaInstance.objects.filter(pk=saga_id).first() if saga_id else None
     return panels.describe([saga]).get(saga.pk) if saga is not None else None
 
 
 def _needed(signal: Signal) -> bool:
     """Whether its saga waits for a person as well, who is to see to that first."""
     needing = models.SagaInstance.objects.filter(state=SagaState.NEEDS_ATTENTION, closed_at=None)
-    return needing.filter(pk=_saga_of(signal)).exists()
+    saga_id = rows.saga_id_of(signal.step_key)
+    return saga_id is not None and needing.filter(pk=saga_id).exists()
 
 
 def _advice(signal: Signal) -> str:

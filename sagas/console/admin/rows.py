@@ -162,7 +162,7 @@ class CircuitAdmin(ReadOnly):
     @admin.display(description=_("needs person"), ordering="needs_person")
     def mended(self, circuit: models.Circuit) -> str:
         """In a word: Django's red cross for "no" would look like trouble."""
-        return _("Yes") if circuit.needs_person else _("No")
+        return str(_("Yes") if circuit.needs_person else _("No"))
 
     @admin.display(description=_("last error"))
     def reason(self, circuit: models.Circuit) -> str:
