@@ -1,5 +1,4 @@
-"""What the terminal of `make up` shows of the programs' logs: how each order ended or whom it waits for,
-and what went wrong.
+"""What the terminal of `make up` shows of the programs' logs: how orders fare, and what went wrong.
 
 The files under `.run/log` have every line; `make up ARGS=--verbose` shows them here, too.
 """

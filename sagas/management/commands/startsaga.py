@@ -94,11 +94,10 @@ class Command(templates.TemplateCommand):
             f"Written: {target or name}, an app with the saga {saga!r}.\n"
             f'1. Add "{module}" to INSTALLED_APPS.\n'
             f"2. manage.py test {module}\n"
-            "3. manage.py migrate, and restart the web server, beat and the workers, so that all of them know "
-            "it. One more worker\n"
-            f"   listens on its queue: celery --app=... worker --queues={module.partition('.')[0]}\n"
-            "   (`make up` of the order sagas, stopped and started again, does all of this.)\n"
-            f"4. Begin one, in `manage.py shell`:\n\n{_beginning(module, saga, steps)}\n"
+            "3. manage.py migrate, and restart the web server, beat and the workers, so that all know it.\n"
+            "   One more worker listens on its queue: "
+            f"celery --app=... worker --queues={module.partition('.')[0]}\n"
+            f"4. Begin one, in `manage.py shell`:\n\n{_beginning(module, saga, steps)}"
         )
 
 
@@ -135,7 +134,7 @@ def _beginning(module: str, saga: str, steps: list[Step]) -> str:
         "   from sagas import engine\n"
         f"   from {module}.saga import {saga.replace('-', '_').upper()} as SAGA\n\n"
         "   with transaction.atomic():\n"
-        f'       engine.begin(SAGA, key="{saga}-1", inputs={{{inputs}}}, actor="me")\n'
+        f'       engine.begin(SAGA, key="{saga}-1", inputs={{{inputs}}}, actor="me")'
     )
 
 
