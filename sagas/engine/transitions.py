@@ -549,8 +549,8 @@ def require_attention(
     if saga.alerted_at is None:
         work.set(alerted_at=NOW)
         work.tell(declared.on_attention)
-        said = why if why[-1:] in ".!?" else f"{why}."
-        work.alert("saga %s (%s) needs attention: %s %s", saga.pk, saga.name, said, advice)
+        sentence = why if why.endswith((".", "!", "?")) else f"{why}."
+        work.alert("saga %s (%s) needs attention: %s %s", saga.pk, saga.name, sentence, advice)
 
 
 def keep_first_failure(work: UnitOfWork, failure: Failure) -> None:
