@@ -644,11 +644,13 @@ def _step_view(
     left_out = row.state == StepState.SKIPPED and not row.begun
     if (declared is None or declared.undoable) and not left_out:
         backward = DirectionView(
-            state=row.state if goes_back else ("due" if record.backward and row.begun else "none"),
+            state=row.state
+            if goes_back
+            else ("due" if record.backward and row.begun else "kept" if row.begun else "none"),
             label=str(StepState(row.state).label)
             if goes_back
             else (
-                _("Undo is due") if record.backward and record.live and row.begun else _("Nothing to undo")
+                _("Undo is due") if record.backward and record.live and row.begun else _undo_not_begun(row)
             ),
             attempts=row.undo_attempts,
             budget=record.budget(declared, undo=True) if has_worker else None,
@@ -675,6 +677,11 @@ def _step_view(
         facts=facts,
         reference=str((facts or {}).get(declared.reference) or "") if declared else "",
     )
+
+
+def _undo_not_begun(row: models.StepInstance) -> str:
+    """What is said of an undo that nobody has asked for: what was done, or may have been, stands."""
+    return _("Not undone") if row.begun else _("Nothing to undo")
 
 
 def stage_of(declared: definition.Saga | None, row: models.StepInstance) -> stages.Stage | None:
@@ -722,7 +729,9 @@ def _conditions(record: History) -> dict[str, str]:
             continue
         if facts := [_fact(name, value) for name, value in (event.data.get("facts") or {}).items()]:
             text = (
-                _("Left out: %(facts)s.") if event.kind == EventKind.STEP_SKIPPED else _("Done: %(facts)s.")
+                _("Left out: %(facts)s.")
+                if event.kind == EventKind.STEP_SKIPPED
+                else _("Not left out: %(facts)s.")
             )
             found[event.subject] = text % {"facts": _and(facts)}
         elif event.kind == EventKind.STEP_SKIPPED:

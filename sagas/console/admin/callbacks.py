@@ -15,9 +15,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import engine, errors, models
-from sagas.console import formatting, translation
+from sagas import conf, engine, errors, models
+from sagas.console import formatting, panels, translation
 from sagas.console.admin import permissions, rows
+from sagas.declaration.states import SagaState
 from sagas.models import Signal
 
 WAITING = Q(attention_at__isnull=False, settled_at=None)
@@ -67,8 +68,6 @@ class SignalAdmin(rows.OfSagas):
         "kind",
         "about",
         "fate",
-        "matched_at",
-        "compensated_at",
         "person",
     )
     list_filter = (NeedsPerson, "fate")
@@ -151,6 +150,9 @@ class SignalAdmin(rows.OfSagas):
             "opts": self.opts,
             "signal": signal,
             "saga_id": _saga_of(signal),
+            "subject": _subject_of(signal),
+            "needed": _needed(signal),
+            "two": conf.four_eyes(),
             "open": signal.attention_at is not None and signal.settled_at is None,
             "why": formatting.spoken(signal.attention),
             "advice": _advice(signal),
@@ -178,6 +180,20 @@ def _said(signal: Signal, *, again: bool) -> str:
 def _saga_of(signal: Signal) -> uuid.UUID | None:
     saga_id = rows.saga_id_of(signal.step_key)
     return saga_id if saga_id and models.SagaInstance.objects.filter(pk=saga_id).exists() else None
+
+
+def _subject_of(signal: Signal) -> panels.Subject | None:
+    """What its saga is about; None where nobody knows, or it is about no saga of ours."""
+    saga_id = rows.saga_id_of(signal.step_key)
+    saga = models.SagaInstance.objects.filter(pk=saga_id).first() if saga_id else None
+    return panels.describe([saga]).get(saga.pk) if saga is not None else None
+
+
+def _needed(signal: Signal) -> bool:
+    """Whether its saga waits for a person as well, who is to see to that first."""
+    needing = models.SagaInstance.objects.filter(state=SagaState.NEEDS_ATTENTION, closed_at=None)
+    saga_id = rows.saga_id_of(signal.step_key)
+    return saga_id is not None and needing.filter(pk=saga_id).exists()
 
 
 def _advice(signal: Signal) -> str:

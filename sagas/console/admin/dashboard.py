@@ -41,6 +41,7 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
         "failures": charts.failures(figures),
         "alarms": list(_alarms(figures)),
         "waiting": [(saga, subjects.get(saga.pk)) for saga in waiting],
+        "waiting_in_all": figures.live.get(SagaState.NEEDS_ATTENTION, 0) - for_child,
         "callbacks_waiting": list(callbacks.waiting()[:QUEUE_SHOWN]),
         "oldest_subject": subjects.get(figures.oldest.pk) if figures.oldest else None,
         "steps": [(step, _wide(step, figures.steps)) for step in figures.steps],

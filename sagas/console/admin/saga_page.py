@@ -176,7 +176,7 @@ class SagaPage(rows.ReadOnly):
             "consents": [
                 (
                     consent,
-                    intervention.title(record),
+                    interventions.asked_for(consent),
                     permissions.may(request, intervention),
                     interventions.consent_moved_on(consent, record),
                     consent.seen.partition(":")[0] if intervention.of_step and record.members else "",

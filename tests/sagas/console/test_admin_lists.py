@@ -389,3 +389,29 @@ def test_who_may_not_see_sagas_sees_no_figures():
 
     assert response.status_code == 200
     assert "figures" not in response.context
+
+
+@pytest.mark.parametrize("model", ["stepinstance", "event", "signal", "queue", "circuit"])
+def test_rows_tell_moments_as_every_page_does(model):
+    admin_client.attention()
+    engine.receive(source="world", event_id="e1", key="nobody.w", facts={"settled": True})
+    models.Queue.objects.update_or_create(name="q", defaults={"probed_at": models.database_now()})
+    models.Circuit.objects.create(name="q", opened_at=models.database_now())
+
+    page = admin_client.viewer().get(reverse(f"admin:sagas_{model}_changelist")).content.decode()
+    table = page[page.index("<tbody>") : page.index("</tbody>")]
+
+    assert "<time datetime=" in table
+    assert re.search(r"column-(started_at|at|received_at|probed_at|opened_at) sortable", page) or re.search(
+        r"sortable column-(started_at|at|received_at|probed_at|opened_at)", page
+    )
+    assert re.findall(r"[0-9]:[0-9]{2}[.][0-9]{4,}", re.sub(r"<[^>]+>", " ", table)) == []
+
+
+def test_no_red_cross_marks_a_provider_that_works():
+    models.Circuit.objects.create(name="q", needs_person=False)
+
+    page = admin_client.viewer().get(reverse("admin:sagas_circuit_changelist")).content.decode()
+
+    assert "icon-no" not in page
+    assert ">No<" in page
