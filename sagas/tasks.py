@@ -113,6 +113,27 @@ def sweep() -> None:
     until = time.monotonic() + conf.sweep_every().total_seconds() / 2
     while engine.sweep() >= sweeping.BATCH and time.monotonic() < until:
         pass
+    _fold(until)
+
+
+FOLD_EVERY_S = 1.0
+_fold_at = 0.0
+
+
+def _fold(until: float) -> None:
+    """Have the metrics say what happened since; what stands in their way is no reason not to sweep."""
+    global _fold_at
+    if time.monotonic() < _fold_at:
+        return
+    _fold_at = time.monotonic() + FOLD_EVERY_S
+    try:
+        while engine.fold_metrics() and time.monotonic() < until:
+            pass
+    except Error as error:
+        if not database.is_passing(error):
+            raise
+        logger.warning("the metrics will be folded another time: %s", error)
+        database.let_go(error)
 
 
 @app.task(

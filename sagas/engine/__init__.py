@@ -47,6 +47,11 @@ from sagas.engine.operations import (
 from sagas.engine.pacing import take
 from sagas.engine.probes import heard, probe_returned
 from sagas.engine.seen import Seen
+from sagas.engine.sums import Kind as MetricKind
+from sagas.engine.sums import age as metrics_age
+from sagas.engine.sums import fold as fold_metrics
+from sagas.engine.sums import read as read_metrics
+from sagas.engine.sums import rebuild as rebuild_metrics
 from sagas.engine.sweeping import on_chain_error, sweep
 
 __all__ = [
@@ -54,6 +59,7 @@ __all__ = [
     "STRUCK",
     "Damaged",
     "Lane",
+    "MetricKind",
     "Next",
     "Result",
     "Seen",
@@ -69,6 +75,7 @@ __all__ = [
     "compensate",
     "compensate_late",
     "extend",
+    "fold_metrics",
     "forget_too",
     "go_on",
     "heard",
@@ -76,9 +83,12 @@ __all__ = [
     "keep_live",
     "look",
     "meant",
+    "metrics_age",
     "on_chain_error",
     "perform",
     "probe_returned",
+    "read_metrics",
+    "rebuild_metrics",
     "receive",
     "refuse",
     "reject",
