@@ -19,7 +19,7 @@ from celery import signals
 from celery.exceptions import OperationalError
 from django.db import Error, close_old_connections, connections
 
-from sagas import conf, database, engine, errors, fast_lane, models, ticks
+from sagas import conf, database, engine, errors, fast_lane, models, ticks, tracing
 from sagas.declaration import registry, states
 from sagas.engine import archive, late_compensation, sweeping, transport
 
@@ -151,6 +151,24 @@ def archive_what_has_ended() -> None:
         archive.run(older_than=after)
     if keep is not None:
         archive.forget(before=(models.database_now() - keep).date())
+
+
+SYSTEMS = {"amqp": "rabbitmq", "amqps": "rabbitmq", "redis": "redis", "rediss": "redis", "valkey": "valkey"}
+"""OpenTelemetry's name of the messaging system, by the broker's scheme. Celery is none."""
+
+if tracing.on():
+
+    @app.task(
+        name=conf.TRACES_TASK,
+        base=ticks.Tick,
+        queue=conf.TRACES_QUEUE,
+        ignore_result=True,
+        soft_time_limit=60,
+        time_limit=60 + conf.HARD_LIMIT_MARGIN_S,
+    )
+    def send_traces() -> None:
+        """Send the traces of what has ended; while the collector is away nobody but this waits for it."""
+        tracing.run(broker=SYSTEMS.get(str(app.conf.broker_url).partition("://")[0], ""))
 
 
 @app.task(

@@ -126,6 +126,7 @@ def test_the_declarations_on_the_page_of_examples_are_those_of_their_files() -> 
     ("heading", "file"),
     [
         ("What runs", "requirements.in"),
+        ("What sends traces", "requirements-traces.in"),
         ("What checks", "requirements-dev.in"),
         ("What builds the site", "requirements-site.in"),
     ],

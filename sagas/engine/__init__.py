@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from sagas import conf, errors, models
 from sagas.declaration import definition
-from sagas.engine import dispatching, pacing, store, transitions, transport
+from sagas.engine import dispatching, pacing, store, tracecontext, transitions, transport
 from sagas.engine.archive import forget_too, keep_live, take_along
 from sagas.engine.attempts import Lane, Result, WorkerContext
 from sagas.engine.callbacks import reject
@@ -53,6 +53,7 @@ from sagas.engine.sums import fold as fold_metrics
 from sagas.engine.sums import read as read_metrics
 from sagas.engine.sums import rebuild as rebuild_metrics
 from sagas.engine.sweeping import on_chain_error, sweep
+from sagas.engine.tracecontext import traced
 
 __all__ = [
     "LEASE_MARGIN",
@@ -106,6 +107,7 @@ __all__ = [
     "sweep",
     "take",
     "take_along",
+    "traced",
     "why_not_struck",
 ]
 
@@ -194,6 +196,7 @@ def _begin(
             key=key,
             facts=_checked(saga, key, inputs),
             epoch=0,
+            traceparent=tracecontext.current(),
         )
         for key, inputs in items
     ]

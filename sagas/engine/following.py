@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import Case, F, When
 
 from sagas.models import EventCursor
 
@@ -129,11 +130,34 @@ def batch(name: str, *, limit: int = BATCH) -> Iterator[Batch]:
         yield found
         if found.empty and not new:
             return
+        to = found.to
+        new = to >= mark and seen > mark
         left = {saga_id: last for saga_id, last in found.ahead.items() if last > to}
         cursor.execute(_MOVE, {
             "name": name, "to": to, "new": new, "seen": seen, "seen_at": seen_at, "before": own,
             "ahead": json.dumps(left),
         })  # fmt: skip
+
+
+def peek(name: str, *, limit: int) -> Batch:
+    """The same without a transaction around what is made of it, for one who tells others: at least once.
+
+    Whoever dies before `advance` reads the same again. The archiver must leave what has not been read.
+
+    Raises:
+        django.db.OperationalError: another follower held the cursor for longer than `LOCK_TIMEOUT_MS`.
+    """
+    with batch(name, limit=limit) as found:
+        to, found.to = found.to, found.after  # Only the mark may move.
+    return dataclasses.replace(found, to=to)
+
+
+def advance(name: str, read: Batch) -> None:
+    """Move the cursor behind what was read, unless somebody has."""
+    EventCursor.objects.filter(name=name, read_to=read.after).update(
+        read_to=read.to,
+        read_until=Case(When(mark__lte=read.to, then=F("marked_at")), default=F("read_until")),
+    )
 
 
 def read_until(name: str) -> datetime.datetime | None:

@@ -719,7 +719,7 @@ def begin(
     declared = first.definition
     names = [step.name for step in declared.all_steps]
     parameters: list[Any] = [
-        first.name, first.version, first.fingerprint, first.state, first.direction,
+        first.name, first.version, first.fingerprint, first.state, first.direction, first.traceparent,
         not_before, line_look, declared.deadline, grace, not_before, declared.deadline,
         [saga.pk for saga in ordered], [saga.key for saga in ordered],
         [psycopg_json.Jsonb(saga.facts) for saga in ordered], [saga.in_line_for for saga in ordered],
@@ -790,11 +790,11 @@ def _begin_sql(left_out: str) -> str:
     return f"""
 WITH g AS (
     INSERT INTO sagas_saga (
-        name, version, fingerprint, state, direction, position, epoch, dispatches, dispatched_at,
+        name, version, fingerprint, state, direction, traceparent, position, epoch, dispatches, dispatched_at,
         wake_at, deadline_at, id, key, facts, in_line_for, parent_id, parent_step, parent_item, counted_as,
         cancel_reason, cancel_actor
     )
-    SELECT %s, %s, %s, %s, %s, position, sent, sent, CASE sent WHEN 1 THEN now() END,
+    SELECT %s, %s, %s, %s, %s, %s, position, sent, sent, CASE sent WHEN 1 THEN now() END,
         COALESCE(%s::timestamptz, now()) + CASE WHEN sent = 0 AND (line IS NOT NULL OR parent IS NOT NULL)
             THEN LEAST(%s::interval, %s) WHEN sent = 1 THEN %s ELSE '0' END,
         COALESCE(%s::timestamptz, now()) + %s, id, key, facts, line, parent, parent_step, parent_item,
