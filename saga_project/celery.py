@@ -1,15 +1,18 @@
 """The Celery application: how messages travel. What they mean is decided by the rows."""
 
 import datetime
+import logging
 import os
 import time
+import warnings
+from typing import Any
 
 import celery
-from celery import signals
+from celery import platforms, signals
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from saga_project import postgres
+from saga_project import logs, postgres
 from sagas import ticks
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
@@ -118,6 +121,15 @@ app.conf.broker_transport_options = (
 )
 app.autodiscover_tasks()
 
+logs.TICKS.update(entry["task"] for entry in app.conf.beat_schedule.values())
+
+logger = logging.getLogger(__name__)
+
+# Seven lines of each worker; `be_a_worker` says it in one.
+warnings.filterwarnings(
+    "ignore", "You're running the worker with superuser privileges", platforms.SecurityWarning
+)
+
 
 # A queue of its own: a merchant's slow server holds up other merchants at worst.
 @app.task(
@@ -171,6 +183,8 @@ def publish_in_haste() -> None:
 def be_a_worker(**_: object) -> None:
     """Connect as patiently as a worker does: before it has children, so they too."""
     postgres.assume("worker")
+    if os.geteuid() == 0:
+        logger.info("this worker runs as root: do not have it so where it matters")
 
 
 IDLE_S = 5.0
@@ -178,6 +192,12 @@ IDLE_S = 5.0
 finds out, and the sweep sends it again: to ask before every task costs more than that."""
 
 _used_at = float("-inf")
+
+
+@signals.task_prerun.connect
+def name_what_is_logged(task_id: str = "", task: Any = None, **_: object) -> None:
+    """What is logged from here on is of this task."""
+    logs.at_work(getattr(task, "name", ""), task_id)
 
 
 @signals.task_prerun.connect
@@ -192,3 +212,4 @@ def note_use(**_: object) -> None:
     """The connection was at work until now."""
     global _used_at
     _used_at = time.monotonic()
+    logs.at_rest()

@@ -4,8 +4,11 @@ uvicorn with this project's options, each with its reason. Put a proxy in front 
 """
 
 import argparse
+import os
 
 import uvicorn
+from django.conf import settings
+from uvicorn import config
 
 from saga_project import connections
 
@@ -18,6 +21,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes, one per core (default 2)")
     options = parser.parse_args()
     connections.allow_many()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
     uvicorn.run(
         "saga_project.asgi:application",
         host=options.host,
@@ -28,8 +32,10 @@ def main() -> None:
         ws="none",
         # Django has no start and no end to be told of.
         lifespan="off",
-        # What became of a request is told by the rows, and refusals by the log of Django.
+        # What became of a request is told by the rows, and refusals by the log of Django. Where a line for
+        # each is wanted as well (ACCESS_LOG), Django writes it, which knows the request's id.
         access_log=False,
+        log_config=settings.LOGGING if settings.LOG_FORMAT == "json" else config.LOGGING_CONFIG,
         server_header=False,
         # A request in the middle of its order ends before the process does; then it is cut off.
         timeout_graceful_shutdown=10,

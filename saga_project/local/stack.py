@@ -33,15 +33,6 @@ provider that is slow holds up its own queue and no other. Which queues there ar
 OTHER_PROCESSES = {"payments": 4, "sagas": 1, "webhooks": 1}
 """Where it is another number: payments has the slowest provider; the other two have little to do."""
 
-TICKS = (
-    r"Task (sagas\.(sweep|bulk|archive|probe-returned)|webhooks\.deliver|orders\.(look-back|clear-up))\[.*\]"
-    r" (received|succeeded)"
-)
-"""What comes by the clock and went well: worth a look in the log, never on the terminal."""
-
-ROOT_WARNING = "You're running the worker with superuser privileges"
-"""How seven lines of Celery begin that each worker of root has; the stack says it once for all of them."""
-
 PORTS = {"WEB_PORT": 8000, "FLOWER_PORT": 5555, "SANDBOX_PORT": 8899}
 
 CONTRACT = (
@@ -240,7 +231,6 @@ class Stack:
             ],
             env,
             ready=lambda log: " ready." in log,
-            hush=TICKS,
         )
 
     def _beat(self, env: dict[str, str]) -> supervisor.Program:
@@ -249,7 +239,6 @@ class Stack:
             ["beat", f"--schedule={self.run / 'beat-schedule'}", "--pidfile=", "--loglevel=INFO"],
             env,
             ready=lambda log: "beat: Starting" in log,
-            hush=r"Scheduler: Sending due task",
         )
 
     def _flower(self, env: dict[str, str]) -> supervisor.Program:
@@ -321,11 +310,10 @@ def _celery(
     arguments: list[str],
     env: dict[str, str],
     ready: collections.abc.Callable[[str], bool],
-    hush: str | None = None,
 ) -> supervisor.Program:
     # Quiet: no banner, which would list every task once for each worker.
     command = ["celery", "--app=saga_project", "--no-color", "--quiet", *arguments]
-    return _program(name, command, env, ready, hush, python=["-W", f"ignore:{ROOT_WARNING}"])
+    return _program(name, command, env, ready)
 
 
 def _program(
@@ -333,12 +321,10 @@ def _program(
     module: list[str],
     env: dict[str, str],
     ready: collections.abc.Callable[[str], bool],
-    hush: str | None = None,
-    python: collections.abc.Sequence[str] = (),
 ) -> supervisor.Program:
     def launch(log: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, *python, "-m", *module],
+            [sys.executable, "-m", *module],
             cwd=runfile.ROOT,
             env=os.environ | env | {"PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
@@ -347,7 +333,7 @@ def _program(
             start_new_session=True,
         )
 
-    return supervisor.Program(name=name, launch=launch, ready=ready, hush=hush)
+    return supervisor.Program(name=name, launch=launch, ready=ready)
 
 
 def _secrets(run: pathlib.Path) -> dict[str, str]:
