@@ -1,8 +1,8 @@
-"""Grafana's dashboards of the sagas, as code: `python -m saga_project.dashboards [DIRECTORY]` writes their JSON.
+"""Grafana's dashboards, as code: `python -m saga_project.dashboards [DIRECTORY]` writes their JSON.
 
 Four, each for one question: how is it going (overview), how does one saga fare (saga), do workers keep up
-(queue), does a provider work (provider). They are made with Grafana's own builders, which only developers need:
-what is deployed is the JSON, and a test holds it equal to this.
+(queue), does a provider work (provider). They are made with Grafana's own builders, which only developers
+need: what is deployed is the JSON, and a test holds it equal to this.
 """
 
 import dataclasses
@@ -57,18 +57,13 @@ def _rate_of(metric: str, matching: str) -> str:
     return f'rate({metric}{{job=~"$job"{matching}}}[{WINDOW}])'
 
 
-def _quantiles(metric: str, by: str, matching: str = "", *, of: Sequence[float] = (0.5, 0.95, 0.99)) -> list[
-    tuple[str, str]
-]:  # fmt: skip
+def _quantiles(
+    metric: str, by: str, matching: str = "", *, of: Sequence[float] = (0.5, 0.95, 0.99)
+) -> list[tuple[str, str]]:
     names = [name for name in by.split(", ") if name]
     lines = " ".join(f"{{{{{name}}}}}" for name in names)
-    return [
-        (
-            f"histogram_quantile({quantile}, {_rate(f'{metric}_bucket', ', '.join([*names, 'le']), matching)})",
-            f"{lines} p{quantile * 100:g}".strip(),
-        )
-        for quantile in of
-    ]
+    buckets = _rate(f"{metric}_bucket", ", ".join([*names, "le"]), matching)
+    return [(f"histogram_quantile({one}, {buckets})", f"{lines} p{one * 100:g}".strip()) for one in of]
 
 
 SAGA, QUEUE, STEP = ', saga=~"$saga"', ', queue=~"$queue"', ', step=~"$step"'
@@ -151,7 +146,7 @@ OVERVIEW = {
             queries=[(_once("sagas_sweep_lag_seconds"), "lag")],
         ),
         Chart(
-            title="Webhooks", says="Events without webhooks yet, and webhooks to send. Runbook: WebhooksWait.",
+            title="Webhooks", says="Events without webhooks, and webhooks to send. Runbook: WebhooksWait.",
             queries=[(_once("webhooks_backlog"), "{{stage}}")],
         ),
         Chart(
@@ -185,7 +180,8 @@ ONE_SAGA = {
         Chart(
             title="Steps done", unit=PER_SECOND, says="Outcomes that were success, forwards.", width=12,
             queries=[(
-                _rate("sagas_steps_total", "step", SAGA + ', direction="forward", outcome="done"'), "{{step}}",
+                _rate("sagas_steps_total", "step", SAGA + ', direction="forward", outcome="done"'),
+                "{{step}}",
             )],
         ),
         Chart(

@@ -1,7 +1,7 @@
-"""How log records look: a line for people (`LOG_FORMAT=line`), or a JSON object on a line for machines (`json`).
+"""How log records look: a line for people (`LOG_FORMAT=line`), or an object on a line (`json`).
 
-JSON says what is named here and nothing else of what a record carries, so that no library puts personal data into
-it by the way; the message is what it is in the other form.
+JSON says what is named here and nothing else of what a record carries, so that no library puts personal data
+into it by the way; the message is what it is in the other form.
 """
 
 import contextvars
@@ -13,7 +13,7 @@ from typing import Any
 FIELDS = (
     "request_id", "task", "task_id",
     # An event of a saga's (`sagas.eventlog`), or an order that ends.
-    "event", "event_id", "at", "saga", "saga_id", "key", "step", "direction", "attempt", "state", "before", "failure",
+    "event", "event_id", "at", "saga", "saga_id", "key", "step", "attempt", "before", "state", "failure",
     "clock", "order", "trace_id",
     # A request (`saga_project.middleware.AccessLog`).
     "method", "path", "status", "seconds",

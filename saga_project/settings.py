@@ -183,10 +183,10 @@ SECURE_CSP = {
 """Nothing inline, and nobody else's server. Named as in Django 6, which brings the middleware."""
 
 LOG_FORMAT = env.choice("LOG_FORMAT", "line", among=("line", "json"))
-"""How records look: a line for people, or an object on a line for what collects logs (saga_project/logs.py)."""
+"""How records look: a line for people, or an object on a line for machines (saga_project/logs.py)."""
 
 ACCESS_LOG = env.boolean("ACCESS_LOG", False)
-"""Whether each request is a line, too. What became of it is told by the rows, and why one failed by Django."""
+"""Whether each request is a line, too. What became of it the rows tell, and why one failed Django does."""
 
 LOGGING = {
     "version": 1,
@@ -208,9 +208,10 @@ LOGGING = {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         # It writes a line for each request. What became of a call is told once, by the saga's events.
         "httpx": {"level": "WARNING"},
-        **dict.fromkeys(
-            ("celery.beat", "celery.worker.strategy", "celery.app.trace"), {"filters": ["ticks"]}
-        ),
+        **{
+            name: {"filters": ["ticks"]}
+            for name in ("celery.beat", "celery.worker.strategy", "celery.app.trace")
+        },
     },
 }
 """To standard error, where the supervisor of the process collects it; a problem document has the same id."""

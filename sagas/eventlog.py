@@ -1,11 +1,12 @@
 """A log line for each event of a saga, for those who look into logs and not into the database.
 
-Off unless `SAGAS_LOG_EVENTS` is set. The lines are made of the event log once it is committed, from a cursor in it
-(`sagas.engine.following`), by the process that sweeps: so none is lost with a process that is killed, and none tells
-of what was rolled back. One that dies between the lines and its commit tells them again, under the same `event_id`.
+Off unless `SAGAS_LOG_EVENTS` is set. The lines are made of the event log once it is committed, from a cursor
+in it (`sagas.engine.following`), by the process that sweeps: so none is lost with a process that is killed,
+and none tells of what was rolled back. One that dies between the lines and its commit tells them again, under
+the same `event_id`.
 
-A line says what happened, when, and to which saga, step and attempt. Who did it, why, and what anybody wrote is
-not in it: that may be personal, and stays where it can be struck out.
+A line says what happened, when, and to which saga, step and attempt. Who did it, why, and what anybody wrote
+is not in it: that may be personal, and stays where it can be struck out.
 """
 
 import logging

@@ -115,7 +115,7 @@ def test_each_request_is_a_line_where_that_is_wanted_without_what_was_searched_f
 
 @pytest.mark.integration
 def test_whatever_a_process_logs_with_log_format_json_is_json() -> None:
-    """Django's own records, and a warning of Python's, in a process of its own with the project's settings."""
+    """Ours and Django's own, in a process with the project's settings."""
     told = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         env=database.environment(LOG_FORMAT="json"),

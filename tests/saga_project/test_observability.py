@@ -1,4 +1,4 @@
-"""The files that Prometheus and Grafana read: sound, of metrics that there are, and with a page for each alert."""
+"""The files that Prometheus and Grafana read: sound, of metrics that there are, each alert with its page."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""The log's lines of a saga's events: each once, after its commit, in the trace of the saga, without what people said."""
+"""The log's lines of a saga's events: each once, in the saga's trace, without what people said."""
 
 import datetime
 import logging
