@@ -248,7 +248,7 @@ def test_a_log_that_is_not_there_yet_does_not_silence_the_terminal(tmp_path, cap
         keeper.start(program("worker", "echo ready; exec sleep 60"))
 
         said = []
-        waiting.until(lambda: said.append(capfd.readouterr().out) or "worker    | ready" in "".join(said))
+        waiting.until(lambda: said.append(capfd.readouterr().out) or "worker        | ready" in "".join(said))
     finally:
         keeper.stop()
 
@@ -263,7 +263,7 @@ def test_a_choice_decides_what_the_terminal_shows_and_the_file_has_it_all(tmp_pa
 
         said = []
         waiting.until(
-            lambda: said.append(capfd.readouterr().out) or "orders    | 7 fulfilled" in "".join(said)
+            lambda: said.append(capfd.readouterr().out) or "orders        | 7 fulfilled" in "".join(said)
         )
         with pytest.raises(supervisor.Failed, match="port is taken"):
             keeper.start(program("web", "echo port is taken; exit 4"))
