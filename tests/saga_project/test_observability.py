@@ -1,5 +1,6 @@
 """The files that Prometheus and Grafana read: sound, of metrics that there are, each alert with its page."""
 
+import itertools
 import json
 import pathlib
 import re
@@ -26,6 +27,7 @@ RULES = [
 ]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDED = {rule["record"] for rule in RULES if "record" in rule}
+TESTS = sorted(PROMETHEUS.glob("*.tests.yml"))
 OPERATIONS = (ROOT / "docs/operations.md").read_text()
 
 each_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert["alert"])
@@ -44,7 +46,7 @@ def test_prometheus_takes_the_rules_and_each_fires_when_it_should_and_only_then(
     for arguments in (
         ("check", "config", "--syntax-only", "prometheus.yml"),
         ("check", "rules", "--lint-fatal", "sagas.rules.yml"),
-        ("test", "rules", "sagas.tests.yml"),
+        ("test", "rules", *(file.name for file in TESTS)),
     ):
         ran = promtool(*arguments)
         assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -52,7 +54,7 @@ def test_prometheus_takes_the_rules_and_each_fires_when_it_should_and_only_then(
 
 def test_every_alert_is_tested_both_ways() -> None:
     tried: dict[str, set[bool]] = {}
-    for group in yaml.safe_load((PROMETHEUS / "sagas.tests.yml").read_text())["tests"]:
+    for group in itertools.chain(*(yaml.safe_load(file.read_text())["tests"] for file in TESTS)):
         for one in group["promql_expr_test"]:
             (alert,) = re.findall(r'alertname="(\w+)"', one["expr"])
             tried.setdefault(alert, set()).add(bool(one["exp_samples"]))
