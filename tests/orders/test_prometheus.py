@@ -93,5 +93,5 @@ def test_prometheus_asks_with_its_token_and_its_alerts_fire_of_our_rows(
         assert told["SagaSweepMissing"]["state"] == "pending", "it fires when a minute has gone by"
 
         # A person has seen to it.
-        models.SagaInstance.objects.filter(pk=saga.pk).update(state="completed", attention=None)
+        models.SagaInstance.objects.filter(pk=saga.pk).update(state="running", attention=None, wake_at=now)
         waiting.until(lambda: (found := alerts()) and "SagaNeedsAttention" not in found, "the alert is over")
