@@ -386,7 +386,11 @@ _TOLD = """, told AS MATERIALIZED (
         e.kind LIKE 'undo.%%' AS undo,
         CASE WHEN e.kind LIKE 'undo.%%' THEN 'backward' ELSE 'forward' END AS way,
         s.started_at, s.undo_started_at, s.task_id AS last_task
-    FROM e JOIN g ON g.id = e.saga_id LEFT JOIN s ON s.saga_id = e.saga_id AND s.name = e.subject
+    -- Each event's rows by their keys: under a plan for any number of events all that there are would be read.
+    FROM e, LATERAL (SELECT * FROM g WHERE g.id = e.saga_id LIMIT 1) AS g
+    LEFT JOIN LATERAL (
+        SELECT * FROM s WHERE s.saga_id = e.saga_id AND s.name = e.subject AND e.subject <> '' LIMIT 1
+    ) AS s ON true
 ), ended AS (
     SELECT saga, version, at - created_at AS took,
         CASE WHEN kind = 'operator.close' THEN 'closed' ELSE substr(kind, 6) END AS state
@@ -403,12 +407,13 @@ _TOLD = """, told AS MATERIALIZED (
     SELECT saga, version, subject, way, attempt, saga_id, min(waited) AS waited,
         COALESCE(min(task_id), min(last_task), '') AS task
     FROM told
-    WHERE attempt > 0 AND (undo OR kind LIKE 'step.%%') AND NOT EXISTS (
-        SELECT FROM before
+    WHERE attempt > 0 AND (undo OR kind LIKE 'step.%%') AND (
+        SELECT true FROM before
         WHERE before.saga_id = told.saga_id AND before.id <= %(after)s AND before.subject = told.subject
             AND before.attempt = told.attempt AND (before.kind LIKE 'undo.%%') = told.undo
             AND (before.kind LIKE 'undo.%%' OR before.kind LIKE 'step.%%')
-    )
+        LIMIT 1
+    ) IS NULL
     GROUP BY saga, version, subject, way, attempt, saga_id
 ), transitions AS (
     -- A task's id with a number behind a dot: the worker went on with that step in the task of another.
