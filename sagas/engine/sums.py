@@ -93,7 +93,7 @@ STEP_WAIT = Metric(
 )
 TRANSITION = Metric(
     name="sagas_transition_seconds",
-    help="From the record of a step's outcome to the claim of the next, where one worker went on at once.",
+    help="From the record of a step's outcome to the begin of the next, where one worker went on at once.",
     labels=("saga",),
     bounds=_SHORT,
 )
@@ -358,7 +358,7 @@ def _queue_of(saga: str, version: str, step: str) -> str:
 # Three places from which the same is read: the live tables, those that leave them, and a document.
 _FROM_ROWS = """
 WITH e AS MATERIALIZED (
-    SELECT id, saga_id, at, kind, subject, to_state, attempt, data ->> 'task_id' AS task_id,
+    SELECT id, saga_id, at, kind, subject, from_state, to_state, attempt, data ->> 'task_id' AS task_id,
         (data ->> 'waited_ms')::float8 / 1000 AS waited
     FROM sagas_event
     WHERE id > %(after)s AND id <= %(to)s
@@ -369,10 +369,10 @@ before AS NOT MATERIALIZED (SELECT id, saga_id, at, kind, subject, attempt FROM 
 """
 _FROM_DOCUMENT = """
 WITH e AS MATERIALIZED (
-    SELECT id, saga_id, at, kind, subject, to_state, attempt, data ->> 'task_id' AS task_id,
+    SELECT id, saga_id, at, kind, subject, from_state, to_state, attempt, data ->> 'task_id' AS task_id,
         (data ->> 'waited_ms')::float8 / 1000 AS waited
     FROM jsonb_to_recordset(%(events)s::jsonb) AS event (id bigint, saga_id uuid, at timestamptz, kind text,
-        subject text, to_state text, attempt int, data jsonb)
+        subject text, from_state text, to_state text, attempt int, data jsonb)
 ), g AS (
     SELECT * FROM jsonb_to_recordset(%(sagas)s::jsonb)
         AS saga (id uuid, name text, version int, created_at timestamptz)
@@ -416,12 +416,16 @@ _TOLD = """, told AS MATERIALIZED (
     ) IS NULL
     GROUP BY saga, version, subject, way, attempt, saga_id
 ), transitions AS (
-    -- A task's id with a number behind a dot: the worker went on with that step in the task of another.
-    SELECT saga, told.at - last.at AS took FROM told, LATERAL (
+    -- A task's id with a number behind a dot: the worker went on with that step in the task of another. A
+    -- local step is not claimed: its row says when it was locked for the first time.
+    SELECT saga, CASE told.kind WHEN 'step.done' THEN started_at ELSE told.at END - last.at AS took
+    FROM told, LATERAL (
         SELECT at, kind FROM before WHERE before.saga_id = told.saga_id AND before.id < told.id
         ORDER BY before.id DESC LIMIT 1
     ) AS last
-    WHERE told.kind IN ('step.started', 'undo.started') AND told.task_id LIKE '%%.%%'
+    WHERE (told.kind IN ('step.started', 'undo.started') AND told.task_id LIKE '%%.%%'
+            OR told.kind = 'step.done' AND told.from_state = 'pending' AND told.attempt = 1
+            AND told.last_task LIKE '%%.%%')
         AND last.kind IN ('step.done', 'step.chosen', 'step.skipped', 'undo.done')
 ), seconds AS (
     SELECT 'sagas_duration_seconds' AS name, ARRAY[saga, state] AS labels,
