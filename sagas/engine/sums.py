@@ -405,7 +405,9 @@ _TOLD = """, told AS MATERIALIZED (
 ), attempts AS (
     -- An attempt is told of by one event or by several, all with its number: the first one counts.
     SELECT saga, version, subject, way, attempt, saga_id, min(waited) AS waited,
-        COALESCE(min(task_id), min(last_task), '') AS task
+        COALESCE(min(task_id), min(last_task), '') AS task,
+        -- A local attempt that failed does not say how long it waited.
+        bool_or(kind IN ('step.started', 'step.done', 'step.waiting', 'undo.started', 'undo.done')) AS known
     FROM told
     WHERE attempt > 0 AND (undo OR kind LIKE 'step.%%') AND (
         SELECT true FROM before
@@ -433,7 +435,7 @@ _TOLD = """, told AS MATERIALIZED (
     UNION ALL SELECT 'sagas_step_duration_seconds', ARRAY[saga, subject, way], EXTRACT(epoch FROM took),
         %(long)s FROM outcomes WHERE took >= interval '0'
     UNION ALL SELECT 'sagas_step_wait_seconds', ARRAY[saga, version, subject], COALESCE(waited, 0), %(waits)s
-        FROM attempts WHERE task NOT LIKE '%%.%%'
+        FROM attempts WHERE known AND task NOT LIKE '%%.%%'
     UNION ALL SELECT 'sagas_transition_seconds', ARRAY[saga], EXTRACT(epoch FROM took), %(short)s
         FROM transitions WHERE took >= interval '0'
 )
