@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import engine, errors, models
-from sagas.console import formatting, translation
+from sagas.console import event_names, formatting, translation
 from sagas.console.admin import permissions, rows
 from sagas.models import Signal
 
@@ -66,7 +66,7 @@ class SignalAdmin(rows.OfSagas):
         "source",
         "kind",
         "about",
-        "fate",
+        "became",
         "matched_at",
         "compensated_at",
         "person",
@@ -106,6 +106,11 @@ class SignalAdmin(rows.OfSagas):
             return signal.step_key
         page = reverse("admin:sagas_sagainstance_change", args=[saga_id])
         return html.format_html('<a href="{}"><code>{}</code></a>', page, signal.step_key)
+
+    @admin.display(description=gettext_lazy("what became of it"), ordering="fate")
+    def became(self, signal: Signal) -> str:
+        """What became of it, in words."""
+        return event_names.of_fate(signal.fate)
 
     @admin.display(description=gettext_lazy("waits for a person"))
     def person(self, signal: Signal) -> str | SafeString:
