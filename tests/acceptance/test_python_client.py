@@ -71,7 +71,8 @@ with Client(os.environ["WEB_URL"], os.environ["MERCHANT_TOKEN"]) as client:
     last = catch_up(client, None)
     client.place(**WISH, payment=Pix(), idempotency_key="logged")
     newest = next(client.events(after=last, types="order.placed", every=0.2))
-    said["placed"] = newest.order.number == client.place(**WISH, payment=Pix(), idempotency_key="logged").number
+    logged = client.place(**WISH, payment=Pix(), idempotency_key="logged")
+    said["placed"] = newest.order.number == logged.number
 print(json.dumps(said))
 """
 

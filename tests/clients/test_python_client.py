@@ -244,7 +244,8 @@ def test_pages_are_walked_to_the_last_by_their_cursors_and_only_on_our_server(
 
 
 def test_statuses_that_are_chosen_are_chosen_on_every_page(client: Any, server: Server) -> None:
-    server.will(*[says({"results": [ORDER], "next": next_, "previous": None}) for next_ in ("/?cursor=a", None)])
+    page = {"results": [ORDER], "previous": None}
+    server.will(says(page | {"next": "/?cursor=a"}), says(page | {"next": None}))
 
     assert len(list(client.orders(status=iter(["pending", "attention"])))) == 2
 
