@@ -172,7 +172,7 @@ $(SITE): requirements-site.txt $(VENV)/made
 
 # npm's generator of clients, with the node that a wheel brings. The lock has hashes and names no registry.
 TYPESCRIPT := tests/clients/typescript
-$(NPM): $(TYPESCRIPT)/package-lock.json $(TYPESCRIPT)/package.json $(DEVELOPMENT)
+$(NPM): $(TYPESCRIPT)/package-lock.json $(TYPESCRIPT)/package.json | $(DEVELOPMENT)
 	@echo "Installing $< ..."
 	@mkdir -p $(@D)
 	@cp $(TYPESCRIPT)/package.json $(TYPESCRIPT)/package-lock.json $(TYPESCRIPT)/.npmrc $(@D)

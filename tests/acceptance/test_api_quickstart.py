@@ -197,6 +197,8 @@ def test_the_documentation_page_is_ours_alone_and_complains_of_nothing(
         expect(visit.page.locator(".opblock").nth(22)).to_be_attached()
         visit.page.locator("#operations-orders-createOrder .opblock-summary").first.click()
         visit.page.wait_for_selector("#operations-orders-createOrder .responses-table")
+        assert visit.fits()
+        assert visit.barriers() == []
 
         visit.open("/api/problems")
         assert visit.fits()
@@ -237,6 +239,7 @@ def test_trying_it_out_orders_what_there_is_and_something_new_each_time(stack: d
         # As the reader's system has it, which may change.
         dark = page.locator("html.dark-mode")
         expect(dark).to_be_attached(timeout=60_000)
+        assert visit.barriers() == []
         page.emulate_media(color_scheme="light")
         expect(dark).not_to_be_attached(timeout=60_000)
 
@@ -270,7 +273,7 @@ def test_a_client_that_npm_s_generator_makes_passes_its_compiler_orders_and_foll
 ) -> None:
     """openapi-typescript and openapi-fetch, used as their readers would."""
     installed = pathlib.Path(sys.prefix) / "npm" / "node_modules"
-    assert installed.is_dir(), "`make pytest` installs npm's generator; so does `make .venv/npm/installed`"
+    assert installed.exists(), "`make pytest` installs npm's generator; so does `make .venv/npm/installed`"
     for name in ("order.ts", "tsconfig.json", "package.json"):
         shutil.copy(ROOT / "tests" / "clients" / "typescript" / name, tmp_path)
     (tmp_path / "node_modules").symlink_to(installed)
