@@ -193,7 +193,8 @@ def test_the_documentation_page_is_ours_alone_and_complains_of_nothing(
     with browser.launched() as chromium, browser.Visit(chromium, stack["WEB_URL"], viewport=size) as visit:
         visit.open("/api/docs")
         # Swagger UI reads all of it before it shows any: on a busy machine that takes its time.
-        visit.page.wait_for_selector(".opblock", timeout=60_000)
+        visit.page.set_default_timeout(60_000)
+        visit.page.wait_for_selector(".opblock")
         expect(visit.page.locator(".opblock").nth(22)).to_be_attached()
         visit.page.locator("#operations-orders-createOrder .opblock-summary").first.click()
         visit.page.wait_for_selector("#operations-orders-createOrder .responses-table")
