@@ -8,7 +8,6 @@ from typing import Any
 from orders import customer_messages, models
 from sagas import models as saga_models
 from sagas.declaration import states
-from sagas.engine import kinds
 
 ORDER_TYPES = {
     states.SagaState.RUNNING: "order.resumed",
@@ -30,7 +29,7 @@ def type_of(event: saga_models.Event) -> str:
     """One of `TYPES`, for an event that names a state."""
     if event.subject:
         return STEP_TYPES[states.StepState(event.to_state)]
-    if event.kind == kinds.EventKind.SAGA_BEGUN:
+    if event.kind == models.BEGINNING:
         return PLACED
     if event.kind == models.CLOSING:
         return CLOSED
