@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from api.models import Scope
@@ -128,6 +129,33 @@ def test_types_may_be_chosen(mia: Api, sandbox: Sandbox, broker: memory_transpor
     refused = mia.get("/events?type=endpoint.disabled")
     assert refused.status_code == 400
     assert refused.json()["errors"][0]["parameter"] == "type"
+
+
+def test_one_may_begin_at_a_time(mia: Api, broker: memory_transport.MemoryTransport) -> None:
+    """However far apart, and whoever else has messages in between."""
+    ivo = member("ivo", Scope.MERCHANT)
+    for n, days in enumerate((3, 2, 0)):
+        for api in (mia, ivo):
+            cancelled(api, f"key-{n}")
+            messages.compose()
+        age = datetime.timedelta(days=days)
+        models.Message.objects.filter(
+            created_at__gt=saga_models.database_now() - datetime.timedelta(hours=1)
+        ).update(created_at=F("created_at") - age)
+    everything = [event["id"] for event in events(mia)]
+
+    def begun(*, days: float) -> list[str]:
+        at = saga_models.database_now() - datetime.timedelta(days=days)
+        return [event["id"] for event in events(mia, f"?since={at:%Y-%m-%dT%H:%M:%SZ}")]
+
+    assert begun(days=4) == everything
+    assert begun(days=2.5) == everything[3:]
+    assert begun(days=1) == everything[6:]
+    assert len(everything) == 9
+    assert begun(days=-1) == []
+    refused = mia.get("/events?since=yesterday")
+    assert refused.status_code == 400
+    assert "2026-01-31T12:00:00Z" in refused.content.decode()
 
 
 def test_every_way_in_which_an_order_may_end_has_a_type(
