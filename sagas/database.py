@@ -29,8 +29,8 @@ No statement of ours is wrong, and none can go well through this connection."""
 
 _STALE_PLAN = "0A000"
 _STALE_PLAN_SOURCE = "RevalidateCachedQuery"
-"""A migration has changed what a prepared statement gives: "cached plan must not change result type". The code
-is that of everything that PostgreSQL cannot do; where in its source the error comes from tells."""
+"""A migration has changed what a prepared statement gives: "cached plan must not change result type". The
+code is that of everything that PostgreSQL cannot do; where in its source the error comes from tells."""
 
 _AWAY_CLASSES = ("08", "53")
 """Connections that break or cannot be made; and no memory, no disk, no connection left."""
@@ -97,8 +97,8 @@ def let_go(error: BaseException | None) -> None:
     """
     if is_misled(error):
         logger.error(
-            "PostgreSQL does not know the statements that this process prepared: %s. If a pooler shares its"
-            " connections between transactions, have nothing prepared; see docs/configuration.md, PostgreSQL.",
+            "PostgreSQL does not know the statements that this process prepared: %s. If a pooler shares"
+            " connections between transactions, have nothing prepared: docs/configuration.md, PostgreSQL.",
             str(error).partition("\n")[0],
         )
     if is_away(error):
