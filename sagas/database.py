@@ -8,7 +8,9 @@ OperationalError is a lost connection, a lock timeout and a full disk alike. Pos
 import logging
 import re
 
-from django.db import Error, InterfaceError, OperationalError, connection
+from django.db import Error, InterfaceError, OperationalError, connection, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
 
 logger = logging.getLogger("sagas")
 
@@ -88,6 +90,14 @@ def held_table(error: BaseException | None) -> str:
 def is_passing(error: BaseException | None) -> bool:
     """Whether the error tells of the database, and not of the statement: no bug, and no step's failure."""
     return isinstance(error, OperationalError) or is_away(error)
+
+
+def for_reading(model: type[Model]) -> BaseDatabaseWrapper:
+    """The connection by which a page reads that model's table with SQL of its own.
+
+    The project's routers choose it, as they do for a queryset: a page may be read from a replica.
+    """
+    return connections[router.db_for_read(model)]
 
 
 def let_go(error: BaseException | None) -> None:
