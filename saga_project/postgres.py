@@ -14,7 +14,7 @@ import datetime
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, LiteralString
 
 import psycopg
 from django.core import exceptions
@@ -199,7 +199,12 @@ STATEMENTS = "DATABASE_URL leads to a pooler that shares connections between sta
 NO_STATEMENTS = "Set its pool_mode to transaction: every step is a transaction of several statements."
 
 _ROUNDS = 5
-_TALK_S = 10
+_MARK = "whose session is this?"
+_MARKED: LiteralString = f"SELECT pg_backend_pid() /* {_MARK} */"
+_LAST_ASKED: LiteralString = (
+    "SELECT coalesce(query, ''), current_setting('track_activities')::bool"
+    " FROM pg_stat_activity WHERE pid = %s"
+)
 
 
 def pooling(parameters: Mapping[str, Any]) -> Pooling:
@@ -207,8 +212,9 @@ def pooling(parameters: Mapping[str, Any]) -> Pooling:
 
     PostgreSQL tells each client at its start which process serves it (`BackendKeyData`), so that it can be
     cancelled. A pooler tells a number of its own, because who serves the client will change. So where both
-    numbers are one there is no pooler. Behind one, a second client holds a transaction open: if it is served
-    by the process that served the first, or that one is served by another meanwhile, sessions are shared.
+    numbers are one there is no pooler. Behind one, a second client looks what has become of the process that
+    served the first: where that one serves somebody else now, or the first is served by another, sessions are
+    shared.
 
     Arguments:
         parameters: of psycopg; those that only a session knows are left out.
@@ -223,15 +229,22 @@ def pooling(parameters: Mapping[str, Any]) -> Pooling:
             return "none"
         second = leave.enter_context(_link(parameters))
         for _ in range(_ROUNDS):
+            # By the text one sees whether it was the last that this session was asked.
+            asked = first.execute(_MARKED, prepare=False).fetchone()
+            if asked is None or asked[0] != served_by:
+                return "transaction"
             try:
                 second.execute("BEGIN")
             except psycopg.OperationalError as error:
                 if "statement pooling" in str(error):
                     return "statement"
                 raise
-            if _served_by(second) == served_by or _served_by(first) != served_by:
+            if _served_by(second) == served_by:
                 return "transaction"
+            told = second.execute(_LAST_ASKED, [served_by], prepare=False).fetchone()
             second.execute("COMMIT")
+            if told is None or (told[1] and _MARK not in told[0]):
+                return "transaction"
         return "session"
 
 

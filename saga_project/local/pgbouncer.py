@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import secrets
 import shutil
 import subprocess
 from typing import IO, Literal
@@ -20,8 +21,9 @@ class PgBouncer:
 
     Arguments:
         home: its directory.
-        server: the URL of PostgreSQL behind it, by TCP and with a password, of one host: PgBouncer does not
-            ask which of several takes writes, so after a failover it is told (`point`).
+        server: the URL of PostgreSQL behind it, of one host: PgBouncer does not ask which of several takes
+            writes, so after a failover it is told (`point`). Where there is no password in it, clients have
+            one all the same.
         address: the address of loopback that it listens on.
         port: the port; a free one unless given.
         mode: when a connection to the server is given to another client.
@@ -43,6 +45,7 @@ class PgBouncer:
     ) -> None:
         self.home = home
         self.server = server
+        self.password = str(conninfo.conninfo_to_dict(server).get("password") or secrets.token_urlsafe(18))
         self.address = address
         self.port = port or servers.free_port()
         self.mode = mode
@@ -53,7 +56,7 @@ class PgBouncer:
     def url(self) -> str:
         """What DATABASE_URL should say."""
         told = conninfo.conninfo_to_dict(self.server)
-        user, password = (parse.quote(str(told[part]), safe="") for part in ("user", "password"))
+        user, password = (parse.quote(str(part), safe="") for part in (told["user"], self.password))
         return f"postgresql://{user}:{password}@{self.address}:{self.port}/{told['dbname']}"
 
     def start(self, log: IO[bytes] | int | None = None, timeout_s: float = 20) -> None:
@@ -105,7 +108,9 @@ class PgBouncer:
     def answers(self) -> bool:
         """Whether a statement comes through now."""
         try:
-            with psycopg.connect(self.url, connect_timeout=2, prepare_threshold=None) as link:
+            with psycopg.connect(
+                self.url, connect_timeout=2, autocommit=True, prepare_threshold=None
+            ) as link:
                 link.execute("SELECT 1")
         except psycopg.OperationalError:
             return False
@@ -146,6 +151,9 @@ class PgBouncer:
             "pool_mode": self.mode,
             "default_pool_size": str(self.size),
             "max_client_conn": "1000",
+            # What a client asks of its session when it connects is left out, as most have it: the role's own
+            # settings hold. Without this line PgBouncer before 1.20 refuses such clients.
+            "ignore_startup_parameters": "options,extra_float_digits",
             # A server that is gone is asked for again soon, and a client told so instead of waiting.
             "server_login_retry": "1",
             "query_wait_timeout": "15",
@@ -163,7 +171,7 @@ class PgBouncer:
             *(f"{name} = {value}" for name, value in settings.items()),
         ]
         self._write("pgbouncer.ini", "\n".join(lines) + "\n")
-        self._write("users", f'"{told["user"]}" "{told["password"]}"\n')
+        self._write("users", f'"{told["user"]}" "{self.password}"\n')
 
     def _write(self, name: str, text: str) -> None:
         """For its account alone: the password is among it."""

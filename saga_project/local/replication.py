@@ -18,7 +18,7 @@ import time
 from typing import IO, Any, LiteralString
 
 import psycopg
-from psycopg import sql
+from psycopg import conninfo, sql
 
 from saga_project.local import servers
 
@@ -130,23 +130,28 @@ class Node(servers.Postgres):
         self.process.wait()
         self.process = None
 
-    def copy_from(self, primary: "Node") -> None:
-        """Throw away what it has, and become a copy of another node, ready to be started as its standby.
+    def copy_from(self, server: str, *, follow: bool = True) -> None:
+        """Throw away what it has, and become a copy of a server.
+
+        Arguments:
+            server: its URL, with a role that may replicate.
+            follow: whether this node is to be started as that one's standby; if not, it goes on by itself.
 
         Raises:
             NotStarted: `pg_basebackup` failed; the message ends with what it said.
         """
         binaries, data = self._binaries(), self._data()
+        told = conninfo.conninfo_to_dict(server)
         shutil.rmtree(data, ignore_errors=True)
         made = subprocess.run(
             [
                 binaries / "pg_basebackup",
                 f"--pgdata={data}",
-                f"--host={primary.address}",
-                f"--port={primary.port}",
-                "--username=saga",
+                f"--host={told['host']}",
+                f"--port={told['port']}",
+                f"--username={told['user']}",
                 "--no-password",
-                "--write-recovery-conf",
+                *(["--write-recovery-conf"] if follow else []),
                 "--checkpoint=fast",
                 "--wal-method=stream",
                 *([] if self.durable else ["--no-sync"]),
@@ -154,16 +159,22 @@ class Node(servers.Postgres):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env={**servers.plain_environment(), "PGPASSWORD": self.password},
+            env={**servers.plain_environment(), "PGPASSWORD": str(told.get("password", ""))},
             cwd="/",
             **servers.account(),
         )
         if made.returncode:
             shutil.rmtree(data, ignore_errors=True)
             raise servers.NotStarted(f"pg_basebackup failed:\n{made.stdout}{made.stderr}")
+        if not follow:
+            self._admit(binaries, data)
 
     def _create(self, binaries: pathlib.Path, data: pathlib.Path) -> None:
         super()._create(binaries, data)
+        self._admit(binaries, data)
+
+    def _admit(self, binaries: pathlib.Path, data: pathlib.Path) -> None:
+        """Have it take the other node, and clients with the password."""
         # What a file and the command line say differently is complained of at each reload.
         file = data / "postgresql.conf"
         lines = file.read_text().splitlines(keepends=True)
@@ -172,7 +183,7 @@ class Node(servers.Postgres):
         (data / "pg_hba.conf").write_text(
             "local all all trust\nhost all all all scram-sha-256\nhost replication all all scram-sha-256\n"
         )
-        # initdb made the role without a password. A server that nobody can reach gives it one.
+        # The role has no password yet. A server that nobody can reach gives it one.
         told = sql.SQL("ALTER ROLE saga PASSWORD {}").format(self.password).as_string(None)
         subprocess.run(
             [binaries / "postgres", "--single", "-D", data, "postgres"],
@@ -245,7 +256,7 @@ class Pair:
         Raises:
             NotStarted: it could not be copied, does not start, or does not follow.
         """
-        self.standby.copy_from(self.primary)
+        self.standby.copy_from(self.primary.url)
         self.standby.start(log)
         # The copy has the primary's settings, too: whom a primary waits for is no standby's business.
         self.standby.configure(synchronous_standby_names="")
