@@ -184,15 +184,23 @@ def test_a_crowd_with_one_key_is_one_order_and_one_charge(stack: dict[str, str])
     assert charge["captured"] == done["total"]["amount"]
 
 
-@pytest.mark.parametrize("size", [browser.WIDE, browser.NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(browser.WIDE, "light"), (browser.NARROW, "dark")], ids=["wide", "narrow"]
+)
 def test_the_documentation_page_is_ours_alone_and_complains_of_nothing(
-    stack: dict[str, str], size: dict[str, int]
+    stack: dict[str, str], size: dict[str, int], scheme: str
 ) -> None:
-    with browser.launched() as chromium, browser.Visit(chromium, stack["WEB_URL"], viewport=size) as visit:
+    with (
+        browser.launched() as chromium,
+        browser.Visit(chromium, stack["WEB_URL"], viewport=size, color_scheme=scheme) as visit,
+    ):
         visit.open("/api/docs")
         # Swagger UI reads all of it before it shows any: on a busy machine that takes its time.
         visit.page.wait_for_selector(".opblock", timeout=60_000)
         expect(visit.page.locator(".opblock").nth(22)).to_be_attached()
+        expect(visit.page.locator("#servers")).to_have_attribute("aria-label", "Server")
+        # That a row which unfolds has a button within is how Swagger UI is made.
+        assert [one for one in visit.barriers() if not one.startswith("nested-interactive")] == []
         visit.page.locator("#operations-orders-createOrder .opblock-summary").first.click()
         visit.page.wait_for_selector("#operations-orders-createOrder .responses-table")
 

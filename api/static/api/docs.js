@@ -19,6 +19,8 @@ SwaggerUIBundle({
   deepLinking: true,
   // A token that was typed in is gone with the page: the browser's storage is no place for it.
   persistAuthorization: false,
+  // Its own label of the choice of a server is bound to nothing.
+  onComplete: () => document.getElementById("servers")?.setAttribute("aria-label", "Server"),
   // Its validator would be asked on somebody else's server.
   validatorUrl: null,
   // Each time a new order. Who wants to see the same one again types a key of their own.
