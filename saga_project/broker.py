@@ -18,8 +18,8 @@ REDELIVERY_S = 120
 so that a slow step is not handed out while it runs; the sweep is there before it anyway."""
 
 HEARTBEAT_S = 10
-"""A worker and RabbitMQ count each other as dead after two of these without a sign. RabbitMQ's own manual
-advises 5 to 20; Celery's 120 would leave messages with a host that vanished for four minutes."""
+"""A worker and RabbitMQ count each other as dead after two of these without a sign. RabbitMQ's manual advises
+5 to 20; Celery's 120 would leave messages with a host that vanished for four minutes."""
 
 SEE = "see docs/configuration.md, BROKER_URL"
 
@@ -44,9 +44,9 @@ SCHEMES = {
 PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "sentinel": 26379}
 
 CLUSTER_REFUSED = (
-    "a Valkey or Redis Cluster cannot be the broker: Celery's messages need several keys in one command, which"
-    " a cluster refuses where they lie on different nodes, and Celery has no client for it. Use one server"
-    " (redis://), Sentinel (sentinel://) where it must outlive a machine, or RabbitMQ (amqp://)"
+    "a Valkey or Redis Cluster cannot be the broker: Celery's messages need several keys in one command,"
+    " which a cluster refuses where they lie on different nodes, and Celery has no client for it. Use one"
+    " server (redis://), Sentinel (sentinel://) where it must outlive a machine, or RabbitMQ (amqp://)"
 )
 
 
@@ -114,7 +114,7 @@ class Broker:
         }
 
     def hasty_settings(self) -> dict[str, Any]:
-        """The settings of processes that answer people: a broker that is gone, or hangs, holds them up briefly.
+        """The settings of processes that answer people: a broker that is gone, or hangs, keeps them briefly.
 
         With several nodes of RabbitMQ the next one is tried at once; else the message is left to the sweep.
         """
@@ -253,9 +253,10 @@ def precondition(queue: str, reason: str) -> Unfit:
     return Unfit(
         f"The queue {queue!r} is there, and is not a quorum queue as this project declares it. RabbitMQ does"
         " not change a queue's type. Nothing of worth is in it: the sagas are in the database, and the sweep"
-        f" sends again what was in the queue. Stop the workers, delete it (`rabbitmqctl delete_queue {queue}`),"
-        ' and start them again; or name a new virtual host in BROKER_URL. docs/operations.md, "From classic to'
-        f' quorum queues", has the whole way. RabbitMQ says: {reason}'
+        " sends again what was in the queue. Stop the workers, delete it"
+        f" (`rabbitmqctl delete_queue {queue}`), and start them again; or name a new virtual host in"
+        " BROKER_URL. docs/operations.md, 'From classic to quorum queues', has the whole way. RabbitMQ says:"
+        f" {reason}"
     )
 
 

@@ -18,12 +18,12 @@ DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 class Consumer(consumer.Consumer):
     """A worker's connection to its broker."""
 
-    class Blueprint(consumer.Consumer.Blueprint):
+    class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[valid-type,misc]  # The stubs have a variable.
         """Its parts: Celery's, but for delayed delivery.
 
-        That would declare 28 quorum queues and as many exchanges at every address each time a worker connects,
-        and wait for addresses that are away. It is for messages with an `eta` or a `countdown`, of which this
-        project has none: times are in the rows.
+        That would declare 28 quorum queues and as many exchanges at every address each time a worker
+        connects, and wait for addresses that are away. It is for messages with an `eta` or a `countdown`, of
+        which this project has none: times are in the rows.
         """
 
         default_steps = [

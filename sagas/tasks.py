@@ -61,7 +61,7 @@ class CeleryTransport:
         )
 
     def backlog(self, *queues: str) -> int:
-        """How many nobody has taken yet, as the broker says when a queue is declared, which makes a missing one.
+        """How many nobody has taken yet, as the broker says when a queue is declared; a missing one is made.
 
         Redis and Valkey are asked for the length of each list instead: kombu would ask eight times for each,
         and workers ask after each saga of a line.
@@ -74,7 +74,7 @@ class CeleryTransport:
                         pipeline.llen(queue)
                     return sum(pipeline.execute())
             # Not passively: a queue that is missing would cost the channel, and the count of the others.
-            declared = [app.amqp.queues[name].bind(channel).queue_declare() for name in queues]
+            declared: list[Any] = [app.amqp.queues[name].bind(channel).queue_declare() for name in queues]
             return sum(queue.message_count for queue in declared)
 
 

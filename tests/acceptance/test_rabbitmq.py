@@ -12,7 +12,7 @@ from kombu import pools
 
 from saga_project import broker, celery, queues
 from saga_project.local import rabbitmq, servers
-from sagas import models, tasks
+from sagas import models
 from sagas.engine import transport
 from tests.acceptance import processes
 from tests.acceptance.test_flower import flower
@@ -57,9 +57,9 @@ def url(node):
 
 
 @contextlib.contextmanager
-def publishing_to(url):
-    wanted = broker.parse(url).celery_settings()
-    before = {name: celery.app.conf[name] for name in wanted}
+def publishing_to(url, **more):
+    wanted = broker.parse(url, **more).celery_settings()
+    before = {name: celery.app.conf[name] for name in (*wanted, "task_publish_retry_policy")}
     try:
         configure(wanted)
         yield
