@@ -97,10 +97,22 @@ def test_orders_run_and_no_queue_that_stays_is_a_classic_one(url, node, tmp_path
     assert len(found) - len(stay) >= 2, "remote control and events have theirs, for as long as they last"
 
 
-def tick(name):
-    scheduler = beat.Scheduler(celery.app, lazy=True)
+def tick(name, scheduler=None):
+    scheduler = scheduler or beat.Scheduler(celery.app, lazy=True)
     entry = scheduler.Entry(name=name, app=celery.app, **celery.app.conf.beat_schedule[name])
-    return scheduler.apply_async(entry, advance=False)
+    return scheduler.apply_async(entry, advance=False, producer=scheduler.producer)
+
+
+@pytest.mark.usefixtures("url")
+def test_beat_sends_on_although_its_connection_was_cut(node):
+    scheduler = beat.Scheduler(celery.app, lazy=True)
+    assert tick("sweep", scheduler) is not None
+    assert tick("sweep", scheduler) is None, "one waits"
+    node.control("close_all_connections", "a trial")
+    with node.connect() as session:
+        assert session.channel().queue_purge("sagas-sweep") == 1
+
+    assert tick("sweep", scheduler) is not None
 
 
 def all_ended(*sagas):
