@@ -240,7 +240,7 @@ def ended(load):
 
 
 def strength():
-    """How many steps the worker carried out at once, at most, while many waited: each sleeps for 0.3 seconds."""
+    """How many steps the worker carried out at once, at most, while many waited; each sleeps for 0.3 s."""
     sagas = [harness.begin(toys.ONE, "stay a") for _ in range(60)]
     left = models.SagaInstance.objects.filter(finished_at=None)
     waiting.until(lambda: not left.exists(), "all have ended", seconds=120)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 
+import amqp
 import pytest
 from celery import beat
 from django.db import connection, transaction
@@ -101,6 +102,14 @@ def tick(name, scheduler=None):
     scheduler = scheduler or beat.Scheduler(celery.app, lazy=True)
     entry = scheduler.Entry(name=name, app=celery.app, **celery.app.conf.beat_schedule[name])
     return scheduler.apply_async(entry, advance=False, producer=scheduler.producer)
+
+
+@pytest.mark.usefixtures("url")
+def test_a_task_that_is_to_wait_is_refused_and_not_lost():
+    with pytest.raises(amqp.NotFound, match="celery_delayed"):
+        celery.app.send_task("orders.clear-up", queue="toys", countdown=10)
+
+    assert transport.current().backlog("toys") == 0, "the connection is as good as before"
 
 
 @pytest.mark.usefixtures("url")
