@@ -30,6 +30,14 @@ def cancel(*, key: str) -> None:
         _log(order, "cancelled")
 
 
+def call_a_person(*, key: str) -> None:
+    """The engine cannot go on by itself: the order waits for a person."""
+    for order in models.Order.objects.select_related("saga").filter(pk=key):
+        why = (order.saga.attention or {}).get("why", "")
+        # The engine's own log says as much, of a saga's id.
+        transaction.on_commit(functools.partial(logger.warning, "%s needs a person: %s", order.number, why))
+
+
 def close(*, key: str) -> None:
     """An operator has put its saga aside: what was left of it was settled by hand."""
     models.Order.objects.filter(pk=key, closed_at=None).update(closed_at=functions.Now())

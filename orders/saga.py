@@ -46,5 +46,6 @@ ORDER_FULFILMENT = Saga(
     deadline=settings.ORDER_DEADLINE,
     on_completed=outcome.fulfil,
     on_compensated=outcome.cancel,
+    on_attention=outcome.call_a_person,
     on_closed=outcome.close,
 )  # fmt: skip

@@ -437,9 +437,12 @@ Try it yourself: `make up` starts such a stack and keeps it. It prints where the
 console and Flower are, and who may log in. Then, in another shell:
 
   . .run/env
-  curl -sS -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/products | python3 -m json.tool
-  curl -sS -H "Authorization: Token $API_TOKEN" $WEB_URL/api/v1/orders | python3 -m json.tool
-  curl -sS $SANDBOX_URL/books | python3 -m json.tool
+  pretty() { python3 -m json.tool --no-ensure-ascii; }
+  curl -sS "$WEB_URL/api/v1/products?limit=3" -H "Authorization: Token $API_TOKEN" | pretty
+  curl -sS "$WEB_URL/api/v1/orders" -H "Authorization: Token $API_TOKEN" | pretty
+  curl -sS "$SANDBOX_URL/books" | pretty
+
+README.md, "Try it", has a request that places an order, and others that go wrong.
 """
 
 

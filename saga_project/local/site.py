@@ -35,7 +35,11 @@ NAVIGATION = {
 }  # fmt: skip
 """Chapters and their pages. *Coming from* has those for people who know another system: `docs/from-*.md`."""
 
-NAMES = {FIRST: "self", "examples/README.md": "Their files <examples/README>"}
+NAMES = {
+    FIRST: "self",
+    "examples/README.md": "The examples' files <examples/README>",
+    "clients/python/README.md": "The Python client <clients/python/README>",
+}
 """How pages are named to Sphinx that are not named by their own first heading."""
 
 LANGUAGES = {".py": "python", ".po": "po", ".toml": "toml"}
@@ -67,12 +71,19 @@ async function draw() {
   const chosen = document.body.dataset.theme;
   const asked = matchMedia("(prefers-color-scheme: dark)").matches;
   const dark = chosen === "dark" || (chosen !== "light" && asked);
-  mermaid.initialize({ startOnLoad: false, theme: dark ? "dark" : "neutral" });
+  const sequence = { wrap: true, width: 110, actorMargin: 30 };
+  mermaid.initialize({ startOnLoad: false, theme: dark ? "dark" : "neutral", sequence });
   drawings.forEach((drawing, number) => {
     drawing.removeAttribute("data-processed");
     drawing.textContent = sources[number];
   });
   await mermaid.run({ nodes: drawings });
+  for (const drawing of drawings) {
+    // One that is wider than the page is made smaller, but not too small to be read: then it scrolls.
+    drawing.style.overflowX = "auto";
+    const picture = drawing.querySelector("svg");
+    if (picture) picture.style.minWidth = `${0.7 * picture.viewBox.baseVal.width}px`;
+  }
 }
 draw();
 new MutationObserver(draw).observe(document.body, { attributes: true, attributeFilter: ["data-theme"] });

@@ -395,7 +395,7 @@ class _Logs:
         return None if hushed and hushed.search(line) else (name, line)
 
     def _print(self, name: str, line: str) -> None:
-        label = f"{name:<10}|"
+        label = f"{name:<13} |"
         if self._colourful:
             colour = self.COLOURS[list(self._read_to).index(name) % 10] if name in self._read_to else 1
             label = f"\033[{colour}m{label}\033[0m"

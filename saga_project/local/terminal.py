@@ -1,4 +1,4 @@
-"""What the terminal of `make up` shows of the programs' logs: how each order ended, and what went wrong.
+"""What the terminal of `make up` shows of the programs' logs: how orders fare, and what went wrong.
 
 The files under `.run/log` have every line; `make up ARGS=--verbose` shows them here, too.
 """
@@ -6,12 +6,15 @@ The files under `.run/log` have every line; `make up ARGS=--verbose` shows them 
 import re
 
 ORDERS = "orders.outcome"
-"""The logger that has a line for each order that ends."""
+"""The logger that has a line for each order that ends, or needs a person."""
 
 LINE = re.compile(r"\d\S+ \S+ (?P<level>[A-Z]+) (?P<logger>\S+) \[[^\]]*\] (?P<text>.*)")
 """As settings.LOGGING writes it; what does not begin so belongs to the line before."""
 
 SERIOUS = frozenset({"WARNING", "ERROR", "CRITICAL"})
+
+TOLD_AS_AN_ORDER = re.compile(r"saga \S+ \(order-fulfilment\) needs attention: ")
+"""The engine's line of a saga that needs a person, where ORDERS has one with the order's number."""
 
 NO_ALARM = frozenset({"django.request", "flower.inspector"})
 """Loggers whose warnings are none here: of each request that is refused, whose sender was told why; and of
@@ -34,6 +37,8 @@ class Choice:
         if found["logger"] == ORDERS:
             return "orders", found["text"]
         if found["level"] not in SERIOUS or (found["logger"] in NO_ALARM and found["level"] == "WARNING"):
+            return None
+        if found["logger"] == "sagas" and TOLD_AS_AN_ORDER.match(found["text"]):
             return None
         self._goes_on.add(program)
         return program, f"{found['level']} {found['text']}"

@@ -54,6 +54,12 @@ UNDECLARED_PAUSE = datetime.timedelta(seconds=30)
 """How soon the sweep looks again at a saga whose version this process does not know: while a deployment
 rolls out, the next sweeper may."""
 
+UNDECLARED = (
+    "saga %s waits: %s v%s is not declared in the code that runs here. Restart every process with the code "
+    "that declares it: the web server, the workers, and whoever sweeps"
+)
+"""What is logged of it then, with its id, its name and its version."""
+
 
 def sweep(limit: int = BATCH) -> int:
     """Send on what is due.
@@ -265,7 +271,7 @@ def _wake_member(work: UnitOfWork, returned: dict[str, datetime.datetime | None]
     try:
         work.declared_step  # noqa: B018 - its version may be gone.
     except errors.UnknownSaga:
-        logger.exception("saga %s cannot go on", saga.pk)
+        logger.error(UNDECLARED, saga.pk, saga.name, saga.version)
         work.set_step(wake_at=After(UNDECLARED_PAUSE))
         work.commit()
         return
@@ -380,7 +386,7 @@ def _wake(work: UnitOfWork) -> None:
         past_pivot = transitions.past_pivot(saga, step)
     except errors.UnknownSaga:
         # Its version is gone from the code (sagas.E011). Other processes may still have it.
-        logger.exception("saga %s cannot go on", saga.pk)
+        logger.error(UNDECLARED, saga.pk, saga.name, saga.version)
         work.set(wake_at=After(UNDECLARED_PAUSE))
         work.commit()
         return

@@ -549,7 +549,8 @@ def require_attention(
     if saga.alerted_at is None:
         work.set(alerted_at=NOW)
         work.tell(declared.on_attention)
-        work.alert("saga %s (%s) needs attention: %s %s", saga.pk, saga.name, why, advice)
+        sentence = why if why.endswith((".", "!", "?")) else f"{why}."
+        work.alert("saga %s (%s) needs attention: %s %s", saga.pk, saga.name, sentence, advice)
 
 
 def keep_first_failure(work: UnitOfWork, failure: Failure) -> None:

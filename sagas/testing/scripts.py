@@ -582,15 +582,16 @@ class _Rehearsal:
             return
         if self.backward or step not in (*self.waiting, *self.stuck):
             return
-        need, keeps = len(children), False
+        # A single child has to be done, and there is no other that could be cancelled.
+        need, keeps, cancels = len(children), False, False
+        if isinstance(step, definition.ForEach) and step.need != "all":
+            need = min(step.need, len(children))
+            cancels = step.rest == "cancel"
         if isinstance(step, definition.ForEach):
-            need = len(children) if step.need == "all" else min(step.need, len(children))
             keeps = step.failed == "keep"
         done = sum(child.over == "done" for child in children)
         enough = done >= need
         possible = done + sum(not (child.backward or child.cancelled) for child in left) >= need
-        # A list of which the rest is to finish cancels nobody.
-        cancels = getattr(step, "need", "all") != "all" and getattr(step, "rest", "cancel") == "cancel"
         if left and enough and cancels:
             self._mind(step, left)
             self._tell_off(left)

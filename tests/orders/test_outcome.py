@@ -1,6 +1,7 @@
 """Whoever looks on reads in the log how each order ended, and why: in words that name nobody."""
 
 import io
+import json
 import re
 from typing import Any
 
@@ -9,7 +10,7 @@ from django.core import management
 
 from inventory import services as inventory
 from orders import models, outcome
-from saga_project.local import runfile
+from saga_project.local import runfile, terminal
 from sagas.testing import memory_transport
 from tests.orders.conftest import Api, order
 from tests.sandbox.running import Sandbox
@@ -50,6 +51,26 @@ def test_an_order_that_is_turned_back_is_a_line_with_the_reason(
     )
 
 
+def test_an_order_that_needs_a_person_is_a_line_with_its_number(
+    ana: Api,
+    broker: memory_transport.MemoryTransport,
+    sandbox: Sandbox,
+    told: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hurt = order(payment={"method": "card", "token": "tok_refund_refused"})
+    hurt["customer"]["tax_id"] = "00000000191"
+    placed = ana.order(hurt).json()
+    broker.deliver_all()
+
+    why = "take-payment cannot be undone: POST charges: 409 refund_refused"
+    assert told() == [f"{placed['number']} needs a person: {why}"]
+    # What the engine says of the same is two sentences, and the terminal of `make up` knows it again.
+    (alert,) = [r.getMessage() for r in caplog.records if r.name == "sagas" and r.levelname == "ERROR"]
+    assert f"{why}. Settle it with the provider" in alert
+    assert terminal.TOLD_AS_AN_ORDER.match(alert)
+
+
 def test_what_the_customer_wrote_is_not_in_the_line(
     ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox, told: Any
 ) -> None:
@@ -69,15 +90,17 @@ def test_the_readme_prints_what_the_shell_shows_of_such_an_order(
     rejected = {"name": "Ana", "email": "ana@example.com", "tax_id": "00000000191"}
     number = ana.order(order(customer=rejected)).json()["number"]
     broker.deliver_all()
-    said, listed = io.StringIO(), io.StringIO()
+    said, listed, data = io.StringIO(), io.StringIO(), io.StringIO()
     management.call_command("saga", "show", number, stdout=said)
     management.call_command("saga", "list", stdout=listed)
+    management.call_command("saga", "list", "--json", stdout=data)
 
     readme = (runfile.ROOT / "README.md").read_text()
     (shown,) = re.findall(r"^```console\n\$ \S+ manage\.py saga show \S+\n(.*?)^```", readme, re.M | re.S)
     assert steady(said.getvalue()) == steady(shown)
     # The list calls it as people do.
     assert number in listed.getvalue().splitlines()[1]
+    assert json.loads(data.getvalue())["number"] == number
 
 
 def steady(text: str) -> list[str]:

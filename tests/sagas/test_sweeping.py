@@ -19,6 +19,18 @@ MINUTE = datetime.timedelta(minutes=1)
 HOUR = datetime.timedelta(hours=1)
 
 
+def test_a_saga_that_this_process_does_not_know_is_one_line_that_says_what_to_do(broker, caplog):
+    saga = harness.begin(toys.LOCAL)
+    models.SagaInstance.objects.filter(pk=saga.pk).update(version=99)
+    clocks.skip()
+
+    engine.sweep()
+
+    (told,) = [record for record in caplog.records if str(saga.pk) in record.getMessage()]
+    assert "toy-local v99 is not declared in the code that runs here. Restart" in told.getMessage()
+    assert told.exc_info is None
+
+
 def messages(broker, saga):
     """The messages ever sent for a saga's steps."""
     return [

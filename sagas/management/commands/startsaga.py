@@ -94,8 +94,10 @@ class Command(templates.TemplateCommand):
             f"Written: {target or name}, an app with the saga {saga!r}.\n"
             f'1. Add "{module}" to INSTALLED_APPS.\n'
             f"2. manage.py test {module}\n"
-            "3. manage.py migrate, and have a worker listen on its queue: "
-            f"celery --app=... worker --queues={module.partition('.')[0]}"
+            "3. manage.py migrate, and restart the web server, beat and the workers, so that all know it.\n"
+            "   One more worker listens on its queue: "
+            f"celery --app=... worker --queues={module.partition('.')[0]}\n"
+            f"4. Begin one, in `manage.py shell`:\n\n{_beginning(module, saga, steps)}"
         )
 
 
@@ -122,6 +124,18 @@ def _module(target: pathlib.Path | None, name: str) -> str:
     if target is None or not target.is_relative_to(here) or target == here:
         return name
     return ".".join(target.relative_to(here).parts)
+
+
+def _beginning(module: str, saga: str, steps: list[Step]) -> str:
+    """How the saga is begun, as one may paste it."""
+    inputs = ", ".join(f'"{given}": "some"' for given in dict.fromkeys(step.given for step in steps))
+    return (
+        "   from django.db import transaction\n"
+        "   from sagas import engine\n"
+        f"   from {module}.saga import {saga.replace('-', '_').upper()} as SAGA\n\n"
+        "   with transaction.atomic():\n"
+        f'       engine.begin(SAGA, key="{saga}-1", inputs={{{inputs}}}, actor="me")'
+    )
 
 
 def _refused(steps: list[Step]) -> str:

@@ -35,12 +35,17 @@ def place(tmp_path_factory):
     assert not run.exists()
 
 
-def up(run: pathlib.Path, env: dict[str, str]) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
+def up(
+    run: pathlib.Path, env: dict[str, str], *arguments: str
+) -> tuple[subprocess.Popen[bytes], dict[str, str]]:
     (run / "env").unlink(missing_ok=True)  # Of one that was killed; a stack that stops takes it away.
     log = run.parent / "output"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "saga_project.local.stack", "up"], env=env, stdout=output, stderr=output
+            [sys.executable, "-m", "saga_project.local.stack", "up", *arguments],
+            env=env,
+            stdout=output,
+            stderr=output,
         )
     waiting.until(lambda: (run / "env").exists() or process.poll() is not None, seconds=90)
     assert process.poll() is None, log.read_text()
@@ -110,7 +115,7 @@ def test_a_stack_from_its_first_start_to_its_end(place):
 
     # The terminal says so, and nothing of how: that is in the files.
     output = run.parent / "output"
-    line = rf"^orders    \| {order['number']} fulfilled in [\d.]+ s$"
+    line = rf"^orders +\| {order['number']} fulfilled in [\d.]+ s$"
     waiting.until(lambda: re.search(line, output.read_text(), re.MULTILINE))
     assert not re.search(r"Task |superuser privileges", output.read_text())
     assert "succeeded" in "".join(path.read_text() for path in (run / "log").glob("*.log"))
@@ -120,12 +125,24 @@ def test_a_stack_from_its_first_start_to_its_end(place):
     left = supervisor.processes(run)
     process.kill()
     process.wait()
-    process, again = up(run, surroundings)
+    process, again = up(run, surroundings, "--verbose")
     assert not any(supervisor.start_of(pid) for pid in left.values())
     assert again["API_TOKEN"] == env["API_TOKEN"]
     assert again["ADMIN_PASSWORD"] == env["ADMIN_PASSWORD"]
     with shop(again) as client:
         assert client.get(f"/orders/{order['id']}").json()["status"] == "fulfilled"
+
+    # --- That one was asked to show all that is logged, but for what the clock brings.
+    with shop(again) as client:
+        verbose = client.post(
+            "/orders",
+            json=fates.body(fates.Fate(name="second"), product["sku"]),
+            headers={"Idempotency-Key": "second-1"},
+        ).json()
+        assert ends(client, verbose["id"]) == "fulfilled"
+    waiting.until(lambda: re.search(r"^payments +\| .*INFO .* received$", output.read_text(), re.MULTILINE))
+    ticks = [line for line in output.read_text().splitlines() if re.search(stack.TICKS, line)]
+    assert ticks == []
 
     # --- A second one in the same directory is refused, and touches nothing.
     logs = {path: path.stat().st_ino for path in (run / "log").iterdir()}

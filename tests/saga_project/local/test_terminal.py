@@ -1,6 +1,6 @@
 """What `make up` shows of the logs: how orders end and what goes wrong, and nothing of how Celery works."""
 
-from orders import outcome
+from orders import outcome, saga
 from saga_project.local import terminal
 
 
@@ -18,6 +18,19 @@ def test_an_order_that_ends_is_a_line_of_its_own_whoever_ended_it():
     assert outcome.logger.name == terminal.ORDERS
     assert shown(line("INFO", terminal.ORDERS, "ORD-FNY5DHFB fulfilled in 1.2 s")) == [
         ("orders", "ORD-FNY5DHFB fulfilled in 1.2 s")
+    ]
+
+
+def test_an_order_that_needs_a_person_is_told_once_and_by_its_number():
+    needs = f"saga 01a22878 ({saga.ORDER_FULFILMENT.name}) needs attention: The bank refused. Settle it."
+
+    assert shown(
+        line("WARNING", terminal.ORDERS, "ORD-FNY5DHFB needs a person: The bank refused."),
+        line("ERROR", "sagas", needs),
+        line("ERROR", "sagas", needs.replace(saga.ORDER_FULFILMENT.name, "trip")),
+    ) == [
+        ("orders", "ORD-FNY5DHFB needs a person: The bank refused."),
+        ("payments", "ERROR saga 01a22878 (trip) needs attention: The bank refused. Settle it."),
     ]
 
 

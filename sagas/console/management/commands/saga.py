@@ -208,7 +208,7 @@ class Command(base.BaseCommand):
         self._lines([reading.opened(row).saga for row in rows[: options["limit"]]], options)
 
     def _lines(self, sagas: list[models.SagaInstance], options: dict[str, Any]) -> None:
-        subjects = {} if options["json"] else panels.describe(sagas)
+        subjects = panels.describe(sagas)
         if sagas and not options["json"]:
             self.stdout.write(f"{'SAGA':36}  {'STATE':16} {'NAME':20} {'NUMBER OR KEY':14} WHY")
         for saga in sagas:
@@ -217,7 +217,7 @@ class Command(base.BaseCommand):
 
     def _line(self, saga: models.SagaInstance, options: dict[str, Any], number: str) -> None:
         if options["json"]:
-            self.stdout.write(json.dumps(_brief(saga)))
+            self.stdout.write(json.dumps(_brief(saga, number)))
             return
         why = summary.why(saga) or summary.stands(saga)
         state = "put aside" if saga.closed_at else ("held, " if saga.held_at else "") + saga.state
@@ -504,9 +504,10 @@ def _is_uuid(text: str) -> bool:
     return False
 
 
-def _brief(saga: models.SagaInstance) -> dict[str, Any]:
+def _brief(saga: models.SagaInstance, number: str) -> dict[str, Any]:
     return {
         "id": str(saga.pk),
+        "number": number or None,
         "name": saga.name,
         "version": saga.version,
         "key": saga.key,
