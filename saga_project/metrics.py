@@ -84,17 +84,21 @@ class _Rows(registry.Collector):
             ["queue"],
             [([queue.name], int(queue.needs_person)) for queue in now.queues if queue.calls_out],
         )
-        for quantile, field in ((0.5, "p50"), (0.95, "p95")):
-            yield _gauge(
-                f"sagas_step_p{quantile * 100:.0f}_seconds",
-                f"How long a step takes, quantile {quantile}, over the newest {health.RECENT} sagas.",
-                ["saga", "step"],
-                [
-                    ([step.saga, step.step], value.total_seconds())
-                    for step in now.steps
-                    if (value := getattr(step, field)) is not None
-                ],
-            )
+        for quantile, name in ((0.5, "p50"), (0.95, "p95")):
+            for what, field, text in (
+                ("", name, "How long workers had a step, over its attempts"),
+                ("wait_", f"wait_{name}", "How long a step waited beside that, for whomever"),
+            ):
+                yield _gauge(
+                    f"sagas_step_{what}{name}_seconds",
+                    f"{text}, quantile {quantile}, of the newest {health.RECENT} sagas.",
+                    ["saga", "step"],
+                    [
+                        ([step.saga, step.step], value.total_seconds())
+                        for step in now.steps
+                        if (value := getattr(step, field)) is not None
+                    ],
+                )
 
 
 def _families(now: health.FamilyFigures) -> Iterator[core.Metric]:
