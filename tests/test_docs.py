@@ -56,6 +56,20 @@ def test_every_link_leads_somewhere(page: pathlib.Path) -> None:
 
 
 @each_page
+def test_a_page_begins_with_its_title_and_every_row_stands_in_a_table(page: pathlib.Path) -> None:
+    lines = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text()).splitlines()
+    around = zip(["", *lines], lines, [*lines[1:], ""], strict=False)
+    alone = [
+        line
+        for before, line, after in around
+        if line.startswith("|") and not before.startswith("|") and not re.match(r"\|[ :|-]+$", after)
+    ]
+
+    assert lines[0].startswith("# ")
+    assert alone == []
+
+
+@each_page
 def test_every_file_named_exists(page: pathlib.Path) -> None:
     missing = [name for name in named_files(page) if not (ROOT / name).exists()]
 
