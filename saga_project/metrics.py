@@ -12,14 +12,14 @@ from collections.abc import Iterator
 
 import prometheus_client
 from django import http
-from django.db import connection
 from prometheus_client import core, registry
 from rest_framework.request import Request
 
 from api import auth, rendering
 from api.views import View
 from saga_project import replica
-from sagas import engine
+from sagas import database, engine
+from sagas import models as saga_models
 from sagas.console import health
 from sagas.declaration import states
 
@@ -155,7 +155,7 @@ def _opened(now: health.OpenFigures) -> Iterator[core.Metric]:
 
 def _shop() -> Iterator[core.Metric]:
     """Webhooks that are still to be sent, and who follows orders."""
-    with connection.cursor() as cursor:
+    with database.for_reading(saga_models.SagaInstance).cursor() as cursor:
         cursor.execute(_BACKLOG)
         row = cursor.fetchone()
     assert row is not None, "an aggregate has a row"

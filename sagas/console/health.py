@@ -412,7 +412,7 @@ class OpenFigures:
 def opened() -> OpenFigures:
     """Read it, in three statements; what they read is bounded by what is live."""
     now = models.database_now()
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(_ATTENTION)
         attention = {
             (name, reason, way): Open(count=count, oldest=_age(now, since))

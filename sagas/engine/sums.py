@@ -386,7 +386,7 @@ _TOLD = """, told AS MATERIALIZED (
         e.kind LIKE 'undo.%%' AS undo,
         CASE WHEN e.kind LIKE 'undo.%%' THEN 'backward' ELSE 'forward' END AS way,
         s.started_at, s.undo_started_at, s.task_id AS last_task
-    -- Each event's rows by their keys: under a plan for any number of events all that there are would be read.
+    -- Each event's rows by their keys: a plan for any number of events might read all that there are.
     FROM e, LATERAL (SELECT * FROM g WHERE g.id = e.saga_id LIMIT 1) AS g
     LEFT JOIN LATERAL (
         SELECT * FROM s WHERE s.saga_id = e.saga_id AND s.name = e.subject AND e.subject <> '' LIMIT 1
