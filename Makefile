@@ -149,9 +149,10 @@ site: $(SITE) ## The documentation as a site that can be searched, into .site/ht
 .PHONY: lock
 lock: $(DEVELOPMENT) ## Resolve requirements*.in anew into requirements*.txt, with hashes
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@for name in requirements requirements-dev requirements-site; do \
+	@for name in requirements requirements-traces requirements-dev requirements-site; do \
+		also=; test $$name != requirements-traces || also="--constraints requirements.txt"; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-			--no-emit-index-url --no-header $$name.in -o $$name.txt || exit 1; done
+			--no-emit-index-url --no-header $$also $$name.in -o $$name.txt || exit 1; done
 
 .PHONY: clean
 clean: ## Stop the stack and delete its data, the virtual environment and the caches
