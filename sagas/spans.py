@@ -245,7 +245,8 @@ class _Trace:
         """The message under way: beside the attempt, which links to it, as conventions for messaging ask."""
         queue = self._queue(event.subject)
         span = self._span(
-            f"receive:{event.pk}", f"receive {queue}", claimed - waited, kind="consumer",
+            f"receive:{event.pk}", f"receive {queue}", max(claimed - waited, self._root.start),
+            kind="consumer",
             attributes={
                 "messaging.operation.type": "receive", "messaging.operation.name": "receive",
                 "messaging.destination.name": queue,

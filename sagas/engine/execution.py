@@ -413,8 +413,7 @@ def _void(work: UnitOfWork, reason: sums.Void) -> Result:
 def claim(work: UnitOfWork, message: StepMessage) -> Attempt:
     """Write the intent before the call, where the outcome may come to be unknown."""
     step, declared = work.step, work.declared_step
-    sent_at = work.cursor.dispatched_at
-    waited = message.waited if message.waited is not None else work.now - (sent_at or work.now)
+    waited = message.waited if message.waited is not None else _waited(work, message.context)
     waiting = work.forward and step.state == StepState.WAITING
     unknown = work.forward and step.state in (StepState.UNKNOWN, StepState.RUNNING)
     claimed = _needs_claim(work)
@@ -447,6 +446,13 @@ def claim(work: UnitOfWork, message: StepMessage) -> Attempt:
         doubtful=declared.remote and unknown,
         only_asks=claimed and waiting,
     )
+
+
+def _waited(work: UnitOfWork, context: WorkerContext) -> datetime.timedelta:
+    """How long the step's message was under way; no time where the worker went on without one."""
+    if work.cursor.dispatched_at is None or "." in context.task_id:
+        return datetime.timedelta(0)
+    return work.now - work.cursor.dispatched_at
 
 
 def _needs_claim(work: UnitOfWork) -> bool:

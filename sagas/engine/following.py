@@ -23,6 +23,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Case, F, When
 
+from sagas import database
 from sagas.models import EventCursor
 
 BATCH = 5000
@@ -92,7 +93,7 @@ def begin(name: str, *, from_now: bool = False) -> None:
 
 def is_behind(name: str) -> bool:
     """Whether there may be something to read; takes no lock."""
-    with connection.cursor() as cursor:
+    with database.for_reading(EventCursor).cursor() as cursor:
         cursor.execute(
             "SELECT COALESCE((SELECT read_to FROM sagas_event_cursor WHERE name = %s), -1)"
             " < COALESCE((SELECT max(id) FROM sagas_event), 0)",

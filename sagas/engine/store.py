@@ -481,7 +481,8 @@ class UnitOfWork:
     ) -> None:
         """Append an event."""
         if self.waited is not None and subject:
-            data = (data or {}) | sums.wait_of(self.waited)
+            # What tells of a failure is that failure, word for word.
+            data = data or sums.wait_of(self.waited)
             self.waited = None
         self._events.append(
             [self.saga.pk, kind, subject, from_state, to_state, attempt, actor, reason, data or {}]

@@ -93,7 +93,7 @@ STEP_WAIT = Metric(
 )
 TRANSITION = Metric(
     name="sagas_transition_seconds",
-    help="From the record of a step's outcome to the claim of the next, where one worker went on at once.",
+    help="From the record of a step's outcome to the begin of the next, where one worker went on at once.",
     labels=("saga",),
     bounds=_SHORT,
 )
@@ -358,7 +358,7 @@ def _queue_of(saga: str, version: str, step: str) -> str:
 # Three places from which the same is read: the live tables, those that leave them, and a document.
 _FROM_ROWS = """
 WITH e AS MATERIALIZED (
-    SELECT id, saga_id, at, kind, subject, to_state, attempt, data ->> 'task_id' AS task_id,
+    SELECT id, saga_id, at, kind, subject, from_state, to_state, attempt, data ->> 'task_id' AS task_id,
         (data ->> 'waited_ms')::float8 / 1000 AS waited
     FROM sagas_event
     WHERE id > %(after)s AND id <= %(to)s
@@ -369,10 +369,10 @@ before AS NOT MATERIALIZED (SELECT id, saga_id, at, kind, subject, attempt FROM 
 """
 _FROM_DOCUMENT = """
 WITH e AS MATERIALIZED (
-    SELECT id, saga_id, at, kind, subject, to_state, attempt, data ->> 'task_id' AS task_id,
+    SELECT id, saga_id, at, kind, subject, from_state, to_state, attempt, data ->> 'task_id' AS task_id,
         (data ->> 'waited_ms')::float8 / 1000 AS waited
     FROM jsonb_to_recordset(%(events)s::jsonb) AS event (id bigint, saga_id uuid, at timestamptz, kind text,
-        subject text, to_state text, attempt int, data jsonb)
+        subject text, from_state text, to_state text, attempt int, data jsonb)
 ), g AS (
     SELECT * FROM jsonb_to_recordset(%(sagas)s::jsonb)
         AS saga (id uuid, name text, version int, created_at timestamptz)
@@ -386,7 +386,11 @@ _TOLD = """, told AS MATERIALIZED (
         e.kind LIKE 'undo.%%' AS undo,
         CASE WHEN e.kind LIKE 'undo.%%' THEN 'backward' ELSE 'forward' END AS way,
         s.started_at, s.undo_started_at, s.task_id AS last_task
-    FROM e JOIN g ON g.id = e.saga_id LEFT JOIN s ON s.saga_id = e.saga_id AND s.name = e.subject
+    -- Each event's rows by their keys: a plan for any number of events might read all that there are.
+    FROM e, LATERAL (SELECT * FROM g WHERE g.id = e.saga_id LIMIT 1) AS g
+    LEFT JOIN LATERAL (
+        SELECT * FROM s WHERE s.saga_id = e.saga_id AND s.name = e.subject AND e.subject <> '' LIMIT 1
+    ) AS s ON true
 ), ended AS (
     SELECT saga, version, at - created_at AS took,
         CASE WHEN kind = 'operator.close' THEN 'closed' ELSE substr(kind, 6) END AS state
@@ -401,22 +405,29 @@ _TOLD = """, told AS MATERIALIZED (
 ), attempts AS (
     -- An attempt is told of by one event or by several, all with its number: the first one counts.
     SELECT saga, version, subject, way, attempt, saga_id, min(waited) AS waited,
-        COALESCE(min(task_id), min(last_task), '') AS task
+        COALESCE(min(task_id), min(last_task), '') AS task,
+        -- A local attempt that failed does not say how long it waited.
+        bool_or(kind IN ('step.started', 'step.done', 'step.waiting', 'undo.started', 'undo.done')) AS known
     FROM told
-    WHERE attempt > 0 AND (undo OR kind LIKE 'step.%%') AND NOT EXISTS (
-        SELECT FROM before
+    WHERE attempt > 0 AND (undo OR kind LIKE 'step.%%') AND (
+        SELECT true FROM before
         WHERE before.saga_id = told.saga_id AND before.id <= %(after)s AND before.subject = told.subject
             AND before.attempt = told.attempt AND (before.kind LIKE 'undo.%%') = told.undo
             AND (before.kind LIKE 'undo.%%' OR before.kind LIKE 'step.%%')
-    )
+        LIMIT 1
+    ) IS NULL
     GROUP BY saga, version, subject, way, attempt, saga_id
 ), transitions AS (
-    -- A task's id with a number behind a dot: the worker went on with that step in the task of another.
-    SELECT saga, told.at - last.at AS took FROM told, LATERAL (
+    -- A task's id with a number behind a dot: the worker went on with that step in the task of another. A
+    -- local step is not claimed: its row says when it was locked for the first time.
+    SELECT saga, CASE told.kind WHEN 'step.done' THEN started_at ELSE told.at END - last.at AS took
+    FROM told, LATERAL (
         SELECT at, kind FROM before WHERE before.saga_id = told.saga_id AND before.id < told.id
         ORDER BY before.id DESC LIMIT 1
     ) AS last
-    WHERE told.kind IN ('step.started', 'undo.started') AND told.task_id LIKE '%%.%%'
+    WHERE (told.kind IN ('step.started', 'undo.started') AND told.task_id LIKE '%%.%%'
+            OR told.kind = 'step.done' AND told.from_state = 'pending' AND told.attempt = 1
+            AND told.last_task LIKE '%%.%%')
         AND last.kind IN ('step.done', 'step.chosen', 'step.skipped', 'undo.done')
 ), seconds AS (
     SELECT 'sagas_duration_seconds' AS name, ARRAY[saga, state] AS labels,
@@ -424,7 +435,7 @@ _TOLD = """, told AS MATERIALIZED (
     UNION ALL SELECT 'sagas_step_duration_seconds', ARRAY[saga, subject, way], EXTRACT(epoch FROM took),
         %(long)s FROM outcomes WHERE took >= interval '0'
     UNION ALL SELECT 'sagas_step_wait_seconds', ARRAY[saga, version, subject], COALESCE(waited, 0), %(waits)s
-        FROM attempts WHERE task NOT LIKE '%%.%%'
+        FROM attempts WHERE known AND task NOT LIKE '%%.%%'
     UNION ALL SELECT 'sagas_transition_seconds', ARRAY[saga], EXTRACT(epoch FROM took), %(short)s
         FROM transitions WHERE took >= interval '0'
 )

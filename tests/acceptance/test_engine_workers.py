@@ -168,6 +168,13 @@ def test_the_metrics_say_what_the_rows_say_whatever_was_killed(transactional_db,
         one.result()
 
     waiting.until(lambda: told() == in_rows(), "all of it is folded", seconds=30)
+    (carried_on,) = [
+        one
+        for metric, samples in engine.read_metrics()
+        for one in samples
+        if metric.name == "sagas_transition_seconds" and one.labels == ("toy-mixed",)
+    ]
+    assert carried_on.value > 0
 
 
 def told():
