@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import celery
-from celery import platforms, signals
-from celery.exceptions import OperationalError
+from celery import signals
+from celery.exceptions import OperationalError, SecurityWarning
 from django.conf import settings
 from django.core import exceptions
 from django.db import close_old_connections, connection
@@ -108,9 +108,7 @@ logs.TICKS.update(entry["task"] for entry in app.conf.beat_schedule.values())
 logger = logging.getLogger(__name__)
 
 # Seven lines of each worker; `be_a_worker` says it in one.
-warnings.filterwarnings(
-    "ignore", "You're running the worker with superuser privileges", platforms.SecurityWarning
-)
+warnings.filterwarnings("ignore", "You're running the worker with superuser privileges", SecurityWarning)
 
 
 # A queue of its own: a merchant's slow server holds up other merchants at worst.
