@@ -38,6 +38,10 @@ down: $(RUNTIME) ## Stop a stack that was left behind
 bench: $(DEVELOPMENT) ## How much the guarantees cost, against a plain Celery chain; ARGS="--help"
 	@exec $(THROWAWAY) $(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: brokers
+brokers: $(DEVELOPMENT) services ## Brokers that fail over under a load of sagas, and a soak; ARGS="-k sentinels", MINUTES=60 for the soak
+	@exec $(PYTEST) -n 0 -s tests/acceptance/broker_trials.py $(ARGS)
+
 # --- Checking -----------------------------------------------------------------------------------
 
 .PHONY: test

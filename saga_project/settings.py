@@ -6,7 +6,7 @@ refuses to start without them. docs/configuration.md lists every variable.
 
 import pathlib
 
-from saga_project import env, postgres
+from saga_project import broker, env, postgres
 
 BASE_DIR = pathlib.Path(__file__).resolve().parent.parent
 
@@ -358,6 +358,13 @@ DELIVERY_POLL = env.duration("DELIVERY_POLL", "30m")
 # --- Celery: the fast path. The rows decide; see docs/architecture.md --------------------------
 
 CELERY_BROKER_URL = env.text("BROKER_URL")
+
+BROKER = broker.parse(
+    CELERY_BROKER_URL,
+    master=env.text("BROKER_SENTINEL_MASTER", ""),
+    sentinel_password=env.text("BROKER_SENTINEL_PASSWORD", ""),
+)
+"""What answers there."""
 
 # --- The engine ---------------------------------------------------------------------------------
 
