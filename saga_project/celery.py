@@ -8,6 +8,7 @@ import celery
 from celery import signals
 from celery.exceptions import OperationalError
 from django.conf import settings
+from django.core import exceptions
 from django.db import close_old_connections, connection
 
 from saga_project import broker, postgres
@@ -138,8 +139,17 @@ def publish_in_haste() -> None:
 
 @signals.worker_init.connect
 def be_a_worker(**_: object) -> None:
-    """Connect as patiently as a worker does: before it has children, so they too."""
+    """Connect as patiently as a worker does: before it has children, so they too.
+
+    Raises:
+        SystemExit: the database is reached in a way that a worker cannot work with.
+    """
     postgres.assume("worker")
+    try:
+        postgres.refuse_unprepared()
+    except exceptions.ImproperlyConfigured as refusal:
+        # Celery would log any other error of a signal's receiver, and go on.
+        raise SystemExit(f"This worker does not start: {refusal}") from None
 
 
 @signals.beat_init.connect

@@ -7,10 +7,9 @@ import dataclasses
 import datetime
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count
 
-from sagas import conf, models
+from sagas import conf, database, models
 from sagas.declaration import registry
 from sagas.declaration.states import LIVE, SagaState
 
@@ -160,7 +159,7 @@ def read(window: str = "24h", *, children: bool = True) -> Health:
         children: whether what began in the window counts children, too; else each family counts once.
     """
     length, width = WINDOWS[window]
-    now = models.database_now()
+    now = _now()
     live, live_children, childs_sake, held, overdue, sweep_lag = _live(now)
     return Health(
         now=now,
@@ -183,6 +182,20 @@ def read(window: str = "24h", *, children: bool = True) -> Health:
     )
 
 
+def _now() -> datetime.datetime:
+    """The time of which the rows tell: the database's; on a standby, how far it has come.
+
+    What it has not replayed yet is not late, and its primary's sweep has not stopped for that.
+    """
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END,"
+            " clock_timestamp())"
+        )
+        now: datetime.datetime = cursor.fetchone()[0]
+    return now
+
+
 def swept(now: datetime.datetime) -> datetime.timedelta | None:
     """How long ago somebody swept, by the database's clock; None if nobody ever has."""
     at = models.Heartbeat.last_sweep().first()
@@ -203,7 +216,7 @@ def _live(
 
     Steps that are done at once have timers of their own: a saga of which one is overdue is overdue.
     """
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(
             """
             SELECT state, count(*), count(*) FILTER (WHERE held_at IS NOT NULL),
@@ -250,7 +263,7 @@ def _buckets(
     origin = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
     last = origin + (now - origin) // width * width
     first = last - length + width
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(
             "SELECT date_bin(%s * interval '1 second', created_at, %s),"
             " CASE WHEN closed_at IS NULL THEN state ELSE 'closed' END, count(*) FROM sagas_saga"
@@ -265,7 +278,7 @@ def _buckets(
 
 
 def _steps() -> list[StepFigures]:
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(
             """
             WITH recent AS (SELECT id, name, failure->>'step' AS failed_at
@@ -329,7 +342,7 @@ class FamilyFigures:
 
 def families() -> FamilyFigures:
     """Read it, in two statements; what they read is bounded by the children that are live."""
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(_CHILDREN_THAT_LIVE)
         children = cursor.fetchall()
         cursor.execute(_PARENTS_THAT_WAIT)
