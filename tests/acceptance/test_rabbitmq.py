@@ -11,7 +11,7 @@ from celery import beat
 from django.db import connection, transaction
 from kombu import pools
 
-from saga_project import broker, celery, queues
+from saga_project import broker, celery, examinations, queues
 from saga_project.local import rabbitmq, servers
 from sagas import models
 from sagas.engine import transport
@@ -175,9 +175,22 @@ def in_queue(node, name):
     return queue["messages"]
 
 
-def test_a_queue_of_another_type_ends_the_worker_which_says_what_to_do(url, node, tmp_path):
+def test_a_queue_of_another_type_is_found_and_ends_the_worker_which_says_what_to_do(
+    url, node, settings, tmp_path
+):
     with node.connect() as session:
         session.channel().queue_declare("toys", durable=True, auto_delete=False)
+
+    settings.BROKER = broker.parse(url)
+    (found,) = [said for said in examinations.kind() if not isinstance(said, str)]
+    assert (found.id, found.what) == (
+        "project.D012",
+        "The queue toys is there, and is not a quorum queue.",
+    )
+    assert "rabbitmqctl delete_queue toys" in found.change
+    with node.connect() as session, pytest.raises(amqp.NotFound):
+        # Who only looks makes no queue.
+        session.channel().queue_declare("invoicing", passive=True)
 
     with processes.worker(tmp_path, beat=False, BROKER_URL=url) as worker:
         assert worker.wait(60) != 0
@@ -185,6 +198,9 @@ def test_a_queue_of_another_type_ends_the_worker_which_says_what_to_do(url, node
     assert "The queue 'toys' is there, and is not a quorum queue" in log
     assert "rabbitmqctl delete_queue toys" in log
     assert "Traceback" not in log
+    with node.connect() as session:
+        session.channel().queue_delete("toys")
+    assert [said for said in examinations.kind() if not isinstance(said, str)] == []
 
     saga = harness.begin(toys.LOCAL)
     assert saga.state == "running", "who begins a saga is not kept by it"
