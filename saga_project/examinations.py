@@ -176,16 +176,19 @@ def nodes() -> Iterator[doctor.Said]:
     """Whether something listens at each of its addresses."""
     hosts = settings.BROKER.hosts()
     away = [host for host in hosts if not _listens(host)]
-    if len(hosts) > 1:
-        for name, port in away:
-            yield doctor.Finding(
-                id="project.D010",
-                severity=WARNING,
-                what=f"{settings.BROKER.kind.value}: nobody answers at {name}:{port}.",
-                effect="Orders go on with the others; with one more gone there may be no majority, and"
-                " they wait.",
-                change=f"Start it, or take it out of BROKER_URL: {name}:{port}.",
-            )
+    nobody = len(away) == len(hosts)
+    for name, port in away:
+        yield doctor.Finding(
+            id="project.D010",
+            severity=ERROR if nobody else WARNING,
+            what=f"{settings.BROKER.kind.value}: nobody answers at {name}:{port}.",
+            effect=(
+                "Orders are taken, and none goes on."
+                if nobody
+                else "Orders go on with the others; with one more gone there may be no majority, and they wait."
+            ),
+            change=f"Start it, or correct BROKER_URL: {name}:{port}.",
+        )
     if not away:
         yield f"{settings.BROKER.kind.value}: {len(hosts)} of {len(hosts)} addresses answer"
 

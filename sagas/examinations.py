@@ -357,7 +357,7 @@ def _of_each(found: list[workers.Worker]) -> Iterator[doctor.Finding]:
                 change="Deploy this version there, and restart it.",
             )
             continue
-        if abs(worker.ahead) > CLOCKS_DIFFER:
+        if abs(worker.ahead + own) > CLOCKS_DIFFER:
             yield _clock(worker.name, worker.ahead + own)
         if worker.prefetch == 0 or worker.prefetch > worker.children:
             yield doctor.Finding(

@@ -58,11 +58,16 @@ def tell(state: Any) -> dict[str, Any]:
     """Queues, clock, settings and declarations of this worker."""
     consumer = state.consumer
     taken = consumer.task_consumer.queues if consumer.task_consumer else []
+    children = consumer.controller.concurrency
+    # Then Celery itself takes no more than it has processes, on Redis and Valkey; elsewhere it ignores that.
+    takes_none_ahead = (
+        state.app.conf.worker_disable_prefetch and consumer.connection.transport.driver_type == "redis"
+    )
     return {
         "time": time.time(),
         "queues": [queue.name for queue in taken],
-        "children": consumer.controller.concurrency,
-        "prefetch": consumer.qos.value if consumer.qos else 0,
+        "children": children,
+        "prefetch": children if takes_none_ahead or not consumer.qos else consumer.qos.value,
         "acks_late": bool(state.app.conf.task_acks_late),
         "declared": [[saga.name, saga.version, saga.fingerprint] for saga in registry.everything()],
     }
@@ -97,7 +102,8 @@ def connected() -> Iterator[Any]:
     """
     with conf.celery_app().connection_for_write() as connection:
         try:
-            connection.ensure_connection(max_retries=1, interval_start=0)
+            # Each address once.
+            connection.ensure_connection(max_retries=max(len(connection.alt), 1), interval_start=0)
         except (OperationalError, OSError) as error:
             raise BrokerAway(str(error)) from error
         yield connection

@@ -1,4 +1,4 @@
-"""`manage.py doctor` finds what was planted on real parts, and the line to change; and nothing where all is well."""
+"""`manage.py doctor` finds what was planted on real parts, and nothing where all is well."""
 
 import contextlib
 import json
@@ -54,8 +54,12 @@ def ask(*arguments, **told):
 def test_a_sound_installation_leaves_nothing_to_find_and_what_is_planted_in_it_is_found(
     primary, valkey, tmp_path
 ):
-    sound = {name: PRODUCTION[name] for name in SECRETS} | {"DATABASE_URL": primary.url, "PLAIN_HTTP": "0"}
-    with processes.worker(tmp_path, queues=queues.everything(), children=1, **sound):
+    sound = {name: PRODUCTION[name] for name in SECRETS} | {
+        "DJANGO_SETTINGS_MODULE": "saga_project.settings",
+        "DATABASE_URL": primary.url,
+        "PLAIN_HTTP": "0",
+    }
+    with processes.worker(tmp_path, queues=processes.shop(), children=1, **sound):
         with psycopg.connect(primary.url, autocommit=True) as link:
             swept = "SELECT 1 FROM sagas_heartbeat"
             waiting.until(lambda: link.execute(swept).fetchone(), "beat and a worker run")
@@ -73,6 +77,7 @@ def test_a_sound_installation_leaves_nothing_to_find_and_what_is_planted_in_it_i
             code, text = ask(
                 **sound
                 | {
+                    "BROKER_URL": "redis://:nobody@127.0.0.1:9/0",
                     "DEBUG": "1",
                     "SECRET_KEY": "django-insecure-change-me",
                     "DATABASE_TRANSACTION_POOLING": "1",
@@ -85,6 +90,8 @@ def test_a_sound_installation_leaves_nothing_to_find_and_what_is_planted_in_it_i
     assert code == 1
     planted = {
         "project.D002": "ALTER SYSTEM SET synchronous_standby_names = ''",
+        "sagas.D010": "correct its address",
+        "project.D010": "BROKER_URL: 127.0.0.1:9",
         "project.D008": "Have it lead to one, or unset it.",
         "project.W004": "DATABASE_DIRECT_URL",
         "project.W005": "ALTER ROLE ... SET",
@@ -92,6 +99,8 @@ def test_a_sound_installation_leaves_nothing_to_find_and_what_is_planted_in_it_i
         "project.W010": "SECRET_KEY=$(",
         "security.W018": "DEBUG=0",
     }
+    assert "Not examined:\n   Kind of the broker: no broker." in text
+    assert "nobody@" not in text, "no password is repeated"
     for id, line in planted.items():
         assert id in text
         assert line in text[text.index(id) :].partition("\n\n")[0], id
@@ -112,7 +121,7 @@ def sick_worker(transactional_db, valkey, tmp_path):  # noqa: F811 - the fixture
             [
                 sys.executable, "-m", "tests.acceptance.skewed", str(SKEW_S), "--app=saga_project", "worker",
                 f"--queues={','.join(served)}", "--concurrency=1", "--without-gossip", "--without-mingle",
-                "--hostname=sick@test", "--", "worker.prefetch_multiplier=4", "task.acks_late=no",
+                "--hostname=sick@test", "--prefetch-multiplier=4", "--", "task.acks_late=no",
             ],
             cwd=runfile.ROOT, env=database.environment(), stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -177,7 +186,9 @@ def test_each_of_what_is_planted_is_found_with_what_it_does_and_the_line_to_chan
     }
     found = [finding for _, finding in letter.findings]
     for (id, what), line in planted.items():
-        (one,) = [one for one in found if one.id == id and what in one.what]
+        ones = [one for one in found if one.id == id and what in one.what]
+        assert len(ones) == 1, (id, what, [one.what for one in found])
+        (one,) = ones
         assert line in one.change
         assert one.effect
     assert letter.left_out == []

@@ -13,7 +13,7 @@ from kombu import pools
 
 from saga_project import broker, celery, examinations, queues
 from saga_project.local import rabbitmq, servers
-from sagas import models
+from sagas import doctor, models
 from sagas.engine import transport
 from tests.acceptance import processes
 from tests.acceptance.test_flower import flower
@@ -182,12 +182,13 @@ def test_a_queue_of_another_type_is_found_and_ends_the_worker_which_says_what_to
         session.channel().queue_declare("toys", durable=True, auto_delete=False)
 
     settings.BROKER = broker.parse(url)
-    (found,) = [said for said in examinations.kind() if not isinstance(said, str)]
-    assert (found.id, found.what) == (
-        "project.D012",
-        "The queue toys is there, and is not a quorum queue.",
-    )
-    assert "rabbitmqctl delete_queue toys" in found.change
+    models.Queue.objects.create(name="nobodys")
+    celery.app.send_task("orders.clear-up", queue="nobodys")
+    found = {finding.id: finding for _, finding in doctor.examine().findings}
+    assert found["project.D012"].what == "The queue toys is there, and is not a quorum queue."
+    assert "rabbitmqctl delete_queue toys" in found["project.D012"].change
+    assert found["sagas.D015"].what.startswith("1 messages wait in the queue nobodys")
+    assert found["sagas.D011"].what == "No worker answers: nobody listens on any queue."
     with node.connect() as session, pytest.raises(amqp.NotFound):
         # Who only looks makes no queue.
         session.channel().queue_declare("invoicing", passive=True)

@@ -1,6 +1,7 @@
 """How the doctor goes about it: what depends on what, what is told once; and the engine's settings."""
 
 import dataclasses
+import time
 
 import pytest
 from django.core import checks
@@ -87,6 +88,19 @@ def test_a_remark_is_no_finding_and_an_error_of_others_has_its_effect_added(monk
     )
 
     assert (found.severity, found.what, found.effect) == (doctor.Severity.ERROR, "No.", "Nobody is paid.")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("seconds", "severity"), [(-30, "warning"), (400, "error")])
+def test_a_host_whose_clock_is_off_is_told_by_how_much(monkeypatch, seconds, severity):
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + seconds)
+
+    (found,) = [said for said in examinations.postgresql() if getattr(said, "id", "") == "sagas.D007"]
+
+    way = "ahead of" if seconds > 0 else "behind"
+    assert found.what == f"This host: its clock is {abs(seconds)} s {way} the database's."
+    assert found.severity.value == severity
 
 
 @pytest.mark.parametrize(("used", "most", "ids"), [(79, 100, []), (80, 100, ["sagas.D005"])])
