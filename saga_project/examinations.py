@@ -185,7 +185,7 @@ def nodes() -> Iterator[doctor.Said]:
             effect=(
                 "Orders are taken, and none goes on."
                 if nobody
-                else "Orders go on with the others; with one more gone there may be no majority, and they wait."
+                else "Orders go on with the others; with one more gone there may be no majority."
             ),
             change=f"Start it, or correct BROKER_URL: {name}:{port}.",
         )
