@@ -165,6 +165,10 @@ class Orders:
             orders = orders.filter(total_amount__lt=most)
         return orders.values_list("saga_id", flat=True)
 
+    def amounts(self, saga_id: Any) -> QuerySet[models.Order, int]:
+        """What the order of the saga comes to, in centavos."""
+        return models.Order.objects.filter(saga_id=saga_id).values_list("total_amount", flat=True)
+
     def panels(self, saga: SagaInstance, answers: Mapping[str, panels.Answer]) -> Iterable[panels.Panel]:
         """Money, stock, invoice and delivery, each with its net position, and who answers for it."""
         # Each service is asked for the keys of all steps, and knows its own: no list of names is needed,

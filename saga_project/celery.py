@@ -72,6 +72,11 @@ app.conf.update(
             "task": "sagas.archive",
             "schedule": datetime.timedelta(minutes=1),
         },
+        **(
+            {"send-traces": {"task": "sagas.traces", "schedule": datetime.timedelta(seconds=2)}}
+            if settings.SAGAS_OTLP_ENDPOINT
+            else {}
+        ),
         "deliver-webhooks": {
             "task": "webhooks.deliver",
             "schedule": datetime.timedelta(seconds=1),

@@ -22,8 +22,8 @@ class Consumer(consumer.Consumer):
         """Its parts: Celery's, but for delayed delivery.
 
         That would declare 28 quorum queues and as many exchanges at every address each time a worker
-        connects, and wait for addresses that are away. It is for messages with an `eta` or a `countdown`, of
-        which this project has none: times are in the rows.
+        connects, and wait for addresses that are away. It is for messages with an `eta` or a `countdown` on
+        queues of topic exchanges. Ours have direct ones, and times are in the rows.
         """
 
         default_steps = [

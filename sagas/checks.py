@@ -120,7 +120,7 @@ def does_not_start(task: str) -> list[str]:
 
 
 def check_deployment(**_: Any) -> list[checks.CheckMessage]:
-    """Report settings that production would suffer from (E018, W008 to W011): `check --deploy` asks."""
+    """Report settings that production would suffer from (E018 to E020, W008, W009): `check --deploy` asks."""
     return [finding.as_check() for finding in _of_deployment()]
 
 
@@ -136,7 +136,7 @@ def _of_deployment() -> Iterator[doctor.Finding]:
         )
     if conf.transport().startswith("sagas.testing."):
         yield doctor.Finding(
-            id="sagas.W008",
+            id="sagas.E019",
             severity=doctor.Severity.ERROR,
             what=f"SAGAS_TRANSPORT is {conf.transport()}, which is for tests.",
             effect="Messages stay in the process that sends them: no worker gets any, and every saga"
@@ -151,7 +151,7 @@ def _of_deployment() -> Iterator[doctor.Finding]:
         return  # Which is an error of its own.
     if app.conf.task_always_eager:
         yield doctor.Finding(
-            id="sagas.W009",
+            id="sagas.E020",
             severity=doctor.Severity.ERROR,
             what="Celery's task_always_eager is on: tasks run in the process that sends them.",
             effect="Whoever places an order waits for all of its steps, no time limit ends a step that"
@@ -161,7 +161,7 @@ def _of_deployment() -> Iterator[doctor.Finding]:
         )
     if not app.conf.task_acks_late:
         yield doctor.Finding(
-            id="sagas.W010",
+            id="sagas.W008",
             severity=doctor.Severity.WARNING,
             what="Celery's task_acks_late is off: a message is gone as soon as a worker takes it.",
             effect="A worker that dies takes all its messages with it. Their sagas stand still until their"
@@ -171,7 +171,7 @@ def _of_deployment() -> Iterator[doctor.Finding]:
         )
     if app.conf.worker_prefetch_multiplier != 1:
         yield doctor.Finding(
-            id="sagas.W011",
+            id="sagas.W009",
             severity=doctor.Severity.WARNING,
             what=f"Celery's worker_prefetch_multiplier is {app.conf.worker_prefetch_multiplier}.",
             effect=HOARDS,

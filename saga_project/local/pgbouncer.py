@@ -188,7 +188,7 @@ def pgbouncer_binary() -> pathlib.Path:
     Raises:
         NoBinaries: there is none.
     """
-    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    found = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
     if found is None:
         raise servers.NoBinaries(
             "No PgBouncer here. Install it: `make services`, or your system's package pgbouncer."

@@ -234,6 +234,7 @@ class Pair:
             for name, address, port in zip(("alpha", "beta"), addresses, ports or (None, None), strict=True)
         )
         self.primary, self.standby = self.nodes
+        self._log: IO[bytes] | int | None = None
 
     @property
     def url(self) -> str:
@@ -243,11 +244,16 @@ class Pair:
         return f"postgresql://saga:{first.password}@{hosts}/{first.database}"
 
     def start(self, log: IO[bytes] | int | None = None) -> None:
-        """Start the primary, copy it, and start the standby; returns when what is committed reaches both."""
-        self.primary.start(log)
-        self.rejoin(log)
+        """Start the primary, copy it, and start the standby; returns when what is committed reaches both.
 
-    def rejoin(self, log: IO[bytes] | int | None = None) -> None:
+        Arguments:
+            log: where both write, also after they were started again.
+        """
+        self._log = log
+        self.primary.start(log)
+        self.rejoin()
+
+    def rejoin(self) -> None:
         """Make the node that is down a copy of the primary, and start it as its standby.
 
         What it had and the primary never got is thrown away with the rest: nobody was told that it was
@@ -257,7 +263,7 @@ class Pair:
             NotStarted: it could not be copied, does not start, or does not follow.
         """
         self.standby.copy_from(self.primary.url)
-        self.standby.start(log)
+        self.standby.start(self._log)
         # The copy has the primary's settings, too: whom a primary waits for is no standby's business.
         self.standby.configure(synchronous_standby_names="")
         if self.synchronous:

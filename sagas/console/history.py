@@ -485,8 +485,8 @@ def _answer(said: models.Event, what: str, *, undo: bool = False) -> Answer:
 
 # --- The attempts ---------------------------------------------------------------------------------
 
-_OPENS = {EventKind.STEP_STARTED, EventKind.STEP_ASKED, EventKind.UNDO_STARTED}
-_CLOSES: dict[str, str] = {
+OPENS = {EventKind.STEP_STARTED, EventKind.STEP_ASKED, EventKind.UNDO_STARTED}
+CLOSES: dict[str, str] = {
     EventKind.STEP_DONE: "done",
     EventKind.STEP_WAITING: "begun",
     EventKind.STEP_RETRY: "retry",
@@ -498,6 +498,7 @@ _CLOSES: dict[str, str] = {
     EventKind.UNDO_LATE: "late",
     EventKind.UNDO_FAILED: "failed",
 }
+"""Between an event of the first kind and the next of the second a worker had the step, or its undo."""
 
 
 def attempts(record: History) -> list[Attempt]:
@@ -509,18 +510,18 @@ def attempts(record: History) -> list[Attempt]:
     waits: dict[str, Attempt] = {}
     for event in record.events:
         row = rows.get(event.subject)
-        if row is None or event.kind not in _OPENS | set(_CLOSES):
+        if row is None or event.kind not in OPENS | set(CLOSES):
             continue
         undo = event.kind.startswith("undo")
         which = (row.name, undo)
-        if event.kind in _OPENS:
+        if event.kind in OPENS:
             if event.kind != EventKind.STEP_ASKED and row.name in waits:
                 found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at))
             tries[which] = _begin(event, row, undo)
             continue
         if undo and is_approval(record, row):
             continue  # It was withdrawn: that ends the wait, and nothing was done.
-        outcome = _CLOSES[event.kind]
+        outcome = CLOSES[event.kind]
         error = event.data if event.data.get("kind") else None
         if event.data.get("clock") == "lease":
             outcome = "lost"

@@ -115,9 +115,9 @@ def test_the_engines_settings_for_production_are_sound():
 @pytest.mark.parametrize(
     ("name", "value", "id"),
     [
-        ("task_always_eager", True, "sagas.W009"),
-        ("task_acks_late", False, "sagas.W010"),
-        ("worker_prefetch_multiplier", 4, "sagas.W011"),
+        ("task_always_eager", True, "sagas.E020"),
+        ("task_acks_late", False, "sagas.W008"),
+        ("worker_prefetch_multiplier", 4, "sagas.W009"),
     ],
 )
 def test_celerys_settings_that_hurt_are_told_with_the_line(monkeypatch, name, value, id):
@@ -135,5 +135,5 @@ def test_django_settings_that_hurt_are_told_with_the_line(settings):
 
     assert [(found.id, found.hint.split(" = ")[0]) for found in engine.check_deployment()] == [
         ("sagas.E018", "USE_TZ"),
-        ("sagas.W008", "SAGAS_TRANSPORT"),
+        ("sagas.E019", "SAGAS_TRANSPORT"),
     ]

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import conf, engine, errors, models
-from sagas.console import formatting, panels, translation
+from sagas.console import event_names, formatting, panels, translation
 from sagas.console.admin import permissions, rows
 from sagas.declaration.states import SagaState
 from sagas.models import Signal
@@ -67,7 +67,7 @@ class SignalAdmin(rows.OfSagas):
         "source",
         "kind",
         "about",
-        "fate",
+        "became",
         "person",
     )
     list_filter = (NeedsPerson, "fate")
@@ -105,6 +105,11 @@ class SignalAdmin(rows.OfSagas):
             return signal.step_key
         page = reverse("admin:sagas_sagainstance_change", args=[saga_id])
         return html.format_html('<a href="{}"><code>{}</code></a>', page, signal.step_key)
+
+    @admin.display(description=gettext_lazy("what became of it"), ordering="fate")
+    def became(self, signal: Signal) -> str:
+        """What became of it, in words."""
+        return event_names.of_fate(signal.fate)
 
     @admin.display(description=gettext_lazy("waits for a person"))
     def person(self, signal: Signal) -> str | SafeString:

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from sagas import models
-from sagas.console import interventions, marks, redaction
+from sagas.console import event_names, interventions, marks, redaction
 from sagas.console.models import Consent, FailureNote
 from sagas.console.templatetags import console
 
@@ -114,11 +114,16 @@ class StepAdmin(OfSagas):
 class EventAdmin(OfSagas):
     """Newest first; the database refuses to change or delete one."""
 
-    list_display = ("at", "its_saga", "kind", "subject", "from_state", "to_state", "attempt", "actor")
+    list_display = ("at", "its_saga", "what", "subject", "from_state", "to_state", "attempt", "actor")
     exclude = ("data",)
-    readonly_fields = ("redacted",)
+    readonly_fields = ("what", "redacted")
     ordering = ("-id",)
     show_full_result_count = False
+
+    @admin.display(description=_("event"))
+    def what(self, event: models.Event) -> SafeString:
+        """What happened, in words; the kind that machines read lies under it."""
+        return html.format_html('<span title="{}">{}</span>', event.kind, event_names.name(event.kind))
 
 
 @admin.register(models.Queue)
