@@ -195,7 +195,7 @@ def migrations() -> Iterator[doctor.Said]:
     finding = doctor.Finding(
         id="sagas.D008",
         severity=ERROR,
-        what=f"{len(missing)} migrations are not applied: {_some(missing)}.",
+        what=f"Migrations are not applied ({len(missing)}): {_some(missing)}.",
         effect="What needs them fails: sagas are not begun, and steps are put off.",
         change="manage.py migrate",
     )
@@ -271,7 +271,7 @@ def broker_and_workers() -> Iterator[doctor.Said]:
             yield doctor.Finding(
                 id="sagas.D015",
                 severity=WARNING,
-                what=f"{count} messages wait in the queue {queue}, which no declared step and no task names.",
+                what=f"Messages wait in the queue {queue} ({count}), which no declared step and no task names.",
                 effect="Nobody takes them. Where they are a saga's, the sweep sends it again to the queue"
                 " that it has"
                 " now; other tasks in it are not done.",
@@ -279,7 +279,7 @@ def broker_and_workers() -> Iterator[doctor.Said]:
                 " delete it.",
             )
     if found:
-        yield f"{len(found)} workers answer: {_some([worker.name for worker in found])}"
+        yield f"workers that answer ({len(found)}): {_some([worker.name for worker in found])}"
 
 
 def _no_broker(away: workers.BrokerAway) -> doctor.Finding:

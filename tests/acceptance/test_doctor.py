@@ -179,7 +179,7 @@ def test_each_of_what_is_planted_is_found_with_what_it_does_and_the_line_to_chan
         ("sagas.D012", "sick@test takes 4 messages at a time"): "worker_prefetch_multiplier = 1",
         ("sagas.D013", "sick@test acknowledges"): "task_acks_late = True",
         ("sagas.D014", "toy-undeployed 1"): "Deploy this version there",
-        ("sagas.D015", f"1 messages wait in the queue {OLD_QUEUE}"): f"worker --queues={OLD_QUEUE}",
+        ("sagas.D015", f"Messages wait in the queue {OLD_QUEUE} (1)"): f"worker --queues={OLD_QUEUE}",
         ("sagas.E011", "toy-local version 99"): "Keep the old declaration",
         ("sagas.E020", "task_always_eager is on"): "task_always_eager = False",
         ("project.D015", "allkeys-lru"): "maxmemory-policy noeviction",

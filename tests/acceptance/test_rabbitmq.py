@@ -5,6 +5,7 @@ import json
 import os
 import signal
 
+import amqp
 import pytest
 from celery import beat
 from django.db import connection, transaction
@@ -191,7 +192,7 @@ def test_a_queue_of_another_type_is_found_and_ends_the_worker_which_says_what_to
     found = {finding.id: finding for _, finding in doctor.examine().findings}
     assert found["project.D012"].what == "The queue toys is there, and is not a quorum queue."
     assert "rabbitmqctl delete_queue toys" in found["project.D012"].change
-    assert found["sagas.D015"].what.startswith("1 messages wait in the queue nobodys")
+    assert found["sagas.D015"].what.startswith("Messages wait in the queue nobodys (1)")
     assert found["sagas.D011"].what == "No worker answers: nobody listens on any queue."
     with node.connect() as session, pytest.raises(amqp.NotFound):
         # Who only looks makes no queue.
