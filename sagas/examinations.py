@@ -271,7 +271,8 @@ def broker_and_workers() -> Iterator[doctor.Said]:
             yield doctor.Finding(
                 id="sagas.D015",
                 severity=WARNING,
-                what=f"Messages wait in the queue {queue} ({count}), which no declared step and no task names.",
+                what=f"Messages wait in the queue {queue} ({count}), which no declared step and no task"
+                " names.",
                 effect="Nobody takes them. Where they are a saga's, the sweep sends it again to the queue"
                 " that it has"
                 " now; other tasks in it are not done.",
