@@ -274,8 +274,7 @@ def broker_and_workers() -> Iterator[doctor.Said]:
                 what=f"Messages wait in the queue {queue} ({count}), which no declared step and no task"
                 " names.",
                 effect="Nobody takes them. Where they are a saga's, the sweep sends it again to the queue"
-                " that it has"
-                " now; other tasks in it are not done.",
+                " that it has now; other tasks in it are not done.",
                 change=f"Have it emptied by a worker of the version that filled it ({_worker(queue)}), or"
                 " delete it.",
             )
