@@ -143,9 +143,10 @@ client: $(DEVELOPMENT) ## The Python client: its synchronous half from the async
 		--wheel-dir clients/python/dist clients/python
 
 .PHONY: docs
-docs: $(RUNTIME) ## Draw anew what the documentation takes from the code
+docs: $(DEVELOPMENT) ## Draw anew what the documentation takes from the code, and the dashboards
 	@$(BIN)/python -m sagas.declaration.diagram docs/lifecycle.md
 	@$(BIN)/python -m benchmarks.charts
+	@$(BIN)/python -m saga_project.dashboards
 	@$(THROWAWAY) $(BIN)/python manage.py api_docs
 
 .PHONY: site

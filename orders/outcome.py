@@ -35,7 +35,7 @@ def call_a_person(*, key: str) -> None:
     for order in models.Order.objects.select_related("saga").filter(pk=key):
         why = (order.saga.attention or {}).get("why", "")
         # The engine's own log says as much, of a saga's id.
-        transaction.on_commit(functools.partial(logger.warning, "%s needs a person: %s", order.number, why))
+        _say(logging.WARNING, order, "needs a person", f"{order.number} needs a person: {why}")
 
 
 def close(*, key: str) -> None:
@@ -53,7 +53,14 @@ def _log(order: models.Order, ended: str) -> None:
     # The sentence for customers: a provider's own words, or what somebody typed, may name people.
     if failure := customer_messages.failure(order.saga.failure):
         told += f": {failure['message']}"
-    transaction.on_commit(functools.partial(logger.info, "%s", told))
+    _say(logging.INFO, order, ended, told)
+
+
+def _say(level: int, order: models.Order, state: str, told: str) -> None:
+    about = {
+        "order": order.number, "state": state, "saga": order.saga.name, "saga_id": str(order.saga_id),
+    }  # fmt: skip
+    transaction.on_commit(functools.partial(logger.log, level, "%s", told, extra=about))
 
 
 def _length(took: datetime.timedelta) -> str:

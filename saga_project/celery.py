@@ -1,19 +1,21 @@
 """The Celery application: how messages travel. What they mean is decided by the rows."""
 
 import datetime
+import logging
 import os
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import celery
 from celery import signals
-from celery.exceptions import OperationalError
+from celery.exceptions import OperationalError, SecurityWarning
 from django.conf import settings
 from django.core import exceptions
 from django.db import close_old_connections, connection
 
-from saga_project import broker, postgres
+from saga_project import broker, logs, postgres
 from sagas import ticks
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
@@ -100,6 +102,13 @@ app.conf.update(
     CELERY_DB_REUSE_MAX=1_000_000_000,
 )
 app.autodiscover_tasks()
+
+logs.TICKS.update(entry["task"] for entry in app.conf.beat_schedule.values())
+
+logger = logging.getLogger(__name__)
+
+# Seven lines of each worker; `be_a_worker` says it in one.
+warnings.filterwarnings("ignore", "You're running the worker with superuser privileges", SecurityWarning)
 
 
 # A queue of its own: a merchant's slow server holds up other merchants at worst.
@@ -196,6 +205,8 @@ def be_a_worker(**_: object) -> None:
         SystemExit: the database is reached in a way that a worker cannot work with.
     """
     postgres.assume("worker")
+    if os.geteuid() == 0:
+        logger.info("this worker runs as root: do not have it so where it matters")
     try:
         postgres.refuse_unprepared()
     except exceptions.ImproperlyConfigured as refusal:
@@ -226,6 +237,12 @@ _used_at = float("-inf")
 
 
 @signals.task_prerun.connect
+def name_what_is_logged(task_id: str = "", task: Any = None, **_: object) -> None:
+    """What is logged from here on is of this task."""
+    logs.at_work(getattr(task, "name", ""), task_id)
+
+
+@signals.task_prerun.connect
 def keep_connections_fresh(**_: object) -> None:
     """Drop a connection that died or is too old, after a pause or an error; a live one is kept."""
     if connection.errors_occurred or time.monotonic() - _used_at > IDLE_S:
@@ -237,3 +254,4 @@ def note_use(**_: object) -> None:
     """The connection was at work until now."""
     global _used_at
     _used_at = time.monotonic()
+    logs.at_rest()

@@ -87,6 +87,14 @@ def boolean(name: str, default: bool) -> bool:
     return value in ("1", "true")
 
 
+def choice(name: str, default: str, *, among: tuple[str, ...]) -> str:
+    """One of a few words; anything else is refused."""
+    value = _read(name, "word", default)
+    if value not in among:
+        raise _refused(name, value, f"{', '.join(among[:-1])} or {among[-1]}")
+    return value
+
+
 def integer(name: str, default: int, *, least: int = 1) -> int:
     """A whole number, not smaller than `least`."""
     value = _read(name, "integer", str(default))

@@ -56,6 +56,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "saga_project.middleware.RequestId",
+    "saga_project.middleware.AccessLog",
     "saga_project.tracecontext.TraceContext",
     # Above all that may answer by itself: a page of another origin is to read problems, too.
     "corsheaders.middleware.CorsMiddleware",
@@ -197,15 +198,25 @@ SECURE_CSP = {
 }
 """Nothing inline, and nobody else's server. Named as in Django 6, which brings the middleware."""
 
+LOG_FORMAT = env.choice("LOG_FORMAT", "line", among=("line", "json"))
+"""How records look: a line for people, or an object on a line for machines (saga_project/logs.py)."""
+
+ACCESS_LOG = env.boolean("ACCESS_LOG", False)
+"""Whether each request is a line, too. What became of it the rows tell, and why one failed Django does."""
+
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "saga_project.middleware.RequestIdFilter"}},
+    "filters": {
+        "request_id": {"()": "saga_project.middleware.RequestIdFilter"},
+        "ticks": {"()": "saga_project.logs.TicksAreDetails"},
+    },
     "formatters": {
         "line": {"format": "{asctime} {levelname} {name} [{request_id}] {message}", "style": "{"},
+        "json": {"()": "saga_project.logs.Json"},
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": "line"},
+        "console": {"class": "logging.StreamHandler", "filters": ["request_id"], "formatter": LOG_FORMAT},
     },
     "root": {"handlers": ["console"], "level": "INFO"},
     # Django's own handlers would say it twice, and without the request's id.
@@ -213,6 +224,10 @@ LOGGING = {
         "django": {"handlers": [], "level": "INFO", "propagate": True},
         # It writes a line for each request. What became of a call is told once, by the saga's events.
         "httpx": {"level": "WARNING"},
+        **{
+            name: {"filters": ["ticks"]}
+            for name in ("celery.beat", "celery.worker.strategy", "celery.app.trace")
+        },
     },
 }
 """To standard error, where the supervisor of the process collects it; a problem document has the same id."""
@@ -430,6 +445,9 @@ SAGAS_FOUR_EYES = env.boolean("SAGAS_FOUR_EYES", False)
 
 SAGAS_OTLP_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT", "")
 """Where the sagas' traces are sent; empty for nowhere, and then nothing of it is imported."""
+
+SAGAS_LOG_EVENTS = env.boolean("SAGAS_LOG_EVENTS", False)
+"""Whether each event of a saga is a line of the log, too: of the process that sweeps."""
 
 FLOWER_URL = env.text("FLOWER_URL", "")
 """Where operators reach Flower, for the links from a saga's attempts to their tasks; empty for none."""

@@ -8,7 +8,9 @@ import os
 import sys
 
 import uvicorn
+from django.conf import settings
 from django.core import exceptions
+from uvicorn import config
 
 from saga_project import connections, postgres
 
@@ -37,8 +39,10 @@ def main() -> None:
         ws="none",
         # Django has no start and no end to be told of.
         lifespan="off",
-        # What became of a request is told by the rows, and refusals by the log of Django.
+        # What became of a request is told by the rows, and refusals by the log of Django. Where a line for
+        # each is wanted as well (ACCESS_LOG), Django writes it, which knows the request's id.
         access_log=False,
+        log_config=settings.LOGGING if settings.LOG_FORMAT == "json" else config.LOGGING_CONFIG,
         server_header=False,
         # A request in the middle of its order ends before the process does; then it is cut off.
         timeout_graceful_shutdown=10,

@@ -17,6 +17,7 @@
 | `SAGAS_ARCHIVE_KEEP` | None | how long the archive is kept after that; None for ever |
 | `SAGAS_ROLES_SEE` | none | models, as `app.model`, that operators' roles see beside the engine's own |
 | `SAGAS_OTLP_ENDPOINT` | none | where traces are sent, such as `http://collector:4318` (`sagas.tracing`) |
+| `SAGAS_LOG_EVENTS` | False | whether each event of a saga is a line of the log, too (`sagas.eventlog`) |
 | `FLOWER_URL` | none | where operators reach Flower |
 """
 
@@ -185,6 +186,11 @@ def otlp_endpoint() -> str:
     return str(_read("SAGAS_OTLP_ENDPOINT", "")).rstrip("/")
 
 
+def log_events() -> bool:
+    """Whether each event of a saga is a line of the log, too."""
+    return bool(_read("SAGAS_LOG_EVENTS", False))
+
+
 def flower_url() -> str:
     """Where operators reach Flower, without a slash at its end; empty for none."""
     return str(_read("FLOWER_URL", "")).rstrip("/")
@@ -287,6 +293,7 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("SAGAS_INLINE_STEPS", _is_count, "It is a whole number above zero, such as 20."),
     ("SAGAS_PINNED_QUEUES", _are_queues, 'It is a list of queues, such as ["inventory"].'),
     ("SAGAS_FOUR_EYES", _is_switch, "It is True or False."),
+    ("SAGAS_LOG_EVENTS", _is_switch, "It is True or False."),
     ("SAGAS_ARCHIVE_AFTER", _is_time, "It is a timedelta above zero, or None: nothing is archived then."),
     ("SAGAS_ARCHIVE_KEEP", _is_time, "It is a timedelta above zero, or None: nothing is forgotten then."),
     ("SAGAS_ROLES_SEE", _are_models, 'It is a list of models, such as ["orders.order"].'),

@@ -697,6 +697,7 @@ class EventCursor(models.Model):
 
     METRICS = "metrics"
     TRACES = "traces"
+    LOGS = "logs"
 
     name = models.CharField(primary_key=True, max_length=30)
     """Who follows."""

@@ -19,7 +19,7 @@ from celery import signals
 from celery.exceptions import OperationalError
 from django.db import Error, close_old_connections, connections
 
-from sagas import conf, database, engine, errors, fast_lane, models, ticks, tracing
+from sagas import conf, database, engine, errors, eventlog, fast_lane, models, ticks, tracing
 from sagas import workers as workers  # Remote control learns its command.
 from sagas.declaration import registry, states
 from sagas.engine import archive, late_compensation, sweeping, transport
@@ -114,6 +114,7 @@ def sweep() -> None:
     while engine.sweep() >= sweeping.BATCH and time.monotonic() < until:
         pass
     _fold(until)
+    _log_events(until)
 
 
 FOLD_EVERY_S = 1.0
@@ -133,6 +134,19 @@ def _fold(until: float) -> None:
         if not database.is_passing(error):
             raise
         logger.warning("the metrics will be folded another time: %s", error)
+        database.let_go(error)
+
+
+def _log_events(until: float) -> None:
+    """Tell what happened since, where that is wanted. Another sweep may do so at this moment."""
+    if not eventlog.on():
+        return
+    try:
+        eventlog.run(until=until)
+    except Error as error:
+        if not database.is_passing(error):
+            raise
+        logger.warning("the events will be logged another time: %s", error)
         database.let_go(error)
 
 

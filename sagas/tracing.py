@@ -106,7 +106,7 @@ def _ended(after: int, to: int, broker: str) -> Iterator[Sent]:
     ids = set(Event.objects.filter(pk__gt=after, pk__lte=to).values_list("saga_id", flat=True))
     found = SagaInstance.objects.filter(pk__in=ids).prefetch_related("steps", "events").order_by("pk")
     for saga in found.iterator(chunk_size=50):
-        trace, above, sampled = _trace_of(saga)
+        trace, above, sampled = trace_of(saga)
         if not sampled:
             continue
         steps, events = list(saga.steps.all()), list(saga.events.all())  # type: ignore[arg-type]
@@ -115,8 +115,8 @@ def _ended(after: int, to: int, broker: str) -> Iterator[Sent]:
                 yield trace, above, saga, span
 
 
-def _trace_of(saga: SagaInstance) -> tuple[int, int | None, bool]:
-    """The trace of a saga, the span that its own is a child of, and whether its trace is kept at all.
+def trace_of(saga: SagaInstance) -> tuple[int, int | None, bool]:
+    """The trace of a saga, the span that its own is a child of, and whether its trace is sent at all.
 
     A child belongs to its parent's trace, below the step that it is.
     """

@@ -33,15 +33,6 @@ provider that is slow holds up its own queue and no other. Which queues there ar
 OTHER_PROCESSES = {"payments": 4, "sagas": 1, "webhooks": 1}
 """Where it is another number: payments has the slowest provider; the other two have little to do."""
 
-TICKS = (
-    r"Task (sagas\.(sweep|bulk|archive|probe-returned)|webhooks\.deliver|orders\.(look-back|clear-up))\[.*\]"
-    r" (received|succeeded)"
-)
-"""What comes by the clock and went well: worth a look in the log, never on the terminal."""
-
-ROOT_WARNING = "You're running the worker with superuser privileges"
-"""How seven lines of Celery begin that each worker of root has; the stack says it once for all of them."""
-
 PORTS = {"WEB_PORT": 8000, "FLOWER_PORT": 5555, "SANDBOX_PORT": 8899}
 
 CONTRACT = (
@@ -240,7 +231,6 @@ class Stack:
             ],
             env,
             ready=lambda log: " ready." in log,
-            hush=TICKS,
         )
 
     def _beat(self, env: dict[str, str]) -> supervisor.Program:
@@ -249,7 +239,6 @@ class Stack:
             ["beat", f"--schedule={self.run / 'beat-schedule'}", "--pidfile=", "--loglevel=INFO"],
             env,
             ready=lambda log: "beat: Starting" in log,
-            hush=r"Scheduler: Sending due task",
         )
 
     def _flower(self, env: dict[str, str]) -> supervisor.Program:
@@ -321,13 +310,12 @@ def celery(
     arguments: list[str],
     env: dict[str, str],
     ready: collections.abc.Callable[[str], bool],
-    hush: str | None = None,
     code: pathlib.Path = runfile.ROOT,
 ) -> supervisor.Program:
     """A program of Celery's on this project; the arguments are those of `program`."""
     # Quiet: no banner, which would list every task once for each worker.
     command = ["celery", "--app=saga_project", "--no-color", "--quiet", *arguments]
-    return program(name, command, env, ready, hush, python=["-W", f"ignore:{ROOT_WARNING}"], code=code)
+    return program(name, command, env, ready, code=code)
 
 
 def program(
@@ -335,8 +323,6 @@ def program(
     module: list[str],
     env: dict[str, str],
     ready: collections.abc.Callable[[str], bool],
-    hush: str | None = None,
-    python: collections.abc.Sequence[str] = (),
     code: pathlib.Path = runfile.ROOT,
 ) -> supervisor.Program:
     """A program that is a Python module.
@@ -346,14 +332,12 @@ def program(
         module: the module and its arguments.
         env: what it is told beside our own environment.
         ready: of what it has written, whether it is ready.
-        hush: lines that the terminal is spared.
-        python: options of Python's.
         code: the directory of the code; another one is another release.
     """
 
     def launch(log: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [sys.executable, *python, "-m", *module],
+            [sys.executable, "-m", *module],
             cwd=code,
             env=os.environ | env | {"PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
@@ -362,7 +346,7 @@ def program(
             start_new_session=True,
         )
 
-    return supervisor.Program(name=name, launch=launch, ready=ready, hush=hush)
+    return supervisor.Program(name=name, launch=launch, ready=ready)
 
 
 def secrets_of(run: pathlib.Path) -> dict[str, str]:

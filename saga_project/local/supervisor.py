@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -54,9 +53,6 @@ class Program:
     stop: tuple[str, ...] = GENTLY
     """Signals, one after the other, each with its share of patience."""
 
-    hush: str | None = None
-    """Lines that this expression finds something in stay in the log; the terminal is spared them."""
-
     patience_s: float = 120
     """Long, for a slow machine: a program that fails does so long before, by ending."""
 
@@ -89,8 +85,7 @@ class Supervisor:
             run: where the state and the logs are.
             verbose: whether the terminal shows anything of the programs' logs.
             choice: of a program's name and a line of it, what the terminal shows: a label and a text, or
-                None for nothing.
-                Without it every line is shown that the program does not `hush`.
+                None for nothing. Without it every line is shown.
 
         Raises:
             Taken: another supervisor is at work there.
@@ -231,7 +226,7 @@ class Supervisor:
     def _launch(self, program: Program) -> _Running:
         if self._stop_asked:
             raise Stopped
-        with self._logs.open(program.name, hush=program.hush) as log:
+        with self._logs.open(program.name) as log:
             log_start = log.tell()
             return _Running(
                 program=program,
@@ -369,19 +364,16 @@ class _Logs:
         self._place = place
         self._fresh = False
         self._verbose = verbose
-        self._choice = choice or self._not_hushed
+        self._choice = choice or (lambda name, line: (name, line))
         self._partly = choice is not None
         self._colourful = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self._read_to: dict[str, int] = {}
-        self._hushed: dict[str, re.Pattern[str]] = {}
         self._pen = threading.Lock()
         self._closed = threading.Event()
         self._follower = threading.Thread(target=self._follow, daemon=True)
         self._follower.start()
 
-    def open(self, name: str, hush: str | None = None) -> IO[bytes]:
-        if hush:
-            self._hushed[name] = re.compile(hush)
+    def open(self, name: str) -> IO[bytes]:
         if not self._fresh:
             # Not before something is started: a start that is refused leaves the logs of the last run.
             for old in self._place.glob("*.log"):
@@ -430,10 +422,6 @@ class _Logs:
                 for line in whole.decode(errors="replace").splitlines():
                     if (shown := self._choice(name, line)) is not None:
                         self.say(*shown)
-
-    def _not_hushed(self, name: str, line: str) -> tuple[str, str] | None:
-        hushed = self._hushed.get(name)
-        return None if hushed and hushed.search(line) else (name, line)
 
     def _print(self, name: str, line: str) -> None:
         label = f"{name:<13} |"

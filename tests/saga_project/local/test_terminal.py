@@ -1,6 +1,9 @@
 """What `make up` shows of the logs: how orders end and what goes wrong, and nothing of how Celery works."""
 
+import logging
+
 from orders import outcome, saga
+from saga_project import logs
 from saga_project.local import terminal
 
 
@@ -63,4 +66,19 @@ def test_what_goes_wrong_is_shown_with_its_traceback():
         ("payments", "Traceback (most recent call last):"),
         ("payments", "ZeroDivisionError: division by zero"),
         ("payments", "ERROR Internal Server Error: /api/v1/orders"),
+    ]
+
+
+def test_what_is_logged_as_json_is_chosen_alike():
+    def as_json(level: str, logger: str, text: str) -> str:
+        made = logging.LogRecord(logger, getattr(logging, level), "module.py", 1, text, (), None)
+        return logs.Json().format(made)
+
+    assert shown(
+        as_json("INFO", terminal.ORDERS, "ORD-FNY5DHFB fulfilled in 1.2 s"),
+        as_json("INFO", "celery.apps.worker", "payments@127.0.0.1 ready."),
+        as_json("ERROR", "sagas", "saga step take-payment met a bug:"),
+    ) == [
+        ("orders", "ORD-FNY5DHFB fulfilled in 1.2 s"),
+        ("payments", "ERROR saga step take-payment met a bug:"),
     ]
