@@ -47,7 +47,7 @@ from sagas.engine.operations import (
 from sagas.engine.pacing import take
 from sagas.engine.probes import heard, probe_returned
 from sagas.engine.seen import Seen
-from sagas.engine.sweeping import on_chain_error, sweep
+from sagas.engine.sweeping import leave_to_others, on_chain_error, sweep
 
 __all__ = [
     "LEASE_MARGIN",
@@ -74,6 +74,7 @@ __all__ = [
     "heard",
     "hold",
     "keep_live",
+    "leave_to_others",
     "look",
     "meant",
     "on_chain_error",
