@@ -12,6 +12,8 @@ from typing import Any
 
 from django.db import connection
 
+from sagas import database, models
+
 AT_MOST = 10_000
 """How many sagas are looked at, the newest first: the cost does not grow with the history."""
 
@@ -42,7 +44,7 @@ class Group:
 
 def groups(scope: str) -> list[Group]:
     """The groups, the largest first."""
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(
             f"""
             WITH trouble AS ({_TROUBLE[scope]})

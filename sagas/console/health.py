@@ -7,10 +7,9 @@ import dataclasses
 import datetime
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count
 
-from sagas import conf, models
+from sagas import conf, database, models
 from sagas.console import history
 from sagas.declaration import registry
 from sagas.declaration.states import LIVE, SagaState
@@ -183,7 +182,7 @@ def read(window: str = "24h", *, children: bool = True) -> Health:
         children: whether what began in the window counts children, too; else each family counts once.
     """
     length, width = WINDOWS[window]
-    now = models.database_now()
+    now = _now()
     live, live_children, childs_sake, held, overdue, sweep_lag = _live(now)
     return Health(
         now=now,
@@ -207,6 +206,20 @@ def read(window: str = "24h", *, children: bool = True) -> Health:
     )
 
 
+def _now() -> datetime.datetime:
+    """The time of which the rows tell: the database's; on a standby, how far it has come.
+
+    What it has not replayed yet is not late, and its primary's sweep has not stopped for that.
+    """
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END,"
+            " clock_timestamp())"
+        )
+        now: datetime.datetime = cursor.fetchone()[0]
+    return now
+
+
 def swept(now: datetime.datetime) -> datetime.timedelta | None:
     """How long ago somebody swept, by the database's clock; None if nobody ever has."""
     at = models.Heartbeat.last_sweep().first()
@@ -227,7 +240,7 @@ def _live(
 
     Steps that are done at once have timers of their own: a saga of which one is overdue is overdue.
     """
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(
             """
             SELECT state, count(*), count(*) FILTER (WHERE held_at IS NOT NULL),
@@ -274,7 +287,7 @@ def _buckets(
     origin = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
     last = origin + (now - origin) // width * width
     first = last - length + width
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(
             "SELECT date_bin(%s * interval '1 second', created_at, %s),"
             " CASE WHEN closed_at IS NULL THEN state ELSE 'closed' END, count(*) FROM sagas_saga"
@@ -289,7 +302,7 @@ def _buckets(
 
 
 def _steps() -> list[StepFigures]:
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(_STEPS, {"recent": RECENT, "opens": _OPENS, "ends": _ENDS})
         return [StepFigures(**dict(zip(_STEP_FIELDS, row, strict=True))) for row in cursor.fetchall()]
 
@@ -372,6 +385,79 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Open:
+    """How many are open of a kind, and for how long the oldest of them has been."""
+
+    count: int
+    oldest: datetime.timedelta
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpenFigures:
+    """What waits for a person, or for an answer."""
+
+    attention: dict[tuple[str, str, str], Open]
+    """By a saga's name, the reason and the direction: those that need attention.
+
+    The reason is the `FailureKind` of the step in the way; or `child`; or `other` where none is known.
+    """
+
+    unknown: dict[tuple[str, str], Open]
+    """By a saga's name and a step: of live sagas, steps of which it is not known whether they happened."""
+
+    archive_lag: datetime.timedelta
+    """For how long the first saga has been due for the archive; zero if none is."""
+
+
+def opened() -> OpenFigures:
+    """Read it, in three statements; what they read is bounded by what is live."""
+    now = models.database_now()
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
+        cursor.execute(_ATTENTION)
+        attention = {
+            (name, reason, way): Open(count=count, oldest=_age(now, since))
+            for name, reason, way, count, since in cursor.fetchall()
+        }
+        cursor.execute(_UNKNOWN)
+        unknown = {
+            (name, step): Open(count=count, oldest=_age(now, since))
+            for name, step, count, since in cursor.fetchall()
+        }
+        after, lag = conf.archive_after(), datetime.timedelta(0)
+        if after is not None:
+            cursor.execute(
+                "SELECT min(coalesce(finished_at, closed_at)) FROM sagas_saga"
+                " WHERE finished_at IS NOT NULL OR closed_at IS NOT NULL"
+            )
+            (first,) = cursor.fetchone()
+            lag = max(_age(now, first) - after, lag)
+    return OpenFigures(attention=attention, unknown=unknown, archive_lag=lag)
+
+
+def _age(now: datetime.datetime, since: datetime.datetime | None) -> datetime.timedelta:
+    return datetime.timedelta(0) if since is None else max(now - since, datetime.timedelta(0))
+
+
+_ATTENTION = """
+SELECT g.name, CASE WHEN g.attention ? 'child' THEN 'child'
+        ELSE COALESCE(s.error ->> 'kind', g.failure ->> 'kind', 'other') END,
+    CASE g.direction WHEN 1 THEN 'forward' ELSE 'backward' END,
+    count(*), min((g.attention ->> 'since')::timestamptz)
+  FROM sagas_saga g LEFT JOIN sagas_step s ON s.saga_id = g.id AND s.name = g.attention ->> 'step'
+ WHERE g.state = 'needs_attention' AND g.closed_at IS NULL
+ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
+_UNKNOWN = """
+SELECT g.name, s.name, count(*), min((s.error ->> 'at')::timestamptz)
+  FROM sagas_saga g JOIN sagas_step s ON s.saga_id = g.id
+ WHERE g.state IN ('running', 'compensating', 'needs_attention') AND g.closed_at IS NULL
+   AND s.state = 'unknown'
+ GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FamilyFigures:
     """Live sagas that are children of others, and what waits for whom."""
 
@@ -387,7 +473,7 @@ class FamilyFigures:
 
 def families() -> FamilyFigures:
     """Read it, in two statements; what they read is bounded by the children that are live."""
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(_CHILDREN_THAT_LIVE)
         children = cursor.fetchall()
         cursor.execute(_PARENTS_THAT_WAIT)

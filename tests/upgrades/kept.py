@@ -227,5 +227,9 @@ class Client:
 
     def statuses(self):
         """What became of each order, by its reference."""
-        shown = self.http.get("/orders", params={"limit": 100}).json()["results"]
-        return {order["reference"]: order["status"] for order in shown}
+        found, page = {}, "/orders?limit=100"
+        while page:
+            shown = self.http.get(page).json()
+            found |= {order["reference"]: order["status"] for order in shown["results"]}
+            page = shown["next"]
+        return found

@@ -32,6 +32,9 @@ def shop(valkey, django_db_setup, django_db_blocker, tmp_path):
             "INVOICING_URL": f"{providers.url}/fiscal",
             "SHIPPING_URL": f"{providers.url}/carrier",
             "SANDBOX_URL": providers.url,
+            # What is told while no web server listens is asked for.
+            "PIX_POLL": "1s",
+            "DELIVERY_POLL": "1s",
         }
         yield around | told, providers, port
 
@@ -55,7 +58,7 @@ class Customers:
                 self.refused.append(error)
                 return
             self.placed.append(reference)
-            self._over.wait(1)
+            self._over.wait(0.4)
 
     def __enter__(self):
         self._thread.start()
@@ -116,7 +119,7 @@ def test_a_live_shop_of_0_4_0_is_upgraded_and_every_order_ends_well(shop, tmp_pa
         assert "Traceback" not in old_worker.log + old_web.log
         kept.manage(new, environment, "audit")
     versions = asked(
-        environment, "SELECT DISTINCT version FROM sagas_saga WHERE key = %s", key_of(environment, "new")
+        environment, "SELECT DISTINCT version FROM sagas_saga WHERE id = %s", key_of(environment, "new")
     )
     assert versions == [(2,)]
 
