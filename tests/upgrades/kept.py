@@ -27,7 +27,9 @@ CODE, DATABASE, BOOKS, NOTES = (
     PLACE / name for name in ("code.tar.xz", "database.sql.xz", "books.sql.xz", "notes.json")
 )
 ROOT = PLACE.parent.parent.parent
-QUEUES = "payments,inventory,invoicing,shipping,sagas,sagas-sweep,webhooks"
+QUEUES = (
+    "payments,inventory,invoicing,shipping,webhooks,sagas,sagas-sweep,sagas-bulk,sagas-archive,sagas-traces"
+)
 
 SETTLED = datetime.timedelta(seconds=40)
 """The dump was made so long ago: leases of workers that died with it are over."""
