@@ -159,8 +159,11 @@ def halved(settings, tmp_path, monkeypatch):
 
 @pytest.mark.django_db
 def test_migrate_pre_applies_all_but_the_post_halves_and_what_builds_on_them(halved, capsys):
-    management.call_command("migrate_pre", verbosity=0)
+    management.call_command("migrate_pre", plan=True)
+    assert re.findall(r"now    (\S+)", capsys.readouterr().out) == ["orders.9001_pre_a"]
+    assert tables() == []
 
+    management.call_command("migrate_pre", verbosity=0)
     said = capsys.readouterr().out
     assert tables() == ["halved_9001_pre_a"]
     assert re.findall(r"later  (\S+)", said) == ["orders.9002_post_b", "orders.9003_pre_c"]

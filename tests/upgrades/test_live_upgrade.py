@@ -39,6 +39,9 @@ def shop(valkey, django_db_setup, django_db_blocker, tmp_path):
         yield around | told, providers, port
 
 
+APPLIED = "SELECT app FROM django_migrations WHERE name = %s"
+
+
 class Customers:
     """They order all the time, one after the other; none is turned away."""
 
@@ -91,9 +94,9 @@ def test_a_live_shop_of_0_4_0_is_upgraded_and_every_order_ends_well(shop, tmp_pa
             customers.wait_for_more()
 
             # 1. The schema, while only old code runs: nobody is turned away, and it works on.
-            assert "sagas.0022_stages" in kept.manage(new, environment, "migrate_pre", "--plan")
             kept.manage(new, environment, "migrate_pre", "--verbosity=0")
             customers.wait_for_more()
+            assert asked(environment, APPLIED, "0022_stages") == [("sagas",)]
             assert old_worker.process.poll() is None
 
             # 2. Workers: old and new ones stand at the same queues; then the old ones go.
@@ -109,9 +112,6 @@ def test_a_live_shop_of_0_4_0_is_upgraded_and_every_order_ends_well(shop, tmp_pa
         run(kept.web(new, "new-web", environment, port))
         waiting.until(client.answers, "the new shop is open", seconds=90)
         client.order("new", postal_code="01310-100")
-
-        # 4. What waits for the end of the old code.
-        assert "Nothing to migrate" in kept.manage(new, environment, "migrate_pre")
 
         providers.post(f"/pix/{key_of(environment, 'pix')}.take-payment/pay")
         ends = told["orders"] | dict.fromkeys([*customers.placed, "new"], "fulfilled")
