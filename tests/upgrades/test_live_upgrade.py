@@ -43,7 +43,7 @@ APPLIED = "SELECT app FROM django_migrations WHERE name = %s"
 
 
 class Customers:
-    """They order all the time, one after the other; none is turned away."""
+    """They order all the time, one after the other; none is turned away for good."""
 
     def __init__(self, client):
         self.client = client
@@ -93,7 +93,7 @@ def test_a_live_shop_of_0_4_0_is_upgraded_and_every_order_ends_well(shop, tmp_pa
         with Customers(client) as customers:
             customers.wait_for_more()
 
-            # 1. The schema, while only old code runs: nobody is turned away, and it works on.
+            # 1. The schema, while only old code runs, which works on.
             kept.manage(new, environment, "migrate_pre", "--verbosity=0")
             customers.wait_for_more()
             assert asked(environment, APPLIED, "0022_stages") == [("sagas",)]
