@@ -1,4 +1,4 @@
-"""Rules that PostgreSQL itself enforces, and indexes built beside work, as operations for migrations.
+"""Rules that PostgreSQL itself enforces, indexes built beside work, and migrations in two halves.
 
 Needs nothing but Django.
 """

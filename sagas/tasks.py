@@ -264,12 +264,16 @@ def _carry_out(task: Any, step: str, direction: states.Direction, *, saga_id: st
     request = task.request
     own = fast_lane.context(request.id or "", request.hostname or "")
     lane = fast_lane.TaskLane(task) if conf.inline() else None
-    result = _recorded(
-        task,
-        saga_id,
-        step,
-        lambda: engine.perform(saga_id, epoch=epoch, step=step, direction=direction, context=own, lane=lane),
-    )
+
+    def perform() -> engine.Result:
+        try:
+            return engine.perform(
+                saga_id, epoch=epoch, step=step, direction=direction, context=own, lane=lane
+            )
+        except errors.UnknownSaga as unknown:
+            return _left_to_others(unknown, saga_id, epoch, step)
+
+    result = _recorded(task, saga_id, step, perform)
     taken = lane.ended() if lane is not None else []
     if result.next is engine.Next.COMPENSATE:
         failed = fast_lane.step_failed(taken[-1].name if taken else task.name)
@@ -352,7 +356,11 @@ def _undo_chain(task: Any, *, saga_id: str, epoch: int, step: str | None = None)
     lane = fast_lane.TaskLane(task) if conf.inline() else None
 
     def ask() -> engine.Result:
-        result = engine.on_chain_error(saga_id, epoch, step)
+        try:
+            result = engine.on_chain_error(saga_id, epoch, step)
+        except errors.UnknownSaga as unknown:
+            logger.warning(NOT_OURS, saga_id, "its error callback", unknown)
+            return engine.Result(next=engine.Next.STOP)  # What it found out the sweep finds out as well.
         return result if lane is None else engine.go_on(result, lane)
 
     result = _recorded(task, saga_id, "the error callback", ask)
@@ -364,6 +372,34 @@ def _undo_chain(task: Any, *, saga_id: str, epoch: int, step: str | None = None)
     if result.dispatch is not None and result.dispatch.messages:
         transport.send(result.dispatch)
     return fast_lane.Told(lane.ended() if lane is not None else [])
+
+
+NOT_OURS = "saga %s: %s is left to another worker: %s"
+
+
+def _left_to_others(unknown: Exception, saga_id: str, epoch: int, step: str) -> engine.Result:
+    """While a deployment rolls out a message may come to a worker without its saga's version (D1)."""
+    logger.warning(NOT_OURS, saga_id, step, unknown)
+    engine.leave_to_others(saga_id, epoch, step)
+    return engine.Result(next=engine.Next.STOP)
+
+
+@signals.task_unknown.connect
+def leave_unknown_step(name: str, message: Any, **_: Any) -> None:
+    """The same for a step of which this worker has not even the task: Celery would drop its message."""
+    step = name.removesuffix(".undo").rpartition(".")[2]
+    try:
+        _, about, *_ = message.payload
+        saga_id, epoch = about["saga_id"], about["epoch"]
+    except (TypeError, ValueError, KeyError):
+        return  # It is no step's.
+    try:
+        engine.leave_to_others(saga_id, epoch, step)
+    except (Error, errors.SagaError):
+        logger.warning("saga %s: %s is left to the sweep", saga_id, step, exc_info=True)
+    finally:
+        # The pool's processes are made from this one, and must not inherit its connection.
+        connections.close_all()
 
 
 def _recorded(task: Any, saga_id: str, what: str, carry_out: Callable[[], engine.Result]) -> engine.Result:

@@ -22,7 +22,7 @@ from django.db import connection
 from api import tokens
 from saga_project import metrics
 from saga_project.local import fates
-from sagas import conf, models
+from sagas import conf, fast_lane, models
 from sagas.declaration import definition, diagram, registry
 from sagas.declaration.states import SagaState
 from sagas.engine import circuits, dispatching, execution, probes, sweeping, transport
@@ -212,6 +212,17 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
         ("architecture", "a hundred with each tick", circuits.WAKES == 100),
         ("architecture", "At most eight steps", dispatching.WINDOW == 8),
         ("architecture", "in a few seconds", dispatching.grace() <= 5 * definition.SECOND),
+        ("upgrading", "it is sent again after a second", sweeping.ELSEWHERE_PAUSE == definition.SECOND),
+        (
+            "upgrading",
+            "leaves it alone for 30 seconds",
+            sweeping.UNDECLARED_PAUSE == 30 * definition.SECOND,
+        ),
+        (
+            "upgrading",
+            "That is 16 seconds as the shop is declared",
+            fast_lane.message_limit("order-fulfilment").seconds + conf.HARD_LIMIT_MARGIN_S == 16,
+        ),
         ("writing-a-saga", "timeout plus 15 seconds", execution.LEASE_MARGIN == 15 * definition.SECOND),
         (
             "writing-a-saga",

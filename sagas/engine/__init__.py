@@ -52,7 +52,7 @@ from sagas.engine.sums import age as metrics_age
 from sagas.engine.sums import fold as fold_metrics
 from sagas.engine.sums import read as read_metrics
 from sagas.engine.sums import rebuild as rebuild_metrics
-from sagas.engine.sweeping import on_chain_error, sweep
+from sagas.engine.sweeping import leave_to_others, on_chain_error, sweep
 from sagas.engine.tracecontext import traced
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "heard",
     "hold",
     "keep_live",
+    "leave_to_others",
     "look",
     "meant",
     "metrics_age",

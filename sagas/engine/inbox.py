@@ -15,7 +15,7 @@ from sagas import database, errors, models
 from sagas.declaration.states import SagaState, StepState
 from sagas.engine import archive, callbacks, calls, dispatching, failures, messages, store, transitions
 from sagas.engine.kinds import FailureKind, Next
-from sagas.engine.store import UnitOfWork
+from sagas.engine.store import NOW, UnitOfWork
 from sagas.models import Signal
 
 logger = logging.getLogger("sagas")
@@ -131,14 +131,26 @@ def _match(signal: Signal, work: UnitOfWork | None, queue: str) -> None:
             _act(work, signal)
             work.commit()
     except errors.UnknownSaga:
-        logger.exception("callback %s of %s is kept: nobody can act upon it", signal.event_id, signal.source)
-        _keep(store.lock(saga_id, name), signal)
+        logger.error(
+            "callback %s of %s is kept for a process that knows %s v%s: this one does not",
+            signal.event_id, signal.source, work.saga.name, work.saga.version,
+        )  # fmt: skip
+        _leave_to_others(store.lock(saga_id, name), signal)
     except Exception as bug:
         if database.is_passing(bug):
             raise
         # The sender has done nothing wrong, and it must not be lost.
         logger.error("a saga's hook met a bug: %s", failures.traced(bug, {}))
         _owner_failed(store.lock(saga_id, name), signal, bug)
+
+
+def _leave_to_others(work: UnitOfWork, signal: Signal) -> None:
+    """Keep it; a step that waits for it is looked at by the next sweep, and not at its next poll."""
+    saga, step = work.saga, work.step
+    waits = saga.state == SagaState.RUNNING and saga.held_at is None and step.state == StepState.WAITING
+    if waits and (step.is_member or step.position == saga.position):
+        work.set_cursor(wake_at=NOW)
+    _keep(work, signal)
 
 
 def _keep(work: UnitOfWork, signal: Signal) -> None:

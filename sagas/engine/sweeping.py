@@ -54,6 +54,9 @@ UNDECLARED_PAUSE = datetime.timedelta(seconds=30)
 """How soon the sweep looks again at a saga whose version this process does not know: while a deployment
 rolls out, the next sweeper may."""
 
+ELSEWHERE_PAUSE = datetime.timedelta(seconds=1)
+"""How soon a message is sent again that came to a process which does not know its saga."""
+
 UNDECLARED = (
     "saga %s waits: %s v%s is not declared in the code that runs here. Restart every process with the code "
     "that declares it: the web server, the workers, and whoever sweeps"
@@ -132,6 +135,28 @@ def on_chain_error(saga_id: uuid.UUID | str, epoch: int, step: str | None = None
             work.send(one)
         work.commit()
     return Result(next=Next.CONTINUE, dispatch=onward[0]) if onward else STOP
+
+
+def leave_to_others(saga_id: uuid.UUID | str, epoch: int, step: str) -> None:
+    """Have a message sent again a little later that this process cannot carry out, for another one.
+
+    While a deployment rolls out, processes with older and newer declarations stand at the same queue. What
+    comes to the wrong one costs no attempt, and no suspicion that the step kills its workers.
+
+    Arguments:
+        saga_id: the saga.
+        epoch: of the message: the saga's, or that of the step.
+        step: the step that the message is for.
+    """
+    with transaction.atomic():
+        work = store.lock(saga_id, step)
+        saga, cursor = work.saga, work.cursor
+        if saga.state not in dispatching.WORKING or saga.held_at is not None or cursor.epoch != epoch:
+            return
+        if cursor.dispatched_at is None or not parallel.is_free(work.step, work.now):
+            return  # It waits for something else by now, or somebody is at it.
+        dispatching.wake_after(work, ELSEWHERE_PAUSE)
+        work.commit()
 
 
 def _may_be_sent(work: UnitOfWork) -> bool:

@@ -428,3 +428,20 @@ def test_a_local_late_compensation_is_one_transaction(broker):
 
     late.refresh_from_db()
     assert late.compensated_at is not None
+
+
+def test_a_callback_to_a_process_that_does_not_know_the_saga_is_taken_up_by_one_that_does(broker):
+    """While a deployment rolls out it may come to an old web server; its step does not wait for its poll."""
+    saga = harness.begin(toys.WAIT, "do a, begin w")
+    broker.deliver_all()
+    assert saga.steps.get(name="w").state == "waiting"
+    models.SagaInstance.objects.filter(pk=saga.pk).update(version=99)
+
+    engine.receive(source="world", event_id="1", key=f"{saga.pk}.w", facts={"settled": True})
+
+    assert models.Signal.objects.get().fate == "stored"
+    models.SagaInstance.objects.filter(pk=saga.pk).update(version=1)
+    engine.sweep()
+    broker.deliver_all()
+    saga.refresh_from_db()
+    assert saga.state == "completed"

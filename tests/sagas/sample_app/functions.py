@@ -70,6 +70,18 @@ def meet(*, key):
     return WORLD.do(key, local=True)
 
 
+def hold(*, key):
+    """Have the world at work for as long as the test wants: it writes `go`."""
+    saga_id, step = key.split(".")
+    recorder.note(saga_id, f"hold {step}")
+    until = time.monotonic() + 9
+    while "go" not in recorder.lines(saga_id):
+        if time.monotonic() > until:
+            raise Refused("nobody let go")
+        time.sleep(0.02)
+    return WORLD.do(key)
+
+
 def completed(*, key):
     models.End.objects.create(key=key, kind="completed")
 

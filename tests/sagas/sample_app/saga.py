@@ -51,6 +51,7 @@ LOCAL = saga("toy-local", local("a"), local("b"), local("c"))
 REMOTE = saga("toy-remote", remote("a"), remote("b"), remote("c"))
 MIXED = saga("toy-mixed", local("a"), remote("b", **ASK), local("c"), remote("d"))
 ONE = saga("toy-one", local("a"))
+HELD = saga("toy-held", local("a"), remote("b", do=functions.hold, **ASK), local("c"))
 SHORT = SECOND / 2
 HASTY = saga("toy-hasty", local("a", timeout=SHORT), remote("b", timeout=SHORT, **ASK), local("c"))
 ONE_REMOTE = saga("toy-one-remote", remote("a"))

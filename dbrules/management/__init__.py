@@ -1,0 +1,1 @@
+"""Commands of projects that have `dbrules` installed."""
