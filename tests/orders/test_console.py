@@ -261,7 +261,7 @@ def test_no_worker_is_credited_with_what_a_person_answers_for(settled, viewer):
     assert [attempt.outcome for attempt in undos] == ["failed"], "the one that the bank refused"
     refused = settled.events.get(kind="undo.failed", subject=row.name)
     assert [attempt.ended_at for attempt in undos] == [refused.at], "and it took no longer than that"
-    assert any("operator.resolve" in mark.title for mark in shown.context["timeline"].marks)
+    assert any("Outcome stated by a person" in mark.title for mark in shown.context["timeline"].marks)
 
 
 def test_a_payment_that_somebody_saw_arrive_names_who_saw_it(samples, viewer):
