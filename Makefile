@@ -31,6 +31,12 @@ demo: $(RUNTIME) ## Orders of every fate on real parts, the books audited at the
 up: $(RUNTIME) ## The whole stack in the foreground; Ctrl-C stops it. ARGS=--verbose shows all it logs; WEB_PORT, FLOWER_PORT, SANDBOX_PORT
 	@exec $(LOCAL).stack up $(ARGS)
 
+.PHONY: cluster
+cluster: $(RUNTIME) ## A cluster on this machine, and orders in it while its hosts fail; SEED, MINUTES, FAULTS, ARGS="--help"
+	@.ci/services
+	@exec $(LOCAL).cluster $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
+
 .PHONY: down
 down: $(RUNTIME) ## Stop a stack that was left behind
 	@exec $(LOCAL).stack down
@@ -161,9 +167,10 @@ site: $(SITE) ## The documentation as a site that can be searched, into .site/ht
 .PHONY: lock
 lock: $(DEVELOPMENT) ## Resolve requirements*.in anew into requirements*.txt, with hashes
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@for name in requirements requirements-dev requirements-site; do \
+	@for name in requirements requirements-traces requirements-dev requirements-site; do \
+		also=; test $$name != requirements-traces || also="--constraints requirements.txt"; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-			--no-emit-index-url --no-header $$name.in -o $$name.txt || exit 1; done
+			--no-emit-index-url --no-header $$also $$name.in -o $$name.txt || exit 1; done
 
 .PHONY: clean
 clean: ## Stop the stack and delete its data, the virtual environment and the caches

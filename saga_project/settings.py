@@ -56,6 +56,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "saga_project.middleware.RequestId",
+    "saga_project.tracecontext.TraceContext",
     # Above all that may answer by itself: a page of another origin is to read problems, too.
     "corsheaders.middleware.CorsMiddleware",
     "saga_project.middleware.ContentSecurityPolicy",
@@ -426,6 +427,9 @@ SAGAS_ROLES_SEE = [
 
 SAGAS_FOUR_EYES = env.boolean("SAGAS_FOUR_EYES", False)
 """Whether interventions that move money wait until a second person agrees."""
+
+SAGAS_OTLP_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+"""Where the sagas' traces are sent; empty for nowhere, and then nothing of it is imported."""
 
 FLOWER_URL = env.text("FLOWER_URL", "")
 """Where operators reach Flower, for the links from a saga's attempts to their tasks; empty for none."""

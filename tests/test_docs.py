@@ -140,6 +140,7 @@ def test_the_declarations_on_the_page_of_examples_are_those_of_their_files() -> 
     ("heading", "file"),
     [
         ("What runs", "requirements.in"),
+        ("What sends traces", "requirements-traces.in"),
         ("What checks", "requirements-dev.in"),
         ("What builds the site", "requirements-site.in"),
     ],
@@ -411,9 +412,15 @@ def test_what_a_page_shows_of_elsewhere_is_python() -> None:
 
 @pytest.mark.django_db
 def test_every_metric_is_explained() -> None:
-    explained = re.findall(r"`(sagas_\w+)`", (ROOT / "docs/operations.md").read_text())
+    page = ROOT / "docs/observability.md"
+    cells = [row[0] for name in ("What happened", "How things stand") for row in table(page, name)]
+    explained = re.findall(r"`(\w+)`", " ".join(cells))
 
-    assert set(explained) == {metric.name for metric in metrics._Rows().collect()}
+    assert sorted(explained) == sorted(
+        metric.name + "_total" * (metric.type == "counter") for metric in metrics._Rows().collect()
+    )
+    # What is to be looked at is there to be seen.
+    assert set(re.findall(r"`(sagas_\w+)`", (ROOT / "docs/operations.md").read_text())) <= set(explained)
 
 
 def test_every_check_is_explained() -> None:

@@ -385,6 +385,79 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Open:
+    """How many are open of a kind, and for how long the oldest of them has been."""
+
+    count: int
+    oldest: datetime.timedelta
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpenFigures:
+    """What waits for a person, or for an answer."""
+
+    attention: dict[tuple[str, str, str], Open]
+    """By a saga's name, the reason and the direction: those that need attention.
+
+    The reason is the `FailureKind` of the step in the way; or `child`; or `other` where none is known.
+    """
+
+    unknown: dict[tuple[str, str], Open]
+    """By a saga's name and a step: of live sagas, steps of which it is not known whether they happened."""
+
+    archive_lag: datetime.timedelta
+    """For how long the first saga has been due for the archive; zero if none is."""
+
+
+def opened() -> OpenFigures:
+    """Read it, in three statements; what they read is bounded by what is live."""
+    now = models.database_now()
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
+        cursor.execute(_ATTENTION)
+        attention = {
+            (name, reason, way): Open(count=count, oldest=_age(now, since))
+            for name, reason, way, count, since in cursor.fetchall()
+        }
+        cursor.execute(_UNKNOWN)
+        unknown = {
+            (name, step): Open(count=count, oldest=_age(now, since))
+            for name, step, count, since in cursor.fetchall()
+        }
+        after, lag = conf.archive_after(), datetime.timedelta(0)
+        if after is not None:
+            cursor.execute(
+                "SELECT min(coalesce(finished_at, closed_at)) FROM sagas_saga"
+                " WHERE finished_at IS NOT NULL OR closed_at IS NOT NULL"
+            )
+            (first,) = cursor.fetchone()
+            lag = max(_age(now, first) - after, lag)
+    return OpenFigures(attention=attention, unknown=unknown, archive_lag=lag)
+
+
+def _age(now: datetime.datetime, since: datetime.datetime | None) -> datetime.timedelta:
+    return datetime.timedelta(0) if since is None else max(now - since, datetime.timedelta(0))
+
+
+_ATTENTION = """
+SELECT g.name, CASE WHEN g.attention ? 'child' THEN 'child'
+        ELSE COALESCE(s.error ->> 'kind', g.failure ->> 'kind', 'other') END,
+    CASE g.direction WHEN 1 THEN 'forward' ELSE 'backward' END,
+    count(*), min((g.attention ->> 'since')::timestamptz)
+  FROM sagas_saga g LEFT JOIN sagas_step s ON s.saga_id = g.id AND s.name = g.attention ->> 'step'
+ WHERE g.state = 'needs_attention' AND g.closed_at IS NULL
+ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
+_UNKNOWN = """
+SELECT g.name, s.name, count(*), min((s.error ->> 'at')::timestamptz)
+  FROM sagas_saga g JOIN sagas_step s ON s.saga_id = g.id
+ WHERE g.state IN ('running', 'compensating', 'needs_attention') AND g.closed_at IS NULL
+   AND s.state = 'unknown'
+ GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FamilyFigures:
     """Live sagas that are children of others, and what waits for whom."""
 
