@@ -66,7 +66,9 @@ def test_the_orders_of_the_first_ten_minutes_end_as_that_page_says(stack: dict[s
     page = (ROOT / "docs" / "first-ten-minutes.md").read_text()
     orders = [code for minute in ("3", "4", "6") for code in blocks("sh", f"Minute {minute}", page)]
     newest = "$(.venv/bin/python manage.py saga list --limit 1 | grep -o 'ORD-[0-9A-Z]*')"
-    code = "\n".join(orders).replace("ORD-FNY5DHFB", newest).replace(". .run/env", f". {stack['RUN_DIR']}/env")
+    code = (
+        "\n".join(orders).replace("ORD-FNY5DHFB", newest).replace(". .run/env", f". {stack['RUN_DIR']}/env")
+    )
 
     printed = run(["bash", "-eu", "-o", "pipefail"], stack, code)
 
