@@ -53,7 +53,15 @@ brokers: $(DEVELOPMENT) services ## Brokers that fail over under a load of sagas
 
 .PHONY: test
 test: $(DEVELOPMENT) ## The whole check: format, lint, contracts, types, migrations, system, tests
-	@exec $(THROWAWAY) $(MAKE) --no-print-directory lint types check pytest
+	@exec $(THROWAWAY) $(MAKE) --no-print-directory looked-at-then-tried
+
+# Two at a time before the tests, each one's output in one piece: mypy keeps one core busy for a minute.
+TOGETHER := -j2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+.PHONY: looked-at-then-tried
+looked-at-then-tried:
+	@$(MAKE) --no-print-directory $(TOGETHER) types lint check tried-parts
+	@$(MAKE) --no-print-directory pytest
 
 .PHONY: lint
 lint: $(DEVELOPMENT) ## Format, lint and import contracts
@@ -82,9 +90,12 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 UNIT := -m unit
 
 .PHONY: pytest
-pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,$(NPM) browser tried-services) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
+pytest: $(DEVELOPMENT) tried-parts ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
 	@echo "== pytest"
 	@$(PYTEST) -n 2 $(ARGS)
+
+.PHONY: tried-parts
+tried-parts: $(if $(findstring $(UNIT),$(ARGS)),,$(NPM) browser tried-services)
 
 .PHONY: unit
 unit: $(DEVELOPMENT) ## Only the tests that need no server, no browser and no other process: seconds
@@ -110,8 +121,9 @@ services: ## RabbitMQ, PgBouncer, HAProxy and promtool from Debian, on which the
 	@.ci/services
 
 # Where they cannot be installed, the tests that need them say so and are skipped; in CI they are never.
+# After the browser, because Debian refuses two installations at once.
 .PHONY: tried-services
-tried-services:
+tried-services: browser
 	@.ci/services || test -z "$$CI"
 
 .PHONY: recording

@@ -23,22 +23,16 @@ def ended(*sagas):
 
 
 @harness.both_ways
-def test_local_steps_that_are_done_at_once_do_not_take_turns(tmp_path, inline):
+def test_local_steps_that_are_done_at_once_do_not_take_turns_and_children_run(tmp_path, inline):
     with processes.worker(tmp_path, SAGAS_INLINE=str(inline)):
-        saga = harness.begin(toys.MEETING)
-        waiting.until(lambda: ended(saga), "its end")
-
-    saga.refresh_from_db()
-    assert saga.state == "completed"
-    rules.check(saga)
-
-
-@harness.both_ways
-def test_children_run_on_real_workers(tmp_path, inline):
-    with processes.worker(tmp_path, SAGAS_INLINE=str(inline)):
+        meeting = harness.begin(toys.MEETING)
+        waiting.until(lambda: ended(meeting), "its end")
         sagas = [harness.begin(toys.A_FEW_AT_ONCE, inputs={"parcels": list(range(20))}) for _ in range(3)]
         waiting.until(lambda: ended(*sagas), "their end")
 
+    meeting.refresh_from_db()
+    assert meeting.state == "completed"
+    rules.check(meeting)
     for saga in sagas:
         children = list(models.SagaInstance.objects.filter(parent_id=saga.pk))
         assert [child.state for child in children] == ["completed"] * 20

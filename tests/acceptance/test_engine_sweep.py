@@ -1,5 +1,6 @@
 """What the sweep depends upon, on real parts: its ticks, the clocks of two machines, a cold start."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import pytest
 
 from saga_project import celery
 from sagas import conf, models
+from sagas.engine import transport
+from sagas.testing import memory_transport
 from tests.acceptance import processes
 from tests.sagas import harness, rules
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
@@ -18,42 +21,36 @@ from tests.support import database, waiting
 pytestmark = [pytest.mark.usefixtures("rows", "valkey"), pytest.mark.timeout(300)]
 
 
-@pytest.fixture
-def beat_elsewhere(tmp_path):
-    """Starts beat on a machine whose clock is so many seconds off."""
-    started = []
-
-    def start(skew_s):
-        command = [sys.executable, "-m", "tests.acceptance.skewed", str(skew_s), "--app=saga_project", "beat"]
-        command += ["--scheduler=celery.beat:Scheduler", "--pidfile=", "--loglevel=INFO"]
-        with (tmp_path / "beat.log").open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                env=database.environment(**processes.IMPATIENT),
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        started.append(process)
-
-    yield start
-    for process in started:
+@contextlib.contextmanager
+def beat_elsewhere(place, skew_s):
+    """Beat on a machine whose clock is so many seconds off."""
+    command = [sys.executable, "-m", "tests.acceptance.skewed", str(skew_s), "--app=saga_project", "beat"]
+    command += ["--scheduler=celery.beat:Scheduler", "--pidfile=", "--loglevel=INFO"]
+    with (place / "beat.log").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env=database.environment(**processes.IMPATIENT),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield
+    finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-@pytest.mark.parametrize("skew_s", [-3600, -11, 3600], ids=["an hour behind", "11 s behind", "an hour ahead"])
-def test_the_sweep_goes_on_whatever_the_clock_of_the_machine_with_beat_says(
-    tmp_path, beat_elsewhere, valkey, skew_s
-):
-    saga = harness.begin(toys.LOCAL)
-    valkey.flushdb()  # Only the sweep can help it now.
-
-    beat_elsewhere(skew_s)
+def test_the_sweep_goes_on_whatever_the_clock_of_the_machine_with_beat_says(tmp_path):
     with processes.worker(tmp_path, beat=False):
-        to_its_end(saga)
+        for skew_s in (-3600, -11, 3600):
+            with transport.use(memory_transport.MemoryTransport()):
+                saga = harness.begin(toys.LOCAL)  # Only the sweep can help it.
 
-    rules.check(saga)
+            with beat_elsewhere(tmp_path, skew_s):
+                to_its_end(saga)
+
+            rules.check(saga)
 
 
 def test_a_backlog_of_the_engines_own_messages_does_not_stop_the_sweep(tmp_path, valkey):

@@ -328,7 +328,8 @@ def test_a_step_without_words_or_without_portuguese_is_named_by_the_check(words:
 @pytest.fixture
 def project(tmp_path: pathlib.Path) -> pathlib.Path:
     """A copy of the project, to be edited."""
-    left_out = shutil.ignore_patterns(".*", "__pycache__", "staticfiles", "tests", "docs", "benchmarks")
+    # With its compiled modules, or each of some twenty processes would compile them anew.
+    left_out = shutil.ignore_patterns(".*", "staticfiles", "tests", "docs", "benchmarks")
     return pathlib.Path(shutil.copytree(ROOT, tmp_path / "project", ignore=left_out))
 
 

@@ -1,5 +1,5 @@
 // An order, placed and followed to its end with what openapi-typescript makes of docs/openapi.yaml.
-// tests/acceptance/test_api_quickstart.py compiles and runs it.
+// tests/acceptance/on_a_stack/test_api_quickstart.py compiles and runs it.
 
 import createClient from "openapi-fetch";
 

@@ -2,16 +2,12 @@
 
 import collections.abc
 import concurrent.futures
-import contextlib
 import json
-import os
 import pathlib
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import uuid
 from typing import Any
 
@@ -21,55 +17,21 @@ import pytest
 import standardwebhooks
 from playwright.sync_api import expect
 
-from saga_project.local import runfile, servers
 from tests.orders import web_server
 from tests.orders.conftest import order
 from tests.support import browser, waiting
 from tests.webhooks import receiver
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "api.md").read_text()
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def stack() -> collections.abc.Iterator[dict[str, str]]:
-    """Everything, on ports and in a directory of its own; what is yielded is its environment."""
-    run = pathlib.Path(tempfile.mkdtemp(prefix="saga-stack-"))
-    run.chmod(0o711)  # PostgreSQL of root runs as another user, and must pass through.
-    ports = {name: str(servers.free_port()) for name in ("WEB_PORT", "FLOWER_PORT", "SANDBOX_PORT")}
-    known = {"PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH"}
-    environment = {name: value for name, value in os.environ.items() if name in known}
-    environment |= ports | {"RUN_DIR": str(run), "CARRIER_PACE_S": "0.2"}
-    with (run / "output").open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "saga_project.local.stack", "up"],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        waiting.until(
-            lambda: process.poll() is not None or (run / "env").exists(),
-            "the stack is up",
-            seconds=120,
-        )
-        assert process.poll() is None, (run / "output").read_text()[-4000:]
-        yield environment | runfile.read(run / "env")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(60)
-        if process.poll() is None:
-            process.kill()
-        subprocess.run(
-            [sys.executable, "-m", "saga_project.local.stack", "discard"],
-            cwd=ROOT,
-            env=environment,
-            check=False,
-        )
+def chromium() -> collections.abc.Iterator[Any]:
+    with browser.launched() as launched:
+        yield launched
 
 
 def blocks(language: str, heading: str, page: str = PAGE) -> list[str]:
@@ -103,7 +65,10 @@ def test_the_curl_quickstart_runs(stack: dict[str, str]) -> None:
 def test_the_orders_of_the_first_ten_minutes_end_as_that_page_says(stack: dict[str, str]) -> None:
     page = (ROOT / "docs" / "first-ten-minutes.md").read_text()
     orders = [code for minute in ("3", "4", "6") for code in blocks("sh", f"Minute {minute}", page)]
-    code = "\n".join(orders).replace(". .run/env", f". {stack['RUN_DIR']}/env")
+    newest = "$(.venv/bin/python manage.py saga list --limit 1 | grep -o 'ORD-[0-9A-Z]*')"
+    code = (
+        "\n".join(orders).replace("ORD-FNY5DHFB", newest).replace(". .run/env", f". {stack['RUN_DIR']}/env")
+    )
 
     printed = run(["bash", "-eu", "-o", "pipefail"], stack, code)
 
@@ -190,12 +155,9 @@ def test_a_crowd_with_one_key_is_one_order_and_one_charge(stack: dict[str, str])
     ("size", "scheme"), [(browser.WIDE, "light"), (browser.NARROW, "dark")], ids=["wide", "narrow"]
 )
 def test_the_documentation_page_is_ours_alone_and_complains_of_nothing(
-    stack: dict[str, str], size: dict[str, int], scheme: str
+    stack: dict[str, str], chromium: Any, size: dict[str, int], scheme: str
 ) -> None:
-    with (
-        browser.launched() as chromium,
-        browser.Visit(chromium, stack["WEB_URL"], viewport=size, color_scheme=scheme) as visit,
-    ):
+    with browser.Visit(chromium, stack["WEB_URL"], viewport=size, color_scheme=scheme) as visit:
         visit.open("/api/docs")
         # Swagger UI reads all of it before it shows any: on a busy machine that takes its time.
         visit.page.set_default_timeout(60_000)
@@ -216,11 +178,10 @@ def test_the_documentation_page_is_ours_alone_and_complains_of_nothing(
         assert visit.complaints == []
 
 
-def test_trying_it_out_orders_what_there_is_and_something_new_each_time(stack: dict[str, str]) -> None:
-    with (
-        browser.launched() as chromium,
-        browser.Visit(chromium, stack["WEB_URL"], viewport=browser.WIDE, color_scheme="dark") as visit,
-    ):
+def test_trying_it_out_orders_what_there_is_and_something_new_each_time(
+    stack: dict[str, str], chromium: Any
+) -> None:
+    with browser.Visit(chromium, stack["WEB_URL"], viewport=browser.WIDE, color_scheme="dark") as visit:
         visit.open("/api/docs")
         page = visit.page
         # Swagger UI draws all of it anew at each click: on a busy machine that takes its time.

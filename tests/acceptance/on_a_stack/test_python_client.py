@@ -15,12 +15,11 @@ import pytest
 import saga_orders
 from saga_orders import Address, Card, Client, Customer, Line, OrderEvent, Pix, StepEvent
 from saga_project.local import supervisor
-from tests.acceptance.test_api_quickstart import stack as stack
 from tests.support import waiting
 from tests.webhooks import receiver
 from tests.webhooks.listener import listener
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 README = (ROOT / "clients/python/README.md").read_text()
 
 pytestmark = pytest.mark.timeout(300)
@@ -50,7 +49,8 @@ codes = []
 
 def pay(code):
     codes.append(code)
-    (charge,) = [order.payment.key for order in client.orders(status="pending")]
+    waiting = [order.payment for order in client.orders(status="pending") if order.payment]
+    (charge,) = [one.key for one in waiting if one.pix and one.pix.copy_paste == code]
     httpx.post(f"{os.environ['SANDBOX_URL']}/pix/{charge}/pay").raise_for_status()
 
 
