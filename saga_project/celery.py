@@ -9,7 +9,7 @@ from celery import signals
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from saga_project import postgres
+from saga_project import alive, postgres
 from sagas import ticks
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
@@ -53,6 +53,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_max_tasks_per_child=10_000,
     timezone="UTC",
+    beat_scheduler="saga_project.beat:Scheduler",
     # Nothing here expires: that would compare the clocks of two machines (D9). Those that come every
     # second are ticks, of which one that waits is enough; of the others one comes in a minute, and those
     # that find nothing to do cost next to nothing.
@@ -166,6 +167,12 @@ def publish_in_haste() -> None:
 def be_a_worker(**_: object) -> None:
     """Connect as patiently as a worker does: before it has children, so they too."""
     postgres.assume("worker")
+
+
+@signals.heartbeat_sent.connect
+def say_that_it_lives(**_: object) -> None:
+    """Every two seconds while the worker's loop goes round and it has its broker."""
+    alive.touch()
 
 
 IDLE_S = 5.0

@@ -359,6 +359,9 @@ DELIVERY_POLL = env.duration("DELIVERY_POLL", "30m")
 
 CELERY_BROKER_URL = env.text("BROKER_URL")
 
+ALIVE_FILE = env.text("ALIVE_FILE", "")
+"""What a worker and beat touch while they go round; empty for nothing. A container's probe is its age."""
+
 # --- The engine ---------------------------------------------------------------------------------
 
 SAGAS_SWEEP_EVERY = env.duration("SAGAS_SWEEP_EVERY", "1s")

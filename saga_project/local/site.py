@@ -29,7 +29,10 @@ NAVIGATION = {
         "docs/architecture.md", "docs/lifecycle.md", "docs/rules.md", "docs/services.md", "docs/glossary.md",
     ],
     "The API": ["docs/api.md", "docs/problems.md", "clients/python/README.md", "docs/sandbox.md"],
-    "Operate": ["docs/admin.md", "docs/operations.md", "docs/configuration.md", "docs/retention.md"],
+    "Operate": [
+        "docs/admin.md", "docs/deployment.md", "docs/operations.md", "docs/configuration.md",
+        "docs/retention.md",
+    ],
     "Compare": ["docs/benchmarks.md", "docs/comparison.md", "docs/dependencies.md"],
     "The project": ["CONTRIBUTING.md", "CHANGELOG.md"],
 }  # fmt: skip
