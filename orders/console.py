@@ -48,6 +48,7 @@ _MEANINGS = {
 
 _MISMATCH = re.compile(r"The (bank|fiscal authority|carrier) tells something else than was asked: (.+)\.")
 _INSTEAD_OF = re.compile(r"(\w+) (\S+) instead of ([^\s,]+)")
+_DIFFERENCES = re.compile(rf"{_INSTEAD_OF.pattern}(?:, {_INSTEAD_OF.pattern})*")
 """What a service makes of a provider's word that is not what was asked: each member with both figures."""
 
 _WHO_TELLS = {
@@ -59,18 +60,39 @@ _WHO_TELLS = {
 }
 
 
+_MEMBERS = {
+    "amount": gettext_lazy("amount"),
+    "captured": gettext_lazy("captured"),
+    "refunded": gettext_lazy("refunded"),
+    "total": gettext_lazy("total"),
+    "currency": gettext_lazy("currency"),
+    "parcels": gettext_lazy("parcels"),
+}
+"""What a service's members are called in the viewer's language."""
+
+_IN_MINOR_UNITS = {"amount", "captured", "refunded", "total"}
+"""Members that are money: rows keep minor units, and nobody is to take 7580 centavos for so many reais."""
+
+
 def _instead_of(found: re.Match[str]) -> str:
-    return _("%(name)s %(told)s instead of %(asked)s") % {
-        "name": found[1],
-        "told": found[2],
-        "asked": found[3],
-    }
+    name, told, asked = found.groups()
+    if name in _IN_MINOR_UNITS:
+        told, asked = (money.figure(one) if one.isdecimal() else one for one in (told, asked))
+    word = _MEMBERS.get(name, name)
+    return _("%(name)s %(told)s instead of %(asked)s") % {"name": word, "told": told, "asked": asked}
+
+
+def _differences(text: str) -> str:
+    """What a provider's word differs in, each member with both figures, money in major units."""
+    return _INSTEAD_OF.sub(_instead_of, text)
 
 
 def meaning(message: str) -> str:
     """A provider's message in words, with what it was behind them; empty where nobody knows it."""
     if differs := _MISMATCH.fullmatch(message):
-        return _WHO_TELLS[differs[1]] % {"differences": _INSTEAD_OF.sub(_instead_of, differs[2])}
+        return _WHO_TELLS[differs[1]] % {"differences": _differences(differs[2])}
+    if _DIFFERENCES.fullmatch(message):
+        return _differences(message)
     found = _PROVIDERS_CODE.fullmatch(message)
     if found is None or found[2] not in _MEANINGS:
         return ""
@@ -143,6 +165,10 @@ class Orders:
             orders = orders.filter(total_amount__lt=most)
         return orders.values_list("saga_id", flat=True)
 
+    def amounts(self, saga_id: Any) -> QuerySet[models.Order, int]:
+        """What the order of the saga comes to, in centavos."""
+        return models.Order.objects.filter(saga_id=saga_id).values_list("total_amount", flat=True)
+
     def panels(self, saga: SagaInstance, answers: Mapping[str, panels.Answer]) -> Iterable[panels.Panel]:
         """Money, stock, invoice and delivery, each with its net position, and who answers for it."""
         # Each service is asked for the keys of all steps, and knows its own: no list of names is needed,
@@ -180,7 +206,21 @@ class Orders:
         steps: Iterable[StepInstance] = saga.steps.all()  # type: ignore[arg-type]
         for payment in payments.Payment.objects.filter(key__in=[row.key for row in steps]).order_by("pk"):
             net = payment.captured - payment.refunded
-            amount = {"amount": money.written(net, payment.held_in)}
+            amount = {
+                "amount": money.written(net, payment.held_in),
+                "asked": money.written(payment.amount, payment.currency),
+            }
+            if intervention == "happened" and not turns_back and payment.key == step.key:
+                all_of_it = amount["amount"] == amount["asked"]
+                text = (
+                    _("%(asked)s counts as paid, and our books have all of it.")
+                    if all_of_it
+                    else _(
+                        "%(asked)s counts as paid. Our books have %(amount)s: "
+                        "your evidence stands for the rest."
+                    )
+                )
+                yield text % amount
             if net <= 0:
                 continue
             if intervention == "close":
@@ -247,7 +287,7 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
     elif net > 0 and payment.undo_requested_at:
         words, tone = _("%(amount)s still to be returned"), "warning"
     elif net > 0:
-        words, tone = _("%(amount)s held"), "good"
+        words, tone = _("%(amount)s held"), "attention" if payment.mismatch else "good"
     elif payment.refunded:
         words, tone = _("Nothing held: %(refunded)s returned"), "undone"
     elif payment.status == payments.Status.PENDING:
@@ -272,7 +312,7 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
             (_("refunded"), amounts["refunded"]),
             (_("method"), payment.get_method_display()),
             (_("reference"), payment.provider_ref),
-            (_("mismatch"), payment.mismatch),
+            (_("mismatch"), _differences(payment.mismatch)),
             (_("refusal"), payment.refusal),
         ),
         heads=(_("When"), _("What"), _("Amount"), _("How we know")),
@@ -325,13 +365,13 @@ def _of_invoice(invoices: Sequence[invoicing.Invoice]) -> panels.Panel:
     return panels.Panel(
         title=_("Invoice"),
         net=_("Valid") if valid else sale.get_status_display(),
-        tone="good" if valid else ("undone" if undone else "warning"),
+        tone=_tone(sale.mismatch, undone=undone, bad=not valid),
         url=reverse("admin:invoicing_invoice_change", args=[sale.pk]),
         entries=_entries(
             (_("series, number"), f"{sale.series_id} / {sale.number}" if sale.number else ""),
             (_("access key"), sale.access_key),
             (_("protocol"), sale.protocol),
-            (_("mismatch"), sale.mismatch),
+            (_("mismatch"), _differences(sale.mismatch)),
             (_("authorised"), marks.moment(sale.authorized_at) if sale.authorized_at else ""),
             (_("goods left"), marks.moment(sale.goods_left_at) if sale.goods_left_at else ""),
             (_("refusal"), sale.refusal),
@@ -341,6 +381,13 @@ def _of_invoice(invoices: Sequence[invoicing.Invoice]) -> panels.Panel:
             (i.get_kind_display(), f"{i.series_id} / {i.number}", i.get_status_display()) for i in invoices
         ],
     )
+
+
+def _tone(mismatch: str, *, undone: bool, bad: bool) -> str:
+    """The colour of a document or a parcel: what came to something else than was asked is never good."""
+    if undone:
+        return "undone"
+    return "attention" if mismatch else "warning" if bad else "good"
 
 
 def _delivery(keys: Sequence[str]) -> Held:
@@ -354,12 +401,12 @@ def _of_shipment(shipment: shipping.Shipment) -> panels.Panel:
     return panels.Panel(
         title=_("Delivery"),
         net=shipment.get_status_display(),
-        tone="undone" if undone else ("warning" if bad else "good"),
+        tone=_tone(shipment.mismatch, undone=undone, bad=bad),
         url=reverse("admin:shipping_shipment_change", args=[shipment.pk]),
         entries=_entries(
             (_("tracking"), shipment.tracking),
             (_("parcels"), shipment.parcels),
-            (_("mismatch"), shipment.mismatch),
+            (_("mismatch"), _differences(shipment.mismatch)),
             (_("refusal"), shipment.refusal),
         ),
         heads=(_("When"), _("Where it was"), _("How we know")),

@@ -47,6 +47,9 @@ STATUS_OF = {
 SAGA_STATE_OF = {status: state for state, status in STATUS_OF.items()}
 FINAL = frozenset({Status.FULFILLED, Status.CANCELLED, Status.CLOSED})
 
+BEGINNING = "saga.begun"
+"""The kind of the event with which a saga begins: its order was placed."""
+
 CLOSING = "operator.close"
 """The kind of the event with which a saga is put aside, and its order is closed."""
 

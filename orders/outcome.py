@@ -58,4 +58,8 @@ def _log(order: models.Order, ended: str) -> None:
 
 def _length(took: datetime.timedelta) -> str:
     seconds = took.total_seconds()
-    return f"{seconds:.1f} s" if seconds < 120 else str(datetime.timedelta(seconds=round(seconds)))
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    days, seconds = divmod(round(seconds), 86_400)
+    parts = ((days, "d"), (seconds // 3600, "h"), (seconds // 60 % 60, "min"), (seconds % 60, "s"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)

@@ -16,18 +16,21 @@ ORDER_TYPES = {
     states.SagaState.COMPENSATED: "order.cancelled",
     states.SagaState.NEEDS_ATTENTION: "order.needs_attention",
 }
+PLACED = "order.placed"
 CLOSED = "order.closed"
 """Its saga goes nowhere any more, so no state of it says so: an operator put it aside."""
 
 COMPENSATE = {states.SagaState.COMPENSATING, states.SagaState.COMPENSATED}
 STEP_TYPES = {state: f"saga.step.{state.value}" for state in states.StepState}
-TYPES = [*ORDER_TYPES.values(), CLOSED, *STEP_TYPES.values()]
+TYPES = [PLACED, *ORDER_TYPES.values(), CLOSED, *STEP_TYPES.values()]
 
 
 def type_of(event: saga_models.Event) -> str:
     """One of `TYPES`, for an event that names a state."""
     if event.subject:
         return STEP_TYPES[states.StepState(event.to_state)]
+    if event.kind == models.BEGINNING:
+        return PLACED
     if event.kind == models.CLOSING:
         return CLOSED
     return ORDER_TYPES[states.SagaState(event.to_state)]

@@ -1,5 +1,6 @@
 """The admin's site: the engine's health on its first page, and each viewer's language and zone."""
 
+import functools
 import zoneinfo
 from typing import Any
 
@@ -45,6 +46,7 @@ class Site(admin.AdminSite):
         """Add the page where a viewer chooses language and time zone."""
         from sagas.console.admin import paging
 
+        self._read_from_replica()
         for model_admin in self._registry.values():
             model_admin.show_facets = admin.ShowFacets.NEVER  # type: ignore[misc]
             # No list counts its table to the end, whatever the room that registered it thinks of that.
@@ -58,6 +60,7 @@ class Site(admin.AdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Add what the header of every page shows: the time zone, and where Flower is."""
         return super().each_context(request) | {
+            "as_of": getattr(request, "as_of", None),
             "zone": timezone.get_current_timezone_name(),
             "flower_url": settings.FLOWER_URL.rstrip("/"),
         }
@@ -70,6 +73,24 @@ class Site(admin.AdminSite):
         if request.user.has_perm("sagas.view_sagainstance"):
             context |= dashboard.context(request)
         return super().index(request, context)
+
+    def _read_from_replica(self) -> None:
+        """Have the overview and the lists read from the replica, where there is one.
+
+        A list of sagas says with each row how it stands, and that is what its viewer decides on: who may
+        decide sees the primary's, and so does who may change the rows of another list. What else can be done
+        leads to a page of its own, which is the primary's.
+        """
+        from saga_project import replica
+
+        setattr(self, "index", replica.page(self.index))  # noqa: B010 - as the lists of the rooms below
+        for model, model_admin in self._registry.items():
+            if model._meta.app_label in replica.NEVER_THERE:
+                continue
+            decides = functools.partial(_decides, model_admin)
+            for view in ("changelist_view", "groups_view"):
+                if hasattr(model_admin, view):
+                    setattr(model_admin, view, replica.page(getattr(model_admin, view), decides=decides))
 
     def viewer_view(self, request: HttpRequest) -> http.HttpResponse:
         """Choose a language and a time zone; works without JavaScript."""
@@ -96,3 +117,17 @@ class Site(admin.AdminSite):
             # Marked as chosen, so that the browser's own zone does not take its place.
             response.set_cookie(ZONE_COOKIE, f"{zone}!", A_YEAR_S, samesite="Lax", secure=secure)
         return response
+
+
+def _decides(model_admin: Any, request: HttpRequest) -> bool:
+    """Whether that viewer may do something to the rows of the list, or to sagas where these are its rows."""
+    may = {*SAGAS, "add", "change", "delete"}
+    return any(
+        getattr(model_admin, f"has_{what}_permission")(request)
+        for what in may
+        if hasattr(model_admin, f"has_{what}_permission")
+    )
+
+
+SAGAS = ("operate", "compensate")
+"""What may be done to many sagas from their list."""

@@ -6,21 +6,23 @@ import time
 
 import celery
 from celery import signals
+from celery.exceptions import OperationalError
 from django.conf import settings
+from django.core import exceptions
 from django.db import close_old_connections, connection
 
-from saga_project import alive, postgres
+from saga_project import alive, broker, postgres
 from sagas import ticks
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
 
-REDELIVERY_S = 120
-"""When the broker hands out a message anew that nobody acknowledged. Longer than any step's lease,
-so that a slow step is not handed out while it runs; the sweep is there before it anyway."""
+BROKER: broker.Broker = settings.BROKER
+"""The broker that BROKER_URL names."""
 
 app = celery.Celery("saga_project")
 app.conf.update(
-    broker_url=settings.CELERY_BROKER_URL,
+    # Each process begins with another of several addresses, so that a node that dies is missed by some only.
+    **BROKER.celery_settings(begin_with=os.getpid()),
     # No result backend: the rows are the truth, and one that is down would block workers.
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
@@ -36,6 +38,7 @@ app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=False,
     worker_prefetch_multiplier=1,
+    worker_consumer="saga_project.consumer:Consumer",
     worker_cancel_long_running_tasks_on_connection_loss=False,
     # A worker waits for its broker as long as it takes; a web request does not.
     broker_connection_retry_on_startup=True,
@@ -70,6 +73,11 @@ app.conf.update(
             "task": "sagas.archive",
             "schedule": datetime.timedelta(minutes=1),
         },
+        **(
+            {"send-traces": {"task": "sagas.traces", "schedule": datetime.timedelta(seconds=2)}}
+            if settings.SAGAS_OTLP_ENDPOINT
+            else {}
+        ),
         "deliver-webhooks": {
             "task": "webhooks.deliver",
             "schedule": datetime.timedelta(seconds=1),
@@ -89,28 +97,6 @@ app.conf.update(
     # Celery closes Django's connection around every task unless told how often to reuse it. These
     # two and CONN_HEALTH_CHECKS keep it for the life of the process and replace it when it is dead.
     CELERY_DB_REUSE_MAX=1_000_000_000,
-)
-REDIS = settings.CELERY_BROKER_URL.startswith(("redis", "valkey"))
-app.conf.broker_transport_options = (
-    {
-        "visibility_timeout": REDELIVERY_S,
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-        # A worker polls for a second at a time; five mean that the broker hangs.
-        "socket_timeout": 5,
-        "socket_connect_timeout": 1,
-        "socket_keepalive": True,
-        "health_check_interval": 25,
-    }
-    if REDIS
-    else {
-        # Without confirms a crashing broker loses messages that it had accepted.
-        "confirm_publish": True,
-        "confirm_timeout": 3,
-        "connect_timeout": 2,
-        "read_timeout": 5,
-        "write_timeout": 5,
-    }
 )
 app.autodiscover_tasks()
 
@@ -154,19 +140,37 @@ def publish_in_haste() -> None:
     The order is committed by then, and the sweep publishes what could not be. Workers must not do so:
     they wait for messages on the same kind of connection, a second at a time.
     """
-    timeouts = (
-        {"socket_timeout": 0.4, "socket_connect_timeout": 0.3}
-        if REDIS
-        else {"connect_timeout": 0.4, "read_timeout": 0.4, "write_timeout": 0.4, "confirm_timeout": 0.4}
-    )
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **timeouts}
-    app.conf.task_publish_retry_policy = {"max_retries": 0, "interval_start": 0}
+    app.conf.update(BROKER.hasty_settings())
 
 
 @signals.worker_init.connect
 def be_a_worker(**_: object) -> None:
-    """Connect as patiently as a worker does: before it has children, so they too."""
+    """Connect as patiently as a worker does: before it has children, so they too.
+
+    Raises:
+        SystemExit: the database is reached in a way that a worker cannot work with.
+    """
     postgres.assume("worker")
+    try:
+        postgres.refuse_unprepared()
+    except exceptions.ImproperlyConfigured as refusal:
+        # Celery would log any other error of a signal's receiver, and go on.
+        raise SystemExit(f"This worker does not start: {refusal}") from None
+
+
+@signals.beat_init.connect
+def look_at_the_broker(**_: object) -> None:
+    """Have beat end, and say why, where its messages could not be taken."""
+    from saga_project import consumer
+
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0)
+            consumer.check(connection)
+    except broker.Unfit as unfit:
+        raise SystemExit(str(unfit)) from unfit
+    except OperationalError:
+        pass  # It is away; beat says so, and tries again.
 
 
 @signals.heartbeat_sent.connect

@@ -2,12 +2,14 @@
 
 import datetime
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, LiteralString
 
+import psycopg
 from django.conf import settings
 from django.core import checks
 from django.db import connections
 
+from saga_project import postgres
 from sagas import engine
 from sagas.declaration import registry
 
@@ -67,22 +69,69 @@ def _of_poolers() -> Iterator[checks.CheckMessage]:
 
 
 def check_session(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
-    """Ask a session whether its limits have reached it (W005); a pooler may have kept them back."""
+    """Ask how the processes reach PostgreSQL, and what has reached it of their limits (W005 on, E001 on)."""
     if not databases or "default" not in databases:
         return []
-    with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [[*_SETTINGS.values()]])
-        told = dict(cursor.fetchall())
+    return [*_of_sessions(), *_of_ways()]
+
+
+def _of_sessions() -> Iterator[checks.CheckMessage]:
+    """Whether the limits hold in a session as a worker has it: a pooler may have kept them back."""
+    if settings.DATABASE_TRANSACTION_POOLING:
+        try:
+            with psycopg.connect(
+                **postgres.url_parameters(settings.DATABASE_URL), prepare_threshold=None
+            ) as one:
+                told = dict(one.execute(_HELD, [[*_SETTINGS.values()]]).fetchall())
+        except psycopg.OperationalError:
+            return  # `_of_ways` says so.
+    else:
+        with connections["default"].cursor() as cursor:
+            cursor.execute(_HELD, [[*_SETTINGS.values()]])
+            told = dict(cursor.fetchall())
     limits = settings.DATABASE_LIMITS["command"]
     missing = [
         name for field, name in _SETTINGS.items() if getattr(limits, field) > _NEVER and told[name] == "0"
     ]
-    if not missing:
-        return []
-    return [
-        checks.Warning(
+    if missing:
+        yield checks.Warning(
             f"No {', '.join(missing)} holds in a session of this database.",
             hint="Behind a pooler set them with ALTER ROLE ... SET; see docs/configuration.md.",
             id="project.W005",
         )
-    ]
+
+
+_HELD: LiteralString = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
+
+
+def _of_ways() -> Iterator[checks.CheckMessage]:
+    """Whether each URL leads to where it is taken to lead."""
+    urls = {"DATABASE_URL": settings.DATABASE_URL, "DATABASE_DIRECT_URL": settings.DATABASE_DIRECT_URL}
+    for name, url in urls.items():
+        if not url:
+            continue
+        try:
+            found = postgres.pooling(postgres.url_parameters(url))
+        except psycopg.OperationalError as error:
+            yield checks.Warning(
+                f"{name} is not answered: {str(error).strip().partition(chr(10))[0]}",
+                hint="Start what it leads to, or correct it.",
+                id="project.W006",
+            )
+            continue
+        if name == "DATABASE_DIRECT_URL" and found not in ("none", "session"):
+            yield checks.Error(
+                "DATABASE_DIRECT_URL leads to a pooler that shares connections.",
+                hint="Set it to the server itself: notifications and migrations need a session of their own.",
+                id="project.E002",
+            )
+        elif name == "DATABASE_URL" and found == "statement":
+            yield checks.Error(postgres.STATEMENTS, hint=postgres.NO_STATEMENTS, id="project.E001")
+        elif name == "DATABASE_URL" and found == "transaction" and not settings.DATABASE_TRANSACTION_POOLING:
+            yield checks.Error(postgres.UNPREPARED, hint=postgres.PREPARE, id="project.E001")
+        elif name == "DATABASE_URL" and found == "none" and settings.DATABASE_TRANSACTION_POOLING:
+            yield checks.Warning(
+                "DATABASE_TRANSACTION_POOLING is on, and DATABASE_URL leads to the server itself.",
+                hint="Unset it: nothing is prepared, so that every statement is planned anew.",
+                id="project.W007",
+            )

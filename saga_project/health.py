@@ -1,7 +1,7 @@
 """Whether this process lives, and whether it can do its work."""
 
+import contextlib
 import socket
-from urllib import parse
 
 from django import http
 from django.conf import settings
@@ -10,11 +10,11 @@ from django.db.migrations import executor
 from django.views.decorators import cache, csrf
 from django.views.decorators import http as methods
 
+from saga_project import broker
 from sagas import database, models
 from sagas.console import health as engine_health
 
 TIMEOUT_S = 1.0
-PORTS = {"redis": 6379, "rediss": 6379, "amqp": 5672, "pyamqp": 5672, "amqps": 5671}
 
 
 @cache.never_cache
@@ -80,13 +80,8 @@ def _sweep() -> str:
 
 
 def _broker() -> str:
-    """Whether something listens where the broker should be."""
-    url = parse.urlsplit(settings.CELERY_BROKER_URL)
-    if url.scheme not in PORTS and url.hostname is None:
-        return "unknown"
-    try:
-        port = url.port or PORTS.get(url.scheme, 0)
-        with socket.create_connection((url.hostname or "localhost", port), timeout=TIMEOUT_S):
+    """Whether something listens where the broker should be: at one of its addresses."""
+    for host in broker.parse(settings.CELERY_BROKER_URL, master=settings.BROKER.master).hosts():
+        with contextlib.suppress(OSError), socket.create_connection(host, timeout=TIMEOUT_S):
             return "ok"
-    except OSError:
-        return "unreachable"
+    return "unreachable"

@@ -1,5 +1,8 @@
 """`/metrics`, for Prometheus: read from the rows, so it is right whichever process answers.
 
+Where there is a replica that is close enough behind, from its rows. Counters and histograms are sums that the
+sweep keeps (`sagas.engine.fold_metrics`); gauges are read anew.
+
 Never public: it wants a token with the scope `staff`, which Prometheus sends as
 `authorization: {type: Token, credentials: ...}`.
 """
@@ -9,11 +12,15 @@ from collections.abc import Iterator
 
 import prometheus_client
 from django import http
+from django.db import connections
 from prometheus_client import core, registry
 from rest_framework.request import Request
 
 from api import auth, rendering
 from api.views import View
+from saga_project import replica
+from sagas import database, engine
+from sagas import models as saga_models
 from sagas.console import health
 from sagas.declaration import states
 
@@ -34,16 +41,23 @@ class Metrics(View):
 
     def get(self, request: Request) -> http.HttpResponse:
         """Answer with the present value of every metric."""
-        collected = registry.CollectorRegistry(auto_describe=False)
-        collected.register(_Rows())
-        text = prometheus_client.generate_latest(collected)
+        text = replica.read(_text)
         return http.HttpResponse(text, content_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+def _text() -> bytes:
+    collected = registry.CollectorRegistry(auto_describe=False)
+    collected.register(_Rows())
+    return prometheus_client.generate_latest(collected)
 
 
 class _Rows(registry.Collector):
     """Reads the rows anew for each request."""
 
     def collect(self) -> Iterator[core.Metric]:
+        yield from _sums()
+        yield from _opened(health.opened())
+        yield from _shop()
         now = health.read("1h")
         yield _gauge("sagas_live", "Sagas under way, by state.", ["state"], [
             ([state.value], now.live.get(state.value, 0)) for state in sorted(states.LIVE)
@@ -84,17 +98,89 @@ class _Rows(registry.Collector):
             ["queue"],
             [([queue.name], int(queue.needs_person)) for queue in now.queues if queue.calls_out],
         )
-        for quantile, field in ((0.5, "p50"), (0.95, "p95")):
-            yield _gauge(
-                f"sagas_step_p{quantile * 100:.0f}_seconds",
-                f"How long a step takes, quantile {quantile}, over the newest {health.RECENT} sagas.",
-                ["saga", "step"],
-                [
-                    ([step.saga, step.step], value.total_seconds())
-                    for step in now.steps
-                    if (value := getattr(step, field)) is not None
-                ],
-            )
+        for quantile, name in ((0.5, "p50"), (0.95, "p95")):
+            for what, field, text in (
+                ("", name, "How long workers had a step, over its attempts"),
+                ("wait_", f"wait_{name}", "How long a step waited beside that, for whomever"),
+            ):
+                yield _gauge(
+                    f"sagas_step_{what}{name}_seconds",
+                    f"{text}, quantile {quantile}, of the newest {health.RECENT} sagas.",
+                    ["saga", "step"],
+                    [
+                        ([step.saga, step.step], value.total_seconds())
+                        for step in now.steps
+                        if (value := getattr(step, field)) is not None
+                    ],
+                )
+
+
+def _sums() -> Iterator[core.Metric]:
+    """What happened: the sums, and how far they have come."""
+    for metric, samples in engine.read_metrics():
+        if metric.kind is engine.MetricKind.COUNTER:
+            counter = core.CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+            for one in samples:
+                counter.add_metric(one.labels, one.value)
+            yield counter
+        else:
+            histogram = core.HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+            for one in samples:
+                histogram.add_metric(one.labels, one.buckets, one.value)
+            yield histogram
+    age = engine.metrics_age()
+    yield _gauge("sagas_metrics_age_seconds", "How old the sums are; +Inf if never made.", [], [
+        ([], math.inf if age is None else age.total_seconds())
+    ])  # fmt: skip
+
+
+def _opened(now: health.OpenFigures) -> Iterator[core.Metric]:
+    """What waits for a person or an answer, and for how long it has."""
+    reasons, steps = ["saga", "reason", "direction"], ["saga", "step"]
+    yield _gauge("sagas_attention_open", "Sagas that need attention, and why.", reasons, [
+        ([*labels], one.count) for labels, one in now.attention.items()
+    ])  # fmt: skip
+    yield _gauge("sagas_attention_oldest_seconds", "How long the first of them has needed it.", reasons, [
+        ([*labels], one.oldest.total_seconds()) for labels, one in now.attention.items()
+    ])  # fmt: skip
+    yield _gauge("sagas_unknown_open", "Steps of which it is not known whether they happened.", steps, [
+        ([*labels], one.count) for labels, one in now.unknown.items()
+    ])  # fmt: skip
+    yield _gauge("sagas_unknown_oldest_seconds", "How long the first of them has been so.", steps, [
+        ([*labels], one.oldest.total_seconds()) for labels, one in now.unknown.items()
+    ])  # fmt: skip
+    yield _gauge("sagas_archive_lag_seconds", "How long the first saga has been due for the archive.", [], [
+        ([], now.archive_lag.total_seconds())
+    ])  # fmt: skip
+
+
+def _shop() -> Iterator[core.Metric]:
+    """Webhooks that are still to be sent, and who follows orders."""
+    with database.for_reading(saga_models.SagaInstance).cursor() as cursor:
+        cursor.execute(_BACKLOG)
+        row = cursor.fetchone()
+    assert row is not None, "an aggregate has a row"
+    outbox, pending, oldest = row
+    # That table is unlogged: a standby has nothing of it.
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM orders_follower WHERE until > clock_timestamp()")
+        followers = (cursor.fetchone() or (0,))[0]
+    stages: list[tuple[list[str], float]] = [(["event"], outbox), (["message"], pending)]
+    yield _gauge("webhooks_backlog", "Events without webhooks yet, and webhooks to send.", ["stage"], stages)
+    yield _gauge("webhooks_backlog_oldest_seconds", "How long ago the oldest of the messages was made.", [], [
+        ([], oldest)
+    ])  # fmt: skip
+    yield _gauge(
+        "followers", "Orders that are followed, each once for each web process.", [], [([], followers)]
+    )
+
+
+_BACKLOG = """
+SELECT (SELECT count(*) FROM webhooks_outbox), count(*),
+    COALESCE(EXTRACT(epoch FROM clock_timestamp() - min(message.created_at)), 0)::float8
+  FROM webhooks_delivery delivery JOIN webhooks_message message ON message.id = delivery.message_id
+ WHERE delivery.state = 'pending'
+"""
 
 
 def _families(now: health.FamilyFigures) -> Iterator[core.Metric]:

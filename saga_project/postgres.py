@@ -3,18 +3,32 @@
 A process is a `command` (`manage.py`, a migration, a shell) until it says otherwise: asgi.py says `web`, a
 Celery worker says `worker`, each before its first connection. The limits are the server's own
 (`lock_timeout` and its like), sent with the connection, so that they hold whatever the process does.
+
+A pooler that shares connections between transactions changes what may be said in them. No process works on
+one that it was not told of (`refuse_unprepared`).
 """
 
+import contextlib
 import dataclasses
 import datetime
-from typing import Any, Literal
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, LiteralString
 
 import psycopg
 from django.core import exceptions
-from django.db import connections
+from django.db import OperationalError, connection, connections
+from django.db.backends import signals
 from psycopg import conninfo
 
 Role = Literal["web", "worker", "command"]
+
+Pooling = Literal["none", "session", "transaction", "statement"]
+"""What is between a process and PostgreSQL: nothing, or a pooler that gives a connection to the next client
+after this one's session, after its transaction, or after each statement."""
+
+logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5
 """For each host of the URL. Without it a host that does not answer holds a process for two minutes."""
@@ -75,6 +89,22 @@ def django_settings(url: str, *, limits: Limits, peer: datetime.timedelta, poole
     }  # fmt: skip
 
 
+def replica_settings(url: str, *, limits: Limits, peer: datetime.timedelta, pooled: bool) -> dict[str, Any]:
+    """The entry of DATABASES for a standby that is only read from; the arguments are as above.
+
+    Raises:
+        ImproperlyConfigured: it is no such URL.
+    """
+    entry = django_settings(url, limits=limits, peer=peer, pooled=pooled)
+    asked = parse(url).get("target_session_attrs", "prefer-standby")
+    # People ask anything here, as they do of a web process.
+    entry["OPTIONS"] |= {"target_session_attrs": asked, "prepare_threshold": None}
+    if not pooled:
+        entry["OPTIONS"]["options"] += " -c default_transaction_read_only=on"
+    # For tests of Django's: it is the same database.
+    return entry | {"TEST": {"MIRROR": "default"}}
+
+
 def parse(url: str) -> dict[str, Any]:
     """The parameters in a URL, by libpq's own reading of it.
 
@@ -88,7 +118,8 @@ def parse(url: str) -> dict[str, Any]:
     if not url.startswith(("postgresql://", "postgres://")) or not told.get("dbname"):
         # Without the value, which has a password in it.
         raise exceptions.ImproperlyConfigured(
-            "DATABASE_URL and DATABASE_DIRECT_URL must be as postgresql://user:password@host:5432/name."
+            "DATABASE_URL, DATABASE_DIRECT_URL and DATABASE_REPLICA_URL must be as"
+            " postgresql://user:password@host:5432/name."
         )
     return dict(told)
 
@@ -129,19 +160,270 @@ def session_options(limits: Limits, peer: datetime.timedelta) -> str:
 
 
 def assume(role: Role) -> None:
-    """Say what this process is, before it connects: its connections are as patient as that asks for."""
+    """Say what this process is, before it connects: its connections are as patient as that asks for.
+
+    A web process and a worker go by the pooler, where there is one; a command goes past it, because it may
+    migrate, and read more than fits into its memory.
+    """
     from django.conf import settings
 
-    options = connections.databases["default"]["OPTIONS"]
-    if not settings.DATABASE_TRANSACTION_POOLING:
-        before = session_options(settings.DATABASE_LIMITS["command"], settings.DATABASE_PEER_TIMEOUT)
-        now = session_options(settings.DATABASE_LIMITS[role], settings.DATABASE_PEER_TIMEOUT)
-        options["options"] = options["options"].replace(before, now)
+    pooled = settings.DATABASE_TRANSACTION_POOLING
+    entry = connections.databases["default"]
+    fresh = django_settings(
+        settings.DATABASE_URL,
+        limits=settings.DATABASE_LIMITS[role],
+        peer=settings.DATABASE_PEER_TIMEOUT,
+        pooled=pooled,
+    )
+    if settings.DATABASE_DIRECT_URL:
+        places = ("NAME", "USER", "PASSWORD", "HOST", "PORT", "DISABLE_SERVER_SIDE_CURSORS")
+        entry.update({name: fresh[name] for name in places})
+    entry["OPTIONS"].clear()
+    entry["OPTIONS"].update(fresh["OPTIONS"])
     if role == "web":
         # A plan that PostgreSQL keeps is one for any value, and takes a rare state for a common one: an
         # operator who filters a million sagas would wait for a scan. Workers ask the same few rows by key;
         # people ask anything.
-        options["prepare_threshold"] = None
+        entry["OPTIONS"]["prepare_threshold"] = None
+    signals.connection_created.connect(_refuse_unprepared_connection, dispatch_uid="pooling")
+
+
+# --- A pooler in between --------------------------------------------------------------------------
+
+UNPREPARED = (
+    "DATABASE_URL leads to a pooler that shares connections between transactions, and"
+    " DATABASE_TRANSACTION_POOLING is not set."
+)
+PREPARE = "Set DATABASE_TRANSACTION_POOLING=1, and DATABASE_DIRECT_URL to the server itself."
+STATEMENTS = "DATABASE_URL leads to a pooler that shares connections between statements."
+NO_STATEMENTS = "Set its pool_mode to transaction: every step is a transaction of several statements."
+
+_ROUNDS = 5
+_MARK = "whose session is this?"
+_MARKED: LiteralString = f"SELECT pg_backend_pid() /* {_MARK} */"
+_LAST_ASKED: LiteralString = (
+    "SELECT coalesce(query, ''), current_setting('track_activities')::bool"
+    " FROM pg_stat_activity WHERE pid = %s"
+)
+
+
+def pooling(parameters: Mapping[str, Any]) -> Pooling:
+    """What is between this process and PostgreSQL; it takes one connection to know, behind a pooler two.
+
+    PostgreSQL tells each client at its start which process serves it (`BackendKeyData`), so that it can be
+    cancelled. A pooler tells a number of its own, because who serves the client will change. So where both
+    numbers are one there is no pooler. Behind one, a second client looks what has become of the process that
+    served the first: where that one serves somebody else now, or the first is served by another, sessions are
+    shared.
+
+    Arguments:
+        parameters: of psycopg; those that only a session knows are left out.
+
+    Raises:
+        psycopg.OperationalError: nobody answers.
+    """
+    with contextlib.ExitStack() as leave:
+        first = leave.enter_context(_link(parameters))
+        served_by = _served_by(first)
+        if served_by == first.info.backend_pid:
+            return "none"
+        second = leave.enter_context(_link(parameters))
+        for _ in range(_ROUNDS):
+            # By the text one sees whether it was the last that this session was asked.
+            asked = first.execute(_MARKED, prepare=False).fetchone()
+            if asked is None or asked[0] != served_by:
+                return "transaction"
+            try:
+                second.execute("BEGIN")
+            except psycopg.OperationalError as error:
+                if "statement pooling" in str(error):
+                    return "statement"
+                raise
+            if _served_by(second) == served_by:
+                return "transaction"
+            told = second.execute(_LAST_ASKED, [served_by], prepare=False).fetchone()
+            second.execute("COMMIT")
+            if told is None or (told[1] and _MARK not in told[0]):
+                return "transaction"
+        return "session"
+
+
+def url_parameters(url: str) -> dict[str, Any]:
+    """Parameters of psycopg for a URL: as the project connects, without what only a session knows.
+
+    Raises:
+        ImproperlyConfigured: it is no URL of PostgreSQL.
+    """
+    from django.conf import settings
+
+    return connection_options(settings.DATABASE_PEER_TIMEOUT) | parse(url)
+
+
+def refuse_unprepared() -> None:
+    """Refuse to start on a pooler that this process was not told of.
+
+    A database that is away proves nothing; each connection is looked at when it is made, too.
+
+    Raises:
+        ImproperlyConfigured: with the line to change.
+    """
+    from django.conf import settings
+
+    try:
+        found = pooling(url_parameters(settings.DATABASE_URL))
+    except psycopg.OperationalError as error:
+        logger.warning("PostgreSQL does not answer yet: %s", str(error).partition("\n")[0])
+        return
+    if refusal := refusal_of(found, prepared=settings.DATABASE_TRANSACTION_POOLING):
+        raise exceptions.ImproperlyConfigured(refusal)
+
+
+def refusal_of(found: Pooling, *, prepared: bool) -> str:
+    """Why a process cannot work that way, and the line to change; nothing where it can."""
+    if found == "statement":
+        return f"{STATEMENTS} {NO_STATEMENTS}"
+    return f"{UNPREPARED} {PREPARE}" if found == "transaction" and not prepared else ""
+
+
+_sessions_are_kept = False
+"""Whether the pooler that this process goes by was found to keep sessions."""
+
+
+def _refuse_unprepared_connection(*, connection: Any, **_: Any) -> None:
+    """Look at a connection that was just made, where the process may have started before its database.
+
+    Raises:
+        django.db.OperationalError: as if nobody answered; it says what to change.
+    """
+    global _sessions_are_kept
+    from django.conf import settings
+
+    if settings.DATABASE_TRANSACTION_POOLING or connection.alias != "default" or _sessions_are_kept:
+        return
+    link = connection.connection
+    if _served_by(link) == link.info.backend_pid:
+        return
+    if refusal := refusal_of(pooling(url_parameters(settings.DATABASE_URL)), prepared=False):
+        connection.close()
+        raise OperationalError(refusal)
+    _sessions_are_kept = True
+
+
+@contextlib.contextmanager
+def _link(parameters: Mapping[str, Any]) -> "Iterator[psycopg.Connection[tuple[Any, ...]]]":
+    told = {**parameters, "autocommit": True, "prepare_threshold": None}
+    # A pooler refuses what it cannot keep for each client.
+    told.pop("options", None)
+    with contextlib.closing(psycopg.connect(**told)) as link:
+        yield link
+
+
+def _served_by(link: "psycopg.Connection[Any]") -> int:
+    row = link.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+# --- What a doctor asks ---------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Replica:
+    """How far a server is that is read from instead of the primary."""
+
+    is_standby: bool
+    """Whether it replays what a primary writes; one that was promoted does not."""
+
+    as_of: datetime.datetime | None
+    """When the last transaction was committed that it has replayed, by the primary's clock; None for none."""
+
+    def lag(self, now: datetime.datetime) -> datetime.timedelta | None:
+        """How far it is behind the primary at most; None where that cannot be told.
+
+        Arguments:
+            now: the primary's time. While the primary commits nothing it looks as if the replica were late;
+                the sweep's heartbeat is a commit each second.
+        """
+        return max(now - self.as_of, datetime.timedelta(0)) if self.is_standby and self.as_of else None
+
+
+def replica(alias: str = "replica") -> Replica:
+    """How far the replica is.
+
+    Raises:
+        django.db.Error: it does not answer.
+    """
+    with connections[alias].cursor() as cursor:
+        cursor.execute("SELECT pg_is_in_recovery(), pg_last_xact_replay_timestamp()")
+        is_standby, as_of = cursor.fetchone()
+    return Replica(is_standby=is_standby, as_of=as_of)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Follower:
+    """A standby, as its primary sees it."""
+
+    name: str
+    state: str
+    """`streaming` where all is well. Empty, as the rest, for a role without `pg_monitor`."""
+
+    sync_state: str
+    """`sync` or `quorum` if commits wait for it; `async` or `potential` if not."""
+
+    replay_lag: datetime.timedelta | None
+    """How long a commit took lately until it was to be read there; None while nothing is written."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Durability:
+    """What a commit waits for."""
+
+    synchronous_commit: str
+    synchronous_standby_names: str
+    """Whom a commit waits for; empty for nobody."""
+
+    followers: list[Follower]
+
+    @property
+    def waits_for_nobody(self) -> bool:
+        """Whether commits wait for standbys of which none is there: they hang."""
+        wanted = self.synchronous_standby_names and self.synchronous_commit not in ("off", "local")
+        return bool(wanted) and not any(one.sync_state in ("sync", "quorum") for one in self.followers)
+
+
+def durability() -> Durability:
+    """What a commit waits for, and who follows the primary.
+
+    Raises:
+        django.db.Error: the database does not answer.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
+        )
+        commit, names = cursor.fetchone()
+        cursor.execute(
+            "SELECT coalesce(application_name, ''), coalesce(state, ''), coalesce(sync_state, ''), replay_lag"
+            " FROM pg_stat_replication ORDER BY 1"
+        )
+        rows = cursor.fetchall()
+    followers = [Follower(name=a, state=b, sync_state=c, replay_lag=d) for a, b, c, d in rows]
+    return Durability(synchronous_commit=commit, synchronous_standby_names=names, followers=followers)
+
+
+def clock_skew() -> datetime.timedelta:
+    """How far this machine's clock is ahead of the database's, to within half a round trip.
+
+    Raises:
+        django.db.Error: the database does not answer.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")  # The connection is made, and its statement is not what is timed.
+        before = time.time()
+        cursor.execute("SELECT clock_timestamp()")
+        after = time.time()
+        theirs: datetime.datetime = cursor.fetchone()[0]
+    return datetime.datetime.fromtimestamp((before + after) / 2, tz=datetime.UTC) - theirs
 
 
 def _probe_every(peer: datetime.timedelta) -> int:

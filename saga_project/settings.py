@@ -6,7 +6,7 @@ refuses to start without them. docs/configuration.md lists every variable.
 
 import pathlib
 
-from saga_project import env, postgres
+from saga_project import broker, env, postgres
 
 BASE_DIR = pathlib.Path(__file__).resolve().parent.parent
 
@@ -56,6 +56,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "saga_project.middleware.RequestId",
+    "saga_project.tracecontext.TraceContext",
     # Above all that may answer by itself: a page of another origin is to read problems, too.
     "corsheaders.middleware.CorsMiddleware",
     "saga_project.middleware.ContentSecurityPolicy",
@@ -98,8 +99,15 @@ DATABASE_TRANSACTION_POOLING = env.boolean("DATABASE_TRANSACTION_POOLING", False
 `pool_mode = transaction`: then nothing is prepared, and the role's own settings must say what is below."""
 
 DATABASE_DIRECT_URL = env.text("DATABASE_DIRECT_URL", "")
-"""The same database without that pooler, for the one connection per process that listens for notifications;
-empty where DATABASE_URL is direct already."""
+"""The same database without that pooler: for the one connection per process that listens for notifications,
+and for `manage.py`, migrations among it; empty where DATABASE_URL is direct already."""
+
+DATABASE_REPLICA_URL = env.text("DATABASE_REPLICA_URL", "")
+"""A standby, from which the console's overview, its lists and the metrics are read; empty for none. Nothing
+is decided by what is read there; see saga_project/replica.py."""
+
+DATABASE_REPLICA_MAX_LAG = env.duration("DATABASE_REPLICA_MAX_LAG", "10s")
+"""What is further behind is not shown: then these pages read from the primary."""
 
 DATABASE_PEER_TIMEOUT = env.duration("DATABASE_PEER_TIMEOUT", "40s")
 """A host that vanished says no goodbye: after this much silence each side takes the other for dead. By the
@@ -130,13 +138,22 @@ DATABASE_LIMITS: dict[postgres.Role, postgres.Limits] = {
 """By what a process is; see saga_project/postgres.py."""
 
 DATABASES = {
+    # A command's. What says that it is a web process or a worker goes by DATABASE_URL; see `postgres.assume`.
     "default": postgres.django_settings(
-        DATABASE_URL,
+        DATABASE_DIRECT_URL or DATABASE_URL,
         limits=DATABASE_LIMITS["command"],
+        peer=DATABASE_PEER_TIMEOUT,
+        pooled=DATABASE_TRANSACTION_POOLING and not DATABASE_DIRECT_URL,
+    )
+}
+if DATABASE_REPLICA_URL:
+    DATABASES["replica"] = postgres.replica_settings(
+        DATABASE_REPLICA_URL,
+        limits=DATABASE_LIMITS["web"],
         peer=DATABASE_PEER_TIMEOUT,
         pooled=DATABASE_TRANSACTION_POOLING,
     )
-}
+    DATABASE_ROUTERS = ["saga_project.replica.Router"]
 DATABASE_DIRECT = (
     postgres.connection_options(DATABASE_PEER_TIMEOUT) | postgres.parse(DATABASE_DIRECT_URL)
     if DATABASE_DIRECT_URL
@@ -359,6 +376,13 @@ DELIVERY_POLL = env.duration("DELIVERY_POLL", "30m")
 
 CELERY_BROKER_URL = env.text("BROKER_URL")
 
+BROKER = broker.parse(
+    CELERY_BROKER_URL,
+    master=env.text("BROKER_SENTINEL_MASTER", ""),
+    sentinel_password=env.text("BROKER_SENTINEL_PASSWORD", ""),
+)
+"""What answers there."""
+
 ALIVE_FILE = env.text("ALIVE_FILE", "")
 """What a worker and beat touch while they go round; empty for nothing. A container's probe is its age."""
 
@@ -406,6 +430,9 @@ SAGAS_ROLES_SEE = [
 
 SAGAS_FOUR_EYES = env.boolean("SAGAS_FOUR_EYES", False)
 """Whether interventions that move money wait until a second person agrees."""
+
+SAGAS_OTLP_ENDPOINT = env.text("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+"""Where the sagas' traces are sent; empty for nowhere, and then nothing of it is imported."""
 
 FLOWER_URL = env.text("FLOWER_URL", "")
 """Where operators reach Flower, for the links from a saga's attempts to their tasks; empty for none."""

@@ -4,10 +4,13 @@ uvicorn with this project's options, each with its reason. Put a proxy in front 
 """
 
 import argparse
+import os
+import sys
 
 import uvicorn
+from django.core import exceptions
 
-from saga_project import connections
+from saga_project import connections, postgres
 
 
 def main() -> None:
@@ -17,6 +20,12 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
     parser.add_argument("--workers", type=int, default=2, help="processes, one per core (default 2)")
     options = parser.parse_args()
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
+    try:
+        postgres.refuse_unprepared()
+    except exceptions.ImproperlyConfigured as refusal:
+        # Here, because uvicorn would start processes that end again and again.
+        sys.exit(f"The web server does not start: {refusal}")
     connections.allow_many()
     uvicorn.run(
         "saga_project.asgi:application",

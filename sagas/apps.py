@@ -17,13 +17,15 @@ class SagasConfig(apps.AppConfig):
         Raises:
             ImproperlyConfigured: a setting that has no default is missing, or one makes no sense.
         """
-        from sagas import checks, conf
+        from sagas import checks, conf, tracing
         from sagas.declaration import registry
+        from sagas.engine import archive
 
         conf.insist()
         for app in apps.apps.get_app_configs():
             if module_loading.module_has_submodule(app.module, "saga"):
                 registry.load(f"{app.name}.saga")
+        archive.keep_live(tracing.must_stay)
         django_checks.register(checks.check_declarations, "sagas")
         django_checks.register(checks.check_settings, "sagas")
         django_checks.register(checks.check_schedule, "sagas")

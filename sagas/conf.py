@@ -16,6 +16,7 @@
 | `SAGAS_ARCHIVE_AFTER` | 30 days | how long a saga stays in the live tables after its end; None for ever |
 | `SAGAS_ARCHIVE_KEEP` | None | how long the archive is kept after that; None for ever |
 | `SAGAS_ROLES_SEE` | none | models, as `app.model`, that operators' roles see beside the engine's own |
+| `SAGAS_OTLP_ENDPOINT` | none | where traces are sent, such as `http://collector:4318` (`sagas.tracing`) |
 | `FLOWER_URL` | none | where operators reach Flower |
 """
 
@@ -49,6 +50,12 @@ ARCHIVE_TASK = "sagas.archive"
 """The task that beat is to send, once in a minute or so: it moves what has ended into the archive."""
 
 ARCHIVE_QUEUE = "sagas-archive"
+"""Where that goes."""
+
+TRACES_TASK = "sagas.traces"
+"""The task that beat is to send, once in a few seconds, where traces are wanted: it sends what has ended."""
+
+TRACES_QUEUE = "sagas-traces"
 """Where that goes."""
 
 ARCHIVE_AFTER = datetime.timedelta(days=30)
@@ -173,6 +180,11 @@ def roles_see() -> list[str]:
     return list(_read("SAGAS_ROLES_SEE", ()))
 
 
+def otlp_endpoint() -> str:
+    """Where traces are sent, without a slash at its end; empty for nowhere."""
+    return str(_read("SAGAS_OTLP_ENDPOINT", "")).rstrip("/")
+
+
 def flower_url() -> str:
     """Where operators reach Flower, without a slash at its end; empty for none."""
     return str(_read("FLOWER_URL", "")).rstrip("/")
@@ -246,6 +258,10 @@ def _are_queues(value: Any) -> bool:
     return not isinstance(value, str) and all(isinstance(name, str) and name for name in value)
 
 
+def _is_endpoint(value: Any) -> bool:
+    return isinstance(value, str) and (not value or value.startswith(("http://", "https://")))
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -269,6 +285,11 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("SAGAS_ARCHIVE_AFTER", _is_time, "It is a timedelta above zero, or None: nothing is archived then."),
     ("SAGAS_ARCHIVE_KEEP", _is_time, "It is a timedelta above zero, or None: nothing is forgotten then."),
     ("SAGAS_ROLES_SEE", _are_models, 'It is a list of models, such as ["orders.order"].'),
+    (
+        "SAGAS_OTLP_ENDPOINT",
+        _is_endpoint,
+        'It is the address of an OTLP receiver over HTTP, such as "http://collector:4318", or empty.',
+    ),
     ("FLOWER_URL", _is_text, "It is an address, or empty."),
 )
 

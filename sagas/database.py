@@ -5,9 +5,14 @@ OperationalError is a lost connection, a lock timeout and a full disk alike. Pos
 (SQLSTATE) tells them apart.
 """
 
+import logging
 import re
 
-from django.db import Error, InterfaceError, OperationalError, connection
+from django.db import Error, InterfaceError, OperationalError, connection, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import Model
+
+logger = logging.getLogger("sagas")
 
 READ_ONLY = "25006"
 """The server takes no writes any more: after a failover this connection leads to what is now a standby."""
@@ -17,6 +22,18 @@ _AWAY = {
     "25P03", "25P04", "57P05",  # It ended the session, which was silent or at it for too long.
     "57P01", "57P02", "57P03", "57P04",  # It shuts down, crashed, starts up; the database was dropped.
 }  # fmt: skip
+_OTHER_SESSION = {
+    "42P05", "26000",  # A prepared statement that this session has already, or has not.
+    "42P03", "34000",  # The same of a cursor.
+}  # fmt: skip
+"""The session is not the one that was spoken with before: a pooler in between gives each transaction another.
+No statement of ours is wrong, and none can go well through this connection."""
+
+_STALE_PLAN = "0A000"
+_STALE_PLAN_SOURCE = "RevalidateCachedQuery"
+"""A migration has changed what a prepared statement gives: "cached plan must not change result type". The
+code is that of everything that PostgreSQL cannot do; where in its source the error comes from tells."""
+
 _AWAY_CLASSES = ("08", "53")
 """Connections that break or cannot be made; and no memory, no disk, no connection left."""
 
@@ -34,11 +51,28 @@ def sqlstate(error: BaseException | None) -> str | None:
 
 
 def is_away(error: BaseException | None) -> bool:
-    """Whether the database cannot be used through this connection, whatever the statement."""
+    """Whether the database cannot be used through this connection, whatever the statement.
+
+    It is gone, takes no writes, or the session behind the connection is another than before (`is_misled`).
+    """
     code = sqlstate(error)
     if isinstance(error, InterfaceError) or (isinstance(error, OperationalError) and code is None):
         return True  # Without a code it is the driver that speaks: there is no connection.
-    return isinstance(error, Error) and code is not None and (code in _AWAY or code.startswith(_AWAY_CLASSES))
+    if not isinstance(error, Error) or code is None:
+        return False
+    return code in _AWAY or code.startswith(_AWAY_CLASSES) or is_misled(error)
+
+
+def is_misled(error: BaseException | None) -> bool:
+    """Whether the session knows other statements than this process believes that it does.
+
+    Behind a pooler that shares sessions between transactions it is always so, unless nothing is prepared.
+    """
+    code = sqlstate(error)
+    if code == _STALE_PLAN:
+        diagnosis = getattr(error.__cause__ if isinstance(error, Error) else error, "diag", None)
+        return getattr(diagnosis, "source_function", None) == _STALE_PLAN_SOURCE
+    return code in _OTHER_SESSION
 
 
 def is_busy(error: BaseException | None) -> bool:
@@ -58,10 +92,24 @@ def is_passing(error: BaseException | None) -> bool:
     return isinstance(error, OperationalError) or is_away(error)
 
 
+def for_reading(model: type[Model]) -> BaseDatabaseWrapper:
+    """The connection by which a page reads that model's table with SQL of its own.
+
+    The project's routers choose it, as they do for a queryset: a page may be read from a replica.
+    """
+    return connections[router.db_for_read(model)]
+
+
 def let_go(error: BaseException | None) -> None:
     """Close the connection if the database is away; the next statement opens one to a server that works.
 
     Django drops a connection only when it is dead, and one to a server that became a standby is alive.
     """
+    if is_misled(error):
+        logger.error(
+            "PostgreSQL does not know the statements that this process prepared: %s. If a pooler shares"
+            " connections between transactions, have nothing prepared: docs/configuration.md, PostgreSQL.",
+            str(error).partition("\n")[0],
+        )
     if is_away(error):
         connection.close()

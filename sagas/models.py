@@ -104,6 +104,9 @@ class SagaInstance(models.Model):
     closed_at = models.DateTimeField(null=True)
     """When an operator put a saga that needs attention aside for good. Nothing is deleted."""
 
+    traceparent = models.CharField(max_length=55, null=True)  # noqa: DJ001 - null means "none was given"
+    """The W3C trace context of the request that began it: its trace belongs to that one."""
+
     created_at = models.DateTimeField(db_default=functions.Now())
     updated_at = models.DateTimeField(db_default=functions.Now())
     finished_at = models.DateTimeField(null=True)
@@ -682,6 +685,84 @@ class Heartbeat(models.Model):
     def last_sweep(cls) -> "models.QuerySet[Heartbeat, datetime.datetime]":
         """When the last sweep was, as a queryset of one moment, or of none."""
         return cls.objects.filter(name=cls.SWEEP).values_list("at", flat=True)
+
+
+class EventCursor(models.Model):
+    """How far one who follows the event log has read: exactly once, and past no event that commits late.
+
+    Ids are given before commits, so that the highest one that is seen says nothing of those below it. But
+    whoever writes an event has a transaction id by then, for it holds the lock of the saga's row: once every
+    transaction that was under way when `mark` was seen has ended, nothing below it comes any more.
+    """
+
+    METRICS = "metrics"
+    TRACES = "traces"
+
+    name = models.CharField(primary_key=True, max_length=30)
+    """Who follows."""
+
+    read_to = models.BigIntegerField(default=0, db_default=0)
+    """The id of the last event that was read, or that will never be there."""
+
+    mark = models.BigIntegerField(default=0, db_default=0)
+    """The highest id that was seen when the mark was set."""
+
+    mark_before = models.BigIntegerField(default=0, db_default=0)
+    """PostgreSQL's next transaction id at that time: once all below it have ended, `mark` is final."""
+
+    marked_at = models.DateTimeField(db_default=functions.Now())
+    """When the mark was set."""
+
+    read_until = models.DateTimeField(db_default=functions.Now())
+    """All that was committed by then has been read."""
+
+    ahead = models.JSONField(default=dict, db_default={})
+    """Of sagas that went into the archive before their last events were read in their turn: up to which id
+    they were read then. They may come back, and are not read twice."""
+
+    class Meta:
+        db_table = "sagas_event_cursor"
+        verbose_name = "event cursor"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class MetricSum(models.Model):
+    """A running sum: a counter, or one bucket or the sum of a histogram, for one set of labels."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=60)
+    labels = models.JSONField(default=list)
+    """The values of its labels, in the order in which the metric declares them."""
+
+    value = models.FloatField(default=0)
+
+    class Meta:
+        db_table = "sagas_metric_sum"
+        verbose_name = "metric sum"
+        constraints = [models.UniqueConstraint(name="metric_sum_once", fields=["name", "labels"])]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.labels}"
+
+
+class MetricCount(models.Model):
+    """One that no event tells of, such as a message that was void: a row until it is added to its sum.
+
+    A row of its own, because those who count would wait for each other at the sum's.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=60)
+    labels = models.JSONField(default=list)
+
+    class Meta:
+        db_table = "sagas_metric_count"
+        verbose_name = "metric count"
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.labels}"
 
 
 class Circuit(models.Model):

@@ -13,11 +13,10 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from django.db import connection
 from django.db import models as django_models
 from django.db.models.fields import related_descriptors
 
-from sagas import documents, errors, ids
+from sagas import database, documents, errors, ids
 from sagas.declaration import registry
 from sagas.declaration.states import SagaState
 from sagas.models import CLOCKS_DIFFER, ArchivedSaga, Event, SagaInstance, Signal, StepInstance
@@ -237,7 +236,7 @@ def _places(parents: Collection[uuid.UUID]) -> Iterable[tuple[uuid.UUID, str, st
     """Parent, step, place and number of their live children, in as many rows as there are ways to stand."""
     if not parents:
         return
-    with connection.cursor() as cursor:
+    with database.for_reading(SagaInstance).cursor() as cursor:
         cursor.execute(
             "SELECT parent_id, parent_step, name, version, position, state, closed_at IS NOT NULL,"
             " epoch > 0 OR in_line_for IS NOT NULL, cancel_requested_at IS NOT NULL, count(*)"

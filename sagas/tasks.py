@@ -19,7 +19,7 @@ from celery import signals
 from celery.exceptions import OperationalError
 from django.db import Error, close_old_connections, connections
 
-from sagas import conf, database, engine, errors, fast_lane, models, ticks
+from sagas import conf, database, engine, errors, fast_lane, models, ticks, tracing
 from sagas.declaration import registry, states
 from sagas.engine import archive, late_compensation, sweeping, transport
 
@@ -61,7 +61,7 @@ class CeleryTransport:
         )
 
     def backlog(self, *queues: str) -> int:
-        """How many nobody has taken yet, as the broker says when a queue is declared passively.
+        """How many nobody has taken yet, as the broker says when a queue is declared; a missing one is made.
 
         Redis and Valkey are asked for the length of each list instead: kombu would ask eight times for each,
         and workers ask after each saga of a line.
@@ -73,10 +73,9 @@ class CeleryTransport:
                     for queue in queues:
                         pipeline.llen(queue)
                     return sum(pipeline.execute())
-            try:
-                return sum(channel.queue_declare(queue=name, passive=True).message_count for name in queues)
-            except producer.connection.channel_errors:
-                return 0  # There is no such queue yet.
+            # Not passively: a queue that is missing would cost the channel, and the count of the others.
+            declared: list[Any] = [app.amqp.queues[name].bind(channel).queue_declare() for name in queues]
+            return sum(queue.message_count for queue in declared)
 
 
 def _publish(dispatch: transport.Dispatch, **options: Any) -> None:
@@ -113,6 +112,27 @@ def sweep() -> None:
     until = time.monotonic() + conf.sweep_every().total_seconds() / 2
     while engine.sweep() >= sweeping.BATCH and time.monotonic() < until:
         pass
+    _fold(until)
+
+
+FOLD_EVERY_S = 1.0
+_fold_at = 0.0
+
+
+def _fold(until: float) -> None:
+    """Have the metrics say what happened since; what stands in their way is no reason not to sweep."""
+    global _fold_at
+    if time.monotonic() < _fold_at:
+        return
+    _fold_at = time.monotonic() + FOLD_EVERY_S
+    try:
+        while engine.fold_metrics() and time.monotonic() < until:
+            pass
+    except Error as error:
+        if not database.is_passing(error):
+            raise
+        logger.warning("the metrics will be folded another time: %s", error)
+        database.let_go(error)
 
 
 @app.task(
@@ -130,6 +150,24 @@ def archive_what_has_ended() -> None:
         archive.run(older_than=after)
     if keep is not None:
         archive.forget(before=(models.database_now() - keep).date())
+
+
+SYSTEMS = {"amqp": "rabbitmq", "amqps": "rabbitmq", "redis": "redis", "rediss": "redis", "valkey": "valkey"}
+"""OpenTelemetry's name of the messaging system, by the broker's scheme. Celery is none."""
+
+if tracing.on():
+
+    @app.task(
+        name=conf.TRACES_TASK,
+        base=ticks.Tick,
+        queue=conf.TRACES_QUEUE,
+        ignore_result=True,
+        soft_time_limit=60,
+        time_limit=60 + conf.HARD_LIMIT_MARGIN_S,
+    )
+    def send_traces() -> None:
+        """Send the traces of what has ended; while the collector is away nobody but this waits for it."""
+        tracing.run(broker=SYSTEMS.get(str(app.conf.broker_url).partition("://")[0], ""))
 
 
 @app.task(

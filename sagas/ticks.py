@@ -41,9 +41,10 @@ class Tick(celery.Task):  # type: ignore[type-arg]  # It has none outside the st
             return self._count(publisher.channel)
         except Exception:
             # What is left of a connection that died may raise anything. Where the broker is still away
-            # this fails, and is tried again with the next tick.
+            # this fails, and is tried again with the next tick: at the next address, if there are several.
             connection = publisher.connection
-            connection.collapse()
+            connection.maybe_switch_next()
+            connection.collect()
             connection.ensure_connection(max_retries=1, interval_start=0)
             publisher.revive(connection.default_channel)
             return self._count(publisher.channel)

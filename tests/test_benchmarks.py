@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import charts, systems, teams
+from benchmarks import capacity, charts, systems, teams
 from saga_project.local import runfile
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -93,3 +93,27 @@ def test_each_file_of_figures_has_a_picture_that_a_page_shows():
         path.name for path in charts.DATA.glob("benchmarks*.json")
     } - {"benchmarks-kill.json"}
     assert all(f"(images/{chart.picture})" in pages for chart in charts.CHARTS)
+
+
+def test_what_many_sagas_need_is_what_each_costs_times_how_many_there_are():
+    cost = capacity.Cost(
+        database_cpu_ms=3.6,
+        workers_cpu_ms=7.2,
+        broker_cpu_ms=0.36,
+        statements=30,
+        transactions=5,
+        wal_kb=10,
+        wal_after_checkpoint_kb=30,
+        transitions=4,
+        connections=1,
+    )
+
+    day = capacity.needs(cost, {"live": 4_000, "archived": 1_000}, 8_640_000)
+
+    assert day["peak"] == pytest.approx(300)  # 100 a second, three times as many at the peak.
+    assert day["database_cores"] == pytest.approx(300 * 0.0036 / 0.6)
+    assert day["worker_cores"] == pytest.approx(2 * day["database_cores"])
+    assert (day["transactions"], day["wal_mb_s"]) == (pytest.approx(1_500), pytest.approx(3))
+    assert day["wal_gb_day"] == pytest.approx(86.4)
+    assert day["live_gb"] == pytest.approx(34.56)
+    assert day["archive_tb_year"] == pytest.approx(3.1536)

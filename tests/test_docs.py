@@ -56,6 +56,20 @@ def test_every_link_leads_somewhere(page: pathlib.Path) -> None:
 
 
 @each_page
+def test_a_page_begins_with_its_title_and_every_row_stands_in_a_table(page: pathlib.Path) -> None:
+    lines = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text()).splitlines()
+    around = zip(["", *lines], lines, [*lines[1:], ""], strict=False)
+    alone = [
+        line
+        for before, line, after in around
+        if line.startswith("|") and not before.startswith("|") and not re.match(r"\|[ :|-]+$", after)
+    ]
+
+    assert lines[0].startswith("# ")
+    assert alone == []
+
+
+@each_page
 def test_every_file_named_exists(page: pathlib.Path) -> None:
     missing = [name for name in named_files(page) if not (ROOT / name).exists()]
 
@@ -126,6 +140,7 @@ def test_the_declarations_on_the_page_of_examples_are_those_of_their_files() -> 
     ("heading", "file"),
     [
         ("What runs", "requirements.in"),
+        ("What sends traces", "requirements-traces.in"),
         ("What checks", "requirements-dev.in"),
         ("What builds the site", "requirements-site.in"),
     ],
@@ -397,9 +412,15 @@ def test_what_a_page_shows_of_elsewhere_is_python() -> None:
 
 @pytest.mark.django_db
 def test_every_metric_is_explained() -> None:
-    explained = re.findall(r"`(sagas_\w+)`", (ROOT / "docs/operations.md").read_text())
+    page = ROOT / "docs/observability.md"
+    cells = [row[0] for name in ("What happened", "How things stand") for row in table(page, name)]
+    explained = re.findall(r"`(\w+)`", " ".join(cells))
 
-    assert set(explained) == {metric.name for metric in metrics._Rows().collect()}
+    assert sorted(explained) == sorted(
+        metric.name + "_total" * (metric.type == "counter") for metric in metrics._Rows().collect()
+    )
+    # What is to be looked at is there to be seen.
+    assert set(re.findall(r"`(sagas_\w+)`", (ROOT / "docs/operations.md").read_text())) <= set(explained)
 
 
 def test_every_check_is_explained() -> None:

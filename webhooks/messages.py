@@ -1,5 +1,6 @@
 """Making messages of what the outbox holds: the event log, and what each endpoint is told of it."""
 
+import datetime
 import uuid
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -29,9 +30,31 @@ def wants(types: Iterable[str], type_: str) -> bool:
     return any(wish == type_ or (wish.endswith(".*") and type_.startswith(wish[:-1])) for wish in types)
 
 
-def logged(owner: auth.User, *, after: int, wishes: Collection[str] = ()) -> QuerySet[models.Message]:
-    """What stands in a user's event log behind a position, oldest first; of these types, if any are named."""
+COMPOSING = datetime.timedelta(minutes=10)
+"""Longer than any transaction that composes: what is older by so much than another stands before it."""
+
+
+def logged(
+    owner: auth.User,
+    *,
+    after: int,
+    since: datetime.datetime | None = None,
+    wishes: Collection[str] = (),
+) -> QuerySet[models.Message]:
+    """What stands in a user's event log, oldest first.
+
+    Arguments:
+        owner: whose.
+        after: the position behind which it stands.
+        since: only what was written down at this time or later.
+        wishes: only these types, if any are named.
+    """
     rows = models.Message.objects.filter(owner=owner, position__gt=after).order_by("position")
+    if since is not None:
+        # Anybody's message that is older says where to begin: a long log need not be read up to there.
+        older = models.Message.objects.filter(position__isnull=False, created_at__lt=since - COMPOSING)
+        before = older.order_by("-created_at").values_list("position", flat=True).first() or 0
+        rows = rows.filter(created_at__gte=since, position__gt=before)
     wanted = Q()
     for wish in wishes:
         wanted |= Q(type__startswith=wish[:-1]) if wish.endswith(".*") else Q(type=wish)

@@ -1,5 +1,6 @@
 """What a client sends: forms, and everything that can be said of them without looking anything up."""
 
+import re
 from typing import Any, ClassVar
 
 from rest_framework import serializers
@@ -32,13 +33,26 @@ class Line(Form):
     quantity = fields.Whole(min_value=1, max_value=MAX_QUANTITY)
 
 
+CARD_NUMBER = r"^\s*(?:[0-9][ -]?){11,18}[0-9]\s*$"
+"""12 to 19 digits, as they stand on a card."""
+
+
+def _no_card_number(text: str) -> str | None:
+    return None if re.search(CARD_NUMBER, text) else text
+
+
 class Payment(Form):
     """How it is paid: by card, at once, or by PIX, later."""
 
     method = fields.Choice(models.PaymentMethod)
+    # What is ordered is kept; a card's number never may be.
     token = fields.Text(
-        max_length=200, required=False, help_text="The card's token; required for a card, and only then."
-    )
+        max_length=200, required=False, clean=_no_card_number,
+        help_text="The card's token; required for a card, and only then. A card's number is refused.",
+        allowed="This must be the token that stands for the card, a string of 1 to 200 characters, and"
+        " never the card's number.",
+        schema={"type": "string", "minLength": 1, "maxLength": 200, "not": {"pattern": CARD_NUMBER}},
+    )  # fmt: skip
 
     more: ClassVar = {
         # No alternatives with members of their own: generators make a class of each, and of this none.

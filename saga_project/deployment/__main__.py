@@ -61,6 +61,8 @@ def _set_up(documents: list[Document]) -> None:
         )
     )
     del os.environ["PLAIN_HTTP"]
+    # So that the queue of what sends traces is there: the files have a worker for it.
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"
     os.environ.update(configuration(documents))
     os.environ["DJANGO_SETTINGS_MODULE"] = "saga_project.settings"
     django.setup()

@@ -76,9 +76,11 @@ def _arguments(worker: layout.Worker) -> list[str]:
 
 def _service(worker: layout.Worker) -> str:
     command = ", ".join(_arguments(worker))
+    profile = "  profiles: [observability]\n" if worker.is_for_traces else ""
     return f"""\
 worker-{worker.queue}:
   <<: *worker
+{profile}\
   command: [{command}]
   # Its longest task is ended after {worker.hard_limit_s} s.
   stop_grace_period: {worker.grace_s}s

@@ -5,7 +5,7 @@ import datetime
 
 from saga_project import celery, queues
 from saga_project.local import stack
-from sagas import engine
+from sagas import conf, engine
 from sagas.declaration import registry
 
 GRACE_MARGIN_S = 15
@@ -32,6 +32,11 @@ class Worker:
 
     steps: tuple[tuple[str, int, str], ...]
     """The declared steps whose messages come here: saga, version, step."""
+
+    @property
+    def is_for_traces(self) -> bool:
+        """Whether it only sends traces: nobody misses it where they are not wanted."""
+        return self.queue == conf.TRACES_QUEUE
 
     @property
     def grace_s(self) -> int:

@@ -57,7 +57,7 @@ def problems(
         *_configuration(configuration(documents)),
         *_secrets(documents),
         *_images(documents),
-        *_workers(deployments, workers),
+        *_workers(deployments, workers, configuration(documents)),
         *_replica_numbers(deployments, replicas),
         *_scaling(deployments, documents),
         *_budgets(documents, replicas),
@@ -72,7 +72,7 @@ def _configuration(told: Mapping[str, str]) -> Iterator[str]:
     for name in sorted(told):
         if name in SECRETS:
             yield f"{name} stands in the ConfigMap, where anybody may read it. Put it into the Secret."
-        elif name not in env.VARIABLES and name not in READ_ELSEWHERE:
+        elif name not in env.VARIABLES and name not in READ_ELSEWHERE and not name.startswith("OTEL_"):
             yield f"{name} in the ConfigMap is read by nobody. docs/configuration.md has the names."
     for name in FOR_DEVELOPERS:
         if told.get(name, "0").lower() in ("1", "true"):
@@ -99,7 +99,9 @@ def _images(documents: Sequence[Document]) -> Iterator[str]:
             )
 
 
-def _workers(deployments: Mapping[str, Document], workers: Sequence[layout.Worker]) -> Iterator[str]:
+def _workers(
+    deployments: Mapping[str, Document], workers: Sequence[layout.Worker], told: Mapping[str, str]
+) -> Iterator[str]:
     wanted = {worker.queue: worker for worker in workers}
     served: set[str] = set()
     for name, deployment in deployments.items():
@@ -117,6 +119,8 @@ def _workers(deployments: Mapping[str, Document], workers: Sequence[layout.Worke
                 " would be killed in the middle. Make it longer."
             )
     for queue in sorted(wanted.keys() - served):
+        if wanted[queue].is_for_traces and not told.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+            continue
         yield f"No Deployment serves the queue {queue}: its steps would stand still. Run `make deployment`."
 
 

@@ -52,7 +52,7 @@ class Postgres:
 
     def start(self, log: IO[bytes] | int | None = None, timeout_s: float = 60) -> None:
         """Launch it and wait until it answers: longer after a crash, when it replays its log."""
-        _await(self.answers, self.launch(log), "PostgreSQL", log, timeout_s)
+        await_answer(self.answers, self.launch(log), "PostgreSQL", log, timeout_s)
 
     def launch(self, log: IO[bytes] | int | None = None) -> subprocess.Popen[bytes]:
         """Begin to bring the server up; the data of an earlier run is kept.
@@ -63,15 +63,27 @@ class Postgres:
         3. Create the cluster the first time.
         4. Start.
         """
-        account = _account()
-        room = _room(self.home, account)
-        binaries = _reachable(postgres_binaries(), room, account)
-        data = room / "data"
+        runner = account()
+        binaries, data = self._binaries(), self._data()
         if not (data / "PG_VERSION").exists():
-            _create_cluster(binaries, data, account, durable=self.durable)
+            self._create(binaries, data)
         _same_version(binaries, data)
+        settings = self.settings()
+        self.process = subprocess.Popen(
+            [binaries / "postgres", "-D", data, *(f"-c{name}={value}" for name, value in settings.items())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is the supervisor's business: the server stops last.
+            env=plain_environment(),
+            **runner,
+        )
+        return self.process
+
+    def settings(self) -> dict[str, str]:
+        """What the server is told when it starts."""
         careless = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-        settings = {
+        return {
             "listen_addresses": "",
             "unix_socket_directories": str(self._socket()),
             "unix_socket_permissions": "0700",
@@ -86,21 +98,11 @@ class Postgres:
             "log_error_verbosity": "terse",
             **({} if self.durable else careless),
         }
-        self.process = subprocess.Popen(
-            [binaries / "postgres", "-D", data, *(f"-c{name}={value}" for name, value in settings.items())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is the supervisor's business: the server stops last.
-            env=_plain_environment(),
-            **account,
-        )
-        return self.process
 
     def stop(self, timeout_s: float = 20) -> None:
         """Stop it; its data stays."""
         if self.process:
-            _end(self.process, self.STOP, timeout_s)
+            end(self.process, self.STOP, timeout_s)
             self.process = None
 
     def discard(self) -> None:
@@ -110,10 +112,18 @@ class Postgres:
             if place.is_symlink():
                 place.unlink()
 
+    def _create(self, binaries: pathlib.Path, data: pathlib.Path) -> None:
+        _create_cluster(binaries, data, account(), durable=self.durable)
+
+    def _binaries(self) -> pathlib.Path:
+        return _reachable(postgres_binaries(), room(self.home, account()), account())
+
+    def _data(self) -> pathlib.Path:
+        return room(self.home, account()) / "data"
+
     def _socket(self) -> pathlib.Path:
-        account = _account()
         # The kernel allows 107 bytes for a socket's path, and a checkout may lie deeper than that.
-        return _room(_room(self.home, account) / "socket", account, longest=107 - len("/.s.PGSQL.5432"))
+        return room(room(self.home, account()) / "socket", account(), longest=107 - len("/.s.PGSQL.65535"))
 
     def answers(self) -> bool:
         """Whether it does now; the database is made the first time it does."""
@@ -146,7 +156,7 @@ class Valkey:
 
     def start(self, log: IO[bytes] | int | None = None, timeout_s: float = 30) -> None:
         """Launch it and wait until it answers."""
-        _await(self.answers, self.launch(log), "Valkey", log, timeout_s)
+        await_answer(self.answers, self.launch(log), "Valkey", log, timeout_s)
 
     def launch(self, log: IO[bytes] | int | None = None) -> subprocess.Popen[bytes]:
         """Begin to bring the server up, on the port it had before unless somebody took that."""
@@ -167,7 +177,7 @@ class Valkey:
             "maxmemory-policy": "noeviction",
         }
         # In a file, because a password among the arguments is there for everybody to read.
-        _write_private(self.home / "valkey.conf", "".join(f"{k} {v}\n" for k, v in settings.items()))
+        write_private(self.home / "valkey.conf", "".join(f"{k} {v}\n" for k, v in settings.items()))
         self.process = subprocess.Popen(
             [valkey_binary(), self.home / "valkey.conf"],
             stdin=subprocess.DEVNULL,
@@ -180,7 +190,7 @@ class Valkey:
     def stop(self, timeout_s: float = 10) -> None:
         """Stop after the last write has reached the disk."""
         if self.process:
-            _end(self.process, self.STOP, timeout_s)
+            end(self.process, self.STOP, timeout_s)
             self.process = None
 
     def discard(self) -> None:
@@ -200,7 +210,7 @@ class Valkey:
         return path.read_text() if path.exists() else ""
 
     def _keep(self, name: str, value: str) -> None:
-        _write_private(self.home / name, value)
+        write_private(self.home / name, value)
 
 
 def postgres_binaries() -> pathlib.Path:
@@ -285,7 +295,7 @@ def _version(binary: pathlib.Path, **account: Any) -> int | None:
     return int(found[1]) if found else None
 
 
-def _account() -> dict[str, Any]:
+def account() -> dict[str, Any]:
     """Who runs PostgreSQL, as arguments of Popen: ourselves, or `nobody` in the place of root."""
     if os.geteuid() != 0:
         return {}
@@ -293,7 +303,7 @@ def _account() -> dict[str, Any]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def _room(path: pathlib.Path, account: dict[str, Any], longest: int = 4096) -> pathlib.Path:
+def room(path: pathlib.Path, account: dict[str, Any], longest: int = 4096) -> pathlib.Path:
     """A private directory at `path` for this account.
 
     Where the account may not enter (a checkout in root's home) or the path is too long, the directory
@@ -359,7 +369,7 @@ def _create_cluster(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        env=_plain_environment(),
+        env=plain_environment(),
         cwd="/",
         **account,
     )
@@ -377,7 +387,7 @@ def _same_version(binaries: pathlib.Path, data: pathlib.Path) -> None:
         )
 
 
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
     """Ours, without what would make PostgreSQL look elsewhere (PGDATA, PGPORT, LC_ALL ...)."""
     return {
         name: value
@@ -386,13 +396,18 @@ def _plain_environment() -> dict[str, str]:
     }
 
 
-def _await(
+def await_answer(
     answers: collections.abc.Callable[[], bool],
     process: subprocess.Popen[bytes],
     name: str,
     log: IO[bytes] | int | None,
     timeout_s: float,
 ) -> None:
+    """Wait until a server that was launched answers.
+
+    Raises:
+        NotStarted: it ended, or did not answer in time.
+    """
     patience = time.monotonic() + timeout_s
     while not answers():
         if process.poll() is not None:
@@ -413,7 +428,8 @@ def _tail(log: IO[bytes] | int | None) -> str:
     return "\n" + "\n".join(pathlib.Path(name).read_text(errors="replace").splitlines()[-15:])
 
 
-def _end(process: subprocess.Popen[bytes], signals: tuple[str, ...], timeout_s: float) -> None:
+def end(process: subprocess.Popen[bytes], signals: tuple[str, ...], timeout_s: float) -> None:
+    """Send one signal after the other, each with so much patience, until the process has ended."""
     for name in signals:
         if process.poll() is None:
             process.send_signal(signal.Signals[name])
@@ -424,6 +440,7 @@ def _end(process: subprocess.Popen[bytes], signals: tuple[str, ...], timeout_s: 
     process.wait()
 
 
-def _write_private(path: pathlib.Path, text: str) -> None:
+def write_private(path: pathlib.Path, text: str) -> None:
+    """Write a file that its owner alone may read."""
     path.touch(mode=0o600, exist_ok=True)
     path.write_text(text)

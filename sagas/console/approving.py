@@ -144,7 +144,7 @@ def preview(record: history.History, question: Question, answer: str) -> list[st
     if answer == REFUSE:
         begun = [row for row in reversed(record.steps) if row.begun and row.state != StepState.UNDONE]
         undone = [row.name for row in begun if (step := record.declare(row)) and step.undoable]
-        lines = [_("%(step)s is refused, and the saga turns back.") % given]
+        lines = [_("“%(step)s” is refused, and the saga turns back.") % given]
         if undone:
             lines.append(
                 _("These steps are undone, in this order: %(steps)s.") % {"steps": ", ".join(undone)}
@@ -153,8 +153,8 @@ def preview(record: history.History, question: Question, answer: str) -> list[st
             lines.append(_("Nothing has been done yet: it ends at once."))
         return [*lines, _("That cannot be taken back.")]
     if question.missing > 1:
-        return [_("Your yes to %(step)s is kept; persons who must approve it too: %(left)s.") % given]
-    lines = [_("%(step)s is approved, and the saga goes on.") % given]
+        return [_("Your yes to “%(step)s” is kept; persons who must approve it too: %(left)s.") % given]
+    lines = [_("“%(step)s” is approved, and the saga goes on.") % given]
     if record.saga.held_at is not None:
         lines.append(_("It is held: it goes on once it is released."))
     return lines

@@ -7,9 +7,12 @@ trouble is counted once: where it is. Children that were turned back with their 
 import dataclasses
 import datetime
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from django.db import connection
+
+from sagas import database, models
 
 AT_MOST = 10_000
 """How many sagas are looked at, the newest first: the cost does not grow with the history."""
@@ -41,7 +44,7 @@ class Group:
 
 def groups(scope: str) -> list[Group]:
     """The groups, the largest first."""
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(
             f"""
             WITH trouble AS ({_TROUBLE[scope]})
@@ -69,6 +72,36 @@ def members(signature: str, scope: str) -> list[uuid.UUID]:
         return [row[0] for row in cursor.fetchall()]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Note:
+    """What somebody wrote of a failure, and of how many sagas it holds."""
+
+    text: str
+    actor: str
+    at: datetime.datetime
+    count: int
+
+
+def notes(saga_ids: Sequence[uuid.UUID]) -> list[Note]:
+    """What is known of the failures of these sagas, in one statement; that of most of them first.
+
+    Of each counts what stands in its way now, and what failed first: notes are written on both.
+    """
+    chosen = "AND g.id = ANY(%(ids)s)"
+    known = (_SIGNATURE.replace("%s", f"{where} {chosen}") for where in (_IN_THE_WAY, _FAILED_FIRST))
+    both = " UNION ".join(f"SELECT id, signature FROM ({one}) s" for one in known)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""
+            SELECT n.text, n.actor, n.at, count(*)
+              FROM ({both}) t JOIN sagas_console_failure_note n ON n.signature = t.signature
+             GROUP BY n.signature, n.text, n.actor, n.at ORDER BY count(*) DESC, n.at DESC
+            """,
+            {"ids": list(saga_ids)},
+        )
+        return [Note(text=row[0], actor=row[1], at=row[2], count=row[3]) for row in cursor.fetchall()]
+
+
 _FIELDS: list[str] = [field.name for field in dataclasses.fields(Group)]
 
 # Numbers, ids and quoted words are what differs between two cases of one failure.
@@ -83,16 +116,25 @@ _SIGNATURE = f"""
       FROM (%s) e
 """
 
+_IN_THE_WAY = """
+    SELECT g.id, g.name, g.updated_at AS at, coalesce(s.name, '') AS step,
+           coalesce(s.error, g.failure, '{}') AS error
+      FROM sagas_saga g LEFT JOIN sagas_step s ON s.saga_id = g.id AND s.name = g.attention->>'step'
+     WHERE g.state = 'needs_attention' AND g.closed_at IS NULL
+"""
+
+_FAILED_FIRST = """
+    SELECT g.id, g.name, g.created_at AS at, coalesce(g.failure->>'step', '') AS step, g.failure AS error
+      FROM sagas_saga g WHERE g.failure IS NOT NULL
+"""
+
 _TROUBLE: dict[str, Any] = {
     # What stands in the way now is the error of the step at hand; the first failure may be long undone.
     # Where that is only a child that needs a person, the child is in a group, and its parent in none.
     ATTENTION: _SIGNATURE.replace(
         "%s",
-        """
-        SELECT g.id, g.name, g.updated_at AS at, coalesce(s.name, '') AS step,
-               coalesce(s.error, g.failure, '{}') AS error
-          FROM sagas_saga g LEFT JOIN sagas_step s ON s.saga_id = g.id AND s.name = g.attention->>'step'
-         WHERE g.state = 'needs_attention' AND g.closed_at IS NULL
+        f"""
+        {_IN_THE_WAY}
            AND NOT (g.attention->>'child' IS NOT NULL AND EXISTS (
              SELECT FROM sagas_saga c WHERE c.id = (g.attention->>'child')::uuid
                 AND c.state = 'needs_attention' AND c.closed_at IS NULL))
@@ -101,9 +143,8 @@ _TROUBLE: dict[str, Any] = {
     ),
     FAILED: _SIGNATURE.replace(
         "%s",
-        """
-        SELECT g.id, g.name, g.created_at AS at, coalesce(g.failure->>'step', '') AS step, g.failure AS error
-          FROM sagas_saga g WHERE g.failure IS NOT NULL
+        f"""
+        {_FAILED_FIRST}
            AND NOT (g.parent_id IS NOT NULL AND g.cancel_actor = 'engine'
                     AND g.failure->>'kind' = 'cancelled')
          ORDER BY g.created_at DESC LIMIT %s

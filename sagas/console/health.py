@@ -7,15 +7,18 @@ import dataclasses
 import datetime
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count
 
-from sagas import conf, models
+from sagas import conf, database, models
+from sagas.console import history
 from sagas.declaration import registry
 from sagas.declaration.states import LIVE, SagaState
 
 RECENT = 2000
 """Of how many of the newest sagas the steps are timed."""
+
+WORTH_A_WORD = datetime.timedelta(milliseconds=50)
+"""A step that waits for less waits for nobody: so long it takes to write its rows."""
 
 WINDOWS = {
     "1h": (datetime.timedelta(hours=1), datetime.timedelta(minutes=2)),
@@ -51,14 +54,30 @@ _BAD = (SagaState.COMPENSATING, SagaState.COMPENSATED, SagaState.NEEDS_ATTENTION
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepFigures:
-    """How long a step takes, and how often it is where a saga fails."""
+    """How long is worked at a step, how long it waits beside that, and how often it is where a saga fails.
+
+    All versions of a saga are one: a row is a step's name.
+    """
 
     saga: str
     step: str
     count: int
     p50: datetime.timedelta | None
+    """Of the time that workers had it, over all attempts. None where no worker has it, or none is timed."""
+
     p95: datetime.timedelta | None
+    wait_p50: datetime.timedelta | None
+    """Of the time between its beginning and its end in which no worker had it: it waited for a callback, for
+    a person, for its children, for a provider that was out, for its next attempt, or for a worker that had
+    vanished with it."""
+
+    wait_p95: datetime.timedelta | None
     failed: int
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for longer than the rows take to be written."""
+        return self.wait_p95 is not None and self.wait_p95 >= WORTH_A_WORD
 
     @property
     def share(self) -> float:
@@ -112,6 +131,9 @@ class Health:
     """How many of those that need attention do so only because a child of theirs does."""
 
     held: int
+    width: datetime.timedelta
+    """How much time one bucket stands for."""
+
     buckets: list[Bucket]
     steps: list[StepFigures]
     oldest: models.SagaInstance | None
@@ -160,7 +182,7 @@ def read(window: str = "24h", *, children: bool = True) -> Health:
         children: whether what began in the window counts children, too; else each family counts once.
     """
     length, width = WINDOWS[window]
-    now = models.database_now()
+    now = _now()
     live, live_children, childs_sake, held, overdue, sweep_lag = _live(now)
     return Health(
         now=now,
@@ -168,6 +190,7 @@ def read(window: str = "24h", *, children: bool = True) -> Health:
         live_children=live_children,
         for_a_childs_sake=childs_sake,
         held=held,
+        width=width,
         buckets=_buckets(now, length, width, children),
         steps=_steps(),
         oldest=models.SagaInstance.objects.filter(state__in=LIVE, closed_at=None)
@@ -181,6 +204,20 @@ def read(window: str = "24h", *, children: bool = True) -> Health:
         queues=_queues(now),
         callbacks_waiting=models.Signal.objects.filter(attention_at__isnull=False, settled_at=None).count(),
     )
+
+
+def _now() -> datetime.datetime:
+    """The time of which the rows tell: the database's; on a standby, how far it has come.
+
+    What it has not replayed yet is not late, and its primary's sweep has not stopped for that.
+    """
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END,"
+            " clock_timestamp())"
+        )
+        now: datetime.datetime = cursor.fetchone()[0]
+    return now
 
 
 def swept(now: datetime.datetime) -> datetime.timedelta | None:
@@ -203,7 +240,7 @@ def _live(
 
     Steps that are done at once have timers of their own: a saga of which one is overdue is overdue.
     """
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(
             """
             SELECT state, count(*), count(*) FILTER (WHERE held_at IS NOT NULL),
@@ -250,7 +287,7 @@ def _buckets(
     origin = datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC)
     last = origin + (now - origin) // width * width
     first = last - length + width
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(
             "SELECT date_bin(%s * interval '1 second', created_at, %s),"
             " CASE WHEN closed_at IS NULL THEN state ELSE 'closed' END, count(*) FROM sagas_saga"
@@ -265,26 +302,60 @@ def _buckets(
 
 
 def _steps() -> list[StepFigures]:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH recent AS (SELECT id, name, failure->>'step' AS failed_at
-                              FROM sagas_saga ORDER BY created_at DESC LIMIT %s)
-            SELECT r.name, s.name, count(*) FILTER (WHERE s.attempts > 0 OR s.started_at IS NOT NULL),
-                   percentile_cont(0.5) WITHIN GROUP (ORDER BY s.finished_at - s.started_at)
-                     FILTER (WHERE s.state IN ('done', 'undoing', 'undone', 'undo_failed')),
-                   percentile_cont(0.95) WITHIN GROUP (ORDER BY s.finished_at - s.started_at)
-                     FILTER (WHERE s.state IN ('done', 'undoing', 'undone', 'undo_failed')),
-                   count(*) FILTER (WHERE r.failed_at = s.name)
-              FROM recent r JOIN sagas_step s ON s.saga_id = r.id
-             GROUP BY r.name, s.name ORDER BY r.name, max(s.position), s.name
-            """,
-            [RECENT],
-        )
-        return [
-            StepFigures(**dict(zip(("saga", "step", "count", "p50", "p95", "failed"), row, strict=True)))
-            for row in cursor.fetchall()
-        ]
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
+        cursor.execute(_STEPS, {"recent": RECENT, "opens": _OPENS, "ends": _ENDS})
+        return [StepFigures(**dict(zip(_STEP_FIELDS, row, strict=True))) for row in cursor.fetchall()]
+
+
+_OPENS = [kind for kind in history.OPENS if kind.startswith("step.")]
+_ENDS = [kind for kind in history.CLOSES if kind.startswith("step.")]
+
+_STEP_FIELDS = ("saga", "step", "count", "p50", "p95", "wait_p50", "wait_p95", "failed")
+
+# 1. A claimed attempt lasts from the event that opens it to the next of the same step. One whose lease ran
+#    out is not known to have lasted at all: its worker had vanished.
+# 2. An attempt of a local step is one event, at its end; its beginning is on the row, and only the first's.
+#    A local step that was tried more often is left out.
+# 3. What is left of the time from beginning to end is waiting.
+_STEPS = """
+WITH recent AS (
+    SELECT id, name, failure->>'step' AS failed_at FROM sagas_saga ORDER BY created_at DESC LIMIT %(recent)s
+), told AS (
+    SELECT e.saga_id, e.subject, e.kind, e.at,
+           lead(e.at) OVER attempt AS next_at, lead(e.data->>'clock') OVER attempt AS next_clock
+      FROM recent r JOIN sagas_event e ON e.saga_id = r.id
+     WHERE e.kind = ANY(%(opens)s) OR e.kind = ANY(%(ends)s)
+    WINDOW attempt AS (PARTITION BY e.saga_id, e.subject ORDER BY e.id)
+), worked AS (
+    SELECT saga_id, subject, bool_or(kind = ANY(%(opens)s)) AS claimed,
+           count(*) FILTER (WHERE kind = 'step.late') AS late,
+           min(at) FILTER (WHERE kind = ANY(%(ends)s)) AS first_end,
+           coalesce(sum(next_at - at) FILTER (
+               WHERE kind = ANY(%(opens)s) AND next_clock IS DISTINCT FROM 'lease'
+           ), interval '0') AS work
+      FROM told GROUP BY saga_id, subject
+), timed AS (
+    SELECT r.name AS saga, s.name AS step, s.position, r.failed_at = s.name AS failed, s.attempts,
+           s.attempts > 0 OR s.started_at IS NOT NULL AS tried, s.finished_at - s.started_at AS whole,
+           CASE WHEN w.claimed THEN w.work
+                WHEN s.attempts = 1 AND w.late = 0 THEN w.first_end - s.started_at
+           END AS work,
+           s.state IN ('done', 'undoing', 'undone', 'undo_failed') AS done
+      FROM recent r JOIN sagas_step s ON s.saga_id = r.id
+      LEFT JOIN worked w ON w.saga_id = s.saga_id AND w.subject = s.name
+), waited AS (
+    SELECT *, CASE WHEN attempts = 0 THEN whole
+                   WHEN work IS NOT NULL THEN greatest(whole - work, interval '0') END AS wait
+      FROM timed
+)
+SELECT saga, step, count(*) FILTER (WHERE tried),
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY work) FILTER (WHERE done),
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY work) FILTER (WHERE done),
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY wait) FILTER (WHERE done),
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY wait) FILTER (WHERE done),
+       count(*) FILTER (WHERE failed)
+  FROM waited GROUP BY saga, step ORDER BY saga, max(position), step
+"""
 
 
 def _queues(now: datetime.datetime) -> list[QueueFigures]:
@@ -314,6 +385,79 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Open:
+    """How many are open of a kind, and for how long the oldest of them has been."""
+
+    count: int
+    oldest: datetime.timedelta
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OpenFigures:
+    """What waits for a person, or for an answer."""
+
+    attention: dict[tuple[str, str, str], Open]
+    """By a saga's name, the reason and the direction: those that need attention.
+
+    The reason is the `FailureKind` of the step in the way; or `child`; or `other` where none is known.
+    """
+
+    unknown: dict[tuple[str, str], Open]
+    """By a saga's name and a step: of live sagas, steps of which it is not known whether they happened."""
+
+    archive_lag: datetime.timedelta
+    """For how long the first saga has been due for the archive; zero if none is."""
+
+
+def opened() -> OpenFigures:
+    """Read it, in three statements; what they read is bounded by what is live."""
+    now = models.database_now()
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
+        cursor.execute(_ATTENTION)
+        attention = {
+            (name, reason, way): Open(count=count, oldest=_age(now, since))
+            for name, reason, way, count, since in cursor.fetchall()
+        }
+        cursor.execute(_UNKNOWN)
+        unknown = {
+            (name, step): Open(count=count, oldest=_age(now, since))
+            for name, step, count, since in cursor.fetchall()
+        }
+        after, lag = conf.archive_after(), datetime.timedelta(0)
+        if after is not None:
+            cursor.execute(
+                "SELECT min(coalesce(finished_at, closed_at)) FROM sagas_saga"
+                " WHERE finished_at IS NOT NULL OR closed_at IS NOT NULL"
+            )
+            (first,) = cursor.fetchone()
+            lag = max(_age(now, first) - after, lag)
+    return OpenFigures(attention=attention, unknown=unknown, archive_lag=lag)
+
+
+def _age(now: datetime.datetime, since: datetime.datetime | None) -> datetime.timedelta:
+    return datetime.timedelta(0) if since is None else max(now - since, datetime.timedelta(0))
+
+
+_ATTENTION = """
+SELECT g.name, CASE WHEN g.attention ? 'child' THEN 'child'
+        ELSE COALESCE(s.error ->> 'kind', g.failure ->> 'kind', 'other') END,
+    CASE g.direction WHEN 1 THEN 'forward' ELSE 'backward' END,
+    count(*), min((g.attention ->> 'since')::timestamptz)
+  FROM sagas_saga g LEFT JOIN sagas_step s ON s.saga_id = g.id AND s.name = g.attention ->> 'step'
+ WHERE g.state = 'needs_attention' AND g.closed_at IS NULL
+ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
+_UNKNOWN = """
+SELECT g.name, s.name, count(*), min((s.error ->> 'at')::timestamptz)
+  FROM sagas_saga g JOIN sagas_step s ON s.saga_id = g.id
+ WHERE g.state IN ('running', 'compensating', 'needs_attention') AND g.closed_at IS NULL
+   AND s.state = 'unknown'
+ GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FamilyFigures:
     """Live sagas that are children of others, and what waits for whom."""
 
@@ -329,7 +473,7 @@ class FamilyFigures:
 
 def families() -> FamilyFigures:
     """Read it, in two statements; what they read is bounded by the children that are live."""
-    with connection.cursor() as cursor:
+    with database.for_reading(models.SagaInstance).cursor() as cursor:
         cursor.execute(_CHILDREN_THAT_LIVE)
         children = cursor.fetchall()
         cursor.execute(_PARENTS_THAT_WAIT)

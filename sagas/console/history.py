@@ -485,8 +485,8 @@ def _answer(said: models.Event, what: str, *, undo: bool = False) -> Answer:
 
 # --- The attempts ---------------------------------------------------------------------------------
 
-_OPENS = {EventKind.STEP_STARTED, EventKind.STEP_ASKED, EventKind.UNDO_STARTED}
-_CLOSES: dict[str, str] = {
+OPENS = {EventKind.STEP_STARTED, EventKind.STEP_ASKED, EventKind.UNDO_STARTED}
+CLOSES: dict[str, str] = {
     EventKind.STEP_DONE: "done",
     EventKind.STEP_WAITING: "begun",
     EventKind.STEP_RETRY: "retry",
@@ -498,6 +498,7 @@ _CLOSES: dict[str, str] = {
     EventKind.UNDO_LATE: "late",
     EventKind.UNDO_FAILED: "failed",
 }
+"""Between an event of the first kind and the next of the second a worker had the step, or its undo."""
 
 
 def attempts(record: History) -> list[Attempt]:
@@ -509,18 +510,18 @@ def attempts(record: History) -> list[Attempt]:
     waits: dict[str, Attempt] = {}
     for event in record.events:
         row = rows.get(event.subject)
-        if row is None or event.kind not in _OPENS | set(_CLOSES):
+        if row is None or event.kind not in OPENS | set(CLOSES):
             continue
         undo = event.kind.startswith("undo")
         which = (row.name, undo)
-        if event.kind in _OPENS:
+        if event.kind in OPENS:
             if event.kind != EventKind.STEP_ASKED and row.name in waits:
                 found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at))
             tries[which] = _begin(event, row, undo)
             continue
         if undo and is_approval(record, row):
             continue  # It was withdrawn: that ends the wait, and nothing was done.
-        outcome = _CLOSES[event.kind]
+        outcome = CLOSES[event.kind]
         error = event.data if event.data.get("kind") else None
         if event.data.get("clock") == "lease":
             outcome = "lost"
@@ -644,11 +645,13 @@ def _step_view(
     left_out = row.state == StepState.SKIPPED and not row.begun
     if (declared is None or declared.undoable) and not left_out:
         backward = DirectionView(
-            state=row.state if goes_back else ("due" if record.backward and row.begun else "none"),
+            state=row.state
+            if goes_back
+            else ("due" if record.backward and row.begun else "kept" if row.begun else "none"),
             label=str(StepState(row.state).label)
             if goes_back
             else (
-                _("Undo is due") if record.backward and record.live and row.begun else _("Nothing to undo")
+                _("Undo is due") if record.backward and record.live and row.begun else _undo_not_begun(row)
             ),
             attempts=row.undo_attempts,
             budget=record.budget(declared, undo=True) if has_worker else None,
@@ -675,6 +678,11 @@ def _step_view(
         facts=facts,
         reference=str((facts or {}).get(declared.reference) or "") if declared else "",
     )
+
+
+def _undo_not_begun(row: models.StepInstance) -> str:
+    """What is said of an undo that nobody has asked for: what was done, or may have been, stands."""
+    return _("Not undone") if row.begun else _("Nothing to undo")
 
 
 def stage_of(declared: definition.Saga | None, row: models.StepInstance) -> stages.Stage | None:
@@ -722,7 +730,9 @@ def _conditions(record: History) -> dict[str, str]:
             continue
         if facts := [_fact(name, value) for name, value in (event.data.get("facts") or {}).items()]:
             text = (
-                _("Left out: %(facts)s.") if event.kind == EventKind.STEP_SKIPPED else _("Done: %(facts)s.")
+                _("Left out: %(facts)s.")
+                if event.kind == EventKind.STEP_SKIPPED
+                else _("Not left out: %(facts)s.")
             )
             found[event.subject] = text % {"facts": _and(facts)}
         elif event.kind == EventKind.STEP_SKIPPED:

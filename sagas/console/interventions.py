@@ -23,9 +23,9 @@ from sagas import conf, engine, errors
 from sagas.console import approving, families, formatting, history
 from sagas.console.models import Consent
 from sagas.declaration import definition
-from sagas.declaration.states import StepState
+from sagas.declaration.states import Direction, StepState
 from sagas.engine import messages, refusals, store
-from sagas.engine.kinds import EventKind
+from sagas.engine.kinds import EventKind, FailureKind
 from sagas.engine.seen import Seen
 
 Arguments = Mapping[str, Any]
@@ -72,7 +72,11 @@ class Intervention:
 
     def title(self, record: "history.History") -> str:
         """What its button says, for this saga."""
-        return str(self.backward_label if record.backward and self.backward_label else self.label)
+        return self.called(backward=record.backward)
+
+    def called(self, *, backward: bool) -> str:
+        """The same, for a saga that goes back, or on."""
+        return str(self.backward_label if backward and self.backward_label else self.label)
 
     def refused(self, record: "history.History") -> str:
         """Why it is not possible now; empty where it is."""
@@ -202,11 +206,18 @@ def _in_order(record: history.History, names: list[str]) -> str:
 
 def _will_say_happened(record: history.History) -> list[str]:
     if record.backward:
+        left = [row.name for row in record.steps if row.state in history.STANDING and row != record.step]
         return [
             _("The undo of %(step)s counts as done, without being tried again.") % {"step": record.step.name},
-            _("The saga goes on undoing what is left."),
+            _("The saga goes on undoing what is left.") if left else _("Nothing else is left to undo."),
         ]
     lines = [_("%(step)s counts as done, with the facts given below.") % {"step": record.step.name}]
+    error = record.step.error or {}
+    if error.get("kind") == FailureKind.MISMATCH:
+        lines.append(
+            _("It counts as done although it came to something else than was asked: %(message)s")
+            % {"message": formatting.spoken(error.get("message", ""))}
+        )
     declared = record.declared_step
     if declared is not None and declared.outputs:
         lines.append(
@@ -389,6 +400,12 @@ INTERVENTIONS: dict[str, Intervention] = {
     )
 }  # fmt: skip
 """By name, in the order of their buttons."""
+
+
+def asked_for(consent: Consent) -> str:
+    """What the button said that somebody pressed: the saga may have turned round since."""
+    backward = Seen.parse(consent.seen).direction == Direction.BACKWARD if consent.seen else False
+    return INTERVENTIONS[consent.intervention].called(backward=backward)
 
 
 class NeedsConsent(errors.SagaError):

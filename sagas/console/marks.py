@@ -11,7 +11,8 @@ from sagas.declaration.states import SagaState, StepState
 GLYPHS = {
     "running": "▶", "compensating": "◀", "needs_attention": "!", "completed": "✓", "compensated": "↺",
     "pending": "○", "waiting": "…", "done": "✓", "failed": "✕", "unknown": "?", "undoing": "◀",
-    "undone": "↺", "undo_failed": "!", "skipped": "⤼", "held": "‖", "closed": "■", "none": "–", "due": "○",
+    "undone": "↺", "undo_failed": "!", "skipped": "⤼", "held": "‖", "closed": "■", "none": "–", "kept": "–",
+    "due": "○",
     "asked": "…", "stopped": "!", "finished": "✓", "sent": "▶", "helped": "✓", "refused": "–", "begun": "▶",
     "retry": "↻", "late": "◷", "lost": "?", "approved": "✓", "void": "–", "moved": "→",
 }  # fmt: skip
@@ -28,6 +29,7 @@ def state_names() -> dict[str, str]:
         "waiting": _("Waiting"), "done": _("Done"), "failed": _("Failed"), "unknown": _("Unknown"),
         "undoing": _("Undoing"), "undone": _("Undone"), "undo_failed": _("Undo failed"),
         "skipped": _("Skipped"), "held": _("Held"), "closed": _("Put aside"), "none": _("Nothing to undo"),
+        "kept": _("Not undone"),
         "due": _("Undo is due"), "asked": _("Waits for a second person"), "stopped": _("Stopped"),
         "finished": _("Finished"), "sent": _("Under way"), "helped": _("Helped"),
         "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),

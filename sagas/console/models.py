@@ -214,6 +214,9 @@ class SavedView(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+", db_index=False)
     """Whose it is: nobody else sees it, and it goes with its owner."""
 
+    UNNAMED = ""
+    """No view has this name: under it lie the columns that its owner wants where an address names none."""
+
     name = models.CharField(max_length=60)
     query = models.CharField(max_length=2000)
     """What the list's address says behind its question mark."""

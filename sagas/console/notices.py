@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from django.utils.translation import gettext as _
 
 from sagas import conf, models
-from sagas.console import formatting, history
+from sagas.console import formatting, history, interventions
 from sagas.declaration.states import SagaState
 
 
@@ -18,6 +18,9 @@ class Notice:
     kind: str
     text: str
     tone: str = "warning"
+
+    signal: int | None = None
+    """The callback that it is about, where a person is to see to one."""
 
 
 def of(record: history.History) -> list[Notice]:
@@ -65,6 +68,7 @@ def _all(record: history.History) -> Iterator[Notice]:
                 kind="callback",
                 tone="error",
                 text=_("A callback of %(source)s (%(kind)s) waits for a person: %(why)s") % given,
+                signal=signal.pk,
             )
 
 
@@ -93,7 +97,7 @@ def _surroundings(record: history.History) -> Iterator[Notice]:
             text=_("%(actor)s asked for “%(intervention)s”, which waits for a second person: %(reason)s")
             % {
                 "actor": consent.actor,
-                "intervention": consent.intervention,
+                "intervention": interventions.asked_for(consent),
                 "reason": formatting.sentence(consent.reason),
             },
         )
@@ -205,4 +209,4 @@ def _late(signal: models.Signal) -> Notice:
         "A callback of %(source)s (%(kind)s) came too late, at %(at)s, and what it told of could not be "
         "undone: %(error)s Settle it by hand."
     )
-    return Notice(kind="late", tone="error", text=text % given)
+    return Notice(kind="late", tone="error", text=text % given, signal=signal.pk)

@@ -13,6 +13,8 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from django.db.models import OuterRef, Subquery, Value, functions
+
 from sagas import errors, models
 from sagas.console import families, formatting, history, summary
 from sagas.console.history import Answer
@@ -27,6 +29,7 @@ __all__ = [
     "Subject",
     "Subjects",
     "add",
+    "amounts",
     "awaited",
     "consequences",
     "describe",
@@ -280,6 +283,15 @@ def totals(saga_ids: Sequence[uuid.UUID]) -> list[str]:
     """
     found = [words(saga_ids) for one in registered() if (words := getattr(one, "total", None)) is not None]
     return [text for text in found if text]
+
+
+def amounts() -> Any:
+    """An expression: how much money a saga is about, in minor units; -1 where no app knows. None without any.
+
+    An app that can tell has the method `amounts(saga_id)`, which returns a queryset of at most one number.
+    """
+    known = [words(OuterRef("pk")) for one in registered() if (words := getattr(one, "amounts", None))]
+    return functions.Coalesce(*(Subquery(one) for one in known), Value(-1)) if known else None
 
 
 def search(term: str) -> set[uuid.UUID]:

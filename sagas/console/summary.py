@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from sagas import conf, documents, errors, models, reading
-from sagas.console import families, formatting, history, translation
+from sagas.console import families, formatting, history, panels, translation
 from sagas.declaration import definition
 from sagas.declaration.states import SagaState, StepState
 from sagas.engine import approvals, messages
@@ -269,15 +269,18 @@ def _failed_too(record: history.History, row: models.StepInstance) -> str:
 
 def _advice(row: models.StepInstance, record: history.History) -> str:
     if (row.error or {}).get("kind") == FailureKind.MISMATCH and not record.backward:
-        return translation.translate(messages.SETTLE_MISMATCH)
+        return _(
+            "Settle it with the provider; then resume, which asks it again, or compensate, which takes back "
+            "what was really done."
+        )
     if row.state == StepState.UNDO_FAILED and (row.error or {}).get("kind") in _TOLD_NO:
         return _(
-            "The provider said no, and would say it again. Settle it there under the key shown here; then "
+            "The provider said no, and would say it again. Settle it there under the step's key; then "
             "say with evidence that it is undone. Resume only if the provider would agree now."
         )
     if row.state == StepState.UNDO_FAILED:
         return _(
-            "Settle it with the provider under the key shown here; then resume, "
+            "Settle it with the provider under the step's key; then resume, "
             "or say with evidence that it is undone."
         )
     if row.state in (StepState.FAILED, StepState.UNKNOWN) and not record.backward:
@@ -461,12 +464,17 @@ def _of_step(record: history.History, what: str) -> Summary:
             who=_("Nobody has to act."),
         )
     if row.state == StepState.WAITING and not record.backward:
+        awaited = panels.awaited(record.saga.name, row.name)
+        text = (
+            _("%(step)s has begun, and waits for %(awaited)s; its limit is reached %(limit)s.")
+            if awaited
+            else _("%(step)s has begun, and waits for a word from outside; its limit is reached %(limit)s.")
+        )
         return Summary(
             tone="waiting",
             what=what,
-            next=_("%(step)s has begun, and waits for a word from outside; its limit is reached %(limit)s.")
-            % given,
-            who=_("Whoever it waits for: the payer, or the provider. Nobody here has to act."),
+            next=text % (given | {"awaited": awaited}),
+            who=_("Nobody here has to act: a word from outside is waited for."),
         )
     if cursor.parked_for is not None:
         return _parked(record, what)

@@ -14,7 +14,7 @@ from django.db import connection, transaction
 
 from sagas import conf, errors, models
 from sagas.declaration import definition
-from sagas.engine import dispatching, pacing, store, transitions, transport
+from sagas.engine import dispatching, pacing, store, tracecontext, transitions, transport
 from sagas.engine.archive import forget_too, keep_live, take_along
 from sagas.engine.attempts import Lane, Result, WorkerContext
 from sagas.engine.callbacks import reject
@@ -47,13 +47,20 @@ from sagas.engine.operations import (
 from sagas.engine.pacing import take
 from sagas.engine.probes import heard, probe_returned
 from sagas.engine.seen import Seen
+from sagas.engine.sums import Kind as MetricKind
+from sagas.engine.sums import age as metrics_age
+from sagas.engine.sums import fold as fold_metrics
+from sagas.engine.sums import read as read_metrics
+from sagas.engine.sums import rebuild as rebuild_metrics
 from sagas.engine.sweeping import on_chain_error, sweep
+from sagas.engine.tracecontext import traced
 
 __all__ = [
     "LEASE_MARGIN",
     "STRUCK",
     "Damaged",
     "Lane",
+    "MetricKind",
     "Next",
     "Result",
     "Seen",
@@ -69,6 +76,7 @@ __all__ = [
     "compensate",
     "compensate_late",
     "extend",
+    "fold_metrics",
     "forget_too",
     "go_on",
     "heard",
@@ -76,9 +84,12 @@ __all__ = [
     "keep_live",
     "look",
     "meant",
+    "metrics_age",
     "on_chain_error",
     "perform",
     "probe_returned",
+    "read_metrics",
+    "rebuild_metrics",
     "receive",
     "refuse",
     "reject",
@@ -96,6 +107,7 @@ __all__ = [
     "sweep",
     "take",
     "take_along",
+    "traced",
     "why_not_struck",
 ]
 
@@ -184,6 +196,7 @@ def _begin(
             key=key,
             facts=_checked(saga, key, inputs),
             epoch=0,
+            traceparent=tracecontext.current(),
         )
         for key, inputs in items
     ]

@@ -28,6 +28,7 @@ from django.db import models as django_models
 from django.db.models import QuerySet
 
 from sagas import database, documents, errors, models, reading
+from sagas.engine import sums
 from sagas.models import ArchivedSaga, Event, SagaInstance, Signal, StepInstance
 
 logger = logging.getLogger("sagas")
@@ -206,6 +207,7 @@ def _move(saga_ids: Sequence[uuid.UUID]) -> int:
     events = _by_saga(Event.objects.filter(saga_id__in=sagas).order_by("id"))
     theirs = _grouped((keys[row["step_key"]], row) for row in signals if keys[row["step_key"]] in sagas)
     others = {name: _companions_of(companion, sagas) for name, companion in _companions.items()}
+    sums.fold_early({pk: rows[-1]["id"] for pk, rows in events.items()})
     ArchivedSaga.objects.bulk_create(
         _row(
             documents.build(

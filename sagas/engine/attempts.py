@@ -76,6 +76,8 @@ class StepMessage:
     step: str
     direction: Direction
     context: WorkerContext
+    waited: datetime.timedelta | None = None
+    """How long it was under way, once that has been looked at."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,9 @@ class Attempt:
     fence: int
     begun_at: datetime.datetime
     """By the database's clock."""
+
+    waited: datetime.timedelta
+    """How long its message was under way."""
 
     claimed: bool
     """Whether the intent was written; a local step needs none, its action and record being one."""

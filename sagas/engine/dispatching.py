@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from sagas import conf, models
 from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
-from sagas.engine import children, circuits, parallel, transport
+from sagas.engine import children, circuits, parallel, sums, transport
 from sagas.engine.kinds import Next
 from sagas.engine.store import NOW, After, UnitOfWork
 
@@ -164,6 +164,8 @@ def redispatch_step(work: UnitOfWork) -> list[transport.Dispatch]:
     unpark(work)
     cursor = work.cursor
     dispatches = (cursor.dispatches or 0) + 1
+    if dispatches > 1:
+        work.also(sums.count(sums.REDISPATCHES, work.saga.name, work.declared_step.queue))
     work.set_cursor(epoch=(cursor.epoch or 0) + 1, dispatches=dispatches, dispatched_at=NOW)
     look_within(work, grace(dispatches))
     return [dispatch_of(work.saga, work.step)]

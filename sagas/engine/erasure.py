@@ -38,7 +38,7 @@ CALLBACK_OPEN = gettext_noop("A callback of it is still to be undone, or waits f
 
 _OURS = frozenset({
     "step", "kind", "at", "since", "clock", "attempt", "error", "late", "frames", "worker", "task_id",
-    "fence", "seen", "intervention", "state",
+    "fence", "seen", "intervention", "state", "waited_ms",
 })  # fmt: skip
 """Names under which the engine itself writes: no person's value, whatever it looks like."""
 

@@ -8,6 +8,7 @@ open, and its outcome is committed after, by the worker that still holds the fen
 between them is known, or is *unknown* and is asked about (U1, U2).
 """
 
+import dataclasses
 import datetime
 import logging
 import time
@@ -27,6 +28,7 @@ from sagas.engine import (
     parallel,
     recording,
     store,
+    sums,
     transitions,
     transport,
 )
@@ -168,6 +170,8 @@ class _Steps:
                 return attempt
             recorded = execute_local(work, attempt)
             if not recorded.outcome.done:
+                # What comes of it is recorded under another lock, after all that the function took.
+                self.message = dataclasses.replace(self.message, waited=attempt.waited)
                 if not transactions.can_start_over or database.is_away(recorded.outcome.error):
                     return recorded.outcome
                 work = transactions.start_over(self.message.saga_id, self.message.step)
@@ -250,6 +254,7 @@ def _is_void(work: UnitOfWork, attempt: Attempt) -> bool:
     if work.step.fence == attempt.fence and work.step.state in parallel.AT_WORK:
         return False
     logger.warning("saga %s: %s lost its lease, its outcome is void", work.saga.pk, work.step.name)
+    work.count(sums.VOIDED, work.saga.name, work.step.name, sums.Void.LOST_LEASE)
     return True
 
 
@@ -372,15 +377,18 @@ def admit(work: UnitOfWork, message: StepMessage) -> Result | None:
     """
     saga, step, now = work.saga, work.step, work.now
     working = SagaState.RUNNING if message.direction == Direction.FORWARD else SagaState.COMPENSATING
-    if work.cursor.epoch != message.epoch or saga.state != working or saga.held_at is not None:
-        return STOP
+    if work.cursor.epoch != message.epoch or saga.state != working:
+        return _void(work, sums.Void.SUPERSEDED)
+    if saga.held_at is not None:
+        return _void(work, sums.Void.HELD)
     if work.cursor.dispatched_at is None:
-        return STOP  # No message is expected: a stray copy must not shorten a pause.
+        # No message is expected: a stray copy must not shorten a pause.
+        return _void(work, sums.Void.UNEXPECTED)
     if not dispatching.at_hand(work):
         passed = (saga.position - step.position) * message.direction > 0
-        return recording.continue_with(saga) if passed else STOP
+        return recording.continue_with(saga) if passed else _void(work, sums.Void.ELSEWHERE)
     if not parallel.is_free(step, now):
-        return STOP
+        return _void(work, sums.Void.BUSY)
     if message.direction == Direction.FORWARD:
         if not transitions.past_pivot(saga, step) and _compensate_if_due(work):
             work.commit()
@@ -396,18 +404,26 @@ def admit(work: UnitOfWork, message: StepMessage) -> Result | None:
     return None
 
 
+def _void(work: UnitOfWork, reason: sums.Void) -> Result:
+    """The message is void, and changes nothing: that it came is counted."""
+    work.count(sums.VOIDED, work.saga.name, work.step.name, reason)
+    return STOP
+
+
 def claim(work: UnitOfWork, message: StepMessage) -> Attempt:
     """Write the intent before the call, where the outcome may come to be unknown."""
     step, declared = work.step, work.declared_step
+    waited = message.waited if message.waited is not None else _waited(work, message.context)
     waiting = work.forward and step.state == StepState.WAITING
     unknown = work.forward and step.state in (StepState.UNKNOWN, StepState.RUNNING)
     claimed = _needs_claim(work)
     if claimed:
         lease = registry.timeout(work.saga.name, step.name) + LEASE_MARGIN
+        shown = _shown(message.context) | sums.wait_of(waited)
         if work.forward:
-            _intend_action(work, message.context, asks=waiting)
+            _intend_action(work, shown, asks=waiting)
         else:
-            _intend_undo(work, message.context)
+            _intend_undo(work, shown)
         work.set_step(
             fence=step.fence + 1,
             lease_until=After(lease),
@@ -416,6 +432,8 @@ def claim(work: UnitOfWork, message: StepMessage) -> Attempt:
         )
         dispatching.look_within(work, lease)
         work.commit()
+    else:
+        work.waited = waited
     return Attempt(
         message=message,
         declared=work.declared,
@@ -423,10 +441,18 @@ def claim(work: UnitOfWork, message: StepMessage) -> Attempt:
         row=step,
         fence=step.fence,
         begun_at=work.now,
+        waited=waited,
         claimed=claimed,
         doubtful=declared.remote and unknown,
         only_asks=claimed and waiting,
     )
+
+
+def _waited(work: UnitOfWork, context: WorkerContext) -> datetime.timedelta:
+    """How long the step's message was under way; no time where the worker went on without one."""
+    if work.cursor.dispatched_at is None or "." in context.task_id:
+        return datetime.timedelta(0)
+    return work.now - work.cursor.dispatched_at
 
 
 def _needs_claim(work: UnitOfWork) -> bool:
@@ -455,27 +481,25 @@ def _end_wait(work: UnitOfWork) -> Next:
     return transitions.fail(work, failures.wait_over(work.step, work.now))
 
 
-def _intend_action(work: UnitOfWork, context: WorkerContext, *, asks: bool) -> None:
+def _intend_action(work: UnitOfWork, shown: dict[str, Any], *, asks: bool) -> None:
     step = work.step
     if step.state == StepState.RUNNING:
         transitions.mark_unknown(work, {"clock": Clock.LEASE})
     attempts = step.attempts + (0 if asks else 1)
     kind = EventKind.STEP_ASKED if asks else EventKind.STEP_STARTED
-    work.transition_step(StepState.RUNNING, kind, attempt=attempts, data=_shown(context))
+    work.transition_step(StepState.RUNNING, kind, attempt=attempts, data=shown)
     work.set_step(attempts=attempts)
     if step.started_at is None:
         work.set_step(started_at=NOW)
 
 
-def _intend_undo(work: UnitOfWork, context: WorkerContext) -> None:
+def _intend_undo(work: UnitOfWork, shown: dict[str, Any]) -> None:
     step = work.step
     attempts = step.undo_attempts + 1
     if step.state == StepState.UNDOING:
-        work.note(EventKind.UNDO_STARTED, subject=step.name, attempt=attempts, data=_shown(context))
+        work.note(EventKind.UNDO_STARTED, subject=step.name, attempt=attempts, data=shown)
     else:
-        work.transition_step(
-            StepState.UNDOING, EventKind.UNDO_STARTED, attempt=attempts, data=_shown(context)
-        )
+        work.transition_step(StepState.UNDOING, EventKind.UNDO_STARTED, attempt=attempts, data=shown)
     work.set_step(undo_attempts=attempts)
     if step.undo_started_at is None:
         work.set_step(undo_started_at=NOW)

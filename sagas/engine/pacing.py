@@ -38,7 +38,7 @@ from django.db import connection, transaction
 
 from sagas import models
 from sagas.declaration import registry
-from sagas.engine import dispatching, store, transport
+from sagas.engine import dispatching, store, sums, transport
 
 logger = logging.getLogger("sagas")
 
@@ -185,7 +185,9 @@ def take(queue: str, most: int, *, newest: bool = False) -> list[transport.Dispa
     parameters = _of_line(queue, most)
     with connection.cursor() as cursor:
         cursor.execute(_TAKE_NEWEST if newest else _TAKE, parameters)
-        return [_dispatch(row) for row in sorted(cursor.fetchall())]
+        rows = sorted(cursor.fetchall())
+    sums.count_all(sums.REDISPATCHES, [(name, queue) for _, name, *_, dispatches in rows if dispatches > 1])
+    return [_dispatch(row) for row in rows]
 
 
 def _next_batch(queue: str, batch: int) -> tuple[list[transport.Dispatch], int]:
@@ -229,7 +231,7 @@ def _sent_on(saga_id: uuid.UUID) -> bool:
 
 
 def _dispatch(row: tuple[Any, ...]) -> transport.Dispatch:
-    saga_id, name, version, direction, position, epoch, attempts, undo_attempts = row
+    saga_id, name, version, direction, position, epoch, attempts, undo_attempts, _dispatches = row
     saga = models.SagaInstance(
         id=saga_id, name=name, version=version, direction=direction, position=position, epoch=epoch
     )
@@ -275,6 +277,7 @@ UPDATE sagas_saga g SET in_line_for = NULL, epoch = g.epoch + 1, dispatches = g.
         %(grace)s::interval * 2 ^ LEAST(g.dispatches, 16), %(longest)s::interval))
 FROM taken, sagas_step s, (SELECT clock_timestamp() AS now) AS clock
 WHERE g.id = taken.id AND taken.wanted AND s.saga_id = g.id AND s.position = g.position
-RETURNING g.id, g.name, g.version, g.direction, g.position, g.epoch, s.attempts, s.undo_attempts
+RETURNING g.id, g.name, g.version, g.direction, g.position, g.epoch, s.attempts, s.undo_attempts,
+    g.dispatches
 """  # noqa: S608 - nothing of it comes from outside
 _TAKE_NEWEST = _TAKE.replace(_FIRST, _LAST)

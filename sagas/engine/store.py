@@ -26,7 +26,7 @@ from psycopg.types import json as psycopg_json
 
 from sagas import database, errors, models
 from sagas.declaration import definition, stages, states, validation
-from sagas.engine import circuits, pipeline, transport
+from sagas.engine import circuits, pipeline, sums, transport
 from sagas.engine.kinds import EventKind
 from sagas.engine.pipeline import Statement
 
@@ -309,6 +309,9 @@ class UnitOfWork:
         self.inbox_is_empty = False
         """Whether it is known that no callback is stored for the step; none comes while the lock is held."""
 
+        self.waited: datetime.timedelta | None = None
+        """How long the message of the attempt at hand was under way: the next event of its step says so."""
+
         self.onward: transport.Dispatch | None = None
         """What a worker may carry on with once this is written, where its own chain does not lead there."""
 
@@ -477,6 +480,10 @@ class UnitOfWork:
         data: dict[str, Any] | None = None,
     ) -> None:
         """Append an event."""
+        if self.waited is not None and subject:
+            # What tells of a failure is that failure, word for word.
+            data = data or sums.wait_of(self.waited)
+            self.waited = None
         self._events.append(
             [self.saga.pk, kind, subject, from_state, to_state, attempt, actor, reason, data or {}]
         )
@@ -514,6 +521,14 @@ class UnitOfWork:
     def also(self, statement: Statement) -> None:
         """Have a statement that changes other rows carried out as a part of the one that writes these."""
         self._also.append(statement)
+
+    def count(self, metric: sums.Metric, *labels: str) -> None:
+        """Count one, in this transaction, whether or not anything else is written in it."""
+        statement = sums.count(metric, *labels)
+        if self._transactions is not None:
+            self._transactions.defer(statement)
+        else:
+            send([statement])
 
     def do(self, more: Callable[[], object]) -> None:
         """Have more done in this transaction, once the rows are written; its failure rolls all of it back."""
@@ -705,7 +720,7 @@ def begin(
     declared = first.definition
     names = [step.name for step in declared.all_steps]
     parameters: list[Any] = [
-        first.name, first.version, first.fingerprint, first.state, first.direction,
+        first.name, first.version, first.fingerprint, first.state, first.direction, first.traceparent,
         not_before, line_look, declared.deadline, grace, not_before, declared.deadline,
         [saga.pk for saga in ordered], [saga.key for saga in ordered],
         [psycopg_json.Jsonb(saga.facts) for saga in ordered], [saga.in_line_for for saga in ordered],
@@ -776,11 +791,11 @@ def _begin_sql(left_out: str) -> str:
     return f"""
 WITH g AS (
     INSERT INTO sagas_saga (
-        name, version, fingerprint, state, direction, position, epoch, dispatches, dispatched_at,
+        name, version, fingerprint, state, direction, traceparent, position, epoch, dispatches, dispatched_at,
         wake_at, deadline_at, id, key, facts, in_line_for, parent_id, parent_step, parent_item, counted_as,
         cancel_reason, cancel_actor
     )
-    SELECT %s, %s, %s, %s, %s, position, sent, sent, CASE sent WHEN 1 THEN now() END,
+    SELECT %s, %s, %s, %s, %s, %s, position, sent, sent, CASE sent WHEN 1 THEN now() END,
         COALESCE(%s::timestamptz, now()) + CASE WHEN sent = 0 AND (line IS NOT NULL OR parent IS NOT NULL)
             THEN LEAST(%s::interval, %s) WHEN sent = 1 THEN %s ELSE '0' END,
         COALESCE(%s::timestamptz, now()) + %s, id, key, facts, line, parent, parent_step, parent_item,

@@ -62,15 +62,15 @@ def celery(*arguments, log=subprocess.DEVNULL, **more):
 
 
 @contextlib.contextmanager
-def worker(place, *, queues=None, children=2, beat=True, **more):
-    """A worker, with beat in it unless that is elsewhere."""
+def worker(place, *, queues=None, children=2, beat=True, settings=(), **more):
+    """A worker, with beat in it unless that is elsewhere; settings as Celery's command line takes them."""
     arguments = [
         "worker", f"--queues={','.join(queues or toys())}", f"--concurrency={children}",
         *(["--beat", f"--schedule={place}/beat"] if beat else []),
         "--loglevel=INFO", "--without-gossip", "--without-mingle",
         f"--hostname=toys-{os.getpid()}-{time.time_ns()}@test",
         # How long a result of a dead child may still be under way: ten seconds in production.
-        "--", "worker.lost_wait=0.5",
+        "--", "worker.lost_wait=0.5", *settings,
     ]  # fmt: skip
     with (place / "worker.log").open("ab") as log, celery(*arguments, log=log, **IMPATIENT | more) as process:
         yield process

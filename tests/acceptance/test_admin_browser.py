@@ -24,15 +24,14 @@ from sagas.declaration import registry
 from sagas.engine import transport
 from sagas.testing import clocks, memory_transport
 from shipping.models import Shipment
-from tests.sagas import harness
-from tests.sagas.sample_app import recorder
-from tests.sagas.sample_app import saga as toys
 from tests.sandbox import running as sandboxes
 from tests.support import browser, database, sample_orders
 
 CLIPPED = """[...document.querySelectorAll("table")].filter(table => table.offsetWidth)
     .map(table => table.closest(".scroll, .results, .tabular") ?? table)
     .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.className)"""
+
+THE_LIST = "/admin/sagas/sagainstance/"
 
 SCHEMES = ("light", "dark")
 
@@ -102,7 +101,6 @@ def _clear():
     keep = {"django_migrations", "django_content_type", "auth_permission", "auth_group",
             "auth_group_permissions", "invoicing_cancellationwindow"}  # fmt: skip
     tables = [name for name in connection.introspection.table_names() if name not in keep]
-    recorder.close()  # It has a session of its own.
     with connection.cursor() as cursor:
         # The server's threads are gone, their connections are not.
         cursor.execute(
@@ -182,7 +180,8 @@ def addresses(site):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, scheme):
+def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, scheme, monkeypatch):
+    monkeypatch.setattr(django_settings, "SAGAS_FOUR_EYES", True)  # Which puts more words on the buttons.
     tab = visit(color_scheme=scheme)
     barriers = {}
     for path in addresses(site):
@@ -191,6 +190,8 @@ def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, sch
         assert response.headers["content-security-policy"].startswith("default-src 'self'"), path
         assert "unsafe" not in response.headers["content-security-policy"], path
         assert tab.fits(), f"{path} is wider than the window"
+        if path.partition("?")[0] != THE_LIST:
+            assert tab.page.evaluate(CLIPPED) == [], f"{path} has tables that must be scrolled sideways"
         if found := tab.barriers():
             barriers[path] = found
     assert barriers == {}
@@ -564,6 +565,11 @@ BOTH_WIDTHS = pytest.mark.parametrize("width", [browser.WIDE, browser.NARROW], i
 @pytest.fixture
 def to_approve(site, monkeypatch):
     """A saga that waits for a person's yes with two facts, and the viewer is such a person."""
+    # Not above: `make screenshots` has the project's own settings, in which there is no sample app.
+    from tests.sagas import harness
+    from tests.sagas.sample_app import recorder
+    from tests.sagas.sample_app import saga as toys
+
     monkeypatch.setattr(registry, "_sagas", dict(registry._sagas))
     posted = memory_transport.MemoryTransport()
     with transport.use(posted):
@@ -577,6 +583,7 @@ def to_approve(site, monkeypatch):
     viewer.user_permissions.clear()
     if not models.SagaInstance.objects.get(pk=saga.pk).is_final:
         engine.cancel(saga.pk, actor="test", reason="the test is over")
+    recorder.close()  # It has a session of its own.
 
 
 def approved(saga):

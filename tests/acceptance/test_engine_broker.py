@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import subprocess
 
 import pytest
 import redis
@@ -66,6 +67,42 @@ def test_beat_sends_again_as_soon_as_the_broker_is_back(tmp_path):
 
         assert sent is not None
         assert redis.Redis.from_url(broker.url).llen("sagas-sweep") == 1
+
+
+def test_beat_does_not_start_on_a_server_that_is_a_node_of_a_cluster(tmp_path):
+    with a_node_of_a_cluster(tmp_path) as url:
+        before = celery.app.conf.broker_url
+        try:
+            publish_to(url)
+            with pytest.raises(
+                SystemExit, match="cluster_enabled:1, and a Valkey or Redis Cluster cannot be"
+            ):
+                celery.look_at_the_broker()
+        finally:
+            publish_to(before)
+    celery.look_at_the_broker()
+
+
+@contextlib.contextmanager
+def a_node_of_a_cluster(place):
+    port = servers.free_port()
+    process = subprocess.Popen(
+        [servers.valkey_binary(), "--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"],
+        cwd=place,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        with redis.Redis(port=port) as client:
+            waiting.until(lambda: answers(client), "it answers")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(client):
+    with contextlib.suppress(redis.ConnectionError):
+        return client.ping()
 
 
 def to_its_end(saga):

@@ -3,6 +3,7 @@
 Plain Celery loses the chain in most of these, and says nothing in some; here time is all that is lost.
 """
 
+import collections
 import concurrent.futures
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from django.db import connection
 
 from saga_project import celery
-from sagas import engine, fast_lane, tasks, testing
+from sagas import engine, fast_lane, models, tasks, testing
 from sagas.engine import dispatching, transport
 from sagas.testing import clocks
 from tests.acceptance import processes
@@ -159,6 +160,40 @@ def test_a_step_that_is_too_slow_is_interrupted_and_says_so(transactional_db, fa
     interrupted = faulted[what].result().events.filter(kind__in=["step.retry", "step.unknown"])
 
     assert [event.data["clock"] for event in interrupted] == ["attempt"]
+
+
+def test_the_metrics_say_what_the_rows_say_whatever_was_killed(transactional_db, faulted):
+    """The sweep folds beside all of this, in a process that is killed with the others."""
+    for one in faulted.values():
+        one.result()
+
+    waiting.until(lambda: told() == in_rows(), "all of it is folded", seconds=30)
+    (carried_on,) = [
+        one
+        for metric, samples in engine.read_metrics()
+        for one in samples
+        if metric.name == "sagas_transition_seconds" and one.labels == ("toy-mixed",)
+    ]
+    assert carried_on.value > 0
+
+
+def told():
+    """What the metrics say has ended, and of attempts."""
+    kept = {metric.name: samples for metric, samples in engine.read_metrics()}
+    ended = {one.labels[::2]: one.value for one in kept["sagas_ended_total"] if one.value}
+    attempts = {one.labels: one.value for one in kept["sagas_attempts_total"] if one.value}
+    return ended, attempts
+
+
+def in_rows():
+    """What the rows say of the same."""
+    ended, attempts = collections.Counter(), collections.Counter()
+    for saga in models.SagaInstance.objects.prefetch_related("steps"):
+        ended[saga.name, saga.state] += saga.finished_at is not None
+        for step in saga.steps.all():
+            attempts[saga.name, step.name, "forward"] += step.attempts
+            attempts[saga.name, step.name, "backward"] += step.undo_attempts
+    return dict(+ended), dict(+attempts)
 
 
 def test_none_of_it_ends_the_worker_itself(transactional_db, faulted, worker):

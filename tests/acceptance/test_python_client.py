@@ -56,7 +56,7 @@ def pay(code):
 
 with Client(os.environ["WEB_URL"], os.environ["API_TOKEN"]) as client:
     numbers = [place_surely(client, **by_card) for _ in range(2)]
-    (found,) = client.orders(number=numbers[0])
+    found = client.get(numbers[0])
     client.wait(found)
     said = {
         "numbers": numbers,
@@ -67,6 +67,12 @@ with Client(os.environ["WEB_URL"], os.environ["API_TOKEN"]) as client:
         "of today": found.number in of_today(client),
         "complaints": complaints(client, **WISH | {"lines": [Line(sku="NONE")]}, payment=Pix()),
     }
+with Client(os.environ["WEB_URL"], os.environ["MERCHANT_TOKEN"]) as client:
+    last = catch_up(client, None)
+    client.place(**WISH, payment=Pix(), idempotency_key="logged")
+    newest = next(client.events(after=last, types="order.placed", every=0.2))
+    logged = client.place(**WISH, payment=Pix(), idempotency_key="logged")
+    said["placed"] = newest.order.number == logged.number
 print(json.dumps(said))
 """
 
@@ -102,7 +108,12 @@ def test_the_first_example_of_its_readme_runs_and_prints_what_it_shows(stack: di
 
 
 def test_all_else_of_its_readme_runs(stack: dict[str, str]) -> None:
-    printed = run(stack, "\n\n".join([*blocks("python"), USES]))
+    made = subprocess.run(
+        [sys.executable, "manage.py", "token", "create", "local-customer", "--scope", "merchant"],
+        cwd=ROOT, env=stack, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    merchant = {"MERCHANT_TOKEN": made.stdout.strip()}
+    printed = run(stack | merchant, "\n\n".join([*blocks("python"), USES]))
 
     said = json.loads(printed[-1])
     assert "take-payment" in "".join(printed), "the asynchronous client followed the order"
@@ -112,6 +123,7 @@ def test_all_else_of_its_readme_runs(stack: dict[str, str]) -> None:
     assert said["cancelled"].startswith("undoing")
     assert said["too late"] == "it is fulfilled"
     assert said["of today"] is True
+    assert said["placed"] is True
     assert said["complaints"] == ["/lines/0/sku: There is no such product; GET /api/v1/products lists them."]
 
 

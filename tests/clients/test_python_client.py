@@ -12,6 +12,7 @@ import saga_orders
 from orders.api import samples
 from saga_orders import Address, Card, Customer, Line, Money, OrderEvent, Pix, StepEvent
 from tests.clients.answering import DROP, HALF, Answer, Server, events, problem, says
+from webhooks.api import samples as webhook_samples
 
 pytestmark = pytest.mark.integration  # It opens sockets.
 
@@ -40,7 +41,7 @@ def test_an_order_is_sent_as_the_api_takes_it_and_read_as_values(client: Any, se
     (request,) = server.asked
     sent = json.loads(request.body)
     assert (request.method, request.path) == ("POST", "/api/v1/orders")
-    assert request.headers["authorization"] == "Token ord_1"
+    assert request.headers["authorization"] == "Bearer ord_1"
     assert uuid.UUID(request.headers["idempotency-key"])
     assert sent["payment"] == {"method": "card", "token": "tok_ok"}
     assert sent["reference"] == "cart-7"
@@ -242,6 +243,25 @@ def test_pages_are_walked_to_the_last_by_their_cursors_and_only_on_our_server(
     assert second == f"{first}&cursor=a%2Bb"
 
 
+def test_statuses_that_are_chosen_are_chosen_on_every_page(client: Any, server: Server) -> None:
+    page = {"results": [ORDER], "previous": None}
+    server.will(says(page | {"next": "/?cursor=a"}), says(page | {"next": None}))
+
+    assert len(list(client.orders(status=iter(["pending", "attention"])))) == 2
+
+    asked = [request.path.partition("?")[2] for request in server.asked]
+    assert asked == [f"status=pending&status=attention&limit=100{more}" for more in ("", "&cursor=a")]
+
+
+@pytest.mark.parametrize("number", ["ORD-7K3QX9ZD", "ord-7k3qx9zd"])
+def test_an_order_is_found_by_its_number(client: Any, server: Server, number: str) -> None:
+    server.will(says(FULFILLED), says(FULFILLED))
+
+    assert client.get(number).number == "ORD-7K3QX9ZD"
+    assert client.wait(number).ended
+    assert [request.path.partition("?")[0] for request in server.asked] == ["/api/v1/orders/ORD-7K3QX9ZD"] * 2
+
+
 def test_one_page_has_its_cursors(client: Any, server: Server) -> None:
     server.will(
         says({"results": [ORDER], "next": "http://shop/?cursor=n", "previous": "http://shop/?cursor=p"})
@@ -260,6 +280,54 @@ def test_products_are_listed(client: Any, server: Server) -> None:
 
     told = samples.PRODUCT
     assert product == saga_orders.Product(**told | {"price": Money(**told["price"])})
+
+
+# --- The event log -------------------------------------------------------------------------------
+
+
+def logged(*ids: str, more: bool = False) -> Answer:
+    next_ = "https://elsewhere.example/api/v1/events?after=x" if more else None
+    return says({"next": next_, "results": [{"id": id_, **webhook_samples.MESSAGE} for id_ in ids]})
+
+
+def test_the_event_log_is_read_to_its_newest_message_and_only_on_our_server(
+    client: Any, server: Server
+) -> None:
+    first, second, third = (str(uuid.UUID(int=n)) for n in (1, 2, 3))
+    server.will(logged(first, second, more=True), DROP, logged(third))
+
+    messages = list(client.events(types=["order.*", "saga.step.failed"]))
+
+    assert [message.id for message in messages] == [first, second, third]
+    assert messages[0].type == "order.cancelled"
+    assert messages[0].order.failure.kind == "refused"
+    chosen = "type=order.%2A&type=saga.step.failed&limit=100"
+    asked = [request.path for request in server.asked]
+    assert asked == [f"/api/v1/events?{after}{chosen}" for after in ("", *[f"after={second}&"] * 2)]
+
+
+def test_it_goes_on_after_a_message_and_asks_again_when_there_are_no_more(
+    client: Any, server: Server
+) -> None:
+    old, new = (str(uuid.UUID(int=n)) for n in (1, 2))
+    server.will(logged(), logged(new), logged())
+
+    messages = client.events(after=old, every=0.001)
+    found = next(messages)
+    messages.close()
+
+    assert found.id == new
+    assert [request.path for request in server.asked] == [f"/api/v1/events?after={old}&limit=100"] * 2
+    assert next(client.events(after=found), None) is None
+    assert server.asked[-1].path == f"/api/v1/events?after={new}&limit=100"
+
+
+def test_a_message_that_the_log_has_no_more_is_said_to_be_gone(client: Any, server: Server) -> None:
+    server.will(problem("events-gone", 410))
+
+    with pytest.raises(saga_orders.EventsGone):
+        list(client.events(after=ID))
+    assert len(server.asked) == 1
 
 
 # --- Following -----------------------------------------------------------------------------------
@@ -391,8 +459,10 @@ def test_a_token_that_is_none_is_refused_before_it_is_sent(connect: Any, token: 
 def test_arguments_that_make_no_sense_are_refused_before_anything_is_sent(
     client: Any, server: Server
 ) -> None:
-    with pytest.raises(ValueError, match=r"not the id of an order.*orders\(number=...\)"):
-        client.get("ORD-7K3QX9ZD")
+    with pytest.raises(ValueError, match="not an order: give an Order, its `id`, or its `number`"):
+        client.get("../products")
+    with pytest.raises(ValueError, match="not the id of a message"):
+        next(client.events(after="7"))
     with pytest.raises(ValueError, match="visible ASCII"):
         client.place(**WISH, idempotency_key="two words")
     with pytest.raises(ValueError, match="created_from must be an aware datetime"):

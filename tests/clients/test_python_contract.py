@@ -19,7 +19,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PYTHON = ROOT / "clients" / "python"
 SCHEMAS = yaml.safe_load((ROOT / "docs/openapi.yaml").read_text())["components"]["schemas"]
 
-OPERATIONS = {"listOrders", "createOrder", "getOrder", "followOrder", "cancelOrder", "listProducts"}
+OPERATIONS = {
+    "listOrders", "createOrder", "getOrder", "followOrder", "cancelOrder", "listProducts", "listEvents",
+}  # fmt: skip
 """Of those that it has."""
 
 

@@ -7,7 +7,15 @@ import re
 
 import pytest
 from django.contrib.postgres.operations import AddIndexConcurrently
-from django.db import IntegrityError, OperationalError, connection, migrations, models, transaction
+from django.db import (
+    IntegrityError,
+    NotSupportedError,
+    OperationalError,
+    connection,
+    migrations,
+    models,
+    transaction,
+)
 from django.db.migrations.state import ModelState, ProjectState
 
 from dbrules import indexes
@@ -157,3 +165,13 @@ def test_no_migration_keeps_writers_from_a_table_that_is_there_already():
                 assert live, f"{path.name}: {operation.describe()}: use dbrules.indexes"
             if live:
                 assert not module.Migration.atomic, f"{path.name} builds an index in a transaction"
+
+
+@each
+def test_none_is_built_through_a_pooler_whose_sessions_would_keep_its_limits(table, operation, monkeypatch):
+    monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
+
+    with pytest.raises(NotSupportedError, match="DATABASE_DIRECT_URL"):
+        run(operation)
+
+    assert not built()

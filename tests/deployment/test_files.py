@@ -201,7 +201,14 @@ def test_the_image_has_every_package_of_the_product_and_no_other():
 
     # The sandbox is the outside world, and the examples are to be read.
     assert built == packages - {"sandbox", "examples"}
-    assert sent == built | {"manage.py", "requirements.txt", "deploy/build.sh", "deploy/alive.sh"}
+    others = {
+        "manage.py",
+        "requirements.txt",
+        "requirements-traces.txt",
+        "deploy/build.sh",
+        "deploy/alive.sh",
+    }
+    assert sent == built | others
 
 
 def test_the_units_are_what_systemd_takes_and_hardened(tmp_path):

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from saga_project import env
 from saga_project.deployment import layout, manifests
 from saga_project.deployment.documents import configuration
 
@@ -165,6 +166,19 @@ def test_what_makes_no_sense_is_said_in_words(what):
 
     assert any(sentence in problem for problem in told), told
     assert len(told) == 1
+
+
+def test_a_worker_for_traces_is_missed_where_they_are_wanted():
+    traces = layout.Worker(queue="sagas-traces", processes=1, hard_limit_s=60, steps=())
+    wanted = copy.deepcopy(SOUND)
+    wanted["config"]["data"]["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://collector:4318"
+
+    assert manifests.problems([*SOUND.values()], workers=[PAYMENTS, traces]) == []
+    assert "queue sagas-traces" in manifests.problems([*wanted.values()], workers=[PAYMENTS, traces])[0]
+
+
+def test_what_says_a_password_is_a_variable_of_ours():
+    assert env.VARIABLES.keys() > manifests.SECRETS
 
 
 def test_more_connections_than_the_database_allows():

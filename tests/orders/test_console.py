@@ -7,11 +7,13 @@ import pytest
 from django.contrib.auth import models as auth
 from django.core import management
 from django.test import Client
+from django.utils import translation
 
 from orders.api import shapes
 from orders.models import Order
 from sagas import engine
 from sagas.console import roles
+from sagas.console import translation as console_translation
 from sagas.engine import transport
 from tests.sagas.console import admin_client
 
@@ -70,6 +72,63 @@ def test_amounts_are_written_as_in_the_viewers_language(samples, viewer):
     response = viewer.get(f"{LIST}{saga.pk}/change/", headers={"Accept-Language": "pt-BR"})
 
     assert nets(response)["Dinheiro"] == "R$ 274,70 retidos"
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "The bank tells something else than was asked: amount 1 instead of 7580, "
+            "captured 1 instead of 7580.",
+            "The bank tells something else than was asked: amount 0.01 instead of 75.80, "
+            "captured 0.01 instead of 75.80.",
+        ),
+        (
+            "It tells something else than was asked: total 1 instead of 123456.",
+            "It tells something else than was asked: total 0.01 instead of 1,234.56.",
+        ),
+        (
+            "The carrier tells something else than was asked: parcels 2 instead of 1.",
+            "The carrier tells something else than was asked: parcels 2 instead of 1.",
+        ),
+        ("currency USD instead of BRL", "currency USD instead of BRL"),
+    ],
+)
+def test_money_that_is_not_what_was_asked_is_told_in_the_units_of_every_other_amount(message, said):
+    with translation.override("en"):
+        assert console_translation.translate(message) == said
+
+
+def test_a_callback_that_tells_something_else_is_told_in_portuguese_to_its_end():
+    with translation.override("pt-br"):
+        told = console_translation.translate(
+            "It tells something else than was asked: amount 1 instead of 7580."
+        )
+
+    assert told == "Ele informa algo diferente do que foi pedido: valor 0,01 em vez de 75,80."
+
+
+def test_whoever_calls_a_wrong_charge_right_reads_what_counts_as_paid(samples, viewer):
+    saga = samples.settle(samples.place(token="tok_one_centavo"))
+    supervisor = admin_client.supervisor()
+
+    page = supervisor.get(f"{LIST}{saga.pk}/change/")
+    foretold = admin_client.text(supervisor.get(admin_client.intervention(saga, "happened")))
+
+    assert saga.state == "needs_attention"
+    assert "R$ 274.70 counts as paid. Our books have R$ 0.01: your evidence stands for the rest." in foretold
+    assert "It counts as done although it came to something else than was asked" in foretold
+    assert {panel.title: panel.tone for panel in page.context["panels"]} == {"Money": "attention"}
+    (taken,) = [step for step in page.context["steps"] if step.row.name == "take-payment"]
+    assert (taken.backward.state, taken.backward.label) == ("kept", "Not undone")
+
+
+def test_a_saga_that_waits_says_for_what_on_its_page_as_in_the_list(samples, viewer):
+    pix, parcel = page(viewer, samples.waiting_for_pix()), page(viewer, samples.waiting())
+
+    assert "take-payment has begun, and waits for PIX; its limit" in admin_client.text(pix)
+    assert "deliver-order has begun, and waits for the carrier; its limit" in admin_client.text(parcel)
+    assert "the payer" not in admin_client.text(parcel)
 
 
 def test_a_saga_is_found_by_whatever_people_know_of_it(samples, viewer):

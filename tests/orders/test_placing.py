@@ -50,6 +50,16 @@ def test_the_card_s_token_is_nowhere_but_in_what_the_saga_is_given(ana: Api) -> 
     assert saga_models.SagaInstance.objects.get(pk=row.saga_id).facts["payment"]["token"] == "tok_ok"
 
 
+def test_an_order_belongs_to_the_trace_of_its_request(ana: Api) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    for key, given in {"traced": trace, "nonsense": "of-no-trace", "none": None}.items():
+        headers = {"Idempotency-Key": key} | ({"traceparent": given} if given else {})
+        assert ana.post("/orders", order(), **headers).status_code == 202
+
+    kept = saga_models.SagaInstance.objects.order_by("pk").values_list("traceparent", flat=True)
+    assert list(kept) == [trace, None, None]
+
+
 def test_an_order_needs_a_key(ana: Api) -> None:
     answer = ana.post("/orders", order())
 

@@ -259,7 +259,8 @@ def test_a_merchant_is_told_that_an_order_waits_for_a_review_and_not_that_anothe
         assert mia.post("/webhook-endpoints", wanted).status_code == 201
         placed = mia.order(dear()).json()
         deliveries.run()
-        (told,) = receiver.told
+        begun, told = receiver.told
+        assert begun["type"] == "order.placed"
         assert told["type"] == "saga.step.waiting"
         assert told["data"]["order"]["id"] == placed["id"]
         assert told["data"]["step"]["name"] == REVIEW

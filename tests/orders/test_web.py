@@ -14,11 +14,13 @@ import httpx
 import pytest
 from django.db import connection
 
+from api.models import Scope
 from orders import models
 from saga_project.local import runfile
+from sagas import engine
 from sagas.testing import memory_transport
 from tests.orders import web_server
-from tests.orders.conftest import Api, deliver
+from tests.orders.conftest import Api, deliver, member
 from tests.orders.test_streams import BRISK, stream
 from tests.sandbox.running import Sandbox
 from tests.support import waiting
@@ -116,6 +118,30 @@ def test_a_client_that_leaves_while_it_waits_is_forgotten(environment: dict[str,
             waiting.until(models.Follower.objects.exists, "it waits")
 
         waiting.until(lambda: not models.Follower.objects.exists(), "nobody waits any more")
+
+
+def test_every_web_process_says_the_same_of_what_happened(
+    web: web_server.Web, broker: memory_transport.MemoryTransport, sandbox: Sandbox, ana: Api
+) -> None:
+    assert ana.order().status_code == 202
+    broker.deliver_all()
+    waiting.until(lambda: not engine.fold_metrics(), "all is folded")
+    staff = member("eve", scope=Scope.STAFF, is_staff=True)
+    headers = {"Authorization": f"Token {staff.secret}"}
+
+    # The server has two processes, and a connection of its own comes to either; this one is a third.
+    texts = [staff.client.get("/metrics", headers=headers).text]
+    texts += [httpx.get(f"{web.url}/metrics", headers=headers, timeout=30).text for _ in range(6)]
+
+    counters = [
+        [line for line in text.splitlines() if "_total{" in line or "_bucket{" in line] for text in texts
+    ]
+    assert all(lines == counters[0] for lines in counters)
+    started = [line for line in counters[0] if line.startswith('sagas_started_total{saga="order-fulfilment"')]
+    assert started == [
+        'sagas_started_total{saga="order-fulfilment",version="1"} 0.0',
+        'sagas_started_total{saga="order-fulfilment",version="2"} 1.0',
+    ]
 
 
 def test_nonsense_on_the_channel_ends_no_stream(

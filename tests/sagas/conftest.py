@@ -12,7 +12,8 @@ from tests.support import database
 ROWS = [
     "sagas_console_approval", "sagas_console_bulk_item", "sagas_console_bulk_run",
     "sagas_console_saved_view",
-    "sagas_archive", "sagas_circuit", "sagas_event", "sagas_heartbeat", "sagas_queue", "sagas_saga",
+    "sagas_archive", "sagas_circuit", "sagas_event", "sagas_event_cursor", "sagas_heartbeat",
+    "sagas_metric_count", "sagas_metric_sum", "sagas_queue", "sagas_saga",
     "sagas_signal", "sagas_step", "sample_app_end", "sample_app_line", "sample_app_script", "sample_app_toy",
 ]  # fmt: skip
 

@@ -271,6 +271,11 @@ def test_what_an_error_of_the_database_means_is_told_by_its_code():
             "57P01",
             "08006",
             "53300",
+            "42P05",
+            "26000",
+            "42P03",
+            "34000",
+            "0A000",
             "22012",
             "23505",
         ):
@@ -281,6 +286,7 @@ def test_what_an_error_of_the_database_means_is_told_by_its_code():
     busy, away, neither = (True, False), (False, True), (False, False)
     assert kinds == {
         "55P03": busy, "40P01": busy, "40001": busy,
-        "57014": neither, "22012": neither, "23505": neither,
+        "57014": neither, "22012": neither, "23505": neither, "0A000": neither,
         "25006": away, "57P01": away, "08006": away, "53300": away,
+        "42P05": away, "26000": away, "42P03": away, "34000": away,
     }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 
 from api.models import Scope
@@ -49,8 +50,25 @@ def test_without_an_endpoint_nothing_is_missed(mia: Api, broker: memory_transpor
     cancelled(mia)
     messages.compose()
 
-    assert [event["type"] for event in events(mia)] == ["order.cancelling", "order.cancelled"]
+    assert [event["type"] for event in events(mia)] == [
+        "order.placed",
+        "order.cancelling",
+        "order.cancelled",
+    ]
     assert not models.Delivery.objects.exists()
+
+
+def test_the_first_word_of_an_order_is_that_it_was_placed(
+    mia: Api, broker: memory_transport.MemoryTransport
+) -> None:
+    shown = mia.order().json()
+    messages.compose()
+
+    (event,) = events(mia)
+    assert event["type"] == "order.placed"
+    assert event["data"] == {
+        "order": {name: shown[name] for name in ("id", "number", "reference", "total", "status")}
+    }
 
 
 def test_who_asks_for_what_came_after_the_last_one_gets_each_once(
@@ -68,12 +86,13 @@ def test_who_asks_for_what_came_after_the_last_one_gets_each_once(
             break
         answer = mia.client.get(answer["next"].removeprefix("http://testserver")).json()
     assert read == everything
-    assert len(everything) == 6
+    assert len(everything) == 9
 
     assert events(mia, f"?after={everything[-1]}") == []
     cancelled(mia, "another")
     messages.compose()
     assert [event["type"] for event in events(mia, f"?after={everything[-1]}")] == [
+        "order.placed",
         "order.cancelling",
         "order.cancelled",
     ]
@@ -106,10 +125,37 @@ def test_types_may_be_chosen(mia: Api, sandbox: Sandbox, broker: memory_transpor
     messages.compose()
 
     chosen = [event["type"] for event in events(mia, "?type=order.*&type=saga.step.failed")]
-    assert chosen == ["saga.step.failed", "order.cancelling", "order.cancelled"]
+    assert chosen == ["order.placed", "saga.step.failed", "order.cancelling", "order.cancelled"]
     refused = mia.get("/events?type=endpoint.disabled")
     assert refused.status_code == 400
     assert refused.json()["errors"][0]["parameter"] == "type"
+
+
+def test_one_may_begin_at_a_time(mia: Api, broker: memory_transport.MemoryTransport) -> None:
+    """However far apart, and whoever else has messages in between."""
+    ivo = member("ivo", Scope.MERCHANT)
+    for n, days in enumerate((3, 2, 0)):
+        for api in (mia, ivo):
+            cancelled(api, f"key-{n}")
+            messages.compose()
+        age = datetime.timedelta(days=days)
+        models.Message.objects.filter(
+            created_at__gt=saga_models.database_now() - datetime.timedelta(hours=1)
+        ).update(created_at=F("created_at") - age)
+    everything = [event["id"] for event in events(mia)]
+
+    def begun(*, days: float) -> list[str]:
+        at = saga_models.database_now() - datetime.timedelta(days=days)
+        return [event["id"] for event in events(mia, f"?since={at:%Y-%m-%dT%H:%M:%SZ}")]
+
+    assert begun(days=4) == everything
+    assert begun(days=2.5) == everything[3:]
+    assert begun(days=1) == everything[6:]
+    assert len(everything) == 9
+    assert begun(days=-1) == []
+    refused = mia.get("/events?since=yesterday")
+    assert refused.status_code == 400
+    assert "2026-01-31T12:00:00Z" in refused.content.decode()
 
 
 def test_every_way_in_which_an_order_may_end_has_a_type(
@@ -165,7 +211,7 @@ def test_a_page_costs_the_same_however_long_the_log_is(
         cancelled(mia, str(n))
     messages.compose()
     with CaptureQueriesContext(connection) as many:
-        assert len(events(mia, f"?after={oldest}&limit=100")) == 19
+        assert len(events(mia, f"?after={oldest}&limit=100")) == 29
 
     # The token, its allowance, the event behind which to read, the page.
     assert len(few) == len(many) == 4

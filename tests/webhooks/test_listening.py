@@ -64,7 +64,7 @@ def test_bodies_are_printed_one_a_line_and_nothing_else(
         waiting.until(lambda: "order.cancelled" in "".join(terminal.lines), "the end is printed")
 
     printed = [json.loads(line) for line in terminal.lines]
-    assert [message["type"] for message in printed] == ["order.cancelling", "order.cancelled"]
+    assert [message["type"] for message in printed] == ["order.placed", "order.cancelling", "order.cancelled"]
     assert printed == [json.loads(message.body) for message in models.Message.objects.order_by("sequence")]
 
 

@@ -37,10 +37,10 @@ def test_a_fulfilled_order_is_told_and_an_independent_library_believes_it(
     deliver(mia, shown)
     deliveries.run()
 
-    assert receiver.types == ["order.fulfilled"]
-    (headers, body) = receiver.heard[0]
+    assert receiver.types == ["order.placed", "order.fulfilled"]
+    (headers, body) = receiver.heard[-1]
     assert standardwebhooks.Webhook(secret).verify(body, headers) == json.loads(body)
-    told = receiver.told[0]["data"]["order"]
+    told = receiver.told[-1]["data"]["order"]
     assert told["id"] == shown["id"]
     assert told["number"] == shown["number"]
     assert told["reference"] == "cart-7"
@@ -61,6 +61,7 @@ def test_each_step_is_told_in_order_to_who_wants_it(
 
     told = [(message["type"], message["data"].get("step", {}).get("name")) for message in receiver.told]
     assert told == [
+        ("order.placed", None),
         ("saga.step.running", "take-payment"),
         ("saga.step.failed", "take-payment"),
         ("order.cancelling", None),
@@ -72,7 +73,7 @@ def test_each_step_is_told_in_order_to_who_wants_it(
     assert sequence == sorted(set(sequence))
 
     why = {"kind": "refused", "message": "The payment was declined, or not made in time."}
-    assert receiver.told[1]["data"]["step"]["error"] == why
+    assert receiver.told[2]["data"]["step"]["error"] == why
     assert receiver.told[-1]["data"]["order"]["failure"] == {"step": "take-payment", **why}
 
 
@@ -99,13 +100,14 @@ def test_what_is_rolled_back_is_not_told(
 
     endpoint(mia, receiver)
     shown = mia.order().json()
+    messages.compose()
     with transaction.atomic():
         engine.cancel(shown["saga"]["id"], actor="mia", reason="so")
         assert models.Outbox.objects.exists()
         transaction.set_rollback(True)
     deliveries.run()
 
-    assert receiver.heard == []
+    assert receiver.types == ["order.placed"]
     assert not models.Outbox.objects.exists()
 
 
@@ -153,7 +155,7 @@ def test_a_failure_is_tried_again_with_the_same_id_and_the_same_bytes(
 def test_a_later_message_of_an_order_waits_for_the_earlier(
     mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
-    endpoint(mia, receiver)
+    endpoint(mia, receiver, "order.cancelling", "order.cancelled")
     receiver.answers = [500]
     cancelled(mia, "first")
     deliveries.run()
@@ -316,7 +318,7 @@ def test_an_endpoint_may_be_deleted_while_it_is_told(
 def test_an_endpoint_that_only_fails_is_disabled_and_its_owner_told(
     mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
-    shop = endpoint(mia, receiver)
+    shop = endpoint(mia, receiver, "order.cancelling", "order.cancelled")
     with receiving() as other:
         endpoint(mia, other, "endpoint.disabled")
         receiver.answers = [500] * 20
@@ -525,7 +527,7 @@ def test_more_merchants_than_fit_into_a_batch_are_served_one_after_the_other(
 def test_a_message_that_keeps_failing_does_not_hold_up_the_rest_of_its_order(
     mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
-    endpoint(mia, receiver)
+    endpoint(mia, receiver, "order.cancelling", "order.cancelled")
     receiver.answers = [500]
     cancelled(mia)
     deliveries.run()
@@ -547,7 +549,7 @@ def test_a_message_that_keeps_failing_does_not_hold_up_the_rest_of_its_order(
 def test_a_receiver_that_asks_for_hours_of_patience_for_one_message_hears_the_next(
     mia: Api, receiver: Receiver, broker: memory_transport.MemoryTransport
 ) -> None:
-    endpoint(mia, receiver)
+    endpoint(mia, receiver, "order.cancelling", "order.cancelled")
     receiver.answers, receiver.headers = [503], {"Retry-After": "36000"}
     cancelled(mia)
     deliveries.run()

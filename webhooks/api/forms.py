@@ -83,6 +83,10 @@ class EventQuery(Form):
     """Which events."""
 
     after = fields.Id(required=False, help_text="The `id` of the last event that you have.")
+    since = fields.Instant(
+        required=False,
+        help_text="Only what was written down at this time or later: to begin without all before.",
+    )
     type = fields.Many(
         child=fields.Choice(LOGGED), max_length=len(LOGGED), things="types of events", required=False,
         help_text="One of these; of several, give it several times.",

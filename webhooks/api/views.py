@@ -210,7 +210,7 @@ class Events(MerchantView):
         id="listEvents", tag="webhooks", summary="Read what happened to your orders, oldest first",
         description="The event log: what webhooks tell, word for word, with the same ids, whether or not you"
         " have an endpoint. Keep the `id` of the last event that you have and ask with it as `after`: nothing"
-        " is missed and nothing comes twice. It is kept for 30 days.",
+        " is missed and nothing comes twice. It is kept for 30 days; `since` leaves out what is older.",
         query=forms.EventQuery, answers={200: shapes.EventPage}, problems_=[kinds.EVENTS_GONE],
     )  # fmt: skip
     def get(self, request: Request) -> Response:
@@ -226,7 +226,9 @@ class Events(MerchantView):
                     kinds.EVENTS_GONE, "Your event log has no such event: it is too old, or was never there."
                 )
         limit = wanted.get("limit", pagination.ByCursor.page_size)
-        found = messages.logged(owner, after=position, wishes=wanted.get("type", ()))
+        found = messages.logged(
+            owner, after=position, since=wanted.get("since"), wishes=wanted.get("type", ())
+        )
         rows = list(found.values_list("pk", "body")[: limit + 1])
         page = [{"id": pk, **strictjson.loads(body)} for pk, body in rows[:limit]]
         address = request.build_absolute_uri()

@@ -13,6 +13,35 @@ function newKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
+// What Swagger UI leaves to the eyes alone: names for what has none, and the keyboard's way to what scrolls.
+const NAMES = {
+  "#servers": "Server",
+  ".examples-select-element": "Example",
+  "select.content-type": "Media type",
+  ".close-modal": "Close",
+  "textarea.body-param__text": "Request body",
+};
+function help() {
+  for (const [selector, name] of Object.entries(NAMES)) {
+    for (const found of place.querySelectorAll(`${selector}:not([aria-label])`)) {
+      found.setAttribute("aria-label", name);
+    }
+  }
+  for (const found of place.querySelectorAll(".microlight:not([tabindex]), .curl:not([tabindex])")) {
+    found.tabIndex = 0;
+  }
+  // A link inside of a button cannot be reached; the button opens the operation, and writes its address.
+  for (const link of place.querySelectorAll("button.opblock-summary-control a[href]")) {
+    link.removeAttribute("href");
+  }
+}
+let asked = false;
+new MutationObserver(() => {
+  if (asked) return;
+  asked = true;
+  requestAnimationFrame(() => { asked = false; help(); });
+}).observe(place, { childList: true, subtree: true });
+
 SwaggerUIBundle({
   url: place.dataset.schema,
   domNode: place,

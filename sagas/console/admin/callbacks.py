@@ -15,9 +15,10 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sagas import engine, errors, models
-from sagas.console import formatting, translation
+from sagas import conf, engine, errors, models
+from sagas.console import event_names, formatting, panels, translation
 from sagas.console.admin import permissions, rows
+from sagas.declaration.states import SagaState
 from sagas.models import Signal
 
 WAITING = Q(attention_at__isnull=False, settled_at=None)
@@ -66,9 +67,7 @@ class SignalAdmin(rows.OfSagas):
         "source",
         "kind",
         "about",
-        "fate",
-        "matched_at",
-        "compensated_at",
+        "became",
         "person",
     )
     list_filter = (NeedsPerson, "fate")
@@ -106,6 +105,11 @@ class SignalAdmin(rows.OfSagas):
             return signal.step_key
         page = reverse("admin:sagas_sagainstance_change", args=[saga_id])
         return html.format_html('<a href="{}"><code>{}</code></a>', page, signal.step_key)
+
+    @admin.display(description=gettext_lazy("what became of it"), ordering="fate")
+    def became(self, signal: Signal) -> str:
+        """What became of it, in words."""
+        return event_names.of_fate(signal.fate)
 
     @admin.display(description=gettext_lazy("waits for a person"))
     def person(self, signal: Signal) -> str | SafeString:
@@ -151,6 +155,9 @@ class SignalAdmin(rows.OfSagas):
             "opts": self.opts,
             "signal": signal,
             "saga_id": _saga_of(signal),
+            "subject": _subject_of(signal),
+            "needed": _needed(signal),
+            "two": conf.four_eyes(),
             "open": signal.attention_at is not None and signal.settled_at is None,
             "why": formatting.spoken(signal.attention),
             "advice": _advice(signal),
@@ -178,6 +185,20 @@ def _said(signal: Signal, *, again: bool) -> str:
 def _saga_of(signal: Signal) -> uuid.UUID | None:
     saga_id = rows.saga_id_of(signal.step_key)
     return saga_id if saga_id and models.SagaInstance.objects.filter(pk=saga_id).exists() else None
+
+
+def _subject_of(signal: Signal) -> panels.Subject | None:
+    """What its saga is about; None where nobody knows, or it is about no saga of ours."""
+    saga_id = rows.saga_id_of(signal.step_key)
+    saga = models.SagaInstance.objects.filter(pk=saga_id).first() if saga_id else None
+    return panels.describe([saga]).get(saga.pk) if saga is not None else None
+
+
+def _needed(signal: Signal) -> bool:
+    """Whether its saga waits for a person as well, who is to see to that first."""
+    needing = models.SagaInstance.objects.filter(state=SagaState.NEEDS_ATTENTION, closed_at=None)
+    saga_id = rows.saga_id_of(signal.step_key)
+    return saga_id is not None and needing.filter(pk=saga_id).exists()
 
 
 def _advice(signal: Signal) -> str:

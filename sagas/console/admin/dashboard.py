@@ -41,9 +41,11 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
         "failures": charts.failures(figures),
         "alarms": list(_alarms(figures)),
         "waiting": [(saga, subjects.get(saga.pk)) for saga in waiting],
+        "waiting_in_all": figures.live.get(SagaState.NEEDS_ATTENTION, 0) - for_child,
         "callbacks_waiting": list(callbacks.waiting()[:QUEUE_SHOWN]),
         "oldest_subject": subjects.get(figures.oldest.pk) if figures.oldest else None,
-        "steps": [(step, _wide(step, figures.steps)) for step in figures.steps],
+        "steps": charts.steps(figures.steps),
+        "longest": charts.longest(figures.steps),
         "consents_waiting": Consent.objects.filter(state=Consent.State.ASKED)[:20].count(),
         "approvals_asked": approving.waiting(request.user)[:20].count(),
         "runs_live": list(BulkRun.objects.filter(state=BulkRun.State.RUNNING)[:5]),
@@ -58,12 +60,3 @@ def _alarms(figures: health.Health) -> Iterator[str]:
     for queue in figures.queues:
         if queue.silent and queue.silence is not None:
             yield notices.nobody_listens(queue.name, queue.silence)
-
-
-def _wide(step: health.StepFigures, steps: list[health.StepFigures]) -> dict[str, float]:
-    """How wide a step's bars are drawn, in percent of the slowest."""
-    longest = max((other.p95.total_seconds() for other in steps if other.p95), default=0.0) or 1.0
-    return {
-        "p50": round(step.p50.total_seconds() / longest * 100, 2) if step.p50 else 0.0,
-        "p95": round(step.p95.total_seconds() / longest * 100, 2) if step.p95 else 0.0,
-    }

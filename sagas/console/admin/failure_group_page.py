@@ -54,7 +54,7 @@ class FailureGroupPage(rows.ReadOnly):
             if not permissions.may(request, interventions.INTERVENTIONS[intervention]):
                 raise exceptions.PermissionDenied
             members = failure_groups.members(signature, scope)
-            return runs.choose(request, intervention, members, {}, group=signature)
+            return runs.choose(request, intervention, members, {})
         if not request.user.has_perm("sagas.operate_saga"):
             raise exceptions.PermissionDenied
         text = request.POST.get("text", "").strip()[:1000]

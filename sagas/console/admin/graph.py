@@ -28,6 +28,10 @@ LETTER, STATE_LETTER, LINE, MARGIN, PERSON = 7.2, 6.4, 15, 8, 20
 person's mark."""
 
 
+NOT_BEGUN = ("none", "kept", "due")
+"""What stands for the state of an undo that has not begun."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Node:
     """An action, or its undo."""
@@ -59,7 +63,7 @@ class Node:
     def state_text(self) -> str:
         """The mark of its state and what that is called, as far as there is room for it."""
         room = int((self.x + self.width - self.text_x) / STATE_LETTER)
-        if len(self.label) + 2 > room and self.state == "none":
+        if len(self.label) + 2 > room and self.state in ("none", "kept"):
             return self.glyph  # Nothing is so, and nothing is lost.
         return _cut(f"{self.glyph} {self.children or self.label}", room)
 
@@ -157,7 +161,7 @@ def of(record: history.History, views: Sequence[history.StepView]) -> Graph:
         undos = [view.backward for view in group if view.backward is not None]
         if undos:
             if undo_above is not None:
-                taken = any(one.state not in ("none", "due") for one in undos)
+                taken = any(one.state not in NOT_BEGUN for one in undos)
                 graph.edges.append(_up(y, undo_above, taken=taken))
             undo_above = bottom
         graph.height = bottom + GAP
@@ -184,7 +188,7 @@ def _pair(graph: Graph, record: history.History, view: history.StepView, y: int)
     height = HEIGHT
     graph.nodes.append(_node(record, view, LEFT, y, WIDTH, height, undo=False))
     if view.backward is not None:
-        begun = view.backward.state not in ("none", "due")
+        begun = view.backward.state not in NOT_BEGUN
         graph.nodes.append(_node(record, view, RIGHT, y, WIDTH, height, undo=True))
         graph.edges.append(_across(y, taken=begun))
     elif _reason(view):
@@ -234,7 +238,7 @@ def _lane(
     """One of them, with its undo under it, or with why it was left out."""
     graph.nodes.append(_node(record, view, x, top, width, height, undo=False))
     if view.backward is not None:
-        begun = view.backward.state not in ("none", "due")
+        begun = view.backward.state not in NOT_BEGUN
         graph.nodes.append(_node(record, view, x, under, width, height, undo=True))
         path = f"M{x + width // 2} {top + height} V{under - 3}"
         graph.lane_edges.append(Edge(path=path, taken=begun, undo=True))

@@ -204,6 +204,7 @@ class InterventionPages(saga_page.SagaPage):
         intervention = interventions.INTERVENTIONS[consent.intervention]
         if not permissions.may(request, intervention):
             raise exceptions.PermissionDenied
+        asked_for = interventions.asked_for(consent)
         own = consent.actor == permissions.actor(request)
         form = InterventionForm(
             interventions.INTERVENTIONS["hold"], record, request.POST if request.method == "POST" else None
@@ -220,7 +221,7 @@ class InterventionPages(saga_page.SagaPage):
             else:
                 self.log_change(request, record.saga, f"{decided.state} {intervention.name}: {reason}")
                 level = messages.WARNING if decided.state == Consent.State.VOID else messages.SUCCESS
-                what, why = intervention.title(record), translation.translate(decided.decision)
+                what, why = asked_for, translation.translate(decided.decision)
                 text = f"“{what}”: {decided.get_state_display()}. {why}"
                 if decided.state == Consent.State.AGREED:
                     text = outcomes.told(record, self.read(request, saga_id), intervention.name)
@@ -228,14 +229,14 @@ class InterventionPages(saga_page.SagaPage):
                 return redirect("admin:sagas_sagainstance_change", saga_id)
         context = {
             **self.admin_site.each_context(request),
-            "title": _("A second person's word: %(intervention)s")
-            % {"intervention": intervention.title(record)},
+            "title": _("A second person's word: %(intervention)s") % {"intervention": asked_for},
             "opts": self.opts,
             "saga": record.saga,
             "subject": panels.describe([record.saga]).get(saga_id),
             "record": record,
             "summary": summary.of(record),
             "intervention": intervention,
+            "asked_for": asked_for,
             "consent": consent,
             "own": own,
             "moved_on": translation.translate(engine_messages.MOVED_ON)
@@ -307,11 +308,11 @@ class InterventionPages(saga_page.SagaPage):
         self.log_change(request, saga, f"{answer} {asked.row.name}: {reason}")
         given = {"step": asked.label}
         if answer == approving.REFUSE:
-            text = _("%(step)s is refused, and the saga turns back.") % given
+            text = _("“%(step)s” is refused, and the saga turns back.") % given
         elif asked.missing > 1:
-            text = _("You have approved %(step)s; somebody else must, too.") % given
+            text = _("You have approved “%(step)s”; somebody else must, too.") % given
         else:
-            text = _("%(step)s is approved, and the saga goes on.") % given
+            text = _("“%(step)s” is approved, and the saga goes on.") % given
         messages.success(request, text)
         return redirect("admin:sagas_sagainstance_change", saga.pk)
 

@@ -1,10 +1,12 @@
 """Every row of the engine, to look at: nothing is added, changed or deleted here by hand."""
 
+import functools
 import uuid
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import QuerySet
+from django.db.models import DateTimeField, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import html
@@ -12,7 +14,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from sagas import models
-from sagas.console import marks, redaction
+from sagas.console import event_names, interventions, marks, redaction
 from sagas.console.models import Consent, FailureNote
 from sagas.console.templatetags import console
 
@@ -31,6 +33,23 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
         """Nobody has it: the engine alone writes its rows."""
         return False
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        """With moments as they stand on every page of the console, not as Django writes them."""
+        moments = {field.name: field for field in self.opts.fields if isinstance(field, DateTimeField)}
+        return [
+            _moment(moments[name]) if name in moments else name for name in super().get_list_display(request)
+        ]
+
+
+@functools.cache  # Django looks for the very same one among those that the list is sorted by.
+def _moment(field: "DateTimeField[Any, Any]") -> Callable[[Any], str | SafeString]:
+    @admin.display(description=field.verbose_name, ordering=field.name)
+    def column(row: Any) -> str | SafeString:
+        return marks.moment(getattr(row, field.name))
+
+    column.__name__ = field.name
+    return column
 
 
 class OfSagas(ReadOnly):
@@ -95,11 +114,16 @@ class StepAdmin(OfSagas):
 class EventAdmin(OfSagas):
     """Newest first; the database refuses to change or delete one."""
 
-    list_display = ("at", "its_saga", "kind", "subject", "from_state", "to_state", "attempt", "actor")
+    list_display = ("at", "its_saga", "what", "subject", "from_state", "to_state", "attempt", "actor")
     exclude = ("data",)
-    readonly_fields = ("redacted",)
+    readonly_fields = ("what", "redacted")
     ordering = ("-id",)
     show_full_result_count = False
+
+    @admin.display(description=_("event"))
+    def what(self, event: models.Event) -> SafeString:
+        """What happened, in words; the kind that machines read lies under it."""
+        return html.format_html('<span title="{}">{}</span>', event.kind, event_names.name(event.kind))
 
 
 @admin.register(models.Queue)
@@ -123,7 +147,7 @@ class ConsentAdmin(OfSagas):
     @admin.display(description=_("intervention"), ordering="intervention")
     def asked_for(self, consent: Consent) -> str:
         """The intervention, as its button calls it."""
-        return console.intervention_label(consent.intervention)
+        return interventions.asked_for(consent)
 
 
 @admin.register(FailureNote)
@@ -138,7 +162,12 @@ class FailureNoteAdmin(ReadOnly):
 class CircuitAdmin(ReadOnly):
     """Which provider is out."""
 
-    list_display = ("name", "failures", "failing_since", "reason", "opened_at", "open_until", "needs_person")
+    list_display = ("name", "failures", "failing_since", "reason", "opened_at", "open_until", "mended")
+
+    @admin.display(description=_("needs person"), ordering="needs_person")
+    def mended(self, circuit: models.Circuit) -> str:
+        """In a word: Django's red cross for "no" would look like trouble."""
+        return str(_("Yes") if circuit.needs_person else _("No"))
 
     @admin.display(description=_("last error"))
     def reason(self, circuit: models.Circuit) -> str:

@@ -18,9 +18,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sagas import errors, reading
-from sagas.console import bulk, families, interventions, marks, panels
+from sagas.console import bulk, failure_groups, families, interventions, marks, panels
 from sagas.console.admin import permissions, rows
-from sagas.console.models import BulkItem, BulkRun, FailureNote
+from sagas.console.models import BulkItem, BulkRun
 from sagas.console.templatetags import console
 from sagas.engine.seen import Seen
 from sagas.models import SagaInstance
@@ -47,8 +47,6 @@ def choose(
     intervention: str,
     ids: Sequence[uuid.UUID],
     shown: Mapping[str, str],
-    *,
-    group: str = "",
 ) -> http.HttpResponse:
     """Keep what was chosen for a run, each saga with how it was shown, and lead to the page that begins it.
 
@@ -57,14 +55,12 @@ def choose(
         intervention: one of `bulk.INTERVENTIONS`.
         ids: the sagas, in the order in which they are to have their turn.
         shown: by id, how those stood that the page showed; the others are looked at now.
-        group: the signature of the failure group that they are, if they are one.
     """
     seen = {str(pk): str(stands) for pk, stands in bulk.look(ids).items()}
     request.session[CHOSEN] = {
         "intervention": intervention,
         "seen": {pk: shown.get(pk) or stands for pk, stands in seen.items()},
         "choice": secrets.token_hex(8),
-        "group": group,
     }
     return redirect("admin:sagas_console_bulkrun_begin")
 
@@ -147,7 +143,7 @@ class BulkRunAdmin(rows.ReadOnly):
             "more": max(len(ids) - SHOWN, 0),
             "parents": _parents(ids),
             "totals": panels.totals(ids),
-            "note": FailureNote.objects.filter(pk=chosen["group"]).first() if chosen.get("group") else None,
+            "notes": failure_groups.notes(ids),
             "largest": bulk.LARGEST_RUN,
             "growth": bulk.GROWTH,
             "tolerated": bulk.TOLERATED,

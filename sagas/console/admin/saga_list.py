@@ -1,14 +1,16 @@
 """The list of sagas: what waits for a person above it, its columns, its search, and what is done in bulk."""
 
 import csv
+import datetime
 from typing import Any
 
 from django import http
 from django.contrib import admin
-from django.contrib.admin import options
+from django.contrib.admin import options, utils
 from django.contrib.admin.views import main
 from django.core import exceptions
-from django.db.models import DateTimeField, F, Func, QuerySet
+from django.db.models import DateTimeField, F, Func, QuerySet, Value
+from django.db.models.fields.json import KeyTextTransform
 from django.db.models.functions import Coalesce, Now
 from django.urls import URLPattern, path
 from django.utils import html
@@ -22,14 +24,25 @@ from sagas.console import approving, bulk, families, formatting, marks, panels, 
 from sagas.console.admin import archived, callbacks, filters, paging, runs, saved_views
 from sagas.console.admin.archived import named
 from sagas.console.admin.saga_page import harmless
+from sagas.console.templatetags import console
 from sagas.declaration.states import Direction, SagaState
 from sagas.models import SagaInstance
 
 ATTENTION_FIRST = 8
 """How many of those that wait for a person stand above the list."""
 
-UNINDEXED = {"took"}
-"""Columns by which the newest that match are sorted, as many as can be paged through."""
+COLUMNS = ("saga", "badge", "stands", "about", "amount", "begun", "took")
+"""What is shown to whoever has chosen nothing else."""
+
+MORE_COLUMNS = ("ended", "updated", "since", "deadline", "failed", "declared")
+"""What else can be chosen."""
+
+INDEXED = {"badge", "begun"}
+"""Columns by which the whole table is sorted, along an index. By any other the newest that match are, as many
+as can be paged through."""
+
+_NEVER = Value(datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC))
+"""Before all others, so that what has no such moment comes last where the latest comes first."""
 
 CSV_AT_MOST = 10_000
 """Rows of a download: as many as a bulk run has, and no more than a worker makes in a moment."""
@@ -49,12 +62,40 @@ class ChangeList(main.ChangeList):
     ) -> QuerySet[SagaInstance]:
         """As they are to be sorted. By what has no index only the newest are: nothing sorts a whole table."""
         found = super().get_queryset(request, exclude_parameters)
-        sorted_by = {self.list_display[column] for column in self.get_ordering_field_columns()}
-        if not sorted_by & UNINDEXED:
+        if request.GET.get(main.ORDER_VAR) is None:
+            return found
+        shown, order = dict(enumerate(self.list_display)), self.get_ordering_field_columns()
+        columns = {shown.get(column, "begun") for column in order}
+        if columns == {"badge"}:
+            # Within a state along the index, too: else all of a state are sorted for the sake of a page.
+            down = "desc" in order.values()
+            by = ("-state", "created_at", "pk") if down else ("state", "-created_at", "-pk")
+            return found.order_by(*by)
+        if columns <= INDEXED:
             return found
         newest = found.order_by("-created_at").values("pk")[: paging.AT_MOST]
         rows: QuerySet[SagaInstance] = self.root_queryset.filter(pk__in=newest)
         return rows.order_by(*found.query.order_by)
+
+    def get_ordering_field(self, field_name: Any) -> Any:
+        """By money as the apps know it."""
+        return panels.amounts() if field_name == "amount" else super().get_ordering_field(field_name)
+
+    def get_filters_params(self, params: Any = None) -> Any:
+        """The columns narrow nothing down."""
+        found = super().get_filters_params(params)
+        found.pop(saved_views.COLUMNS, None)
+        return found
+
+    @property
+    def columns(self) -> list[str]:
+        """Those that are shown."""
+        return [str(name) for name in self.list_display if name != "action_checkbox"]
+
+    def get_query_string(self, new_params: Any = None, remove: Any = None) -> str:
+        """With the columns, unless they are the usual ones: a sorted address counts them."""
+        named = {} if tuple(self.columns) == COLUMNS else {saved_views.COLUMNS: ".".join(self.columns)}
+        return super().get_query_string({**named, **(new_params or {})}, remove)
 
     def get_results(self, request: http.HttpRequest) -> None:
         """Add to each saga whom it is about."""
@@ -70,7 +111,8 @@ class ChangeList(main.ChangeList):
 class SagaList(saved_views.SavedViews):
     """The attention queue first, then the newest."""
 
-    list_display = ("saga", "badge", "stands", "about", "amount", "begun", "took")
+    list_display = COLUMNS
+    columns = (*COLUMNS, *MORE_COLUMNS)
     list_display_links = ("saga",)
     list_filter = (
         filters.State, filters.Asked, filters.Step, filters.Error, filters.Age, filters.Dates, filters.Amount,
@@ -94,6 +136,19 @@ class SagaList(saved_views.SavedViews):
         """Its tick, with how it stood on this page: what a bulk run is decided on."""
         hidden = html.format_html('<input type="hidden" name="seen" value="{}={}">', obj.pk, obj.seen or "")
         return html.format_html("{}{}", super().action_checkbox(obj), hidden)
+
+    def get_list_display(self, request: http.HttpRequest) -> Any:
+        """Those that the address names; else, unless it is sorted by one of the usual, those one likes."""
+        named = saved_views.columns_of(request.GET)
+        if not named and request.method == "GET" and main.ORDER_VAR not in request.GET:
+            named = saved_views.liked(request)
+        known = set(named).intersection(self.columns)
+        return tuple(name for name in self.columns if name in known | {"saga"}) if known else COLUMNS
+
+    def get_sortable_by(self, request: http.HttpRequest) -> Any:
+        """By money only where an app knows of money."""
+        shown = super().get_sortable_by(request)
+        return shown if panels.amounts() is not None else [name for name in shown if name != "amount"]
 
     def get_changelist(self, request: http.HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """The list that shows subjects."""
@@ -148,7 +203,11 @@ class SagaList(saved_views.SavedViews):
         """The list, with those that wait for a person above it."""
         context: dict[str, Any] = {"title": _("Sagas"), **(extra_context or {})}
         if request.method == "GET":
-            context |= {"views": saved_views.of(request), "view_query": request.GET.urlencode()}
+            context |= {
+                "views": saved_views.of(request),
+                "view_query": self._address(request),
+                "columns": self._to_choose(request),
+            }
         if term := request.GET.get("q", "").strip():
             context["archived"] = archived.found(term)
         if request.method == "GET" and not request.GET:
@@ -162,6 +221,22 @@ class SagaList(saved_views.SavedViews):
                 "now": models.database_now(),
             }
         return super().changelist_view(request, context)
+
+    def _address(self, request: http.HttpRequest) -> str:
+        """What is shown, so that it is the same when others are liked: its columns are named."""
+        address, shown = request.GET.copy(), self.get_list_display(request)
+        if shown != COLUMNS:
+            address[saved_views.COLUMNS] = ".".join(shown)
+        return address.urlencode()
+
+    def _to_choose(self, request: http.HttpRequest) -> list[tuple[str, str, bool]]:
+        """Each column with what it is called, and whether it is shown; the saga itself always is."""
+        shown = self.get_list_display(request)
+        return [
+            (name, str(utils.label_for_field(name, self.model, self)), name in shown)
+            for name in self.columns
+            if name != "saga"
+        ]
 
     @admin.display(description=gettext_lazy("saga"))
     def saga(self, saga: Any) -> str | SafeString:
@@ -206,7 +281,7 @@ class SagaList(saved_views.SavedViews):
         """The customer, or whoever else it is about."""
         return saga.subject.who if saga.subject else ""
 
-    @admin.display(description=gettext_lazy("amount"))
+    @admin.display(description=gettext_lazy("amount"), ordering="amount")
     def amount(self, saga: Any) -> str | SafeString:
         """The amount of money that it is about."""
         return html.format_html('<span class="number">{}</span>', saga.subject.amount) if saga.subject else ""
@@ -226,6 +301,45 @@ class SagaList(saved_views.SavedViews):
             return formatting.length(saga.finished_at - saga.created_at)
         age = formatting.length(saga.now - saga.created_at)
         return html.format_html('<span class="age" title="{}">{} …</span>', _("age: it has not ended"), age)
+
+    @admin.display(description=gettext_lazy("ended"), ordering=Coalesce("finished_at", "closed_at", _NEVER))
+    def ended(self, saga: SagaInstance) -> str | SafeString:
+        """The moment at which it ended, or was put aside."""
+        return marks.moment(saga.finished_at or saga.closed_at)
+
+    @admin.display(description=gettext_lazy("last change"), ordering="updated_at")
+    def updated(self, saga: SagaInstance) -> str | SafeString:
+        """The moment at which its row was last written."""
+        return marks.moment(saga.updated_at)
+
+    @admin.display(
+        description=gettext_lazy("waits for a person since"),
+        ordering=Coalesce(KeyTextTransform("since", "attention"), Value("")),
+    )
+    def since(self, saga: SagaInstance) -> str | SafeString:
+        """Since when it has needed attention; of what was put aside too."""
+        return console.iso_moment((saga.attention or {}).get("since"))
+
+    @admin.display(description=gettext_lazy("deadline"), ordering=Coalesce("deadline_at", _NEVER))
+    def deadline(self, saga: SagaInstance) -> str | SafeString:
+        """When the time for the direction in which it goes is over."""
+        return marks.moment(saga.deadline_at)
+
+    @admin.display(
+        description=gettext_lazy("failed at"),
+        ordering=Coalesce(KeyTextTransform("step", "failure"), Value("")),
+    )
+    def failed(self, saga: SagaInstance) -> str | SafeString:
+        """The step at which it failed first, and the kind of that failure."""
+        if not saga.failure:
+            return "–"
+        step, kind = saga.failure.get("step") or "–", console.kind_name(saga.failure.get("kind") or "")
+        return html.format_html('{} <span class="under quiet">{}</span>', step, kind)
+
+    @admin.display(description=gettext_lazy("definition"), ordering="name")
+    def declared(self, saga: SagaInstance) -> str:
+        """The declaration with which it began, and its version."""
+        return f"{saga.name} {saga.version}"
 
     @admin.action(description=gettext_lazy("Resume, in waves of 1, 5, 25, …"), permissions=["operate"])
     def bulk_resume(

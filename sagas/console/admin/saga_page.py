@@ -21,6 +21,7 @@ from sagas import conf, errors, models
 from sagas.console import (
     approving,
     bulk,
+    event_names,
     export,
     families,
     history,
@@ -176,7 +177,7 @@ class SagaPage(rows.ReadOnly):
             "consents": [
                 (
                     consent,
-                    intervention.title(record),
+                    interventions.asked_for(consent),
                     permissions.may(request, intervention),
                     interventions.consent_moved_on(consent, record),
                     consent.seen.partition(":")[0] if intervention.of_step and record.members else "",
@@ -199,7 +200,10 @@ class SagaPage(rows.ReadOnly):
             "events": chosen,
             "events_all": len(record.events),
             "events_cut": len(record.events) == history.EVENTS_AT_MOST,
-            "event_kinds": sorted({event.kind for event in record.events}),
+            "event_kinds": sorted(
+                ((kind, event_names.name(kind)) for kind in {event.kind for event in record.events}),
+                key=lambda pair: pair[1],
+            ),
             "event_subjects": [step.name for step in record.steps],
             "event_actors": sorted({event.actor for event in record.events}),
             "event_query": f"?{query}" if query else "",

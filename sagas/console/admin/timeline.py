@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from django.utils.translation import gettext as _
 
-from sagas.console import families, formatting, history, marks, translation
+from sagas.console import event_names, families, formatting, history, marks, translation
 from sagas.engine.kinds import EventKind
 
 IDLE_SHARE = 0.4
@@ -177,7 +177,7 @@ def _marks(record: history.History, scale: "_Scale") -> list[Mark]:
     for event in record.events:
         if (kind := _mark_kind(event.kind)) is not None:
             who = f" · {event.actor}" if event.actor != "engine" else ""
-            title = f"{event.kind} {event.subject}{who} · {formatting.moment(event.at)}"
+            title = f"{event_names.name(event.kind)} {event.subject}{who} · {formatting.moment(event.at)}"
             found.append(Mark(x=scale.place(event.at), kind=kind[0], glyph=kind[1], title=title))
     return found
 

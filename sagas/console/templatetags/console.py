@@ -12,7 +12,17 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
 from sagas import models
-from sagas.console import families, formatting, interventions, marks, panels, redaction, summary, translation
+from sagas.console import (
+    event_names,
+    families,
+    formatting,
+    interventions,
+    marks,
+    panels,
+    redaction,
+    summary,
+    translation,
+)
 
 register = template.Library()
 register.simple_tag(marks.badge)
@@ -78,6 +88,18 @@ def trouble(error: dict[str, Any]) -> str:
 def kind_name(kind: str) -> str:
     """A kind of outcome in the viewer's language."""
     return kind_names().get(kind, kind)
+
+
+@register.filter
+def event_name(kind: str) -> str:
+    """What a kind of event is called."""
+    return event_names.name(kind)
+
+
+@register.filter
+def fate_name(fate: str) -> str:
+    """What became of a callback."""
+    return event_names.of_fate(fate)
 
 
 @register.filter

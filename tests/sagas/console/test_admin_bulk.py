@@ -8,8 +8,8 @@ from django.db import connection, transaction
 from django.urls import reverse
 
 from sagas import errors, models
-from sagas.console import bulk
-from sagas.console.models import BulkItem, BulkRun
+from sagas.console import bulk, failure_groups
+from sagas.console.models import BulkItem, BulkRun, FailureNote
 from sagas.engine import store, transport
 from sagas.testing import clocks, memory_transport
 from tests.sagas import harness
@@ -192,8 +192,6 @@ def test_the_whole_way_through_the_pages():
 
 
 def test_a_whole_failure_group_is_resumed_from_its_page():
-    from sagas.console import failure_groups
-
     sagas = {standing(GETS_BETTER).pk for _ in range(2)}
     (group,) = failure_groups.groups(failure_groups.ATTENTION)
     operator = admin_client.operator()
@@ -208,6 +206,28 @@ def test_a_whole_failure_group_is_resumed_from_its_page():
     operator.post(begin_page, {"choice": choice, "reason": "The bank is back"})
 
     assert {item.saga_id for item in BulkRun.objects.get().items.all()} == sagas
+
+
+def test_what_is_known_of_a_failure_is_said_wherever_its_sagas_are_chosen():
+    known, other = [standing(GETS_BETTER) for _ in range(2)], admin_client.attention()
+    group = next(g for g in failure_groups.groups(failure_groups.ATTENTION) if g.count == 2)
+    said = {"text": "See ticket 12", "actor": "olga", "at": known[0].created_at}
+    FailureNote.objects.update_or_create(signature=group.signature, defaults=said)
+    operator, begin_page = admin_client.operator(), reverse("admin:sagas_console_bulkrun_begin")
+
+    for path, chosen, said in (
+        ("", known, "What is known of this failure See ticket 12"),
+        (f"?group=attention:{group.signature}", known[:1], "What is known of this failure See ticket 12"),
+        ("", [*known, other], "What is known of the failure of 2 of them See ticket 12"),
+    ):
+        ticked = {"action": "bulk_resume", "_selected_action": [str(saga.pk) for saga in chosen]}
+        operator.post(f"/admin/sagas/sagainstance/{path}", ticked)
+        assert said in admin_client.text(operator.get(begin_page))
+
+    operator.post(
+        "/admin/sagas/sagainstance/", {"action": "bulk_resume", "_selected_action": [str(other.pk)]}
+    )
+    assert "ticket 12" not in admin_client.text(operator.get(begin_page))
 
 
 def test_a_run_is_stopped_by_hand():

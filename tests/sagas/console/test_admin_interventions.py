@@ -3,6 +3,7 @@
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.test import Client
+from django.urls import reverse
 
 from sagas import engine, errors, models
 from sagas.console import formatting, history, interventions, roles
@@ -453,3 +454,33 @@ def test_an_intervention_that_moves_no_money_needs_one_person():
 
     saga.refresh_from_db()
     assert saga.held_at is not None
+
+
+@pytest.mark.usefixtures("four_eyes")
+def test_the_second_person_reads_what_the_first_ones_button_said():
+    saga = admin_client.attention()
+    _first, consent = ask_for(saga, "happened")
+    second = admin_client.supervisor("second")
+
+    pages = {
+        "where it is decided": reverse("admin:sagas_saga_decide", args=[saga.pk, consent.pk]),
+        "the saga's": admin_client.page(saga),
+        "the list of consents": reverse("admin:sagas_console_consent_changelist"),
+    }
+
+    for name, page in pages.items():
+        said = admin_client.text(second.get(page))
+        assert "Say that it was undone" in said, name
+        assert "Say that it happened" not in said, name
+
+
+def test_saying_that_the_last_undo_happened_does_not_promise_others():
+    last, first = admin_client.attention(), admin_client.play(toys.LOCAL, "do a, do b, fail c, fail undo b")
+    supervisor = admin_client.supervisor()
+
+    def foretold(saga):
+        return admin_client.text(supervisor.get(admin_client.intervention(saga, "happened")))
+
+    assert "goes on undoing what is left" in foretold(first)
+    models.StepInstance.objects.filter(saga=last, name="a").update(state="undone")
+    assert "Nothing else is left to undo" in foretold(last)

@@ -4,16 +4,19 @@ import csv
 import datetime
 import io
 import re
+import types
 
 import pytest
 from django.db import connection, transaction
 from django.test import utils
 from django.urls import reverse
+from django.utils import translation as languages
 
 from sagas import engine, models
-from sagas.console import failure_groups
-from sagas.console.admin import paging
-from sagas.console.models import FailureNote
+from sagas.console import event_names, failure_groups, health
+from sagas.console.admin import charts, paging, saga_list
+from sagas.console.models import FailureNote, SavedView
+from sagas.engine.kinds import EventKind
 from tests.sagas.console import admin_client
 from tests.sagas.sample_app import saga as toys
 
@@ -328,6 +331,82 @@ def test_the_first_page_tells_how_the_sagas_fare():
     assert admin_client.page(attention) in response.content.decode()
 
 
+def test_a_steps_work_is_told_apart_from_what_it_waits_for():
+    now, second = models.database_now(), datetime.timedelta(seconds=1)
+    for version, waited in ((1, 190), (2, 190)):
+        story = [
+            # It failed once, was asked about, waited for its payer, and a poll learned nothing meanwhile.
+            ("step.started", 0), ("step.retry", 1), ("step.started", 31), ("step.waiting", 32),
+            ("step.asked", 100), ("step.waiting", 101), ("step.done", waited),
+        ]  # fmt: skip
+        _told(version, "remote", now, attempts=2, took=waited, story=story)
+        _told(version, "lost", now, attempts=2, took=35, story=[
+            ("step.started", 0), ("step.unknown", 30, "lease"), ("step.started", 33), ("step.done", 35),
+        ])  # fmt: skip
+        _told(version, "local", now, attempts=1, took=4, story=[("step.done", 4)])
+        _told(version, "tried-again", now, attempts=2, took=9, story=[("step.retry", 1), ("step.done", 9)])
+        _told(version, "approval", now, attempts=0, took=60, story=[("step.waiting", 0), ("step.done", 60)])
+
+    figures = {step.step: step for step in health.read().steps if step.saga == "timed"}
+
+    assert {
+        name: (step.count, *(None if time is None else time / second for time in (step.p95, step.wait_p95)))
+        for name, step in figures.items()
+    } == {
+        # Both versions are one row.
+        "remote": (2, 3.0, 187.0),
+        "lost": (2, 2.0, 33.0),
+        "local": (2, 4.0, 0.0),
+        # Of a local attempt only the first one's beginning is known: nothing is made up.
+        "tried-again": (2, None, None),
+        "approval": (2, None, 60.0),
+    }
+    assert [name for name, step in figures.items() if step.waits] == ["approval", "lost", "remote"]
+    page = admin_client.text(admin_client.viewer().get("/admin/"))
+    assert "remote timed 2 3 s · 3 s 3 min 7 s · 3 min 7 s 0" in page
+    assert "0 3 min 7 s Failed there" in page, "the axis says its unit"
+
+
+def _told(version, step, at, *, attempts, took, story):
+    """A step that was done, with what its events tell."""
+    saga = models.SagaInstance.objects.create(
+        name="timed", version=version, fingerprint="f", key=step, state="completed", finished_at=at
+    )
+    models.StepInstance.objects.create(
+        saga=saga, position=0, name=step, state="done", attempts=attempts, started_at=at,
+        finished_at=at + datetime.timedelta(seconds=took),
+    )  # fmt: skip
+    for kind, after, *clock in story:
+        data = {"clock": clock[0]} if clock else {}
+        at_then = at + datetime.timedelta(seconds=after)
+        models.Event.objects.create(saga=saga, kind=kind, subject=step, at=at_then, data=data)
+
+
+def _figures(counts, width=datetime.timedelta(minutes=2)):
+    """What the charts need of the overview's figures."""
+    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    buckets = [health.Bucket(at=start + number * width, counts=each) for number, each in enumerate(counts)]
+    return types.SimpleNamespace(buckets=buckets, width=width)
+
+
+def test_bars_say_their_numbers_as_far_as_there_is_room_and_axes_their_unit():
+    counts = [{"completed": 3}, {}, {"completed": 1000}, {"completed": 2}, {}, {}] + 23 * [{}]
+    figures = _figures([*counts, {"completed": 300, "compensated": 100}])
+
+    chart = charts.throughput(figures)
+
+    shown = {number.text: (number.anchor, number.narrow) for number in chart.numbers}
+    assert shown["1000"] == ("middle", True)
+    assert shown["3"] == ("middle", False), "on a telephone it would stand in the number beside it"
+    assert shown["400"] == ("end", True), "it does not stick out"
+    assert "2" not in shown, "it would lie on the highest bar, or in its number"
+    assert chart.most == "1000 sagas in 2 min"
+    assert chart.last - chart.first == 30 * figures.width, "to the end of the last bar"
+    failures = charts.failures(figures)
+    assert [(number.text, number.anchor) for number in failures.numbers] == [("25%", "end")]
+    assert failures.most == "100 % of those begun in 2 min"
+
+
 def test_the_tiles_and_the_chart_count_the_same():
     admin_client.attention()
     admin_client.act(engine.close, admin_client.attention(), actor="olga", reason="Settled by hand")
@@ -389,3 +468,123 @@ def test_who_may_not_see_sagas_sees_no_figures():
 
     assert response.status_code == 200
     assert "figures" not in response.context
+
+
+@pytest.mark.parametrize("model", ["stepinstance", "event", "signal", "queue", "circuit"])
+def test_rows_tell_moments_as_every_page_does(model):
+    admin_client.attention()
+    engine.receive(source="world", event_id="e1", key="nobody.w", facts={"settled": True})
+    models.Queue.objects.update_or_create(name="q", defaults={"probed_at": models.database_now()})
+    models.Circuit.objects.create(name="q", opened_at=models.database_now())
+
+    page = admin_client.viewer().get(reverse(f"admin:sagas_{model}_changelist")).content.decode()
+    table = page[page.index("<tbody>") : page.index("</tbody>")]
+
+    assert "<time datetime=" in table
+    assert re.search(r"column-(started_at|at|received_at|probed_at|opened_at) sortable", page) or re.search(
+        r"sortable column-(started_at|at|received_at|probed_at|opened_at)", page
+    )
+    assert re.findall(r"[0-9]:[0-9]{2}[.][0-9]{4,}", re.sub(r"<[^>]+>", " ", table)) == []
+
+
+def test_no_red_cross_marks_a_provider_that_works():
+    models.Circuit.objects.create(name="q", needs_person=False)
+
+    page = admin_client.viewer().get(reverse("admin:sagas_circuit_changelist")).content.decode()
+
+    assert "icon-no" not in page
+    assert ">No<" in page
+
+
+# --- Columns, and the order of the list -----------------------------------------------------------
+
+
+def _heads(response):
+    return [name for name in response.context["cl"].list_display if name != "action_checkbox"]
+
+
+def test_columns_are_chosen_once_and_kept_for_their_user():
+    viewer, other = admin_client.viewer(), admin_client.operator()
+    admin_client.attention()
+
+    chosen = viewer.post(
+        f"{LIST}columns/", {"column": ["since", "badge", "nonsense"], "query": "state=live&o=3&p=2"}
+    )
+
+    assert chosen["Location"] == f"{LIST}?state=live"
+    assert _heads(viewer.get(f"{LIST}?state=live")) == ["saga", "badge", "since"]
+    assert _heads(other.get(LIST)) == list(saga_list.COLUMNS), "nobody else's"
+    assert list(SavedView.objects.values_list("query", flat=True)) == ["columns=badge.since"]
+
+    # What is saved, sorted or filtered from there names them, and so means the same when others are liked.
+    page = viewer.get(LIST)
+    assert page.context["view_query"] == "columns=saga.badge.since"
+    assert "?columns=saga.badge.since&amp;o=2" in page.content.decode()
+    assert "?columns=saga.badge.since&amp;state=live" in page.content.decode()
+    assert not page.context["cl"].has_active_filters
+    named = viewer.get(f"{LIST}?columns=amount.took&state=live")
+    assert _heads(named) == ["saga", "amount", "took"]
+    assert _heads(viewer.get(f"{LIST}?o=-7")) == list(saga_list.COLUMNS), "an order counts the usual columns"
+
+    viewer.post(f"{LIST}columns/", {"usual": "1", "column": ["since"], "query": ""})
+    assert _heads(viewer.get(LIST)) == list(saga_list.COLUMNS)
+    assert not SavedView.objects.exists()
+
+
+def test_columns_are_for_those_who_see_the_list_and_are_no_view_of_a_name():
+    viewer = admin_client.viewer()
+    assert admin_client.client(admin_client.NOBODY).post(f"{LIST}columns/").status_code == 403
+    assert viewer.get(f"{LIST}columns/").status_code == 405
+
+    viewer.post(f"{LIST}columns/", {"column": ["since"], "query": ""})
+    viewer.post(f"{LIST}views/", {"name": "", "query": "", "remove": "1"})
+
+    assert viewer.get(LIST).context["views"] == []
+    assert _heads(viewer.get(LIST)) == ["saga", "since"]
+
+
+def test_every_column_but_words_can_be_sorted_by():
+    first, second = admin_client.attention(), admin_client.play(toys.ONE, "do a, completed")
+    columns = [*saga_list.COLUMNS, *saga_list.MORE_COLUMNS]
+    viewer, address = admin_client.viewer(), f"{LIST}?columns={'.'.join(columns)}&o="
+
+    turned = set()
+    for number, column in enumerate(columns):
+        up, down = (shown(viewer.get(f"{address}{sign}{number}")) for sign in ("", "-"))
+        assert set(up) == {first.pk, second.pk}, column
+        if up == down[::-1]:
+            turned.add(column)
+
+    # No app here knows of money, and words are searched for.
+    assert turned == set(columns) - {"saga", "stands", "about", "amount"}
+
+
+def test_an_order_by_a_column_that_is_not_there_is_no_error():
+    saga = admin_client.waiting()
+
+    assert shown(admin_client.viewer().get(f"{LIST}?o=99")) == [saga.pk]
+
+
+# --- Events in words ------------------------------------------------------------------------------
+
+
+def test_events_are_told_in_words_in_both_languages():
+    kinds = [*EventKind, *(f"signal.{fate}" for fate in models.Signal.Fate.values)]
+    english = [event_names.name(kind) for kind in kinds]
+    with languages.override("pt-br"):
+        portuguese = [event_names.name(kind) for kind in kinds]
+
+    assert len(set(english)) == len(set(portuguese)) == len(set(kinds)), "no two are called the same"
+    assert not set(english) & {*kinds, *portuguese}
+    assert event_names.name("of.tomorrow") == "of.tomorrow"
+
+
+def test_the_sagas_page_shows_events_and_marks_by_their_words():
+    saga = admin_client.act(engine.hold, admin_client.attention(), actor="olga", reason="wait")
+
+    page = admin_client.viewer().get(admin_client.page(saga)).content.decode()
+
+    assert re.search(r'<td[^>]* title="operator.hold">Held</td>', page)
+    assert '<option value="operator.hold">Held</option>' in page
+    assert re.search(r"<title>Held\s+· olga · ", page)
+    assert ">operator.hold<" not in page

@@ -82,7 +82,7 @@ VERDICTS = [
         admin_client.waiting,
         "Running",
         "w has begun, and waits for a word from outside",
-        "Whoever it waits for",
+        "a word from outside is waited for",
     ),
     (held, "Held", "olga holds it since", "An operator must release it"),
     (

@@ -67,7 +67,7 @@ def test_a_yes_is_given_with_a_reason_and_kept():
     page = admin_client.answering(saga, "approve")
 
     before = rita.get(page)
-    assert before.context["preview"] == ["Ok is approved, and the saga goes on."]
+    assert before.context["preview"] == ["“Ok” is approved, and the saga goes on."]
     nameless = rita.post(page, {"reason": "  "})
     assert nameless.context["form"].errors["reason"]
     assert answered(saga) == []
@@ -87,7 +87,7 @@ def test_a_no_says_what_is_undone_and_has_it_undone():
     page = admin_client.answering(saga, "refuse")
 
     assert rita.get(page).context["preview"][:2] == [
-        "Ok is refused, and the saga turns back.",
+        "“Ok” is refused, and the saga turns back.",
         "These steps are undone, in this order: a.",
     ]
     rita.post(page, {"reason": "Not this one"})
@@ -291,7 +291,7 @@ def test_the_shell_shows_what_is_asked_and_takes_an_answer():
     assert "Waiting for approval: ok, until " in said
     assert "Who is asked: 1 with the permission sample_app.approve_toy" in said
     rehearsed = shell("approve", str(saga.pk), "ok", "--reason", "Ticket 12", "--dry-run")
-    assert rehearsed.strip() == "Ok is approved, and the saga goes on."
+    assert rehearsed.strip() == "“Ok” is approved, and the saga goes on."
     assert answered(saga) == []
 
     facts = ["--fact", "limit=7", "--fact", "note=as agreed"]

@@ -206,3 +206,29 @@ def test_what_is_settled_by_hand_takes_two_where_two_are_asked_for(broker, setti
     assert late.settled_at is not None
     assert (late.settled_by, late.settlement) == ("olga, supervisor", "Refund 8841 / Seen in the portal")
     assert [event.actor for event in saga.events.filter(kind="operator.settled")] == ["supervisor"]
+
+
+def test_a_callback_leads_to_its_saga_and_the_saga_to_its_callback(broker, settings):
+    settings.SAGAS_FOUR_EYES = True
+    saga, late = failed(broker)
+    supervisor = admin_client.supervisor()
+
+    assert settle(late) in supervisor.get(admin_client.page(saga)).content.decode()
+    page = admin_client.text(supervisor.get(settle(late)))
+    assert "done only when a second person agrees" in page
+    assert "Its saga waits for a person, too." not in page, "the saga has ended"
+
+
+def test_a_callback_says_to_see_to_its_saga_first_where_that_waits_too(broker):
+    saga = waiting(broker)
+    for number in "12":
+        again = engine.receive(
+            source="world", event_id=number, key=f"{saga.pk}.w", facts=PAID, mismatch="amount 1 instead of 2"
+        )
+    saga.refresh_from_db()
+
+    page = admin_client.text(admin_client.supervisor().get(settle(again)))
+
+    assert saga.state == "needs_attention"
+    assert again.attention_at is not None
+    assert "Its saga waits for a person, too. See to that one first" in page

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("rows")
 PARTS = {
     "step": "take-payment", "message": messages.WORKER_VANISHED, "error": "ValueError",
     "wave": 2, "failed": 3, "tried": 5, "actor": "olga", "reason": "Enough.", "table": "inventory_product",
-    "mismatch": "captured 1 instead of 18290", "why": "type is too long",
+    "mismatch": "currency USD instead of BRL", "why": "type is too long",
     "total": 7, "child": "one.of.them",
 }  # fmt: skip
 

@@ -141,7 +141,7 @@ def test_one_that_waits_beside_others_is_named_with_whom_it_waits_for():
 
     assert "w has begun, and waits for a word from outside" in said.next
     assert "c failed attempt 1 of 3" in said.next
-    assert said.who.startswith("Whoever it waits for")
+    assert said.who == "Nobody here has to act: a word from outside is waited for."
 
 
 def test_while_a_stage_drains_it_says_that_nothing_is_undone_yet(monkeypatch):
@@ -294,7 +294,7 @@ def test_a_step_that_was_left_out_says_why_and_one_that_was_not_says_so_too():
 
     shown = views(saga)
 
-    assert (shown["b"].condition, shown["b"].skipped) == ("Done: “yes” is true.", False)
+    assert (shown["b"].condition, shown["b"].skipped) == ("Not left out: “yes” is true.", False)
     assert (shown["c"].condition, shown["c"].skipped) == ("Left out: “yes” is true.", True)
     assert shown["c"].backward is None
     assert shown["d"].condition == ""

@@ -11,7 +11,7 @@ from typing import Self
 
 import httpx
 
-from saga_orders import errors, models, requests, retrying, streaming
+from saga_orders import errors, models, requests, retrying, streaming, webhooks
 from saga_orders.version import __version__
 
 
@@ -107,7 +107,7 @@ class AsyncClient:
         """The order as it is now.
 
         Arguments:
-            order: one that was read before, or its id.
+            order: one that was read before, its id, or its number.
 
         Raises:
             NotFound: you have no such order.
@@ -120,7 +120,7 @@ class AsyncClient:
         """The order, once it has ended: fulfilled, cancelled, or closed by the shop's staff.
 
         Arguments:
-            order: one that was read before, or its id.
+            order: one that was read before, its id, or its number.
             timeout: for how many seconds to wait; as long as it takes, unless given.
 
         Raises:
@@ -148,7 +148,7 @@ class AsyncClient:
         and none comes twice. Leave the loop when you have seen enough.
 
         Arguments:
-            order: one that was read before, or its id.
+            order: one that was read before, its id, or its number.
             after: the `id` of an event: only what came after it.
 
         Raises:
@@ -193,7 +193,7 @@ class AsyncClient:
         To cancel twice is to cancel once.
 
         Arguments:
-            order: one that was read before, or its id.
+            order: one that was read before, its id, or its number.
             reason: why, for the shop to read.
 
         Raises:
@@ -208,29 +208,32 @@ class AsyncClient:
     async def orders(
         self,
         *,
-        status: models.OrderStatus | None = None,
+        status: models.OrderStatus | Iterable[models.OrderStatus] | None = None,
         reference: str | None = None,
         number: str | None = None,
         created_from: datetime.datetime | None = None,
         created_to: datetime.datetime | None = None,
+        updated_from: datetime.datetime | None = None,
     ) -> AsyncIterator[models.Order]:
         """Your orders, newest first, page after page as you come to them.
 
         Arguments:
-            status: only those that have it.
+            status: only those that have it, or one of these.
             reference: only those that you called so.
             number: only the one with this number.
             created_from: placed then or later: an aware time.
             created_to: placed before then: an aware time.
+            updated_from: changed then or later: an aware time.
         """
-        cursor = None
+        cursor, wanted = None, requests.several(status)
         while True:
             page = await self.orders_page(
-                status=status,
+                status=wanted,
                 reference=reference,
                 number=number,
                 created_from=created_from,
                 created_to=created_to,
+                updated_from=updated_from,
                 limit=100,
                 cursor=cursor,
             )
@@ -243,31 +246,70 @@ class AsyncClient:
     async def orders_page(
         self,
         *,
-        status: models.OrderStatus | None = None,
+        status: models.OrderStatus | Iterable[models.OrderStatus] | None = None,
         reference: str | None = None,
         number: str | None = None,
         created_from: datetime.datetime | None = None,
         created_to: datetime.datetime | None = None,
+        updated_from: datetime.datetime | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> models.Page[models.Order]:
         """One page of your orders, newest first, for a program that shows pages itself.
 
         Arguments:
-            status, reference, number, created_from, created_to: as for `orders()`.
+            status, reference, number, created_from, created_to, updated_from: as for `orders()`.
             limit: how many to a page, up to 100; 20 unless given.
             cursor: a page's `next_cursor` or `previous_cursor`; the first page unless given.
         """
         parameters = requests.query(
-            status=status,
+            status=requests.several(status),
             reference=reference,
             number=number,
             created_from=created_from,
             created_to=created_to,
+            updated_from=updated_from,
             limit=limit,
             cursor=cursor,
         )
         return requests.page(await self._send("GET", "/orders", parameters=parameters), models.Order)
+
+    async def events(
+        self,
+        *,
+        after: webhooks.Message | uuid.UUID | str | None = None,
+        types: str | Iterable[str] | None = None,
+        every: float | None = None,
+    ) -> AsyncIterator[webhooks.Message]:
+        """What happened to all of your orders, oldest first: the messages that webhooks tell, with their ids.
+
+        Whether or not you have an endpoint, and whatever it answered. Keep the `id` of the last message that
+        you have dealt with, and begin after it next time: nothing is missed. The token needs the scope
+        `merchant`.
+
+        Arguments:
+            after: a message, or its `id`: only what came after it; the whole log, which goes back 30 days,
+                unless given.
+            types: only these, such as `"order.*"` or `["order.fulfilled", "order.cancelled"]`.
+            every: ask again so many seconds after the newest was told, and never end; unless given, it ends
+                with the newest.
+
+        Raises:
+            EventsGone: the log has no such message, or has it no more: something may have been missed.
+            NotPermitted: the token has another scope.
+        """
+        wanted = requests.several(types)
+        while True:
+            parameters = requests.query(after=requests.message_id(after), type=wanted, limit=100)
+            messages, more = requests.log(await self._send("GET", "/events", parameters=parameters))
+            for message in messages:
+                yield message
+                after = message
+            if more:
+                continue
+            if every is None:
+                return
+            await asyncio.sleep(every)
 
     async def products(self) -> AsyncIterator[models.Product]:
         """What may be ordered, by SKU, page after page as you come to it."""
@@ -303,7 +345,7 @@ class AsyncClient:
         method: str,
         path: str,
         *,
-        parameters: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str | list[str]] | None = None,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         patience: float = 0.0,

@@ -120,6 +120,10 @@ class NotFound(Problem):
     """There is nothing here that you may see: what belongs to others is not there either."""
 
 
+class EventsGone(Problem):
+    """The event log has no such event, or has it no more: something may have been missed since."""
+
+
 class TooLate(Problem):
     """The order has ended, or can no longer be turned round."""
 
@@ -166,6 +170,7 @@ BY_KIND: Mapping[str, type[Problem]] = {
     "operators-move": NotPermitted,
     "not-found": NotFound,
     "too-late": TooLate,
+    "events-gone": EventsGone,
     "throttled": Throttled,
     "internal-error": ServerError,
     "busy": Unavailable,

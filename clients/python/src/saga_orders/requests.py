@@ -11,7 +11,7 @@ from urllib import parse
 
 import httpx
 
-from saga_orders import decoding, errors, models
+from saga_orders import decoding, errors, models, webhooks
 
 T = TypeVar("T")
 
@@ -20,6 +20,7 @@ LONGEST_WAIT_S = 30
 """So long the server lets a request wait for the end of an order."""
 SILENCE_S = 60.0
 """A stream says every 15 seconds that it lives: one that is silent for so long does not."""
+NUMBER = re.compile(r"[A-Z]{2,4}-[0-9A-Z]{4,12}", re.IGNORECASE)
 KEY = re.compile(r"[\x21\x23-\x7e]{1,200}")
 
 
@@ -43,7 +44,7 @@ def headers(token: str, language: str | None, agent: str) -> dict[str, str]:
     """
     if not token.isascii() or not token.isprintable() or not token.strip() or " " in token:
         raise ValueError("token must be the API token alone: ord_...")
-    told = {"Authorization": f"Token {token}", "Accept": "application/json", "User-Agent": agent}
+    told = {"Authorization": f"Bearer {token}", "Accept": "application/json", "User-Agent": agent}
     return told | ({"Accept-Language": language} if language else {})
 
 
@@ -51,15 +52,16 @@ def path(order: models.Order | uuid.UUID | str) -> str:
     """Where an order is.
 
     Raises:
-        ValueError: it is not an order's id.
+        ValueError: it is neither an order's id nor its number.
     """
     id_ = order.id if isinstance(order, models.Order) else order
+    if isinstance(id_, str) and NUMBER.fullmatch(id_):
+        return f"/orders/{id_.upper()}"
     try:
         return f"/orders/{id_ if isinstance(id_, uuid.UUID) else uuid.UUID(id_)}"
     except ValueError:
         raise ValueError(
-            f"{id_!r} is not the id of an order: give an Order, or its `id`; orders(number=...) finds one by"
-            " its number"
+            f"{id_!r} is not an order: give an Order, its `id`, or its `number`, such as ORD-7K3QX9ZD"
         ) from None
 
 
@@ -100,13 +102,31 @@ def cancellation(reason: str) -> bytes:
     return json.dumps({"reason": reason}, ensure_ascii=False).encode()
 
 
-def query(**parameters: Any) -> dict[str, str]:
-    """Those parameters that were given.
+def query(**parameters: Any) -> dict[str, str | list[str]]:
+    """Those parameters that were given; one that is a list is given once for each of its values.
 
     Raises:
         ValueError: a time has no zone.
     """
     return {name: _written(name, value) for name, value in parameters.items() if value is not None}
+
+
+def several(wanted: Any) -> list[Any] | None:
+    """One word, or several of them, as a list; None where there is none."""
+    return ([wanted] if isinstance(wanted, str) else list(wanted or ())) or None
+
+
+def message_id(message: webhooks.Message | uuid.UUID | str | None) -> str | None:
+    """The id of a message.
+
+    Raises:
+        ValueError: it is none.
+    """
+    id_ = message.id if isinstance(message, webhooks.Message) else message
+    try:
+        return None if id_ is None else str(id_ if isinstance(id_, uuid.UUID) else uuid.UUID(id_))
+    except ValueError:
+        raise ValueError(f"{id_!r} is not the id of a message: give a Message, or its `id`") from None
 
 
 def order(answer: httpx.Response) -> models.Order:
@@ -125,6 +145,16 @@ def page(answer: httpx.Response, of: type[T]) -> models.Page[T]:
         next_cursor=_cursor(told.get("next")),
         previous_cursor=_cursor(told.get("previous")),
     )
+
+
+def log(answer: httpx.Response) -> tuple[list[webhooks.Message], bool]:
+    """The messages of a page of the event log, and whether there are more behind them."""
+    told = _json(answer)
+    results = told.get("results") if isinstance(told, Mapping) else None
+    if not isinstance(results, list):
+        raise errors.UnexpectedAnswer("/results is missing")
+    messages = [webhooks.message(row, f"/results/{index}") for index, row in enumerate(results)]
+    return messages, told.get("next") is not None
 
 
 def lost(error: httpx.RequestError, *, method: str, url: str) -> errors.ConnectionFailed:
@@ -148,7 +178,9 @@ def _cursor(address: Any) -> str | None:
     return parse.parse_qs(parse.urlsplit(address).query).get("cursor", [None])[0]
 
 
-def _written(name: str, value: Any) -> str:
+def _written(name: str, value: Any) -> str | list[str]:
+    if isinstance(value, list):
+        return [str(one) for one in value]
     if isinstance(value, datetime.datetime):
         if value.tzinfo is None:
             raise ValueError(f"{name} must be an aware datetime, such as datetime.now(UTC)")

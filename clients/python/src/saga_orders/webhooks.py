@@ -94,7 +94,20 @@ def verify(
         raise errors.BadSignature(
             "no signature fits: is this the secret of the endpoint, and the body as it came?"
         )
-    return _message(id_, body)
+    told = json.loads(body)
+    return message({**told, "id": id_})
+
+
+def message(told: Any, place: str = "") -> Message:
+    """The message that was told, with its id; what it is about is taken out of its data.
+
+    Raises:
+        UnexpectedAnswer: it is none.
+    """
+    about = told.get("data") if isinstance(told, Mapping) else None
+    if not isinstance(about, Mapping):
+        raise errors.UnexpectedAnswer(f"{place}/data is missing")
+    return decoding.decode(Message, {**told, "order": about.get("order"), "step": about.get("step")}, place)
 
 
 def _check_time(sent_at: str, now: datetime.datetime, tolerance: datetime.timedelta) -> None:
@@ -113,11 +126,3 @@ def _key(secret: str) -> bytes:
     if not key:
         raise ValueError("the secret must be that of your endpoint: whsec_ and base64")
     return key
-
-
-def _message(id_: str, body: bytes) -> Message:
-    told = json.loads(body)
-    about = told.get("data") or {}
-    return decoding.decode(
-        Message, {**told, "id": id_, "order": about.get("order"), "step": about.get("step")}
-    )

@@ -1,0 +1,270 @@
+"""Which broker an address names, and what Celery must be told so that nothing is lost with it.
+
+RabbitMQ may be a cluster: several addresses, and every queue is a quorum queue, which a majority of the nodes
+keeps. Valkey and Redis are one server, or Sentinel's. A Valkey or Redis Cluster is refused.
+"""
+
+import collections.abc
+import dataclasses
+import enum
+import re
+from typing import Any
+from urllib import parse as urls
+
+from django.core import exceptions
+
+REDELIVERY_S = 120
+"""When the broker hands out a message anew that nobody acknowledged. Longer than any step's lease,
+so that a slow step is not handed out while it runs; the sweep is there before it anyway."""
+
+HEARTBEAT_S = 10
+"""A worker and RabbitMQ count each other as dead after two of these without a sign. RabbitMQ's manual advises
+5 to 20; Celery's 120 would leave messages with a host that vanished for four minutes."""
+
+SEE = "see docs/configuration.md, BROKER_URL"
+
+
+class Kind(enum.Enum):
+    """What answers at the address."""
+
+    RABBITMQ = "RabbitMQ"
+    VALKEY = "Valkey or Redis"
+    SENTINEL = "Sentinel, which knows the server"
+
+
+SCHEMES = {
+    "amqp": Kind.RABBITMQ,
+    "pyamqp": Kind.RABBITMQ,
+    "amqps": Kind.RABBITMQ,
+    "redis": Kind.VALKEY,
+    "rediss": Kind.VALKEY,
+    "sentinel": Kind.SENTINEL,
+}
+
+PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "sentinel": 26379}
+
+CLUSTER_REFUSED = (
+    "a Valkey or Redis Cluster cannot be the broker: Celery's messages need several keys in one command,"
+    " which a cluster refuses where they lie on different nodes, and Celery has no client for it. Use one"
+    " server (redis://), Sentinel (sentinel://) where it must outlive a machine, or RabbitMQ (amqp://)"
+)
+
+
+class BadAddress(exceptions.ImproperlyConfigured):
+    """BROKER_URL names no broker that this project can use. The message says why, and repeats no password."""
+
+
+class Unfit(Exception):
+    """A broker that answers, and cannot be used as it stands. The message says what to do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Broker:
+    """A broker, as its address describes it."""
+
+    kind: Kind
+    addresses: tuple[str, ...]
+    """One for each node of RabbitMQ, or for each Sentinel."""
+
+    master: str = ""
+    """Under what name Sentinel knows the server."""
+
+    sentinel_password: str = ""
+    """For Sentinel itself; the password in an address is the server's."""
+
+    def hosts(self) -> list[tuple[str, int]]:
+        """Where something should listen."""
+        parts = [urls.urlsplit(address) for address in self.addresses]
+        return [(part.hostname or "", part.port or PORTS[part.scheme]) for part in parts]
+
+    def celery_settings(self, begin_with: int = 0) -> dict[str, Any]:
+        """Celery's settings for this broker.
+
+        Args:
+            begin_with: which address this process tries first, counted round: where each takes another, the
+                nodes share the work, and one that dies is missed by some of the processes only.
+        """
+        return {
+            "broker_url": self._url(begin_with),
+            "broker_transport_options": self.transport_options(),
+            **(_QUORUM if self.kind is Kind.RABBITMQ else {}),
+        }
+
+    def transport_options(self) -> dict[str, Any]:
+        """What Celery tells its connections: a worker's patience."""
+        if self.kind is Kind.RABBITMQ:
+            return {
+                # Without confirms a node that crashes loses messages that it had accepted.
+                "confirm_publish": True,
+                "confirm_timeout": 3,
+                "connect_timeout": 2,
+                "read_timeout": 5,
+                "write_timeout": 5,
+            }
+        return {
+            "visibility_timeout": REDELIVERY_S,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            # A worker polls for a second at a time; five mean that the broker hangs.
+            "socket_timeout": 5,
+            "socket_connect_timeout": 1,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            **(self._sentinel_options() if self.kind is Kind.SENTINEL else {}),
+        }
+
+    def hasty_settings(self) -> dict[str, Any]:
+        """The settings of processes that answer people: a broker that is gone, or hangs, keeps them briefly.
+
+        With several nodes of RabbitMQ the next one is tried at once; else the message is left to the sweep.
+        """
+        if self.kind is Kind.RABBITMQ:
+            hasty = {
+                "connect_timeout": 0.4,
+                "read_timeout": 0.4,
+                "write_timeout": 0.4,
+                "confirm_timeout": 0.4,
+            }
+        else:
+            hasty = {"socket_timeout": 0.4, "socket_connect_timeout": 0.3}
+        options = self.transport_options() | hasty
+        if self.kind is Kind.SENTINEL:
+            options["sentinel_kwargs"] = options["sentinel_kwargs"] | hasty
+        return {
+            "broker_transport_options": options,
+            "task_publish_retry_policy": {
+                "max_retries": 1 if self.kind is Kind.RABBITMQ and len(self.addresses) > 1 else 0,
+                "interval_start": 0,
+                "interval_step": 0,
+                "interval_max": 0,
+            },
+        }
+
+    def _url(self, begin_with: int) -> str:
+        first = begin_with % len(self.addresses) if self.kind is Kind.RABBITMQ else 0
+        return ";".join(self.addresses[first:] + self.addresses[:first])
+
+    def _sentinel_options(self) -> dict[str, Any]:
+        asks: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1}
+        if self.sentinel_password:
+            asks["password"] = self.sentinel_password
+        return {"master_name": self.master, "sentinel_kwargs": asks}
+
+
+_QUORUM = {
+    # All queues: the one that is named here, and those that are made when they are first used.
+    "task_default_queue_type": "quorum",
+    "task_create_missing_queue_type": "quorum",
+    "worker_detect_quorum_queues": True,
+    # Those of remote control and of events live as long as their connection, and are its own: RabbitMQ 4.3
+    # refuses queues that are neither durable nor exclusive.
+    "control_queue_exclusive": True,
+    "event_queue_exclusive": True,
+    "broker_heartbeat": HEARTBEAT_S,
+    # A queue of remote control may still belong to the connection that just died: that passes, within two
+    # heartbeats. What does not pass is found by `consumer.Consumer.connect`.
+    "broker_channel_error_retry": True,
+    # After a lost connection Celery would take fewer messages at a time, as many as are still at work, and
+    # put that right message by message. On quorum queues it cannot: they keep the number that a consumer
+    # began with, so the worker would work at half its strength, or less, until it is started anew.
+    "worker_enable_prefetch_count_reduction": False,
+}
+
+
+def parse(url: str, *, master: str = "", sentinel_password: str = "") -> Broker:
+    """Read BROKER_URL.
+
+    Args:
+        url: one address, or several of the same kind separated by `;`.
+        master: under what name Sentinel knows the server.
+        sentinel_password: for Sentinel itself.
+
+    Raises:
+        BadAddress: it names no broker that can be used.
+    """
+    addresses = tuple(address.strip() for address in url.split(";"))
+    schemes = [_scheme(address, number) for number, address in enumerate(addresses, 1)]
+    kinds = {SCHEMES[scheme] for scheme in schemes}
+    if len(kinds) > 1 or len({scheme in ("amqps", "rediss") for scheme in schemes}) > 1:
+        raise BadAddress(f"BROKER_URL: its addresses are of different kinds ({', '.join(schemes)}); {SEE}.")
+    (kind,) = kinds
+    for number, address in enumerate(addresses, 1):
+        _check(address, number, kind)
+    if kind is Kind.VALKEY and len(addresses) > 1:
+        raise BadAddress(
+            "BROKER_URL names several servers of Valkey or Redis. Each has queues of its own, so that"
+            " workers of one would not see the messages of another. Name one, or Sentinels (sentinel://);"
+            f" {SEE}."
+        )
+    if kind is Kind.SENTINEL and not master:
+        raise BadAddress(
+            "BROKER_URL names Sentinels, but not whose server they are to tell: set BROKER_SENTINEL_MASTER to"
+            f" the name in their `sentinel monitor NAME ...`, such as mymaster; {SEE}."
+        )
+    return Broker(kind=kind, addresses=addresses, master=master, sentinel_password=sentinel_password)
+
+
+def _scheme(address: str, number: int) -> str:
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", address)
+    if match is None:
+        raise BadAddress(
+            f"BROKER_URL, address {number}: it does not begin with a scheme such as amqp:// or redis://;"
+            f" {SEE}."
+        )
+    scheme = match[1].lower()
+    if "cluster" in scheme:
+        raise BadAddress(f"BROKER_URL: {CLUSTER_REFUSED}; {SEE}.")
+    if scheme == "valkey" or scheme == "valkeys":
+        raise BadAddress(
+            f"BROKER_URL, address {number}: Celery knows no {scheme}://; Valkey is spoken to with"
+            f" {'redis' if scheme == 'valkey' else 'rediss'}://."
+        )
+    if scheme not in SCHEMES:
+        raise BadAddress(
+            f"BROKER_URL, address {number}: {scheme}:// is no broker that this project can use. It can use"
+            f" RabbitMQ (amqp://, amqps://), Valkey or Redis (redis://, rediss://) and Sentinel"
+            f" (sentinel://); {SEE}."
+        )
+    return scheme
+
+
+def _check(address: str, number: int, kind: Kind) -> None:
+    where = f"BROKER_URL, address {number}"
+    try:
+        parts = urls.urlsplit(address)
+        port_is_well = parts.port is None or parts.port > 0
+    except ValueError:  # Without what it says: it may repeat the password.
+        port_is_well = False
+    if not port_is_well:
+        raise BadAddress(
+            f"{where}: its port is no number from 1 to 65535. A /, # or ? in the password is written %2F, %23"
+            f" or %3F; {SEE}."
+        )
+    if not parts.hostname or re.search(r"\s", address):
+        raise BadAddress(f"{where}: it names no host; {SEE}.")
+    if kind is not Kind.RABBITMQ and not re.fullmatch(r"/?|/\d{1,4}", parts.path):
+        raise BadAddress(
+            f"{where}: after the host there is the number of a database, such as /0, and nothing else; {SEE}."
+        )
+
+
+def precondition(queue: str, reason: str) -> Unfit:
+    """What to say when RabbitMQ has a queue of this name that is not as it is wanted."""
+    return Unfit(
+        f"The queue {queue!r} is there, and is not a quorum queue as this project declares it. RabbitMQ does"
+        " not change a queue's type. Nothing of worth is in it: the sagas are in the database, and the sweep"
+        " sends again what was in the queue. Stop the workers, delete it"
+        f" (`rabbitmqctl delete_queue {queue}`), and start them again; or name a new virtual host in"
+        " BROKER_URL. docs/operations.md, 'From classic to quorum queues', has the whole way. RabbitMQ says:"
+        f" {reason}"
+    )
+
+
+def check_valkey(information: collections.abc.Mapping[str, Any]) -> None:
+    """Look at what a server of Valkey or Redis answers to `INFO cluster`.
+
+    Raises:
+        Unfit: it is a node of a cluster.
+    """
+    if str(information.get("cluster_enabled", 0)) == "1":
+        raise Unfit(f"BROKER_URL: the server says cluster_enabled:1, and {CLUSTER_REFUSED}; {SEE}.")

@@ -1,0 +1,194 @@
+"""On RabbitMQ every queue is a quorum queue, and what such a queue gives up the rows know."""
+
+import contextlib
+import json
+import os
+import signal
+
+import pytest
+from celery import beat
+from django.db import connection, transaction
+from kombu import pools
+
+from saga_project import broker, celery, queues
+from saga_project.local import rabbitmq, servers
+from sagas import models
+from sagas.engine import transport
+from tests.acceptance import processes
+from tests.acceptance.test_flower import flower
+from tests.sagas import harness, rules
+from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
+from tests.sagas.sample_app import saga as toys
+from tests.support import waiting
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.usefixtures("rows")]
+
+DONE_ONCE = (1, 0)
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """One node of RabbitMQ for the tests of this module."""
+    try:
+        rabbitmq.check_binaries()
+    except servers.NoBinaries as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+    home = tmp_path_factory.mktemp("rabbitmq")
+    cluster = rabbitmq.Cluster(home)
+    with (home / "log").open("wb") as log:
+        try:
+            cluster.start(log)
+            yield cluster.nodes[0]
+        finally:
+            cluster.stop()
+            cluster.discard()
+
+
+@pytest.fixture
+def url(node):
+    """The node's address, with no queue on it; this process publishes to it."""
+    with node.connect() as session:
+        for queue in (*queues.everything(), "nobodys"):
+            session.channel().queue_delete(queue)
+    with publishing_to(node.url):
+        yield node.url
+
+
+@contextlib.contextmanager
+def publishing_to(url, **more):
+    wanted = broker.parse(url, **more).celery_settings()
+    before = {name: celery.app.conf[name] for name in (*wanted, "task_publish_retry_policy")}
+    try:
+        configure(wanted)
+        yield
+    finally:
+        configure(before)
+
+
+def configure(settings):
+    # All that is made of the settings is made anew, the pools too.
+    pools.reset()
+    celery.app._pool = None
+    for name in ("amqp", "control", "events"):
+        celery.app.__dict__.pop(name, None)
+    celery.app.conf.update(settings)
+
+
+def test_orders_run_and_no_queue_that_stays_is_a_classic_one(url, node, tmp_path):
+    assert transport.current().backlog("toys", "world") == 0, "there are no such queues yet: no error"
+    sagas = [harness.begin(toys.MIXED) for _ in range(5)]
+    assert transport.current().backlog("toys", "world", "nobodys") == 5
+
+    with processes.worker(tmp_path, BROKER_URL=url), flower(BROKER_URL=url):
+        all_ended(*sagas)
+        answers = waiting.until(lambda: celery.app.control.ping(timeout=1), "the worker answers")
+        for name in celery.app.conf.beat_schedule:
+            tick(name)
+        found = node.queues()
+
+    assert len(answers) == 1
+    stay = [queue for queue in found if not queue["exclusive"]]
+    assert {queue["type"] for queue in stay} == {"quorum"}
+    assert all(queue["durable"] for queue in stay)
+    assert {"toys", "world", "sagas", "sagas-sweep", "webhooks"} <= {queue["name"] for queue in stay}
+    assert not [queue for queue in found if "delayed" in queue["name"]]
+    assert len(found) - len(stay) >= 2, "remote control and events have theirs, for as long as they last"
+
+
+def tick(name, scheduler=None):
+    scheduler = scheduler or beat.Scheduler(celery.app, lazy=True)
+    entry = scheduler.Entry(name=name, app=celery.app, **celery.app.conf.beat_schedule[name])
+    return scheduler.apply_async(entry, advance=False, producer=scheduler.producer)
+
+
+@pytest.mark.usefixtures("url")
+def test_beat_sends_on_although_its_connection_was_cut(node):
+    scheduler = beat.Scheduler(celery.app, lazy=True)
+    assert tick("sweep", scheduler) is not None
+    assert tick("sweep", scheduler) is None, "one waits"
+    node.control("close_all_connections", "a trial")
+    with node.connect() as session:
+        assert session.channel().queue_purge("sagas-sweep") == 1
+
+    assert tick("sweep", scheduler) is not None
+
+
+def all_ended(*sagas):
+    pks = [saga.pk for saga in sagas]
+    left = models.SagaInstance.objects.filter(pk__in=pks, finished_at=None)
+    waiting.until(lambda: not left.exists(), "all have ended")
+    for saga in sagas:
+        saga.refresh_from_db()
+        assert saga.state == "completed"
+        rules.check(saga)
+
+
+def test_a_message_that_is_dropped_after_too_many_deliveries_is_met_by_the_sweep(url, node, tmp_path):
+    # RabbitMQ 4 has a limit of 20 where nobody says another; 3.10 has none.
+    node.control("set_policy", "few", ".*", json.dumps({"delivery-limit": 1}), "--apply-to", "queues")
+    saga = harness.begin(toys.LOCAL)
+    first = saga.epoch
+    for _ in range(2):
+        # Whoever takes it dies before the row is asked: it waits for the row, which is held here.
+        with holding(saga), processes.worker(tmp_path, children=1, beat=False, BROKER_URL=url) as worker:
+            waiting.until(somebody_waits_for_us, "the message is in a worker's hand")
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
+            end_who_waits_for_us()
+    waiting.until(lambda: not in_queue(node, "toys"), "RabbitMQ has dropped it")
+
+    with processes.worker(tmp_path, BROKER_URL=url):
+        all_ended(saga)
+
+    assert saga.epoch > first, "it was sent again"
+    assert set(harness.books(saga).values()) == {DONE_ONCE}
+
+
+@contextlib.contextmanager
+def holding(saga):
+    with transaction.atomic():
+        models.SagaInstance.objects.select_for_update().get(pk=saga.pk)
+        yield
+
+
+WAITS = "NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+
+
+def somebody_waits_for_us():
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM pg_locks WHERE {WAITS}")
+        return cursor.fetchone()
+
+
+def end_who_waits_for_us():
+    """The server does not see that the client is dead while it waits for a lock."""
+
+    def none_is_left():
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {WAITS}")
+            return not cursor.fetchall()
+
+    waiting.until(none_is_left, "nobody waits")
+
+
+def in_queue(node, name):
+    """How many messages it holds, those under way too."""
+    (queue,) = [queue for queue in node.queues() if queue["name"] == name]
+    return queue["messages"]
+
+
+def test_a_queue_of_another_type_ends_the_worker_which_says_what_to_do(url, node, tmp_path):
+    with node.connect() as session:
+        session.channel().queue_declare("toys", durable=True, auto_delete=False)
+
+    with processes.worker(tmp_path, beat=False, BROKER_URL=url) as worker:
+        assert worker.wait(60) != 0
+    log = (tmp_path / "worker.log").read_text()
+    assert "The queue 'toys' is there, and is not a quorum queue" in log
+    assert "rabbitmqctl delete_queue toys" in log
+    assert "Traceback" not in log
+
+    saga = harness.begin(toys.LOCAL)
+    assert saga.state == "running", "who begins a saga is not kept by it"
