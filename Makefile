@@ -31,6 +31,12 @@ demo: $(RUNTIME) ## Orders of every fate on real parts, the books audited at the
 up: $(RUNTIME) ## The whole stack in the foreground; Ctrl-C stops it. ARGS=--verbose shows all it logs; WEB_PORT, FLOWER_PORT, SANDBOX_PORT
 	@exec $(LOCAL).stack up $(ARGS)
 
+.PHONY: cluster
+cluster: $(RUNTIME) ## A cluster on this machine, and orders in it while its hosts fail; SEED, MINUTES, FAULTS, ARGS="--help"
+	@.ci/services
+	@exec $(LOCAL).cluster $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
+
 .PHONY: down
 down: $(RUNTIME) ## Stop a stack that was left behind
 	@exec $(LOCAL).stack down

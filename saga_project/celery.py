@@ -3,6 +3,8 @@
 import datetime
 import os
 import time
+from collections.abc import Callable
+from typing import Any
 
 import celery
 from celery import signals
@@ -141,6 +143,50 @@ def publish_in_haste() -> None:
     they wait for messages on the same kind of connection, a second at a time.
     """
     app.conf.update(BROKER.hasty_settings())
+    # Read-only to the stubs; it is a cached property.
+    app.amqp.send_task_message = Hasty(app.amqp.send_task_message)  # type: ignore[misc]
+
+
+LEFT_ALONE_S = 5.0
+"""How long a process that answers people leaves a broker alone that did not take its message."""
+
+
+class LeftAlone(OperationalError):
+    """The broker did not take a message a moment ago, so this one was not tried. The sweep sends it."""
+
+
+class Hasty:
+    """Celery's way to send a message; but of a broker in trouble one request in five seconds finds out.
+
+    To find out takes seconds: a node of RabbitMQ that is cut off from the others is there and does not
+    answer, so the message, the connection that is closed, the next node's declarations each take their time.
+    """
+
+    def __init__(self, send: Callable[..., Any]) -> None:
+        self._send = send
+        self._again_at = 0.0
+        """When the broker may be tried again; zero while nothing is wrong with it."""
+
+    def __call__(self, producer: Any, *args: Any, **options: Any) -> Any:
+        """Send it, or leave it to the sweep.
+
+        Raises:
+            LeftAlone: the broker was found in trouble less than `LEFT_ALONE_S` ago.
+        """
+        now = time.monotonic()
+        if now < self._again_at:
+            raise LeftAlone("the broker did not take a message a moment ago; it is left alone for a while")
+        if self._again_at:
+            # Requests at the same time leave it to this one.
+            self._again_at = now + LEFT_ALONE_S
+        link = producer.connection
+        try:
+            sent = self._send(producer, *args, **options)
+        except (*link.connection_errors, *link.channel_errors, OperationalError):
+            self._again_at = time.monotonic() + LEFT_ALONE_S
+            raise
+        self._again_at = 0.0
+        return sent
 
 
 @signals.worker_init.connect

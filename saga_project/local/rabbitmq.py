@@ -130,11 +130,11 @@ class Cluster:
             path.write_text(make())
         return path.read_text()
 
-    def map_names(self, host: Host, log: IO[bytes] | int | None) -> None:
+    def map_names(self, host: Host, log: IO[bytes] | int | None) -> subprocess.Popen[bytes]:
         """Have a port mapper run where the host is: one of our own, because Erlang's would outlive us."""
         running = self._mappers.get(host.prefix)
         if running is not None and running.poll() is None:
-            return
+            return running
         environment = self.environment()
         self._mappers[host.prefix] = subprocess.Popen(
             [*host.prefix, _erlang("epmd"), "-port", environment["ERL_EPMD_PORT"]],
@@ -146,6 +146,7 @@ class Cluster:
         )
         if not host.prefix:
             _until(lambda: _listens("127.0.0.1", int(environment["ERL_EPMD_PORT"])), "epmd", 20)
+        return self._mappers[host.prefix]
 
 
 class Node:

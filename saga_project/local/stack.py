@@ -171,7 +171,7 @@ class Stack:
             "FLOWER_URL": f"http://{HOST}:{self.flower_port}",
             "SANDBOX_URL": sandbox,
             **servers_urls,
-            **_secrets(self.run),
+            **secrets_of(self.run),
             "PAYMENTS_URL": f"{sandbox}/bank",
             "INVOICING_URL": f"{sandbox}/fiscal",
             "SHIPPING_URL": f"{sandbox}/carrier",
@@ -193,13 +193,13 @@ class Stack:
                 "prepare", [sys.executable, "-m", "saga_project.local.prepare"], env=os.environ | env
             )
         )
-        _write_secrets(self.run, _secrets(self.run) | told["tokens"])
+        _write_secrets(self.run, secrets_of(self.run) | told["tokens"])
         return told["tokens"], told["queues"]
 
     def _sandbox(self, env: dict[str, str]) -> supervisor.Program:
         (self.run / "sandbox").mkdir(mode=0o700, exist_ok=True)
         address = f"{env['SANDBOX_URL']}/healthz"
-        return _program(
+        return program(
             "sandbox",
             [
                 "sandbox",
@@ -209,11 +209,11 @@ class Stack:
                 str(self.run / "sandbox"),
             ],
             env | {"WEBHOOK_TARGET": env["WEB_URL"]},
-            ready=lambda _: _answers(address),
+            ready=lambda _: answers(address),
         )
 
     def _web(self, env: dict[str, str]) -> supervisor.Program:
-        return _program(
+        return program(
             "web",
             [
                 "saga_project.web",
@@ -222,11 +222,11 @@ class Stack:
                 "--workers=2",
             ],
             env,
-            ready=lambda _: _answers(f"{env['WEB_URL']}/readyz"),
+            ready=lambda _: answers(f"{env['WEB_URL']}/readyz"),
         )
 
     def _worker(self, queue: str, env: dict[str, str]) -> supervisor.Program:
-        return _celery(
+        return celery(
             queue,
             [
                 "worker",
@@ -244,7 +244,7 @@ class Stack:
         )
 
     def _beat(self, env: dict[str, str]) -> supervisor.Program:
-        return _celery(
+        return celery(
             "beat",
             ["beat", f"--schedule={self.run / 'beat-schedule'}", "--pidfile=", "--loglevel=INFO"],
             env,
@@ -253,7 +253,7 @@ class Stack:
         )
 
     def _flower(self, env: dict[str, str]) -> supervisor.Program:
-        return _celery(
+        return celery(
             "flower",
             [
                 "flower",
@@ -267,7 +267,7 @@ class Stack:
                 "--max_tasks=5000",
             ],
             env,
-            ready=lambda _: _answers(f"{env['FLOWER_URL']}/healthcheck"),
+            ready=lambda _: answers(f"{env['FLOWER_URL']}/healthcheck"),
         )
 
     def _check_ports(self) -> None:
@@ -316,30 +316,45 @@ def _server(variable: str, server: servers.Postgres | servers.Valkey) -> supervi
     )
 
 
-def _celery(
+def celery(
     name: str,
     arguments: list[str],
     env: dict[str, str],
     ready: collections.abc.Callable[[str], bool],
     hush: str | None = None,
+    code: pathlib.Path = runfile.ROOT,
 ) -> supervisor.Program:
+    """A program of Celery's on this project; the arguments are those of `program`."""
     # Quiet: no banner, which would list every task once for each worker.
     command = ["celery", "--app=saga_project", "--no-color", "--quiet", *arguments]
-    return _program(name, command, env, ready, hush, python=["-W", f"ignore:{ROOT_WARNING}"])
+    return program(name, command, env, ready, hush, python=["-W", f"ignore:{ROOT_WARNING}"], code=code)
 
 
-def _program(
+def program(
     name: str,
     module: list[str],
     env: dict[str, str],
     ready: collections.abc.Callable[[str], bool],
     hush: str | None = None,
     python: collections.abc.Sequence[str] = (),
+    code: pathlib.Path = runfile.ROOT,
 ) -> supervisor.Program:
+    """A program that is a Python module.
+
+    Arguments:
+        name: of the program.
+        module: the module and its arguments.
+        env: what it is told beside our own environment.
+        ready: of what it has written, whether it is ready.
+        hush: lines that the terminal is spared.
+        python: options of Python's.
+        code: the directory of the code; another one is another release.
+    """
+
     def launch(log: IO[bytes]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, *python, "-m", *module],
-            cwd=runfile.ROOT,
+            cwd=code,
             env=os.environ | env | {"PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -350,7 +365,7 @@ def _program(
     return supervisor.Program(name=name, launch=launch, ready=ready, hush=hush)
 
 
-def _secrets(run: pathlib.Path) -> dict[str, str]:
+def secrets_of(run: pathlib.Path) -> dict[str, str]:
     """The secrets of this stack, made once and kept for its owner alone."""
     path = run / "secrets"
     kept = runfile.read(path) if path.exists() else {}
@@ -371,7 +386,8 @@ def _write_secrets(run: pathlib.Path, pairs: dict[str, str]) -> None:
     runfile.write(run / "secrets", pairs)
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether this address answers 200 now."""
     with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - ours
         return bool(answer.status == 200)
     return False

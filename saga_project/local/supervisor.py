@@ -69,6 +69,8 @@ class _Running:
     log_start: int
     pause_s: float = 0.5
     due_at: float | None = None
+    halted: bool = False
+    """It was ended on purpose, and stays so until it is started again."""
 
 
 class Supervisor:
@@ -95,7 +97,7 @@ class Supervisor:
         """
         # First of all: what lies in a directory is not touched by who may not work there.
         self._lock = take(run)
-        self._run = run
+        self.run = run
         self._logs = _Logs(run / "log", verbose=verbose, choice=choice)
         self._groups: list[list[_Running]] = []
         # Plain flags: a signal's handler that sets a threading.Event while the same thread is about to
@@ -118,6 +120,11 @@ class Supervisor:
         # Two signals at once are one wish: make passes on what the whole process group gets as well.
         self._hurry = self._stop_asked and now > self._stop_asked_at + 1
         self._stop_asked, self._stop_asked_at = True, self._stop_asked_at or now
+
+    @property
+    def stop_asked(self) -> bool:
+        """Whether somebody has asked to stop."""
+        return self._stop_asked
 
     def start(self, *programs: Program) -> None:
         """Launch them side by side, and come back when every one is ready."""
@@ -154,28 +161,52 @@ class Supervisor:
         return b"".join(output).decode()
 
     def watch(self) -> None:
-        """Restart what ends, until asked to stop.
+        """Restart what ends, until asked to stop; but for what was halted.
 
         A program that keeps ending is started less and less often, so that a broken one does not take
         the machine from the others.
         """
         while not self._asked_within(0.2):
-            now = time.monotonic()
-            for running in [running for group in self._groups for running in group]:
-                if running.due_at is None and running.process.poll() is not None:
-                    if now - running.launched_at > HEALTHY_AFTER_S:
-                        running.pause_s = 0.5
-                    running.due_at = now + running.pause_s
-                    self.say(
-                        f"{running.program.name} ended ({_ending(running.process)});"
-                        f" again in {running.pause_s:g} s"
-                    )
-                    running.pause_s = min(running.pause_s * 2, LONGEST_PAUSE_S)
-                elif running.due_at is not None and now >= running.due_at:
-                    _clear(running.process.pid)  # Children that it left behind do nobody's work.
-                    fresh = self._launch(running.program)
-                    running.process, running.launched_at, running.due_at = fresh.process, now, None
-                    self._record()
+            self.tend()
+
+    def tend(self) -> None:
+        """Look once at what runs: what `watch` does again and again."""
+        now = time.monotonic()
+        for running in self._all():
+            if running.halted:
+                continue
+            if running.due_at is None and running.process.poll() is not None:
+                if now - running.launched_at > HEALTHY_AFTER_S:
+                    running.pause_s = 0.5
+                running.due_at = now + running.pause_s
+                self.say(
+                    f"{running.program.name} ended ({_ending(running.process)});"
+                    f" again in {running.pause_s:g} s"
+                )
+                running.pause_s = min(running.pause_s * 2, LONGEST_PAUSE_S)
+            elif running.due_at is not None and now >= running.due_at:
+                self._relaunch(running, running.program)
+
+    def halt(self, *names: str, signals: tuple[str, ...] = ()) -> None:
+        """End these programs, side by side, and leave them ended until they are started again.
+
+        Args:
+            names: of programs.
+            signals: in the place of those that a program's `stop` names.
+        """
+        chosen = [running for running in self._all() if running.program.name in names]
+        for running in chosen:
+            running.halted = True
+        _side_by_side(lambda running: self._stop_one(running, signals), chosen)
+
+    def start_again(self, *programs: Program) -> None:
+        """Launch programs in the place of halted ones of their names; comes back when all are ready."""
+        places = {running.program.name: running for running in self._all()}
+        chosen = [places[program.name] for program in programs]
+        for running, program in zip(chosen, programs, strict=True):
+            self._relaunch(running, program)
+        for running in chosen:
+            self._await(running)
 
     def stop(self) -> None:
         """Stop everything, the last started first, each group side by side; the directory is free then."""
@@ -186,6 +217,16 @@ class Supervisor:
         self._record()
         self._logs.close()
         self._lock.close()
+
+    def _all(self) -> list[_Running]:
+        return [running for group in self._groups for running in group]
+
+    def _relaunch(self, running: _Running, program: Program) -> None:
+        _clear(running.process.pid)  # Children that it left behind do nobody's work.
+        fresh = self._launch(program)
+        running.program, running.process, running.log_start = program, fresh.process, fresh.log_start
+        running.launched_at, running.due_at, running.halted = fresh.launched_at, None, False
+        self._record()
 
     def _launch(self, program: Program) -> _Running:
         if self._stop_asked:
@@ -216,8 +257,8 @@ class Supervisor:
         time.sleep(0 if self._stop_asked else seconds)
         return self._stop_asked
 
-    def _stop_one(self, running: _Running) -> None:
-        _stop(running.process, running.program.stop, 20, hurried=lambda: self._hurry)
+    def _stop_one(self, running: _Running, signals: tuple[str, ...] = ()) -> None:
+        _stop(running.process, signals or running.program.stop, 20, hurried=lambda: self._hurry)
         _clear(running.process.pid)
 
     def _record(self) -> None:
@@ -233,9 +274,9 @@ class Supervisor:
             for number, group in enumerate(self._groups)
             for running in group
         ]
-        fresh = self._run / "processes.json.new"
+        fresh = self.run / "processes.json.new"
         fresh.write_text(json.dumps(rows, indent=1))
-        fresh.rename(self._run / "processes.json")
+        fresh.rename(self.run / "processes.json")
 
 
 def take(run: pathlib.Path) -> IO[str]:

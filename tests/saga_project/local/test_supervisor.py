@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -78,6 +79,34 @@ def test_a_program_that_keeps_ending_starts_less_and_less_often(keeper, tmp_path
 
     keeper.ask_to_stop()
     watch.join()
+
+
+def test_what_is_halted_stays_ended_until_it_is_started_again(keeper, tmp_path):
+    keeper.start(
+        program("worker", "sleep 61 & echo child $! >&2; echo ready; wait"),
+        program("other", "echo ready; exec sleep 60"),
+    )
+    child = int((tmp_path / "log" / "worker.log").read_text().split("child ")[1].split()[0])
+    other = supervisor.processes(tmp_path)["other"]
+
+    keeper.halt("worker", signals=("SIGKILL",))
+    keeper.tend()
+    keeper.tend()
+
+    waiting.until(lambda: supervisor.start_of(child) is None)
+    assert supervisor.processes(tmp_path) == {"other": other}
+
+    keeper.start_again(program("worker", "echo ready, of another release; exec sleep 60"))
+
+    assert "another release" in (tmp_path / "log" / "worker.log").read_text()
+    again = supervisor.processes(tmp_path)
+    assert again.keys() == {"worker", "other"}
+    os.kill(again["worker"], signal.SIGKILL)
+    waiting.until(
+        lambda: (
+            keeper.tend() or supervisor.processes(tmp_path).get("worker", again["worker"]) != again["worker"]
+        )
+    )
 
 
 def test_the_last_started_stops_first(keeper, tmp_path):
@@ -248,7 +277,9 @@ def test_a_log_that_is_not_there_yet_does_not_silence_the_terminal(tmp_path, cap
         keeper.start(program("worker", "echo ready; exec sleep 60"))
 
         said = []
-        waiting.until(lambda: said.append(capfd.readouterr().out) or "worker    | ready" in "".join(said))
+        waiting.until(
+            lambda: said.append(capfd.readouterr().out) or re.search(r"worker +\| ready", "".join(said))
+        )
     finally:
         keeper.stop()
 
@@ -263,7 +294,7 @@ def test_a_choice_decides_what_the_terminal_shows_and_the_file_has_it_all(tmp_pa
 
         said = []
         waiting.until(
-            lambda: said.append(capfd.readouterr().out) or "orders    | 7 fulfilled" in "".join(said)
+            lambda: said.append(capfd.readouterr().out) or re.search(r"orders +\| 7 fulfilled", "".join(said))
         )
         with pytest.raises(supervisor.Failed, match="port is taken"):
             keeper.start(program("web", "echo port is taken; exit 4"))

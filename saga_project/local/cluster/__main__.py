@@ -1,0 +1,102 @@
+"""`make cluster`: a cluster on this machine, and orders in it while one host after the other fails.
+
+Three RabbitMQ nodes, PostgreSQL with a synchronous standby, PgBouncer, two web hosts behind HAProxy, two
+worker hosts, beat, and the sandbox: each host is a network namespace. Customers order over HTTP all the time,
+and send again what was not answered. At the end the books are held against what the customers were told. The
+exit code is 0 if nothing is lost, doubled or out of balance, and the API answered again in time after each
+fault.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import sys
+
+import rich.console
+
+from saga_project.local import runfile
+from saga_project.local.cluster import drill, faults, hosts, network, verdict
+
+PAGE = runfile.ROOT / "docs" / "cluster.md"
+KEPT = runfile.ROOT / "docs" / "drill.json"
+
+
+def main() -> int:
+    """Run it; the exit code."""
+    options = _options()
+    try:
+        network.enter(["-m", "saga_project.local.cluster", *sys.argv[1:]])
+    except network.NotPossible as reason:
+        print(reason, file=sys.stderr)
+        return 2
+    plan = drill.Plan(
+        seed=options.seed,
+        minutes=options.minutes,
+        faults=options.faults,
+        per_second=options.per_second,
+        shape=hosts.SMALL if options.small else hosts.WHOLE,
+    )
+    console = rich.console.Console(width=None if sys.stdout.isatty() else 150)
+    code, kept = drill.run(plan, options.run, console)
+    if kept is not None:
+        options.run.mkdir(exist_ok=True)
+        (options.run / "drill.json").write_text(json.dumps(kept, indent=1) + "\n")
+        console.print(f"The report: {options.run / 'drill.json'}", soft_wrap=True, highlight=False)
+        if options.record:
+            KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+            PAGE.write_text(written(PAGE.read_text(), kept))
+    return code
+
+
+def written(page: str, kept: drill.Json) -> str:
+    """The page with the report's table in it."""
+    table = f"<!-- drill -->\n`{kept['command']}`\n\n{verdict.markdown(drill.rows(kept))}<!-- /drill -->"
+    return re.sub(r"<!-- drill -->.*<!-- /drill -->", lambda _: table, page, flags=re.DOTALL)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make cluster", description=__doc__)
+    plan = drill.Plan()
+    parser.add_argument(
+        "--seed", type=int, default=plan.seed, help="who orders what, and which host is struck"
+    )
+    parser.add_argument("--minutes", type=_positive, default=plan.minutes, help="how long orders are placed")
+    parser.add_argument("--per-second", type=_positive, default=plan.per_second, help="orders")
+    parser.add_argument(
+        "--faults",
+        type=_faults,
+        default=plan.faults,
+        help=f"which, one after the other, separated by commas: {', '.join(faults.FAULTS)}",
+    )
+    parser.add_argument(
+        "--small", action="store_true", help="one broker and one worker host: starts sooner, proves less"
+    )
+    parser.add_argument("--run", type=pathlib.Path, default=drill.RUN, help="the directory of it all")
+    parser.add_argument(
+        "--record", action="store_true", help="write docs/drill.json and the table of docs/cluster.md"
+    )
+    options = parser.parse_args()
+    if options.small and "broker-cut-off" in options.faults:
+        parser.error("--small has one broker, which nothing can be cut off from: name other --faults")
+    return options
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 10_000:
+        raise ValueError
+    return number
+
+
+def _faults(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if unknown := [name for name in names if name not in faults.FAULTS]:
+        raise argparse.ArgumentTypeError(
+            f"there is no fault {', '.join(unknown)}; there are {', '.join(faults.FAULTS)}"
+        )
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,232 @@
+"""Customers: they order at a steady pace, and send a request that was not answered again under its key.
+
+They know the shop as any client does, by the address of its proxy.
+"""
+
+import asyncio
+import collections.abc
+import contextlib
+import random
+import threading
+import time
+import uuid
+from typing import Any
+
+import httpx
+
+from saga_project.local import fates
+from saga_project.local.cluster import ledger
+
+PATIENCE = httpx.Timeout(5, connect=2)
+"""What a customer's client waits for an answer before it asks again."""
+
+PAUSES_S = (0.2, 0.5, 1.0)
+"""Between one try and the next; the last one again and again."""
+
+LOOK_EVERY_S = 1.0
+PROBE_EVERY_S = 0.25
+"""How often the API is asked for something small, so that no gap in its answers goes unseen."""
+
+SENT_AGAIN = 10
+"""Of so many customers one sends an order again that was acknowledged, as one does whose line broke."""
+
+UNDER_WAY = ("pending", "cancelling")
+
+Json = dict[str, Any]
+
+
+class Customers:
+    """Many customers in one thread, each a coroutine."""
+
+    def __init__(
+        self,
+        book: ledger.Ledger,
+        *,
+        shop_url: str,
+        sandbox_url: str,
+        token: str,
+        seed: int,
+        per_second: float,
+    ) -> None:
+        """Nothing happens before `begin`.
+
+        Args:
+            book: where it is all written down.
+            shop_url: where the API is.
+            sandbox_url: where a PIX is paid.
+            token: a customer's.
+            seed: decides who orders what.
+            per_second: orders.
+        """
+        self._book = book
+        self._api = f"{shop_url}/api/v1"
+        self._sandbox = sandbox_url
+        self._token = token
+        self._people = _people(seed)
+        self._random = random.Random(seed)  # noqa: S311 - Chance, not secrecy.
+        self._per_second = per_second
+        self._thread = threading.Thread(target=self._run, name="customers")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._failure: BaseException | None = None
+        self._closing = False
+        """No new orders; those that were wanted are seen to their end."""
+        self._paid: set[str] = set()
+
+    def begin(self) -> None:
+        """Let them order."""
+        self._thread.start()
+
+    def enough(self) -> None:
+        """Nobody orders any more; those under way go on."""
+        self._closing = True
+
+    def stop(self) -> None:
+        """End all of it at once."""
+        if self._loop is not None and self._main is not None:
+            with contextlib.suppress(RuntimeError):  # It has ended by itself.
+                self._loop.call_soon_threadsafe(self._main.cancel)
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def check(self) -> None:
+        """Raise what ended the customers, if something did: a drill without a load would prove nothing."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._shop())
+        except asyncio.CancelledError:
+            pass
+        except BaseException as failure:
+            self._failure = failure
+
+    async def _shop(self) -> None:
+        self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+        headers = {"Authorization": f"Token {self._token}"}
+        async with (
+            httpx.AsyncClient(timeout=PATIENCE, limits=limits, headers=headers, trust_env=False) as http,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(self._look(http))
+            tasks.create_task(self._probe(http))
+            products = await self._products(http)
+            due = time.monotonic()
+            while not self._closing:
+                tasks.create_task(self._customer(http, next(self._people), self._random.choice(products)))
+                due += 1 / self._per_second
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+            await asyncio.Event().wait()  # Until they are told to stop.
+
+    async def _customer(self, http: httpx.AsyncClient, fate: fates.Fate, sku: str) -> None:
+        """Order, until the shop has the order; and now and then once more."""
+        key = f"drill-{uuid.UUID(int=self._random.getrandbits(128))}"
+        wanted = ledger.Wanted(key=key, fate=fate, wanted_at=time.time())
+        self._book.wanted.append(wanted)
+        wish = fates.body(fate, sku) | {"reference": key}
+        sends_again = self._random.randrange(SENT_AGAIN) == 0
+        pauses = _pauses()
+        while True:
+            answer = await self._send(
+                http, "place", "POST", "/orders", json=wish, headers={"Idempotency-Key": key}
+            )
+            wanted.requests += 1
+            match answer and answer.status_code:
+                case 202:
+                    assert answer
+                    wanted.ids.add(answer.json()["id"])
+                    wanted.acknowledged_at = wanted.acknowledged_at or time.time()
+                    if not sends_again:
+                        return
+                    sends_again = False
+                case 409 | 429 | None:
+                    pass  # Come back later.
+                case status:
+                    assert answer
+                    wanted.refused = f"{status} {answer.text[:200]}"
+                    return
+            await asyncio.sleep(next(pauses))
+
+    async def _look(self, http: httpx.AsyncClient) -> None:
+        """Again and again: which orders are still under way? And whoever pays by PIX pays."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            began_at = time.time()
+            under_way = await self._under_way(http)
+            if under_way is None:
+                continue
+            for wanted in self._book.wanted:
+                if wanted.seen_ended_at is None and wanted.acknowledged_at is not None:
+                    (open_one,) = [under_way.get(one) for one in sorted(wanted.ids)[:1]]
+                    if open_one is not None:
+                        await self._pay(http, wanted, open_one)
+                    elif wanted.acknowledged_at < began_at:
+                        wanted.seen_ended_at = time.time()
+
+    async def _under_way(self, http: httpx.AsyncClient) -> dict[str, Json] | None:
+        found: dict[str, Json] = {}
+        page: str | None = f"/orders?limit=100&{'&'.join(f'status={status}' for status in UNDER_WAY)}"
+        while page:
+            answer = await self._send(http, "look", "GET", page)
+            if answer is None or answer.status_code != 200:
+                return None
+            told = answer.json()
+            found |= {order["id"]: order for order in told["results"]}
+            page = told["next"]
+        return found
+
+    async def _pay(self, http: httpx.AsyncClient, wanted: ledger.Wanted, order: Json) -> None:
+        payment = order["payment"]
+        if wanted.fate.meddle != "pay" or payment["status"] != "awaiting_payment":
+            return
+        if payment["key"] not in self._paid:
+            self._paid.add(payment["key"])
+            # The bank is no part of the cluster; if it does not answer, the drill cannot go on.
+            (await http.post(f"{self._sandbox}/pix/{payment['key']}/pay")).raise_for_status()
+
+    async def _probe(self, http: httpx.AsyncClient) -> None:
+        """Ask for something small at a steady pace, however long the last answer takes."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                tasks.create_task(self._send(http, "probe", "GET", "/products?limit=1"))
+                await asyncio.sleep(PROBE_EVERY_S)
+
+    async def _products(self, http: httpx.AsyncClient) -> list[str]:
+        """What the shop has most of, so that the customers do not buy it up; and it goes in a parcel."""
+        answer = await http.get(f"{self._api}/products?limit=100")
+        shipped = [product for product in answer.raise_for_status().json()["results"] if product["ships"]]
+        plenty = sorted(shipped, key=lambda product: -product["available"])
+        return [product["sku"] for product in plenty[:8]]
+
+    async def _send(
+        self, http: httpx.AsyncClient, what: str, method: str, path: str, **more: Any
+    ) -> httpx.Response | None:
+        """One request, written down; None where the shop did not answer, or is at fault by its own word."""
+        url = path if path.startswith("http") else f"{self._api}{path.removeprefix('/api/v1')}"
+        sent_at = time.time()
+        answer, failure = None, ""
+        try:
+            answer = await http.request(method, url, **more)
+            if answer.status_code >= 500:
+                failure = str(answer.status_code)
+        except httpx.TransportError as error:
+            failure = type(error).__name__
+        self._book.requests.append(
+            ledger.Request(what=what, sent_at=sent_at, ended_at=time.time(), failure=failure)
+        )
+        return None if failure else answer
+
+
+def _people(seed: int) -> collections.abc.Iterator[fates.Fate]:
+    """Customers without an end, with the shares of the demo's crowd."""
+    while True:
+        yield from fates.crowd(100, seed)
+        seed += 1
+
+
+def _pauses() -> collections.abc.Iterator[float]:
+    yield from PAUSES_S
+    while True:
+        yield PAUSES_S[-1]
