@@ -81,14 +81,10 @@ def _write() -> int:
 def _compare() -> int:
     from saga_project.deployment import files
 
-    stale = [
-        path for path, text in files.everything().items() if not path.exists() or path.read_text() != text
-    ]
-    stale += [
-        path
-        for path in files.DEPLOY.glob("systemd/saga-worker@*.service.d/*")
-        if path not in files.everything()
-    ]
+    wanted = files.everything()
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    # A drop-in of a queue that is gone.
+    stale += [path for path in files.DEPLOY.glob("systemd/saga-worker@*.service.d/*") if path not in wanted]
     for path in stale:
         print(
             f"{path.relative_to(files.DEPLOY.parent)} is not what `make deployment` writes.", file=sys.stderr

@@ -2,7 +2,7 @@
 
 import datetime
 
-from django.db import connection
+from django.db import connection, transaction
 
 from saga_project.deployment import layout, scaling
 from sagas import engine, models
@@ -92,6 +92,18 @@ def test_steps_at_once_are_counted_each(broker):
     assert counted("world") == 2
     change_step(instance, "b", parked_for="world")
     assert counted("world") == 1
+
+
+def test_it_is_found_by_the_indexes_of_the_sweep_however_long_the_history(broker):
+    worker = next(worker for worker in layout.workers() if worker.queue == "world")
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Of a handful of rows a table is read as a whole, unless that is dear.
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(f"EXPLAIN {scaling.query(worker)}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    assert "Seq Scan" not in plan
+    assert {"saga_due", "saga_in_line", "step_due"} <= set(plan.replace("(", " ").split())
 
 
 def test_nothing_under_way_is_out_of_sight():
