@@ -21,7 +21,7 @@ class _Live(NotInTransactionMixin):
 
     def _build(self, editor: BaseDatabaseSchemaEditor, name: str, statement: str) -> None:
         self._ensure_not_in_transaction(editor)
-        if editor.connection.settings_dict["DISABLE_SERVER_SIDE_CURSORS"]:
+        if editor.connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
             # Django's word for a pooler that shares connections between transactions.
             raise NotSupportedError(
                 f"{name} is built in a session of its own, with a limit of its own, and a pooler that shares"

@@ -42,8 +42,11 @@ class AdminConfig(apps.AdminConfig):
         super().ready()
         # Not before the models are there, which the sagas' declarations import.
         from saga_project import checks, problems  # noqa: F401 - registers what errors come to
+        from sagas import doctor
 
+        doctor.look_in("saga_project.examinations")
         system.register(checks.check_limits)
+        system.register(checks.check_deployment, deploy=True)
         system.register(checks.check_session, system.Tags.database)
 
 

@@ -1,8 +1,11 @@
 """System checks of the wiring: limits that would fight each other are `project.W00n`, with a hint."""
 
+import base64
 import datetime
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, LiteralString
+from urllib import parse as urls
 
 import psycopg
 from django.conf import settings
@@ -10,7 +13,7 @@ from django.core import checks
 from django.db import connections
 
 from saga_project import postgres
-from sagas import engine
+from sagas import doctor, engine
 from sagas.declaration import registry
 
 _NEVER = datetime.timedelta(0)
@@ -68,11 +71,123 @@ def _of_poolers() -> Iterator[checks.CheckMessage]:
         )
 
 
+def check_deployment(**_: Any) -> list[checks.CheckMessage]:
+    """Report what production would suffer from (W008 on): `manage.py check --deploy` asks."""
+    return [finding.as_check() for finding in (*_of_names(), *_of_secrets(), *_of_neighbours())]
+
+
+LOOPBACK = {"localhost", "127.0.0.1", "[::1]", "::1", "0.0.0.0"}  # noqa: S104 - compared with, and not bound to
+GUESSABLE = re.compile(r"insecure|change.?me|example|for.tests|password|secret", re.IGNORECASE)
+
+
+def _warning(number: str, what: str, effect: str, change: str) -> doctor.Finding:
+    return doctor.Finding(
+        id=f"project.{number}", severity=doctor.Severity.WARNING, what=what, effect=effect, change=change
+    )
+
+
+def _of_names() -> Iterator[doctor.Finding]:
+    names = set(settings.ALLOWED_HOSTS)
+    if "*" in names:
+        yield _warning(
+            "W008",
+            "ALLOWED_HOSTS is *: any name is taken for this site's.",
+            "Links in answers and letters may lead to somebody else's site.",
+            "ALLOWED_HOSTS=shop.example.com",
+        )
+    elif names and names <= LOOPBACK:
+        yield _warning(
+            "W008",
+            "ALLOWED_HOSTS names only this machine.",
+            "Every order that comes by the site's own name is refused with 400.",
+            "ALLOWED_HOSTS=shop.example.com",
+        )
+    if settings.PLAIN_HTTP:
+        yield _warning(
+            "W016",
+            "PLAIN_HTTP is on: this site is spoken to without TLS.",
+            "Tokens, sessions of operators and addresses of customers can be read on the way.",
+            "PLAIN_HTTP=0, or leave it out.",
+        )
+    if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES:
+        yield _warning(
+            "W009",
+            "WEBHOOKS_TO_PRIVATE_ADDRESSES is on.",
+            "A merchant can have this site call servers of yours that nobody outside may reach.",
+            "WEBHOOKS_TO_PRIVATE_ADDRESSES=0, or leave it out.",
+        )
+
+
+def _of_secrets() -> Iterator[doctor.Finding]:
+    if GUESSABLE.search(settings.SECRET_KEY):
+        yield _warning(
+            "W010",
+            "SECRET_KEY has words in it that people write: it was typed, or copied from somewhere.",
+            "Who guesses it signs in as an operator, and moves money.",
+            "SECRET_KEY=$(python -c 'import secrets; print(secrets.token_urlsafe(50))')",
+        )
+    for name in ("PAYMENTS_WEBHOOK_SECRETS", "SHIPPING_WEBHOOK_SECRETS"):
+        keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in getattr(settings, name)]
+        # Of 24 random bytes not all are printable: that happens once in 10^10 secrets.
+        if any(key.isascii() and key.decode().isprintable() for key in keys):
+            yield _warning(
+                "W011",
+                f"{name} has a secret that is text: it was typed, or copied from somewhere.",
+                "Who guesses it tells us, as the provider, that an order is paid or delivered.",
+                f"{name}=whsec_$(openssl rand -base64 32), with the provider's agreement",
+            )
+    for address in settings.BROKER.addresses:
+        parts = urls.urlsplit(address)
+        if parts.hostname in LOOPBACK:
+            continue
+        if not parts.password or (parts.username, parts.password) == ("guest", "guest"):
+            yield _warning(
+                "W012",
+                f"The broker at {parts.hostname} is reached without a password, or with the one that it"
+                " came with.",
+                "Whoever reaches it can empty the queues, and read which orders there are.",
+                f"BROKER_URL={parts.scheme}://user:password@{parts.hostname}...",
+            )
+
+
+def _of_neighbours() -> Iterator[doctor.Finding]:
+    if settings.SANDBOX_URL:
+        yield _warning(
+            "W013",
+            "SANDBOX_URL is set: the providers are the sandbox.",
+            "Orders are paid and delivered in a play.",
+            "Leave SANDBOX_URL out, and set PAYMENTS_URL, INVOICING_URL and SHIPPING_URL to the providers'.",
+        )
+    for name in ("PAYMENTS_URL", "INVOICING_URL", "SHIPPING_URL"):
+        parts = urls.urlsplit(getattr(settings, name))
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+            yield _warning(
+                "W014",
+                f"{name} is http.",
+                "What is asked of the provider, keys and customers among it, can be read and changed on"
+                " the way.",
+                f"{name}=https://{parts.netloc}{parts.path}",
+            )
+    steps = (step for saga in registry.everything() for step in saga.all_steps)
+    ours = [step for step in steps if step.queue in ("payments", "invoicing", "shipping")]
+    remote = [step.timeout for step in ours if step.has_worker and step.remote]
+    if remote and min(remote) <= settings.PROVIDER_TIMEOUT:
+        yield _warning(
+            "W015",
+            f"PROVIDER_TIMEOUT is {settings.PROVIDER_TIMEOUT.total_seconds():g} s, and a step that calls a"
+            " provider has "
+            f"{min(remote).total_seconds():g} s.",
+            "A slow call is broken off by the step's own limit: nobody knows what came of it, and it is"
+            " asked for.",
+            "PROVIDER_TIMEOUT=5s",
+        )
+
+
 def check_session(databases: Sequence[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Ask how the processes reach PostgreSQL, and what has reached it of their limits (W005 on, E001 on)."""
     if not databases or "default" not in databases:
         return []
-    return [*_of_sessions(), *_of_ways()]
+    return [*_of_sessions(), *of_ways()]
 
 
 def _of_sessions() -> Iterator[checks.CheckMessage]:
@@ -84,7 +199,7 @@ def _of_sessions() -> Iterator[checks.CheckMessage]:
             ) as one:
                 told = dict(one.execute(_HELD, [[*_SETTINGS.values()]]).fetchall())
         except psycopg.OperationalError:
-            return  # `_of_ways` says so.
+            return  # `of_ways` says so.
     else:
         with connections["default"].cursor() as cursor:
             cursor.execute(_HELD, [[*_SETTINGS.values()]])
@@ -104,7 +219,7 @@ def _of_sessions() -> Iterator[checks.CheckMessage]:
 _HELD: LiteralString = "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)"
 
 
-def _of_ways() -> Iterator[checks.CheckMessage]:
+def of_ways() -> Iterator[checks.CheckMessage]:
     """Whether each URL leads to where it is taken to lead."""
     urls = {"DATABASE_URL": settings.DATABASE_URL, "DATABASE_DIRECT_URL": settings.DATABASE_DIRECT_URL}
     for name, url in urls.items():

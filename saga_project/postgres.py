@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import datetime
 import logging
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, LiteralString
 
@@ -409,21 +408,6 @@ def durability() -> Durability:
         rows = cursor.fetchall()
     followers = [Follower(name=a, state=b, sync_state=c, replay_lag=d) for a, b, c, d in rows]
     return Durability(synchronous_commit=commit, synchronous_standby_names=names, followers=followers)
-
-
-def clock_skew() -> datetime.timedelta:
-    """How far this machine's clock is ahead of the database's, to within half a round trip.
-
-    Raises:
-        django.db.Error: the database does not answer.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1")  # The connection is made, and its statement is not what is timed.
-        before = time.time()
-        cursor.execute("SELECT clock_timestamp()")
-        after = time.time()
-        theirs: datetime.datetime = cursor.fetchone()[0]
-    return datetime.datetime.fromtimestamp((before + after) / 2, tz=datetime.UTC) - theirs
 
 
 def _probe_every(peer: datetime.timedelta) -> int:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core import checks, exceptions
 from django.db import connections
 from django.db.models import Count, QuerySet
 
-from sagas import conf, errors, models
+from sagas import conf, doctor, errors, models
 from sagas.declaration import registry, states
 
 
@@ -118,10 +119,77 @@ def does_not_start(task: str) -> list[str]:
     return [app.main or "the Celery application"]
 
 
+def check_deployment(**_: Any) -> list[checks.CheckMessage]:
+    """Report settings that production would suffer from (E018 to E020, W008, W009): `check --deploy` asks."""
+    return [finding.as_check() for finding in _of_deployment()]
+
+
+def _of_deployment() -> Iterator[doctor.Finding]:
+    if not settings.USE_TZ:
+        yield doctor.Finding(
+            id="sagas.E018",
+            severity=doctor.Severity.ERROR,
+            what="USE_TZ is False.",
+            effect="Times without a zone are off by hours: leases, timers and deadlines end when they"
+            " should not.",
+            change="USE_TZ = True",
+        )
+    if conf.transport().startswith("sagas.testing."):
+        yield doctor.Finding(
+            id="sagas.E019",
+            severity=doctor.Severity.ERROR,
+            what=f"SAGAS_TRANSPORT is {conf.transport()}, which is for tests.",
+            effect="Messages stay in the process that sends them: no worker gets any, and every saga"
+            " stands still.",
+            change=f'SAGAS_TRANSPORT = "{conf.CELERY_TRANSPORT}", or leave it out.',
+        )
+    if not conf.uses_celery():
+        return
+    try:
+        app = conf.celery_app()
+    except exceptions.ImproperlyConfigured:
+        return  # Which is an error of its own.
+    if app.conf.task_always_eager:
+        yield doctor.Finding(
+            id="sagas.E020",
+            severity=doctor.Severity.ERROR,
+            what="Celery's task_always_eager is on: tasks run in the process that sends them.",
+            effect="Whoever places an order waits for all of its steps, no time limit ends a step that"
+            " hangs, and a "
+            "web process that ends takes the step with it.",
+            change="task_always_eager = False in the settings of the Celery application, or leave it out.",
+        )
+    if not app.conf.task_acks_late:
+        yield doctor.Finding(
+            id="sagas.W008",
+            severity=doctor.Severity.WARNING,
+            what="Celery's task_acks_late is off: a message is gone as soon as a worker takes it.",
+            effect="A worker that dies takes all its messages with it. Their sagas stand still until their"
+            " leases are "
+            "over and the sweep sends them again, instead of going on at another worker.",
+            change="task_acks_late = True in the settings of the Celery application.",
+        )
+    if app.conf.worker_prefetch_multiplier != 1:
+        yield doctor.Finding(
+            id="sagas.W009",
+            severity=doctor.Severity.WARNING,
+            what=f"Celery's worker_prefetch_multiplier is {app.conf.worker_prefetch_multiplier}.",
+            effect=HOARDS,
+            change="worker_prefetch_multiplier = 1 in the settings of the Celery application.",
+        )
+
+
+HOARDS = (
+    "A worker takes messages that it cannot begin with. Their sagas wait behind a slow step while other"
+    " workers are "
+    "free, and the sweep takes them for lost."
+)
+
+
 def check_who_works(databases: Iterable[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Report live instances for which nobody sweeps (W003), or whose queue no worker listens on (W004)."""
     using = _first(databases)
-    if using is None or not _migrated(using):
+    if using is None or not migrated(using):
         return []
     now = models.database_now(using)
     live = models.SagaInstance.objects.using(using).filter(state__in=states.LIVE, closed_at=None)
@@ -171,7 +239,7 @@ def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
 def check_live_versions(databases: Iterable[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
     """Report live instances whose version is no longer declared, or declared otherwise (E011)."""
     using = _first(databases)
-    if using is None or not _migrated(using):
+    if using is None or not migrated(using):
         return []
     declared = {(saga.name, saga.version): saga.fingerprint for saga in registry.everything()}
     live = (
@@ -197,7 +265,7 @@ def _first(databases: Iterable[str] | None) -> str | None:
     return next(iter(databases or ()), None)
 
 
-def _migrated(database: str) -> bool:
+def migrated(database: str) -> bool:
     """Whether the tables are there: before the first migration there are none to look into."""
     ours = {model._meta.db_table for model in (models.SagaInstance, models.Queue, models.Heartbeat)}
     return ours <= set(connections[database].introspection.table_names())

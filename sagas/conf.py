@@ -217,6 +217,11 @@ def celery_app() -> Any:
     return app
 
 
+def celery_path() -> str:
+    """What `celery --app=` takes: the module of that application, such as `shop.celery`."""
+    return str(_read("SAGAS_CELERY_APP", "")).rpartition(".")[0]
+
+
 def uses_celery() -> bool:
     """Whether it is Celery that carries the messages."""
     return transport() == CELERY_TRANSPORT

@@ -5,8 +5,10 @@ OperationalError is a lost connection, a lock timeout and a full disk alike. Pos
 (SQLSTATE) tells them apart.
 """
 
+import datetime
 import logging
 import re
+import time
 
 from django.db import Error, InterfaceError, OperationalError, connection, connections, router
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -98,6 +100,21 @@ def for_reading(model: type[Model]) -> BaseDatabaseWrapper:
     The project's routers choose it, as they do for a queryset: a page may be read from a replica.
     """
     return connections[router.db_for_read(model)]
+
+
+def clock_skew() -> datetime.timedelta:
+    """How far this machine's clock is ahead of the database's, to within half a round trip.
+
+    Raises:
+        django.db.Error: the database does not answer.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")  # The connection is made, and its statement is not what is timed.
+        before = time.time()
+        cursor.execute("SELECT clock_timestamp()")
+        after = time.time()
+        theirs: datetime.datetime = cursor.fetchone()[0]
+    return datetime.datetime.fromtimestamp((before + after) / 2, tz=datetime.UTC) - theirs
 
 
 def let_go(error: BaseException | None) -> None:

@@ -20,6 +20,7 @@ from celery.exceptions import OperationalError
 from django.db import Error, close_old_connections, connections
 
 from sagas import conf, database, engine, errors, fast_lane, models, ticks, tracing
+from sagas import workers as workers  # Remote control learns its command.
 from sagas.declaration import registry, states
 from sagas.engine import archive, late_compensation, sweeping, transport
 

@@ -10,7 +10,7 @@ import pytest
 
 from inventory import services as inventory
 from orders import audit
-from saga_project import checks, postgres
+from saga_project import checks, examinations, postgres
 from saga_project.local import runfile
 from sagas import models as sagas
 from tests.acceptance import processes
@@ -113,6 +113,16 @@ def found(settings, told):
     for name, value in told.items():
         setattr(settings, name, value)
     return {one.id for one in checks.check_session(databases=["default"])}
+
+
+def test_the_doctor_names_a_pooler_that_nobody_prepared_for_and_the_switch(bouncer, settings):
+    settings.DATABASE_URL = bouncer.url
+
+    (found,) = [said for said in examinations.way() if not isinstance(said, str)]
+
+    assert found.id == "project.E001"
+    assert "Set DATABASE_TRANSACTION_POOLING=1" in found.change
+    assert found.effect
 
 
 # --- Unprepared -----------------------------------------------------------------------------------

@@ -5,14 +5,15 @@ import json
 import os
 import signal
 
+import amqp
 import pytest
 from celery import beat
 from django.db import connection, transaction
 from kombu import pools
 
-from saga_project import broker, celery, queues
+from saga_project import broker, celery, examinations, queues
 from saga_project.local import rabbitmq, servers
-from sagas import models
+from sagas import doctor, models
 from sagas.engine import transport
 from tests.acceptance import processes
 from tests.acceptance.test_flower import flower
@@ -179,9 +180,23 @@ def in_queue(node, name):
     return queue["messages"]
 
 
-def test_a_queue_of_another_type_ends_the_worker_which_says_what_to_do(url, node, tmp_path):
+def test_a_queue_of_another_type_is_found_and_ends_the_worker_which_says_what_to_do(
+    url, node, settings, tmp_path
+):
     with node.connect() as session:
         session.channel().queue_declare("toys", durable=True, auto_delete=False)
+
+    settings.BROKER = broker.parse(url)
+    models.Queue.objects.create(name="nobodys")
+    celery.app.send_task("orders.clear-up", queue="nobodys")
+    found = {finding.id: finding for _, finding in doctor.examine().findings}
+    assert found["project.D012"].what == "The queue toys is there, and is not a quorum queue."
+    assert "rabbitmqctl delete_queue toys" in found["project.D012"].change
+    assert found["sagas.D015"].what.startswith("Messages wait in the queue nobodys (1)")
+    assert found["sagas.D011"].what == "No worker answers: nobody listens on any queue."
+    with node.connect() as session, pytest.raises(amqp.NotFound):
+        # Who only looks makes no queue.
+        session.channel().queue_declare("invoicing", passive=True)
 
     with processes.worker(tmp_path, beat=False, BROKER_URL=url) as worker:
         assert worker.wait(60) != 0
@@ -189,6 +204,9 @@ def test_a_queue_of_another_type_ends_the_worker_which_says_what_to_do(url, node
     assert "The queue 'toys' is there, and is not a quorum queue" in log
     assert "rabbitmqctl delete_queue toys" in log
     assert "Traceback" not in log
+    with node.connect() as session:
+        session.channel().queue_delete("toys")
+    assert [said for said in examinations.kind() if not isinstance(said, str)] == []
 
     saga = harness.begin(toys.LOCAL)
     assert saga.state == "running", "who begins a saga is not kept by it"

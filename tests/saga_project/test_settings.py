@@ -13,8 +13,8 @@ pytestmark = pytest.mark.integration
 
 PRODUCTION = {
     "SECRET_KEY": "kWq0sR7m1vXc9ZpT4yHn8uGd2bFe6jLa3oQi5tVx_NrMzBwCsY",
-    "PAYMENTS_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(bytes(range(32))).decode()}",
-    "SHIPPING_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(bytes(range(32, 64))).decode()}",
+    "PAYMENTS_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(bytes(range(128, 160))).decode()}",
+    "SHIPPING_WEBHOOK_SECRETS": f"whsec_{base64.b64encode(bytes(range(160, 192))).decode()}",
     "DATABASE_URL": "postgresql://shop:secret@db.example.com:5432/shop",
     "BROKER_URL": "rediss://:secret@broker.example.com:6379/0",
     "PAYMENTS_URL": "https://bank.example.com",
