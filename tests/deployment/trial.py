@@ -15,11 +15,13 @@ It prints what it saw, and how much memory each process had.
 """
 
 import argparse
+import base64
 import contextlib
 import json
 import os
 import pathlib
 import pwd
+import secrets
 import shutil
 import signal
 import ssl
@@ -125,6 +127,11 @@ class Inside:
             process.wait()
 
 
+def signing_secret() -> str:
+    """One of Standard Webhooks, for this run alone."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
 def ask(url: str, **options: object) -> tuple[int, dict[str, object]]:
     """The status and the document of an answer; 0 where there is none."""
     headers = {"Content-Type": "application/json", "Host": "localhost", **options.pop("headers", {})}  # type: ignore[dict-item]
@@ -204,8 +211,10 @@ def try_it(built: pathlib.Path, place: pathlib.Path, undo: contextlib.ExitStack)
         "PAYMENTS_URL": f"{sandbox}/bank",
         "INVOICING_URL": f"{sandbox}/fiscal",
         "SHIPPING_URL": f"{sandbox}/carrier",
-        "SECRET_KEY": "only-for-this-trial-" + "x7Qp3" * 12,
-        "PLAIN_HTTP": "0", "ALLOWED_HOSTS": "localhost,127.0.0.1", "LANG": "C.UTF-8",
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "PAYMENTS_WEBHOOK_SECRETS": signing_secret(),
+        "SHIPPING_WEBHOOK_SECRETS": signing_secret(),
+        "PLAIN_HTTP": "0", "ALLOWED_HOSTS": "shop.example.com,localhost,127.0.0.1", "LANG": "C.UTF-8",
     }  # fmt: skip
     inside = Inside(built, place, env)
     undo.callback(inside.end)
