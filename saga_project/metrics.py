@@ -101,7 +101,7 @@ class _Rows(registry.Collector):
         for quantile, name in ((0.5, "p50"), (0.95, "p95")):
             for what, field, text in (
                 ("", name, "How long workers had a step, over its attempts"),
-                ("wait_", f"wait_{name}", "How long a step waited beside that, for whomever"),
+                ("idle_", f"wait_{name}", "How long nobody had a step, beside that: it waited"),
             ):
                 yield _gauge(
                     f"sagas_step_{what}{name}_seconds",
