@@ -112,12 +112,16 @@ fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, 
 		echo "== fuzz, FUZZ_SEED=$$FUZZ_SEED"; \
 		exec $(THROWAWAY) $(BIN)/python -m pytest tests/orders/test_schema.py -k live_server
 
+.PHONY: image-trial
+image-trial: $(DEVELOPMENT) ## The image's build steps in an empty directory, and an order through what they built; as root
+	@exec $(BIN)/python -m tests.deployment.trial $(ARGS)
+
 .PHONY: browser
 browser:
 	@.ci/browser
 
 .PHONY: services
-services: ## RabbitMQ, PgBouncer, HAProxy and promtool from Debian, on which the cluster's tests run
+services: ## RabbitMQ, PgBouncer, HAProxy, promtool and systemd-analyze from Debian, on which tests run
 	@.ci/services
 
 # Where they cannot be installed, the tests that need them say so and are skipped; in CI they are never.
@@ -160,6 +164,10 @@ docs: $(DEVELOPMENT) ## Draw anew what the documentation takes from the code, an
 	@$(BIN)/python -m benchmarks.charts
 	@$(BIN)/python -m saga_project.dashboards
 	@$(THROWAWAY) $(BIN)/python manage.py api_docs
+
+.PHONY: deployment
+deployment: $(RUNTIME) ## Write anew what in deploy/ lists the declared queues: compose, Kubernetes, systemd
+	@$(BIN)/python -m saga_project.deployment write
 
 .PHONY: site
 site: $(SITE) ## The documentation as a site that can be searched, into .site/html

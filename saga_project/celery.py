@@ -15,7 +15,7 @@ from django.conf import settings
 from django.core import exceptions
 from django.db import close_old_connections, connection
 
-from saga_project import broker, logs, postgres
+from saga_project import alive, broker, logs, postgres
 from sagas import ticks
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
@@ -60,6 +60,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_max_tasks_per_child=10_000,
     timezone="UTC",
+    beat_scheduler="saga_project.beat:Scheduler",
     # Nothing here expires: that would compare the clocks of two machines (D9). Those that come every
     # second are ticks, of which one that waits is enough; of the others one comes in a minute, and those
     # that find nothing to do cost next to nothing.
@@ -227,6 +228,12 @@ def look_at_the_broker(**_: object) -> None:
         raise SystemExit(str(unfit)) from unfit
     except OperationalError:
         pass  # It is away; beat says so, and tries again.
+
+
+@signals.heartbeat_sent.connect
+def say_that_it_lives(**_: object) -> None:
+    """Every two seconds while the worker's loop goes round and it has its broker."""
+    alive.touch()
 
 
 IDLE_S = 5.0

@@ -399,6 +399,9 @@ BROKER = broker.parse(
 )
 """What answers there."""
 
+ALIVE_FILE = env.text("ALIVE_FILE", "")
+"""What a worker and beat touch while they go round; empty for nothing. A container's probe is its age."""
+
 # --- The engine ---------------------------------------------------------------------------------
 
 SAGAS_SWEEP_EVERY = env.duration("SAGAS_SWEEP_EVERY", "1s")
