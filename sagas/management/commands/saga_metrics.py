@@ -12,7 +12,7 @@ class Command(base.BaseCommand):
 
     help = (
         "Prints the counters and histograms that the sweep keeps. With --rebuild those that events tell of"
-        " are made anew first, from all live and archived sagas: once after an upgrade from before 0.5.0, or"
+        " are made anew first, from all live and archived sagas: once after an upgrade from before 0.6.0, or"
         " where somebody changed them by hand. Sagas that were forgotten are not counted then."
     )
 
