@@ -204,7 +204,7 @@ def test_a_pivot_at_work_is_not_cancelled(broker, monkeypatch):
 
 
 def test_a_saga_that_ends_although_it_is_held_is_held_no_longer(broker, monkeypatch):
-    saga = harness.begin(toys.saga("toy-held", toys.remote("a")))
+    saga = harness.begin(toys.saga("toy-held-meanwhile", toys.remote("a")))
     world = harness.Meanwhile(lambda: engine.hold(saga.pk, seen=engine.look(saga.pk), **WHO))
     monkeypatch.setattr("tests.sagas.sample_app.functions.WORLD", world)
 

@@ -6,6 +6,7 @@ intervention, costs one of as many as a run may have.
 """
 
 import dataclasses
+import datetime
 import functools
 from collections.abc import Callable
 
@@ -224,7 +225,7 @@ def _end_call(world, call, effect, outcome):
             direction=Direction.BACKWARD if call.undo else Direction.FORWARD,
         ),
         declared=declared, step=declared.step(name), row=work.step, fence=call.fence, begun_at=NOW,
-        claimed=True, doubtful=call.doubtful, only_asks=call.only_asks,
+        waited=datetime.timedelta(0), claimed=True, doubtful=call.doubtful, only_asks=call.only_asks,
     )  # fmt: skip
     void = execution._is_void(work, attempt)
     if outcome == OutcomeKind.REFUSED and attempt.step.kind == "pivot":
