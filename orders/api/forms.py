@@ -74,7 +74,7 @@ class Payment(Form):
 
 
 class Address(Form):
-    """Where it goes, in Brazil."""
+    """Where it goes, in Brazil. Required if anything of the order ships, as the products say."""
 
     recipient = fields.Text(max_length=120)
     street = fields.Text(max_length=120)
@@ -98,7 +98,7 @@ def _currency(text: str) -> str | None:
 
 
 class ExpectedTotal(Form):
-    """What you expect the order to cost, as you showed it to your customer."""
+    """What you expect the order to cost. Where it comes to anything else it is refused: `total-differs`."""
 
     amount = fields.Whole(min_value=0, max_value=2**53 - 1, help_text="In minor units: centavos.")
     currency = fields.Text(
@@ -113,14 +113,8 @@ class NewOrder(Form):
     customer = Customer()
     lines = fields.Many(child=Line(), max_length=MAX_LINES, things="lines")
     payment = Payment()
-    shipping_address = Address(
-        required=False,
-        help_text="Where it goes. Required if anything of the order ships, as the products say.",
-    )
-    total = ExpectedTotal(
-        required=False,
-        help_text="If you give it, and the order comes to anything else, it is refused: `total-differs`.",
-    )
+    shipping_address = Address(required=False)
+    total = ExpectedTotal(required=False)
     reference = fields.Text(
         max_length=64, min_length=0, required=False, help_text="Your own word for it, such as a cart's id."
     )
