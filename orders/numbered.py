@@ -1,7 +1,7 @@
 """The order's number in the lists of the services' rows, which know a key and no order."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin
@@ -36,12 +36,14 @@ class ChangeList(main.ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """Add to each row its order, if it has one."""
         super().get_results(request)
-        field = self.model_admin.order_key
+        listed: Any = self.model_admin
+        field = listed.order_key
         sagas = {row.pk: saga_id for row in self.result_list if (saga_id := _saga_of(getattr(row, field)))}
         orders = models.Order.objects.filter(saga_id__in=set(sagas.values())).only("saga_id", "number")
         known = {order.saga_id: order for order in orders}
         for row in self.result_list:
-            row.order_of = known.get(sagas.get(row.pk))
+            saga_id = sagas.get(row.pk)
+            row.order_of = known.get(saga_id) if saga_id is not None else None
 
 
 class Numbered(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -101,6 +103,7 @@ def _sagas_of_number(term: str) -> list[uuid.UUID]:
 
 def _keys(saga_ids: Sequence[uuid.UUID]) -> list[str]:
     """The keys under which these orders' steps are known to the services, wherever the sagas are now."""
-    steps = [step.key for saga in reading.in_bulk(saga_ids).values() for step in saga.steps.all()]
+    sagas: Iterable[Any] = reading.in_bulk(saga_ids).values()
+    steps = [step.key for saga in sagas for step in saga.steps.all()]
     # An invoice that can no longer be cancelled is taken back by another one.
     return [key for step in steps for key in (step, f"{step}.return")]

@@ -41,7 +41,8 @@ class ChangeList(main.ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         """Add to each row its saga's subject; None where nobody knows it, or the saga is in the archive."""
         super().get_results(request)
-        ids = {row.pk: self.model_admin.saga_id(row) for row in self.result_list}
+        listed: Any = self.model_admin
+        ids = {row.pk: listed.saga_id(row) for row in self.result_list}
         sagas = models.SagaInstance.objects.filter(pk__in=set(ids.values()) - {None}).defer("facts")
         known = panels.describe(sagas)
         for row in self.result_list:
