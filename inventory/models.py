@@ -19,7 +19,7 @@ class Product(models.Model):
     )
     """False of a digital product: it has a stock as any other, of so many licences, and no parcel."""
     available = models.BigIntegerField(default=0, help_text=_("Free to be reserved."))
-    reserved = models.BigIntegerField(default=0, help_text=_("Held for orders that are not finished."))
+    reserved = models.BigIntegerField(default=0, help_text=_("Reserved for orders that are not finished."))
     shipped = models.BigIntegerField(default=0, help_text=_("Sold and gone."))
     created_at = models.DateTimeField(db_default=functions.Now(), editable=False)
 
@@ -49,7 +49,7 @@ class Product(models.Model):
 class Status(models.TextChoices):
     """What has become of a reservation."""
 
-    HELD = "held", _("Held")
+    HELD = "held", _("Reserved")
     """Its goods are set aside, until its order ends one way or the other."""
 
     RELEASED = "released", _("Released")

@@ -283,17 +283,17 @@ def _money(keys: Sequence[str], *, closed: bool) -> Held:
 def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
     net = payment.captured - payment.refunded
     if net > 0 and closed:
-        words, tone = _("%(amount)s held, and nobody returns it any more: it was put aside"), "warning"
+        words, tone = _("%(amount)s with us, and nobody returns it any more: it was put aside"), "warning"
     elif net > 0 and payment.undo_requested_at:
         words, tone = _("%(amount)s still to be returned"), "warning"
     elif net > 0:
-        words, tone = _("%(amount)s held"), "attention" if payment.mismatch else "good"
+        words, tone = _("%(amount)s with us"), "attention" if payment.mismatch else "good"
     elif payment.refunded:
-        words, tone = _("Nothing held: %(refunded)s returned"), "undone"
+        words, tone = _("Nothing with us: %(refunded)s returned"), "undone"
     elif payment.status == payments.Status.PENDING:
         words, tone = _("Nothing yet: %(asked)s asked for"), "waiting"
     else:
-        words, tone = _("Nothing held"), "plain"
+        words, tone = _("Nothing with us"), "plain"
     amounts = {
         "amount": money.written(net, payment.held_in),
         "refunded": money.written(payment.refunded, payment.held_in),

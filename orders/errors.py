@@ -1,5 +1,8 @@
 """What an order's services refuse, in words for the caller."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class OrderError(Exception):
     """The request cannot be granted."""
@@ -25,6 +28,28 @@ class MixedCurrencies(OrderError):
         super().__init__()
         self.currency = currency
         self.positions = positions
+
+
+class NoAddress(OrderError):
+    """Something of the order ships, and nobody said where to."""
+
+    def __init__(self, ships: Sequence[int]) -> None:
+        """`ships` has the index of each line that does."""
+        super().__init__()
+        self.ships = ships
+
+
+class TotalDiffers(OrderError):
+    """The order costs something else than was expected."""
+
+    def __init__(self, *, expected: Mapping[str, Any], total: Mapping[str, Any]) -> None:
+        """Both as money is written everywhere: minor units, and a currency."""
+        super().__init__(
+            f"The order comes to {total['amount']} {total['currency']}, and not to"
+            f" {expected['amount']} {expected['currency']}, in minor units. Nothing was placed."
+        )
+        self.expected = expected
+        self.total = total
 
 
 class NumberTaken(OrderError):

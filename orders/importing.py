@@ -30,7 +30,8 @@ COLUMNS = (
     "key", "customer.name", "customer.email", "customer.tax_id", "lines", "payment.method", "payment.token",
     "shipping_address.recipient", "shipping_address.street", "shipping_address.number",
     "shipping_address.complement", "shipping_address.district", "shipping_address.city",
-    "shipping_address.state", "shipping_address.postal_code", "shipping_address.country", "reference",
+    "shipping_address.state", "shipping_address.postal_code", "shipping_address.country",
+    "total.amount", "total.currency", "reference",
 )  # fmt: skip
 """Of a CSV file; the names are those of the REST API. A cell that is empty is left out."""
 
@@ -252,6 +253,9 @@ def _body(row: Mapping[str, str]) -> tuple[dict[str, Any], str]:
         ):
             return {}, f"lines: {LINES_LOOK}"
         body["lines"] = [{"sku": sku, "quantity": int(quantity)} for sku, _, quantity in lines]
+    total = body.get("total", {})
+    if (amount := total.get("amount", "")).isascii() and amount.isdigit() and len(amount) < 17:
+        total["amount"] = int(amount)
     if "shipping_address" in body:
         body["shipping_address"].setdefault("country", "BR")
     return body, ""

@@ -93,6 +93,7 @@ class Order(models.Model):
     """CPF or CNPJ without punctuation."""
 
     recipient = models.CharField(max_length=120)
+    """It and what follows, down to the country, is empty where nothing ships and nobody said where to."""
     street = models.CharField(max_length=120)
     street_number = models.CharField(max_length=20)
     """Text, for there are houses "12-A" and "s/n"."""
@@ -129,8 +130,9 @@ class Order(models.Model):
                 name="orders_order_payment_method",
             ),
             models.CheckConstraint(
-                condition=models.Q(state__in=sorted(tax_ids.STATES), country="BR"),
-                name="orders_order_in_brazil",
+                condition=models.Q(country="BR", state__in=sorted(tax_ids.STATES))
+                | models.Q(country="", state=""),
+                name="orders_order_in_brazil_if_anywhere",
             ),
             # Each hook runs in a saga's last transaction, and a saga has one end (T1).
             models.CheckConstraint(

@@ -57,14 +57,25 @@ class Wish:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Money:
+    """An amount in minor units, and its currency."""
+
+    amount: int
+    currency: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class NewOrder:
     """An order to be placed."""
 
     customer: Customer
     wishes: Sequence[Wish]
     payment: Payment
-    address: Address
+    address: Address | None = None
+    """None of one of which nothing ships."""
     reference: str = ""
+    total: Money | None = None
+    """What the caller expects it to cost; None where they take the price as it is."""
 
 
 def place(
@@ -73,17 +84,31 @@ def place(
     customer: Customer,
     wishes: Sequence[Wish],
     payment: Payment,
-    address: Address,
+    address: Address | None = None,
     reference: str = "",
+    total: Money | None = None,
 ) -> models.Order:
     """Take an order: its rows, its saga and the intent to work on it are one transaction (D1).
+
+    Arguments:
+        owner: whose order it is.
+        customer: who pays.
+        wishes: what is ordered.
+        payment: how it is paid.
+        address: where it goes; None of one of which nothing ships.
+        reference: the owner's own word for it.
+        total: what the owner expects it to cost; None where they take the price as it is.
 
     Raises:
         UnknownProduct: a line names a product that there is not.
         MixedCurrencies: the products are not all priced in one currency.
+        NoAddress: something of it ships, and nobody said where to.
+        TotalDiffers: it costs something else than is expected.
         NumberTaken: chance gave it another order's number; the transaction is lost, begin again.
     """
-    new = NewOrder(customer=customer, wishes=wishes, payment=payment, address=address, reference=reference)
+    new = NewOrder(
+        customer=customer, wishes=wishes, payment=payment, address=address, reference=reference, total=total
+    )
     (order,) = place_many(owner=owner, orders=[new])
     return order
 
@@ -102,6 +127,8 @@ def place_many(*, owner: auth.User, orders: Sequence[NewOrder]) -> list[models.O
     Raises:
         UnknownProduct: a line names a product that there is not.
         MixedCurrencies: the products of one order are not all priced in one currency.
+        NoAddress: something of one ships, and nobody said where to.
+        TotalDiffers: one costs something else than is expected.
         NumberTaken: chance gave one another order's number; the transaction is lost, begin again.
     """
     products = _products(orders)
@@ -134,7 +161,7 @@ def faults(*, orders: Sequence[NewOrder]) -> dict[int, errors.OrderError]:
     found: dict[int, errors.OrderError] = {}
     for index, new in enumerate(orders):
         try:
-            _one_currency(_priced(models.Order(), new.wishes, products))
+            _total(new, _priced(models.Order(), new.wishes, products))
         except errors.OrderError as error:
             found[index] = error
     return found
@@ -166,10 +193,22 @@ def _draft(
     """The rows of an order, not yet written, and without its saga."""
     order = models.Order(owner=owner, reference=new.reference, payment_method=new.payment.method)
     lines = _priced(order, new.wishes, products)
-    order.currency = _one_currency(lines)
-    order.total_amount = sum(line.quantity * line.unit_amount for line in lines)
+    total = _total(new, lines)
+    order.currency, order.total_amount = total.currency, total.amount
     _address(order, new.customer, new.address)
     return order, lines
+
+
+def _total(new: NewOrder, lines: Sequence[models.OrderLine]) -> Money:
+    """What an order comes to, if it can be taken as it is."""
+    currency = _one_currency(lines)
+    ships = [line.position for line in lines if line.ships]
+    if ships and new.address is None:
+        raise errors.NoAddress(ships)
+    total = Money(amount=sum(line.quantity * line.unit_amount for line in lines), currency=currency)
+    if new.total not in (None, total):
+        raise errors.TotalDiffers(expected=dataclasses.asdict(new.total), total=dataclasses.asdict(total))
+    return total
 
 
 def _flagged(orders: Sequence[NewOrder]) -> AbstractSet[str]:
@@ -194,7 +233,7 @@ def _inputs(
         "payment": {"method": new.payment.method} | token,
         "total": {"amount": order.total_amount, "currency": order.currency},
         "lines": [_line(line) for line in lines],
-        "address": dataclasses.asdict(new.address),
+        "address": dataclasses.asdict(new.address) if new.address is not None else None,
         "ships": any(line.ships for line in lines),
         "risky": _is_above_limit(order) or order.customer_tax_id in flagged,
     }
@@ -230,10 +269,13 @@ def _one_currency(lines: Sequence[models.OrderLine]) -> str:
     return currency
 
 
-def _address(order: models.Order, customer: Customer, address: Address) -> None:
+def _address(order: models.Order, customer: Customer, address: Address | None) -> None:
     order.customer_name = customer.name
     order.customer_email = customer.email
     order.customer_tax_id = customer.tax_id
+    if address is None:
+        order.country = ""
+        return
     order.recipient = address.recipient
     order.street = address.street
     order.street_number = address.number

@@ -31,15 +31,15 @@ class OperationInline(readonly.Inline):
 class PaymentAdmin(readonly.Admin):
     """Payments, the newest first, each with its ledger."""
 
-    list_display = ("key", "status", "method", "asked", "held", "created_at")
+    list_display = ("key", "status", "method", "asked", "ours", "created_at")
     list_filter = ("status", "method")
     search_fields = ("key__exact", "provider_ref__exact")
     search_help_text = _("Key, or the provider's reference")
     ordering = ("-created_at", "-id")
     show_full_result_count = False
-    readonly_fields = ("asked", "taken", "returned", "held", "created_at", "updated_at")
+    readonly_fields = ("asked", "taken", "returned", "ours", "created_at", "updated_at")
     fieldsets = (
-        (None, {"fields": ("status", "method", "asked", "taken", "returned", "held")}),
+        (None, {"fields": ("status", "method", "asked", "taken", "returned", "ours")}),
         (
             _("The bank"),
             {"fields": ("provider_ref", "mismatch", "refusal", "pix_copy_paste", "pix_expires_at")},
@@ -63,7 +63,7 @@ class PaymentAdmin(readonly.Admin):
         """What the bank gave back."""
         return money.written(payment.refunded, payment.held_in)
 
-    @admin.display(description=_("held"))
-    def held(self, payment: models.Payment) -> str:
+    @admin.display(description=_("with us"))
+    def ours(self, payment: models.Payment) -> str:
         """What is ours: taken and not given back."""
         return money.written(payment.captured - payment.refunded, payment.held_in)

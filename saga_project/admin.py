@@ -2,6 +2,7 @@
 
 import functools
 import zoneinfo
+from collections.abc import Iterable
 from typing import Any
 
 from django import http
@@ -41,6 +42,24 @@ class Site(admin.AdminSite):
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> http.HttpResponse:
         """Show Django's page; after too many wrong passwords it says when to come back."""
         return logins.finish(request, super().login(request, extra_context))
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """With what the lists and pages of every app have here, of which the app itself knows nothing.
+
+        Moments stand as on the console's own pages, and a service's row says whose order it is.
+        """
+        from orders import numbered
+        from sagas.console.admin import moments
+
+        models = model_or_iterable if isinstance(model_or_iterable, Iterable) else [model_or_iterable]
+        for model in models:
+            shown: Any = admin_class or admin.ModelAdmin
+            if not issubclass(shown, moments.Moments):
+                shown = type(shown.__name__, (moments.Moments, shown), {"__module__": shown.__module__})
+            if (key := numbered.KEYS.get(model._meta.label_lower)) is not None:
+                more = {"__module__": shown.__module__, "order_key": key}
+                shown = type(shown.__name__, (numbered.Numbered, shown), more)
+            super().register(model, shown, **options)
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add the page where a viewer chooses language and time zone."""

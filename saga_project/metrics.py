@@ -89,7 +89,7 @@ class _Rows(registry.Collector):
         yield _gauge("sagas_in_line", "Sagas that are due and wait until a queue takes them.", ["queue"], [
             ([queue.name], queue.in_line) for queue in now.queues
         ])  # fmt: skip
-        yield _gauge("sagas_circuit_open", "Whether a service's provider is held to be out.", ["queue"], [
+        yield _gauge("sagas_circuit_open", "Whether a service's provider is taken to be out.", ["queue"], [
             ([queue.name], int(_is_open(queue, now))) for queue in now.queues if queue.calls_out
         ])  # fmt: skip
         yield _gauge(

@@ -91,6 +91,31 @@ def test_a_translation_fills_in_what_the_original_does(app):
         assert set(re.findall(r"%\(\w+\)s", said)) <= set(re.findall(r"%\(\w+\)s", original)) | {"%(growth)s"}
 
 
+@pytest.mark.parametrize("app", [app for app in APPS if app != "sagas"])
+def test_held_is_said_of_sagas_alone(app):
+    names = {
+        str(label)
+        for config in apps.get_app_configs()
+        if config.name.partition(".")[0] == app
+        for model in config.get_models()
+        for field in model._meta.local_fields
+        for _value, label in field.flatchoices or []
+    }
+
+    said = {text for text in {*said_in_code(app), *said_in_templates(app)} | names if "held" in _words(text)}
+    in_portuguese = {
+        text
+        for key, text in catalogue(app).items()
+        if key != "held at" and re.search(r"\bretid[oa]s?\b", text)
+    }
+
+    assert said == in_portuguese == set()
+
+
+def _words(text):
+    return re.findall(r"\w+", text.lower())
+
+
 SAME = {"ID", "id", "PIX", "SKU", "URL", "Webhooks", "Sagas", "saga", "sagas", "token", "tokens", "worker"}
 """Words that are the same in both languages."""
 

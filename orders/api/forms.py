@@ -74,7 +74,7 @@ class Payment(Form):
 
 
 class Address(Form):
-    """Where it goes, in Brazil."""
+    """Where it goes, in Brazil. Required if anything of the order ships, as the products say."""
 
     recipient = fields.Text(max_length=120)
     street = fields.Text(max_length=120)
@@ -90,13 +90,31 @@ class Address(Form):
     country = fields.Choice(["BR"])
 
 
+CURRENCY = "^[A-Z]{3}$"
+
+
+def _currency(text: str) -> str | None:
+    return text if re.fullmatch(CURRENCY, text) else None
+
+
+class ExpectedTotal(Form):
+    """What you expect the order to cost. Where it comes to anything else it is refused: `total-differs`."""
+
+    amount = fields.Whole(min_value=0, max_value=2**53 - 1, help_text="In minor units: centavos.")
+    currency = fields.Text(
+        max_length=3, clean=_currency, allowed="This must be a currency such as BRL.",
+        schema={"type": "string", "pattern": CURRENCY, "examples": ["BRL"]},
+    )  # fmt: skip
+
+
 class NewOrder(Form):
     """An order to be placed."""
 
     customer = Customer()
     lines = fields.Many(child=Line(), max_length=MAX_LINES, things="lines")
     payment = Payment()
-    shipping_address = Address()
+    shipping_address = Address(required=False)
+    total = ExpectedTotal(required=False)
     reference = fields.Text(
         max_length=64, min_length=0, required=False, help_text="Your own word for it, such as a cart's id."
     )
@@ -124,12 +142,14 @@ class NewOrder(Form):
     def wish(self) -> dict[str, Any]:
         """The arguments of `services.place`."""
         data = self.validated_data
+        address, total = data.get("shipping_address"), data.get("total")
         return {
             "customer": services.Customer(**data["customer"]),
             "wishes": [services.Wish(**line) for line in data["lines"]],
             "payment": services.Payment(**data["payment"]),
-            "address": services.Address(**data["shipping_address"]),
+            "address": services.Address(**address) if address is not None else None,
             "reference": data.get("reference", ""),
+            "total": services.Money(**total) if total is not None else None,
         }
 
 

@@ -26,6 +26,13 @@ TOO_LATE = problems.kind(
     detail="The order is fulfilled; it cannot be cancelled any more.",
     order={"id": samples.ID, "status": "fulfilled"},
 )
+TOTAL_DIFFERS = problems.kind(
+    "total-differs", 422, "The order comes to another total",
+    "Nothing was placed. `total` is what the order comes to now, and `expected` what you sent: show your"
+    " customer the new one, and send the order with it. The `Idempotency-Key` is not used up.",
+    detail="The order comes to 7580 BRL, and not to 6900 BRL, in minor units. Nothing was placed.",
+    expected={"amount": 6900, "currency": "BRL"}, total=samples.MONEY,
+)
 # fmt: on
 
 
@@ -45,6 +52,23 @@ def of(error: Exception) -> problems.Problem | None:
                 " is paid in one currency."
                 for position, currency in error.positions.items()
             }
+        case errors.NoAddress():
+            first = error.ships[0]
+            return problems.faulty(
+                problems.INVALID_BODY,
+                [
+                    {
+                        "pointer": "/shipping_address",
+                        "detail": f"This is required: an object. Line {first} of the order ships; only an"
+                        " order of which nothing does has no address.",
+                        "code": "required",
+                    }
+                ],
+            )
+        case errors.TotalDiffers():
+            return problems.Problem(
+                TOTAL_DIFFERS, str(error), expected=dict(error.expected), total=dict(error.total)
+            )
         case _:
             return None
     return problems.faulty(

@@ -160,7 +160,7 @@ def crowd(size: int, seed: int) -> list[Fate]:
 
 def body(fate: Fate, sku: str) -> Json:
     """The order as it goes over the wire; of this product, unless its fate asks for another."""
-    return {
+    order: Json = {
         "customer": {"name": "Alice Souza", "email": "alice@example.com", "tax_id": fate.tax_id},
         "lines": [{"sku": fate.sku or sku, "quantity": fate.quantity}],
         "payment": fate.payment,
@@ -175,6 +175,9 @@ def body(fate: Fate, sku: str) -> Json:
         },
         "reference": fate.name[:64],
     }
+    if fate.sku == EBOOK:
+        del order["shipping_address"]  # Nothing of it ships.
+    return order
 
 
 def became(order: Json) -> tuple[str, ...]:

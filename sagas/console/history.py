@@ -629,10 +629,10 @@ def _step_view(
     at_work = not parallel.is_free(row, record.now)
     wake_at = row.wake_at if row.is_member else record.saga.wake_at
     next_at = wake_at if current and not at_work and not in_line else None
-    state = action if goes_back else row.state
+    state = action if goes_back else stands(record.saga, row)
     forward = DirectionView(
         state=state,
-        label=str(StepState(state).label),
+        label=str(_("Not reached") if state == NOT_REACHED else StepState(state).label),
         attempts=row.attempts,
         budget=record.budget(declared, undo=False) if has_worker else None,
         started_at=row.started_at,
@@ -678,6 +678,16 @@ def _step_view(
         facts=facts,
         reference=str((facts or {}).get(declared.reference) or "") if declared else "",
     )
+
+
+NOT_REACHED = "not_reached"
+"""What is shown for a step that is pending for ever. Its row says pending: to the engine it is no state."""
+
+
+def stands(saga: models.SagaInstance, step: models.StepInstance) -> str:
+    """A step's state as it is shown: pending once its saga has ended or turned back is not reached."""
+    over = saga.finished_at is not None or saga.closed_at is not None or saga.direction == Direction.BACKWARD
+    return NOT_REACHED if over and step.state == StepState.PENDING else step.state
 
 
 def _undo_not_begun(row: models.StepInstance) -> str:

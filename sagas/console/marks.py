@@ -12,7 +12,7 @@ GLYPHS = {
     "running": "▶", "compensating": "◀", "needs_attention": "!", "completed": "✓", "compensated": "↺",
     "pending": "○", "waiting": "…", "done": "✓", "failed": "✕", "unknown": "?", "undoing": "◀",
     "undone": "↺", "undo_failed": "!", "skipped": "⤼", "held": "‖", "closed": "■", "none": "–", "kept": "–",
-    "due": "○",
+    "due": "○", "not_reached": "–",
     "asked": "…", "stopped": "!", "finished": "✓", "sent": "▶", "helped": "✓", "refused": "–", "begun": "▶",
     "retry": "↻", "late": "◷", "lost": "?", "approved": "✓", "void": "–", "moved": "→",
 }  # fmt: skip
@@ -30,7 +30,8 @@ def state_names() -> dict[str, str]:
         "undoing": _("Undoing"), "undone": _("Undone"), "undo_failed": _("Undo failed"),
         "skipped": _("Skipped"), "held": _("Held"), "closed": _("Put aside"), "none": _("Nothing to undo"),
         "kept": _("Not undone"),
-        "due": _("Undo is due"), "asked": _("Waits for a second person"), "stopped": _("Stopped"),
+        "due": _("Undo is due"), "not_reached": _("Not reached"),
+        "asked": _("Waits for a second person"), "stopped": _("Stopped"),
         "finished": _("Finished"), "sent": _("Under way"), "helped": _("Helped"),
         "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),
         "late": _("Late, tried again"), "lost": _("Lost its worker"), "approved": _("Agreed"),

@@ -232,7 +232,7 @@ def _moment(saga: str, step: models.StepInstance) -> Moment:
     failed = step.state not in (StepState.DONE, StepState.SKIPPED, StepState.PENDING)
     return Moment(
         label=label(saga, step.name),
-        state=step.state,
+        state=history.stands(step.saga, step),
         at=step.undone_at or step.finished_at,
         error=formatting.spoken((step.error or {}).get("message", "")) if failed else "",
     )

@@ -46,10 +46,18 @@ class Summary:
     """Which of the children it is, in words."""
 
 
-def of(record: history.History) -> Summary:
-    """What happened, what comes next and when, who must act, and who answers for what."""
+def of(record: history.History, *, typed: bool = False) -> Summary:
+    """What happened, what comes next and when, who must act, and who answers for what.
+
+    Arguments:
+        record: of the saga.
+        typed: whether the advice names the commands of `manage.py saga`, and not the console's buttons.
+    """
     said = [answered(answer) for answer in history.answers(record).values()]
-    return dataclasses.replace(_of(record), answers=said)
+    told = _of(record)
+    if typed and told.at is not None:
+        told = dataclasses.replace(told, advice=_advised(told.at, record, typed=True))
+    return dataclasses.replace(told, answers=said)
 
 
 def answered(answer: history.Answer) -> str:
@@ -185,21 +193,16 @@ def _needs_attention(record: history.History) -> Summary:
         following = _("It tries again by itself %(when)s.") % {
             "when": formatting.when(saga.wake_at, record.now)
         }
+    recommended = _recommended(row, record)
     return Summary(
         tone="attention",
         what=what % given,
         cause=cause(saga) if record.backward else "",
         at=row,
-        recommended=_recommended(row, record),
+        recommended=recommended,
         next=following,
-        who=_("An operator."),
-        advice=_sentences(
-            [
-                _advice(row, record) or translation.translate(attention.get("advice", "")),
-                _failed_too(record, row),
-                _("Its parent then goes on by itself.") if record.parent is not None else "",
-            ]
-        ),
+        who=_may_settle(recommended, row, record),
+        advice=_advised(row, record),
     )
 
 
@@ -216,6 +219,24 @@ def _recommended(row: models.StepInstance, record: history.History) -> str:
     if row.state == StepState.UNDO_FAILED and (row.error or {}).get("kind") in _TOLD_NO:
         return "happened"
     return "resume"
+
+
+RESOLVES = "sagas.resolve_saga"
+"""The permission with which one says what happened: of the roles only the supervisor has it."""
+
+
+def _may_settle(recommended: str, row: models.StepInstance, record: history.History) -> str:
+    """Who may do what is recommended: not every operator may say what happened, or answer an approval."""
+    if recommended == "happened":
+        return _("A supervisor, or whoever else has the permission %(permission)s.") % {
+            "permission": RESOLVES
+        }
+    declared = record.declare(row)
+    if not recommended and isinstance(declared, definition.Approval):
+        return _(
+            "Somebody who has the permission %(permission)s, to answer; or an operator, to ask anew."
+        ) % {"permission": declared.permission}
+    return _("An operator.")
 
 
 def _child_needs_attention(record: history.History, child: models.SagaInstance) -> Summary:
@@ -240,7 +261,7 @@ def _child_needs_attention(record: history.History, child: models.SagaInstance) 
                 _("It goes on by itself when no child of it needs a person any more."),
             ]
         ),
-        who=_("An operator, at the child %(child)s:") % {"child": label},
+        who=_("A person, at the child %(child)s, where it is told who may:") % {"child": label},
         advice=_sentences(
             [
                 translation.translate(of_child.get("advice", "")),
@@ -267,6 +288,18 @@ def _failed_too(record: history.History, row: models.StepInstance) -> str:
     return _("So it is with %(steps)s.") % {"steps": ", ".join(others)} if others else ""
 
 
+def _advised(row: models.StepInstance, record: history.History, *, typed: bool = False) -> str:
+    """What a person may do where it needs attention, at this step and beside it."""
+    said = _advice_at_shell(row, record) if typed else _advice(row, record)
+    return _sentences(
+        [
+            said or translation.translate((record.saga.attention or {}).get("advice", "")),
+            _failed_too(record, row),
+            _("Its parent then goes on by itself.") if record.parent is not None else "",
+        ]
+    )
+
+
 def _advice(row: models.StepInstance, record: history.History) -> str:
     if (row.error or {}).get("kind") == FailureKind.MISMATCH and not record.backward:
         return _(
@@ -285,6 +318,34 @@ def _advice(row: models.StepInstance, record: history.History) -> str:
         )
     if row.state in (StepState.FAILED, StepState.UNKNOWN) and not record.backward:
         return _("See to the cause; then resume, or say with evidence that it happened, or did not.")
+    return ""
+
+
+def _advice_at_shell(row: models.StepInstance, record: history.History) -> str:
+    """The same with what is typed."""
+    if (row.error or {}).get("kind") == FailureKind.MISMATCH and not record.backward:
+        return _(
+            "Settle it with the provider; then `retry`, which asks it again, or `compensate`, which takes "
+            "back what was really done."
+        )
+    if row.state == StepState.UNDO_FAILED and (row.error or {}).get("kind") in _TOLD_NO:
+        return _(
+            "The provider said no, and would say it again. Settle it there under the step's key; then "
+            "`resolve --happened`, with the evidence as the reason. `retry` only if the provider would agree "
+            "now."
+        )
+    if row.state == StepState.UNDO_FAILED:
+        return _(
+            "Settle it with the provider under the step's key; then `retry`, "
+            "or `resolve --happened` with the evidence as the reason."
+        )
+    if row.state in (StepState.FAILED, StepState.UNKNOWN) and not record.backward:
+        return _(
+            "See to the cause; then `retry`, or `resolve --happened` or `resolve --did-not-happen` with the "
+            "evidence as the reason."
+        )
+    if (record.saga.attention or {}).get("advice") == messages.ANSWER:
+        return _("Have somebody `approve` or `refuse` it; or `retry`, which gives them as much time again.")
     return ""
 
 
@@ -347,6 +408,8 @@ def _under_way(record: history.History) -> Summary:
     what = _sentences([cause(record.saga), _first_to_fail(record)]) if record.backward else _progress(record)
     if record.members:
         what = _sentences([what, _stage_words(record)])
+    if record.declared is None:
+        return _undeclared(record, what)
     if record.draining:
         return _draining(record, what)
     each = [_of_step(one, what) for one in record.at_each]
@@ -356,6 +419,24 @@ def _under_way(record: history.History) -> Summary:
     tone = next((tone for tone in ("attention", "going", "undoing") if tone in tones), tones[0])
     return Summary(
         tone=tone, what=what, next=_sentences(said.next for said in each), who=_sentences(called) or nobody
+    )
+
+
+def _undeclared(record: history.History, what: str) -> Summary:
+    """The code of this process knows nothing of it: as far as it can tell, nobody goes on with it."""
+    given = {"name": record.saga.name, "version": record.saga.version}
+    following = _(
+        "It goes on only where the code of a worker has version %(version)s of %(name)s; that of this "
+        "process has not."
+    )
+    return Summary(
+        tone="attention",
+        what=what,
+        next=following % given,
+        who=_(
+            "Whoever deploys the code, unless a release that has this version is rolling out: put it back, "
+            "and restart the web server, the workers and whoever sweeps with it (sagas.E011)."
+        ),
     )
 
 

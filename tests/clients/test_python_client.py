@@ -54,6 +54,34 @@ def test_an_order_is_sent_as_the_api_takes_it_and_read_as_values(client: Any, se
     assert not order.ended
 
 
+def test_what_is_not_given_is_not_sent(client: Any, server: Server) -> None:
+    server.will(says(ORDER, 202), says(ORDER, 202))
+
+    client.place(**WISH)
+    client.place(**WISH | {"shipping_address": None}, total=Money(amount=7580, currency="BRL"))
+
+    plain, digital = (json.loads(request.body) for request in server.asked)
+    assert "total" not in plain
+    assert "shipping_address" not in digital
+    assert digital["total"] == {"amount": 7580, "currency": "BRL"}
+
+
+def test_another_total_is_an_error_that_says_both(client: Any, server: Server) -> None:
+    server.will(
+        problem(
+            "total-differs", 422, detail="It comes to 7580 BRL.",
+            expected={"amount": 6900, "currency": "BRL"}, total=samples.MONEY,
+        )
+    )  # fmt: skip
+
+    with pytest.raises(saga_orders.TotalDiffers, match="7580 BRL") as refused:
+        client.place(**WISH, total=Money(amount=6900, currency="BRL"))
+
+    assert refused.value.expected == Money(amount=6900, currency="BRL")
+    assert refused.value.total == Money(**samples.MONEY)
+    assert len(server.asked) == 1
+
+
 @pytest.mark.parametrize(
     "failure",
     [
@@ -320,6 +348,23 @@ def test_it_goes_on_after_a_message_and_asks_again_when_there_are_no_more(
     assert [request.path for request in server.asked] == [f"/api/v1/events?after={old}&limit=100"] * 2
     assert next(client.events(after=found), None) is None
     assert server.asked[-1].path == f"/api/v1/events?after={new}&limit=100"
+
+
+def test_the_event_log_may_begin_at_a_time(client: Any, server: Server) -> None:
+    first, second = (str(uuid.UUID(int=n)) for n in (1, 2))
+    server.will(logged(first, more=True), logged(second))
+    noon = datetime.datetime(2026, 11, 23, 12, tzinfo=datetime.UTC)
+
+    messages = list(client.events(since=noon))
+
+    assert [message.id for message in messages] == [first, second]
+    asked = "since=2026-11-23T12%3A00%3A00Z&limit=100"
+    assert [request.path for request in server.asked] == [
+        f"/api/v1/events?{asked}",
+        f"/api/v1/events?after={first}&{asked}",
+    ]
+    with pytest.raises(ValueError, match="since must be an aware datetime"):
+        next(client.events(since=datetime.datetime(2026, 11, 23)))
 
 
 def test_a_message_that_the_log_has_no_more_is_said_to_be_gone(client: Any, server: Server) -> None:

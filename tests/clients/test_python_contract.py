@@ -100,7 +100,13 @@ def _words(kind: Any) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("Line", models.Line), ("Customer", models.Customer), ("Address", models.Address)]
+    ("name", "kind"),
+    [
+        ("Line", models.Line),
+        ("Customer", models.Customer),
+        ("Address", models.Address),
+        ("ExpectedTotal", models.Money),
+    ],
 )
 def test_what_is_sent_is_what_the_description_takes(name: str, kind: Any) -> None:
     assert {field.name for field in dataclasses.fields(kind)} == set(SCHEMAS[name]["properties"])

@@ -297,7 +297,7 @@ def test_an_old_order_whose_steps_nobody_knows_any_more_breaks_no_page(
         where = f"{LIST}{refused['saga']['id']}/{path}" if path else LIST
         assert console.get(where).status_code == 200, where
     page = console.get(f"{LIST}{refused['saga']['id']}/change/")
-    assert page.context["panels"][0].net.startswith("Nothing held")
+    assert page.context["panels"][0].net.startswith("Nothing with us")
     management.call_command("saga", "show", refused["saga"]["id"], stdout=io.StringIO())
     assert audit.run().discrepancies == []
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from inventory import services as inventory
-from orders import audit, models
+from orders import audit, erasure, models
 from sagas import models as saga_models
 from sagas.testing import memory_transport
 from shipping import models as shipping
@@ -65,6 +65,57 @@ def test_a_digital_order_is_fulfilled_without_a_delivery_and_never_speaks_of_one
     assert not shipping.Shipment.objects.exists()
     assert sandbox.books()["shipments"] == []
     assert audit.run().discrepancies == []
+
+
+def without_address(*skus: str) -> dict[str, Any]:
+    body = of(*skus)
+    del body["shipping_address"]
+    return body
+
+
+def test_a_digital_order_needs_no_address(
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox
+) -> None:
+    answer = ana.order(without_address("EBOOK-TEA"))
+
+    assert answer.status_code == 202, answer.content
+    broker.deliver_all()
+    assert ana.get(f"/orders/{answer.json()['id']}").json()["status"] == "fulfilled"
+    row = models.Order.objects.get()
+    assert (row.recipient, row.street, row.city, row.state, row.country) == ("", "", "", "", "")
+    assert saga_models.SagaInstance.objects.get().facts["address"] is None
+    assert audit.run().discrepancies == []
+
+
+def test_what_ships_needs_one(ana: Api) -> None:
+    answer = ana.order(without_address("EBOOK-TEA", "MUG-BLUE"))
+
+    assert answer.status_code == 422
+    (fault,) = answer.json()["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/shipping_address", "required")
+    assert "Line 1 of the order ships" in fault["detail"]
+    assert not models.Order.objects.exists()
+
+
+def test_an_order_without_an_address_can_be_erased(
+    ana: Api, broker: memory_transport.MemoryTransport, sandbox: Sandbox
+) -> None:
+    ana.order(without_address("EBOOK-TEA"))
+    broker.deliver_all()
+    row = models.Order.objects.get()
+
+    asked = erasure.ask(
+        customer=erasure.of_same_customer(models.Order.objects.all())[0],
+        orders=[row],
+        actor="olga",
+        reason="8841",
+    )
+    erasure.agree(asked.pk, actor="rita")
+    erasure.drive()
+
+    row.refresh_from_db()
+    assert row.erased_at is not None
+    assert "Ana" not in row.customer_name
 
 
 def test_a_mixed_order_ships_what_ships_and_is_invoiced_whole(

@@ -80,6 +80,17 @@ def test_an_order_of_a_file_is_as_one_of_the_api(ana, broker, capsys, tmp_path):
     assert first == second
 
 
+def test_a_line_at_another_total_is_wrong_and_keeps_none_from_being_placed(ana, broker, capsys, tmp_path):
+    at = [{"amount": amount, "currency": "BRL"} for amount in (18290, 18291)]
+    path = jsonl(tmp_path / "orders.jsonl", *(keyed(f"k-{one['amount']}", total=one) for one in at))
+
+    code, out, err = run(capsys, path)
+
+    assert (code, out) == (1, "1 placed, 0 placed before, 1 wrong.")
+    assert err[0].startswith("line 2: The order comes to 18290 BRL, and not to 18291 BRL")
+    assert models.Order.objects.count() == 1
+
+
 def test_a_spreadsheet_has_the_same_names_as_columns(ana, broker, capsys, tmp_path):
     path = tmp_path / "orders.csv"
     body = order()
@@ -87,6 +98,7 @@ def test_a_spreadsheet_has_the_same_names_as_columns(ana, broker, capsys, tmp_pa
         rows = csv.DictWriter(file, [name for name in importing.COLUMNS if "token" not in name])
         rows.writeheader()
         row = {"key": "a", "lines": "MUG-BLUE:2 POSTER-MAP:1", "payment.method": "pix", "reference": "R, 1"}
+        row |= {"total.amount": "18290", "total.currency": "BRL"}
         for part in ("customer", "shipping_address"):
             row |= {f"{part}.{name}": value for name, value in body[part].items()}
         rows.writerow(row)
@@ -97,7 +109,7 @@ def test_a_spreadsheet_has_the_same_names_as_columns(ana, broker, capsys, tmp_pa
 
     assert (code, out) == (1, "1 placed, 0 placed before, 2 wrong.")
     assert err[0] == f"line 3: lines: {importing.LINES_LOOK}"
-    assert err[1].startswith("line 4: It must have 16 cells")
+    assert err[1].startswith("line 4: It must have 18 cells")
     assert [line.sku for line in models.Order.objects.get(reference="R, 1").lines.all()] == [
         "MUG-BLUE",
         "POSTER-MAP",

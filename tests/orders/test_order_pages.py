@@ -42,7 +42,7 @@ def test_each_leads_to_the_others_and_tells_the_story(samples):
 
         assert number in text, name
         assert "Take the payment" in text, name
-        assert "R$ 274.70 held" in text, name
+        assert "R$ 274.70 with us" in text, name
         assert "steps were done" in text, name
         assert admin_client.page(saga) in body, name
         for other, link in links.items():

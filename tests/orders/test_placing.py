@@ -2,6 +2,7 @@
 
 import pytest
 
+from inventory.models import Product
 from orders import models
 from sagas import models as saga_models
 from tests.orders.conftest import Api, order
@@ -67,6 +68,48 @@ def test_an_order_needs_a_key(ana: Api) -> None:
     assert answer["Content-Type"] == "application/problem+json"
     assert answer.json()["type"] == "/api/problems/idempotency-key-missing"
     assert not models.Order.objects.exists()
+
+
+TOTAL = {"amount": 2 * 4590 + 9110, "currency": "BRL"}
+
+
+def test_an_order_at_the_total_that_its_owner_expects_is_placed(ana: Api) -> None:
+    answer = ana.order(order(total=TOTAL))
+
+    assert answer.status_code == 202, answer.content
+    assert answer.json()["total"] == TOTAL
+
+
+@pytest.mark.parametrize(
+    "expected", [TOTAL | {"amount": TOTAL["amount"] - 1}, TOTAL | {"currency": "USD"}, TOTAL | {"amount": 0}]
+)
+def test_an_order_at_another_total_is_refused_and_uses_no_key_up(
+    ana: Api, expected: dict[str, object]
+) -> None:
+    answer = ana.order(order(total=expected))
+
+    assert answer.status_code == 422
+    refused = answer.json()
+    assert refused["type"] == "/api/problems/total-differs"
+    assert (refused["expected"], refused["total"]) == (expected, TOTAL)
+    assert f"comes to {TOTAL['amount']} BRL" in refused["detail"]
+    assert not models.Order.objects.exists()
+    assert not saga_models.SagaInstance.objects.exists()
+
+    # As after every refusal: the customer agrees to the new total, and the same key places it, once.
+    placed = ana.order(order(total=TOTAL))
+    again = ana.order(order(total=TOTAL))
+    assert (placed.status_code, again.content) == (202, placed.content)
+    assert again["Idempotency-Replayed"] == "true"
+    assert models.Order.objects.count() == 1
+
+
+def test_a_price_that_has_changed_meanwhile_is_noticed(ana: Api) -> None:
+    Product.objects.filter(sku="MUG-BLUE").update(price_amount=4990)
+
+    refused = ana.order(order(total=TOTAL)).json()
+
+    assert refused["total"]["amount"] == TOTAL["amount"] + 800
 
 
 def test_a_number_that_is_taken_is_not_given_twice(ana: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,7 @@ def test_money_is_written_as_people_write_it(admin_client, payment):
         f"/admin/payments/payment/{payment.pk}/change/", headers={"accept-language": "pt-br"}
     )
 
-    assert text_of(portuguese).count("R$ 182,90") >= 4, "asked for, captured, held, and in the ledger"
+    assert text_of(portuguese).count("R$ 182,90") >= 4, "asked for, captured, with us, and in the ledger"
     assert "R$ 0,00" in text_of(portuguese), "refunded"
 
 

@@ -136,6 +136,7 @@ def test_there_are_only_so_many(mia: Api, receiver: Receiver) -> None:
         ({"url": "https://example.com/", "types": []}, "/types"),
         ({"url": "https://example.com/", "types": ["order.exploded"]}, "/types/0"),
         ({"url": "https://example.com/", "types": "order.*"}, "/types"),
+        ({"url": "https://example.com/", "types": ["order.*", "endpoint.*", "order.*"]}, "/types/2"),
         ({"url": "https://example.com/", "types": ["order.*"], "secret": "mine"}, "/secret"),
     ],
 )
@@ -144,6 +145,18 @@ def test_a_senseless_endpoint_is_refused(mia: Api, body: dict[str, Any], pointer
 
     assert answer.status_code == 422
     assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+
+
+@pytest.mark.django_db
+def test_a_type_that_is_named_twice_is_refused_in_a_change_too(mia: Api, receiver: Receiver) -> None:
+    made = endpoint(mia, receiver)
+
+    answer = mia.patch(f"/webhook-endpoints/{made['id']}", {"types": ["order.cancelled", "order.cancelled"]})
+
+    assert answer.status_code == 422
+    (fault,) = answer.json()["errors"]
+    assert (fault["pointer"], fault["code"]) == ("/types/1", "duplicate")
+    assert mia.get(f"/webhook-endpoints/{made['id']}").json()["types"] == ["order.*"]
 
 
 @pytest.mark.django_db

@@ -31,11 +31,27 @@ class Address(fields.Text):
 
 
 class Types(fields.Many):
-    """Types of events."""
+    """Types of events, each once: one that stands twice is a slip for another."""
 
     def __init__(self, **kwargs: Any) -> None:
         child = fields.Choice(messages.WISHES)
         super().__init__(child=child, max_length=len(messages.WISHES), things="types of events", **kwargs)
+
+    def to_internal_value(self, data: Any) -> Any:
+        """The types."""
+        types = super().to_internal_value(data)
+        faults = {
+            index: [
+                serializers.ErrorDetail(
+                    f"This is named already, at {types.index(wish)}; name each type once.", "duplicate"
+                )
+            ]
+            for index, wish in enumerate(types)
+            if types.index(wish) != index
+        }
+        if faults:
+            raise serializers.ValidationError(faults)  # type: ignore[arg-type]
+        return types
 
 
 class NewEndpoint(Form):

@@ -44,6 +44,21 @@ class NeedsPerson(admin.SimpleListFilter):
         return queryset
 
 
+class Became(admin.SimpleListFilter):
+    """By what became of it, in the words of the column."""
+
+    title = gettext_lazy("what became of it")
+    parameter_name = "fate"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Every fate."""
+        return [(fate, event_names.of_fate(fate)) for fate in Signal.Fate.values]
+
+    def queryset(self, request: http.HttpRequest, queryset: QuerySet[Signal]) -> QuerySet[Signal]:
+        """Narrow the list down to what was chosen."""
+        return queryset.filter(fate=self.value()) if self.value() in Signal.Fate.values else queryset
+
+
 class SettleForm(forms.Form):
     """How it is known to be settled, or why it is tried again."""
 
@@ -70,9 +85,11 @@ class SignalAdmin(rows.OfSagas):
         "became",
         "person",
     )
-    list_filter = (NeedsPerson, "fate")
+    list_filter = (NeedsPerson, Became)
     search_fields = ("step_key__exact", "event_id__exact")
-    search_help_text = gettext_lazy("Id of a saga, key of a step, or the provider's id of the callback")
+    search_help_text = gettext_lazy(
+        "Id of a saga, key of a step, order number, or the provider's id of the callback"
+    )
     exclude = ("facts",)
     readonly_fields = ("redacted",)
     ordering = ("-id",)
@@ -83,6 +100,10 @@ class SignalAdmin(rows.OfSagas):
         saga_id = rows.saga_id_of(row.step_key)
         return models.SagaInstance.objects.filter(pk=saga_id).first() if saga_id else None
 
+    def saga_id(self, row: Signal) -> uuid.UUID | None:
+        """The saga whose step it is about, whether or not there is one."""
+        return rows.saga_id_of(row.step_key)
+
     def get_search_results(
         self, request: http.HttpRequest, queryset: QuerySet[Signal], search_term: str
     ) -> tuple[QuerySet[Signal], bool]:
@@ -91,8 +112,8 @@ class SignalAdmin(rows.OfSagas):
             return queryset, False
         term = search_term.strip()
         keys = [term]
-        if saga_id := rows.saga_id_of(term):
-            keys += [step.key for step in models.StepInstance.objects.filter(saga_id=saga_id)]
+        if sagas := rows.sagas_named(term):
+            keys += [step.key for step in models.StepInstance.objects.filter(saga__in=sagas)]
         # The index begins with the sender, of whom there are few; the latest callbacks name them all.
         senders = set(Signal.objects.order_by("-id").values_list("source", flat=True)[:1000])
         return queryset.filter(Q(step_key__in=keys) | Q(source__in=senders, event_id=term)), False
@@ -103,8 +124,7 @@ class SignalAdmin(rows.OfSagas):
         saga_id = rows.saga_id_of(signal.step_key)
         if saga_id is None or signal.fate == Signal.Fate.UNMATCHED:
             return signal.step_key
-        page = reverse("admin:sagas_sagainstance_change", args=[saga_id])
-        return html.format_html('<a href="{}"><code>{}</code></a>', page, signal.step_key)
+        return rows.led_to(signal, saga_id, signal.step_key)
 
     @admin.display(description=gettext_lazy("what became of it"), ordering="fate")
     def became(self, signal: Signal) -> str:

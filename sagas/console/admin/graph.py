@@ -180,7 +180,7 @@ def _groups(views: Sequence[history.StepView]) -> list[list[history.StepView]]:
 
 
 def _begun(view: history.StepView) -> bool:
-    return view.forward.state not in (StepState.PENDING, StepState.SKIPPED)
+    return view.forward.state not in (StepState.PENDING, StepState.SKIPPED, history.NOT_REACHED)
 
 
 def _pair(graph: Graph, record: history.History, view: history.StepView, y: int) -> int:

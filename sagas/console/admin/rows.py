@@ -1,12 +1,11 @@
 """Every row of the engine, to look at: nothing is added, changed or deleted here by hand."""
 
-import functools
 import uuid
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.contrib import admin
-from django.db.models import DateTimeField, QuerySet
+from django.contrib.admin.views import main
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import html
@@ -14,12 +13,13 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from sagas import models
-from sagas.console import event_names, interventions, marks, redaction
+from sagas.console import event_names, interventions, marks, panels, redaction
+from sagas.console.admin import moments
 from sagas.console.models import Consent, FailureNote
 from sagas.console.templatetags import console
 
 
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+class ReadOnly(moments.Moments):
     """Nobody adds, changes or deletes here: interventions have pages of their own, with a reason."""
 
     def has_add_permission(self, request: HttpRequest, obj: object = None) -> bool:
@@ -34,29 +34,38 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
         """Nobody has it: the engine alone writes its rows."""
         return False
 
-    def get_list_display(self, request: HttpRequest) -> list[Any]:
-        """With moments as they stand on every page of the console, not as Django writes them."""
-        moments = {field.name: field for field in self.opts.fields if isinstance(field, DateTimeField)}
-        return [
-            _moment(moments[name]) if name in moments else name for name in super().get_list_display(request)
-        ]
 
+class ChangeList(main.ChangeList):
+    """Rows of sagas, with what these are about, which is read once for the whole page."""
 
-@functools.cache  # Django looks for the very same one among those that the list is sorted by.
-def _moment(field: "DateTimeField[Any, Any]") -> Callable[[Any], str | SafeString]:
-    @admin.display(description=field.verbose_name, ordering=field.name)
-    def column(row: Any) -> str | SafeString:
-        return marks.moment(getattr(row, field.name))
-
-    column.__name__ = field.name
-    return column
+    def get_results(self, request: HttpRequest) -> None:
+        """Add to each row its saga's subject; None where nobody knows it, or the saga is in the archive."""
+        super().get_results(request)
+        listed: Any = self.model_admin
+        ids = {row.pk: listed.saga_id(row) for row in self.result_list}
+        sagas = models.SagaInstance.objects.filter(pk__in=set(ids.values()) - {None}).defer("facts")
+        known = panels.describe(sagas)
+        for row in self.result_list:
+            row.saga_subject = known.get(ids[row.pk])
 
 
 class OfSagas(ReadOnly):
-    """Rows of sagas, found by the saga's id or by a step's key, which begins with it; never by a scan."""
+    """Rows of sagas, found by the saga's id or number or by a step's key, which begins with its id.
+
+    Never by a scan.
+    """
 
     search_fields: ClassVar[tuple[str, ...]] = ("saga__id",)
-    search_help_text = _("Id of a saga, or key of a step")
+    search_help_text = _("Id of a saga, key of a step, or order number")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The list that knows subjects."""
+        return ChangeList
+
+    def saga_id(self, row: Any) -> uuid.UUID | None:
+        """The id of the saga that it is a row of."""
+        found: uuid.UUID | None = row.saga_id
+        return found
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -64,14 +73,12 @@ class OfSagas(ReadOnly):
         """Those of the saga that the term names."""
         if not search_term:
             return queryset, False
-        saga_id = saga_id_of(search_term)
-        return (queryset.filter(saga_id=saga_id) if saga_id else queryset.none()), False
+        return queryset.filter(saga_id__in=sagas_named(search_term)), False
 
     @admin.display(description=_("saga"))
     def its_saga(self, row: Any) -> SafeString:
         """The page that tells all of it."""
-        page = reverse("admin:sagas_sagainstance_change", args=[row.saga_id])
-        return html.format_html('<a href="{}"><code>{}</code></a>', page, row.saga_id)
+        return led_to(row, row.saga_id, str(row.saga_id))
 
     @admin.display(description=_("data"))
     def redacted(self, row: Any) -> SafeString:
@@ -89,6 +96,23 @@ class OfSagas(ReadOnly):
     def badge(self, row: Any) -> SafeString:
         """The state, with its mark."""
         return marks.badge(row.state)
+
+
+def led_to(row: Any, saga_id: uuid.UUID | None, code: str) -> SafeString:
+    """A link to the page of a row's saga: what that is about, where it is known, and what it is named by."""
+    page = reverse("admin:sagas_sagainstance_change", args=[saga_id])
+    about = getattr(row, "saga_subject", None)
+    if about is None:
+        return html.format_html('<a href="{}"><code>{}</code></a>', page, code)
+    said = '<a href="{}"><span class="subject">{}</span> <code>{}</code></a>'
+    return html.format_html(said, page, about.text, code[24:])
+
+
+def sagas_named(term: str) -> set[uuid.UUID]:
+    """The saga whose id this is, or whose step has this key; else those about the thing with this number."""
+    if saga_id := saga_id_of(term):
+        return {saga_id}
+    return {found for numbered in panels.numbered(term.strip()) for found in numbered}
 
 
 def saga_id_of(term: str) -> uuid.UUID | None:

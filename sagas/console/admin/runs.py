@@ -9,7 +9,7 @@ from django import forms, http
 from django.contrib import admin, messages
 from django.core import exceptions
 from django.core.paginator import Paginator
-from django.db.models import Count
+from django.db.models import Count, QuerySet
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
@@ -69,12 +69,27 @@ CHOSEN = "sagas-bulk"
 """Under which the session keeps what was chosen."""
 
 
+class What(admin.SimpleListFilter):
+    """By intervention, as its button calls it."""
+
+    title = gettext_lazy("intervention")
+    parameter_name = "intervention"
+
+    def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """What can be done to many."""
+        return [(name, console.intervention_label(name)) for name in bulk.INTERVENTIONS]
+
+    def queryset(self, request: http.HttpRequest, queryset: QuerySet[BulkRun]) -> QuerySet[BulkRun]:
+        """Narrow the list down to what was chosen."""
+        return queryset.filter(intervention=self.value()) if self.value() in bulk.INTERVENTIONS else queryset
+
+
 @admin.register(BulkRun)
 class BulkRunAdmin(rows.ReadOnly):
     """The list of bulk runs, newest first, and the page of each."""
 
     list_display = ("created_at", "what", "badge", "wave", "actor", "reason")
-    list_filter = ("state", "intervention")
+    list_filter = ("state", What)
     ordering = ("-created_at",)
     show_full_result_count = False
 

@@ -79,15 +79,23 @@ def kind_names() -> dict[str, str]:
 
 
 @register.filter
-def trouble(error: dict[str, Any]) -> str:
-    """The class of an error; its kind, where it has none."""
-    return str(error.get("error") or kind_name(error.get("kind") or ""))
+def trouble(error: dict[str, Any]) -> SafeString:
+    """What kind of trouble an error is, in words, and for engineers the class of it, where it has one."""
+    return trouble_of(error.get("kind") or "", error.get("error") or "")
+
+
+@register.simple_tag
+def trouble_of(kind: str, error: str) -> SafeString:
+    """The same of a kind and a class."""
+    behind = html.format_html(' <code class="error-class">{}</code>', error) if error else ""
+    return html.format_html("<strong>{}</strong>{}", kind_name(kind), behind)
 
 
 @register.filter
 def kind_name(kind: str) -> str:
     """A kind of outcome in the viewer's language."""
-    return kind_names().get(kind, kind)
+    # What is late is no failure, and nothing is ever found by it.
+    return {**kind_names(), "late": _("database busy")}.get(kind, kind)
 
 
 @register.filter

@@ -131,6 +131,33 @@ def test_the_engines_rows_are_found_by_their_saga_and_by_the_key_of_a_step():
         assert [signal.event_id for signal in found] == ["evt_1"], word
 
 
+def test_the_filter_of_callbacks_says_what_their_column_says():
+    step = admin_client.waiting().steps.last()
+    for number, key in enumerate((step.key, "nobodys.key")):
+        engine.receive(source="bank", event_id=f"evt_{number}", key=key, facts={}, kind="paid")
+    viewer = admin_client.viewer()
+
+    page = viewer.get("/admin/sagas/signal/", {"fate": "unmatched"}, headers={"accept-language": "pt-br"})
+
+    assert [signal.event_id for signal in page.context["cl"].result_list] == ["evt_1"]
+    (chosen,) = [spec for spec in page.context["cl"].filter_specs if spec.parameter_name == "fate"]
+    with languages.override("pt-br"):
+        names = [str(choice["display"]) for choice in chosen.choices(page.context["cl"])]
+        assert names[1:] == [event_names.of_fate(fate) for fate in models.Signal.Fate.values]
+    assert admin_client.text(page).count("Aviso não corresponde a nenhuma etapa") == 2, "filter and column"
+
+
+def test_the_filter_of_bulk_runs_says_what_their_buttons_say():
+    page = admin_client.viewer().get(
+        "/admin/sagas_console/bulkrun/", {"intervention": "resume"}, headers={"accept-language": "pt-br"}
+    )
+
+    assert page.status_code == 200
+    text = admin_client.text(page)
+    assert "Retomar" in text
+    assert "resume" not in text
+
+
 def test_every_cell_of_a_list_knows_its_columns_name():
     admin_client.waiting()
 

@@ -89,7 +89,7 @@ VERDICTS = [
         admin_client.attention,
         "Needs attention",
         "b could not be undone, after 1 attempt: no.",
-        "An operator.",
+        "A supervisor, or whoever else has the permission sagas.resolve_saga.",
     ),
     (admin_client.stuck, "Needs attention", "Nobody knows whether p happened", "An operator."),
     (closed, "Put aside", "olga put it aside for good: Settled by hand.", "Nobody has to act"),
@@ -149,6 +149,27 @@ def test_the_recommended_intervention_is_the_one_strong_button(make, name):
     assert name not in listed
 
 
+@pytest.mark.parametrize(("make", "name"), RECOMMENDED[:4], ids=range(4))
+def test_who_must_act_is_who_may_do_what_is_recommended(make, name):
+    who = admin_client.viewer().get(admin_client.page(make())).context["summary"].who
+
+    may_operate = interventions.INTERVENTIONS[name].permission == "operate_saga"
+    assert ("operator" in who, interventions.INTERVENTIONS[name].permission in who) == (
+        may_operate,
+        not may_operate,
+    )
+
+
+def test_who_must_act_where_an_approval_has_lapsed_is_who_may_answer_it():
+    saga = admin_client.asked(toys.LAPSES["attention"])
+    admin_client.finish(saga)
+    assert saga.state == "needs_attention"
+
+    who = admin_client.viewer().get(admin_client.page(saga)).context["summary"].who
+
+    assert "sample_app.approve_toy, to answer; or an operator, to ask anew" in who
+
+
 def test_who_may_not_make_the_recommended_intervention_has_no_button_for_it():
     body = admin_client.viewer().get(admin_client.page(admin_client.attention())).content.decode()
 
@@ -179,6 +200,32 @@ def test_attempts_are_told_with_their_errors_and_the_rule_that_decided():
     assert all(a.error["error"] == "Unavailable" and a.error["message"] == "later" for a in of_b)
     assert "is tried again while attempts are left" in admin_client.text(response)
     assert [a.step for a in response.context["attempts"] if a.undo] == ["b", "a"]
+
+
+def test_what_was_never_reached_says_so_once_the_saga_has_turned_back():
+    viewer = admin_client.viewer()
+    for saga, state in (
+        (admin_client.play(toys.LOCAL, "do a, fail b, undo a, compensated"), "Not reached"),
+        (compensating(), "Not reached"),
+        (admin_client.waiting(), "Pending"),
+    ):
+        response = viewer.get(admin_client.page(saga))
+
+        body = response.content.decode()
+        step = body[body.index('id="step-c"') : body.index('id="part-pictures"')]
+        assert set(re.findall("Pending|Not reached", step)) == {state}
+        (node, _undo) = [node for node in response.context["graph"].nodes if node.name == "c"]
+        assert node.label == state
+
+
+def test_an_error_is_told_in_words_and_its_class_stands_behind_them():
+    saga = admin_client.attention()
+    viewer = admin_client.viewer()
+    for page in (admin_client.page(saga), reverse("admin:sagas_groups")):
+        for language, word in (("en", "refused"), ("pt-br", "recusado")):
+            body = viewer.get(page, headers={"accept-language": language}).content.decode()
+
+            assert f'<strong>{word}</strong> <code class="error-class">Refused</code>' in body, (page, word)
 
 
 def test_a_wait_is_told_as_a_wait_and_ends_with_its_callback():

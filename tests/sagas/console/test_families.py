@@ -122,7 +122,7 @@ def test_the_parents_verdict_names_the_child_at_which_a_person_is_to_act(monkeyp
 
     assert verdict.what.startswith("deliver waits for its child deliver 4 of 8, which needs attention: ")
     assert "pack cannot be undone" in verdict.what
-    assert verdict.who == "An operator, at the child deliver 4 of 8:"
+    assert verdict.who == "A person, at the child deliver 4 of 8, where it is told who may:"
     assert verdict.advice == said(child).advice.removesuffix(" Its parent then goes on by itself.") or (
         "Settle it with the provider" in verdict.advice
     )

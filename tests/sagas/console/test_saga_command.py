@@ -56,7 +56,7 @@ def test_it_shows_the_verdict_and_a_timeline():
     said = saga("show", str(attention.pk), "--events")
 
     assert "b could not be undone, after 1 attempt: no." in said
-    assert "Who must act: An operator." in said
+    assert "Who must act: A supervisor, or whoever else has the permission sagas.resolve_saga." in said
     assert [line.split()[:2] for line in said.splitlines() if "|" in line][:4] == [
         ["a", "done"],
         ["b", "done"],
@@ -67,6 +67,52 @@ def test_it_shows_the_verdict_and_a_timeline():
     assert "Possible now: retry, resolve --happened, resolve --did-not-happen" in said
     assert not [line for line in said.splitlines() if line.endswith(":")]
     assert "saga.attention" in said
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (admin_client.attention, "then `resolve --happened`"),
+        (
+            lambda: admin_client.play(
+                toys.LOCAL, "do a, do b, fail c, undo b, 4x flake undo a, needs attention"
+            ),
+            "then `retry`, or `resolve --happened`",
+        ),
+        (admin_client.stuck, "then `retry`, or `resolve --happened` or `resolve --did-not-happen`"),
+        (lambda: admin_client.finish(admin_client.asked(toys.LAPSES["attention"])), "`approve` or `refuse`"),
+    ],
+    ids=range(4),
+)
+def test_what_is_advised_is_spelt_as_it_is_typed(make, advice):
+    said = saga("show", str(make().pk))
+
+    (who,) = [line for line in said.splitlines() if line.startswith("Who must act: ")]
+    assert advice in who
+    for typed in re.findall(r"`([^`]+)`", who):
+        assert typed in said.partition("Possible now: ")[2] or typed in ("approve", "refuse"), typed
+    assert "resume" not in said.lower()
+
+
+def test_of_a_saga_that_this_process_does_not_know_it_says_that_somebody_must_deploy_it():
+    waiting = admin_client.waiting()
+    models.SagaInstance.objects.filter(pk=waiting.pk).update(version=9)
+
+    said = saga("show", str(waiting.pk))
+
+    assert "Nobody has to act" not in said
+    assert "Next: It goes on only where the code of a worker has version 9 of toy-wait" in said
+    assert "Who must act: Whoever deploys the code" in said
+
+
+def test_what_an_ended_saga_never_came_to_is_shown_as_not_reached():
+    undone = admin_client.play(toys.LOCAL, "do a, fail b, undo a, compensated")
+
+    lines = [line.split()[:2] for line in saga("show", str(undone.pk)).splitlines() if "|" in line]
+
+    assert ["c", "not_reached"] in lines
+    assert "pending" not in saga("show", str(undone.pk))
+    assert json.loads(saga("show", str(undone.pk), "--json"))["steps"][2]["state"] == "pending", "to machines"
 
 
 def test_it_shows_a_saga_by_its_key_and_as_json():

@@ -19,6 +19,7 @@ from saga_orders.errors import (
     StillPending,
     Throttled,
     TooLate,
+    TotalDiffers,
     Unavailable,
     UnexpectedAnswer,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "StillPending",
     "Throttled",
     "TooLate",
+    "TotalDiffers",
     "Unavailable",
     "UnexpectedAnswer",
     "__version__",

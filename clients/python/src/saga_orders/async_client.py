@@ -62,7 +62,8 @@ class AsyncClient:
         customer: models.Customer,
         lines: Iterable[models.Line],
         payment: models.Card | models.Pix,
-        shipping_address: models.Address,
+        shipping_address: models.Address | None = None,
+        total: models.Money | None = None,
         reference: str = "",
         idempotency_key: str | None = None,
     ) -> models.Order:
@@ -75,7 +76,8 @@ class AsyncClient:
             customer: who pays, and to whom the invoice is made out.
             lines: what is ordered, each product on one line.
             payment: `Card(token=...)` or `Pix()`.
-            shipping_address: where it goes.
+            shipping_address: where it goes; may be left out if no product of it `ships`.
+            total: what you expect it to cost: if it comes to anything else, nothing is placed.
             reference: your own word for it, such as a cart's id.
             idempotency_key: with one key there is one order, however often this is called within a day. A new
                 one unless you give it; give your own, such as the cart's id, if your program may be killed
@@ -83,6 +85,7 @@ class AsyncClient:
 
         Raises:
             InvalidRequest: something is wrong with it; `faults` says what and where.
+            TotalDiffers: it comes to another `total` than you expect.
             IdempotencyKeyReused: another order was placed with this key.
             Error: of one that is `passing`, `idempotency_key` tells with which key to place it again.
         """
@@ -92,6 +95,7 @@ class AsyncClient:
             lines=lines,
             payment=payment,
             shipping_address=shipping_address,
+            total=total,
             reference=reference,
         )
         try:
@@ -278,6 +282,7 @@ class AsyncClient:
         self,
         *,
         after: webhooks.Message | uuid.UUID | str | None = None,
+        since: datetime.datetime | None = None,
         types: str | Iterable[str] | None = None,
         every: float | None = None,
     ) -> AsyncIterator[webhooks.Message]:
@@ -290,6 +295,8 @@ class AsyncClient:
         Arguments:
             after: a message, or its `id`: only what came after it; the whole log, which goes back 30 days,
                 unless given.
+            since: only what was written down then or later, to begin without what was long ago: an aware
+                time.
             types: only these, such as `"order.*"` or `["order.fulfilled", "order.cancelled"]`.
             every: ask again so many seconds after the newest was told, and never end; unless given, it ends
                 with the newest.
@@ -300,7 +307,7 @@ class AsyncClient:
         """
         wanted = requests.several(types)
         while True:
-            parameters = requests.query(after=requests.message_id(after), type=wanted, limit=100)
+            parameters = requests.query(after=requests.message_id(after), since=since, type=wanted, limit=100)
             messages, more = requests.log(await self._send("GET", "/events", parameters=parameters))
             for message in messages:
                 yield message

@@ -108,6 +108,20 @@ class IdempotencyKeyReused(InvalidRequest):
     """The key was used for another order: take a new one, or send exactly what you sent the first time."""
 
 
+class TotalDiffers(InvalidRequest):
+    """The order comes to another total than you expected, and was not placed: show your customer `total`."""
+
+    @property
+    def expected(self) -> models.Money | None:
+        """What you expected."""
+        return _money(self.document.get("expected"))
+
+    @property
+    def total(self) -> models.Money | None:
+        """What it comes to now."""
+        return _money(self.document.get("total"))
+
+
 class NotAuthenticated(Problem):
     """The token is missing, has expired or was revoked."""
 
@@ -165,6 +179,7 @@ BY_KIND: Mapping[str, type[Problem]] = {
     "idempotency-key-invalid": InvalidRequest,
     "idempotency-key-reused": IdempotencyKeyReused,
     "idempotency-key-in-progress": InProgress,
+    "total-differs": TotalDiffers,
     "not-authenticated": NotAuthenticated,
     "not-permitted": NotPermitted,
     "operators-move": NotPermitted,
@@ -208,6 +223,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
     now = datetime.datetime.now(datetime.UTC)
     return max(0.0, (at.replace(tzinfo=at.tzinfo or datetime.UTC) - now).total_seconds())
+
+
+def _money(told: Any) -> models.Money | None:
+    if not isinstance(told, Mapping) or not isinstance(told.get("amount"), int):
+        return None
+    return models.Money(amount=told["amount"], currency=str(told.get("currency", "")))
 
 
 def _faults(told: Any) -> list[Fault]:

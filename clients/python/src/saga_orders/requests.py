@@ -83,17 +83,21 @@ def new_order(
     customer: models.Customer,
     lines: Iterable[models.Line],
     payment: models.Card | models.Pix,
-    shipping_address: models.Address,
+    shipping_address: models.Address | None,
+    total: models.Money | None,
     reference: str,
 ) -> bytes:
     """The body that places an order: the same bytes whenever it is sent again."""
-    body = {
+    body: dict[str, Any] = {
         "customer": dataclasses.asdict(customer),
         "lines": [dataclasses.asdict(line) for line in lines],
         "payment": dataclasses.asdict(payment),
-        "shipping_address": dataclasses.asdict(shipping_address),
         "reference": reference,
     }
+    if shipping_address is not None:
+        body["shipping_address"] = dataclasses.asdict(shipping_address)
+    if total is not None:
+        body["total"] = dataclasses.asdict(total)
     return json.dumps(body, ensure_ascii=False).encode()
 
 

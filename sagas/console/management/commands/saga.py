@@ -234,7 +234,7 @@ class Command(base.BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(export.saga(record), indent=2, ensure_ascii=False))
             return
-        saga, said = record.saga, summary.of(record)
+        saga, said = record.saga, summary.of(record, typed=True)
         write = self.stdout.write
         arrow = "<-" if record.backward else "->"
         write(f"{saga.name} v{saga.version}  {saga.key}")
@@ -366,7 +366,9 @@ class Command(base.BaseCommand):
             )
         self.stdout.write(summary.of(record).what)
         self._preview(record, intervention)
-        self.stdout.write(f"{intervention.title(record)}? [y/N] ", ending="")
+        # "Resume" is no command: it is asked for as it is typed.
+        title = intervention.title(record) if intervention.name != "resume" else "Retry"
+        self.stdout.write(f"{title}? [y/N] ", ending="")
         self.stdout.flush()
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise base.CommandError("Nothing was done.")
