@@ -232,6 +232,13 @@ def parse(url: str, *, master: str = "", sentinel_password: str = "", ca_file: s
     return found
 
 
+def begun_with_the_next(url: str) -> str:
+    """The same addresses, with the first one at the end, where they are nodes of RabbitMQ."""
+    first, *others = url.split(";")
+    rabbit = SCHEMES[urls.urlsplit(first).scheme] is Kind.RABBITMQ
+    return ";".join([*others, first]) if rabbit else url
+
+
 def _scheme(address: str, number: int) -> str:
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", address)
     if match is None:

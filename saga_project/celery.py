@@ -23,6 +23,10 @@ BROKER: broker.Broker = settings.BROKER
 """The broker that BROKER_URL names."""
 
 rabbitmq.install()
+if os.environ.get("CELERY_BROKER_URL") == settings.CELERY_BROKER_URL:
+    # The command `celery` takes BROKER_URL for its own option --broker, which goes before all that is set
+    # here: then every worker would begin with the same address, and so would beat.
+    del os.environ["CELERY_BROKER_URL"]
 app = celery.Celery("saga_project")
 app.conf.update(
     # Each process begins with another of several addresses, so that a node that dies is missed by some only.

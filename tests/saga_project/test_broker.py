@@ -1,10 +1,14 @@
 """What BROKER_URL may say, and what Celery is told for it: no broker is asked."""
 
+import os
 import ssl
+import subprocess
+import sys
 
 import pytest
 
 from saga_project import broker
+from saga_project.local import runfile
 
 NODES = "amqp://saga:secret@a:5672/shop;amqp://saga:secret@b/shop;amqp://saga:secret@c:5673/shop"
 SENTINELS = "sentinel://:secret@a:26379/0;sentinel://:secret@b"
@@ -74,6 +78,36 @@ def test_each_process_begins_with_another_node_and_knows_them_all():
 
     assert [url.split(";")[0].partition("@")[2][0] for url in first] == ["a", "b", "c", "a"]
     assert {frozenset(url.split(";")) for url in first} == {frozenset(NODES.split(";"))}
+
+
+@pytest.mark.integration
+def test_the_command_celery_begins_with_another_node_too():
+    """It takes BROKER_URL for an option of its own."""
+    told = (
+        "import os; from celery.bin import celery as command;"
+        "command.celery(['--app=saga_project', 'report'], standalone_mode=False);"
+        "from saga_project import celery;"
+        "wanted = celery.BROKER.celery_settings(begin_with=os.getpid())['broker_url'];"
+        "assert 'CELERY_BROKER_URL' not in os.environ;"
+        "assert celery.app.conf.broker_read_url == wanted, celery.app.conf.broker_read_url"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", told],
+        env=os.environ | {"BROKER_URL": NODES},
+        cwd=runfile.ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_after_a_loss_a_worker_begins_with_the_next_node_of_rabbitmq():
+    turned = broker.begun_with_the_next(NODES)
+
+    assert [url.partition("@")[2][0] for url in turned.split(";")] == ["b", "c", "a"]
+    assert broker.begun_with_the_next(SENTINELS) == SENTINELS
+    assert broker.begun_with_the_next("redis://a/0") == "redis://a/0"
 
 
 def test_sentinels_are_told_whose_server_they_know_and_have_a_password_of_their_own():
