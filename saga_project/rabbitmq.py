@@ -82,12 +82,13 @@ class SSLTransport(Transport, pyamqp.SSLTransport):
         kombu keeps the first one's name in options that all connections share, and would look for that in the
         certificates of the others.
         """
-        shared = self.client.ssl
+        client: Any = self.client
+        shared = client.ssl
         try:
-            self.client.ssl = dict(shared) if isinstance(shared, dict) else shared
+            client.ssl = dict(shared) if isinstance(shared, dict) else shared
             return super().establish_connection()
         finally:
-            self.client.ssl = shared
+            client.ssl = shared
 
 
 def install() -> None:
