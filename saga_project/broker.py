@@ -7,7 +7,9 @@ keeps. Valkey and Redis are one server, or Sentinel's. A Valkey or Redis Cluster
 import collections.abc
 import dataclasses
 import enum
+import pathlib
 import re
+import ssl
 from typing import Any
 from urllib import parse as urls
 
@@ -17,7 +19,7 @@ REDELIVERY_S = 120
 """When the broker hands out a message anew that nobody acknowledged. Longer than any step's lease,
 so that a slow step is not handed out while it runs; the sweep is there before it anyway."""
 
-HEARTBEAT_S = 10
+HEARTBEAT_S = 5
 """A worker and RabbitMQ count each other as dead after two of these without a sign. RabbitMQ's manual advises
 5 to 20; Celery's 120 would leave messages with a host that vanished for four minutes."""
 
@@ -42,6 +44,8 @@ SCHEMES = {
 }
 
 PORTS = {"amqp": 5672, "pyamqp": 5672, "amqps": 5671, "redis": 6379, "rediss": 6379, "sentinel": 26379}
+
+TLS_SCHEMES = {"amqps", "rediss"}
 
 CLUSTER_REFUSED = (
     "a Valkey or Redis Cluster cannot be the broker: Celery's messages need several keys in one command,"
@@ -72,6 +76,14 @@ class Broker:
     sentinel_password: str = ""
     """For Sentinel itself; the password in an address is the server's."""
 
+    ca_file: str = ""
+    """A file of those whose certificates are trusted (PEM); empty for whom the system trusts."""
+
+    @property
+    def speaks_tls(self) -> bool:
+        """Whether what is said to it is encrypted."""
+        return all(urls.urlsplit(address).scheme in TLS_SCHEMES for address in self.addresses)
+
     def hosts(self) -> list[tuple[str, int]]:
         """Where something should listen."""
         parts = [urls.urlsplit(address) for address in self.addresses]
@@ -87,6 +99,7 @@ class Broker:
         return {
             "broker_url": self._url(begin_with),
             "broker_transport_options": self.transport_options(),
+            **({"broker_use_ssl": self._tls_options()} if self.speaks_tls else {}),
             **(_QUORUM if self.kind is Kind.RABBITMQ else {}),
         }
 
@@ -114,19 +127,15 @@ class Broker:
         }
 
     def hasty_settings(self) -> dict[str, Any]:
-        """The settings of processes that answer people: a broker that is gone, or hangs, keeps them briefly.
+        """The settings of processes that answer people: a broker that is gone, or hangs, is given up soon.
 
         With several nodes of RabbitMQ the next one is tried at once; else the message is left to the sweep.
+        No request waits so long (`saga_project.haste`), but for pages that ask the workers something.
         """
         if self.kind is Kind.RABBITMQ:
-            hasty = {
-                "connect_timeout": 0.4,
-                "read_timeout": 0.4,
-                "write_timeout": 0.4,
-                "confirm_timeout": 0.4,
-            }
+            hasty = {"connect_timeout": 0.5, "read_timeout": 1, "write_timeout": 1, "confirm_timeout": 1}
         else:
-            hasty = {"socket_timeout": 0.4, "socket_connect_timeout": 0.3}
+            hasty = {"socket_timeout": 1, "socket_connect_timeout": 0.5}
         options = self.transport_options() | hasty
         if self.kind is Kind.SENTINEL:
             options["sentinel_kwargs"] = options["sentinel_kwargs"] | hasty
@@ -143,6 +152,14 @@ class Broker:
     def _url(self, begin_with: int) -> str:
         first = begin_with % len(self.addresses) if self.kind is Kind.RABBITMQ else 0
         return ";".join(self.addresses[first:] + self.addresses[:first])
+
+    def _tls_options(self) -> dict[str, Any]:
+        """The certificate is checked, and the name in it: without this kombu checks neither for `rediss://`."""
+        trusted = self.ca_file or None
+        if self.kind is Kind.RABBITMQ:
+            # None: under the name in the address of each node.
+            return {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": trusted, "server_hostname": None}
+        return {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_ca_certs": trusted, "ssl_check_hostname": True}
 
     def _sentinel_options(self) -> dict[str, Any]:
         asks: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1}
@@ -171,13 +188,14 @@ _QUORUM = {
 }
 
 
-def parse(url: str, *, master: str = "", sentinel_password: str = "") -> Broker:
+def parse(url: str, *, master: str = "", sentinel_password: str = "", ca_file: str = "") -> Broker:
     """Read BROKER_URL.
 
     Args:
         url: one address, or several of the same kind separated by `;`.
         master: under what name Sentinel knows the server.
         sentinel_password: for Sentinel itself.
+        ca_file: who is trusted in place of whom the system trusts, where the broker speaks TLS (PEM).
 
     Raises:
         BadAddress: it names no broker that can be used.
@@ -185,7 +203,7 @@ def parse(url: str, *, master: str = "", sentinel_password: str = "") -> Broker:
     addresses = tuple(address.strip() for address in url.split(";"))
     schemes = [_scheme(address, number) for number, address in enumerate(addresses, 1)]
     kinds = {SCHEMES[scheme] for scheme in schemes}
-    if len(kinds) > 1 or len({scheme in ("amqps", "rediss") for scheme in schemes}) > 1:
+    if len(kinds) > 1 or len({scheme in TLS_SCHEMES for scheme in schemes}) > 1:
         raise BadAddress(f"BROKER_URL: its addresses are of different kinds ({', '.join(schemes)}); {SEE}.")
     (kind,) = kinds
     for number, address in enumerate(addresses, 1):
@@ -201,7 +219,24 @@ def parse(url: str, *, master: str = "", sentinel_password: str = "") -> Broker:
             "BROKER_URL names Sentinels, but not whose server they are to tell: set BROKER_SENTINEL_MASTER to"
             f" the name in their `sentinel monitor NAME ...`, such as mymaster; {SEE}."
         )
-    return Broker(kind=kind, addresses=addresses, master=master, sentinel_password=sentinel_password)
+    found = Broker(
+        kind=kind, addresses=addresses, master=master, sentinel_password=sentinel_password, ca_file=ca_file
+    )
+    if ca_file and not found.speaks_tls:
+        raise BadAddress(
+            "BROKER_CA_FILE is set, and BROKER_URL speaks no TLS: write amqps:// or rediss://, or leave it"
+            f" out; {SEE}."
+        )
+    if ca_file and not pathlib.Path(ca_file).is_file():
+        raise BadAddress(f"BROKER_CA_FILE: there is no file {ca_file}; {SEE}.")
+    return found
+
+
+def begun_with_the_next(url: str) -> str:
+    """The same addresses, with the first one at the end, where they are nodes of RabbitMQ."""
+    first, *others = url.split(";")
+    rabbit = SCHEMES[urls.urlsplit(first).scheme] is Kind.RABBITMQ
+    return ";".join([*others, first]) if rabbit else url
 
 
 def _scheme(address: str, number: int) -> str:

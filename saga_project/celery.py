@@ -5,7 +5,6 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import celery
@@ -15,7 +14,7 @@ from django.conf import settings
 from django.core import exceptions
 from django.db import close_old_connections, connection
 
-from saga_project import alive, broker, logs, postgres
+from saga_project import alive, broker, logs, postgres, rabbitmq
 from sagas import ticks
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
@@ -23,6 +22,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
 BROKER: broker.Broker = settings.BROKER
 """The broker that BROKER_URL names."""
 
+rabbitmq.install()
+if os.environ.get("CELERY_BROKER_URL") == settings.CELERY_BROKER_URL:
+    # The command `celery` takes BROKER_URL for its own option --broker, which goes before all that is set
+    # here: then every worker would begin with the same address, and so would beat.
+    del os.environ["CELERY_BROKER_URL"]
 app = celery.Celery("saga_project")
 app.conf.update(
     # Each process begins with another of several addresses, so that a node that dies is missed by some only.
@@ -143,59 +147,6 @@ def clear_up() -> None:
 
     cleanup.run()
     erasure.drive()
-
-
-def publish_in_haste() -> None:
-    """For processes that answer people: give up on a broker that is gone, or hangs, in half a second.
-
-    The order is committed by then, and the sweep publishes what could not be. Workers must not do so:
-    they wait for messages on the same kind of connection, a second at a time.
-    """
-    app.conf.update(BROKER.hasty_settings())
-    # Read-only to the stubs; it is a cached property.
-    app.amqp.send_task_message = Hasty(app.amqp.send_task_message)  # type: ignore[misc]
-
-
-LEFT_ALONE_S = 5.0
-"""How long a process that answers people leaves a broker alone that did not take its message."""
-
-
-class LeftAlone(OperationalError):
-    """The broker did not take a message a moment ago, so this one was not tried. The sweep sends it."""
-
-
-class Hasty:
-    """Celery's way to send a message; but of a broker in trouble one request in five seconds finds out.
-
-    To find out takes seconds: a node of RabbitMQ that is cut off from the others is there and does not
-    answer, so the message, the connection that is closed, the next node's declarations each take their time.
-    """
-
-    def __init__(self, send: Callable[..., Any]) -> None:
-        self._send = send
-        self._again_at = 0.0
-        """When the broker may be tried again; zero while nothing is wrong with it."""
-
-    def __call__(self, producer: Any, *args: Any, **options: Any) -> Any:
-        """Send it, or leave it to the sweep.
-
-        Raises:
-            LeftAlone: the broker was found in trouble less than `LEFT_ALONE_S` ago.
-        """
-        now = time.monotonic()
-        if now < self._again_at:
-            raise LeftAlone("the broker did not take a message a moment ago; it is left alone for a while")
-        if self._again_at:
-            # Requests at the same time leave it to this one.
-            self._again_at = now + LEFT_ALONE_S
-        link = producer.connection
-        try:
-            sent = self._send(producer, *args, **options)
-        except (*link.connection_errors, *link.channel_errors, OperationalError):
-            self._again_at = time.monotonic() + LEFT_ALONE_S
-            raise
-        self._again_at = 0.0
-        return sent
 
 
 @signals.worker_init.connect

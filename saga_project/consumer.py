@@ -30,6 +30,11 @@ class Consumer(consumer.Consumer):
             step for step in consumer.Consumer.Blueprint.default_steps if step != DELAYED_DELIVERY
         ]
 
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Drop the connection, and begin with the next node: at one that hangs each try takes seconds."""
+        super().on_connection_error_after_connected(exc)
+        self.app.conf.update(broker_url=broker.begun_with_the_next(self.app.conf.broker_url))
+
     def connect(self) -> Any:
         """Connect, however long that takes; a broker that cannot be used ends the worker, and is told why."""
         connection = super().connect()

@@ -396,6 +396,7 @@ BROKER = broker.parse(
     CELERY_BROKER_URL,
     master=env.text("BROKER_SENTINEL_MASTER", ""),
     sentinel_password=env.text("BROKER_SENTINEL_PASSWORD", ""),
+    ca_file=env.text("BROKER_CA_FILE", ""),
 )
 """What answers there."""
 

@@ -57,6 +57,9 @@ FULL = 32
 LOOK_AGAIN_S = 0.05
 """While a queue is full, a process that begins sagas looks so often whether it still is."""
 
+SEEN_LONG_AGO_S = 5.0
+"""A queue that was full so long ago may be empty by now: what a process begins then it sends, and looks."""
+
 TURNED_AWAY = 100
 """So many of a line are asked at once whether an open circuit lets them through."""
 
@@ -102,6 +105,9 @@ def room(queue: str, wanted: int) -> int:
     since it was asked makes the queue a little fuller, which does no harm.
     """
     known = _room(queue)
+    if known.left < wanted and time.monotonic() - known.looked_at > SEEN_LONG_AGO_S:
+        # No more than is asked for, so that `look` asks after it.
+        known.left = min(wanted, FULL)
     sent = int(min(wanted, known.left))
     known.left -= sent
     return sent

@@ -52,6 +52,10 @@ class Dispatch:
     """How often its first step was tried before, for people who watch the messages; it decides nothing."""
 
 
+class NotSent(Exception):
+    """It is not known to be sent, and who carries it has told why, once for many; the sweep sends it."""
+
+
 class Transport(Protocol):
     """What carries the messages. Each may be lost, doubled, late or out of order."""
 
@@ -72,7 +76,7 @@ class Transport(Protocol):
 
 
 _named: Transport | None = None
-"""The one that the settings name."""
+"""The one that the settings name, or that was put in its place."""
 
 _others: list[Transport] = []
 """Those in use in its place; the last one is. Threads may leave off with theirs in any order."""
@@ -96,6 +100,12 @@ def current() -> Transport:
                 f"SAGAS_TRANSPORT is {path!r}, which cannot be imported: {error}."
             ) from error
     return _named
+
+
+def replace(other: Transport) -> None:
+    """Have another transport carry the messages in the place of what the settings name, in this process."""
+    global _named
+    _named = other
 
 
 @contextlib.contextmanager
@@ -140,6 +150,8 @@ def backlog(*queues: str) -> int | None:
     """How many messages wait in queues now, about; 0 if that cannot be known now, None if it never can."""
     try:
         return current().backlog(*queues)
+    except NotSent:
+        return 0
     except Exception:
         logger.info("how many messages wait in %s cannot be known", ", ".join(queues), exc_info=True)
         return 0
@@ -152,6 +164,9 @@ def _try(publish: Callable[[], None], what: str) -> bool:
     """
     try:
         publish()
+    except NotSent as why:
+        logger.debug("%s: not sent, the sweep will: %s", what, why)
+        return False
     except Exception:
         logger.warning("%s: could not publish; the sweep will", what, exc_info=True)
         return False

@@ -9,6 +9,7 @@ import datetime
 import itertools
 import json
 import os
+import re
 import signal
 import statistics
 import threading
@@ -18,9 +19,10 @@ import pytest
 import redis
 from django.db import connections
 
-from saga_project import broker, celery
+from saga_project import broker, celery, haste
 from saga_project.local import rabbitmq, sentinel, servers
 from sagas import models
+from sagas.engine import transport
 from tests.acceptance import processes, test_rabbitmq
 from tests.sagas import harness, rules
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
@@ -108,21 +110,30 @@ class Load:
         print(f"all {len(self.begun)} completed, each step once", flush=True)
 
 
-def in_haste(known):
-    celery.app.conf.update(known.hasty_settings())
+@contextlib.contextmanager
+def publishing_to(url, **more):
+    """Publish as the web does."""
+    with test_rabbitmq.publishing_to(url, **more):
+        celery.app.conf.update(broker.parse(url, **more).hasty_settings())
+        with transport.use(haste.Hasty(transport.current(), threads=4)):
+            yield
+
+
+@contextlib.contextmanager
+def three_nodes(place, *, workers):
+    """Three nodes of RabbitMQ, so many workers, the first with beat in it, and where the nodes log."""
+    cluster = rabbitmq.Cluster(place / "rabbitmq", hosts=[rabbitmq.Host()] * 3, settings={"net_ticktime": 8})
+    with contextlib.ExitStack() as undo, (place / "log").open("wb") as log:
+        undo.callback(cluster.stop)
+        cluster.start(log)
+        undo.enter_context(publishing_to(cluster.url))
+        for number in range(workers):
+            undo.enter_context(processes.worker(place, beat=not number, BROKER_URL=cluster.url))
+        yield cluster, log
 
 
 def test_three_nodes_of_rabbitmq(tmp_path):
-    cluster = rabbitmq.Cluster(
-        tmp_path / "rabbitmq", hosts=[rabbitmq.Host()] * 3, settings={"net_ticktime": 8}
-    )
-    with contextlib.ExitStack() as undo, (tmp_path / "log").open("wb") as log:
-        undo.callback(cluster.stop)
-        cluster.start(log)
-        undo.enter_context(test_rabbitmq.publishing_to(cluster.url))
-        in_haste(broker.parse(cluster.url))
-        for beat in (True, False):
-            undo.enter_context(processes.worker(tmp_path, beat=beat, BROKER_URL=cluster.url))
+    with three_nodes(tmp_path, workers=2) as (cluster, log):
         with Load() as load:
             waiting.until(lambda: models.SagaInstance.objects.filter(state="completed").count() > 5)
             for number, node in enumerate(cluster.nodes, 1):
@@ -132,12 +143,6 @@ def test_three_nodes_of_rabbitmq(tmp_path):
                 node.start(log)
                 load.note(f"node {number} is back")
                 load.flows()
-            load.note("node 1 hangs (SIGSTOP)")
-            os.kill(cluster.nodes[0].process.pid, signal.SIGSTOP)
-            load.flows()
-            os.kill(cluster.nodes[0].process.pid, signal.SIGCONT)
-            load.note("node 1 goes on")
-            load.flows()
             load.note("nodes 1 and 2 are killed: no majority, for 10 s")
             for node in cluster.nodes[:2]:
                 node.kill()
@@ -157,15 +162,31 @@ def test_three_nodes_of_rabbitmq(tmp_path):
     print(f"{len(stay)} queues, each a quorum queue on three nodes")
 
 
+def test_a_node_of_rabbitmq_that_hangs(tmp_path):
+    """All that works is connected to it: one worker, with beat."""
+    with three_nodes(tmp_path, workers=1) as (cluster, _):
+        with Load() as load:
+            waiting.until(lambda: models.SagaInstance.objects.filter(state="completed").count() > 5)
+            port = re.findall(r"Connected to amqp://.*:(\d+)/", (tmp_path / "worker.log").read_text())[-1]
+            (node,) = [node for node in cluster.nodes if node.port == int(port)]
+            load.note("the worker's node hangs (SIGSTOP)")
+            os.kill(node.process.pid, signal.SIGSTOP)
+            try:
+                load.flows()
+            finally:
+                os.kill(node.process.pid, signal.SIGCONT)
+            load.note("it goes on")
+            load.flows()
+        load.report()
+
+
 def test_valkey_with_sentinels(tmp_path):
     guarded = sentinel.Guarded(tmp_path / "valkey")
     env = {"BROKER_URL": guarded.url, "BROKER_SENTINEL_MASTER": guarded.MASTER}
-    known = broker.parse(guarded.url, master=guarded.MASTER)
     with contextlib.ExitStack() as undo, (tmp_path / "log").open("wb") as log:
         undo.callback(guarded.stop)
         guarded.start(log)
-        undo.enter_context(test_rabbitmq.publishing_to(guarded.url, master=guarded.MASTER))
-        in_haste(known)
+        undo.enter_context(publishing_to(guarded.url, master=guarded.MASTER))
         for beat in (True, False):
             undo.enter_context(processes.worker(tmp_path, beat=beat, **env))
         with Load() as load:
@@ -196,8 +217,7 @@ def test_soak(tmp_path, kind, settings):
         trial = (OnRabbitMQ if kind == "rabbitmq" else OnValkey)(tmp_path, log)
         undo.callback(trial.stop)
         trial.start()
-        undo.enter_context(test_rabbitmq.publishing_to(trial.url))
-        in_haste(broker.parse(trial.url))
+        undo.enter_context(publishing_to(trial.url))
         rest = processes.toys(without=["toys"])
         undo.enter_context(processes.worker(tmp_path, queues=rest, BROKER_URL=trial.url))
         undo.enter_context(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
 
@@ -11,24 +12,39 @@ from celery import beat
 from django.db import connection, transaction
 from kombu import pools
 
-from saga_project import broker, celery, examinations, queues
+from saga_project import broker, celery, examinations, haste, queues
 from saga_project.local import rabbitmq, servers
-from sagas import doctor, models
-from sagas.engine import transport
+from sagas import doctor, models, workers
+from sagas.engine import pacing, transport
 from tests.acceptance import processes
 from tests.acceptance.test_flower import flower
 from tests.sagas import harness, rules
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
 from tests.sagas.sample_app import saga as toys
-from tests.support import waiting
+from tests.support import certificates, waiting
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.usefixtures("rows")]
 
 DONE_ONCE = (1, 0)
 
 
+ELSEWHERE = "127.0.0.2"
+"""Leads to this machine too, and is not in the certificate."""
+
+
 @pytest.fixture(scope="module")
-def node(tmp_path_factory):
+def tls(tmp_path_factory):
+    """A certificate for 127.0.0.1 and no other."""
+    return certificates.make(tmp_path_factory.mktemp("tls"), "127.0.0.1")
+
+
+@pytest.fixture(scope="module")
+def tls_ports():
+    return {"127.0.0.1": servers.free_port(), ELSEWHERE: servers.free_port()}
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory, tls, tls_ports):
     """One node of RabbitMQ for the tests of this module."""
     try:
         rabbitmq.check_binaries()
@@ -37,7 +53,13 @@ def node(tmp_path_factory):
             raise
         pytest.skip(str(missing))
     home = tmp_path_factory.mktemp("rabbitmq")
-    cluster = rabbitmq.Cluster(home)
+    listeners = {
+        f"listeners.ssl.{number}": f"{address}:{port}"
+        for number, (address, port) in enumerate(tls_ports.items(), 1)
+    }
+    files = {"cacertfile": tls.authority, "certfile": tls.certificate, "keyfile": tls.key}
+    options = {f"ssl_options.{name}": path for name, path in files.items()}
+    cluster = rabbitmq.Cluster(home, settings=listeners | options)
     with (home / "log").open("wb") as log:
         try:
             cluster.start(log)
@@ -57,10 +79,20 @@ def url(node):
         yield node.url
 
 
+@pytest.fixture
+def by_tls(node, tls_ports):
+    """The node's address by TLS, at the one address or the other."""
+    return lambda address: node.url.replace("amqp:", "amqps:").replace(
+        f"127.0.0.1:{node.port}", f"{address}:{tls_ports[address]}"
+    )
+
+
 @contextlib.contextmanager
 def publishing_to(url, **more):
     wanted = broker.parse(url, **more).celery_settings()
-    before = {name: celery.app.conf[name] for name in (*wanted, "task_publish_retry_policy")}
+    before = {
+        name: celery.app.conf[name] for name in (*wanted, "broker_use_ssl", "task_publish_retry_policy")
+    }
     try:
         configure(wanted)
         yield
@@ -75,15 +107,20 @@ def configure(settings):
     for name in ("amqp", "control", "events"):
         celery.app.__dict__.pop(name, None)
     celery.app.conf.update(settings)
+    # How full the queues of another broker were says nothing of this one's: else what begins first may stand
+    # in a line that no sweep serves here.
+    pacing._rooms.clear()
 
 
-def test_orders_run_and_no_queue_that_stays_is_a_classic_one(url, node, tmp_path):
+def test_orders_run_by_tls_too_and_no_queue_that_stays_is_a_classic_one(url, node, tls, by_tls, tmp_path):
     assert transport.current().backlog("toys", "world") == 0, "there are no such queues yet: no error"
     sagas = [harness.begin(toys.MIXED) for _ in range(5)]
     # A queue that is missing takes nothing from the count of the others.
-    waiting.until(lambda: transport.current().backlog("toys", "world", "nobodys") > 0, "they are counted")
+    # It counts a message a moment after it has confirmed it.
+    waiting.until(lambda: transport.current().backlog("toys", "world", "nobodys") == 5, "they are counted")
 
-    with processes.worker(tmp_path, BROKER_URL=url), flower(BROKER_URL=url):
+    secure = {"BROKER_URL": by_tls("127.0.0.1"), "BROKER_CA_FILE": str(tls.authority)}
+    with processes.worker(tmp_path, **secure), flower(BROKER_URL=url):
         all_ended(*sagas)
         answers = waiting.until(lambda: celery.app.control.ping(timeout=1), "the worker answers")
         for name in celery.app.conf.beat_schedule:
@@ -97,6 +134,25 @@ def test_orders_run_and_no_queue_that_stays_is_a_classic_one(url, node, tmp_path
     assert {"toys", "world", "sagas", "sagas-sweep", "webhooks"} <= {queue["name"] for queue in stay}
     assert not [queue for queue in found if "delayed" in queue["name"]]
     assert len(found) - len(stay) >= 2, "remote control and events have theirs, for as long as they last"
+
+
+def test_by_tls_who_answers_must_be_who_is_meant_and_be_vouched_for(by_tls, tls):
+    here, elsewhere = by_tls("127.0.0.1"), by_tls(ELSEWHERE)
+    for url, ca_file, says in [
+        (elsewhere, tls.authority, f"IP address mismatch, certificate is not valid for '{ELSEWHERE}'"),
+        (here, "", "self-signed certificate in certificate chain|unable to get local issuer"),
+    ]:
+        with (
+            publishing_to(url, ca_file=str(ca_file)),
+            pytest.raises(workers.BrokerAway, match=says),
+            workers.connected(),
+        ):
+            pass
+
+    # Each node is looked for under its own name, the second one too.
+    with publishing_to(f"{elsewhere};{here}", ca_file=str(tls.authority)), workers.connected() as link:
+        assert link.connection.server_properties["product"] == "RabbitMQ"
+        assert link.connection.sock.cipher()
 
 
 def tick(name, scheduler=None):
@@ -181,7 +237,7 @@ def in_queue(node, name):
 
 
 def test_a_queue_of_another_type_is_found_and_ends_the_worker_which_says_what_to_do(
-    url, node, settings, tmp_path
+    url, node, settings, tmp_path, caplog, monkeypatch
 ):
     with node.connect() as session:
         session.channel().queue_declare("toys", durable=True, auto_delete=False)
@@ -204,6 +260,17 @@ def test_a_queue_of_another_type_is_found_and_ends_the_worker_which_says_what_to
     assert "The queue 'toys' is there, and is not a quorum queue" in log
     assert "rabbitmqctl delete_queue toys" in log
     assert "Traceback" not in log
+
+    # A web process tries each time here, and says so once, however many order.
+    monkeypatch.setattr(haste, "LEFT_ALONE_S", 0.0)
+    caplog.clear()
+    with transport.use(haste.Hasty(transport.current(), threads=1)):
+        for _ in range(3):
+            harness.begin(toys.LOCAL)
+    (told,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "rabbitmqctl delete_queue toys" in told.getMessage()
+    assert told.exc_info is None
+
     with node.connect() as session:
         session.channel().queue_delete("toys")
     assert [said for said in examinations.kind() if not isinstance(said, str)] == []

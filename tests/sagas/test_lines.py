@@ -297,6 +297,30 @@ def test_the_broker_is_asked_how_full_a_queue_is_only_once_its_answer_is_used_up
     assert (len(broker.sent), len(in_line())) == (pacing.FULL // 2 + 2, 1)
 
 
+def test_a_queue_that_was_full_long_ago_is_tried_and_then_asked_after(rows):
+    full = [True]
+    broker = memory_transport.MemoryTransport(full=lambda: full[0])
+    with transport.use(broker):
+        pacing.look("toys")
+        stands = harness.begin(toys.ONE)
+        full[0] = False
+        pacing._room("toys").looked_at -= pacing.SEEN_LONG_AGO_S
+        sagas = [harness.begin(toys.ONE) for _ in range(3)]
+
+    assert in_line() == {stands.pk}
+    assert [m.dispatch.saga_id for m in harness.step_messages(broker)] == [saga.pk for saga in sagas]
+
+
+def test_one_that_is_still_full_is_sent_one_message_and_no_more(rows):
+    broker = memory_transport.MemoryTransport(full=harness.always)
+    with transport.use(broker):
+        pacing.look("toys")
+        pacing._room("toys").looked_at -= pacing.SEEN_LONG_AGO_S
+        sagas = [harness.begin(toys.ONE) for _ in range(3)]
+
+    assert in_line() == {saga.pk for saga in sagas[1:]}
+
+
 def test_of_many_as_many_are_sent_as_there_is_room_for(rows):
     broker = memory_transport.MemoryTransport(full=lambda: False)
     with transport.use(broker):

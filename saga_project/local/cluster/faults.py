@@ -243,6 +243,7 @@ FAULTS: dict[str, type[Fault]] = {
 """By the names in which one asks for them, in the order in which they strike."""
 
 DRAINED_WITHIN_S = 15
+SERVES_WITHIN_S = 30
 AT_WORK_WITHIN_S = 30
 
 
@@ -270,8 +271,17 @@ def drain(cluster: hosts.Cluster, web: str) -> None:
 
 
 def put_back(cluster: hosts.Cluster, web: str) -> None:
-    """Have the proxy send requests to it again."""
+    """Have the proxy send requests to it again, and wait until it does: before that none else may be drained.
+
+    Raises:
+        Failed: it does not.
+    """
     cluster.proxy_command(f"set server shop/{web} state ready")
+    patience = time.monotonic() + SERVES_WITHIN_S
+    while not cluster.is_served_by(web):
+        if time.monotonic() > patience:
+            raise supervisor.Failed(f"{web} is ready, and the proxy sends it nothing in {SERVES_WITHIN_S} s.")
+        time.sleep(0.1)
 
 
 def reaches(here: network.Host, there: network.Host, port: int) -> bool:

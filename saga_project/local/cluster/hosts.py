@@ -295,10 +295,17 @@ class Cluster:
 
     def sessions_at(self, web: str) -> int:
         """How many requests HAProxy has at this web host."""
+        return int(self._told_of(web)["scur"])
+
+    def is_served_by(self, web: str) -> bool:
+        """Whether HAProxy sends requests to this web host: it is to, and the host answered its check."""
+        return self._told_of(web)["status"].startswith("UP")
+
+    def _told_of(self, web: str) -> dict[str, str]:
         head, *rows = self.proxy_command("show stat").splitlines()
         columns = head.removeprefix("# ").split(",")
         found = (dict(zip(columns, row.split(","), strict=False)) for row in rows)
-        return next(int(row["scur"]) for row in found if row["pxname"] == "shop" and row["svname"] == web)
+        return next(row for row in found if row["pxname"] == "shop" and row["svname"] == web)
 
     def manage(self, *arguments: str, release: Release = FIRST, codes: tuple[int, ...] = (0,)) -> str:
         """What a command of `manage.py` prints; it goes past the pooler.
