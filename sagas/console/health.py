@@ -452,8 +452,7 @@ SELECT g.name, CASE WHEN g.attention ? 'child' THEN 'child'
 """
 
 # Since it first became unknown: to ask, and to hear nothing again, is the same doubt. It is over where the
-# step came to something else between. By the events, because a step that is unknown since its worker vanished
-# has no error, and one that was tried again has its last.
+# step came to something else between. By the events: the row has the error of the last attempt alone.
 _UNKNOWN = """
 SELECT g.name, s.name, count(*), min(doubt.since)
   FROM sagas_saga g JOIN sagas_step s ON s.saga_id = g.id
