@@ -256,7 +256,7 @@ def _queue(link: Any, name: str) -> doctor.Finding | str:
                     "project.D013",
                     what=f"The queue {name} cannot be used: {text}",
                     effect="Orders that come to it wait until the sweep can send them.",
-                    change="Start the nodes that are down: a quorum queue needs a majority of its members.",
+                    change="Have whoever holds it for itself let it go, or start the node on which it lies.",
                 )
     return "quorum"
 

@@ -261,10 +261,10 @@ def broker_and_workers() -> Iterator[doctor.Said]:
     try:
         with workers.connected() as link:
             names = set(workers.queues())
-            known, heard = _rows()
+            rows = _rows()
             try:
                 found = workers.ask(link)
-                lying = workers.waiting(link, known | names)
+                lying = workers.waiting(link, rows.names | names)
             except link.channel_errors as error:
                 yield _refusing(error)
                 return
@@ -273,7 +273,8 @@ def broker_and_workers() -> Iterator[doctor.Said]:
     except workers.BrokerAway as away:
         raise doctor.Away(_no_broker(away)) from away
     yield "the broker answers"
-    yield from _unheard(found, names, heard)
+    yield from _unheard(found, names, rows.heard)
+    yield from _stuck(found, rows.silent)
     yield from _of_each(found)
     for queue, count in lying.items():
         if queue not in names:
@@ -309,15 +310,46 @@ def _refusing(error: Exception) -> doctor.Finding:
     )
 
 
-def _rows() -> tuple[set[str], dict[str, str]]:
-    """The queues that the database knows, and who took of those of which one took lately."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """What the database knows of queues."""
+
+    names: frozenset[str] = frozenset()
+    heard: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Who took of those of which one took lately."""
+
+    silent: dict[str, datetime.timedelta] = dataclasses.field(default_factory=dict)
+    """For how long nobody has taken of those in which a probe waits for somebody."""
+
+
+def _rows() -> _Rows:
     try:
-        now = models.database_now()
-        rows = [*models.Queue.objects.values_list("name", "worker", "heard_at")]
+        now, rows = models.database_now(), [*models.Queue.objects.order_by("name")]
     except Error:
-        return set(), {}  # Of which another examination tells.
-    heard = {name: worker for name, worker, at in rows if at is not None and now - at <= conf.SILENT_AFTER}
-    return {name for name, _, _ in rows}, heard
+        return _Rows()  # Of which another examination tells.
+    silences = {row.name: row.silence(now) for row in rows}
+    return _Rows(
+        names=frozenset(silences),
+        heard={
+            row.name: row.worker for row in rows
+            if row.heard_at is not None and now - row.heard_at <= conf.SILENT_AFTER
+        },
+        silent={name: length for name, length in silences.items() if length and length > conf.SILENT_AFTER},
+    )  # fmt: skip
+
+
+def _stuck(found: list[workers.Worker], silent: dict[str, datetime.timedelta]) -> Iterator[doctor.Finding]:
+    """Queues at which a worker listens, and through which nothing comes."""
+    for queue, length in silent.items():
+        if at := [worker.name for worker in found if queue in worker.queues]:
+            yield doctor.error(
+                "sagas.D017",
+                what=f"A message has waited in the queue {queue} for {length.total_seconds():.0f} s, and"
+                f" nobody took any meanwhile, though {_some(at)} listens.",
+                effect="Sagas that come there wait.",
+                change="Look at the broker: a quorum queue gives nothing out while a majority of its nodes is"
+                " away. Else the worker hangs: restart it.",
+            )
 
 
 def _unheard(found: list[workers.Worker], names: set[str], heard: dict[str, str]) -> Iterator[doctor.Finding]:
