@@ -314,7 +314,7 @@ def _refusing(error: Exception) -> doctor.Finding:
 class _Rows:
     """What the database knows of queues."""
 
-    names: frozenset[str] = frozenset()
+    names: set[str] = dataclasses.field(default_factory=set)
     heard: dict[str, str] = dataclasses.field(default_factory=dict)
     """Who took of those of which one took lately."""
 
@@ -329,7 +329,7 @@ def _rows() -> _Rows:
         return _Rows()  # Of which another examination tells.
     silences = {row.name: row.silence(now) for row in rows}
     return _Rows(
-        names=frozenset(silences),
+        names=set(silences),
         heard={
             row.name: row.worker for row in rows
             if row.heard_at is not None and now - row.heard_at <= conf.SILENT_AFTER
