@@ -80,38 +80,32 @@ LOOPBACK = {"localhost", "127.0.0.1", "[::1]", "::1", "0.0.0.0"}  # noqa: S104 -
 GUESSABLE = re.compile(r"insecure|change.?me|example|for.tests|password|secret", re.IGNORECASE)
 
 
-def _warning(number: str, what: str, effect: str, change: str) -> doctor.Finding:
-    return doctor.Finding(
-        id=f"project.{number}", severity=doctor.Severity.WARNING, what=what, effect=effect, change=change
-    )
-
-
 def _of_names() -> Iterator[doctor.Finding]:
     names = set(settings.ALLOWED_HOSTS)
     if "*" in names:
-        yield _warning(
-            "W008",
+        yield doctor.warning(
+            "project.W008",
             "ALLOWED_HOSTS is *: any name is taken for this site's.",
             "Links in answers and letters may lead to somebody else's site.",
             "ALLOWED_HOSTS=shop.example.com",
         )
     elif names and names <= LOOPBACK:
-        yield _warning(
-            "W008",
+        yield doctor.warning(
+            "project.W008",
             "ALLOWED_HOSTS names only this machine.",
             "Every order that comes by the site's own name is refused with 400.",
             "ALLOWED_HOSTS=shop.example.com",
         )
     if settings.PLAIN_HTTP:
-        yield _warning(
-            "W016",
+        yield doctor.warning(
+            "project.W016",
             "PLAIN_HTTP is on: this site is spoken to without TLS.",
             "Tokens, sessions of operators and addresses of customers can be read on the way.",
             "PLAIN_HTTP=0, or leave it out.",
         )
     if settings.WEBHOOKS_TO_PRIVATE_ADDRESSES:
-        yield _warning(
-            "W009",
+        yield doctor.warning(
+            "project.W009",
             "WEBHOOKS_TO_PRIVATE_ADDRESSES is on.",
             "A merchant can have this site call servers of yours that nobody outside may reach.",
             "WEBHOOKS_TO_PRIVATE_ADDRESSES=0, or leave it out.",
@@ -120,8 +114,8 @@ def _of_names() -> Iterator[doctor.Finding]:
 
 def _of_secrets() -> Iterator[doctor.Finding]:
     if GUESSABLE.search(settings.SECRET_KEY):
-        yield _warning(
-            "W010",
+        yield doctor.warning(
+            "project.W010",
             "SECRET_KEY has words in it that people write: it was typed, or copied from somewhere.",
             "Who guesses it signs in as an operator, and moves money.",
             "SECRET_KEY=$(python -c 'import secrets; print(secrets.token_urlsafe(50))')",
@@ -130,8 +124,8 @@ def _of_secrets() -> Iterator[doctor.Finding]:
         keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in getattr(settings, name)]
         # Of 24 random bytes not all are printable: that happens once in 10^10 secrets.
         if any(key.isascii() and key.decode().isprintable() for key in keys):
-            yield _warning(
-                "W011",
+            yield doctor.warning(
+                "project.W011",
                 f"{name} has a secret that is text: it was typed, or copied from somewhere.",
                 "Who guesses it tells us, as the provider, that an order is paid or delivered.",
                 f"{name}=whsec_$(openssl rand -base64 32), with the provider's agreement",
@@ -141,8 +135,8 @@ def _of_secrets() -> Iterator[doctor.Finding]:
         if parts.hostname in LOOPBACK:
             continue
         if not parts.password or (parts.username, parts.password) == ("guest", "guest"):
-            yield _warning(
-                "W012",
+            yield doctor.warning(
+                "project.W012",
                 f"The broker at {parts.hostname} is reached without a password, or with the one that it"
                 " came with.",
                 "Whoever reaches it can empty the queues, and read which orders there are.",
@@ -152,8 +146,8 @@ def _of_secrets() -> Iterator[doctor.Finding]:
 
 def _of_neighbours() -> Iterator[doctor.Finding]:
     if settings.SANDBOX_URL:
-        yield _warning(
-            "W013",
+        yield doctor.warning(
+            "project.W013",
             "SANDBOX_URL is set: the providers are the sandbox.",
             "Orders are paid and delivered in a play.",
             "Leave SANDBOX_URL out, and set PAYMENTS_URL, INVOICING_URL and SHIPPING_URL to the providers'.",
@@ -161,8 +155,8 @@ def _of_neighbours() -> Iterator[doctor.Finding]:
     for name in ("PAYMENTS_URL", "INVOICING_URL", "SHIPPING_URL"):
         parts = urls.urlsplit(getattr(settings, name))
         if parts.scheme == "http" and parts.hostname not in LOOPBACK:
-            yield _warning(
-                "W014",
+            yield doctor.warning(
+                "project.W014",
                 f"{name} is http.",
                 "What is asked of the provider, keys and customers among it, can be read and changed on"
                 " the way.",
@@ -172,8 +166,8 @@ def _of_neighbours() -> Iterator[doctor.Finding]:
     ours = [step for step in steps if step.queue in ("payments", "invoicing", "shipping")]
     remote = [step.timeout for step in ours if step.has_worker and step.remote]
     if remote and min(remote) <= settings.PROVIDER_TIMEOUT:
-        yield _warning(
-            "W015",
+        yield doctor.warning(
+            "project.W015",
             f"PROVIDER_TIMEOUT is {settings.PROVIDER_TIMEOUT.total_seconds():g} s, and a step that calls a"
             " provider has "
             f"{min(remote).total_seconds():g} s.",

@@ -9,9 +9,7 @@ from django.conf import settings
 from django.db import Error
 
 from saga_project import broker, checks, postgres, queues
-from sagas import doctor, models, workers
-
-ERROR, WARNING = doctor.Severity.ERROR, doctor.Severity.WARNING
+from sagas import database, doctor, models, workers
 
 CONNECT_S = 2.0
 """How long a node of the broker may take to answer."""
@@ -67,9 +65,8 @@ def standbys() -> Iterator[doctor.Said]:
     # Who may not see them has empty words for all that they are.
     seen = all(one.state for one in found.followers)
     if not seen:
-        yield doctor.Finding(
-            id="project.D001",
-            severity=WARNING,
+        yield doctor.warning(
+            "project.D001",
             what="This role may not see how the standbys are.",
             effect="Nobody is told when a failover would lose orders.",
             change="GRANT pg_monitor TO the role in DATABASE_URL;",
@@ -80,37 +77,33 @@ def standbys() -> Iterator[doctor.Said]:
         postgres.parse(settings.DATABASE_DIRECT_URL or settings.DATABASE_URL).get("host", "")
     )
     if found.waits_for_nobody:
-        yield doctor.Finding(
-            id="project.D002",
-            severity=ERROR,
+        yield doctor.error(
+            "project.D002",
             what=f"Commits wait for a synchronous standby ({wanted}), and none is there.",
             effect="Nothing is committed: placing an order hangs, and so does every step.",
             change="Start the standby; or, knowing that a failover then loses orders:"
             " ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf();",
         )
     elif wanted and found.synchronous_commit in ("off", "local"):
-        yield doctor.Finding(
-            id="project.D003",
-            severity=ERROR,
+        yield doctor.error(
+            "project.D003",
             what=f"There is a synchronous standby ({wanted}), and synchronous_commit is"
             f" {found.synchronous_commit}.",
             effect="A failover loses the orders that were confirmed last, and what was paid for them.",
-            change="ALTER SYSTEM SET synchronous_commit = on; SELECT pg_reload_conf();",
+            change=database.put_right("synchronous_commit", "on", found.synchronous_commit_by),
         )
-    elif (several or found.followers) and not wanted:
-        yield doctor.Finding(
-            id="project.D004",
-            severity=WARNING,
-            what="There are several servers, and no commit waits for a second one.",
+    elif found.followers and not wanted:
+        yield doctor.warning(
+            "project.D004",
+            what="A standby follows, and no commit waits for it.",
             effect="A failover loses the orders that were confirmed last, and what was paid for them.",
             change="ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (NAME)'; SELECT"
             " pg_reload_conf(); with the"
             " standby's application_name.",
         )
     if several and not found.followers and not found.waits_for_nobody:
-        yield doctor.Finding(
-            id="project.D005",
-            severity=WARNING,
+        yield doctor.warning(
+            "project.D005",
             what="DATABASE_URL names several hosts, and no standby follows this one.",
             effect="If it fails nobody takes over, and no order is taken.",
             change="Start the standby, or have it follow: primary_conninfo in its settings.",
@@ -118,9 +111,8 @@ def standbys() -> Iterator[doctor.Said]:
     for one in found.followers:
         lag = one.replay_lag.total_seconds() if one.replay_lag is not None else 0.0
         if one.state != "streaming" or lag > LAG_S:
-            yield doctor.Finding(
-                id="project.D006",
-                severity=WARNING,
+            yield doctor.warning(
+                "project.D006",
                 what=f"The standby {one.name or 'without a name'} is behind: {one.state}, {lag:.0f} s.",
                 effect="After a failover it takes as long until orders go on; and what reads from it is as"
                 " old.",
@@ -142,23 +134,23 @@ def replica() -> Iterator[doctor.Said]:
         found = postgres.replica()
         lag = found.lag(models.database_now())
     except Error as error:
-        yield doctor.Finding(
-            id="project.D007",
-            severity=WARNING,
+        yield doctor.warning(
+            "project.D007",
             what=f"The replica does not answer: {doctor.first_line(error)}",
             effect=effect,
             change="Start it, or correct DATABASE_REPLICA_URL.",
         )
         return
-    if lag is None:
-        yield doctor.Finding(
-            id="project.D008", severity=WARNING, what="DATABASE_REPLICA_URL does not lead to a standby.",
+    if not found.is_standby:
+        yield doctor.warning(
+            "project.D008", what="DATABASE_REPLICA_URL does not lead to a standby.",
             effect=effect, change="Have it lead to one, or unset it.",
         )  # fmt: skip
+    elif lag is None:
+        yield "it has replayed nothing yet"
     elif lag > settings.DATABASE_REPLICA_MAX_LAG:
-        yield doctor.Finding(
-            id="project.D009",
-            severity=WARNING,
+        yield doctor.warning(
+            "project.D009",
             what=f"The replica is {lag.total_seconds():.0f} s behind,"
             f" and DATABASE_REPLICA_MAX_LAG is {settings.DATABASE_REPLICA_MAX_LAG.total_seconds():g} s.",
             effect=effect,
@@ -178,9 +170,8 @@ def nodes() -> Iterator[doctor.Said]:
     away = [host for host in hosts if not _listens(host)]
     nobody = len(away) == len(hosts)
     for name, port in away:
-        yield doctor.Finding(
-            id="project.D010",
-            severity=ERROR if nobody else WARNING,
+        yield (doctor.error if nobody else doctor.warning)(
+            "project.D010",
             what=f"{settings.BROKER.kind.value}: nobody answers at {name}:{port}.",
             effect=(
                 "Orders are taken, and none goes on."
@@ -213,14 +204,7 @@ def kind() -> Iterator[doctor.Said]:
 def _rabbitmq(link: Any) -> Iterator[doctor.Said]:
     told = link.connection.server_properties
     version = str(told.get("version", ""))
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST_RABBITMQ:
-        yield doctor.Finding(
-            id="project.D011",
-            severity=WARNING,
-            what=f"RabbitMQ is {version}, and 3.10 is the oldest that this was tried on.",
-            effect="Messages of orders may be handed out late or not at all; the sweep sends them again.",
-            change="Upgrade it.",
-        )
+    yield from age(version)
     counts = {"quorum": 0, "missing": 0}
     for name in queues.everything():
         answer = _queue(link, name)
@@ -229,6 +213,21 @@ def _rabbitmq(link: Any) -> Iterator[doctor.Said]:
         else:
             yield answer
     yield f"RabbitMQ {version}, {counts['quorum']} quorum queues, {counts['missing']} not made yet"
+
+
+def age(version: str) -> Iterator[doctor.Finding]:
+    """Whether RabbitMQ is older than what this was tried on.
+
+    Arguments:
+        version: as the server says it: `3.10.8`.
+    """
+    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < OLDEST_RABBITMQ:
+        yield doctor.warning(
+            "project.D011",
+            what=f"RabbitMQ is {version}, and 3.10 is the oldest that this was tried on.",
+            effect="Messages of orders may be handed out late or not at all; the sweep sends them again.",
+            change="Upgrade it.",
+        )
 
 
 def _queue(link: Any, name: str) -> doctor.Finding | str:
@@ -244,9 +243,8 @@ def _queue(link: Any, name: str) -> doctor.Finding | str:
                 if code == 404 and passive and "no queue" in text:
                     return "missing"
                 if code == 406:
-                    return doctor.Finding(
-                        id="project.D012",
-                        severity=ERROR,
+                    return doctor.error(
+                        "project.D012",
                         what=f"The queue {name} is there, and is not a quorum queue.",
                         effect="A worker that is to listen on it ends at its start, and orders wait there."
                         " Its"
@@ -254,12 +252,11 @@ def _queue(link: Any, name: str) -> doctor.Finding | str:
                         change=f"rabbitmqctl delete_queue {name}, with the workers stopped;"
                         " docs/operations.md, 'From classic to quorum queues'.",
                     )
-                return doctor.Finding(
-                    id="project.D013",
-                    severity=ERROR,
+                return doctor.error(
+                    "project.D013",
                     what=f"The queue {name} cannot be used: {text}",
                     effect="Orders that come to it wait until the sweep can send them.",
-                    change="Start the nodes that are down: a quorum queue needs a majority of its members.",
+                    change="Have whoever holds it for itself let it go, or start the node on which it lies.",
                 )
     return "quorum"
 
@@ -277,15 +274,14 @@ def _valkey(client: Any) -> Iterator[doctor.Said]:
     try:
         broker.check_valkey(told)
     except broker.Unfit as unfit:
-        yield doctor.Finding(
-            id="project.D014", severity=ERROR, what=str(unfit),
+        yield doctor.error(
+            "project.D014", what=str(unfit),
             effect="Workers and beat end at their start, and orders wait.",
             change="BROKER_URL=redis://, of one server; or sentinel://, or amqp://.",
         )  # fmt: skip
     if policy != "noeviction":
-        yield doctor.Finding(
-            id="project.D015",
-            severity=WARNING,
+        yield doctor.warning(
+            "project.D015",
             what=f"The broker's maxmemory-policy is {policy}.",
             effect="When its memory is full it throws queues away: orders stand still until the sweep"
             " sends them again.",
@@ -293,9 +289,8 @@ def _valkey(client: Any) -> Iterator[doctor.Said]:
             " noeviction",
         )
     if told.get("role") == "slave":
-        yield doctor.Finding(
-            id="project.D016",
-            severity=ERROR,
+        yield doctor.error(
+            "project.D016",
             what="The server at BROKER_URL is a replica, which takes no messages.",
             effect="No order goes on.",
             change="BROKER_URL to its primary, or to Sentinels (sentinel://), which know it.",

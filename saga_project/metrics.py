@@ -146,7 +146,7 @@ def _opened(now: health.OpenFigures) -> Iterator[core.Metric]:
     yield _gauge("sagas_unknown_open", "Steps of which it is not known whether they happened.", steps, [
         ([*labels], one.count) for labels, one in now.unknown.items()
     ])  # fmt: skip
-    yield _gauge("sagas_unknown_oldest_seconds", "How long the first of them has been so.", steps, [
+    yield _gauge("sagas_unknown_oldest_seconds", "For how long that is so of the first of them.", steps, [
         ([*labels], one.oldest.total_seconds()) for labels, one in now.unknown.items()
     ])  # fmt: skip
     yield _gauge("sagas_archive_lag_seconds", "How long the first saga has been due for the archive.", [], [

@@ -378,6 +378,9 @@ class Durability:
     """What a commit waits for."""
 
     synchronous_commit: str
+    synchronous_commit_by: str
+    """Who says so: `source` in `pg_settings`."""
+
     synchronous_standby_names: str
     """Whom a commit waits for; empty for nobody."""
 
@@ -398,16 +401,22 @@ def durability() -> Durability:
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT current_setting('synchronous_commit'), current_setting('synchronous_standby_names')"
+            "SELECT setting, source, current_setting('synchronous_standby_names')"
+            " FROM pg_settings WHERE name = 'synchronous_commit'"
         )
-        commit, names = cursor.fetchone()
+        commit, by, names = cursor.fetchone()
         cursor.execute(
             "SELECT coalesce(application_name, ''), coalesce(state, ''), coalesce(sync_state, ''), replay_lag"
             " FROM pg_stat_replication ORDER BY 1"
         )
         rows = cursor.fetchall()
     followers = [Follower(name=a, state=b, sync_state=c, replay_lag=d) for a, b, c, d in rows]
-    return Durability(synchronous_commit=commit, synchronous_standby_names=names, followers=followers)
+    return Durability(
+        synchronous_commit=commit,
+        synchronous_commit_by=by,
+        synchronous_standby_names=names,
+        followers=followers,
+    )
 
 
 def _probe_every(peer: datetime.timedelta) -> int:

@@ -126,18 +126,16 @@ def check_deployment(**_: Any) -> list[checks.CheckMessage]:
 
 def _of_deployment() -> Iterator[doctor.Finding]:
     if not settings.USE_TZ:
-        yield doctor.Finding(
-            id="sagas.E018",
-            severity=doctor.Severity.ERROR,
+        yield doctor.error(
+            "sagas.E018",
             what="USE_TZ is False.",
             effect="Times without a zone are off by hours: leases, timers and deadlines end when they"
             " should not.",
             change="USE_TZ = True",
         )
     if conf.transport().startswith("sagas.testing."):
-        yield doctor.Finding(
-            id="sagas.E019",
-            severity=doctor.Severity.ERROR,
+        yield doctor.error(
+            "sagas.E019",
             what=f"SAGAS_TRANSPORT is {conf.transport()}, which is for tests.",
             effect="Messages stay in the process that sends them: no worker gets any, and every saga"
             " stands still.",
@@ -150,9 +148,8 @@ def _of_deployment() -> Iterator[doctor.Finding]:
     except exceptions.ImproperlyConfigured:
         return  # Which is an error of its own.
     if app.conf.task_always_eager:
-        yield doctor.Finding(
-            id="sagas.E020",
-            severity=doctor.Severity.ERROR,
+        yield doctor.error(
+            "sagas.E020",
             what="Celery's task_always_eager is on: tasks run in the process that sends them.",
             effect="Whoever places an order waits for all of its steps, no time limit ends a step that"
             " hangs, and a "
@@ -160,9 +157,8 @@ def _of_deployment() -> Iterator[doctor.Finding]:
             change="task_always_eager = False in the settings of the Celery application, or leave it out.",
         )
     if not app.conf.task_acks_late:
-        yield doctor.Finding(
-            id="sagas.W008",
-            severity=doctor.Severity.WARNING,
+        yield doctor.warning(
+            "sagas.W008",
             what="Celery's task_acks_late is off: a message is gone as soon as a worker takes it.",
             effect="A worker that dies takes all its messages with it. Their sagas stand still until their"
             " leases are "
@@ -170,9 +166,8 @@ def _of_deployment() -> Iterator[doctor.Finding]:
             change="task_acks_late = True in the settings of the Celery application.",
         )
     if app.conf.worker_prefetch_multiplier != 1:
-        yield doctor.Finding(
-            id="sagas.W009",
-            severity=doctor.Severity.WARNING,
+        yield doctor.warning(
+            "sagas.W009",
             what=f"Celery's worker_prefetch_multiplier is {app.conf.worker_prefetch_multiplier}.",
             effect=HOARDS,
             change="worker_prefetch_multiplier = 1 in the settings of the Celery application.",

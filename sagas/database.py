@@ -117,6 +117,26 @@ def clock_skew() -> datetime.timedelta:
     return datetime.datetime.fromtimestamp((before + after) / 2, tz=datetime.UTC) - theirs
 
 
+def put_right(name: str, sound: str, source: str) -> str:
+    """What puts a setting of PostgreSQL's right: what was said nearer to the session counts more.
+
+    Arguments:
+        name: the setting's.
+        sound: what it should be.
+        source: where it comes from, as `pg_settings` says.
+    """
+    this = connection.ops.quote_name(connection.settings_dict["NAME"])
+    nearer = {
+        "database": f"ALTER DATABASE {this} RESET {name};",
+        "user": f"ALTER ROLE CURRENT_USER RESET {name};",
+        "database user": f"ALTER ROLE CURRENT_USER IN DATABASE {this} RESET {name};",
+        "client": f"Take {name} out of what connections are told: OPTIONS in DATABASES, or PGOPTIONS.",
+        "command line": f"Take {name} out of the server's command line, and restart it.",
+    }
+    value = sound if sound.isalpha() else f"'{sound}'"
+    return nearer.get(source) or f"ALTER SYSTEM SET {name} = {value}; SELECT pg_reload_conf();"
+
+
 def let_go(error: BaseException | None) -> None:
     """Close the connection if the database is away; the next statement opens one to a server that works.
 

@@ -11,11 +11,14 @@ a short sentence. Any app may register some, in a module `examinations` that `ma
 import dataclasses
 import enum
 import importlib
+import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from django.core import checks
 from django.db import Error
 from django.utils import module_loading
+
+logger = logging.getLogger("sagas")
 
 
 class Severity(enum.Enum):
@@ -49,6 +52,16 @@ class Finding:
     def as_check(self) -> checks.CheckMessage:
         """The same as a message of `manage.py check`."""
         return _Check(self)
+
+
+def error(id: str, what: str, effect: str, change: str) -> Finding:
+    """One by which sagas are lost, done wrong, or stand still; the arguments are as a finding has them."""
+    return Finding(id=id, severity=Severity.ERROR, what=what, effect=effect, change=change)
+
+
+def warning(id: str, what: str, effect: str, change: str) -> Finding:
+    """One with which they go on, and something is worse than it should be."""
+    return Finding(id=id, severity=Severity.WARNING, what=what, effect=effect, change=change)
 
 
 class _Check(checks.CheckMessage):
@@ -153,19 +166,20 @@ def examine() -> Letter:
         except Away as told:
             letter.add(one.title, told.finding)
             away |= {one.proves}
-        except Error as error:
-            letter.add(one.title, unexamined(one.title, error))
+        except Exception as cause:  # A part that cannot be examined must not hide the others.
+            if not isinstance(cause, Error):
+                logger.exception("%s could not be examined", one.title)
+            letter.add(one.title, unexamined(one.title, cause))
             away |= {one.proves}
     letter.findings.sort(key=lambda found: -LEVELS[found[1].severity])
     return letter
 
 
-def unexamined(title: str, error: Exception) -> Finding:
+def unexamined(title: str, cause: Exception) -> Finding:
     """That something could not be looked at is a finding, too."""
-    return Finding(
-        id="sagas.D000",
-        severity=Severity.ERROR,
-        what=f"{title}: this could not be examined: {first_line(error)}",
+    return error(
+        "sagas.D000",
+        what=f"{title}: this could not be examined: {first_line(cause)}",
         effect="Nobody knows whether it is well.",
         change="Mend what it says, and ask again.",
     )

@@ -4,8 +4,9 @@ Nothing here knows what the sagas are about.
 """
 
 import collections
+import dataclasses
 import datetime
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from django.core import checks as system
 from django.db import Error, connection
@@ -15,8 +16,6 @@ from django.db.models import Count
 from dbrules import halves
 from sagas import checks, conf, database, doctor, models, workers
 from sagas.declaration import registry, states
-
-ERROR, WARNING = doctor.Severity.ERROR, doctor.Severity.WARNING
 
 CROWDED = 0.8
 """Of the connections that PostgreSQL allows: a worker that is started then may find none left."""
@@ -55,13 +54,42 @@ def settings() -> Iterator[doctor.Said]:
 # --- PostgreSQL -------------------------------------------------------------------------------------
 
 
-LOSES_COMMITS = {
-    "fsync": "After a crash of its host the whole database may be damaged, and every saga in it lost.",
-    "full_page_writes": "A crash while a page is written leaves half of it: rows of sagas are damaged or"
-    " lost.",
-    "synchronous_commit": "A crash loses what was committed last: a step was done, money taken, and no row"
-    " knows of it.",
-}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """A setting of PostgreSQL's with values that hurt."""
+
+    tell: Callable[..., doctor.Finding]
+    id: str
+    name: str
+    sound: str
+    hurts: frozenset[str]
+    effect: str
+
+
+_OFF = frozenset({"off"})
+_HURT = (
+    _Setting(
+        tell=doctor.error, id="sagas.D002", name="fsync", sound="on", hurts=_OFF,
+        effect="After a crash of its host the whole database may be damaged, and every saga in it lost.",
+    ),
+    _Setting(
+        tell=doctor.error, id="sagas.D002", name="full_page_writes", sound="on", hurts=_OFF,
+        effect="A crash while a page is written leaves half of it: rows of sagas are damaged or lost.",
+    ),
+    _Setting(
+        tell=doctor.error, id="sagas.D002", name="synchronous_commit", sound="on", hurts=_OFF,
+        effect="A crash loses what was committed last: a step was done, money taken, and no row knows of it.",
+    ),
+    _Setting(
+        tell=doctor.warning, id="sagas.D003", name="autovacuum", sound="on", hurts=_OFF,
+        effect="The rows of live sagas change all the time: their tables swell, and each step takes longer.",
+    ),
+    _Setting(
+        tell=doctor.warning, id="sagas.D004", name="default_transaction_isolation", sound="read committed",
+        hurts=frozenset({"read uncommitted", "repeatable read", "serializable"}),
+        effect="Workers that meet at one row fail instead of waiting for each other, and steps are put off.",
+    ),
+)  # fmt: skip
 
 
 @doctor.examination("PostgreSQL", proves="database")
@@ -70,56 +98,35 @@ def postgresql() -> Iterator[doctor.Said]:
     try:
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes',"
-                " 'autovacuum',"
-                " 'synchronous_commit', 'default_transaction_isolation', 'server_version', 'max_connections',"
-                " 'superuser_reserved_connections')"
+                "SELECT name, setting, source FROM pg_settings WHERE name = ANY(%s)",
+                [[*(one.name for one in _HURT), "max_connections", "superuser_reserved_connections"]],
             )
-            told = dict(cursor.fetchall())
+            told = {name: (value, source) for name, value, source in cursor.fetchall()}
+            cursor.execute("SELECT split_part(current_setting('server_version'), ' ', 1)")
+            (version,) = cursor.fetchone()
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
             (used,) = cursor.fetchone()
     except Error as error:
         raise doctor.Away(_no_database(error)) from error
-    for name, effect in LOSES_COMMITS.items():
-        if told[name] == "off":
-            yield doctor.Finding(
-                id="sagas.D002",
-                severity=ERROR,
-                what=f"PostgreSQL's {name} is off.",
-                effect=effect,
-                change=f"ALTER SYSTEM SET {name} = on; SELECT pg_reload_conf(); and look for it in the"
-                " server's"
-                " command line, in ALTER DATABASE and in ALTER ROLE.",
+    for one in _HURT:
+        value, source = told[one.name]
+        if value in one.hurts:
+            yield one.tell(
+                one.id,
+                what=f"PostgreSQL's {one.name} is {value}, by its {source}.",
+                effect=one.effect,
+                change=database.put_right(one.name, one.sound, source),
             )
-    if told["autovacuum"] == "off":
-        yield doctor.Finding(
-            id="sagas.D003",
-            severity=WARNING,
-            what="PostgreSQL's autovacuum is off.",
-            effect="The rows of live sagas change all the time: their tables swell, and each step takes"
-            " longer.",
-            change="ALTER SYSTEM SET autovacuum = on; SELECT pg_reload_conf();",
-        )
-    if told["default_transaction_isolation"] != "read committed":
-        yield doctor.Finding(
-            id="sagas.D004",
-            severity=WARNING,
-            what=f"Transactions are {told['default_transaction_isolation']} unless they say otherwise.",
-            effect="Workers that meet at one row fail instead of waiting for each other, and steps are put"
-            " off.",
-            change="ALTER ROLE ... SET default_transaction_isolation = 'read committed';",
-        )
-    most = int(told["max_connections"]) - int(told["superuser_reserved_connections"])
+    most = int(told["max_connections"][0]) - int(told["superuser_reserved_connections"][0])
     yield from crowd(used, most)
     yield from _kept()
-    yield f"{told['server_version'].partition(' ')[0]}, {used} of {most} connections are used"
+    yield f"{version}, {used} of {most} connections are used"
     yield from _this_clock()
 
 
 def _no_database(error: Error) -> doctor.Finding:
-    return doctor.Finding(
-        id="sagas.D001",
-        severity=ERROR,
+    return doctor.error(
+        "sagas.D001",
         what=f"PostgreSQL cannot be used: {doctor.first_line(error)}",
         effect="No saga is begun, and none goes on.",
         change="Start it, or correct its address, DATABASES in the settings.",
@@ -134,9 +141,8 @@ def crowd(used: int, most: int) -> Iterator[doctor.Finding]:
         most: how many there may be.
     """
     if used >= CROWDED * most:
-        yield doctor.Finding(
-            id="sagas.D005",
-            severity=WARNING,
+        yield doctor.warning(
+            "sagas.D005",
             what=f"{used} of {most} connections of PostgreSQL are used.",
             effect="A process that finds none left begins no saga, and its steps wait until one is free.",
             change=f"ALTER SYSTEM SET max_connections = {2 * most}; and restart it; or run fewer processes,"
@@ -154,9 +160,8 @@ def _kept() -> Iterator[doctor.Finding]:
         )
         slots = cursor.fetchall()
     for name, kept in slots:
-        yield doctor.Finding(
-            id="sagas.D006",
-            severity=ERROR,
+        yield doctor.error(
+            "sagas.D006",
             what=f"The replication slot {name} is used by nobody, and keeps {kept / (1 << 30):.1f} GB of"
             " WAL.",
             effect="It grows until the disk is full; then PostgreSQL stops, and with it every saga.",
@@ -174,9 +179,8 @@ def _this_clock() -> Iterator[doctor.Said]:
 
 def _clock(whose: str, skew: datetime.timedelta) -> doctor.Finding:
     seconds = skew.total_seconds()
-    return doctor.Finding(
-        id="sagas.D007",
-        severity=ERROR if abs(skew) > CLOCKS_DIFFER_GRAVELY else WARNING,
+    return (doctor.error if abs(skew) > CLOCKS_DIFFER_GRAVELY else doctor.warning)(
+        "sagas.D007",
         what=f"{whose}: its clock is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the"
         " database's.",
         effect="Sagas go by the database's clock and go on. Signatures with a time in them, those of"
@@ -193,9 +197,8 @@ def migrations() -> Iterator[doctor.Said]:
     # Those that wait for the end of the version before are not missing while it runs.
     now, _ = halves.split(graph, [one for one, _ in plan.migration_plan(graph.leaf_nodes())])
     missing = [f"{one.app_label}.{one.name}" for one in now]
-    finding = doctor.Finding(
-        id="sagas.D008",
-        severity=ERROR,
+    finding = doctor.error(
+        "sagas.D008",
         what=f"Migrations are not applied ({len(missing)}): {_some(missing)}.",
         effect="What needs them fails: sagas are not begun, and steps are put off.",
         change="manage.py migrate",
@@ -235,9 +238,8 @@ def sweep() -> Iterator[doctor.Said]:
         yield f"came {max(now - swept, datetime.timedelta(0)).total_seconds():.0f} s ago: beat runs"
         return
     live = sum(count for *_, count in _live())
-    yield doctor.Finding(
-        id="sagas.D009",
-        severity=ERROR,
+    yield doctor.error(
+        "sagas.D009",
         what="Nobody ever swept."
         if swept is None
         else f"Nobody has swept since {swept:%Y-%m-%d %H:%M:%S} UTC.",
@@ -258,20 +260,26 @@ def broker_and_workers() -> Iterator[doctor.Said]:
         return
     try:
         with workers.connected() as link:
-            found = workers.ask(link)
             names = set(workers.queues())
-            known, heard = _rows()
-            lying = workers.waiting(link, known | names)
+            rows = _rows()
+            try:
+                found = workers.ask(link)
+                lying = workers.waiting(link, rows.names | names)
+            except link.channel_errors as error:
+                yield _refusing(error)
+                return
+            except link.connection_errors as error:
+                raise workers.BrokerAway(str(error)) from error
     except workers.BrokerAway as away:
         raise doctor.Away(_no_broker(away)) from away
     yield "the broker answers"
-    yield from _unheard(found, names, heard)
+    yield from _unheard(found, names, rows.heard)
+    yield from _stuck(found, rows.silent)
     yield from _of_each(found)
     for queue, count in lying.items():
         if queue not in names:
-            yield doctor.Finding(
-                id="sagas.D015",
-                severity=WARNING,
+            yield doctor.warning(
+                "sagas.D015",
                 what=f"Messages wait in the queue {queue} ({count}), which no declared step and no task"
                 " names.",
                 effect="Nobody takes them. Where they are a saga's, the sweep sends it again to the queue"
@@ -284,24 +292,64 @@ def broker_and_workers() -> Iterator[doctor.Said]:
 
 
 def _no_broker(away: workers.BrokerAway) -> doctor.Finding:
-    return doctor.Finding(
-        id="sagas.D010",
-        severity=ERROR,
+    return doctor.error(
+        "sagas.D010",
         what=f"The broker does not answer: {doctor.first_line(away)}",
         effect="Sagas are begun and written down, and none goes on until it is back.",
         change="Start it, or correct its address, CELERY_BROKER_URL in the settings.",
     )
 
 
-def _rows() -> tuple[set[str], dict[str, str]]:
-    """The queues that the database knows, and who took of those of which one took lately."""
+def _refusing(error: Exception) -> doctor.Finding:
+    return doctor.error(
+        "sagas.D016",
+        what=f"The broker answers, and refuses what is asked of it: {doctor.first_line(error)}",
+        effect="No worker can be asked, and messages may be refused, too: sagas are begun, and none goes on.",
+        change="CELERY_BROKER_URL in the settings, to a server that takes messages, and an account that may"
+        " send them.",
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """What the database knows of queues."""
+
+    names: set[str] = dataclasses.field(default_factory=set)
+    heard: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Who took of those of which one took lately."""
+
+    silent: dict[str, datetime.timedelta] = dataclasses.field(default_factory=dict)
+    """For how long nobody has taken of those in which a probe waits for somebody."""
+
+
+def _rows() -> _Rows:
     try:
-        now = models.database_now()
-        rows = [*models.Queue.objects.values_list("name", "worker", "heard_at")]
+        now, rows = models.database_now(), [*models.Queue.objects.order_by("name")]
     except Error:
-        return set(), {}  # Of which another examination tells.
-    heard = {name: worker for name, worker, at in rows if at is not None and now - at <= conf.SILENT_AFTER}
-    return {name for name, _, _ in rows}, heard
+        return _Rows()  # Of which another examination tells.
+    silences = {row.name: row.silence(now) for row in rows}
+    return _Rows(
+        names=set(silences),
+        heard={
+            row.name: row.worker for row in rows
+            if row.heard_at is not None and now - row.heard_at <= conf.SILENT_AFTER
+        },
+        silent={name: length for name, length in silences.items() if length and length > conf.SILENT_AFTER},
+    )  # fmt: skip
+
+
+def _stuck(found: list[workers.Worker], silent: dict[str, datetime.timedelta]) -> Iterator[doctor.Finding]:
+    """Queues at which a worker listens, and through which nothing comes."""
+    for queue, length in silent.items():
+        if at := [worker.name for worker in found if queue in worker.queues]:
+            yield doctor.error(
+                "sagas.D017",
+                what=f"A message has waited in the queue {queue} for {length.total_seconds():.0f} s, and"
+                f" nobody took any meanwhile, though {_some(at)} listens.",
+                effect="Sagas that come there wait.",
+                change="Look at the broker: a quorum queue gives nothing out while a majority of its nodes is"
+                " away. Else the worker hangs: restart it.",
+            )
 
 
 def _unheard(found: list[workers.Worker], names: set[str], heard: dict[str, str]) -> Iterator[doctor.Finding]:
@@ -313,9 +361,8 @@ def _unheard(found: list[workers.Worker], names: set[str], heard: dict[str, str]
         if queue not in heard or heard[queue] in answered
     ]  # fmt: skip
     if not found and len(silent) > 1:
-        yield doctor.Finding(
-            id="sagas.D011",
-            severity=ERROR,
+        yield doctor.error(
+            "sagas.D011",
             what="No worker answers: nobody listens on any queue.",
             effect="Sagas are begun and written down, and none goes on.",
             change=_worker(",".join(silent)),
@@ -328,9 +375,8 @@ def _unheard(found: list[workers.Worker], names: set[str], heard: dict[str, str]
                 at[step.queue].add(f"{saga.name} at {step.name}")
     for queue in silent:
         waits = f"Sagas that come there wait: {_some(sorted(at[queue]))}." if at[queue] else _WAITS.get(queue)
-        yield doctor.Finding(
-            id="sagas.D011",
-            severity=ERROR,
+        yield doctor.error(
+            "sagas.D011",
             what=f"No worker listens on the queue {queue}.",
             effect=waits or "What is sent there waits.",
             change=_worker(queue),
@@ -350,9 +396,8 @@ def _of_each(found: list[workers.Worker]) -> Iterator[doctor.Finding]:
     own = database.clock_skew() if connection.connection is not None else datetime.timedelta(0)
     for worker in found:
         if not worker.understood:
-            yield doctor.Finding(
-                id="sagas.D014",
-                severity=WARNING,
+            yield doctor.warning(
+                "sagas.D014",
                 what=f"{worker.name} runs an engine that cannot say which sagas it knows.",
                 effect="Sagas of a newer version than its own are put off by it.",
                 change="Deploy this version there, and restart it.",
@@ -361,9 +406,8 @@ def _of_each(found: list[workers.Worker]) -> Iterator[doctor.Finding]:
         if abs(worker.ahead + own) > CLOCKS_DIFFER:
             yield _clock(worker.name, worker.ahead + own)
         if worker.prefetch == 0 or worker.prefetch > worker.children:
-            yield doctor.Finding(
-                id="sagas.D012",
-                severity=WARNING,
+            yield doctor.warning(
+                "sagas.D012",
                 what=f"{worker.name} takes {worker.prefetch or 'any number of'} messages at a time, and"
                 " works on"
                 f" {worker.children}.",
@@ -372,9 +416,8 @@ def _of_each(found: list[workers.Worker]) -> Iterator[doctor.Finding]:
                 " it.",
             )
         if not worker.acks_late:
-            yield doctor.Finding(
-                id="sagas.D013",
-                severity=WARNING,
+            yield doctor.warning(
+                "sagas.D013",
                 what=f"{worker.name} acknowledges a message before it is done with it.",
                 effect="If it dies, its sagas stand still until their leases are over and the sweep sends"
                 " them again.",
@@ -384,9 +427,8 @@ def _of_each(found: list[workers.Worker]) -> Iterator[doctor.Finding]:
             one for one in mine.keys() | worker.declared.keys() if mine.get(one) != worker.declared.get(one)
         }:
             halted = other & live - worker.declared.keys()
-            yield doctor.Finding(
-                id="sagas.D014",
-                severity=ERROR if halted else WARNING,
+            yield (doctor.error if halted else doctor.warning)(
+                "sagas.D014",
                 what=f"{worker.name} runs other declarations than this code: "
                 f"{_some([f'{name} {version}' for name, version in sorted(other)])}.",
                 effect="Live sagas need them, and it cannot carry these on." if halted

@@ -439,7 +439,7 @@ def test_every_check_is_explained() -> None:
     source = "".join(path.read_text() for path in (ROOT / "sagas").rglob("*.py"))
 
     assert {row[0].strip("`") for row in table(GUIDE, "What is refused")} == set(
-        re.findall(r'id="(sagas\.[EW]\d+)"', source)
+        re.findall(r'(?:id=|doctor\.(?:error|warning)\(\s*)"(sagas\.[EW]\d+)"', source)
     )
 
 

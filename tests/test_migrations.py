@@ -7,7 +7,7 @@ import pytest
 from django.apps import apps
 from django.core import management
 from django.db import connection, migrations, models
-from django.db.migrations import loader, operations
+from django.db.migrations import loader, operations, recorder
 from django.db.migrations.state import ModelState, ProjectState
 from django_migration_linter import sql_analyser
 
@@ -173,6 +173,34 @@ def test_migrate_pre_applies_all_but_the_post_halves_and_what_builds_on_them(hal
 
     management.call_command("migrate", verbosity=0)
     assert tables() == ["halved_9001_pre_a", "halved_9002_post_b", "halved_9003_pre_c"]
+
+
+@pytest.mark.django_db
+def test_who_waits_to_begin_is_told_when_its_code_may_run(halved):
+    assert waits()
+    management.call_command("migrate_pre", verbosity=0)
+
+    assert not waits()
+    assert tables() == ["halved_9001_pre_a"], "to ask changes nothing, and what waits is not waited for"
+
+
+@pytest.mark.django_db
+def test_on_an_empty_database_no_version_before_runs_and_nothing_waits(halved, capsys):
+    recorder.MigrationRecorder(connection).flush()
+    assert waits()
+
+    management.call_command("migrate_pre", plan=True)
+
+    said = capsys.readouterr().out
+    assert re.findall(r"now    orders\.(9\S+)", said) == ["9001_pre_a", "9002_post_b", "9003_pre_c"]
+    assert "later" not in said
+
+
+def waits():
+    """Whether the code may not run yet."""
+    with pytest.raises(SystemExit) as ended:
+        management.call_command("migrate_pre", check=True)
+    return ended.value.code == 1
 
 
 @pytest.mark.django_db

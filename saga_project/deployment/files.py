@@ -130,10 +130,10 @@ spec:
           labelSelector:
             matchLabels: {{app.kubernetes.io/component: {name}}}
       initContainers:
-        # Waits for the Job `saga-migrate`: it fails and is tried again until nothing is left to migrate.
+        # Waits for the Job `saga-migrate-pre`: it fails, and is tried again, until this code may run.
         - name: migrated
           image: saga
-          command: [python, manage.py, migrate, --check]
+          command: [python, manage.py, migrate_pre, --check]
           resources:
             requests: {{cpu: 100m, memory: 192Mi}}
             limits: {{memory: 384Mi}}

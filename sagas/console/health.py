@@ -403,7 +403,10 @@ class OpenFigures:
     """
 
     unknown: dict[tuple[str, str], Open]
-    """By a saga's name and a step: of live sagas, steps of which it is not known whether they happened."""
+    """By a saga's name and a step: of live sagas, steps of which it is not known whether they happened.
+
+    How long is counted from when that was first so, however often it has been asked since.
+    """
 
     archive_lag: datetime.timedelta
     """For how long the first saga has been due for the archive; zero if none is."""
@@ -448,9 +451,18 @@ SELECT g.name, CASE WHEN g.attention ? 'child' THEN 'child'
  GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
+# Since it first became unknown: to ask, and to hear nothing again, is the same doubt. It is over where the
+# step came to something else between. By the events: the row has the error of the last attempt alone.
 _UNKNOWN = """
-SELECT g.name, s.name, count(*), min((s.error ->> 'at')::timestamptz)
+SELECT g.name, s.name, count(*), min(doubt.since)
   FROM sagas_saga g JOIN sagas_step s ON s.saga_id = g.id
+ CROSS JOIN LATERAL (
+    SELECT min(e.at) AS since FROM sagas_event e
+     WHERE e.saga_id = g.id AND e.subject = s.name AND e.to_state = 'unknown' AND e.id > COALESCE((
+        SELECT max(k.id) FROM sagas_event k
+         WHERE k.saga_id = g.id AND k.subject = s.name AND k.to_state NOT IN ('', 'unknown', 'running')
+     ), 0)
+  ) doubt
  WHERE g.state IN ('running', 'compensating', 'needs_attention') AND g.closed_at IS NULL
    AND s.state = 'unknown'
  GROUP BY 1, 2 ORDER BY 1, 2

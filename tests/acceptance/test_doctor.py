@@ -163,15 +163,18 @@ def test_each_of_what_is_planted_is_found_with_what_it_does_and_the_line_to_chan
     models.SagaInstance.objects.filter(pk=gone.pk).update(version=99)
     registry.add(toys.saga("toy-undeployed", toys.local("a", queue="toys")))
     celery.app.send_task("orders.clear-up", queue=OLD_QUEUE)
+    asked_at = models.database_now() - 2 * conf.SILENT_AFTER
+    for queue in ("payments", "invoicing"):
+        models.Queue.objects.create(name=queue, probed_at=asked_at, unanswered_since=asked_at)
     monkeypatch.setitem(celery.app.conf, "task_always_eager", True)
     with unapplied("orders") as migration, evicting(valkey):
         letter = doctor.examine()
 
     planted = {
         # The server of the tests was started so, as one would that forgets what it was told.
-        ("sagas.D002", "fsync is off"): "ALTER SYSTEM SET fsync = on",
-        ("sagas.D002", "full_page_writes is off"): "ALTER SYSTEM SET full_page_writes = on",
-        ("sagas.D002", "synchronous_commit is off"): "ALTER SYSTEM SET synchronous_commit = on",
+        ("sagas.D002", "fsync is off"): "Take fsync out of the server's command line",
+        ("sagas.D002", "full_page_writes is off"): "Take full_page_writes out of the server's",
+        ("sagas.D002", "synchronous_commit is off"): "Take synchronous_commit out of the",
         ("sagas.D007", f"sick@test: its clock is {SKEW_S} s ahead"): "timedatectl",
         ("sagas.D008", migration): "manage.py migrate",
         ("sagas.D009", "Nobody ever swept"): "celery --app=saga_project.celery beat",
@@ -180,6 +183,7 @@ def test_each_of_what_is_planted_is_found_with_what_it_does_and_the_line_to_chan
         ("sagas.D013", "sick@test acknowledges"): "task_acks_late = True",
         ("sagas.D014", "toy-undeployed 1"): "Deploy this version there",
         ("sagas.D015", f"Messages wait in the queue {OLD_QUEUE} (1)"): f"worker --queues={OLD_QUEUE}",
+        ("sagas.D017", "A message has waited in the queue payments for"): "a quorum queue gives nothing out",
         ("sagas.E011", "toy-local version 99"): "Keep the old declaration",
         ("sagas.E020", "task_always_eager is on"): "task_always_eager = False",
         ("project.D015", "allkeys-lru"): "maxmemory-policy noeviction",
@@ -195,4 +199,5 @@ def test_each_of_what_is_planted_is_found_with_what_it_does_and_the_line_to_chan
     assert [one.what for one in found if one.id == "sagas.D011"] == [
         "No worker listens on the queue invoicing."
     ]
+    assert [one for one in found if one.id == "sagas.D017" and "invoicing" in one.what] == []
     assert conf.SWEEP_QUEUE not in [one.what for one in found if one.id == "sagas.D015"]

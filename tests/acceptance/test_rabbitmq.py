@@ -273,6 +273,9 @@ def test_a_queue_of_another_type_is_found_and_ends_the_worker_which_says_what_to
 
     with node.connect() as session:
         session.channel().queue_delete("toys")
+        session.channel().queue_declare("toys", exclusive=True)
+        (held,) = [said for said in examinations.kind() if not isinstance(said, str)]
+        assert (held.id, "RESOURCE_LOCKED" in held.what) == ("project.D013", True)
     assert [said for said in examinations.kind() if not isinstance(said, str)] == []
 
     saga = harness.begin(toys.LOCAL)

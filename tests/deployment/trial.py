@@ -228,8 +228,11 @@ def try_it(built: pathlib.Path, place: pathlib.Path, undo: contextlib.ExitStack)
         inside.run("sh", "-c", f"! touch {where}/written 2>/dev/null")
     print("read-only:", built / "app", built / "venv", "/var/tmp", "/")
 
-    assert not inside.run("python", "manage.py", "migrate", "--check", code=1), "it says nothing, or it broke"
-    inside.run("python", "manage.py", "migrate", "--no-input", "--verbosity", "0")
+    assert not inside.run("python", "manage.py", "migrate_pre", "--check", code=1), (
+        "it is silent, or it broke"
+    )
+    inside.run("python", "manage.py", "migrate_pre", "--verbosity", "0")
+    inside.run("python", "manage.py", "migrate_pre", "--check")
     inside.run("python", "manage.py", "migrate", "--check")
     inside.run("python", "manage.py", "check", "--fail-level", "WARNING")
     inside.run("python", "manage.py", "check", "--deploy", "--fail-level", "WARNING")

@@ -1,11 +1,13 @@
 """The metrics' sums: what they say is what the rows say, whatever happens to whoever adds them up."""
 
 import datetime
+import importlib
 import threading
 import uuid
 
 import pytest
 from django.db import connection, transaction
+from django.db.migrations.state import ProjectState
 
 from sagas import engine, models
 from sagas.engine import archive, sums
@@ -191,6 +193,28 @@ def test_what_goes_into_the_archive_before_its_turn_has_been_counted_once(broker
     # From the archive the same is told, but for what this test did to the clocks of its rows.
     engine.rebuild_metrics()
     assert counts(everything()) == counts(before)
+
+
+def test_counters_begin_with_the_upgrade_and_the_history_is_counted_when_asked_for(broker):
+    run(broker, toys.LOCAL)
+    live = harness.begin(toys.ONE)
+    models.EventCursor.objects.all().delete()
+    migration = importlib.import_module("sagas.migrations.0030_pre_counters_begin").Migration("0030", "sagas")
+    with connection.schema_editor() as editor:
+        for _ in range(2):  # Of two runs the second moves nothing.
+            migration.apply(ProjectState(), editor)
+    assert not engine.fold_metrics()
+    assert models.MetricSum.objects.count() == 0
+    assert engine.metrics_age() == datetime.timedelta(0)
+
+    harness.drive(broker, live)
+    run(broker, toys.ONE)
+    fold()
+
+    assert told(sums.STARTED) == {("toy-one", "1"): 1}
+    assert told(sums.ENDED) == {("toy-one", "1", "completed"): 2}
+    engine.rebuild_metrics()
+    assert told(sums.STARTED) == {("toy-one", "1"): 2, ("toy-local", "1"): 1}
 
 
 def test_a_message_that_is_void_and_one_that_is_sent_again_are_counted(broker):

@@ -182,14 +182,19 @@ def web(code, name, environment, port):
         process.kill()
 
 
-def manage(code, environment, *arguments, patience_s=180):
+def manage(code, environment, *arguments):
     """A command of that code, to its end: what it says."""
-    done = subprocess.run(
+    done = run(code, environment, *arguments)
+    assert done.returncode == 0, f"{arguments} of {code}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def run(code, environment, *arguments, patience_s=180):
+    """The same, however it ends."""
+    return subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=code, env=environment | told(code), capture_output=True, text=True, timeout=patience_s,
     )  # fmt: skip
-    assert done.returncode == 0, f"{arguments} of {code}: {done.stdout}{done.stderr}"
-    return done.stdout
 
 
 class Client:

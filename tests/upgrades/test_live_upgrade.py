@@ -1,4 +1,4 @@
-"""A shop of 0.4.0 with live orders is upgraded while it runs: its own code, as it was, beside today's."""
+"""A shop of 0.4.0 with live orders is upgraded while it runs, and goes back: its own code beside today's."""
 
 import contextlib
 import signal
@@ -45,8 +45,9 @@ APPLIED = "SELECT app FROM django_migrations WHERE name = %s"
 class Customers:
     """They order all the time, one after the other; none is turned away for good."""
 
-    def __init__(self, client):
+    def __init__(self, client, name="meanwhile"):
         self.client = client
+        self.name = name
         self.placed = []
         self.refused = []
         self._over = threading.Event()
@@ -54,7 +55,7 @@ class Customers:
 
     def _order(self):
         while not self._over.is_set():
-            reference = f"meanwhile-{len(self.placed)}"
+            reference = f"{self.name}-{len(self.placed)}"
             try:
                 self.client.order(reference)
             except Exception as error:
@@ -78,8 +79,8 @@ class Customers:
         assert self.refused == []
 
 
-@pytest.mark.timeout(300)
-def test_a_live_shop_of_0_4_0_is_upgraded_and_every_order_ends_well(shop, tmp_path):
+@pytest.mark.timeout(420)
+def test_a_live_shop_of_0_4_0_is_upgraded_and_goes_back_and_every_order_ends_well(shop, tmp_path):
     environment, providers, port = shop
     told = kept.notes()
     old, new = kept.unpack(tmp_path / "old"), kept.ROOT
@@ -109,19 +110,53 @@ def test_a_live_shop_of_0_4_0_is_upgraded_and_every_order_ends_well(shop, tmp_pa
             customers.wait_for_more()
         # uvicorn of one process ends by the signal that asked it to, when it has answered what it had begun.
         assert old_web.drain() in (0, -signal.SIGTERM)
-        run(kept.web(new, "new-web", environment, port))
+        new_web = run(kept.web(new, "new-web", environment, port))
         waiting.until(client.answers, "the new shop is open", seconds=90)
         client.order("new", postal_code="01310-100")
+        client.order(LIVE, method="pix")
 
-        providers.post(f"/pix/{key_of(environment, 'pix')}.take-payment/pay")
+        pay(environment, providers, "pix")
         ends = told["orders"] | dict.fromkeys([*customers.placed, "new"], "fulfilled")
-        waiting.until(lambda: client.statuses() == ends, "all end as they are to", seconds=120)
+        waiting.until(lambda: but(LIVE, client.statuses()) == ends, "all end as they are to", seconds=120)
         assert "Traceback" not in old_worker.log + old_web.log
+        assert asked(environment, VERSION, key_of(environment, "new")) == [(2,)]
+
+        # 4. Back to the old code, on the schema that stays: the web first. It says what it does not know.
+        refused = kept.run(old, environment, "check", "--database", "default")
+        assert (refused.returncode, "sagas.E011" in refused.stderr) == (1, True), refused.stderr
+        assert new_web.drain() in (0, -signal.SIGTERM)
+        old_web = run(kept.web(old, "old-web-again", environment, port))
+        old_worker = run(kept.worker(old, "old-again", environment))
+        waiting.until(client.answers, "the old shop is open again", seconds=90)
+        with Customers(client, "back") as back:
+            old_worker.await_log(" ready.")
+            back.wait_for_more()
+
+            # 5. A worker of the new code stays until what only it knows has ended.
+            pay(environment, providers, LIVE)
+            live = key_of(environment, LIVE)
+            waiting.until(lambda: asked(environment, STATE, live) == [("completed",)], LIVE, seconds=90)
+            assert new_worker.drain() == 0
+            back.wait_for_more()
+        ends |= dict.fromkeys([*back.placed, LIVE], "fulfilled")
+        waiting.until(lambda: client.statuses() == ends, "the old code ends them all", seconds=90)
+        assert asked(environment, VERSION, key_of(environment, back.placed[-1])) == [(1,)]
         kept.manage(new, environment, "audit")
-    versions = asked(
-        environment, "SELECT DISTINCT version FROM sagas_saga WHERE id = %s", key_of(environment, "new")
-    )
-    assert versions == [(2,)]
+
+
+LIVE = "new-pix"
+"""An order that the new code has begun, and that waits when the old one comes back."""
+
+VERSION = "SELECT version FROM sagas_saga WHERE id = %s"
+STATE = "SELECT state FROM sagas_saga WHERE id = %s"
+
+
+def but(reference, statuses):
+    return {name: status for name, status in statuses.items() if name != reference}
+
+
+def pay(environment, providers, reference):
+    providers.post(f"/pix/{key_of(environment, reference)}.take-payment/pay")
 
 
 def key_of(environment, reference):

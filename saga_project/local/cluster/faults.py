@@ -211,8 +211,8 @@ class RolledOut(Fault):
 
     def _strike(self) -> None:
         fresh = hosts.Release(name="2", code=release.make(self.cluster.run / "release-2"))
-        # As docs/operations.md has it: migrate while the old one runs, then the workers, then the web.
-        self.cluster.manage("migrate", "--no-input", release=fresh)
+        # As docs/upgrading.md has it: migrate while the old one runs, then the workers, then the web.
+        self.cluster.manage("migrate_pre", release=fresh)
         for name in (*self.cluster.shape.workers, "clock", *self.cluster.shape.webs):
             self.cluster.release[name] = fresh
             if name in self.cluster.shape.webs:
@@ -227,6 +227,7 @@ class RolledOut(Fault):
                     self.keeper.start_again(self.cluster.web(name))
                     put_back(self.cluster, name)
             self.keeper.say(f"{name} runs the new release")
+        self.cluster.manage("migrate", "--no-input", release=fresh)
 
     def _heal(self) -> None:
         pass  # It stays.

@@ -12,8 +12,8 @@ class Command(base.BaseCommand):
 
     help = (
         "Prints the counters and histograms that the sweep keeps. With --rebuild those that events tell of"
-        " are made anew first, from all live and archived sagas: once after an upgrade from before 0.6.0, or"
-        " where somebody changed them by hand. Sagas that were forgotten are not counted then."
+        " are made anew first, from all live and archived sagas: where the history before 0.6.0 is wanted,"
+        " or somebody changed them by hand. Sagas that were forgotten are not counted then."
     )
 
     def add_arguments(self, parser: Any) -> None:
