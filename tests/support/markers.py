@@ -1,4 +1,4 @@
-"""A pytest plugin: each test is marked `unit` or `integration`, by what it uses; `thorough` ones wait to be asked.
+"""A pytest plugin: each test is marked `unit` or `integration`; what is marked `thorough` waits to be asked.
 
 - `integration`: it uses the database, or one of the fixtures in `PARTS`. A test that starts a process or
   opens a socket without such a fixture carries the marker itself.
