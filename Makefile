@@ -101,6 +101,10 @@ tried-parts: $(if $(findstring $(UNIT),$(ARGS)),,$(NPM) browser tried-services)
 unit: $(DEVELOPMENT) ## Only the tests that need no server, no browser and no other process: seconds
 	@$(PYTEST) $(UNIT) $(ARGS)
 
+.PHONY: thorough
+thorough: $(DEVELOPMENT) tried-parts ## Only the tests that `make test` has no time for: every page in every light, the long failures
+	@$(PYTEST) -n 2 --thorough -m thorough $(ARGS)
+
 .PHONY: explore
 explore: $(DEVELOPMENT) ## Every way through small sagas, with two faults on each; ARGS="--help"
 	@exec $(BIN)/python -m tests.sagas.explorer $(ARGS)
@@ -137,7 +141,7 @@ recording: $(RUNTIME) ## `make demo` as a picture that moves, for the README, in
 .PHONY: screenshots
 screenshots: $(DEVELOPMENT) browser ## Pictures of the console for the README, into docs/images
 	@$(THROWAWAY) $(BIN)/python -m pytest tests/acceptance/test_admin_browser.py -n 0 \
-		--ds saga_project.settings -k screenshots --screenshots docs/images
+		--ds saga_project.settings -k screenshots --thorough --screenshots docs/images
 	@exec $(THROWAWAY) $(BIN)/python -m pytest tests/acceptance/test_families_browser.py -n 0 \
 		-k screenshots --screenshots docs/images
 

@@ -61,5 +61,19 @@ def test_for_unit_tests_no_server_is_started(tmp_path):
     assert "1 passed" in ran.stdout
 
 
+@pytest.mark.integration
+def test_what_is_thorough_runs_when_it_is_asked_for_and_else_is_counted_as_left_out(tmp_path):
+    (tmp_path / "test_two.py").write_text(
+        "import pytest\ndef test_quick(): pass\n@pytest.mark.thorough\ndef test_long(): pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-c", runfile.ROOT / "pyproject.toml", "-m", "unit", tmp_path]
+
+    usual = subprocess.run(command, cwd=runfile.ROOT, capture_output=True, text=True)
+    asked = subprocess.run([*command, "--thorough"], cwd=runfile.ROOT, capture_output=True, text=True)
+
+    assert "1 passed, 1 deselected" in usual.stdout, usual.stdout + usual.stderr
+    assert "2 passed" in asked.stdout, asked.stdout + asked.stderr
+
+
 def test_no_test_fails_because_an_example_of_it_is_slow():
     assert hypothesis.settings().deadline is None

@@ -33,7 +33,6 @@ CLIPPED = """[...document.querySelectorAll("table")].filter(table => table.offse
 
 THE_LIST = "/admin/sagas/sagainstance/"
 
-SCHEMES = ("light", "dark")
 
 # Some thirty pages, each loaded and looked at by axe, on a machine that does other things meanwhile.
 pytestmark = pytest.mark.timeout(400)
@@ -179,7 +178,8 @@ def addresses(site):
 # --- Every page -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+# What fits depends upon the width, and what can be read upon the colours: two of the four pairs show both.
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
 def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, scheme, monkeypatch):
     monkeypatch.setattr(django_settings, "SAGAS_FOUR_EYES", True)  # Which puts more words on the buttons.
     tab = visit(color_scheme=scheme)
@@ -197,8 +197,9 @@ def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, sch
     assert barriers == {}
 
 
-def test_every_page_fits_a_telephone(site, visit):
-    tab = visit(viewport=browser.NARROW, is_mobile=True, has_touch=True)
+@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.thorough)])
+def test_every_page_fits_a_telephone(site, visit, scheme):
+    tab = visit(viewport=browser.NARROW, is_mobile=True, has_touch=True, color_scheme=scheme)
     barriers = {}
     for path in addresses(site):
         tab.open(path)
@@ -559,7 +560,15 @@ def test_a_bulk_run_is_begun_from_a_group_and_followed_to_its_end(site, visit):
 
 # --- Approving ------------------------------------------------------------------------------------
 
-BOTH_WIDTHS = pytest.mark.parametrize("width", [browser.WIDE, browser.NARROW], ids=["wide", "narrow"])
+EVERY_SIGHT = pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        pytest.param(browser.WIDE, "light", id="wide-light"),
+        pytest.param(browser.NARROW, "dark", id="narrow-dark"),
+        pytest.param(browser.WIDE, "dark", id="wide-dark", marks=pytest.mark.thorough),
+        pytest.param(browser.NARROW, "light", id="narrow-light", marks=pytest.mark.thorough),
+    ],
+)
 
 
 @pytest.fixture
@@ -592,8 +601,7 @@ def approved(saga):
     return event.actor, event.reason, event.data["through"], saga.facts["limit"], saga.facts["note"]
 
 
-@BOTH_WIDTHS
-@pytest.mark.parametrize("scheme", SCHEMES)
+@EVERY_SIGHT
 def test_an_approval_is_found_and_given_by_clicking_through_it(visit, to_approve, width, scheme):
     tab = visit(role=roles.VIEWER, viewport=width, color_scheme=scheme)
     page = tab.page
@@ -621,8 +629,7 @@ def test_an_approval_is_found_and_given_by_clicking_through_it(visit, to_approve
     assert approved(to_approve) == ("viewer", "Known customer", "console", 7, "as agreed")
 
 
-@BOTH_WIDTHS
-@pytest.mark.parametrize("scheme", SCHEMES)
+@EVERY_SIGHT
 def test_a_signed_link_approves_without_a_login_and_once(visit, to_approve, width, scheme):
     link = links.make(to_approve.pk, "ok", answer="approve", person="rita")
     tab = visit(role=None, viewport=width, color_scheme=scheme)
@@ -717,6 +724,7 @@ def _background(page):
 # --- Pictures -------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_screenshots_of_every_important_page(site, visit, request, tmp_path):
     wanted = request.config.getoption("--screenshots", default=None)
     folder = pathlib.Path(wanted) if wanted else tmp_path

@@ -24,7 +24,7 @@ def can_be_played(script):
     )
 
 
-@harness.both_ways
+@harness.both_ways_in_full
 @pytest.mark.usefixtures("rows")
 @pytest.mark.timeout(300)
 def test_a_real_worker_does_so(tmp_path, inline):

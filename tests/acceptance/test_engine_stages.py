@@ -22,7 +22,7 @@ def ended(*sagas):
     ).exists()
 
 
-@harness.both_ways
+@harness.both_ways_in_full
 def test_local_steps_that_are_done_at_once_do_not_take_turns_and_children_run(tmp_path, inline):
     with processes.worker(tmp_path, SAGAS_INLINE=str(inline)):
         meeting = harness.begin(toys.MEETING)

@@ -70,6 +70,7 @@ def anew():
 # --- Failover -------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough  # The small drill has a primary that is lost, too.
 def test_no_order_is_lost_or_doubled_when_the_standby_takes_over(pair, world, tmp_path):
     urls = {
         "PAYMENTS_URL": f"{world.url}/bank",

@@ -187,8 +187,7 @@ def test_one_that_lands_although_it_was_undone_is_undone_at_once(sandbox, settin
     assert agree(sandbox)
 
 
-@step_functions.every_script
-@pytest.mark.parametrize("fate", ["authorized", "rejected", "returned"])
+@step_functions.every_script_and(["authorized", "rejected", "returned"])
 def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, fate):
     settings.INVOICING_GATEWAY = "tests.invoicing.crashing.Gateway"
     if fate == "returned":

@@ -373,6 +373,7 @@ print(json.dumps({saga.version: [step.name for step in saga.steps] for saga in v
 """
 
 
+@pytest.mark.thorough  # That a new queue has its worker is a unit test's; this one goes all the way.
 @pytest.mark.timeout(300)
 def test_a_step_of_a_new_service_has_its_worker_on_the_local_stack_and_no_list_was_edited(
     project: pathlib.Path, environment: dict[str, str], tmp_path: pathlib.Path

@@ -240,7 +240,7 @@ def fuzz(url: str, secret: str) -> subprocess.CompletedProcess[str]:
             f"--header=Authorization: Token {secret}",
             "--checks=all",
             f"--phases={os.environ.get('FUZZ_PHASES', 'examples,fuzzing,stateful')}",
-            f"--max-examples={os.environ.get('FUZZ_EXAMPLES', '8')}",
+            f"--max-examples={os.environ.get('FUZZ_EXAMPLES', '4')}",
             f"--seed={os.environ.get('FUZZ_SEED', '1')}",
             "--no-color",
             "--continue-on-failure",

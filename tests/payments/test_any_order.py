@@ -37,8 +37,7 @@ def nothing_is_left(sandbox: Sandbox, key: str) -> None:
     assert sandbox.charge(key) == charge, "a charge came after its tombstone (E5)"
 
 
-@step_functions.every_script
-@pytest.mark.parametrize("fate", FATES)
+@step_functions.every_script_and(FATES)
 def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, fate):
     settings.PAYMENTS_GATEWAY = "tests.payments.crashing.Gateway"
     for point in itertools.count():

@@ -33,6 +33,11 @@ def begin(saga, script="", *, key=None, inputs=None):
 both_ways = pytest.mark.parametrize("inline", [False, True], ids=["one by one", "inline"])
 """A message for each step, and one that carries a saga on for as long as it goes."""
 
+both_ways_in_full = pytest.mark.parametrize(
+    "inline", [pytest.param(False, marks=pytest.mark.thorough), True], ids=["one by one", "inline"]
+)
+"""The same where each costs much: by default as it is shipped."""
+
 
 def step_messages(broker):
     """The steps' messages that were ever sent."""

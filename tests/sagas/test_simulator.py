@@ -10,7 +10,7 @@ REPLAY = 'SIMULATOR_SEEDS={seed} make pytest ARGS="tests/sagas/test_simulator.py
 
 
 def seeds():
-    first, _, last = os.environ.get("SIMULATOR_SEEDS", "1-15").partition("-")
+    first, _, last = os.environ.get("SIMULATOR_SEEDS", "1-8").partition("-")
     return range(int(first), int(last or first) + 1)
 
 

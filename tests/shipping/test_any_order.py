@@ -25,8 +25,7 @@ def nothing_is_left(sandbox, key):
     assert list(audit.against(sandbox.books()["shipments"], keys=[key])) == []
 
 
-@step_functions.every_script
-@pytest.mark.parametrize("fate", FATES)
+@step_functions.every_script_and(FATES)
 def test_every_order_and_every_death_nets_to_nothing(sandbox, settings, script, fate):
     settings.SHIPPING_GATEWAY = "tests.shipping.crashing.Gateway"
     for point in itertools.count():

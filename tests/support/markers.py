@@ -1,8 +1,11 @@
-"""A pytest plugin: each test is marked `unit` or `integration`, by what it uses.
+"""A pytest plugin: each test is marked `unit` or `integration`; what is marked `thorough` waits to be asked.
 
 - `integration`: it uses the database, or one of the fixtures in `PARTS`. A test that starts a process or
   opens a socket without such a fixture carries the marker itself.
 - `unit`: all others. pytest-django keeps them from the database, `_keep_inside` from processes and sockets.
+
+A test that is marked `thorough` runs with `--thorough` (`make thorough`) and is left out else: it shows in
+full what a quicker one shows a part of.
 """
 
 import sys
@@ -31,11 +34,21 @@ def kind(item: pytest.Item) -> str:
     return "integration" if PARTS & fixtures else "unit"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough", action="store_true", help="Also the tests that `make test` has no time for."
+    )
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # First, because `-m` selects in this hook.
     for item in items:
         item.add_marker(kind(item))
+    if not config.getoption("--thorough"):
+        later = [item for item in items if item.get_closest_marker("thorough")]
+        config.hook.pytest_deselected(items=later)
+        items[:] = [item for item in items if item not in later]
 
 
 @pytest.hookimpl(wrapper=True)

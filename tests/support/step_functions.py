@@ -15,8 +15,17 @@ StepFunction = collections.abc.Callable[[], Any]
 
 SCRIPTS = sorted(set(itertools.permutations(["do", "do", "undo", "undo"])))
 PATIENCE = 20
-
 every_script = pytest.mark.parametrize("script", SCRIPTS, ids=" ".join)
+
+
+def every_script_and(fates: collections.abc.Collection[str]) -> pytest.MarkDecorator:
+    """Arguments `script` and `fate`: each a few times, and all pairs by `make thorough`."""
+    pairs = []
+    for i, script in enumerate(SCRIPTS):
+        for j, fate in enumerate(fates):
+            later = () if (i + j) % 3 == 0 else (pytest.mark.thorough,)
+            pairs.append(pytest.param(script, fate, id=f"{fate}-{' '.join(script)}", marks=later))
+    return pytest.mark.parametrize(("script", "fate"), pairs)
 
 
 def key(*parts: object) -> str:

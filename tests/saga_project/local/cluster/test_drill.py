@@ -84,6 +84,7 @@ def test_a_primary_that_is_lost_loses_doubles_and_unbalances_no_order(run):
     assert gone(programs)
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(120)
 def test_one_that_is_told_to_stop_leaves_no_process_behind(run):
     process = begin(run, "--faults", "web-drained")
