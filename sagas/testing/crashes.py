@@ -102,7 +102,7 @@ def at_each_commit(meet: Callable[[Callable[[], Any]], None], *, statements: boo
         return answer[0]
 
     def of_its_own(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
-        if wrapper.in_atomic_block or not str(sql).lstrip()[:6].upper() in WRITES:
+        if wrapper.in_atomic_block or str(sql).lstrip()[:6].upper() not in WRITES:
             return execute(sql, params, many, context)
         answer = []
         meet(lambda: answer.append(execute(sql, params, many, context)))

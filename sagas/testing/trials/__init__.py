@@ -22,9 +22,9 @@ from typing import Any, Protocol, TypeVar
 from sagas.declaration import definition
 from sagas.models import SagaInstance
 from sagas.testing.trials import faults, plans, promises, reports, runs, worlds
+from sagas.testing.trials.failed import Failed
 from sagas.testing.trials.plans import KINDS
 from sagas.testing.trials.promises import PROMISES
-from sagas.testing.trials.failed import Failed
 from sagas.testing.trials.rows import Rows, stage
 
 __all__ = ["KINDS", "PROMISES", "Failed", "Trial", "each", "each_verb", "of", "verbs"]
@@ -189,13 +189,20 @@ class _Judge:
 
     def find(self) -> str | None:
         """The report of the shortest run that is wrong; None if none is."""
-        self.well = well = self._play(())
-        if problem := self._wrong(well, plans.COMPLETED) or self._blind(well):
-            promise = "A saga that nothing happens to is completed, and the world shows what it did."
-            return self._report((), problem, promise, well)
+        self.well = self.subject.known.get(self.plan.inline)
+        if self.well is None or not self.plan.wrong:
+            self.well = well = self._play(())
+            if problem := self._wrong(well, plans.COMPLETED) or self._blind(well):
+                promise = "A saga that nothing happens to is completed, and the world shows what it did."
+                return self._report((), problem, promise, well)
+            self.subject.known[self.plan.inline] = well
         met = False
         for wrong in self._schedules():
-            outcome = self._play(wrong)
+            outcome = self._play(wrong) if wrong else self.well
+            if outcome.before != self.well.before:
+                # The world is another one than when it was first tried.
+                del self.subject.known[self.plan.inline]
+                return self.find()
             if self._wrong(outcome, self.plan.ends):
                 return self._shortest(wrong)
             new = set(wrong) - set(self.plan.wrong) if self.plan.at_each is not None else set(wrong)

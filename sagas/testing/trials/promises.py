@@ -140,6 +140,10 @@ class _Broken(Exception):
     """The promise is not kept; the text says how."""
 
 
+class _AnotherWorld(Exception):
+    """The world is another one than when it was first seen what the action does."""
+
+
 class _Tried:
     """Tries one promise, in as many runs as that takes."""
 
@@ -152,7 +156,16 @@ class _Tried:
     def find(self) -> str | None:
         """The report of the first, and so the shortest, that is broken; None if it is kept."""
         try:
-            self._takes_effect()
+            return self._broken()
+        except _AnotherWorld:
+            del self.trial.subject.known[self.trial.place.name]
+            self.done = []
+            return self._broken()
+
+    def _broken(self) -> str | None:
+        try:
+            if not self._known():
+                self._takes_effect()
             if self.trial.promise != "takes effect":
                 getattr(self, "_" + self.trial.promise.replace(" ", "_"))()
         except _Broken as broken:
@@ -164,6 +177,14 @@ class _Tried:
             )
         return None
 
+    def _known(self) -> bool:
+        """Whether it has been seen what the action does; then what that was."""
+        known = self.trial.subject.known.get(self.trial.place.name)
+        if known is None or self.trial.promise == "takes effect":
+            return False
+        self.before, self.done = known
+        return True
+
     # --- The promises -------------------------------------------------------------------------------
 
     def _takes_effect(self) -> None:
@@ -171,6 +192,7 @@ class _Tried:
             self._well(verb, "do")
             self.done = verb.look()
         if worlds.differences(self.before, self.done):
+            self.trial.subject.known[self.trial.place.name] = (self.before, self.done)
             return
         if self.trial.promise != "takes effect":
             raise unittest.SkipTest(f"the world does not show what {self.trial.place.name} does")
@@ -396,7 +418,10 @@ class _Tried:
         run.outcome.timeline.clear()
         run.who = "the test"
         verb = _Verb(run, step, row)
-        self.before = verb.look()
+        before = verb.look()
+        if self.done and before != self.before:
+            raise _AnotherWorld
+        self.before = before
         with transport.use(memory_transport.MemoryTransport()):
             yield verb
 

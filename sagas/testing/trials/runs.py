@@ -40,6 +40,8 @@ class Subject:
     told: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     outside: Mapping[str, type[Exception] | Exception] = dataclasses.field(default_factory=dict)
     check: Callable[[SagaInstance], object] | None = None
+    known: dict[object, Any] = dataclasses.field(default_factory=dict, compare=False)
+    """What runs without a fault came to: one is enough for many trials, in the same world."""
 
     def start(self) -> object:
         """Begin the saga."""
