@@ -2,6 +2,7 @@
 
 from examples import create_order, marketplace, money_transfer, onboarding, trip_booking
 from sagas.testing import trials
+from tests.support import tried
 
 TRIP = {
     "inputs": {"hotel": "Aurora 17", "flight": "LA3054 12A", "car": "Uno 4"},
@@ -9,12 +10,12 @@ TRIP = {
 }
 
 
-@trials.of(trip_booking.TRIP_BOOKING, **TRIP)
+@trials.of(trip_booking.TRIP_BOOKING, **TRIP, **tried.SAGA)
 def test_a_trip(trial):
     trial.run()
 
 
-@trials.verbs(trip_booking.TRIP_BOOKING, **TRIP)
+@trials.verbs(trip_booking.TRIP_BOOKING, **TRIP, **tried.VERBS)
 def test_what_a_trips_functions_promise(trial):
     trial.run()
 
@@ -31,12 +32,12 @@ TRANSFER = {
 }
 
 
-@trials.of(money_transfer.MONEY_TRANSFER, **TRANSFER)
+@trials.of(money_transfer.MONEY_TRANSFER, **TRANSFER, **tried.SAGA)
 def test_a_transfer(trial):
     trial.run()
 
 
-@trials.verbs(money_transfer.MONEY_TRANSFER, **TRANSFER)
+@trials.verbs(money_transfer.MONEY_TRANSFER, **TRANSFER, **tried.VERBS)
 def test_what_a_transfers_functions_promise(trial):
     trial.run()
 
@@ -57,12 +58,12 @@ ORDER = {
 }
 
 
-@trials.of(create_order.CREATE_ORDER, **ORDER, check=orders_stand_as_their_sagas)
+@trials.of(create_order.CREATE_ORDER, **ORDER, **tried.SAGA, check=orders_stand_as_their_sagas)
 def test_an_order(trial):
     trial.run()
 
 
-@trials.verbs(create_order.CREATE_ORDER, **ORDER)
+@trials.verbs(create_order.CREATE_ORDER, **ORDER, **tried.VERBS)
 def test_what_an_orders_functions_promise(trial):
     trial.run()
 
@@ -74,12 +75,12 @@ EMPLOYEE = {
 }
 
 
-@trials.of(onboarding.ONBOARDING, **EMPLOYEE)
+@trials.of(onboarding.ONBOARDING, **EMPLOYEE, **tried.SAGA)
 def test_an_employee(trial):
     trial.run()
 
 
-@trials.verbs(onboarding.ONBOARDING, **EMPLOYEE)
+@trials.verbs(onboarding.ONBOARDING, **EMPLOYEE, **tried.VERBS)
 def test_what_an_onboardings_functions_promise(trial):
     trial.run()
 
@@ -96,11 +97,11 @@ def place_order():
 MARKET = {"begin": place_order, "world": [marketplace.Record.objects.filter(taken_back=False)]}
 
 
-@trials.of(marketplace.MARKETPLACE_ORDER, **MARKET)
+@trials.of(marketplace.MARKETPLACE_ORDER, **MARKET, **tried.SAGA)
 def test_a_marketplace(trial):
     trial.run()
 
 
-@trials.verbs(marketplace.MARKETPLACE_ORDER, **MARKET)
+@trials.verbs(marketplace.MARKETPLACE_ORDER, **MARKET, **tried.VERBS)
 def test_what_a_marketplaces_functions_promise(trial):
     trial.run()

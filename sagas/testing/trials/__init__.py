@@ -2,11 +2,14 @@
 
     from sagas.testing import trials
 
-    @trials.of(TRIP, inputs={"hotel": "Aurora", "flight": "LA3054"}, world=[Booking.objects.filter(cancelled=False)])
+    BOOKED = Booking.objects.filter(cancelled=False)
+    HOW = {"inputs": {"hotel": "Aurora", "flight": "LA3054"}, "world": [BOOKED]}
+
+    @trials.of(TRIP, **HOW)
     def test_trip(trial):
         trial.run()
 
-    @trials.verbs(TRIP, inputs={"hotel": "Aurora", "flight": "LA3054"}, world=[Booking.objects.filter(cancelled=False)])
+    @trials.verbs(TRIP, **HOW)
     def test_what_its_functions_promise(trial):
         trial.run()
 
@@ -70,9 +73,9 @@ def of(
             writes are taken back after the run.
         world: what stands: a callable that returns it, or query sets of the rows that do. By default all rows
             of the apps that the functions live in.
-        told: by the name of a step that waits, or of an approval: the facts of the callback, or of the answer;
-            or a callable of its `key` that has the provider do it, and returns the facts, or None where it
-            has told the engine itself. By default the fact that ends the wait, and no other.
+        told: by the name of a step that waits, or of an approval: the facts of the callback, or of the
+            answer; or a callable of its `key` that has the provider do it, and returns the facts, or None
+            where it has told the engine itself. By default the fact that ends the wait, and no other.
         outside: by the path of a function that calls a provider, such as `trips.bank.charge`: what it raises
             when no answer comes.
         check: looks at the saga, and at whatever else, at the end of each run, and asserts.
@@ -190,10 +193,10 @@ class _Judge:
     def find(self) -> str | None:
         """The report of the shortest run that is wrong; None if none is."""
         self.well = self.subject.known.get(self.plan.inline)
-        if self.well is None or not self.plan.wrong:
+        if self.well is None or self.plan.kind == "goes well":
             self.well = well = self._play(())
             if problem := self._wrong(well, plans.COMPLETED) or self._blind(well):
-                promise = "A saga that nothing happens to is completed, and the world shows what it did."
+                promise = plans.GOES_WELL
                 return self._report((), problem, promise, well)
             self.subject.known[self.plan.inline] = well
         met = False
@@ -223,8 +226,7 @@ class _Judge:
             yield self.plan.wrong
 
     def _shortest(self, wrong: tuple[faults.Fault, ...]) -> str:
-        """Leave out one fault after the other, for as long as it is still wrong without it (ddmin, of one)."""
-        ends = self.plan.ends
+        """Leave out one fault after the other, for as long as it is wrong without it (after ddmin)."""
         left = True
         while left:
             left = False
@@ -251,7 +253,7 @@ class _Judge:
     def _blind(self, well: runs.Outcome) -> str:
         if worlds.differences(well.before, well.after):
             return ""
-        return "It is completed, and the world looks as before. A trial sees nothing then: say by `world=` what it does."
+        return "It is completed, and the world looks as before. Say by `world=` what it does."
 
     def _wrong(self, outcome: runs.Outcome, ends: frozenset[str]) -> str:
         """What is wrong with what a run came to; empty where nothing is."""

@@ -1,4 +1,4 @@
-"""What may go wrong on a saga's way, one thing each: what a trial has happen, and what its report is made of."""
+"""What may go wrong on a saga's way, one thing each: what a trial has happen, and what its report names."""
 
 import dataclasses
 from typing import Literal

@@ -17,6 +17,8 @@ KINDS = (
 )  # fmt: skip
 """What trials may be chosen by."""
 
+GOES_WELL = "A saga that nothing happens to is completed, and the world shows what it did."
+
 PLACES = 400
 """So many messages, deliveries or commits are tried one after the other: by then one was never met."""
 
@@ -77,7 +79,7 @@ def plans(subject: runs.Subject, *, chance: int) -> Iterator[Plan]:
     turn = _turning(every)
     yield Plan(
         name="all goes well", kind="goes well", ends=COMPLETED,
-        promise="A saga that nothing happens to is completed, and the world shows what it did.",
+        promise=GOES_WELL,
     )  # fmt: skip
     yield Plan(
         name="all goes well, carried on in one message", kind="goes well", ends=COMPLETED, inline=True,
@@ -145,9 +147,11 @@ def _answers(place: Place) -> Iterator[Plan]:
             ends = EITHER if place.once else COMPLETED
         word = {"fail": "is refused", "break": "meets a bug", "flake": "is not available",
                 "lose": "is done and its answer is lost", "drop": "is lost on its way"}[answer]  # fmt: skip
+        # Who refuses refuses each time; past the pivot it would be for ever.
+        for_good = answer == "fail" and ends == COMPENSATED
         yield Plan(
             name=f"{place.name} {word}", kind="answers", ends=ends, promise=promise,
-            wrong=(faults.Answer("do", place.name, answer, 0 if answer == "fail" and ends == COMPENSATED else 1),),
+            wrong=(faults.Answer("do", place.name, answer, time=0 if for_good else 1),),
         )  # fmt: skip
 
 

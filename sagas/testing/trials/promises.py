@@ -1,4 +1,4 @@
-"""What a step's functions promise, tried on each by itself: idempotent by key, in any order, at the same time."""
+"""What a step's functions promise, tried on each: idempotent by key, in any order, at the same time."""
 
 import contextlib
 import dataclasses
@@ -40,7 +40,7 @@ SAID = {
     "at the same time": "Two calls with one key at the same time are one; a call that is undone while it is "
     "under way is undone.",
     "is asked": "`ask` says None before the action, and its facts after it.",
-    "no answer comes": "When no answer comes it may have happened: an error says so that the saga calls `unknown`.",
+    "no answer comes": "When no answer comes it may have happened: the saga calls the error `unknown`.",
     "is rolled back": "A local function has no effect outside of the transaction that it runs in.",
 }
 assert tuple(SAID) == PROMISES
@@ -88,9 +88,8 @@ def _concerns(promise: str, step: definition.Step, subject: runs.Subject, *, loc
         return step.ask is not None
     if promise == "no answer comes":
         return step.remote and bool(subject.outside)
-    if "undo" in promise or promise == "any order":
-        if step.undo is None:
-            return False
+    if ("undo" in promise or promise == "any order") and step.undo is None:
+        return False
     # A wait may be told of when all is undone: then it is undone once more.
     late = promise == "is undone once" and step.wait is not None
     return step.remote or local or late or promise in OF_LOCAL
@@ -239,10 +238,10 @@ class _Tried:
                 with self._verb() as verb:
                     for function in first:
                         self._well(verb, function)
-                    with crashes.crash_at(number, before=before, statements=True) as plan:
-                        with contextlib.suppress(crashes.Crash):
-                            verb.call(dies)
-                    if not plan.met:
+                    plan = crashes.crash_at(number, before=before, statements=True)
+                    with plan as crash, contextlib.suppress(crashes.Crash):
+                        verb.call(dies)
+                    if not crash.met:
                         return
                     where = f"{'before' if before else 'after'} commit {number} of {dies}"
                     verb.run.note(f"that was {where}", step=verb.step.name, fault=True)
@@ -336,8 +335,8 @@ class _Tried:
             )
         if how == "lost" and function == "do":
             raise _Broken(
-                f"do got no answer and raised {name}, which says that it did not happen: name it in `unknown`, for it"
-                " may have happened."
+                f"do got no answer and raised {name}, which says that it did not happen: name it in"
+                " `unknown`, for it may have happened."
             )
 
     def _is_rolled_back(self) -> None:

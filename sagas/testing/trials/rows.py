@@ -110,8 +110,8 @@ def _execute(statements: Iterable[str]) -> None:
 def _tables() -> list[str]:
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT oid::regclass::text, relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition"
-            " AND relnamespace = current_schema()::regnamespace ORDER BY relname"
+            "SELECT oid::regclass::text, relname FROM pg_class WHERE relkind IN ('r', 'p')"
+            " AND NOT relispartition AND relnamespace = current_schema()::regnamespace ORDER BY relname"
         )
         return [table for table, name in cursor.fetchall() if name not in READ_ONLY]
 

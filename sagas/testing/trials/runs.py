@@ -297,8 +297,8 @@ class Run:
             if event.data.get("error") != Bug.__name__:
                 function = "undo" if event.kind.startswith("undo.") else "do"
                 return (
-                    f"{function} of {event.subject} raised {event.data.get('error')}, which the declaration does not"
-                    f" name: {event.data.get('message', '').rstrip('.')}."
+                    f"{function} of {event.subject} raised {event.data.get('error')}, which the declaration"
+                    f" does not name: {event.data.get('message', '').rstrip('.')}."
                 )
         return ""
 
@@ -323,7 +323,6 @@ class Run:
             if how is not None and how.how == "never":
                 self._meet_once(how, "says nothing")
                 continue
-            self.spoken.add(row.key)
             if isinstance(step, definition.Approval):
                 self._answer(saga, row, place, how)
             elif how is not None and how.how == "late":
@@ -331,6 +330,8 @@ class Run:
                 self.cancel()
             else:
                 self._tell(row, how)
+            # Whoever was not heard, because the one who listened died, says it again.
+            self.spoken.add(row.key)
             return True
         return False
 
@@ -629,7 +630,7 @@ class _Broker(memory_transport.MemoryTransport):
         self.queues = _queues(run.subject.saga)
 
     def probe(self, queue: str, sent_at: datetime.datetime) -> None:
-        """It says whether a queue has a worker, and is no part of a saga: it comes back when the next one does."""
+        """It says whether a queue has a worker, and is no part of a saga: it comes back by itself."""
         if queue in self.queues:
             self.probes[queue] = memory_transport.Probe(queue=queue, sent_at=sent_at)
 

@@ -1,11 +1,15 @@
 """Functions that break a promise, one each: every one is caught, by themselves and within a saga."""
 
+import re
+import unittest
 import uuid
 
 import pytest
 from django.db import transaction
 from django.db.models import F
 
+from examples import trip_booking
+from saga_project.local import runfile
 from sagas import HOUR, Retry, Saga, Step, Wait
 from sagas.testing import trials
 from tests.sagas.sample_app import models as toys
@@ -239,12 +243,14 @@ BROKEN = {
     "an undo that forgets": (
         saga(undo=put_nothing_back), {},
         "take: is undone", "The world is not as before (do, undo were called):",
-        "a worker dies behind take, and it is cancelled", "It is compensated, and the world is not as it was:",
+        "a worker dies behind take, and it is cancelled",
+        "It is compensated, and the world is not as it was:",
     ),
     "an effect before its key is kept": (
         saga(take_before_the_key_is_kept), {},
         "take: a crash", "its process died after commit 1 of do, and do was called again):",
-        "a process dies after each commit", "It is completed, and the world is not as when nothing goes wrong:",
+        "a process dies after each commit",
+        "It is completed, and the world is not as when nothing goes wrong:",
     ),
     "an effect before its key is kept, at the same time": (
         saga(take_before_the_key_is_kept), {},
@@ -268,13 +274,15 @@ BROKEN = {
     ),
     "a time-out that is taken for a refusal": (
         saga(take_that_takes_silence_for_no), {"outside": OUTSIDE},
-        "take: no answer comes", "do got no answer and raised Refused: that is a refusal, and it may have happened.",
+        "take: no answer comes",
+        "do got no answer and raised Refused: that is a refusal, and it may have happened.",
         f"each call of {__name__}.Provider.take is done, and its answer is lost",
         "It is compensated, and should be completed.",
     ),
     "a time-out that is taken for a refusal, and nothing undoes it": (
         saga(take_that_takes_silence_for_no, kind="pivot"), {"outside": OUTSIDE},
-        "take: no answer comes", "do got no answer and raised Refused: that is a refusal, and it may have happened.",
+        "take: no answer comes",
+        "do got no answer and raised Refused: that is a refusal, and it may have happened.",
         f"each call of {__name__}.Provider.take is done, and its answer is lost",
         "It is compensated, and should be completed.",
     ),
@@ -319,3 +327,96 @@ def test_a_callback_that_is_handled_once_may_come_twice(rows):
     for trial in found:
         trial.run()
     assert len(found) == 5
+
+
+def test_a_run_by_chance_that_fails_is_cut_down_to_the_faults_that_it_takes(rows):
+    found = trials.each(saga(take_each_time), chance=60, **subject())
+
+    report = failing(found, "by chance, 60 runs")
+
+    assert (
+        "It is completed, and the world is not as when nothing goes wrong:\n  - on the shelf: 9\n" in report
+    )
+    assert "The shortest run that shows it, with 1 fault:\n" in report
+
+
+def test_a_world_that_shows_nothing_is_no_world(rows):
+    (trial, *_) = trials.each(saga(), inputs={}, furnish=furnish, world=lambda: 0)
+
+    with pytest.raises(trials.Failed, match="the world looks as before"):
+        trial.run()
+
+
+def test_without_a_world_all_rows_of_the_functions_apps_are_looked_at():
+    declared = Saga(
+        name="guessed",
+        inputs=["hotel"],
+        steps=[Step("book", trip_booking.book_hotel, undo=trip_booking.cancel, inputs=["hotel"], remote=True)],
+        retry=Retry(on=[]),
+        refused=[trip_booking.Taken],
+    )  # fmt: skip
+    watch = trials.worlds.Watch(None, declared)
+
+    assert watch.guessed
+    assert trip_booking.Booking in watch._models
+
+
+def test_what_never_happens_with_these_inputs_is_skipped(rows):
+    declared = Saga(
+        name="chosen",
+        inputs=["wanted"],
+        steps=[
+            Step("take", take, undo=put_back, remote=True, when="wanted"),
+            Step("send", send, kind="pivot"),
+        ],
+        retry=Retry(on=[]),
+        refused=[Refused],
+        unknown=[Unknown],
+    )
+    found = trials.each(declared, **subject(inputs={"wanted": False}, world=[toys.Toy]))
+    (trial,) = [trial for trial in found if str(trial) == "a worker dies behind take"]
+
+    with pytest.raises(unittest.SkipTest, match="never comes to happen"):
+        trial.run()
+
+
+@pytest.mark.django_db
+def test_in_a_transaction_that_is_rolled_back_there_are_no_trials():
+    (trial, *_) = trials.each(saga(), **subject())
+
+    with pytest.raises(RuntimeError, match="transaction=True"):
+        trial.run()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"kinds": ["all"]}, "no kinds of trials"),
+        ({"told": {"nobody": {}}}, "has no steps"),
+        ({"inputs": {"what": 1}}, "is begun with"),
+    ],
+)
+def test_what_makes_no_sense_is_said_at_once(wrong, why):
+    with pytest.raises(ValueError, match=why):
+        trials.each(saga(), **subject(**wrong))
+
+
+PAGE = runfile.ROOT / "docs" / "testing-your-saga.md"
+
+
+@pytest.mark.parametrize(
+    ("number", "found", "name"),
+    [(0, trials.each, "a worker dies behind take"), (1, trials.each_verb, "take: is done once")],
+)
+def test_the_page_shows_the_report_as_it_is(rows, number, found, name):
+    report = failing(found(saga(take_each_time), **subject()), name)
+
+    shown = re.findall(r"```text\n(.*?)\n```", PAGE.read_text(), re.DOTALL)[number]
+    assert report == shown
+
+
+def test_the_page_names_all_that_is_tried():
+    text = PAGE.read_text()
+
+    assert [kind for kind in trials.KINDS if kind != "goes well" and f"`{kind}`" not in text] == []
+    assert [promise for promise in trials.PROMISES if f"\n| {promise} |" not in text] == []
