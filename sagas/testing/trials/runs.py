@@ -155,6 +155,7 @@ class Run:
             self.subject.start()
         found = SagaInstance.objects.filter(name=self.subject.saga.name, parent_id=None, finished_at=None)
         self.saga = found.order_by("-created_at").first()
+        self._read_events()
 
     def carry_on(self) -> None:
         """Carry messages, answer what is waited for, let time pass, until it has ended."""
@@ -580,7 +581,8 @@ class Run:
             elif event.kind.startswith(
                 ("undo.retry", "undo.failed", "step.retry", "step.failed", "step.unknown")
             ):
-                why = event.data.get("kind", "")
+                kind = event.data.get("kind", "")
+                why = "" if kind == event.to_state else kind
                 self.note(f"{event.kind}: {moved} {why}".rstrip(), step=event.subject, attempt=event.attempt)
 
     def pass_time(self, by: datetime.timedelta) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import functools
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,6 @@ from django.apps import apps
 from django.db import models
 
 from sagas.declaration import definition
-from sagas.declaration.steps import named
 
 Seen = list[Any]
 """A snapshot: what there is, item by item."""
@@ -92,8 +92,12 @@ def _modules(saga: definition.Saga) -> set[str]:
     functions = (
         each for step in saga.all_steps if step.has_worker for each in (step.do, step.undo, step.ask)
     )
-    own = {named(function).__module__ for function in functions if function is not None}
+    own = {_named(function).__module__ for function in functions if function is not None}
     return own.union(*(_modules(step.child) for step in saga.children))
+
+
+def _named(function: Any) -> Any:
+    return function.func if isinstance(function, functools.partial) else function
 
 
 def _rows(source: "models.QuerySet[Any] | type[models.Model]") -> Iterable[dict[str, Any]]:
