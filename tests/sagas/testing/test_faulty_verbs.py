@@ -351,7 +351,7 @@ def test_without_a_world_all_rows_of_the_functions_apps_are_looked_at():
     declared = Saga(
         name="guessed",
         inputs=["hotel"],
-        steps=[Step("book", trip_booking.book_hotel, undo=trip_booking.cancel, inputs=["hotel"], remote=True)],
+        steps=[Step("book", trip_booking.book_hotel, undo=trip_booking.cancel, inputs=["hotel"])],
         retry=Retry(on=[]),
         refused=[trip_booking.Taken],
     )  # fmt: skip
