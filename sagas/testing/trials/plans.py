@@ -157,32 +157,31 @@ def _answers(place: Place) -> Iterator[Plan]:
 
 def _workers(place: Place) -> Iterator[Plan]:
     ends = EITHER if place.once else COMPLETED
-    do = "do", place.name
     yield Plan(
         name=f"a worker dies before {place.name}", kind="workers", ends=ends,
-        wrong=(faults.Answer(*do, "die"),), promise="A worker that dies costs time.",
+        wrong=(faults.Answer("do", place.name, "die"),), promise="A worker that dies costs time.",
     )  # fmt: skip
     yield Plan(
         name=f"a worker dies behind {place.name}", kind="workers", ends=ends,
-        wrong=(faults.Answer(*do, "perish"),),
+        wrong=(faults.Answer("do", place.name, "perish"),),
         promise="An action takes effect once, however often it is called with its key.",
     )  # fmt: skip
     if not place.step.remote:
         return
     yield Plan(
         name=f"{place.name} outlives its lease", kind="workers", ends=ends,
-        wrong=(faults.Answer(*do, "outlive"),),
+        wrong=(faults.Answer("do", place.name, "outlive"),),
         promise="An action takes effect once, though two workers call it with the same key.",
     )  # fmt: skip
     if place.step.undo is not None:
         yield Plan(
             name=f"a worker dies behind {place.name}, and it is cancelled", kind="workers", ends=COMPENSATED,
-            wrong=(faults.Answer(*do, "perish, cancelled"),),
+            wrong=(faults.Answer("do", place.name, "perish, cancelled"),),
             promise="What may have happened is undone as if it had.",
         )  # fmt: skip
         yield Plan(
             name=f"{place.name} arrives when it was undone", kind="workers", ends=COMPENSATED,
-            wrong=(faults.Answer(*do, "outlive, cancelled"),),
+            wrong=(faults.Answer("do", place.name, "outlive, cancelled"),),
             promise="An action that comes after its undo is refused.",
         )  # fmt: skip
 
@@ -250,7 +249,7 @@ def _everywhere(base: tuple[faults.Fault, ...], when: str) -> Iterator[Plan]:
     ):
         yield Plan(
             name=f"each message is {message}{when}", kind="messages", ends=ends, wrong=base, promise=promise,
-            at_each=lambda n, message=message: faults.Message(n, message),  # type: ignore[misc, arg-type]
+            at_each=lambda n, message=message: faults.Message(n, message),  # type: ignore[misc]
         )  # fmt: skip
     yield Plan(
         name=f"every message is doubled{when}", kind="messages", ends=ends,
@@ -318,5 +317,5 @@ def _by_chance(every: list[Place], seed: int) -> tuple[faults.Fault, ...]:
         elif kind == "told" and waits:
             place = chance.choice(waits)
             how = chance.choice(["no", "never"] if not place.step.has_worker else ["twice", "no", "never"])
-            found["told", place.name] = faults.Told(place.name, how)
+            found["told", place.name] = faults.Told(place.name, how)  # type: ignore[arg-type] # As above.
     return tuple(found.values())

@@ -106,15 +106,15 @@ class _Verb:
     def call(self, function: str) -> Any:
         """Call it: a local one in a transaction, a remote one with none open."""
         self.calls += 1
-        call = {
+        functions: dict[str, Callable[[], Any]] = {
             "do": lambda: calls.do(self.step, self.row),
             "undo": lambda: calls.undo(self.declared, self.step, self.row),
             "ask": lambda: calls.ask(self.declared, self.step, self.row),
-        }[function]
+        }
         number = self.calls
         try:
             with contextlib.nullcontext() if self.step.remote else transaction.atomic():
-                answer = call()
+                answer = functions[function]()
         except crashes.Crash:
             self._note(f"{function}: its process dies", number, fault=True)
             raise
@@ -290,7 +290,7 @@ class _Tried:
 
     def _cut(self, path: str, how: str, first: Sequence[str], function: str, then: str) -> None:
         for number in range(1, plans.PLACES):
-            met = []
+            met: list[int] = []
             with self._verb() as verb:
                 for each in first:
                     self._well(verb, each)

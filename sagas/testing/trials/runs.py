@@ -167,6 +167,7 @@ class Run:
             with self._survived():
                 self._go_on()
             self._read_events()
+        assert self.saga is not None
         self.outcome.problem = self.outcome.problem or f"It never comes to an end: it is {self.saga.state}."
 
     def _over(self) -> bool:
@@ -315,7 +316,8 @@ class Run:
     def _speak_to(self, saga: SagaInstance) -> bool:
         if saga.direction != Direction.FORWARD or saga.state != SagaState.RUNNING:
             return False
-        for row in saga.steps.filter(state=StepState.WAITING).order_by("position"):
+        waiting = StepInstance.objects.filter(saga_id=saga.pk, state=StepState.WAITING)
+        for row in waiting.order_by("position"):
             step = saga.definition.step(row.name)
             place = self.place(row)
             how = next((fault for fault in self.of(faults.Told) if fault.step == place), None)
@@ -353,7 +355,7 @@ class Run:
     def _late_callers(self) -> list[tuple[StepInstance, faults.Told]]:
         """Those who say what is not wanted any more."""
         late = [fault for fault in self.of(faults.Told) if fault.how == "late" and fault in self.outcome.met]
-        rows = [row for one in self.family() for row in one.steps.all()] if late else []
+        rows = [*StepInstance.objects.filter(saga_id__in=[one.pk for one in self.family()])] if late else []
         return [
             (row, fault)
             for fault in late
