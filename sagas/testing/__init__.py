@@ -6,6 +6,8 @@
 - `clocks`: time that passes when the test says so.
 - `cases`: the base of tests that commit.
 - `crashes`: a process that dies at its n-th commit.
+- `trials`: all that may go wrong with a saga of yours, one test each; and what its functions promise.
+- `plugin`: the pytest plugin, with the fixture `trial`.
 """
 
 from sagas.testing.scripts import answers, lines, rehearse

@@ -20,12 +20,13 @@ class SagaTestCase(TransactionTestCase):
     """
 
     def _fixture_teardown(self) -> Any:
-        with _nobody_refuses():
+        with nobody_refuses():
             return super()._fixture_teardown()  # type: ignore[misc] # Django's; the stubs have only what is public.
 
 
 @contextlib.contextmanager
-def _nobody_refuses() -> Iterator[None]:
+def nobody_refuses() -> Iterator[None]:
+    """For this long, no table's triggers keep anybody from emptying it."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger"

@@ -16,6 +16,8 @@ from sagas.engine import pipeline
 
 IDLE = pq.TransactionStatus.IDLE
 
+WRITES = ("INSERT", "UPDATE", "DELETE")
+
 
 class Crash(BaseException):
     """The process is gone. Not an Exception: no code may catch it and tidy up, for the dead do not."""
@@ -43,11 +45,18 @@ class Plan:
 
 
 @contextlib.contextmanager
-def crash_at(commit: int, *, before: bool = False, dead: bool = True) -> Iterator[Plan]:
-    """Die at that commit of this thread's connection, counted from here."""
+def crash_at(
+    commit: int, *, before: bool = False, dead: bool = True, statements: bool = False
+) -> Iterator[Plan]:
+    """Die at that commit of this thread's connection, counted from here.
+
+    Arguments:
+        commit: its number, from 1; 0 is never.
+        before: whether the commit itself is lost, or only the knowledge of it.
+        dead: whether the process dies, or lives and sees its connection break.
+        statements: whether a statement that writes outside of any transaction is a commit as well.
+    """
     plan = Plan(at=commit, before=before, dead=dead)
-    wrapper = connections[DEFAULT_DB_ALIAS]
-    real, patched = wrapper.commit, "commit" in vars(wrapper)
 
     def commit_or_die(commit: Callable[[], Any]) -> None:
         plan.commits += 1
@@ -61,11 +70,26 @@ def crash_at(commit: int, *, before: bool = False, dead: bool = True) -> Iterato
             raise Crash
         raise OperationalError("server closed the connection unexpectedly, said the test")
 
+    with at_each_commit(commit_or_die, statements=statements):
+        yield plan
+
+
+@contextlib.contextmanager
+def at_each_commit(meet: Callable[[Callable[[], Any]], None], *, statements: bool = False) -> Iterator[None]:
+    """Stand in front of every commit of this thread's connection.
+
+    Arguments:
+        meet: is called with the commit, in its place.
+        statements: whether a statement that writes outside of any transaction is a commit as well.
+    """
+    wrapper = connections[DEFAULT_DB_ALIAS]
+    real, patched = wrapper.commit, "commit" in vars(wrapper)
+
     def djangos() -> None:
         if wrapper.connection is not None and wrapper.connection.info.transaction_status == IDLE:
             real()  # The engine has sent its COMMIT together with what comes before and after it.
         else:
-            commit_or_die(real)
+            meet(real)
 
     send = pipeline.send
 
@@ -74,14 +98,22 @@ def crash_at(commit: int, *, before: bool = False, dead: bool = True) -> Iterato
         if not ends or connection is not wrapper.connection:
             return send(connection, statements)
         answer = []
-        commit_or_die(lambda: answer.append(send(connection, statements)))
+        meet(lambda: answer.append(send(connection, statements)))
+        return answer[0]
+
+    def of_its_own(execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any) -> Any:
+        if wrapper.in_atomic_block or str(sql).lstrip()[:6].upper() not in WRITES:
+            return execute(sql, params, many, context)
+        answer = []
+        meet(lambda: answer.append(execute(sql, params, many, context)))
         return answer[0]
 
     # On the instance, in front of the class: other threads' connections are other processes'.
     wrapper.commit = djangos  # type: ignore[method-assign]
     pipeline.send = engines
     try:
-        yield plan
+        with wrapper.execute_wrapper(of_its_own) if statements else contextlib.nullcontext():
+            yield
     finally:
         pipeline.send = send
         if patched:
