@@ -68,6 +68,11 @@ SLOW = ("PIX, never paid", "bank is down", "carrier never reports", "dear, and a
 Json = dict[str, Any]
 
 
+def everybody() -> list[fates.Fate]:
+    """Who orders, in this order."""
+    return [fate for fate in fates.FATES if fate.name not in SLOW]
+
+
 class Clients:
     """Customers who order, and write down what they are told."""
 
@@ -129,9 +134,8 @@ def main() -> None:
     with demo._stack(rich.console.Console()) as env:
         clients = Clients(env)
         skus = clients.shop.products()[:3]
-        everybody = [fate for fate in fates.FATES if fate.name not in SLOW]
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            list(pool.map(clients.order, range(30), everybody, [skus[i % 3] for i in range(30)]))
+            list(pool.map(clients.order, range(30), everybody(), [skus[i % 3] for i in range(30)]))
         with psycopg.connect(env["DATABASE_URL"], autocommit=True) as connection:
             _wait_for_rest(connection)
             tables = {table: _table(connection, table, columns) for table, columns in TABLES.items()}
