@@ -53,8 +53,8 @@ class World:
     @functools.cached_property
     def ours(self) -> list[tuple[history.Wanted, Row]]:
         """Every order in the database that a client of this campaign wanted, with what it wanted."""
-        keyed = ((self.keys.get(order["id"]), order) for order in self.rows.orders)
-        return [(self.wanted[key], order) for key, order in keyed if key in self.wanted]
+        keyed = ((self.wanted.get(self.keys.get(order["id"], "")), order) for order in self.rows.orders)
+        return [(wanted, order) for wanted, order in keyed if wanted is not None]
 
     def end(self, order: Row) -> str:
         """What the order is called, as it stands now."""

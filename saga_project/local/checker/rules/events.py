@@ -116,7 +116,10 @@ def no_undo_before_do(campaign: world.World) -> Iterator[Violation]:
 def undone_in_reverse(campaign: world.World) -> Iterator[Violation]:
     """A step that began after another was done is undone before the undo of that one begins."""
     for saga_id, events in campaign.events.items():
-        began, done, undo, undone = {}, {}, {}, {}
+        began: dict[str, int] = {}
+        done: dict[str, int] = {}
+        undo: dict[str, int] = {}
+        undone: dict[str, int] = {}
         for event in events:
             subject, kind = event["subject"], event["kind"]
             if kind.startswith("step.") and kind not in ("step.skipped", "step.chosen"):
@@ -170,7 +173,8 @@ def one_worker_at_a_time(campaign: world.World) -> Iterator[Violation]:
                 at_work.clear()
             begins = BEGINS.get(kind)
             since = at_work.get((subject, begins or kind.partition(".")[0]))
-            lost = kind == "step.unknown" and event["data"].get("clock") == "lease"
+            # Somebody found that the worker had not come back in time.
+            lost = event["data"].get("clock") == "lease"
             if since is not None and (begins or lost) and event["at"] - since < LEASE:
                 seconds = (event["at"] - since).total_seconds()
                 told = f"{subject}: a second worker was at it {seconds:.1f} s after the first had begun"
