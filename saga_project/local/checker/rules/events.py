@@ -140,7 +140,7 @@ def undone_in_reverse(campaign: world.World) -> Iterator[Violation]:
 
 @declare(RULES, "order", "Attempts are numbered without a gap, the action's and the undo's apart (R1).")
 def attempts_in_a_row(campaign: world.World) -> Iterator[Violation]:
-    """Each that others could see has the number behind that of the one before."""
+    """Each that begins before others' eyes has the number behind the last that was told of."""
     for saga_id, events in campaign.events.items():
         for told in _miscounted(events):
             yield Violation(about=campaign.name(saga_id), told=told)
@@ -149,13 +149,14 @@ def attempts_in_a_row(campaign: world.World) -> Iterator[Violation]:
 def _miscounted(events: Sequence[Event]) -> Iterator[str]:
     last: dict[tuple[str, str], int] = {}
     for event in events:
-        which = BEGINS.get(event["kind"])
-        # The undo of a local step tells of its first attempt only when that fails.
-        if which is None or event["attempt"] is None:
+        which = event["kind"].partition(".")[0]
+        if which not in ENDS or event["attempt"] is None:
             continue
+        # A local step's attempts are told of only once they have failed: any event counts as the last one.
         here = (event["subject"], which)
-        if event["attempt"] != last.get(here, 0) + 1 and here in last:
-            yield f"{event['subject']}: attempt {event['attempt']} at its {which} follows {last[here]}"
+        before = last.get(here, 0)
+        if event["kind"] in BEGINS and event["attempt"] != before + 1:
+            yield f"{event['subject']}: attempt {event['attempt']} at its {which} follows {before}"
         last[here] = event["attempt"]
 
 
