@@ -559,6 +559,22 @@ def _command(*arguments: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def test_it_loads_nothing_of_what_it_judges() -> None:
+    code = "import sys, saga_project.local.checker.__main__; print(*sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    loaded = done.stdout.split()
+    ours = {name for name in loaded if name.startswith("saga_project")}
+    assert {name for name in ours if not name.startswith("saga_project.local.checker")} == {
+        "saga_project",
+        "saga_project.local",
+    }
+    others = {name.partition(".")[0] for name in loaded}
+    assert not others & {"django", "celery", "sagas", "orders", "payments", "inventory", "sandbox"}
+    assert "psycopg" in others
+
+
 @pytest.mark.django_db
 def test_what_it_reads_is_there_in_the_real_tables(tmp_path: pathlib.Path) -> None:
     """An empty shop is sound; a column that is gone or renamed would be an error."""
