@@ -61,7 +61,7 @@ class World:
         saga = self.sagas.get(order["saga_id"])
         if saga is None:
             return "lost"
-        return "closed" if saga["closed_at"] is not None else OF_SAGA.get(saga["state"], saga["state"])
+        return "closed" if saga["closed_at"] is not None else OF_SAGA[saga["state"]]
 
     def ships(self, order: Row) -> bool:
         """Whether anything of it goes in a parcel."""
