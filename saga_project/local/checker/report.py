@@ -40,6 +40,8 @@ class Report:
     gave_up: int
     """Orders that were to be fulfilled, and were cancelled because somebody was away for too long."""
     results: list[Result]
+    keys: dict[str, str] = dataclasses.field(repr=False)
+    """The clients' keys, by what violations are about."""
 
     @property
     def violations(self) -> int:
@@ -60,6 +62,16 @@ class Report:
         """How many orders, or whatever else, are `lost`, `doubled`, out of `balance` or out of `order`."""
         results = [result for result in self.results if result.kind == kind]
         return len({violation.about for result in results for violation in result.violations})
+
+    def by_key(self, kind: str) -> dict[str, list[str]]:
+        """What is wrong of one kind, in words, by the client's key; under "" what is about no order."""
+        found = collections.defaultdict(list)
+        for result in self.results:
+            if result.kind == kind:
+                for violation in result.violations:
+                    told = f"{violation.about}: {result.rule}: {violation.told}"
+                    found[self.keys.get(violation.about, "")].append(told)
+        return dict(found)
 
     def as_json(self) -> Json:
         """All of it, as plain data."""
@@ -133,6 +145,8 @@ def judge(campaign: world.World) -> Report:
             for one, order in ours
         ),
         results=results,
+        keys={key: key for key in campaign.wanted}
+        | {order["number"]: campaign.keys.get(order["id"], "") for order in campaign.rows.orders},
     )
 
 

@@ -519,6 +519,16 @@ def test_a_planted_fault_is_found_by_its_rule(campaign: Campaign, fault: str) ->
     assert not report.holds
 
 
+def test_what_is_wrong_is_told_by_the_key_of_the_client(campaign: Campaign) -> None:
+    a_centavo_less_was_charged(campaign)
+
+    told = campaign.check().by_key("balance")
+
+    assert set(told) == {campaign.key(FINE), ""}
+    assert any("exact-charge" in one for one in told[campaign.key(FINE)])
+    assert all("bank-balance" in one for one in told[""])
+
+
 def test_every_rule_has_a_planted_fault() -> None:
     assert {rule.name for rule in rules.RULES} == {rule for rule, _ in PLANTED.values()}
 
