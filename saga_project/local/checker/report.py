@@ -145,8 +145,7 @@ def judge(campaign: world.World) -> Report:
             for one, order in ours
         ),
         results=results,
-        keys={key: key for key in campaign.wanted}
-        | {order["number"]: campaign.keys.get(order["id"], "") for order in campaign.rows.orders},
+        keys={key: key for key in campaign.wanted} | {order["number"]: one.key for one, order in ours},
     )
 
 
