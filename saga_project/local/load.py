@@ -14,8 +14,7 @@ from typing import Any
 
 import httpx
 
-from saga_project.local import fates
-from saga_project.local.cluster import ledger
+from saga_project.local import fates, ledger
 
 PATIENCE = httpx.Timeout(5, connect=2)
 """What a customer's client waits for an answer before it asks again."""
