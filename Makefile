@@ -105,6 +105,10 @@ unit: $(DEVELOPMENT) ## Only the tests that need no server, no browser and no ot
 explore: $(DEVELOPMENT) ## Every way through small sagas, with two faults on each; ARGS="--help"
 	@exec $(BIN)/python -m tests.sagas.explorer $(ARGS)
 
+.PHONY: control
+control: $(DEVELOPMENT) ## The negative control: what the checker finds without sweep, fences or tombstones
+	@exec $(PYTEST) -n 0 -rP tests/saga_project/local/checker/test_control.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, FUZZ_SEED=7 repeats a run
 	@export FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_TIMEOUT=14400; \
