@@ -14,7 +14,7 @@ import sys
 
 import rich.console
 
-from saga_project.local import runfile
+from saga_project.local import maimed, runfile
 from saga_project.local.chaos import campaign, disks, faults, report
 
 KEPT = runfile.ROOT / "docs" / "chaos.json"
@@ -33,6 +33,7 @@ def main() -> int:
         every_s=options.every,
         faults=options.faults,
         quiet_within_s=options.quiet_within,
+        without=options.without,
     )
     console = rich.console.Console(width=None if sys.stdout.isatty() else 150)
     code, kept = campaign.run(wanted, options.run, console)
@@ -68,6 +69,12 @@ def _options() -> argparse.Namespace:
         type=_faults,
         default=usual.faults,
         help=f"which, separated by commas: {', '.join(faults.FAULTS)}",
+    )
+    parser.add_argument(
+        "--without",
+        choices=maimed.IN_A_CAMPAIGN,
+        default=usual.without,
+        help="take a safeguard away: a negative control, which must fail",
     )
     parser.add_argument("--run", type=pathlib.Path, default=campaign.RUN, help="the directory of it all")
     parser.add_argument(

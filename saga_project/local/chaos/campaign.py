@@ -52,6 +52,8 @@ class Plan:
     faults: tuple[str, ...] = tuple(faults.FAULTS)
     quiet_within_s: float = 30
     """So long after the last fault is healed and the last order placed, every order has ended."""
+    without: str = ""
+    """The safeguard that is taken away, for a negative control (`saga_project.local.maimed`)."""
 
     @property
     def command(self) -> str:
@@ -63,6 +65,7 @@ class Plan:
             for name, attribute in OPTIONS.items()
             if getattr(self, attribute) != getattr(usual, attribute)
         ]
+        options += [f"--without {self.without}"] if self.without else []
         more = [f'ARGS="{" ".join(options)}"'] if options else []
         return " ".join(["make chaos", f"SEED={self.seed}", f"MINUTES={self.minutes:g}", *own, *more])
 
@@ -107,7 +110,7 @@ class Campaign:
         self.keeper = keeper
         self.console = console
         self.book = ledger.Ledger()
-        self.world = world.World(run, keeper)
+        self.world = world.World(run, keeper, without=wanted.without)
         self.left_out = {name: why for name, why in faults.left_out().items() if name in wanted.faults}
         self.blows = plan.made(
             seed=wanted.seed,

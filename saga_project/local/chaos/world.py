@@ -21,7 +21,7 @@ from typing import Any
 
 import httpx
 
-from saga_project.local import runfile, servers, stack, supervisor
+from saga_project.local import maimed, runfile, servers, stack, supervisor
 from saga_project.local.chaos import clocks, disks, proxy
 
 HOST = stack.HOST
@@ -57,8 +57,15 @@ Json = dict[str, Any]
 class World:
     """All of it."""
 
-    def __init__(self, run: pathlib.Path, keeper: supervisor.Supervisor) -> None:
-        """Nothing runs before `start`."""
+    def __init__(self, run: pathlib.Path, keeper: supervisor.Supervisor, *, without: str = "") -> None:
+        """Nothing runs before `start`.
+
+        Args:
+            run: the directory of it all.
+            keeper: starts and stops.
+            without: the safeguard that web, workers and beat do without; none by default.
+        """
+        self.without = without
         self.run = run
         self.keeper = keeper
         self.postgres = disks.Postgres(run / "postgres")
@@ -263,6 +270,7 @@ class World:
             "DATABASE_URL": f"postgresql://saga@{database}/saga?sslmode=disable&gssencmode=disable",
             "BROKER_URL": broker._replace(netloc=f":{broker.password}@{there}").geturl(),
             **self.clocks[name].environment(),
+            **(maimed.environment(self.without) if self.without else {}),
         }
 
     def _leads_to(self, link: str) -> str:

@@ -6,9 +6,9 @@ its own: a program is maimed only if it is started with other settings, which na
 every log (`environment`). They refuse to load without PLAIN_HTTP, which only the local stack sets.
 """
 
-from saga_project.local.maimed.ways import WAYS
+from saga_project.local.maimed.ways import IN_A_CAMPAIGN, WAYS
 
-__all__ = ["VARIABLE", "WAYS", "environment"]
+__all__ = ["IN_A_CAMPAIGN", "VARIABLE", "WAYS", "environment"]
 
 VARIABLE = "MAIMED_WITHOUT"
 

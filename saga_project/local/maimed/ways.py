@@ -60,3 +60,7 @@ def tombstones(replace: Replace) -> None:
 
 WAYS: dict[str, Callable[[Replace], None]] = {way.__name__: way for way in (sweep, fences, tombstones)}
 """Each safeguard by its name, with the function that takes it away."""
+
+IN_A_CAMPAIGN = ("sweep", "fences")
+"""Those without which any campaign fails soon. A tombstone is missed only where a worker is frozen between its
+claim and its call until its order has been cancelled: chance does not bring that about (`make control` does)."""
