@@ -62,5 +62,8 @@ WAYS: dict[str, Callable[[Replace], None]] = {way.__name__: way for way in (swee
 """Each safeguard by its name, with the function that takes it away."""
 
 IN_A_CAMPAIGN = ("sweep", "fences")
-"""Those without which any campaign fails soon. A tombstone is missed only where a worker is frozen between its
-claim and its call until its order has been cancelled: chance does not bring that about (`make control` does)."""
+"""Those without which any campaign fails soon.
+
+A tombstone is missed only where a worker is frozen between its claim and its call until its order has been
+cancelled. Chance does not bring that about; `make control` does.
+"""
