@@ -58,7 +58,7 @@ def same_answer(campaign: world.World) -> Iterator[Violation]:
 
 @declare(RULES, "doubled", "The database has one order for each key.")
 def once_per_key(campaign: world.World) -> Iterator[Violation]:
-    """By the keys that are kept, and by the reference, which clients are free to repeat: then by the key."""
+    """By the keys that the shop keeps; and by the reference, where a client sent its key as that, too."""
     references: dict[str, set[str]] = {}
     for order in campaign.rows.orders:
         references.setdefault(order["reference"], set()).add(order["id"])

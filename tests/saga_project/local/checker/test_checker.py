@@ -519,6 +519,28 @@ def test_a_planted_fault_is_found_by_its_rule(campaign: Campaign, fault: str) ->
     assert not report.holds
 
 
+def test_an_order_may_be_given_up_when_a_provider_was_away_or_the_stock_was_sold_out(
+    campaign: Campaign,
+) -> None:
+    an_order_without_a_reason_is_cancelled(campaign)
+    campaign.sql(
+        "UPDATE sagas_saga SET failure = jsonb_set(failure, '{kind}', '\"transient\"') WHERE id = %s",
+        campaign.saga(CANCELLED),
+    )
+
+    given_up = campaign.check()
+    assert not given_up.broken, str(given_up)
+    assert given_up.gave_up == 1
+
+    campaign.sql(
+        "UPDATE sagas_saga SET failure = jsonb_set(failure, '{kind}', '\"refused\"') WHERE id = %s",
+        campaign.saga(CANCELLED),
+    )
+    assert "foretold" in campaign.check().broken
+    campaign.sql("UPDATE inventory_movement SET quantity = 1 WHERE kind = 'received'")
+    assert "foretold" not in campaign.check().broken
+
+
 def test_what_is_wrong_is_told_by_the_key_of_the_client(campaign: Campaign) -> None:
     a_centavo_less_was_charged(campaign)
 
