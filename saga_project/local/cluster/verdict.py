@@ -107,10 +107,22 @@ def judge(
         audit: the report of `manage.py audit --json`.
         until: when all was quiet.
     """
-    placed = _by_reference(orders)
-    faults = violations(book.wanted, orders=orders, books=books, audit=audit)
+    placed = collections.defaultdict(list)
+    for order in orders:
+        placed[order["reference"]].append(order)
+    faults = _faults(book.wanted, placed, books)
+    about = {order["number"]: order["reference"] for order in orders}
+    for discrepancy in audit["discrepancies"]:
+        key = about.get(discrepancy["about"], "")
+        told = f"{discrepancy['about']}: {discrepancy['room']}: {discrepancy['finding']}"
+        faults["out of balance"][key].append(f"the audit: {told}")
     wrong = [told for kind in faults.values() for tolds in kind.values() for told in tolds]
-    wrong += strangers(book.wanted, orders)
+    known = {wanted.key for wanted in book.wanted}
+    strangers = {key: len(found) for key, found in placed.items() if key not in known}
+    wrong += [
+        f"{count} orders that nobody wanted: {key or 'without a reference'}"
+        for key, count in strangers.items()
+    ]
     rows = [
         _row(strike, began, ended, book, placed, faults) for strike, began, ended in _windows(book, until)
     ]
@@ -123,43 +135,6 @@ def judge(
         if row.orders and row.ends_again_s is None:
             wrong.append(f"{row.fault}: no order that was placed after it ended before the next fault")
     return Verdict(rows=rows, wrong=wrong)
-
-
-def violations(
-    wanted: Sequence[ledger.Wanted],
-    *,
-    orders: Sequence[Json],
-    books: Mapping[str, Any],
-    audit: Mapping[str, Any],
-) -> dict[str, dict[str, list[str]]]:
-    """By kind (`lost`, `doubled`, `out of balance`) and by key: what is wrong with an order, in words.
-
-    The key is empty where the audit finds something that is about no order.
-    """
-    found = _faults(wanted, _by_reference(orders), books)
-    about = {order["number"]: order["reference"] for order in orders}
-    for discrepancy in audit["discrepancies"]:
-        key = about.get(discrepancy["about"], "")
-        told = f"{discrepancy['about']}: {discrepancy['room']}: {discrepancy['finding']}"
-        found["out of balance"][key].append(f"the audit: {told}")
-    return found
-
-
-def strangers(wanted: Sequence[ledger.Wanted], orders: Sequence[Json]) -> list[str]:
-    """The orders that nobody wanted, in words."""
-    known = {one.key for one in wanted}
-    return [
-        f"{len(found)} orders that nobody wanted: {key or 'without a reference'}"
-        for key, found in _by_reference(orders).items()
-        if key not in known
-    ]
-
-
-def _by_reference(orders: Sequence[Json]) -> dict[str, list[Json]]:
-    placed = collections.defaultdict(list)
-    for order in orders:
-        placed[order["reference"]].append(order)
-    return placed
 
 
 def _windows(book: ledger.Ledger, until: float) -> Iterable[tuple[ledger.Strike | None, float, float]]:
