@@ -139,6 +139,7 @@ class Campaign:
         for name, why in self.left_out.items():
             self.keeper.say(f"{name} is left out: {why}")
         with (self.world.run / "history.jsonl").open("w") as history:
+            self._history = history
             self.customers = self._customers(history)
             try:
                 return asyncio.run(self._campaign())
@@ -288,26 +289,24 @@ class Campaign:
         ):
             await asyncio.sleep(0.1)
 
-    async def _judge(self) -> tuple[list[rules.Rule], Json]:
+    async def _judge(self) -> tuple[rules.Judgement, Json]:
         """The rules, once what comes after the end of an order has come too: a late payment goes back."""
         patience = time.monotonic() + 60
         providers = self.world.run / "providers"
         providers.mkdir(exist_ok=True)
         while True:
+            self._history.flush()
             audit = json.loads(await asyncio.to_thread(self._manage_audit))
-            orders = await asyncio.to_thread(self.world.orders)
             books = await asyncio.to_thread(self.world.books)
             (providers / "books.json").write_text(json.dumps(books))
             found = await asyncio.to_thread(
                 rules.judge,
-                self.book,
                 history=self.world.run / "history.jsonl",
                 database=self.world.postgres.url,
                 providers=providers,
-                orders=orders,
                 audit=audit,
             )
-            if all(rule.holds for rule in found) or time.monotonic() > patience:
+            if found.holds or time.monotonic() > patience:
                 return found, await asyncio.to_thread(self._versions)
             await asyncio.sleep(3)
 
@@ -323,12 +322,12 @@ class Campaign:
             ).fetchall()
         return {str(version): count for version, count in found}
 
-    def _report(self, found: Sequence[rules.Rule], calm_s: float, quiet_s: float, versions: Json) -> Json:
+    def _report(self, found: rules.Judgement, calm_s: float, quiet_s: float, versions: Json) -> Json:
         """The run, as it is kept."""
         struck = [one for one in self.struck if not one.why_not]
         ended = [one for one in self.book.wanted if one.seen_ended_at]
         bars = [
-            *({"rule": rule.told, "name": rule.name, "broken": len(rule.broken)} for rule in found),
+            *({"rule": rule.told, "name": rule.name, "broken": len(rule.broken)} for rule in found.rules),
             {
                 "name": "quiet",
                 "rule": f"Every order has ended within {self.plan.quiet_within_s:g} s of the last fault and"
@@ -349,8 +348,10 @@ class Campaign:
             "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
             "holds": not any(bar["broken"] for bar in bars),
             "rules": bars,
-            "wrong": [told for rule in found for told in rule.broken],
+            "wrong": [told for rule in found.rules for told in rule.broken],
             "orders": len(self.book.wanted),
+            "kinds_of_wrong": found.kinds,
+            "gave_up": found.gave_up,
             "acknowledged": sum(1 for one in self.book.wanted if one.acknowledged_at),
             "ended": len(ended),
             "requests": len(self.book.requests),

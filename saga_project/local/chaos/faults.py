@@ -145,13 +145,19 @@ async def child_stopped(there: world.World, blow: plan.Blow) -> Acts:
 async def two_beats(there: world.World, blow: plan.Blow) -> Acts:
     """A second beat runs beside the first, as when a host is slow to let go."""
     log = there.run / "log" / "beat2.log"
-    start = log.stat().st_size
+    start, schedule = log.stat().st_size, there.run / "beat2-schedule.dat"
+    before = schedule.stat().st_mtime_ns if schedule.exists() else 0
     there.keeper.launch_again(there.program("beat2"))
-    await _until(lambda: "Sending due task" in _since(log, start), "the second beat sent nothing", 20)
-    yield "beat2 sends, too"
-    sent = _since(log, start).count("Sending due task")
-    await asyncio.to_thread(there.keeper.halt, "beat2", signals=("SIGKILL",))
-    yield f"beat2 sent {sent} ticks, too"
+    try:
+        await _until(lambda: "beat: Starting" in _since(log, start), "the second beat did not start", 30)
+        yield ""
+        if there.pid("beat2") is None:
+            raise DidNothing("the second beat ended at once")
+    finally:
+        await asyncio.to_thread(there.keeper.halt, "beat2", signals=("SIGKILL",))
+    if not schedule.exists() or schedule.stat().st_mtime_ns == before:
+        raise DidNothing("the second beat kept no schedule")
+    yield "beat2 sent what was due, too"
 
 
 # --- PostgreSQL and the broker ----------------------------------------------------------------
@@ -500,7 +506,7 @@ async def rolled_out(there: world.World, blow: plan.Blow) -> Acts:
         start = log.stat().st_size
         program = there.program(name)
         there.keeper.launch_again(program)
-        await _until(lambda p=program, log=log, s=start: p.ready(_since(log, s)), f"{name} is not ready", 60)
+        await _until(lambda p=program, log=log, s=start: p.ready(_since(log, s)), f"{name} is not ready", 240)
     yield f"every program runs the release with version {release.VERSION}"
 
 

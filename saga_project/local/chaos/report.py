@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax import saxutils
 
+from saga_project.local.chaos import rules
+
 Json = dict[str, Any]
 
 LABELS, BARS, MARGIN = 210, 960, 30
@@ -121,6 +123,8 @@ def _figures(kept: Json) -> list[tuple[str, str]]:
         ("Orders acknowledged", f"{kept['acknowledged']:,}"),
         ("Orders that have ended", f"{kept['ended']:,}"),
         ("Orders that were sent more than once", f"{kept['orders_sent_more_than_once']:,}"),
+        ("Orders that were turned back because somebody was away for too long", f"{kept['gave_up']:,}"),
+        *((rules.KINDS[kind], f"{count:,}") for kind, count in kept["kinds_of_wrong"].items()),
         ("Requests", f"{kept['requests']:,}"),
         ("Requests that failed", f"{kept['failed_requests']:,}"),
         ("Orders a second", f"{kept['orders_per_second']:g}"),

@@ -1,17 +1,20 @@
-"""What a campaign is held to: every rule with how often it was broken, and the bars."""
+"""What a campaign is held to: every rule with how often it was broken."""
 
 import dataclasses
-import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
-from saga_project.local import fates, ledger
-from saga_project.local.cluster import verdict
+from saga_project.local import checker, fates
 
 Json = dict[str, Any]
 
-ATTENTION = "attention"
+KINDS = {
+    "lost": "Orders lost",
+    "doubled": "Orders doubled",
+    "balance": "Out of balance",
+    "order": "Out of order",
+}
+"""What a broken rule of the checker's means."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,63 +33,57 @@ class Rule:
         return not self.broken
 
 
-def judge(
-    book: ledger.Ledger,
-    *,
-    history: pathlib.Path,
-    database: str,
-    providers: pathlib.Path,
-    orders: Sequence[Json],
-    audit: Json,
-) -> list[Rule]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """All rules, and what the checker counted."""
+
+    rules: list[Rule]
+    kinds: dict[str, int]
+    """How many orders are lost, doubled, out of balance."""
+    gave_up: int
+    """Orders that were turned back because somebody was away for too long: no rule is broken by that."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether every rule does."""
+        return all(rule.holds for rule in self.rules)
+
+
+def judge(*, history: pathlib.Path, database: str, providers: pathlib.Path, audit: Json) -> Judgement:
     """Hold the answers that the clients got, the rows and the providers' books against each other.
 
+    The checker does, which knows nothing of the engine; then the project's own audit is asked.
+
     Args:
-        book: what was seen while it happened.
-        history: the same, as the clients wrote it down.
+        history: what the clients were told, as they wrote it down.
         database: a connection string.
         providers: the directory of the providers' books.
-        orders: as the API lists them.
         audit: the report of `manage.py audit --json`.
     """
-    books = json.loads((providers / "books.json").read_text())
-    found = verdict.violations(book.wanted, orders=orders, books=books, audit=audit)
-    told = {kind: [told for tolds in by_key.values() for told in tolds] for kind, by_key in found.items()}
-    told["a stranger"] = verdict.strangers(book.wanted, orders)
-    told["a person"] = needs_a_person(book.wanted, orders)
-    return [Rule(name=name, told=text, broken=told[name]) for name, text in TOLD.items()]
-
-
-TOLD = {
-    "lost": "Every order was acknowledged, is there, and has ended.",
-    "doubled": "No key has two orders, and no order two charges, invoices or parcels.",
-    "out of balance": "The bank holds the total of what was fulfilled, nothing of what was cancelled; every"
-    " order ended as its customer's card, tax id and address foretell; the audit finds nothing.",
-    "a stranger": "There is no order that nobody wanted.",
-    "a person": "No saga needs a person whose fate did not ask for it.",
-}
-"""The rules, by name."""
-
-
-def needs_a_person(wanted: Sequence[ledger.Wanted], orders: Sequence[Json]) -> list[str]:
-    """The orders that wait for a person though their fate did not ask for one."""
-    by_key = {one.key: one for one in wanted}
-    return [
-        f"{order['number']} ({by_key[order['reference']].fate.name}) waits for a person"
-        for order in orders
-        if order["status"] == ATTENTION
-        and order["reference"] in by_key
-        and ATTENTION not in by_key[order["reference"]].fate.ends
+    found = checker.check(history, database, providers)
+    rules = [
+        Rule(
+            name=result.rule,
+            told=result.says,
+            broken=[f"{result.rule}: {one.about}: {one.told}" for one in result.violations],
+        )
+        for result in found.results
     ]
-
-
-def lenient(fate: fates.Fate) -> fates.Fate:
-    """A fate whose order may also be turned back: providers that fail for long enough turn any order back."""
-    return dataclasses.replace(fate, ends=tuple(dict.fromkeys((*fate.ends, "cancelled"))))
+    rules += [
+        Rule(
+            name="audit",
+            told="`manage.py audit` finds nothing.",
+            broken=[
+                f"the audit: {one['about']}: {one['room']}: {one['finding']}"
+                for one in audit["discrepancies"]
+            ],
+        ),
+    ]
+    return Judgement(rules=rules, kinds={kind: found.of_kind(kind) for kind in KINDS}, gave_up=found.gave_up)
 
 
 def shares() -> list[tuple[int, fates.Fate]]:
-    """Who orders, of a hundred."""
+    """Who orders, of a hundred. What must become of each the checker foretells."""
     named = {fate.name: fate for fate in fates.FATES}
     wanted = (
         (45, named["card accepted"]),
@@ -105,4 +102,4 @@ def shares() -> list[tuple[int, fates.Fate]]:
         (1, named["rejected, refund refused"]),
     )
     assert sum(share for share, _ in wanted) == 100
-    return [(share, lenient(fate)) for share, fate in wanted]
+    return list(wanted)
