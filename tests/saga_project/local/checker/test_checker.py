@@ -524,6 +524,9 @@ def test_an_order_may_be_given_up_when_a_provider_was_away_or_the_stock_was_sold
 ) -> None:
     an_order_without_a_reason_is_cancelled(campaign)
     campaign.sql(
+        "UPDATE orders_order SET postal_code = '01310-100' WHERE saga_id = %s", campaign.saga(CANCELLED)
+    )
+    campaign.sql(
         "UPDATE sagas_saga SET failure = jsonb_set(failure, '{kind}', '\"transient\"') WHERE id = %s",
         campaign.saga(CANCELLED),
     )
