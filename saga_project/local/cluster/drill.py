@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import time
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import psycopg
@@ -18,8 +18,8 @@ import rich.box
 import rich.console
 import rich.table
 
-from saga_project.local import runfile, servers, supervisor
-from saga_project.local.cluster import failover, faults, hosts, ledger, load, network, release, verdict
+from saga_project.local import checker, ledger, load, release, runfile, servers, supervisor
+from saga_project.local.cluster import failover, faults, hosts, network, verdict
 
 RUN = runfile.ROOT / ".run" / "cluster"
 
@@ -28,6 +28,9 @@ SETTLES_WITHIN_S = 240
 gone is found again by the sweep when its lease is over."""
 
 SAYS_EVERY_S = 10
+
+HISTORY = "history.jsonl"
+"""What the customers were told, for the checker."""
 
 LIMITS = {
     # A PIX whose callback was lost is asked about soon, and a silent carrier too.
@@ -91,27 +94,32 @@ class Drill:
             Stopped: somebody asked to stop.
             DidNothing: a fault broke nothing.
         """
+        with (self.cluster.run / HISTORY).open("w", buffering=1) as history:
+            try:
+                return self._run(history)
+            finally:
+                self.witness.stop()
+                if self.customers:
+                    self.customers.stop()
+
+    def _run(self, history: IO[str]) -> Json:
         began_at = time.monotonic()
-        try:
-            self.cluster.start()
-            self.keeper.say(f"the cluster is up after {time.monotonic() - began_at:.0f} s")
-            self.customers = load.Customers(
-                self.book,
-                shop_url=self.cluster.shop_url,
-                sandbox_url=self.cluster.sandbox_url,
-                token=self.cluster.env["API_TOKEN"],
-                seed=self.plan.seed,
-                per_second=self.plan.per_second,
-            )
-            self.witness.begin()
-            self.customers.begin()
-            self._disturb()
-            self.customers.enough()
-            return self._judge()
-        finally:
-            self.witness.stop()
-            if self.customers:
-                self.customers.stop()
+        self.cluster.start()
+        self.keeper.say(f"the cluster is up after {time.monotonic() - began_at:.0f} s")
+        self.customers = load.Customers(
+            self.book,
+            shop_url=self.cluster.shop_url,
+            sandbox_url=self.cluster.sandbox_url,
+            token=self.cluster.env["API_TOKEN"],
+            seed=self.plan.seed,
+            per_second=self.plan.per_second,
+            history=history,
+        )
+        self.witness.begin()
+        self.customers.begin()
+        self._disturb()
+        self.customers.enough()
+        return self._judge()
 
     def _disturb(self) -> None:
         """One fault after the other."""
@@ -192,7 +200,11 @@ class Drill:
 
     def _look(self, until: float) -> verdict.Verdict:
         audit = json.loads(self.cluster.manage("audit", "--json", codes=(0, 1)))
-        return verdict.judge(self.book, orders=self._orders(), books=self._books(), audit=audit, until=until)
+        providers = self.cluster.run / "providers"
+        providers.mkdir(exist_ok=True)
+        (providers / "books.json").write_text(json.dumps(self._books()))
+        report = checker.check(self.cluster.run / HISTORY, self.cluster.pair.primary.url, providers)
+        return verdict.judge(self.book, orders=self._orders(), report=report, audit=audit, until=until)
 
     def _orders(self) -> list[Json]:
         headers = {"Authorization": f"Token {self.cluster.env['API_TOKEN']}"}

@@ -1,16 +1,17 @@
 """What the drill found: for each fault how long it was felt, and whether anything is lost, doubled or wrong.
 
-It knows no process and no network: it reads what the customers wrote down, the shop's list of orders, the
-providers' books and the audit's report.
+It knows no process and no network. Whether an order is lost, doubled or out of balance the checker says
+(saga_project/local/checker), which reads what the customers wrote down, the rows and the providers' books;
+here each is laid to the fault under which it was wanted, beside what only the drill sees: its bars.
 """
 
 import collections
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from saga_project.local.cluster import ledger
+from saga_project.local import checker, ledger
 
 Json = dict[str, Any]
 
@@ -94,35 +95,29 @@ def judge(
     book: ledger.Ledger,
     *,
     orders: Sequence[Json],
-    books: Mapping[str, Any],
+    report: checker.Report,
     audit: Mapping[str, Any],
     until: float,
 ) -> Verdict:
-    """Hold what the customers were told against what is there.
+    """Lay what was found to the faults.
 
     Args:
         book: what was seen and done.
         orders: all orders, as the API lists them, when all was quiet.
-        books: the providers', as the sandbox shows them.
+        report: the checker's.
         audit: the report of `manage.py audit --json`.
         until: when all was quiet.
     """
     placed = collections.defaultdict(list)
     for order in orders:
         placed[order["reference"]].append(order)
-    faults = _faults(book.wanted, placed, books)
+    faults = _faults(book.wanted, placed, report)
     about = {order["number"]: order["reference"] for order in orders}
     for discrepancy in audit["discrepancies"]:
         key = about.get(discrepancy["about"], "")
         told = f"{discrepancy['about']}: {discrepancy['room']}: {discrepancy['finding']}"
         faults["out of balance"][key].append(f"the audit: {told}")
     wrong = [told for kind in faults.values() for tolds in kind.values() for told in tolds]
-    known = {wanted.key for wanted in book.wanted}
-    strangers = {key: len(found) for key, found in placed.items() if key not in known}
-    wrong += [
-        f"{count} orders that nobody wanted: {key or 'without a reference'}"
-        for key, count in strangers.items()
-    ]
     rows = [
         _row(strike, began, ended, book, placed, faults) for strike, began, ended in _windows(book, until)
     ]
@@ -159,9 +154,9 @@ def _row(
     delayed = [wanted for wanted in mine if took.get(wanted.key, LATE_S + 1) > LATE_S]
     first = min((end for end in ends.values() if end is not None and end < ended), default=None)
     counts = {kind: sum(len(found.get(wanted.key, ())) for wanted in mine) for kind, found in faults.items()}
-    # What the audit finds about no order of a customer's stands with the calm, so that no sum leaves it out.
+    # What is found about no order of a customer's stands with the calm, so that no sum leaves it out.
     if strike is None:
-        counts["out of balance"] += len(faults["out of balance"].get("", ()))
+        counts = {kind: count + len(faults[kind].get("", ())) for kind, count in counts.items()}
     return Row(
         fault=strike.name if strike else CALM,
         told=strike.told if strike else "",
@@ -196,59 +191,30 @@ def longest_outage(requests: Iterable[ledger.Request], began: float, ended: floa
     return longest
 
 
+KINDS = {"lost": "lost", "doubled": "doubled", "balance": "out of balance", "order": "out of balance"}
+"""The checker's kinds of violations, and the columns in which they are counted."""
+
+
 def _faults(
-    wanted: Sequence[ledger.Wanted], placed: Mapping[str, Sequence[Json]], books: Mapping[str, Any]
+    wanted: Sequence[ledger.Wanted], placed: Mapping[str, Sequence[Json]], report: checker.Report
 ) -> dict[str, dict[str, list[str]]]:
-    """By kind and by key: what is wrong with an order, in words."""
+    """By column and by key: what is wrong with an order, in words.
+
+    The checker knows that an order may be given up when somebody is away for too long. In a cluster nobody
+    is, so here that is out of balance too.
+    """
     found: dict[str, dict[str, list[str]]] = {
-        kind: collections.defaultdict(list) for kind in ("lost", "doubled", "out of balance")
+        column: collections.defaultdict(list) for column in KINDS.values()
     }
-    standing = _standing(books)
-    charges = {charge["key"]: charge for charge in books["charges"]}
+    for kind, column in KINDS.items():
+        for key, tolds in report.by_key(kind).items():
+            found[column][key] += tolds
     for one in wanted:
-        orders = placed.get(one.key, [])
-        there = {order["id"] for order in orders}
-        lost, doubled, unbalanced = (found[kind][one.key] for kind in ("lost", "doubled", "out of balance"))
-        if one.refused:
-            lost.append(f"{one.key}: refused: {one.refused}")
-        elif one.acknowledged_at is None:
-            lost.append(f"{one.key}: never acknowledged, in {one.requests} requests")
-        elif not one.ids <= there:
-            lost.append(f"{one.key}: acknowledged, and not to be found")
-        if len(one.ids | there) > 1:
-            doubled.append(f"{one.key}: {len(one.ids | there)} orders")
-        for order in orders:
-            if order["status"] not in FINAL:
-                lost.append(f"{order['number']}: has not ended; it is {order['status']}")
-            elif order["status"] not in one.fate.ends:
-                ends = " or ".join(one.fate.ends)
-                unbalanced.append(f"{order['number']} ({one.fate.name}): {order['status']}, not {ends}")
-            for kind in ("charges", "invoices", "shipments"):
-                if (count := standing[kind][order["saga"]["id"]]) > 1:
-                    doubled.append(f"{order['number']}: {count} {kind}")
-            if told := _money(order, charges.get(order["payment"]["key"])):
-                unbalanced.append(f"{order['number']}: {told}")
+        for order in placed.get(one.key, []):
+            if order["status"] in FINAL and order["status"] not in one.fate.ends:
+                told = f"{order['number']} ({one.fate.name}): {order['status']}, not"
+                found["out of balance"][one.key].append(f"{told} {' or '.join(one.fate.ends)}")
     return found
-
-
-def _standing(books: Mapping[str, Any]) -> dict[str, collections.Counter[str]]:
-    """Of each saga, what its providers have of it and was not taken back."""
-    stands: dict[str, Callable[[Json], bool]] = {
-        "charges": lambda charge: charge["captured"] > charge["refunded"],
-        "invoices": lambda invoice: invoice["kind"] == "sale" and invoice["status"] == "authorized",
-        "shipments": lambda shipment: shipment["status"] in ("booked", "handed_over", "delivered"),
-    }
-    return {
-        kind: collections.Counter(entry["key"].partition(".")[0] for entry in books[kind] if stands_(entry))
-        for kind, stands_ in stands.items()
-    }
-
-
-def _money(order: Json, charge: Json | None) -> str:
-    """What the bank holds must be the total of what was fulfilled, and nothing of what was cancelled."""
-    kept = charge["captured"] - charge["refunded"] if charge else 0
-    due = {"fulfilled": order["total"]["amount"], "cancelled": 0}.get(order["status"], kept)
-    return "" if kept == due else f"the bank holds {kept}, it should hold {due}"
 
 
 def _ended_at(wanted: ledger.Wanted, placed: Mapping[str, Sequence[Json]]) -> float | None:
