@@ -12,7 +12,7 @@ from django.core import checks, exceptions
 from django.db import connections
 from django.db.models import Count, QuerySet
 
-from sagas import conf, doctor, errors, models
+from sagas import conf, doctor, errors, locking, models
 from sagas.declaration import registry, states
 
 
@@ -46,6 +46,29 @@ def check_declarations(**_: Any) -> list[checks.CheckMessage]:
         if step.wait is not None and step.wait.limit > saga.deadline
     ]
     return found
+
+
+LOCK_IDS = {
+    locking.Matter.CHANGED: "sagas.E021",
+    locking.Matter.MISSING: "sagas.E022",
+    locking.Matter.UNREADABLE: "sagas.E023",
+    locking.Matter.REMOVED: "sagas.W010",
+}
+
+
+def check_locks(**_: Any) -> list[checks.CheckMessage]:
+    """Report declarations that are not what their saga.lock has (E021 to E023, W010); asks no database.
+
+    An app without a file is left alone here: `check --deploy` says that it has none (W011).
+    """
+    return [
+        (checks.Warning if difference.matter is locking.Matter.REMOVED else checks.Error)(
+            difference.text, hint=difference.hint, id=LOCK_IDS[difference.matter]
+        )
+        for one in locking.declarations()
+        if one.is_locked
+        for difference in one.differences()
+    ]
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -120,7 +143,7 @@ def does_not_start(task: str) -> list[str]:
 
 
 def check_deployment(**_: Any) -> list[checks.CheckMessage]:
-    """Report settings that production would suffer from (E018 to E020, W008, W009): `check --deploy` asks."""
+    """Report what production would suffer from (E018 to E020, W008, W009, W011): `check --deploy` asks."""
     return [finding.as_check() for finding in _of_deployment()]
 
 
@@ -134,6 +157,15 @@ def _of_deployment() -> Iterator[doctor.Finding]:
             " should not.",
             change="USE_TZ = True",
         )
+    for one in locking.declarations():
+        if not one.is_locked:
+            yield doctor.Finding(
+                id="sagas.W011",
+                severity=doctor.Severity.WARNING,
+                what=f"The sagas that {one.label} declares are locked in no {locking.FILE}.",
+                effect="One that is changed without a new version is only noticed where its sagas are live.",
+                change=f"{locking.LOCK}, and commit what it writes",
+            )
     if conf.transport().startswith("sagas.testing."):
         yield doctor.Finding(
             id="sagas.E019",
