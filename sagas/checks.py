@@ -48,27 +48,26 @@ def check_declarations(**_: Any) -> list[checks.CheckMessage]:
     return found
 
 
-LOCK_IDS = {
-    locking.Matter.CHANGED: "sagas.E021",
-    locking.Matter.MISSING: "sagas.E022",
-    locking.Matter.UNREADABLE: "sagas.E023",
-    locking.Matter.REMOVED: "sagas.W010",
-}
-
-
 def check_locks(**_: Any) -> list[checks.CheckMessage]:
     """Report declarations that are not what their saga.lock has (E021 to E023, W010); asks no database.
 
     An app without a file is left alone here: `check --deploy` says that it has none (W011).
     """
-    return [
-        (checks.Warning if difference.matter is locking.Matter.REMOVED else checks.Error)(
-            difference.text, hint=difference.hint, id=LOCK_IDS[difference.matter]
-        )
-        for one in locking.declarations()
-        if one.is_locked
-        for difference in one.differences()
-    ]
+    locked = [one for one in locking.declarations() if one.is_locked]
+    return [_of_lock(difference) for one in locked for difference in one.differences()]
+
+
+def _of_lock(difference: locking.Difference) -> checks.CheckMessage:
+    text, hint = difference.text, difference.hint
+    match difference.matter:
+        case locking.Matter.CHANGED:
+            return checks.Error(text, hint=hint, id="sagas.E021")
+        case locking.Matter.MISSING:
+            return checks.Error(text, hint=hint, id="sagas.E022")
+        case locking.Matter.UNREADABLE:
+            return checks.Error(text, hint=hint, id="sagas.E023")
+        case locking.Matter.REMOVED:
+            return checks.Warning(text, hint=hint, id="sagas.W010")
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:

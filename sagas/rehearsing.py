@@ -295,6 +295,8 @@ class _Reader:
         for event in events:
             kind = event.kind
             if event.saga_id == self.record.saga.pk and kind in ENDS:
+                if event.reason in (Clock.DEADLINE, Clock.UNDO_DEADLINE):
+                    self._act("outlast", "")
                 self.record.ended = ENDS[EventKind(kind)]
                 self.record.lines.append(self.record.ended)
                 return self.record
