@@ -17,7 +17,7 @@ class Command(base.BaseCommand):
 
     help = (
         f"A worker for SAGAS_TRANSPORT = {POSTGRES!r}: takes due sagas from the database, woken by NOTIFY,"
-        " and sweeps. With --processes 0 only the sweep, where another transport carries the messages. SIGTERM"
+        " and sweeps. With --processes 0 only the sweep, where another transport carries them. SIGTERM"
         " lets each step end."
     )
 
