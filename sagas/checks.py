@@ -236,7 +236,7 @@ def _unswept(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
     yield checks.Warning(
         f"Nobody sweeps, and nobody {since}, while sagas are live ({live.count()}): what is lost, late or "
         "due stands still.",
-        hint=conf.SCHEDULE_THE_SWEEP,
+        hint=conf.SCHEDULE_THE_SWEEP if conf.uses_celery() else conf.RUN_THE_SWEEP,
         id="sagas.W003",
     )
 
@@ -261,10 +261,18 @@ def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
             yield checks.Warning(
                 f"No worker listens on the queue {queue.name}, where sagas wait ({waiting[queue.name]}): "
                 f"none has given a sign for {silence.total_seconds():.0f} s.",
-                hint=f"Start one: celery worker --queues={queue.name}",
+                hint=f"Start one: {_worker()} --queues={queue.name}",
                 obj=queue.name,
                 id="sagas.W004",
             )
+
+
+def _worker() -> str:
+    if conf.uses_celery():
+        return "celery worker"
+    if conf.transport() == conf.POSTGRES_TRANSPORT:
+        return "manage.py saga_worker"
+    return "a worker of the backend, such as manage.py db_worker"
 
 
 def check_live_versions(databases: Iterable[str] | None = None, **_: Any) -> list[checks.CheckMessage]:

@@ -50,6 +50,7 @@ app.autodiscover_tasks()
 SERVICES = """
 import os
 import pathlib
+import sys
 import time
 
 HERE = pathlib.Path(__file__).parent
@@ -81,6 +82,8 @@ def drive(*, key, wish):
 
 
 def fly(*, key, wish):
+    if "celery" in sys.modules:
+        (HERE / "celery").touch()
     if wish == "full":
         raise Refused("no seat")
     note(f"do {key}")
@@ -280,3 +283,5 @@ def test_every_saga_ends_as_it_should_though_messages_come_twice_and_a_worker_is
     assert project.calls("good") == project.calls("good-twice") == DONE
     # The way back is the way forth, from the end.
     assert project.calls("full") == project.calls("full-twice") == UNDONE
+    # A project that does without Celery need not have it.
+    assert (project.trips / "celery").exists() == (project.carried is TRANSPORTS["celery"])

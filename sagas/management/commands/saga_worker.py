@@ -9,14 +9,12 @@ from sagas import conf
 from sagas.declaration import registry
 from sagas.transports import worker
 
-POSTGRES = "sagas.transports.postgres.PostgresTransport"
-
 
 class Command(base.BaseCommand):
     """Carry out steps from the database's own lines, and sweep."""
 
     help = (
-        f"A worker for SAGAS_TRANSPORT = {POSTGRES!r}: takes due sagas from the database, woken by NOTIFY,"
+        f"A worker for SAGAS_TRANSPORT = {conf.POSTGRES_TRANSPORT!r}: takes due sagas from the database, woken by NOTIFY,"
         " and sweeps. With --processes 0 only the sweep, where another transport carries them. SIGTERM"
         " lets each step end."
     )
@@ -40,10 +38,10 @@ class Command(base.BaseCommand):
             CommandError: another transport carries the messages.
         """
         processes = options["processes"]
-        if processes and conf.transport() != POSTGRES:
+        if processes and conf.transport() != conf.POSTGRES_TRANSPORT:
             raise base.CommandError(
                 f"SAGAS_TRANSPORT is {conf.transport()!r}, which brings this worker nothing: set it to"
-                f" {POSTGRES!r}, or sweep only, with --processes 0."
+                f" {conf.POSTGRES_TRANSPORT!r}, or sweep only, with --processes 0."
             )
         queues = options["queues"] or [*registry.queues(), conf.ENGINE_QUEUE]
         worker.Above(
