@@ -272,7 +272,7 @@ def _worker() -> str:
         return "celery worker"
     if conf.transport() == conf.POSTGRES_TRANSPORT:
         return "manage.py saga_worker"
-    return "a worker of the backend, such as manage.py db_worker"
+    return "a worker of the backend of django.tasks"
 
 
 def check_live_versions(databases: Iterable[str] | None = None, **_: Any) -> list[checks.CheckMessage]:
