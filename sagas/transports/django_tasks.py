@@ -14,7 +14,7 @@ from typing import Any
 try:
     from django.tasks import task  # type: ignore[import-not-found,unused-ignore]  # Since Django 6.0.
 except ImportError:
-    from django_tasks import task  # type: ignore[import-not-found,unused-ignore]  # The backport.
+    from django_tasks import task  # type: ignore[import-not-found,no-redef,unused-ignore]  # The backport.
 
 from sagas import engine
 from sagas.engine import transport

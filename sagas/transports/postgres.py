@@ -47,17 +47,15 @@ class PostgresTransport:
         """Put many in line, in one statement."""
         alone = [one for one in dispatches if not one.member]
         if alone:
+            parameters: list[Any] = [
+                dispatching.LINE_LOOK,
+                [one.saga_id for one in alone],
+                [one.epoch for one in alone],
+                [one.messages[0].queue for one in alone],
+                CHANNEL,
+            ]
             with connection.cursor() as cursor:
-                cursor.execute(
-                    _LINE_UP,
-                    [
-                        dispatching.LINE_LOOK,
-                        [one.saga_id for one in alone],
-                        [one.epoch for one in alone],
-                        [one.messages[0].queue for one in alone],
-                        CHANNEL,
-                    ],
-                )
+                cursor.execute(_LINE_UP, parameters)
         for one in dispatches:
             if one.member:
                 _notify(queue=one.messages[0].queue, dispatch=carriage.as_json(one))

@@ -14,9 +14,9 @@ class Command(base.BaseCommand):
     """Carry out steps from the database's own lines, and sweep."""
 
     help = (
-        f"A worker for SAGAS_TRANSPORT = {conf.POSTGRES_TRANSPORT!r}: takes due sagas from the database, woken"
-        " by NOTIFY, and sweeps. With --processes 0 only the sweep, where another transport carries them."
-        " SIGTERM lets each step end."
+        f"A worker for SAGAS_TRANSPORT = {conf.POSTGRES_TRANSPORT!r}: takes due sagas from the database,"
+        " woken by NOTIFY, and sweeps. With --processes 0 it only sweeps, where another transport carries"
+        " them. SIGTERM lets each step end."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
