@@ -12,7 +12,7 @@ from django.core import checks, exceptions
 from django.db import connections
 from django.db.models import Count, QuerySet
 
-from sagas import conf, doctor, errors, models
+from sagas import conf, doctor, errors, locking, models
 from sagas.declaration import registry, states
 
 
@@ -46,6 +46,28 @@ def check_declarations(**_: Any) -> list[checks.CheckMessage]:
         if step.wait is not None and step.wait.limit > saga.deadline
     ]
     return found
+
+
+def check_locks(**_: Any) -> list[checks.CheckMessage]:
+    """Report declarations that are not what their saga.lock has (E021 to E023, W010); asks no database.
+
+    An app without a file is left alone here: `check --deploy` says that it has none (W011).
+    """
+    locked = [one for one in locking.declarations() if one.is_locked]
+    return [_of_lock(difference) for one in locked for difference in one.differences()]
+
+
+def _of_lock(difference: locking.Difference) -> checks.CheckMessage:
+    text, hint = difference.text, difference.hint
+    match difference.matter:
+        case locking.Matter.CHANGED:
+            return checks.Error(text, hint=hint, id="sagas.E021")
+        case locking.Matter.MISSING:
+            return checks.Error(text, hint=hint, id="sagas.E022")
+        case locking.Matter.UNREADABLE:
+            return checks.Error(text, hint=hint, id="sagas.E023")
+        case locking.Matter.REMOVED:
+            return checks.Warning(text, hint=hint, id="sagas.W010")
 
 
 def check_settings(**_: Any) -> list[checks.CheckMessage]:
@@ -120,7 +142,7 @@ def does_not_start(task: str) -> list[str]:
 
 
 def check_deployment(**_: Any) -> list[checks.CheckMessage]:
-    """Report settings that production would suffer from (E018 to E020, W008, W009): `check --deploy` asks."""
+    """Report what production would suffer from (E018 to E020, W008, W009, W011): `check --deploy` asks."""
     return [finding.as_check() for finding in _of_deployment()]
 
 
@@ -133,6 +155,15 @@ def _of_deployment() -> Iterator[doctor.Finding]:
             " should not.",
             change="USE_TZ = True",
         )
+    for one in locking.declarations():
+        if not one.is_locked:
+            yield doctor.Finding(
+                id="sagas.W011",
+                severity=doctor.Severity.WARNING,
+                what=f"The sagas that {one.label} declares are locked in no {locking.FILE}.",
+                effect="One that is changed without a new version is only noticed where its sagas are live.",
+                change=f"{locking.LOCK}, and commit what it writes",
+            )
     if conf.transport().startswith("sagas.testing."):
         yield doctor.error(
             "sagas.E019",
@@ -200,7 +231,7 @@ def _unswept(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
     yield checks.Warning(
         f"Nobody sweeps, and nobody {since}, while sagas are live ({live.count()}): what is lost, late or "
         "due stands still.",
-        hint=conf.SCHEDULE_THE_SWEEP,
+        hint=conf.SCHEDULE_THE_SWEEP if conf.uses_celery() else conf.RUN_THE_SWEEP,
         id="sagas.W003",
     )
 
@@ -225,10 +256,18 @@ def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
             yield checks.Warning(
                 f"No worker listens on the queue {queue.name}, where sagas wait ({waiting[queue.name]}): "
                 f"none has given a sign for {silence.total_seconds():.0f} s.",
-                hint=f"Start one: celery worker --queues={queue.name}",
+                hint=f"Start one: {_worker()} --queues={queue.name}",
                 obj=queue.name,
                 id="sagas.W004",
             )
+
+
+def _worker() -> str:
+    if conf.uses_celery():
+        return "celery worker"
+    if conf.transport() == conf.POSTGRES_TRANSPORT:
+        return "manage.py saga_worker"
+    return "a worker of the backend of django.tasks"
 
 
 def check_live_versions(databases: Iterable[str] | None = None, **_: Any) -> list[checks.CheckMessage]:

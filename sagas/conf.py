@@ -3,7 +3,7 @@
 | Setting | Default | What it is |
 |---|---|---|
 | `SAGAS_CELERY_APP` | required | the dotted path of the Celery application whose workers carry the messages |
-| `SAGAS_TRANSPORT` | Celery | the dotted path of another `sagas.engine.transport.Transport` |
+| `SAGAS_TRANSPORT` | Celery | the dotted path of another transport: docs/transports.md |
 | `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
 | `SAGAS_LINE_DELAY` | 20 ms | how long live messages may wait for what stands in their queue's line |
 | `SAGAS_CIRCUIT_THRESHOLD` | 5 | how many different sagas in a row must find a service out |
@@ -31,6 +31,8 @@ from django.core import exceptions
 from django.utils import module_loading
 
 CELERY_TRANSPORT = "sagas.tasks.CeleryTransport"
+POSTGRES_TRANSPORT = "sagas.transports.postgres.PostgresTransport"
+"""The one that needs no broker, and has workers of its own."""
 
 SWEEP_TASK = "sagas.sweep"
 """The task that beat is to send."""
@@ -71,6 +73,9 @@ def _schedule(name: str, task: str, queue: str) -> str:
 
 
 SCHEDULE_THE_SWEEP = _schedule("sweep", SWEEP_TASK, SWEEP_QUEUE)
+RUN_THE_SWEEP = "Run `manage.py saga_worker`; with --processes 0 it only sweeps."
+"""Where it is not Celery that carries the messages."""
+
 SCHEDULE_BULK_RUNS = _schedule("bulk-runs", BULK_TASK, BULK_QUEUE)
 
 HARD_LIMIT_MARGIN_S = 5

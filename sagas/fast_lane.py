@@ -6,18 +6,14 @@ worker serves their queue. What is no longer one task each is given back to each
 time, its own place in Flower, and its turn beside other sagas.
 """
 
-import contextlib
 import dataclasses
 import datetime
-import faulthandler
 import functools
 import json
 import math
-import signal
 import time
 import weakref
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import Any
 
 from celery import signals
@@ -25,7 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker import request
 from kombu import asynchronous
 
-from sagas import conf, engine, errors
+from sagas import conf, engine, errors, limits
 from sagas.declaration import registry, states
 from sagas.engine import transport
 
@@ -145,7 +141,7 @@ def step_failed(task: str) -> errors.StepFailed:
 def context(task_id: str, worker: str) -> engine.WorkerContext:
     """What carries out a step: the task, the worker, and its hold on a function that takes too long."""
     return engine.WorkerContext(
-        task_id=task_id, worker=worker, interrupts=(SoftTimeLimitExceeded,), limit=limited
+        task_id=task_id, worker=worker, interrupts=(SoftTimeLimitExceeded,), limit=limits.limited
     )
 
 
@@ -157,72 +153,14 @@ def served_queues() -> frozenset[str]:
 
 # --- Limits of time --------------------------------------------------------------------------------
 
-_in_pool = False
-"""Whether this is a process of a prefork pool: no other can be killed without killing its neighbours."""
-
 
 @signals.worker_process_init.connect
 def this_is_a_pool_process(**_: Any) -> None:
-    """Celery's own limits of time are those of a message; a step's own are kept in its process."""
-    global _in_pool
-    _in_pool = True
+    """Celery's own limits of time are those of a message; a step's own are kept in its process.
 
-
-@contextlib.contextmanager
-def limited(longest: datetime.timedelta) -> Iterator[None]:
-    """Hold what is called inside to that time: then raise into it, and a little later end the process.
-
-    The timer of the kernel raises at the next line of Python. A function that hangs in C has none: for it
-    there is the watchdog of `faulthandler`, a thread without Python, which writes down where the function
-    hangs and ends the process. Both are the standard library's.
-
-    Raises:
-        SoftTimeLimitExceeded: in the function, when its time is over.
+    Only in a prefork pool: no other process can be ended without ending its neighbours.
     """
-    if not _in_pool:
-        yield
-        return
-    if signal.getsignal(signal.SIGALRM) is not _too_long:
-        signal.signal(signal.SIGALRM, _too_long)
-    soft_s = longest.total_seconds()
-    _watch(soft_s + conf.HARD_LIMIT_MARGIN_S)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, soft_s)
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-_watched_until: float | None = None
-
-NEAR_ENOUGH_S = 1.0
-"""A hard limit may come so much sooner: the watchdog costs more to set than all else here."""
-
-
-def _watch(hard_s: float) -> None:
-    """Have the watchdog end this process then, unless it will anyway, and not much sooner."""
-    global _watched_until
-    until = time.monotonic() + hard_s
-    if _watched_until is None or not until - NEAR_ENOUGH_S <= _watched_until <= until:
-        # The stream is named by its number, because Celery puts others in the place of Python's own.
-        faulthandler.dump_traceback_later(hard_s, exit=True, file=2)
-        _watched_until = until
-
-
-def unlimited() -> None:
-    """No limit holds any more: a task is at its end."""
-    global _watched_until
-    if _in_pool and _watched_until is not None:
-        try:
-            # In case a soft limit ended just as its function did.
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-            _watched_until = None
-
-
-def _too_long(signum: int, frame: FrameType | None) -> None:
-    raise SoftTimeLimitExceeded
+    limits.hold(SoftTimeLimitExceeded)
 
 
 def longest_message() -> datetime.timedelta:

@@ -19,10 +19,10 @@ from celery import signals
 from celery.exceptions import OperationalError
 from django.db import Error, close_old_connections, connections
 
-from sagas import conf, database, engine, errors, eventlog, fast_lane, models, ticks, tracing
+from sagas import conf, database, engine, errors, fast_lane, housekeeping, limits, ticks, tracing
 from sagas import workers as workers  # Remote control learns its command.
 from sagas.declaration import registry, states
-from sagas.engine import archive, late_compensation, sweeping, transport
+from sagas.engine import archive, late_compensation, transport
 
 logger = logging.getLogger("sagas")
 
@@ -106,48 +106,8 @@ def _publish(dispatch: transport.Dispatch, **options: Any) -> None:
 
 @app.task(name=conf.SWEEP_TASK, base=ticks.Tick, queue=conf.SWEEP_QUEUE, ignore_result=True)
 def sweep() -> None:
-    """Send on what is due, batch by batch; for no longer than half the time until the next tick.
-
-    So there is never more than one of them for long, and what else its worker has to do goes on beside it.
-    """
-    until = time.monotonic() + conf.sweep_every().total_seconds() / 2
-    while engine.sweep() >= sweeping.BATCH and time.monotonic() < until:
-        pass
-    _fold(until)
-    _log_events(until)
-
-
-FOLD_EVERY_S = 1.0
-_fold_at = 0.0
-
-
-def _fold(until: float) -> None:
-    """Have the metrics say what happened since; what stands in their way is no reason not to sweep."""
-    global _fold_at
-    if time.monotonic() < _fold_at:
-        return
-    _fold_at = time.monotonic() + FOLD_EVERY_S
-    try:
-        while engine.fold_metrics() and time.monotonic() < until:
-            pass
-    except Error as error:
-        if not database.is_passing(error):
-            raise
-        logger.warning("the metrics will be folded another time: %s", error)
-        database.let_go(error)
-
-
-def _log_events(until: float) -> None:
-    """Tell what happened since, where that is wanted. Another sweep may do so at this moment."""
-    if not eventlog.on():
-        return
-    try:
-        eventlog.run(until=until)
-    except Error as error:
-        if not database.is_passing(error):
-            raise
-        logger.warning("the events will be logged another time: %s", error)
-        database.let_go(error)
+    """Send on what is due, for no longer than half the time until the next tick."""
+    housekeeping.sweep()
 
 
 @app.task(
@@ -160,11 +120,7 @@ def _log_events(until: float) -> None:
 )
 def archive_what_has_ended() -> None:
     """Move sagas that ended long ago into the archive, for a while; and let go of what is older still."""
-    after, keep = conf.archive_after(), conf.archive_keep()
-    if after is not None:
-        archive.run(older_than=after)
-    if keep is not None:
-        archive.forget(before=(models.database_now() - keep).date())
+    housekeeping.archive()
 
 
 SYSTEMS = {"amqp": "rabbitmq", "amqps": "rabbitmq", "redis": "redis", "rediss": "redis", "valkey": "valkey"}
@@ -416,7 +372,7 @@ def _recorded(task: Any, saga_id: str, what: str, carry_out: Callable[[], engine
         close_old_connections()
         return engine.Result(next=engine.Next.STOP)
     finally:
-        fast_lane.unlimited()
+        limits.unlimited()
 
 
 def _register() -> None:

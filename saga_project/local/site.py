@@ -32,7 +32,8 @@ NAVIGATION = {
     "The API": ["docs/api.md", "docs/problems.md", "clients/python/README.md", "docs/sandbox.md"],
     "Operate": [
         "docs/admin.md", "docs/deployment.md", "docs/operations.md", "docs/observability.md",
-        "docs/configuration.md", "docs/upgrading.md", "docs/retention.md", "docs/cluster.md",
+        "docs/configuration.md", "docs/transports.md",
+        "docs/upgrading.md", "docs/retention.md", "docs/cluster.md",
         "docs/scaling.md",
     ],
     "Compare": ["docs/benchmarks.md", "docs/comparison.md", "docs/dependencies.md"],

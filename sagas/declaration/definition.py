@@ -148,26 +148,19 @@ class Saga:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change when the steps do."""
-        shape: list[object] = [
-            [
-                step.name, step.kind, step.remote, list(step.inputs), list(step.outputs),
-                # What is secret to a child its own fingerprint says.
-                [] if isinstance(step, Child) else list(step.secrets),
-                _path(step.do) if step.has_worker else NOBODY, _path(step.undo), _path(step.ask),
-                step.wait.until if step.wait else None,
-                *_beyond_a_list(step),
-            ]
-            for step in self.all_steps
-        ]  # fmt: skip
+        shape: list[object] = [[*shape_of(step).values(), *_beyond_a_list(step)] for step in self.all_steps]
         # Only where there is any: the fingerprint of a plain list is what it was before there were stages.
         at_once = [
-            [each.undo, each.when, each.unless, *(step.name for step in each.steps)]
-            for each in self.steps
-            if isinstance(each, Parallel)
+            [each.undo, each.when, each.unless, *(step.name for step in each.steps)] for each in self.at_once
         ]
         shape += [at_once] if at_once else []
         text = json.dumps([self.name, self.version, list(self.inputs), shape])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def at_once(self) -> list[Parallel]:
+        """The stages of which the steps are done at once."""
+        return [each for each in self.steps if isinstance(each, Parallel)]
 
     @functools.cached_property
     def secrets(self) -> frozenset[str]:
@@ -283,9 +276,31 @@ class Saga:
         return step.retry or self.retry
 
 
-def _beyond_a_list(step: Step) -> list[object]:
+def shape_of(step: Step) -> dict[str, Any]:
+    """What a fingerprint says of every step, by what it is: data, in this order."""
+    return {
+        "name": step.name,
+        "kind": step.kind,
+        "remote": step.remote,
+        "inputs": list(step.inputs),
+        "outputs": list(step.outputs),
+        # What is secret to a child its own fingerprint says.
+        "secrets": [] if isinstance(step, Child) else list(step.secrets),
+        "do": _path(step.do) if step.has_worker else NOBODY,
+        "undo": _path(step.undo),
+        "ask": _path(step.ask),
+        "until": step.wait.until if step.wait else None,
+    }
+
+
+def beyond(step: Step) -> dict[str, Any]:
+    """What it says of a step that is more than one of a list; empty for any other."""
+    return {name: value for said in _beyond_a_list(step) for name, value in said.items()}
+
+
+def _beyond_a_list(step: Step) -> list[dict[str, Any]]:
     """What a fingerprint says of a step that is more than one of a list; nothing for any other."""
-    said: dict[str, object] = {name: value for name in ("when", "unless") if (value := getattr(step, name))}
+    said: dict[str, Any] = {name: value for name in ("when", "unless") if (value := getattr(step, name))}
     if isinstance(step, Approval):
         said["approval"] = [step.permission, step.lapse, step.persons]
     if isinstance(step, Child):

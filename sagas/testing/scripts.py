@@ -42,7 +42,7 @@ import collections
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sagas.declaration import definition
 
@@ -286,7 +286,55 @@ def rehearse(saga: definition.Saga, script: str, inputs: Mapping[str, Any] | Non
         The lines as they happen, those of steps that are done at once in the script's order; equal to the
         script's own if that is right.
     """
-    return Script.read(script).arrange(_Rehearsal(saga, script, inputs or {}).play())
+    world = _Scripted(script)
+    return world.script.arrange(play(saga, world, inputs))
+
+
+class World(Protocol):
+    """What a rehearsal is told by: what calls are answered, and what somebody else does."""
+
+    @property
+    def branches(self) -> Mapping[str, int]:
+        """By the name of a step that is sagas: how many they are, where no fact is the list."""
+
+    def answer(self, function: str, step: str) -> tuple[str, str]:
+        """What the next call of a step's function is answered, and what comes meanwhile."""
+
+    def act_due(self, played: Sequence[str], waiting: Sequence[str] | None) -> str | None:
+        """The line that is somebody's act and comes next, if one does.
+
+        Arguments:
+            played: what has happened.
+            waiting: None while there are calls to be made; then the names of the steps that are waited for.
+        """
+
+
+class _Scripted:
+    """The world of a script."""
+
+    def __init__(self, text: str) -> None:
+        self.script = Script.read(text)
+        self.branches = self.script.branches
+        self._answers = {call: iter(given) for call, given in answers(text).items()}
+
+    def answer(self, function: str, step: str) -> tuple[str, str]:
+        """What the script says; what it does not name goes well."""
+        return next(self._answers.get((function, step), iter(())), ("well", ""))
+
+    def act_due(self, played: Sequence[str], waiting: Sequence[str] | None) -> str | None:
+        """When everything before it has happened."""
+        return self.script.act_due(played) if waiting is None else None
+
+
+def play(saga: definition.Saga, world: World, inputs: Mapping[str, Any] | None = None) -> list[str]:
+    """What the saga does in a world, from its declaration alone: the lines, as they happen.
+
+    Arguments:
+        saga: the declaration.
+        world: what happens to it.
+        inputs: the facts that it is given, for its conditions and lists.
+    """
+    return _Rehearsal(saga, world, inputs or {}).play()
 
 
 class _Rehearsal:
@@ -294,7 +342,7 @@ class _Rehearsal:
 
     Arguments:
         saga: the declaration.
-        script: the whole script.
+        world: what happens to all of them.
         inputs: the facts that it is given.
         root: the pass of the saga that nobody is parent of; None for itself.
         parent: that of its parent, with the step that it is.
@@ -304,7 +352,7 @@ class _Rehearsal:
     def __init__(
         self,
         saga: definition.Saga,
-        script: str,
+        world: World,
         inputs: Mapping[str, Any],
         *,
         root: "_Rehearsal | None" = None,
@@ -312,7 +360,7 @@ class _Rehearsal:
         place: str = "",
     ) -> None:
         self.saga = saga
-        self.text = script
+        self.world = world
         self.root = root or self
         self.parent = parent
         self.place = place
@@ -342,8 +390,6 @@ class _Rehearsal:
         self.undone: set[str] = set()
         self.children: dict[str, list[_Rehearsal]] = {}
         if root is None:
-            self.script = Script.read(script)
-            self.answers = {call: iter(given) for call, given in answers(script).items()}
             self.played: list[str] = []
             self.turns: list[_Rehearsal] = [self]
             """Whose turn it is: one call of each, as their messages come."""
@@ -360,14 +406,21 @@ class _Rehearsal:
             if self.looks:
                 one, step = self.looks.pop(0)
                 one._look(step)
-            elif act := self.script.act_due(self.played):
+            elif act := self.world.act_due(self.played, None):
                 self._act(act)
             elif (one := next((one for one in self.turns if one.can_go_on), self)).can_go_on:
                 self.turns.remove(one)
                 self.turns.append(one)
                 one._go_on()
+            elif act := self.world.act_due(self.played, self._waiting()):
+                self._act(act)
             else:
                 return self.played
+
+    def _waiting(self) -> list[str]:
+        """The steps of it and of its children that only wait, by their names in lines."""
+        waiting = [(one, step) for one in self.root.turns if not one.backward for step in one.waiting]
+        return [_place(one.place, step.name) for one, step in waiting]
 
     @property
     def can_go_on(self) -> bool:
@@ -405,7 +458,7 @@ class _Rehearsal:
 
     def _call(self, function: str, step: definition.Step) -> str:
         name = _place(self.place, step.name)
-        answer, meanwhile = next(self.root.answers.get((function, name), iter(())), ("well", ""))
+        answer, meanwhile = self.world.answer(function, name)
         self.root.played.append(str(Line(function, name, answer, meanwhile)))
         if meanwhile == "cancelled":
             self.cancelled = True
@@ -547,12 +600,12 @@ class _Rehearsal:
         elements: Sequence[Any] = [{}]
         if isinstance(step, definition.ForEach):
             place = _place(self.place, step.name)
-            elements = self.facts.get(step.of, [{}] * self.root.script.branches.get(place, 0))
+            elements = self.facts.get(step.of, [{}] * self.world.branches.get(place, 0))
         given = {name: self.facts[fact] for fact, name in step.given if fact in self.facts}
         self.children[step.name] = [
             _Rehearsal(
                 step.child,
-                self.text,
+                self.world,
                 given | _of_element(step, element),
                 root=self.root,
                 parent=(self, step),

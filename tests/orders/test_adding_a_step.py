@@ -349,6 +349,7 @@ def test_the_readmes_edits_are_all_that_a_project_needs(
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout + ran.stderr
 
+    assert "orders/saga.lock: written." in manage("saga", "lock")
     assert "Create model Wrapping" in manage("makemigrations", "inventory")
     assert "No changes" in manage("makemigrations", "--check")
     told = manage("check")
@@ -381,13 +382,14 @@ def test_a_step_of_a_new_service_has_its_worker_on_the_local_stack_and_no_list_w
     readme_step.as_a_new_service(project)
     run = tmp_path / "run"
     there = {"PYTHONPATH": str(project), "DJANGO_SETTINGS_MODULE": "saga_project.settings"}
-    subprocess.run(
-        [sys.executable, "manage.py", "makemigrations", "gifts"],
-        cwd=project,
-        env=environment | there,
-        check=True,
-        capture_output=True,
-    )
+    for words in (["saga", "lock"], ["makemigrations", "gifts"]):
+        subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=project,
+            env=environment | there,
+            check=True,
+            capture_output=True,
+        )
 
     with local_stack(project, run, there) as told:
         assert "gifts" in supervisor.processes(run)

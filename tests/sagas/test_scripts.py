@@ -3,11 +3,15 @@
 The third stage, a real worker, is in tests/acceptance/test_engine_scripts.py.
 """
 
+import datetime
+
 import pytest
 
-from sagas import testing
+from sagas import rehearsing, testing
 from tests.sagas import harness, rules, scripts
 from tests.sagas.sample_app import saga as toys
+
+LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 
 PLAYED = [
     *((saga, {}, script) for saga, script in (*scripts.ALL, *scripts.ONE_OF_THEM_FAILS)),
@@ -34,6 +38,16 @@ def test_the_engine_does_so(rows, saga, inputs, script, inline):
     assert in_memory.play(saga, script, inputs) == testing.lines(script)
 
     rules.check(in_memory.player.saga)
+    if inline:
+        the_record_explains_the_end(saga)
+
+
+def the_record_explains_the_end(saga):
+    """Its events, played with its declaration, lead to the first rest that it had, whatever happened."""
+    (record,) = rehearsing.records(name=saga.name, since=LONG_AGO, limit=2)
+    assert record.left_out == ""
+    rehearsed = rehearsing.rehearse(record, saga)
+    assert (rehearsed.would_end, rehearsed.assumed) == (record.ended, ())
 
 
 @pytest.mark.parametrize(

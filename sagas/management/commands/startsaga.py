@@ -94,10 +94,12 @@ class Command(templates.TemplateCommand):
             f"Written: {target or name}, an app with the saga {saga!r}.\n"
             f'1. Add "{module}" to INSTALLED_APPS.\n'
             f"2. manage.py test {module}\n"
-            "3. manage.py migrate, and restart the web server, beat and the workers, so that all know it.\n"
+            "3. manage.py saga lock, which writes saga.lock: commit it, and `manage.py check` refuses a\n"
+            "   change of the declaration that its live sagas could not go on with.\n"
+            "4. manage.py migrate, and restart the web server, beat and the workers, so that all know it.\n"
             "   One more worker listens on its queue: "
             f"celery --app=... worker --queues={module.partition('.')[0]}\n"
-            f"4. Begin one, in `manage.py shell`:\n\n{_beginning(module, saga, steps)}"
+            f"5. Begin one, in `manage.py shell`:\n\n{_beginning(module, saga, steps)}"
         )
 
 

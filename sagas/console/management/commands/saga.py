@@ -12,7 +12,7 @@ from typing import Any
 from django.core.management import base
 
 import strictjson
-from sagas import errors, models, reading
+from sagas import errors, models, reading, shell
 from sagas.console import (
     approving,
     archiving,
@@ -66,7 +66,7 @@ ANSWERS = {
 BARS = {"done": "█", "begun": "█", "retry": "▒", "failed": "▓", "unknown": "?", "lost": "?", "running": ">"}
 
 
-class Command(base.BaseCommand):
+class Command(shell.Command):
     """List sagas, show the history of one, and intervene; that needs a reason, and is recorded."""
 
     help = "List sagas, show the history of one, and intervene. An intervention needs a reason."
@@ -97,6 +97,7 @@ class Command(base.BaseCommand):
         showing.add_argument("--events", action="store_true", help="with every event")
         watching.add_arguments(functions, WHICH)
         archiving.add_arguments(functions)
+        shell.add_arguments(functions)
         for name, what in COMMANDS.items():
             self._intervention(functions, name, what)
         resolving = self._intervention(functions, "resolve", "say whether the step in doubt happened")
@@ -157,6 +158,8 @@ class Command(base.BaseCommand):
                 self._watch(options)
             elif function in archiving.COMMANDS:
                 archiving.run(function, options, find=_find, write=self.stdout.write)
+            elif function in shell.FUNCTIONS:
+                shell.run(self, options)
             elif function in ANSWERS:
                 self._answer(function, options)
             else:

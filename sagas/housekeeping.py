@@ -1,0 +1,65 @@
+"""What has to be done again and again, whoever carries the messages: the sweep, and what goes with it."""
+
+import logging
+import time
+
+from django.db import Error
+
+from sagas import conf, database, engine, eventlog, models
+from sagas.engine import archive as archiver
+from sagas.engine import sweeping
+
+logger = logging.getLogger("sagas")
+
+FOLD_EVERY_S = 1.0
+_fold_at = 0.0
+
+
+def sweep() -> None:
+    """Send on what is due, batch by batch; for no longer than half the time until the next tick.
+
+    So there is never more than one of them for long, and what else its worker has to do goes on beside it.
+    """
+    until = time.monotonic() + conf.sweep_every().total_seconds() / 2
+    while engine.sweep() >= sweeping.BATCH and time.monotonic() < until:
+        pass
+    _fold(until)
+    _log_events(until)
+
+
+def archive() -> None:
+    """Move sagas that ended long ago into the archive, for a while; and let go of what is older still."""
+    after, keep = conf.archive_after(), conf.archive_keep()
+    if after is not None:
+        archiver.run(older_than=after)
+    if keep is not None:
+        archiver.forget(before=(models.database_now() - keep).date())
+
+
+def _fold(until: float) -> None:
+    """Have the metrics say what happened since; what stands in their way is no reason not to sweep."""
+    global _fold_at
+    if time.monotonic() < _fold_at:
+        return
+    _fold_at = time.monotonic() + FOLD_EVERY_S
+    try:
+        while engine.fold_metrics() and time.monotonic() < until:
+            pass
+    except Error as error:
+        if not database.is_passing(error):
+            raise
+        logger.warning("the metrics will be folded another time: %s", error)
+        database.let_go(error)
+
+
+def _log_events(until: float) -> None:
+    """Tell what happened since, where that is wanted. Another sweep may do so at this moment."""
+    if not eventlog.on():
+        return
+    try:
+        eventlog.run(until=until)
+    except Error as error:
+        if not database.is_passing(error):
+            raise
+        logger.warning("the events will be logged another time: %s", error)
+        database.let_go(error)

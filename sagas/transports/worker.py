@@ -1,0 +1,228 @@
+"""The worker of `sagas.transports.postgres`: processes that take from lines, and one above them that sweeps.
+
+The process above makes the others and makes them anew when one dies; it runs the sweep and the archiver,
+and writes down that somebody listens. It carries out no step, so that a step which kills its process ends
+nothing else. At SIGTERM each takes nothing new, and ends when the step that it is at is recorded.
+"""
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from django.db import Error, close_old_connections, connections
+
+from sagas import conf, engine, errors, housekeeping
+from sagas.transports import carriage, postgres
+
+logger = logging.getLogger("sagas")
+
+LOOK_EVERY_S = 1.0
+"""How often a worker looks into its lines though nobody told it to: a NOTIFY may be lost."""
+
+AGAIN_S = 1.0
+"""Before another process takes the place of one that died, or a database that is away is asked again."""
+
+ARCHIVE_EVERY_S = 60.0
+
+
+class Stopping:
+    """Whether this process was told to end."""
+
+    def __init__(self) -> None:
+        self.told = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._tell)
+
+    def _tell(self, signum: int, frame: FrameType | None) -> None:
+        self.told = True
+
+
+class Above:
+    """The process above: it makes `processes` others, sweeps, and says that its queues are served.
+
+    Arguments:
+        queues: those that are served.
+        processes: how many carry out steps; 0 for the sweep alone, where another transport carries them.
+        sweeps: whether it sweeps and archives.
+        listens: the alias of the database connection on which NOTIFY is heard.
+    """
+
+    def __init__(self, queues: Sequence[str], *, processes: int, sweeps: bool, listens: str) -> None:
+        self._queues, self._processes, self._sweeps, self._listens = queues, processes, sweeps, listens
+        self._children: set[int] = set()
+        self._next = {"archive": 0.0, "child": 0.0}
+
+    def run(self) -> None:
+        """Until it is told to end; then wait for the others."""
+        stopping = Stopping()
+        while not stopping.told:
+            self._reap()
+            if len(self._children) < self._processes and time.monotonic() >= self._next["child"]:
+                self._make()
+                continue
+            began = time.monotonic()
+            _safely(self._keep_house)
+            left_s = conf.sweep_every().total_seconds() - (time.monotonic() - began)
+            _sleep(max(min(left_s, 1.0), 0.01), stopping)
+        for child in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
+        for child in self._children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(child, 0)
+        connections.close_all()
+
+    def _keep_house(self) -> None:
+        if self._processes:
+            for queue in self._queues:
+                engine.heard(queue, _name(os.getpid()))
+        if not self._sweeps:
+            return
+        housekeeping.sweep()
+        if time.monotonic() >= self._next["archive"]:
+            self._next["archive"] = time.monotonic() + ARCHIVE_EVERY_S
+            housekeeping.archive()
+
+    def _make(self) -> None:
+        connections.close_all()  # The other must not inherit this process's.
+        above = os.getpid()
+        child = os.fork()
+        if child:
+            self._children.add(child)
+            return
+        code = 1
+        try:
+            Worker(self._queues, above=above, listens=self._listens).run()
+            code = 0
+        except Exception:
+            logger.exception("a worker ends with a bug")
+        finally:
+            os._exit(code)  # What the process above has open is not this one's to close.
+
+    def _reap(self) -> None:
+        for child in list(self._children):
+            gone, status = os.waitpid(child, os.WNOHANG)
+            if gone:
+                self._children.discard(child)
+                self._next["child"] = time.monotonic() + AGAIN_S
+                logger.error("worker %s ended with status %s: another takes its place", child, status)
+
+
+class Worker:
+    """One process that carries out steps, one after the other.
+
+    Arguments:
+        queues: those that it takes from, in turn.
+        above: the process that made it; when that is gone, it ends.
+        listens: the alias of the database connection on which NOTIFY is heard.
+    """
+
+    def __init__(self, queues: Sequence[str], *, above: int, listens: str) -> None:
+        self._queues = list(queues)
+        self._above = above
+        self._listens = listens
+        self._name = _name(os.getpid())
+        self._ear: Any = None
+        self._heard: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        """Until it is told to end, or the process above is gone."""
+        self._stopping = Stopping()
+        while not self._over:
+            if not _safely(self._turn):
+                self._deafen()
+        self._deafen()
+        connections.close_all()
+
+    @property
+    def _over(self) -> bool:
+        return self._stopping.told or os.getppid() != self._above
+
+    def _turn(self) -> None:
+        """Do all that there is to do; then wait until somebody says that there is more, or for a while."""
+        close_old_connections()
+        self._listen()
+        busy = True
+        while busy and not self._over:
+            self._hear(0.0)
+            busy = self._said() or self._from_lines()
+        if not self._over:
+            self._hear(LOOK_EVERY_S)
+
+    def _from_lines(self) -> bool:
+        """Take one saga of each line, and carry it; says whether there was any."""
+        found = False
+        for queue in self._queues:
+            for dispatch in [] if self._over else engine.take(queue, 1):
+                found = True
+                carriage.carry_out(dispatch, worker=self._name, queues=self._queues)
+        return found
+
+    def _said(self) -> bool:
+        """Do what stands in the notifications themselves."""
+        heard, self._heard = self._heard, []
+        for said in heard:
+            queue = said.get("queue")
+            if queue not in self._queues:
+                continue
+            if "dispatch" in said:
+                dispatch = carriage.of_json(said["dispatch"])
+                carriage.carry_out(dispatch, worker=self._name, queues=self._queues)
+            elif "signal_id" in said:
+                engine.compensate_late(said["signal_id"])
+            elif "probe" in said:
+                at = datetime.datetime.fromisoformat(said["probe"])
+                engine.probe_returned(queue, at, self._name, carried_on=True)
+        return bool(heard)
+
+    def _listen(self) -> None:
+        if self._ear is None:
+            self._ear = connections[self._listens].copy()
+            with self._ear.cursor() as cursor:
+                cursor.execute(f"LISTEN {postgres.CHANNEL}")
+
+    def _hear(self, patience_s: float) -> None:
+        """Take in what was said; wait for it for so long if nothing was."""
+        for said in self._ear.connection.notifies(timeout=patience_s, stop_after=1 if patience_s else None):
+            self._heard.append(json.loads(said.payload))
+
+    def _deafen(self) -> None:
+        if self._ear is not None:
+            with contextlib.suppress(Exception):
+                self._ear.close()
+            self._ear = None
+
+
+def _safely(do: Callable[[], None]) -> bool:
+    """Do it; a database that is away is asked again a little later."""
+    try:
+        do()
+    except (Error, errors.LostRace, OSError) as error:
+        logger.warning("the database is away, or another was first: %s", error)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "psycopg":
+            raise
+        logger.warning("the connection that listens is gone: %s", error)
+    else:
+        return True
+    connections.close_all()
+    time.sleep(AGAIN_S)
+    return False
+
+
+def _sleep(seconds: float, stopping: Stopping) -> None:
+    until = time.monotonic() + seconds
+    while not stopping.told and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.1))
+
+
+def _name(process: int) -> str:
+    return f"saga-worker@{socket.gethostname()}.{process}"
