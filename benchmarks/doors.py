@@ -10,8 +10,9 @@ django.setup(set_prefix=False)
 
 # After the settings, which they read. As saga_project/asgi.py does.
 from saga_project import celery, postgres  # noqa: E402
+from sagas.celery import publish_in_haste  # noqa: E402
 
 postgres.assume("web")
-celery.publish_in_haste()
+publish_in_haste(celery.app)
 by_wsgi = wsgi.WSGIHandler()
 by_asgi = asgi.ASGIHandler()

@@ -9,7 +9,8 @@ django.setup(set_prefix=False)
 
 # After the settings, which they read.
 from saga_project import celery, postgres, serving  # noqa: E402
+from sagas.celery import publish_in_haste  # noqa: E402
 
 postgres.assume("web")
-celery.publish_in_haste()
+publish_in_haste(celery.app)
 application = serving.Handler()

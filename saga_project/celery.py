@@ -5,7 +5,6 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import celery
@@ -17,6 +16,7 @@ from django.db import close_old_connections, connection
 
 from saga_project import alive, broker, logs, postgres
 from sagas import ticks
+from sagas.celery import configure
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
 
@@ -27,26 +27,19 @@ app = celery.Celery("saga_project")
 app.conf.update(
     # Each process begins with another of several addresses, so that a node that dies is missed by some only.
     **BROKER.celery_settings(begin_with=os.getpid()),
-    # No result backend: the rows are the truth, and one that is down would block workers.
+    # What follows is for this project's own tasks, and for how its processes are run: what sagas need is said
+    # by `configure`, below.
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
     # Only JSON: a client that can write to the broker must not be able to run code.
     task_serializer="json",
     accept_content=["json"],
-    # A chain says the same of every link: eight of them fit into 2 KB this way, two without.
-    task_compression="zlib",
-    task_create_missing_queues=True,
     task_default_queue="sagas",
-    # Late acknowledgement and one message at a time: a dead worker's message comes back, and none
-    # waits inside a busy worker. Safe, because every task asks its row first.
+    # Their messages come back as well when a worker dies: each looks in its rows for what is to be done.
     task_acks_late=True,
     task_reject_on_worker_lost=False,
-    worker_prefetch_multiplier=1,
     worker_consumer="saga_project.consumer:Consumer",
-    worker_cancel_long_running_tasks_on_connection_loss=False,
-    # A worker waits for its broker as long as it takes; a web request does not.
-    broker_connection_retry_on_startup=True,
-    broker_connection_max_retries=None,
+    # A web request does not wait for its broker, and a worker has the sweep.
     task_publish_retry=True,
     task_publish_retry_policy={
         "max_retries": 1,
@@ -61,27 +54,8 @@ app.conf.update(
     worker_max_tasks_per_child=10_000,
     timezone="UTC",
     beat_scheduler="saga_project.beat:Scheduler",
-    # Nothing here expires: that would compare the clocks of two machines (D9). Those that come every
-    # second are ticks, of which one that waits is enough; of the others one comes in a minute, and those
-    # that find nothing to do cost next to nothing.
+    # Beside the engine's entries. Nothing here expires: that would compare the clocks of two machines (D9).
     beat_schedule={
-        "sweep": {
-            "task": "sagas.sweep",
-            "schedule": settings.SAGAS_SWEEP_EVERY,
-        },
-        "drive-bulk-runs": {
-            "task": "sagas.bulk",
-            "schedule": datetime.timedelta(seconds=1),
-        },
-        "archive": {
-            "task": "sagas.archive",
-            "schedule": datetime.timedelta(minutes=1),
-        },
-        **(
-            {"send-traces": {"task": "sagas.traces", "schedule": datetime.timedelta(seconds=2)}}
-            if settings.SAGAS_OTLP_ENDPOINT
-            else {}
-        ),
         "deliver-webhooks": {
             "task": "webhooks.deliver",
             "schedule": datetime.timedelta(seconds=1),
@@ -102,6 +76,7 @@ app.conf.update(
     # two and CONN_HEALTH_CHECKS keep it for the life of the process and replace it when it is dead.
     CELERY_DB_REUSE_MAX=1_000_000_000,
 )
+configure(app, quorum_queues=True)
 app.autodiscover_tasks()
 
 logs.TICKS.update(entry["task"] for entry in app.conf.beat_schedule.values())
@@ -143,59 +118,6 @@ def clear_up() -> None:
 
     cleanup.run()
     erasure.drive()
-
-
-def publish_in_haste() -> None:
-    """For processes that answer people: give up on a broker that is gone, or hangs, in half a second.
-
-    The order is committed by then, and the sweep publishes what could not be. Workers must not do so:
-    they wait for messages on the same kind of connection, a second at a time.
-    """
-    app.conf.update(BROKER.hasty_settings())
-    # Read-only to the stubs; it is a cached property.
-    app.amqp.send_task_message = Hasty(app.amqp.send_task_message)  # type: ignore[misc]
-
-
-LEFT_ALONE_S = 5.0
-"""How long a process that answers people leaves a broker alone that did not take its message."""
-
-
-class LeftAlone(OperationalError):
-    """The broker did not take a message a moment ago, so this one was not tried. The sweep sends it."""
-
-
-class Hasty:
-    """Celery's way to send a message; but of a broker in trouble one request in five seconds finds out.
-
-    To find out takes seconds: a node of RabbitMQ that is cut off from the others is there and does not
-    answer, so the message, the connection that is closed, the next node's declarations each take their time.
-    """
-
-    def __init__(self, send: Callable[..., Any]) -> None:
-        self._send = send
-        self._again_at = 0.0
-        """When the broker may be tried again; zero while nothing is wrong with it."""
-
-    def __call__(self, producer: Any, *args: Any, **options: Any) -> Any:
-        """Send it, or leave it to the sweep.
-
-        Raises:
-            LeftAlone: the broker was found in trouble less than `LEFT_ALONE_S` ago.
-        """
-        now = time.monotonic()
-        if now < self._again_at:
-            raise LeftAlone("the broker did not take a message a moment ago; it is left alone for a while")
-        if self._again_at:
-            # Requests at the same time leave it to this one.
-            self._again_at = now + LEFT_ALONE_S
-        link = producer.connection
-        try:
-            sent = self._send(producer, *args, **options)
-        except (*link.connection_errors, *link.channel_errors, OperationalError):
-            self._again_at = time.monotonic() + LEFT_ALONE_S
-            raise
-        self._again_at = 0.0
-        return sent
 
 
 @signals.worker_init.connect

@@ -20,6 +20,7 @@ from django.db import connections
 
 from saga_project import broker, celery
 from saga_project.local import rabbitmq, sentinel, servers
+from sagas import celery as sagas_celery
 from sagas import models
 from tests.acceptance import processes, test_rabbitmq
 from tests.sagas import harness, rules
@@ -109,7 +110,8 @@ class Load:
 
 
 def in_haste(known):
-    celery.app.conf.update(known.hasty_settings())
+    options = test_rabbitmq.settings_of(known)["broker_transport_options"]
+    celery.app.conf.update(sagas_celery.hasty(known.celery_settings()["broker_url"], options))
 
 
 def test_three_nodes_of_rabbitmq(tmp_path):

@@ -13,6 +13,7 @@ from kombu import pools
 
 from saga_project import broker, celery, examinations, queues
 from saga_project.local import rabbitmq, servers
+from sagas import celery as sagas_celery
 from sagas import doctor, models
 from sagas.engine import transport
 from tests.acceptance import processes
@@ -59,13 +60,24 @@ def url(node):
 
 @contextlib.contextmanager
 def publishing_to(url, **more):
-    wanted = broker.parse(url, **more).celery_settings()
+    wanted = settings_of(broker.parse(url, **more))
     before = {name: celery.app.conf[name] for name in (*wanted, "task_publish_retry_policy")}
     try:
         configure(wanted)
         yield
     finally:
         configure(before)
+
+
+def settings_of(known):
+    """What the project's application has of a broker: the engine's settings, and its own."""
+    own = known.celery_settings()
+    wanted = sagas_celery.options(own["broker_url"], quorum_queues=True)
+    return (
+        wanted
+        | own
+        | {"broker_transport_options": wanted["broker_transport_options"] | own["broker_transport_options"]}
+    )
 
 
 def configure(settings):
@@ -108,13 +120,13 @@ def tick(name, scheduler=None):
 @pytest.mark.usefixtures("url")
 def test_beat_sends_on_although_its_connection_was_cut(node):
     scheduler = beat.Scheduler(celery.app, lazy=True)
-    assert tick("sweep", scheduler) is not None
-    assert tick("sweep", scheduler) is None, "one waits"
+    assert tick("sagas-sweep", scheduler) is not None
+    assert tick("sagas-sweep", scheduler) is None, "one waits"
     node.control("close_all_connections", "a trial")
     with node.connect() as session:
         assert session.channel().queue_purge("sagas-sweep") == 1
 
-    assert tick("sweep", scheduler) is not None
+    assert tick("sagas-sweep", scheduler) is not None
 
 
 def all_ended(*sagas):

@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from saga_project import celery
 from saga_project.local import runfile
+from sagas import celery
 
 PRODUCER = types.SimpleNamespace(
     connection=types.SimpleNamespace(connection_errors=(OSError,), channel_errors=(LookupError,))
