@@ -162,6 +162,10 @@ client: $(DEVELOPMENT) ## The Python client: its synchronous half from the async
 wheel: $(DEVELOPMENT) ## The engine and its console as a wheel for other projects, into dist
 	@$(BIN)/python distribution/build.py
 
+.PHONY: matrix
+matrix: $(DEVELOPMENT) services ## The wheel on other Pythons, Djangos, PostgreSQLs and brokers, a virtual environment each; ARGS="--only 3.13"
+	@$(BIN)/python -m tests.distribution.matrix $(ARGS)
+
 .PHONY: docs
 docs: $(DEVELOPMENT) ## Draw anew what the documentation takes from the code, and the dashboards
 	@$(BIN)/python -m sagas.declaration.diagram docs/lifecycle.md
