@@ -80,7 +80,7 @@ def configure(app: celery.Celery, *, quorum_queues: bool = False) -> None:
 
         # The application reads its configuration late, and may read it more than once.
         app.on_after_configure.connect(apply, weak=False)
-        if app.configured:
+        if app.configured:  # type: ignore[attr-defined]  # The stubs have forgotten it.
             _apply(app.conf, quorum_queues)
 
 

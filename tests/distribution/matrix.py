@@ -1,7 +1,7 @@
 """`make matrix`: the page is followed with other Pythons, Djangos, servers and brokers than the tests have.
 
-Each line of the table is a virtual environment of its own with the wheel and what it requires, as pip finds it
-today, and a PostgreSQL and a broker of its own. What this machine has no interpreter or server for is said and
+Each line of the table is a virtual environment of its own with the wheel and what it needs, as pip finds it
+today, and a PostgreSQL and a broker of its own. What this machine has no Python or server for is said, and
 left out. ARGS="--only 3.13" follows the lines with these words in them.
 """
 

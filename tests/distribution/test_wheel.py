@@ -1,5 +1,7 @@
 """The engine and its console as a wheel: it has what it should, and in a bare project the page is true."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -48,15 +50,13 @@ def test_its_requirements_have_no_upper_bounds_and_its_version_is_the_repository
 
 
 @pytest.mark.timeout(300)
-def test_whoever_follows_the_page_has_a_saga_its_console_and_its_recovery(
-    wheel, tmp_path, environment, valkey
-):
+def test_whoever_follows_the_page_has_a_saga_its_console_and_its_recovery(wheel, tmp_path, valkey):
     """In an interpreter that has what is installed for the tests, and not this checkout."""
     path = [str(tmp_path / "site"), sysconfig.get_path("purelib")]
-    server, _, _ = environment["DATABASE_URL"].rpartition("/")
+    server, _, _ = os.environ["DATABASE_URL"].rpartition("/")
     with walk.follow(
         wheel, tmp_path, python=sys._base_executable, path=path,
-        database=f"{server}/postgres", broker=environment["BROKER_URL"],
+        database=f"{server}/postgres", broker=os.environ["BROKER_URL"],
     ) as project:  # fmt: skip
         found = project.run("python -c 'import sagas; print(sagas.__file__)'")
         assert found.strip() == str(tmp_path / "site" / "sagas" / "__init__.py")
@@ -71,6 +71,12 @@ def test_whoever_follows_the_page_has_a_saga_its_console_and_its_recovery(
             " WHERE g.key = 'trip-2' ORDER BY s.position"
         )
         assert attempts == [(1,), (1,)]
+
+        # The tests' server forgets what it was told, and a new project is not made for production: no more.
+        letter = json.loads(project.run("python manage.py doctor --json", code=1))
+        found = {finding["id"] for finding in letter["findings"]}
+        assert {id for id in found if not id.startswith("security.")} == {"sagas.D002"}
+        assert letter["left_out"] == []
 
         page = walk.page_of(project, "trip-1")
         assert page.status_code == 200
