@@ -171,6 +171,14 @@ client: $(DEVELOPMENT) ## The Python client: its synchronous half from the async
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation --no-deps \
 		--wheel-dir clients/python/dist clients/python
 
+.PHONY: wheel
+wheel: $(DEVELOPMENT) ## The engine and its console as a wheel for other projects, into dist
+	@$(BIN)/python distribution/build.py
+
+.PHONY: matrix
+matrix: $(DEVELOPMENT) services ## The wheel on other Pythons, Djangos, PostgreSQLs and brokers, a virtual environment each; ARGS="--only 3.13"
+	@$(BIN)/python -m tests.distribution.matrix $(ARGS)
+
 .PHONY: docs
 docs: $(DEVELOPMENT) ## Draw anew what the documentation takes from the code, and the dashboards
 	@$(BIN)/python -m sagas.declaration.diagram docs/lifecycle.md

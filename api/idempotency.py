@@ -18,8 +18,8 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 from rest_framework.request import Request
 
-import strictjson
 from api import auth, models, problems
+from sagas import strictjson
 
 PATIENCE_S = 2
 """How long a second request waits for the first before it is told to come back."""

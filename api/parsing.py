@@ -6,8 +6,8 @@ from typing import IO, Any, Protocol
 from django.conf import settings
 from rest_framework import exceptions, parsers
 
-import strictjson
 from api import problems
+from sagas import strictjson
 
 
 class Readable(Protocol):

@@ -13,7 +13,7 @@ from django import http
 from django.core import exceptions as django_exceptions
 from rest_framework import exceptions
 
-import strictjson
+from sagas import strictjson
 
 MEDIA_TYPE = "application/problem+json"
 BASE = "/api/problems/"

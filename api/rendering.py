@@ -7,7 +7,7 @@ from django import http
 from django.utils import cache
 from rest_framework import renderers
 
-import strictjson
+from sagas import strictjson
 
 
 class JSON(renderers.BaseRenderer):

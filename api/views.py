@@ -10,8 +10,8 @@ from django.shortcuts import render
 from django.views.decorators import csrf
 from rest_framework import views
 
-import strictjson
 from api import idempotency, problems, rendering, throttling
+from sagas import strictjson
 
 
 class View(views.APIView):

@@ -9,9 +9,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
 django.setup(set_prefix=False)
 
 # After the settings, which they read. As saga_project/asgi.py does.
-from saga_project import haste, postgres  # noqa: E402
+from saga_project import celery, postgres  # noqa: E402
 
 postgres.assume("web")
-haste.begin()
+celery.publish_in_haste()
 by_wsgi = wsgi.WSGIHandler()
 by_asgi = asgi.ASGIHandler()

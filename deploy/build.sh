@@ -12,8 +12,8 @@ umask 022
 source="$(cd "$(dirname "$0")/.." && pwd)"
 target="${1:?Say where: sh deploy/build.sh /opt/saga}"
 python="${PYTHON:-python3}"
-product="api backoffice dbrules inventory invoicing orders payments providers saga_project sagas shipping \
-strictjson webhooks"
+product="api backoffice inventory invoicing orders payments providers saga_project sagas shipping \
+webhooks"
 for name in venv app; do
     if [ -e "$target/$name" ]; then
         echo "$target/$name is there already. Build into a directory of its own for each release." >&2

@@ -13,10 +13,10 @@ from typing import Any
 from django.contrib.auth import models as auth
 from django.db import connection, transaction
 
-import strictjson
 from api import idempotency
 from orders import errors, services
 from orders.api import forms
+from sagas import strictjson
 
 ENDPOINT = "import_orders"
 """Under this name the keys are kept, apart from those of requests."""

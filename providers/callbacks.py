@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-import strictjson
 from providers import reading
+from sagas import strictjson
 
 Report = TypeVar("Report")
 

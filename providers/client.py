@@ -14,7 +14,7 @@ from urllib import parse
 import httpx
 from django.conf import settings
 
-import strictjson
+from sagas import strictjson
 
 CONNECT_TIMEOUT_S = 2.0
 """A provider that does not pick up in this time does not pick up; it has not heard anything yet."""

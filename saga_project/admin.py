@@ -79,6 +79,7 @@ class Site(admin.AdminSite):
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         """Add what the header of every page shows: the time zone, and where Flower is."""
         return super().each_context(request) | {
+            "console_style": True,  # base_site.html has it on every page.
             "as_of": getattr(request, "as_of", None),
             "zone": timezone.get_current_timezone_name(),
             "flower_url": settings.FLOWER_URL.rstrip("/"),

@@ -8,8 +8,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
 django.setup(set_prefix=False)
 
 # After the settings, which they read.
-from saga_project import haste, postgres, serving  # noqa: E402
+from saga_project import celery, postgres, serving  # noqa: E402
 
 postgres.assume("web")
-haste.begin()
+celery.publish_in_haste()
 application = serving.Handler()

@@ -1,4 +1,4 @@
-"""Which broker an address names, and what Celery must be told so that nothing is lost with it.
+"""Which broker an address names, and what Celery is told of it, beside what `sagas.celery` has it told.
 
 RabbitMQ may be a cluster: several addresses, and every queue is a quorum queue, which a majority of the nodes
 keeps. Valkey and Redis are one server, or Sentinel's. A Valkey or Redis Cluster is refused.
@@ -18,10 +18,6 @@ from django.core import exceptions
 REDELIVERY_S = 120
 """When the broker hands out a message anew that nobody acknowledged. Longer than any step's lease,
 so that a slow step is not handed out while it runs; the sweep is there before it anyway."""
-
-HEARTBEAT_S = 5
-"""A worker and RabbitMQ count each other as dead after two of these without a sign. RabbitMQ's manual advises
-5 to 20; Celery's 120 would leave messages with a host that vanished for four minutes."""
 
 SEE = "see docs/configuration.md, BROKER_URL"
 
@@ -100,53 +96,17 @@ class Broker:
             "broker_url": self._url(begin_with),
             "broker_transport_options": self.transport_options(),
             **({"broker_use_ssl": self._tls_options()} if self.speaks_tls else {}),
-            **(_QUORUM if self.kind is Kind.RABBITMQ else {}),
         }
 
     def transport_options(self) -> dict[str, Any]:
-        """What Celery tells its connections: a worker's patience."""
+        """What Celery tells its connections, beside what `sagas.celery.configure` has them told."""
         if self.kind is Kind.RABBITMQ:
-            return {
-                # Without confirms a node that crashes loses messages that it had accepted.
-                "confirm_publish": True,
-                "confirm_timeout": 3,
-                "connect_timeout": 2,
-                "read_timeout": 5,
-                "write_timeout": 5,
-            }
+            return {}
         return {
             "visibility_timeout": REDELIVERY_S,
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
-            # A worker polls for a second at a time; five mean that the broker hangs.
-            "socket_timeout": 5,
-            "socket_connect_timeout": 1,
-            "socket_keepalive": True,
-            "health_check_interval": 25,
             **(self._sentinel_options() if self.kind is Kind.SENTINEL else {}),
-        }
-
-    def hasty_settings(self) -> dict[str, Any]:
-        """The settings of processes that answer people: a broker that is gone, or hangs, is given up soon.
-
-        With several nodes of RabbitMQ the next one is tried at once; else the message is left to the sweep.
-        No request waits so long (`saga_project.haste`), but for pages that ask the workers something.
-        """
-        if self.kind is Kind.RABBITMQ:
-            hasty = {"connect_timeout": 0.5, "read_timeout": 1, "write_timeout": 1, "confirm_timeout": 1}
-        else:
-            hasty = {"socket_timeout": 1, "socket_connect_timeout": 0.5}
-        options = self.transport_options() | hasty
-        if self.kind is Kind.SENTINEL:
-            options["sentinel_kwargs"] = options["sentinel_kwargs"] | hasty
-        return {
-            "broker_transport_options": options,
-            "task_publish_retry_policy": {
-                "max_retries": 1 if self.kind is Kind.RABBITMQ and len(self.addresses) > 1 else 0,
-                "interval_start": 0,
-                "interval_step": 0,
-                "interval_max": 0,
-            },
         }
 
     def _url(self, begin_with: int) -> str:
@@ -166,26 +126,6 @@ class Broker:
         if self.sentinel_password:
             asks["password"] = self.sentinel_password
         return {"master_name": self.master, "sentinel_kwargs": asks}
-
-
-_QUORUM = {
-    # All queues: the one that is named here, and those that are made when they are first used.
-    "task_default_queue_type": "quorum",
-    "task_create_missing_queue_type": "quorum",
-    "worker_detect_quorum_queues": True,
-    # Those of remote control and of events live as long as their connection, and are its own: RabbitMQ 4.3
-    # refuses queues that are neither durable nor exclusive.
-    "control_queue_exclusive": True,
-    "event_queue_exclusive": True,
-    "broker_heartbeat": HEARTBEAT_S,
-    # A queue of remote control may still belong to the connection that just died: that passes, within two
-    # heartbeats. What does not pass is found by `consumer.Consumer.connect`.
-    "broker_channel_error_retry": True,
-    # After a lost connection Celery would take fewer messages at a time, as many as are still at work, and
-    # put that right message by message. On quorum queues it cannot: they keep the number that a consumer
-    # began with, so the worker would work at half its strength, or less, until it is started anew.
-    "worker_enable_prefetch_count_reduction": False,
-}
 
 
 def parse(url: str, *, master: str = "", sentinel_password: str = "", ca_file: str = "") -> Broker:

@@ -16,6 +16,7 @@ from django.db import close_old_connections, connection
 
 from saga_project import alive, broker, logs, postgres, rabbitmq
 from sagas import ticks
+from sagas.celery import configure
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saga_project.settings")
 
@@ -31,26 +32,19 @@ app = celery.Celery("saga_project")
 app.conf.update(
     # Each process begins with another of several addresses, so that a node that dies is missed by some only.
     **BROKER.celery_settings(begin_with=os.getpid()),
-    # No result backend: the rows are the truth, and one that is down would block workers.
+    # What follows is for this project's own tasks, and for how its processes are run: what sagas need is said
+    # by `configure`, below.
     task_ignore_result=True,
     task_store_errors_even_if_ignored=False,
     # Only JSON: a client that can write to the broker must not be able to run code.
     task_serializer="json",
     accept_content=["json"],
-    # A chain says the same of every link: eight of them fit into 2 KB this way, two without.
-    task_compression="zlib",
-    task_create_missing_queues=True,
     task_default_queue="sagas",
-    # Late acknowledgement and one message at a time: a dead worker's message comes back, and none
-    # waits inside a busy worker. Safe, because every task asks its row first.
+    # Their messages come back as well when a worker dies: each looks in its rows for what is to be done.
     task_acks_late=True,
     task_reject_on_worker_lost=False,
-    worker_prefetch_multiplier=1,
     worker_consumer="saga_project.consumer:Consumer",
-    worker_cancel_long_running_tasks_on_connection_loss=False,
-    # A worker waits for its broker as long as it takes; a web request does not.
-    broker_connection_retry_on_startup=True,
-    broker_connection_max_retries=None,
+    # A web request does not wait for its broker, and a worker has the sweep.
     task_publish_retry=True,
     task_publish_retry_policy={
         "max_retries": 1,
@@ -65,27 +59,8 @@ app.conf.update(
     worker_max_tasks_per_child=10_000,
     timezone="UTC",
     beat_scheduler="saga_project.beat:Scheduler",
-    # Nothing here expires: that would compare the clocks of two machines (D9). Those that come every
-    # second are ticks, of which one that waits is enough; of the others one comes in a minute, and those
-    # that find nothing to do cost next to nothing.
+    # Beside the engine's entries. Nothing here expires: that would compare the clocks of two machines (D9).
     beat_schedule={
-        "sweep": {
-            "task": "sagas.sweep",
-            "schedule": settings.SAGAS_SWEEP_EVERY,
-        },
-        "drive-bulk-runs": {
-            "task": "sagas.bulk",
-            "schedule": datetime.timedelta(seconds=1),
-        },
-        "archive": {
-            "task": "sagas.archive",
-            "schedule": datetime.timedelta(minutes=1),
-        },
-        **(
-            {"send-traces": {"task": "sagas.traces", "schedule": datetime.timedelta(seconds=2)}}
-            if settings.SAGAS_OTLP_ENDPOINT
-            else {}
-        ),
         "deliver-webhooks": {
             "task": "webhooks.deliver",
             "schedule": datetime.timedelta(seconds=1),
@@ -106,6 +81,7 @@ app.conf.update(
     # two and CONN_HEALTH_CHECKS keep it for the life of the process and replace it when it is dead.
     CELERY_DB_REUSE_MAX=1_000_000_000,
 )
+configure(app, quorum_queues=True)
 app.autodiscover_tasks()
 
 logs.TICKS.update(entry["task"] for entry in app.conf.beat_schedule.values())
@@ -147,6 +123,17 @@ def clear_up() -> None:
 
     cleanup.run()
     erasure.drive()
+
+
+def publish_in_haste() -> None:
+    """For processes that answer people: no request waits longer than half a second for the broker."""
+    from sagas import haste  # It needs the apps.
+
+    haste.publish_in_haste(
+        app,
+        threads=settings.WEB_THREADS,
+        explain=lambda queue, reason: str(broker.precondition(queue, reason)),
+    )
 
 
 @signals.worker_init.connect

@@ -10,10 +10,10 @@ from django.db.migrations import executor
 from django.views.decorators import cache, csrf
 from django.views.decorators import http as methods
 
-from dbrules import halves
 from saga_project import broker
 from sagas import database, models
 from sagas.console import health as engine_health
+from sagas.dbrules import halves
 
 TIMEOUT_S = 1.0
 

@@ -39,7 +39,6 @@ INSTALLED_APPS = [
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
     "corsheaders",
-    "dbrules",
     "django_filters",
     "rest_framework",
     "drf_spectacular",

@@ -30,6 +30,7 @@ class SagasConfig(apps.AppConfig):
         django_checks.register(checks.check_declarations, "sagas")
         django_checks.register(checks.check_locks, "sagas")
         django_checks.register(checks.check_settings, "sagas")
+        django_checks.register(checks.check_configured, "sagas")
         django_checks.register(checks.check_schedule, "sagas")
         django_checks.register(checks.check_redelivery, "sagas")
         django_checks.register(checks.check_deployment, "sagas", deploy=True)

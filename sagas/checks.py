@@ -12,7 +12,7 @@ from django.core import checks, exceptions
 from django.db import connections
 from django.db.models import Count, QuerySet
 
-from sagas import conf, doctor, errors, locking, models
+from sagas import celery, conf, doctor, errors, locking, models
 from sagas.declaration import registry, states
 
 
@@ -83,6 +83,26 @@ def check_settings(**_: Any) -> list[checks.CheckMessage]:
     return found
 
 
+def check_configured(**_: Any) -> list[checks.CheckMessage]:
+    """Report a Celery application that `sagas.celery.configure` was not called for (W012)."""
+    if not conf.uses_celery():
+        return []
+    try:
+        app = conf.celery_app()
+    except exceptions.ImproperlyConfigured:
+        return []  # Which is an error of its own.
+    if celery.is_configured(app):
+        return []
+    return [
+        checks.Warning(
+            f"The Celery application {app.main or ''} was not configured for sagas: its workers take messages"
+            " that they cannot begin with, and what hangs is noticed late.".replace("  ", " "),
+            hint="Call sagas.celery.configure(app) at the end of the module that makes it.",
+            id="sagas.W012",
+        )
+    ]
+
+
 def check_schedule(**_: Any) -> list[checks.CheckMessage]:
     """Report that nothing starts the sweep (W002), where the Celery application can say so.
 
@@ -142,7 +162,7 @@ def does_not_start(task: str) -> list[str]:
 
 
 def check_deployment(**_: Any) -> list[checks.CheckMessage]:
-    """Report what production would suffer from (E018 to E020, W008, W009, W011): `check --deploy` asks."""
+    """Report settings that production would suffer from (E018 to E020, W009, W011): `check --deploy` asks."""
     return [finding.as_check() for finding in _of_deployment()]
 
 
@@ -186,15 +206,6 @@ def _of_deployment() -> Iterator[doctor.Finding]:
             " hangs, and a "
             "web process that ends takes the step with it.",
             change="task_always_eager = False in the settings of the Celery application, or leave it out.",
-        )
-    if not app.conf.task_acks_late:
-        yield doctor.warning(
-            "sagas.W008",
-            what="Celery's task_acks_late is off: a message is gone as soon as a worker takes it.",
-            effect="A worker that dies takes all its messages with it. Their sagas stand still until their"
-            " leases are "
-            "over and the sweep sends them again, instead of going on at another worker.",
-            change="task_acks_late = True in the settings of the Celery application.",
         )
     if app.conf.worker_prefetch_multiplier != 1:
         yield doctor.warning(

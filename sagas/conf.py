@@ -2,7 +2,7 @@
 
 | Setting | Default | What it is |
 |---|---|---|
-| `SAGAS_CELERY_APP` | required | the dotted path of the Celery application whose workers carry the messages |
+| `SAGAS_CELERY_APP` | the configured one | the dotted path of the Celery application that carries messages |
 | `SAGAS_TRANSPORT` | Celery | the dotted path of another transport: docs/transports.md |
 | `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
 | `SAGAS_LINE_DELAY` | 20 ms | how long live messages may wait for what stands in their queue's line |
@@ -67,8 +67,9 @@ ARCHIVE_AFTER = datetime.timedelta(days=30)
 
 def _schedule(name: str, task: str, queue: str) -> str:
     return (
-        f'Add "{name}": {{"task": "{task}", "schedule": 1.0}} to its beat_schedule, run `celery beat`, and '
-        f"have a worker listen on the queue {queue} (celery worker --queues={queue})."
+        "Call sagas.celery.configure(app) at the end of the module that makes it, or add"
+        f' "{name}": {{"task": "{task}", "schedule": 1.0}} to its beat_schedule; run `celery beat`, and'
+        f" have a worker listen on the queue {queue} (celery worker --queues={queue})."
     )
 
 
@@ -213,6 +214,8 @@ def celery_app() -> Any:
         ImproperlyConfigured: none is named, or what is named is none.
     """
     path = _read("SAGAS_CELERY_APP", None)
+    if not path and _noted:
+        return _noted[-1]
     if not path:
         raise exceptions.ImproperlyConfigured(f"{_NO_APP.id}: {_NO_APP.message} {_NO_APP.hint}")
     try:
@@ -228,9 +231,19 @@ def celery_app() -> Any:
     return app
 
 
+_noted: list[Any] = []
+"""The applications that `sagas.celery.configure` was given; the last one counts."""
+
+
+def note_app(app: Any) -> None:
+    """Have this Celery application carry the messages, where the settings name none."""
+    _noted.append(app)
+
+
 def celery_path() -> str:
-    """What `celery --app=` takes: the module of that application, such as `shop.celery`."""
-    return str(_read("SAGAS_CELERY_APP", "")).rpartition(".")[0]
+    """What `celery --app=` takes: the module of that application, such as `shop.celery`, or its name."""
+    named = str(_read("SAGAS_CELERY_APP", None) or "").rpartition(".")[0]
+    return named or (str(_noted[-1].main or "") if _noted else "")
 
 
 def uses_celery() -> bool:
@@ -240,11 +253,17 @@ def uses_celery() -> bool:
 
 NAME_THE_APP = 'Name your Celery application in the settings, such as SAGAS_CELERY_APP = "shop.celery.app".'
 
-_NO_APP = Problem(id="sagas.E012", message="SAGAS_CELERY_APP is not set.", hint=NAME_THE_APP)
+_NO_APP = Problem(
+    id="sagas.E012",
+    message="no Celery application is known that carries sagas.",
+    hint="Call sagas.celery.configure(app) at the end of your celery.py, and import app in your project's"
+    ' __init__.py ("from shop.celery import app"); or name it in the settings, such as SAGAS_CELERY_APP ='
+    ' "shop.celery.app".',
+)
 
 
 def _problems() -> Iterator[Problem]:
-    if uses_celery() and not _read("SAGAS_CELERY_APP", None):
+    if uses_celery() and not _noted and not _read("SAGAS_CELERY_APP", None):
         yield _NO_APP
     for name, sound, hint in _KINDS:
         value = getattr(settings, name, None)

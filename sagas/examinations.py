@@ -13,8 +13,8 @@ from django.db import Error, connection
 from django.db.migrations import executor
 from django.db.models import Count
 
-from dbrules import halves
 from sagas import checks, conf, database, doctor, models, workers
+from sagas.dbrules import halves
 from sagas.declaration import registry, states
 
 CROWDED = 0.8
@@ -414,14 +414,6 @@ def _of_each(found: list[workers.Worker]) -> Iterator[doctor.Finding]:
                 effect=checks.HOARDS,
                 change="worker_prefetch_multiplier = 1 in the settings of the Celery application; restart"
                 " it.",
-            )
-        if not worker.acks_late:
-            yield doctor.warning(
-                "sagas.D013",
-                what=f"{worker.name} acknowledges a message before it is done with it.",
-                effect="If it dies, its sagas stand still until their leases are over and the sweep sends"
-                " them again.",
-                change="task_acks_late = True in the settings of the Celery application; restart it.",
             )
         if other := {
             one for one in mine.keys() | worker.declared.keys() if mine.get(one) != worker.declared.get(one)

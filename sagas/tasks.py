@@ -21,6 +21,7 @@ from django.db import Error, close_old_connections, connections
 
 from sagas import conf, database, engine, errors, fast_lane, housekeeping, limits, ticks, tracing
 from sagas import workers as workers  # Remote control learns its command.
+from sagas.celery import Reliable
 from sagas.declaration import registry, states
 from sagas.engine import archive, late_compensation, transport
 
@@ -104,7 +105,7 @@ def _publish(dispatch: transport.Dispatch, **options: Any) -> None:
     first.apply_async(chain=rest[::-1], retries=dispatch.tried, **options)
 
 
-@app.task(name=conf.SWEEP_TASK, base=ticks.Tick, queue=conf.SWEEP_QUEUE, ignore_result=True)
+@app.task(name=conf.SWEEP_TASK, base=ticks.Tick, queue=conf.SWEEP_QUEUE)
 def sweep() -> None:
     """Send on what is due, for no longer than half the time until the next tick."""
     housekeeping.sweep()
@@ -114,7 +115,6 @@ def sweep() -> None:
     name=conf.ARCHIVE_TASK,
     base=ticks.Tick,
     queue=conf.ARCHIVE_QUEUE,
-    ignore_result=True,
     soft_time_limit=4 * archive.BUDGET_S,
     time_limit=4 * archive.BUDGET_S + conf.HARD_LIMIT_MARGIN_S,
 )
@@ -132,7 +132,6 @@ if tracing.on():
         name=conf.TRACES_TASK,
         base=ticks.Tick,
         queue=conf.TRACES_QUEUE,
-        ignore_result=True,
         soft_time_limit=60,
         time_limit=60 + conf.HARD_LIMIT_MARGIN_S,
     )
@@ -143,7 +142,7 @@ if tracing.on():
 
 @app.task(
     name="sagas.compensate-late",
-    ignore_result=True,
+    base=Reliable,
     soft_time_limit=late_compensation.LEASE.seconds,
     time_limit=late_compensation.LEASE.seconds + conf.HARD_LIMIT_MARGIN_S,
 )
@@ -153,7 +152,7 @@ def compensate_late(*, signal_id: int) -> None:
 
 
 # One comes every second for each queue: no more for Flower than a tick is.
-@app.task(name="sagas.probe-returned", bind=True, ignore_result=True, send_events=False)
+@app.task(name="sagas.probe-returned", base=Reliable, bind=True, send_events=False)
 def probe_returned(self: Any, *, queue: str, sent_at: str) -> None:
     """A probe came through."""
     at, worker = datetime.datetime.fromisoformat(sent_at), self.request.hostname or ""
@@ -399,8 +398,8 @@ def _task(name: str, run: Any, longest: datetime.timedelta) -> None:
 
     @app.task(
         name=name,
+        base=Reliable,
         bind=True,
-        ignore_result=True,
         soft_time_limit=soft,
         time_limit=hard,
         # That a saga compensates is business: it is logged as one line, without a traceback.

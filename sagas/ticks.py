@@ -8,13 +8,13 @@ long no worker is there, the queue stays as short as that.
 
 from typing import Any
 
-import celery
+from sagas.celery import Reliable
 
 WAITING_AT_MOST = 1
 """With so many messages in its queue, another tick would tell a worker nothing new."""
 
 
-class Tick(celery.Task):  # type: ignore[type-arg]  # It has none outside the stubs.
+class Tick(Reliable):
     """A task that beat sends again and again, through a queue of its own.
 
     Declare it as `@app.task(base=Tick, queue="...")`. The queue is the task's, whatever a schedule's

@@ -46,7 +46,6 @@ class Worker:
     prefetch: int
     """How many messages it takes before one is done; zero for any number."""
 
-    acks_late: bool
     declared: Declared
 
     understood: bool
@@ -68,7 +67,6 @@ def tell(state: Any) -> dict[str, Any]:
         "queues": [queue.name for queue in taken],
         "children": children,
         "prefetch": children if takes_none_ahead or not consumer.qos else consumer.qos.value,
-        "acks_late": bool(state.app.conf.task_acks_late),
         "declared": [[saga.name, saga.version, saga.fingerprint] for saga in registry.everything()],
     }
 
@@ -175,7 +173,7 @@ def _read(name: str, told: dict[str, Any], sent_at: float, arrived_at: float) ->
     if "queues" not in told:
         return Worker(
             name=name, queues=frozenset(), ahead=datetime.timedelta(0), children=0, prefetch=0,
-            acks_late=True, declared={}, understood=False,
+            declared={}, understood=False,
         )  # fmt: skip
     at = told["time"]
     # It looked at its clock between these two moments: only what lies outside of them is the clock's.
@@ -186,7 +184,6 @@ def _read(name: str, told: dict[str, Any], sent_at: float, arrived_at: float) ->
         ahead=datetime.timedelta(seconds=ahead),
         children=told["children"],
         prefetch=told["prefetch"],
-        acks_late=told["acks_late"],
         declared={(saga, version): fingerprint for saga, version, fingerprint in told["declared"]},
         understood=True,
     )

@@ -11,7 +11,7 @@ from django.db.migrations import loader, operations, recorder
 from django.db.migrations.state import ModelState, ProjectState
 from django_migration_linter import sql_analyser
 
-from dbrules import halves, indexes
+from sagas.dbrules import halves, indexes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 JUDGED = 26

@@ -1,13 +1,17 @@
 """What holds for the repository as a whole: documents and code that must say the same."""
 
 import ast
+import inspect
 import pathlib
 import re
 import tomllib
 
+from django.conf import settings as django_settings
+
 from orders import saga
 from saga_project import env, settings
 from saga_project.local import stack
+from sagas import conf
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
@@ -35,6 +39,25 @@ def test_every_variable_that_the_settings_read_is_described():
     assert described == read
 
 
+def test_every_setting_of_the_engine_is_described_there_and_where_it_is_read():
+    """Names in the page's table, in the module's own, and those that it reads."""
+    described = [name for name, _, _ in rows("What the engine reads")]
+    read = set(re.findall(r'_read\("(\w+)"', inspect.getsource(conf)))
+    own = set(re.findall(r"^\| `(\w+)` \|", conf.__doc__, re.MULTILINE))
+
+    assert len(described) == len(set(described))
+    assert set(described) == read == own
+
+
+def test_every_setting_of_the_engine_has_a_default(monkeypatch):
+    """In a project that names none of them the engine starts: all that it asks for is an application."""
+    for name in {name for name, _, _ in rows("What the engine reads")}:
+        monkeypatch.delattr(django_settings, name, raising=False)
+    monkeypatch.setattr(conf, "_noted", ["an application"])
+
+    assert conf.problems() == []
+
+
 def test_every_variable_that_the_local_stack_reads_is_described():
     described = {name for name, _, _ in rows("What the local stack reads")}
     told = set(stack.CONTRACT) | {"DJANGO_SETTINGS_MODULE"}
@@ -56,7 +79,7 @@ def test_every_package_is_checked_for_its_types_and_its_imports():
     tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
     packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests", "benchmarks"}
 
-    assert set(tools["mypy"]["files"]) == packages | {"manage.py", "clients/python"}
+    assert set(tools["mypy"]["files"]) == packages | {"manage.py", "clients/python", "distribution"}
     assert set(tools["importlinter"]["root_packages"]) == packages
 
 

@@ -22,7 +22,7 @@ from urllib import parse
 from django.contrib.auth import models as auth
 from django.db import close_old_connections
 
-import strictjson
+from sagas import strictjson
 from webhooks import errors, models, sender, services, signing
 
 HOST = "127.0.0.1"

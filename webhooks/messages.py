@@ -9,10 +9,9 @@ from django.contrib.auth import models as auth
 from django.db import connection, transaction
 from django.db.models import BigIntegerField, Func, Q, QuerySet, functions
 
-import strictjson
 from orders import models as orders
 from orders import payloads
-from sagas import engine
+from sagas import engine, strictjson
 from sagas import models as saga_models
 from webhooks import models
 

@@ -2,7 +2,7 @@
 
 from django.db import migrations
 
-from dbrules import operations
+from sagas.dbrules import operations
 
 
 class Migration(migrations.Migration):

@@ -14,11 +14,10 @@ from django.db import close_old_connections
 from django.utils import translation
 from rest_framework.request import Request
 
-import strictjson
 from api import auth, problems, rendering
 from orders import customer_messages, events, models
 from sagas import models as saga_models
-from sagas import reading
+from sagas import reading, strictjson
 
 RETRY_MS = 2000
 """What a client that was cut off waits before it comes back."""

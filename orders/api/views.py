@@ -10,13 +10,12 @@ from rest_framework import serializers as drf
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-import strictjson
 from api import auth, idempotency, pagination, parsing, problems, rendering, schema, serializers, throttling
 from api.views import View
 from inventory import services as inventory
 from orders import callbacks, errors, models, selectors, services
 from orders.api import forms, kinds, samples, shapes, streams
-from sagas import engine
+from sagas import engine, strictjson
 from sagas import errors as saga_errors
 from sagas import models as saga_models
 

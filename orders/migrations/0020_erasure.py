@@ -5,7 +5,7 @@ A request is the proof that it was granted: the database refuses to delete one, 
 
 import django.db.models.functions.datetime
 import sagas.ids
-from dbrules import operations as rules
+from sagas.dbrules import operations as rules
 from django.db import migrations, models
 
 

@@ -3,7 +3,7 @@
 import django.db.models.functions.comparison
 from django.db import migrations, models
 
-from dbrules import indexes
+from sagas.dbrules import indexes
 
 
 class Migration(migrations.Migration):

@@ -21,7 +21,8 @@ FIRST = "README.md"
 
 NAVIGATION = {
     "Begin": [
-        FIRST, "docs/first-ten-minutes.md", "docs/writing-a-saga.md", "docs/testing-your-saga.md",
+        FIRST, "docs/first-ten-minutes.md", "docs/in-your-project.md", "docs/writing-a-saga.md",
+        "docs/testing-your-saga.md",
         "docs/examples.md", "examples/README.md",
     ],
     "Coming from": [],

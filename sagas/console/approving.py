@@ -17,8 +17,7 @@ from django.db.models import Q, QuerySet
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-import strictjson
-from sagas import engine, errors, models
+from sagas import engine, errors, models, strictjson
 from sagas.console import history, panels
 from sagas.declaration import definition, registry
 from sagas.declaration.states import LIVE, StepState

@@ -8,7 +8,7 @@ from sagas.console import bulk
 app: celery.Celery = conf.celery_app()
 
 
-@app.task(name=conf.BULK_TASK, base=ticks.Tick, queue=conf.BULK_QUEUE, ignore_result=True)
+@app.task(name=conf.BULK_TASK, base=ticks.Tick, queue=conf.BULK_QUEUE)
 def drive_bulk_runs() -> None:
     """Take operators' bulk runs a bit further."""
     bulk.drive()

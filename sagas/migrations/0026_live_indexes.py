@@ -6,7 +6,7 @@ is begun again.
 
 from django.db import migrations, models
 
-from dbrules import indexes
+from sagas.dbrules import indexes
 
 
 class Migration(migrations.Migration):

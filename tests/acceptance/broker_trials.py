@@ -19,9 +19,10 @@ import pytest
 import redis
 from django.db import connections
 
-from saga_project import broker, celery, haste
+from saga_project import broker, celery
 from saga_project.local import rabbitmq, sentinel, servers
-from sagas import models
+from sagas import celery as sagas_celery
+from sagas import haste, models
 from sagas.engine import transport
 from tests.acceptance import processes, test_rabbitmq
 from tests.sagas import harness, rules
@@ -114,9 +115,14 @@ class Load:
 def publishing_to(url, **more):
     """Publish as the web does."""
     with test_rabbitmq.publishing_to(url, **more):
-        celery.app.conf.update(broker.parse(url, **more).hasty_settings())
+        in_haste(broker.parse(url, **more))
         with transport.use(haste.Hasty(transport.current(), threads=4)):
             yield
+
+
+def in_haste(known):
+    options = test_rabbitmq.settings_of(known)["broker_transport_options"]
+    celery.app.conf.update(sagas_celery.hasty(known.celery_settings()["broker_url"], options))
 
 
 @contextlib.contextmanager

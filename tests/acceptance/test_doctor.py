@@ -114,14 +114,14 @@ OLD_QUEUE = "invoicing-of-old"
 
 @pytest.fixture
 def sick_worker(transactional_db, valkey, tmp_path):  # noqa: F811 - the fixture
-    """A worker whose clock is off, that hoards messages and forgets them; no beat, nobody on one queue."""
+    """A worker whose clock is off, that hoards messages; no beat, nobody on one queue."""
     served = [name for name in queues.everything() if name != "invoicing"]
     with (tmp_path / "worker.log").open("wb") as log:
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "tests.acceptance.skewed", str(SKEW_S), "--app=saga_project", "worker",
                 f"--queues={','.join(served)}", "--concurrency=1", "--without-gossip", "--without-mingle",
-                "--hostname=sick@test", "--prefetch-multiplier=4", "--", "task.acks_late=no",
+                "--hostname=sick@test", "--prefetch-multiplier=4",
             ],
             cwd=runfile.ROOT, env=database.environment(), stdout=log, stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -180,7 +180,6 @@ def test_each_of_what_is_planted_is_found_with_what_it_does_and_the_line_to_chan
         ("sagas.D009", "Nobody ever swept"): "celery --app=saga_project.celery beat",
         ("sagas.D011", "No worker listens on the queue invoicing"): "worker --queues=invoicing",
         ("sagas.D012", "sick@test takes 4 messages at a time"): "worker_prefetch_multiplier = 1",
-        ("sagas.D013", "sick@test acknowledges"): "task_acks_late = True",
         ("sagas.D014", "toy-undeployed 1"): "Deploy this version there",
         ("sagas.D015", f"Messages wait in the queue {OLD_QUEUE} (1)"): f"worker --queues={OLD_QUEUE}",
         ("sagas.D017", "A message has waited in the queue payments for"): "a quorum queue gives nothing out",

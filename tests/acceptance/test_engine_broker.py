@@ -52,10 +52,10 @@ def test_what_begins_while_the_broker_is_gone_or_hangs_is_done_when_it_is_back(t
 
 def test_beat_sends_again_as_soon_as_the_broker_is_back(tmp_path):
     assert tasks.sweep, "beat imports the tasks as well"
-    entry = celery.app.conf.beat_schedule["sweep"]
+    entry = celery.app.conf.beat_schedule["sagas-sweep"]
     with a_broker(tmp_path) as broker:
         scheduler = beat.Scheduler(celery.app, lazy=True)
-        tick = scheduler.Entry(name="sweep", app=celery.app, **entry)
+        tick = scheduler.Entry(name="sagas-sweep", app=celery.app, **entry)
         scheduler.apply_async(tick, producer=scheduler.producer, advance=False)
         broker.stop()
         for _ in range(3):

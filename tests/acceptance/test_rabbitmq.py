@@ -12,9 +12,10 @@ from celery import beat
 from django.db import connection, transaction
 from kombu import pools
 
-from saga_project import broker, celery, examinations, haste, queues
+from saga_project import broker, celery, examinations, queues
 from saga_project.local import rabbitmq, servers
-from sagas import doctor, models, workers
+from sagas import celery as sagas_celery
+from sagas import doctor, haste, models, workers
 from sagas.engine import pacing, transport
 from tests.acceptance import processes
 from tests.acceptance.test_flower import flower
@@ -89,7 +90,7 @@ def by_tls(node, tls_ports):
 
 @contextlib.contextmanager
 def publishing_to(url, **more):
-    wanted = broker.parse(url, **more).celery_settings()
+    wanted = settings_of(broker.parse(url, **more))
     before = {
         name: celery.app.conf[name] for name in (*wanted, "broker_use_ssl", "task_publish_retry_policy")
     }
@@ -98,6 +99,17 @@ def publishing_to(url, **more):
         yield
     finally:
         configure(before)
+
+
+def settings_of(known):
+    """What the project's application has of a broker: the engine's settings, and its own."""
+    own = known.celery_settings()
+    wanted = sagas_celery.options(own["broker_url"], quorum_queues=True)
+    return (
+        wanted
+        | own
+        | {"broker_transport_options": wanted["broker_transport_options"] | own["broker_transport_options"]}
+    )
 
 
 def configure(settings):
@@ -164,13 +176,13 @@ def tick(name, scheduler=None):
 @pytest.mark.usefixtures("url")
 def test_beat_sends_on_although_its_connection_was_cut(node):
     scheduler = beat.Scheduler(celery.app, lazy=True)
-    assert tick("sweep", scheduler) is not None
-    assert tick("sweep", scheduler) is None, "one waits"
+    assert tick("sagas-sweep", scheduler) is not None
+    assert tick("sagas-sweep", scheduler) is None, "one waits"
     node.control("close_all_connections", "a trial")
     with node.connect() as session:
         assert session.channel().queue_purge("sagas-sweep") == 1
 
-    assert tick("sweep", scheduler) is not None
+    assert tick("sagas-sweep", scheduler) is not None
 
 
 def all_ended(*sagas):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rest_framework import serializers
 
-import strictjson
 from api.serializers import Shape, page
+from sagas import strictjson
 
 
 class Door(Shape):

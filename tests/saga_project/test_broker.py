@@ -9,6 +9,7 @@ import pytest
 
 from saga_project import broker
 from saga_project.local import runfile
+from sagas import celery
 
 NODES = "amqp://saga:secret@a:5672/shop;amqp://saga:secret@b/shop;amqp://saga:secret@c:5673/shop"
 SENTINELS = "sentinel://:secret@a:26379/0;sentinel://:secret@b"
@@ -63,7 +64,7 @@ def test_what_cannot_be_the_broker_is_refused_and_no_secret_is_repeated(url, say
 
 
 def test_on_rabbitmq_every_queue_is_replicated_and_every_message_confirmed():
-    settings = broker.parse(NODES).celery_settings()
+    settings = celery.options(broker.parse(NODES).celery_settings()["broker_url"], quorum_queues=True)
 
     assert settings["task_default_queue_type"] == settings["task_create_missing_queue_type"] == "quorum"
     assert settings["control_queue_exclusive"]
@@ -113,15 +114,18 @@ def test_after_a_loss_a_worker_begins_with_the_next_node_of_rabbitmq():
 def test_sentinels_are_told_whose_server_they_know_and_have_a_password_of_their_own():
     known = broker.parse(SENTINELS, master="shop", sentinel_password="theirs")
 
-    for settings in (known.celery_settings(), known.hasty_settings()):
+    patient = known.celery_settings()
+    hasty = celery.hasty(patient["broker_url"], patient["broker_transport_options"])
+    for settings in (patient, hasty):
         options = settings["broker_transport_options"]
         assert (options["master_name"], options["sentinel_kwargs"]["password"]) == ("shop", "theirs")
 
 
 @pytest.mark.parametrize("url", ["redis://host/0", NODES, SENTINELS])
 def test_who_answers_people_gives_a_broker_up_sooner_than_a_worker_does(url):
-    known = broker.parse(url, master="shop")
-    options, patient = known.hasty_settings()["broker_transport_options"], known.transport_options()
+    patient = celery.options(url)["broker_transport_options"]
+    patient |= broker.parse(url, master="shop").celery_settings()["broker_transport_options"]
+    options = celery.hasty(url, patient)["broker_transport_options"]
     waits = {name for name in options if name.endswith("timeout")} - {"visibility_timeout"}
 
     assert waits

@@ -12,6 +12,7 @@ from django.utils import module_loading
 
 from saga_project import celery
 from sagas import BadDeclaration, Saga, conf, engine, models
+from sagas import celery as engine_celery
 from sagas.declaration import registry
 from sagas.engine import transport
 from sagas.testing import clocks
@@ -145,6 +146,14 @@ def test_a_beat_schedule_without_the_sweep_is_found_with_the_line_to_add(monkeyp
     assert '{"task": "sagas.sweep", "schedule": 1.0}' in warning.hint
 
 
+def test_an_application_that_was_not_configured_is_found_with_the_line_to_add(monkeypatch):
+    monkeypatch.setattr(engine_celery, "_configured", set())
+
+    warning = told()["sagas.W012"]
+    assert "saga_project was not configured for sagas" in warning.msg
+    assert warning.hint.startswith("Call sagas.celery.configure(app)")
+
+
 def test_a_beat_schedule_that_drives_no_bulk_runs_is_found_with_the_line_to_add(monkeypatch):
     schedule = {"sweep": {"task": "sagas.sweep", "schedule": 1.0}}
     monkeypatch.setitem(celery.app.conf, "beat_schedule", schedule)
@@ -166,7 +175,11 @@ def test_a_broker_that_hands_a_message_out_while_it_is_carried_is_found(monkeypa
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("SAGAS_CELERY_APP", "", "sagas.E012: SAGAS_CELERY_APP is not set. Name your Celery application"),
+        (
+            "SAGAS_CELERY_APP",
+            "",
+            "sagas.E012: no Celery application is known that carries sagas. Call sagas.",
+        ),
         ("SAGAS_INLINE_TIME", 1, "sagas.E013: SAGAS_INLINE_TIME is 1. It is a timedelta above zero"),
         ("SAGAS_PINNED_QUEUES", "inventory", "sagas.E013: SAGAS_PINNED_QUEUES is 'inventory'. It is a list"),
         ("SAGAS_GRACE", 5, "sagas.E013: SAGAS_GRACE is 5. It is a timedelta above zero"),
@@ -175,8 +188,11 @@ def test_a_broker_that_hands_a_message_out_while_it_is_carried_is_found(monkeypa
         ("SAGAS_ROLES_SEE", "orders.order", "sagas.E013: SAGAS_ROLES_SEE is 'orders.order'. It is a list"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_refused_when_the_process_starts(settings, name, value, says):
+def test_a_setting_that_makes_no_sense_is_refused_when_the_process_starts(
+    settings, monkeypatch, name, value, says
+):
     setattr(settings, name, value)
+    monkeypatch.setattr(conf, "_noted", [])
 
     with pytest.raises(exceptions.ImproperlyConfigured) as refused:
         apps.get_app_config("sagas").ready()

@@ -116,7 +116,6 @@ def test_the_engines_settings_for_production_are_sound():
     ("name", "value", "id"),
     [
         ("task_always_eager", True, "sagas.E020"),
-        ("task_acks_late", False, "sagas.W008"),
         ("worker_prefetch_multiplier", 4, "sagas.W009"),
     ],
 )

@@ -32,7 +32,10 @@ import os
 import celery
 app = celery.Celery("shop", broker=os.environ["BROKER_URL"])
 """
-SCHEDULE = 'app.conf.beat_schedule = {"sweep": {"task": "sagas.sweep", "schedule": 1.0}}'
+CONFIGURED = """
+from sagas.celery import configure
+configure(app)
+"""
 PERIODIC = """
 @app.on_after_finalize.connect
 def periodic(sender, **_):
@@ -40,9 +43,6 @@ def periodic(sender, **_):
 """
 CONSOLE = """
 INSTALLED_APPS += ["sagas.console"]
-"""
-BULK_RUNS = """
-app.conf.beat_schedule["bulk-runs"] = {"task": "sagas.bulk", "schedule": 1.0}
 """
 APP = 'SAGAS_CELERY_APP = "shop.celery.app"'
 
@@ -80,36 +80,36 @@ def test_without_a_celery_application_no_process_starts_and_the_line_to_write_is
 
     assert said.returncode != 0
     assert "ImproperlyConfigured" in said.stderr
-    assert "sagas.E012: SAGAS_CELERY_APP is not set. Name your Celery application" in said.stderr
+    assert "sagas.E012: no Celery application is known that carries sagas." in said.stderr
+    assert "Call sagas.celery.configure(app) at the end of your celery.py" in said.stderr
     assert f"such as {APP}." in said.stderr
 
 
-def test_without_a_scheduled_sweep_the_line_to_add_is_said(check):
-    said = check(settings=APP)
+def test_an_application_that_is_only_named_is_told_of_the_function_that_configures_it(check):
+    said = check(settings=APP, celery="")
 
     assert said.returncode != 0
+    assert "(sagas.W012) The Celery application shop was not configured for sagas" in said.stderr
     assert "(sagas.W002) Nothing in the beat_schedule of shop starts the sweep" in said.stderr
-    assert 'Add "sweep": {"task": "sagas.sweep", "schedule": 1.0} to its beat_schedule' in said.stderr
+    assert "Call sagas.celery.configure(app) at the end" in said.stderr
 
 
-@pytest.mark.parametrize("celery", [SCHEDULE, PERIODIC])
-def test_that_line_and_the_name_of_the_application_are_all_that_it_needs(check, celery):
-    said = check(settings=APP, celery=celery)
+@pytest.mark.parametrize(
+    ("settings", "celery"),
+    [(APP, CONFIGURED), (APP + CONSOLE, CONFIGURED), (APP, PERIODIC + CONFIGURED)],
+)
+def test_that_function_and_the_name_of_the_application_are_all_that_it_needs(check, settings, celery):
+    said = check(settings=settings, celery=celery)
 
-    guide = (runfile.ROOT / "docs" / "writing-a-saga.md").read_text()
-    assert APP in guide
-    assert SCHEDULE in guide
     assert (said.returncode, said.stderr) == (0, "")
 
 
-def test_the_console_needs_a_line_of_its_own(check):
-    said = check(settings=APP + CONSOLE, celery=SCHEDULE)
+def test_where_the_project_imports_its_application_not_even_the_name_is_needed(check, shop):
+    folder, _ = shop
+    (folder / "shop" / "__init__.py").write_text("from shop.celery import app")
 
-    assert said.returncode != 0
-    assert "(sagas.W005) Nothing in the beat_schedule of shop starts sagas.bulk" in said.stderr
-    assert 'Add "bulk-runs": {"task": "sagas.bulk", "schedule": 1.0} to its beat_schedule' in said.stderr
+    said = check(celery=CONFIGURED)
 
-    said = check(settings=APP + CONSOLE, celery=SCHEDULE + BULK_RUNS)
     assert (said.returncode, said.stderr) == (0, "")
 
 
@@ -125,12 +125,12 @@ SAGAS_GRACE = datetime.timedelta(seconds=1)
 SAGAS_TRANSPORT = os.environ.get("SAGAS_TRANSPORT", "sagas.tasks.CeleryTransport")
 """,
     "celery.py": CELERY
-    + SCHEDULE
     + """
 app.conf.broker_transport_options = {"global_keyprefix": os.environ["KEY_PREFIX"]}
 app.conf.task_default_queue = "sagas"
 app.autodiscover_tasks()
-""",
+"""
+    + CONFIGURED,
     "trips/__init__.py": "",
     "trips/services.py": """
 import sys

@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from saga_project.local import runfile
-from tests.sagas.test_own_project import APP, CELERY, SCHEDULE, SETTINGS
+from tests.sagas.test_own_project import APP, CELERY, CONFIGURED, SETTINGS
 
 
 class Project:
@@ -24,7 +24,7 @@ class Project:
         }
         (folder / "shop").mkdir()
         (folder / "shop" / "__init__.py").touch()
-        (folder / "shop" / "celery.py").write_text(CELERY + SCHEDULE)
+        (folder / "shop" / "celery.py").write_text(CELERY + CONFIGURED)
         self.install()
 
     def install(self, *apps: str) -> None:

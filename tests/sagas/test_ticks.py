@@ -33,7 +33,9 @@ def test_nothing_that_beat_sends_says_when_it_was_sent_or_until_when_it_is_worth
     assert (message["headers"]["expires"], message["headers"]["eta"]) == (None, None), "D9"
 
 
-@pytest.mark.parametrize(("name", "queue"), [("sweep", "sagas-sweep"), ("deliver-webhooks", "webhooks")])
+@pytest.mark.parametrize(
+    ("name", "queue"), [("sagas-sweep", "sagas-sweep"), ("deliver-webhooks", "webhooks")]
+)
 def test_however_long_nobody_works_one_tick_waits(valkey, name, queue):
     for _ in range(50):
         tick(name)
@@ -43,12 +45,12 @@ def test_however_long_nobody_works_one_tick_waits(valkey, name, queue):
 
 def test_once_it_is_taken_the_next_one_is_sent(valkey):
     for _ in range(3):
-        tick("sweep")
+        tick("sagas-sweep")
         assert valkey.lpop("sagas-sweep") is not None
 
 
 def test_a_schedule_that_was_written_for_another_version_sends_it_where_nothing_stands_before_it(valkey):
-    tick("sweep", options={"queue": "sagas", "expires": 10})
+    tick("sagas-sweep", options={"queue": "sagas", "expires": 10})
 
     ((queue, (message,)),) = messages(valkey).items()
     assert (queue, message["headers"]["expires"]) == ("sagas-sweep", None)

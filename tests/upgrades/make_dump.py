@@ -32,8 +32,8 @@ from tests.support import waiting
 from tests.upgrades import kept
 
 PACKAGES = [
-    "manage.py", "api", "backoffice", "dbrules", "inventory", "invoicing", "orders", "payments", "providers",
-    "saga_project", "sagas", "shipping", "strictjson", "webhooks",
+    "manage.py", "api", "backoffice", "inventory", "invoicing", "orders", "payments", "providers",
+    "saga_project", "sagas", "shipping", "webhooks",
 ]  # fmt: skip
 NOT_NEEDED = {"locale", "static"}
 """Directories in them without which workers, the API and migrations run."""

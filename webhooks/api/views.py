@@ -10,10 +10,10 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
-import strictjson
 from api import auth, pagination, problems, schema, serializers
 from api.models import Scope
 from api.views import View
+from sagas import strictjson
 from webhooks import errors, messages, models, services
 from webhooks.api import forms, kinds, shapes
 

@@ -13,8 +13,7 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-import strictjson
-from sagas import errors
+from sagas import errors, strictjson
 from sagas.console import approving, history, interventions, outcomes, panels, summary, translation
 from sagas.console import forms as console_forms
 from sagas.console.admin import permissions, saga_page

@@ -9,6 +9,8 @@ from typing import Any
 
 from django.core.management import base, templates
 
+from sagas import conf
+
 TEMPLATE = pathlib.Path(__file__).parents[1] / "app_template"
 
 PLACEHOLDERS = ["first-step", "second-step"]
@@ -98,7 +100,7 @@ class Command(templates.TemplateCommand):
             "   change of the declaration that its live sagas could not go on with.\n"
             "4. manage.py migrate, and restart the web server, beat and the workers, so that all know it.\n"
             "   One more worker listens on its queue: "
-            f"celery --app=... worker --queues={module.partition('.')[0]}\n"
+            f"celery --app={conf.celery_path() or '...'} worker --queues={module.partition('.')[0]}\n"
             f"5. Begin one, in `manage.py shell`:\n\n{_beginning(module, saga, steps)}"
         )
 

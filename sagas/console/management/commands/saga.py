@@ -11,8 +11,7 @@ from typing import Any
 
 from django.core.management import base
 
-import strictjson
-from sagas import errors, models, reading, shell
+from sagas import errors, models, reading, shell, strictjson
 from sagas.console import (
     approving,
     archiving,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import strictjson
+from sagas import strictjson
 
 VALUES = st.recursive(
     st.none()

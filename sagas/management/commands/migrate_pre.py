@@ -9,7 +9,7 @@ from django.core.management import base
 from django.db import connection
 from django.db.migrations import executor
 
-from dbrules import halves
+from sagas.dbrules import halves
 
 
 class Command(base.BaseCommand):

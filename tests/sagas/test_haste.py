@@ -9,8 +9,9 @@ import uuid
 import amqp
 import pytest
 
-from saga_project import celery, haste
+from saga_project import celery
 from saga_project.local import runfile
+from sagas import haste
 from sagas.declaration import states
 from sagas.engine import transport
 from tests.support import waiting
@@ -69,7 +70,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def told(caplog):
-    caplog.set_level(logging.INFO, "saga_project.haste")
+    caplog.set_level(logging.INFO, "sagas.haste")
     return lambda: [record.getMessage() for record in caplog.records]
 
 
@@ -101,7 +102,7 @@ def test_one_that_did_not_take_a_message_is_left_alone(carries, hasty, told, clo
 
     assert carries.asked == 1
     (line,) = told()
-    assert line.startswith("The broker takes no messages; orders are taken, and the sweep sends them on.")
+    assert line.startswith("The broker takes no messages; sagas are begun, and the sweep sends them on.")
     assert line.endswith(f"{type(error).__name__}: hm")
 
 

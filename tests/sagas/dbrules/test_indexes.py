@@ -18,10 +18,10 @@ from django.db import (
 )
 from django.db.migrations.state import ModelState, ProjectState
 
-from dbrules import indexes
+from sagas.dbrules import indexes
 from tests.support import waiting
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 INDEX = indexes.AddIndexLive("kept", models.Index(name="kept_due", fields=["due"]))
 UNIQUE = indexes.AddUniqueLive(
     "kept",

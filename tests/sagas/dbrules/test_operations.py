@@ -5,7 +5,7 @@ from django.db import IntegrityError, connection, transaction
 from django.db.migrations.state import ProjectState
 from django.db.migrations.writer import OperationWriter
 
-from dbrules import operations
+from sagas.dbrules import operations
 
 pytestmark = pytest.mark.django_db
 

@@ -1,7 +1,7 @@
 """How a process that answers people sends its messages: no request waits longer than half a second for it.
 
-The order is committed by then, and the sweep sends what was not sent. To find out that a broker is in trouble
-takes seconds: a node of RabbitMQ that is cut off from the others is there and does not answer, so the
+What was begun is committed by then, and the sweep sends what was not sent. To find out that a broker is in
+trouble takes seconds: a node of RabbitMQ that is cut off from the others is there and does not answer, so the
 message, the next node's connection and its declarations each take their time. A thread of its own does all
 that, and the request waits for it only so long; while the broker is known to be in trouble, not at all.
 """
@@ -18,12 +18,19 @@ from concurrent import futures
 from typing import TypeVar
 
 import amqp
-import redis
+import celery
 from celery.exceptions import OperationalError
-from django.conf import settings
 
-from saga_project import broker, celery
+from sagas.celery import hasty
 from sagas.engine import transport
+
+try:
+    from redis import RedisError
+except ImportError:  # Who has RabbitMQ does without.
+
+    class RedisError(Exception):  # type: ignore[no-redef]
+        """Raised by nobody."""
+
 
 logger = logging.getLogger(__name__)
 
@@ -38,17 +45,33 @@ LEFT_ALONE_S = 2.0
 SAID_EVERY_S = 60.0
 """The same trouble is told so often at most."""
 
-TROUBLE = (OperationalError, amqp.AMQPError, amqp.exceptions.MessageNacked, redis.RedisError, OSError)
+TROUBLE = (OperationalError, amqp.AMQPError, amqp.exceptions.MessageNacked, RedisError, OSError)
 """What a broker's client raises where the broker is at fault; anything else is a bug of ours."""
 
 
-def begin() -> None:
-    """From now on, and for the rest of its life, this process sends so.
+def explain(queue: str, reason: str) -> str:
+    """What to say of a queue that RabbitMQ has in another way than this application declares it."""
+    return (
+        f"It is there, and is not as the Celery application declares it. Stop the workers, delete it"
+        f" (`rabbitmqctl delete_queue {queue}`), and start them again: the sweep sends again what was in it."
+        f" RabbitMQ says: {reason}"
+    )
+
+
+def publish_in_haste(
+    app: "celery.Celery", *, threads: int = 4, explain: Callable[[str, str], str] = explain
+) -> None:
+    """From now on, and for the rest of its life, this process sends so: call it in `wsgi.py` or `asgi.py`.
 
     Workers must not: they wait for messages on the same kind of connection, a second at a time.
+
+    Args:
+        app: the application that carries the engine's messages.
+        threads: how many messages may be sent at once; as many as the process answers requests at once.
+        explain: of a queue and what RabbitMQ says of it, what to tell the operator.
     """
-    celery.app.conf.update(celery.BROKER.hasty_settings())
-    transport.replace(Hasty(transport.current(), threads=settings.WEB_THREADS))
+    app.conf.update(hasty(app.conf.broker_url, app.conf.broker_transport_options or {}))
+    transport.replace(Hasty(transport.current(), threads=threads, explain=explain))
 
 
 @dataclasses.dataclass
@@ -70,10 +93,18 @@ class Hasty:
     Args:
         carries: what sends the messages; it is called in threads.
         threads: how many may send at once.
+        explain: as of `publish_in_haste`.
     """
 
-    def __init__(self, carries: transport.Transport, *, threads: int) -> None:
+    def __init__(
+        self,
+        carries: transport.Transport,
+        *,
+        threads: int,
+        explain: Callable[[str, str], str] = explain,
+    ) -> None:
         self._carries = carries
+        self._explain = explain
         self._threads = futures.ThreadPoolExecutor(threads, thread_name_prefix="publish")
         self._lock = threading.Lock()
         self._troubles: dict[str, _Trouble] = {}
@@ -143,7 +174,7 @@ class Hasty:
         except amqp.PreconditionFailed as refused:
             # Not the broker's trouble: the others of its queues take messages.
             name = _refused(str(refused), queues)
-            self._note(name, str(broker.precondition(name, str(refused))))
+            self._note(name, self._explain(name, str(refused)))
             raise transport.NotSent(f"the queue {name} is none of ours") from refused
         except TROUBLE as error:
             self._note("", f"{type(error).__name__}: {error}")
@@ -161,7 +192,7 @@ class Hasty:
                 return
             trouble.said_at = now
         logger.warning(
-            "%s takes no messages; orders are taken, and the sweep sends them on. %s", _called(name), why
+            "%s takes no messages; sagas are begun, and the sweep sends them on. %s", _called(name), why
         )
 
     def _well(self, names: set[str]) -> None:

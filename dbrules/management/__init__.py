@@ -1,1 +1,0 @@
-"""Commands of projects that have `dbrules` installed."""
