@@ -86,7 +86,7 @@ def fault(
 
 def left_out() -> dict[str, str]:
     """Which faults cannot be made here, and why."""
-    reasons = {}
+    reasons: dict[str, str] = {}
     if not disks.are_possible():
         told = "a small disk is mounted as root on Linux only"
         reasons |= {"broker-disk-full": told, "database-log-full": told}
@@ -506,7 +506,7 @@ async def rolled_out(there: world.World, blow: plan.Blow) -> Acts:
         start = log.stat().st_size
         program = there.program(name)
         there.keeper.launch_again(program)
-        await _until(lambda p=program, log=log, s=start: p.ready(_since(log, s)), f"{name} is not ready", 240)
+        await _until(_readiness(program, log, start), f"{name} is not ready", 240)
     yield f"every program runs the release with version {release.VERSION}"
 
 
@@ -562,7 +562,8 @@ def _of_waiting(there: world.World, blow: plan.Blow, *, least: int, deed: Deed) 
 
     Where they are taken as fast as they come, the workers are held for a moment.
     """
-    chance, held = _chance(blow), []
+    chance = _chance(blow)
+    held: list[int] = []
     with _broker(there) as broker:
         try:
             began = time.monotonic()
@@ -687,6 +688,11 @@ async def _until(come: Callable[[], bool], otherwise: str, seconds: float = 5) -
         if time.monotonic() > patience:
             raise DidNothing(otherwise)
         await asyncio.sleep(0.02)
+
+
+def _readiness(program: supervisor.Program, log: pathlib.Path, start: int) -> Callable[[], bool]:
+    """Whether the program that logs there, from this byte on, is ready."""
+    return lambda: program.ready(_since(log, start))
 
 
 def _said_nothing(deed: Callable[[], None]) -> str:
