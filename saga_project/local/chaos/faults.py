@@ -145,19 +145,18 @@ async def child_stopped(there: world.World, blow: plan.Blow) -> Acts:
 async def two_beats(there: world.World, blow: plan.Blow) -> Acts:
     """A second beat runs beside the first, as when a host is slow to let go."""
     log = there.run / "log" / "beat2.log"
-    start, schedule = log.stat().st_size, there.run / "beat2-schedule.dat"
-    before = schedule.stat().st_mtime_ns if schedule.exists() else 0
+    start = log.stat().st_size
     there.keeper.launch_again(there.program("beat2"))
     try:
-        await _until(lambda: "beat: Starting" in _since(log, start), "the second beat did not start", 30)
+        await _until(lambda: SENT in _since(log, start), "the second beat sent nothing", 30)
         yield ""
-        if there.pid("beat2") is None:
-            raise DidNothing("the second beat ended at once")
     finally:
         await asyncio.to_thread(there.keeper.halt, "beat2", signals=("SIGKILL",))
-    if not schedule.exists() or schedule.stat().st_mtime_ns == before:
-        raise DidNothing("the second beat kept no schedule")
-    yield "beat2 sent what was due, too"
+    yield f"beat2 sent {_since(log, start).count(SENT)} ticks, too"
+
+
+SENT = " sent. id->"
+"""What beat logs of each task."""
 
 
 # --- PostgreSQL and the broker ----------------------------------------------------------------

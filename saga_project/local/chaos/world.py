@@ -57,8 +57,15 @@ Json = dict[str, Any]
 class World:
     """All of it."""
 
-    def __init__(self, run: pathlib.Path, keeper: supervisor.Supervisor) -> None:
-        """Nothing runs before `start`."""
+    def __init__(self, run: pathlib.Path, keeper: supervisor.Supervisor, *, second_beat: bool) -> None:
+        """Nothing runs before `start`.
+
+        Args:
+            run: a directory for what they keep.
+            keeper: starts and stops the programs.
+            second_beat: whether there is to be a second beat, too.
+        """
+        self.second_beat = second_beat
         self.run = run
         self.keeper = keeper
         self.postgres = disks.Postgres(run / "postgres")
@@ -112,8 +119,9 @@ class World:
             [proxy.Link(name=name, port=self.ports[name], leads_to=self._leads_to(name)) for name in LINKS],
         )
         self.keeper.start(self.program("proxy"), self.program("sandbox"))
-        self.keeper.start(*(self.program(name) for name in ("web", *WORKERS, "beat", "beat2")))
-        self.keeper.halt("beat2", signals=("SIGKILL",))
+        others = ["beat2"] if self.second_beat else []
+        self.keeper.start(*(self.program(name) for name in ("web", *WORKERS, "beat", *others)))
+        self.keeper.halt(*others, signals=("SIGKILL",))
 
     def program(self, name: str) -> supervisor.Program:
         """How one of them is started, of the release that is to be."""
@@ -148,7 +156,8 @@ class World:
                 )
             case "beat" | "beat2":
                 arguments = [
-                    "beat", f"--schedule={self.run / name}-schedule", "--pidfile=", "--loglevel=INFO",
+                    # What it sends is of no interest but here, where it shows that it does, and when.
+                    "beat", f"--schedule={self.run / name}-schedule", "--pidfile=", "--loglevel=DEBUG",
                 ]  # fmt: skip
                 return stack.celery(
                     name,
