@@ -13,25 +13,31 @@ import mmap
 import os
 import struct
 import time
+from collections.abc import Callable
+from typing import Any
 
 
-def _mapped(path):
+def _mapped(path: str) -> mmap.mmap:
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 8, prot=mmap.PROT_READ)
 
 
-def _go_by(ahead):
+def _go_by(ahead: mmap.mmap) -> None:
     right, right_ns, local, universal = time.time, time.time_ns, time.localtime, time.gmtime
 
-    def skew():
-        return struct.unpack("d", ahead[:8])[0]
+    def skew() -> float:
+        return float(struct.unpack("d", ahead[:8])[0])
 
     # No plain functions: logging has time.localtime as an attribute of a class, of which a function would
     # become a method.
-    time.time = _Call(lambda: right() + skew())
-    time.time_ns = _Call(lambda: right_ns() + int(skew() * 1e9))
-    time.localtime = _Call(lambda seconds=None: local(time.time() if seconds is None else seconds))
-    time.gmtime = _Call(lambda seconds=None: universal(time.time() if seconds is None else seconds))
+    wrong: dict[str, Callable[..., Any]] = {
+        "time": lambda: right() + skew(),
+        "time_ns": lambda: right_ns() + int(skew() * 1e9),
+        "localtime": lambda seconds=None: local(time.time() if seconds is None else seconds),
+        "gmtime": lambda seconds=None: universal(time.time() if seconds is None else seconds),
+    }
+    for name, function in wrong.items():
+        setattr(time, name, _Call(function))
     _replace(
         datetime.datetime,
         now=lambda cls, tz=None: cls.fromtimestamp(time.time(), tz),
@@ -42,14 +48,14 @@ def _go_by(ahead):
 
 
 class _Call:
-    def __init__(self, function):
+    def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
 
-    def __call__(self, *arguments):
+    def __call__(self, *arguments: Any) -> Any:
         return self._function(*arguments)
 
 
-def _replace(kind, **methods):
+def _replace(kind: type, **methods: Callable[..., Any]) -> None:
     """Give a class of C's other class methods: it stays itself to whoever compares, pickles or inherits."""
     (members,) = (found for found in gc.get_referents(kind.__dict__) if isinstance(found, dict))
     members |= {name: classmethod(method) for name, method in methods.items()}
