@@ -13,7 +13,6 @@ It is made for applications that have tasks of their own. What the engine's task
 """
 
 import datetime
-import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -29,8 +28,6 @@ VALKEY = frozenset({"redis", "rediss", "sentinel"})
 HEARTBEAT_S = 5
 """A worker and RabbitMQ count each other as dead after two of these without a sign. RabbitMQ's manual advises
 5 to 20; Celery's 120 would leave messages with a host that vanished for four minutes."""
-
-_configured: "weakref.WeakSet[celery.Celery]" = weakref.WeakSet()
 
 
 class Reliable(celery.Task):  # type: ignore[type-arg]  # It has none outside the stubs.
@@ -69,8 +66,7 @@ def configure(app: celery.Celery, *, quorum_queues: bool = False) -> None:
             too, is a quorum queue, which a majority of a cluster's nodes keeps. A queue that is there as a
             classic one must be deleted before. On other brokers it says nothing.
     """
-    if app not in _configured:
-        _configured.add(app)
+    if not conf.is_noted(app):
         conf.note_app(app)
 
         def apply(source: Any, **_: Any) -> None:
@@ -80,11 +76,6 @@ def configure(app: celery.Celery, *, quorum_queues: bool = False) -> None:
         app.on_after_configure.connect(apply, weak=False)
         if app.configured:  # type: ignore[attr-defined]  # The stubs have forgotten it.
             _apply(app.conf, quorum_queues)
-
-
-def is_configured(app: celery.Celery) -> bool:
-    """Whether `configure` was called for it."""
-    return app in _configured
 
 
 def schedule() -> dict[str, dict[str, Any]]:

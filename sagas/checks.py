@@ -12,7 +12,7 @@ from django.core import checks, exceptions
 from django.db import connections
 from django.db.models import Count, QuerySet
 
-from sagas import celery, conf, doctor, errors, locking, models
+from sagas import conf, doctor, errors, locking, models
 from sagas.declaration import registry, states
 
 
@@ -91,7 +91,7 @@ def check_configured(**_: Any) -> list[checks.CheckMessage]:
         app = conf.celery_app()
     except exceptions.ImproperlyConfigured:
         return []  # Which is an error of its own.
-    if celery.is_configured(app):
+    if conf.is_noted(app):
         return []
     return [
         checks.Warning(

@@ -240,6 +240,11 @@ def note_app(app: Any) -> None:
     _noted.append(app)
 
 
+def is_noted(app: Any) -> bool:
+    """Whether `sagas.celery.configure` was given this application."""
+    return any(one is app for one in _noted)
+
+
 def celery_path() -> str:
     """What `celery --app=` takes: the module of that application, such as `shop.celery`, or its name."""
     named = str(_read("SAGAS_CELERY_APP", None) or "").rpartition(".")[0]

@@ -42,7 +42,7 @@ def test_before_and_after_the_configuration_was_read_it_comes_to_the_same():
         assert app.conf.worker_prefetch_multiplier == 1
         assert app.conf.broker_transport_options["socket_timeout"] == 5
         assert {"sagas.sweep", "sagas.bulk", "sagas.archive"} == set(sent(app))
-        assert ours.is_configured(app)
+        assert conf.is_noted(app)
 
 
 def test_a_configuration_that_is_read_once_more_is_completed_once_more():

@@ -12,7 +12,6 @@ from django.utils import module_loading
 
 from saga_project import celery
 from sagas import BadDeclaration, Saga, conf, engine, models
-from sagas import celery as engine_celery
 from sagas.declaration import registry
 from sagas.engine import transport
 from sagas.testing import clocks
@@ -147,7 +146,7 @@ def test_a_beat_schedule_without_the_sweep_is_found_with_the_line_to_add(monkeyp
 
 
 def test_an_application_that_was_not_configured_is_found_with_the_line_to_add(monkeypatch):
-    monkeypatch.setattr(engine_celery, "_configured", set())
+    monkeypatch.setattr(conf, "_noted", [])
 
     warning = told()["sagas.W012"]
     assert "saga_project was not configured for sagas" in warning.msg

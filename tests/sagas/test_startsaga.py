@@ -76,7 +76,7 @@ def test_what_it_writes_passes_its_own_tests_and_has_its_migration(
     assert migrated.returncode == 0, migrated.stdout + migrated.stderr
     tested = project.manage("test", app)
     assert tested.returncode == 0, tested.stdout + tested.stderr
-    assert "Ran 4 tests" in tested.stderr
+    assert "Ran 5 tests" in tested.stderr
     listed = project.manage("shell", "-c", "from sagas.declaration import registry; print(*registry._sagas)")
     assert f"'{saga}'" in listed.stdout
 

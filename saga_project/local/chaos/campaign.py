@@ -110,7 +110,9 @@ class Campaign:
         self.keeper = keeper
         self.console = console
         self.book = ledger.Ledger()
-        self.world = world.World(run, keeper, without=wanted.without)
+        self.world = world.World(
+            run, keeper, without=wanted.without, second_beat="two-beats" in wanted.faults
+        )
         self.left_out = {name: why for name, why in faults.left_out().items() if name in wanted.faults}
         self.blows = plan.made(
             seed=wanted.seed,

@@ -165,6 +165,8 @@ class _Pair:
         if half is self.near:
             half.pause()
             self._connecting = asyncio.create_task(self._connect())
+        elif not self.near.is_open:
+            self.reset()  # The client has not waited.
 
     async def _connect(self) -> None:
         loop, to = asyncio.get_running_loop(), self.wire.link.leads_to

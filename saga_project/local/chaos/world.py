@@ -57,14 +57,18 @@ Json = dict[str, Any]
 class World:
     """All of it."""
 
-    def __init__(self, run: pathlib.Path, keeper: supervisor.Supervisor, *, without: str = "") -> None:
+    def __init__(
+        self, run: pathlib.Path, keeper: supervisor.Supervisor, *, second_beat: bool, without: str = ""
+    ) -> None:
         """Nothing runs before `start`.
 
         Args:
-            run: the directory of it all.
-            keeper: starts and stops.
+            run: a directory for what they keep.
+            keeper: starts and stops the programs.
+            second_beat: whether there is to be a second beat, too.
             without: the safeguard that web, workers and beat do without; none by default.
         """
+        self.second_beat = second_beat
         self.without = without
         self.run = run
         self.keeper = keeper
@@ -119,8 +123,9 @@ class World:
             [proxy.Link(name=name, port=self.ports[name], leads_to=self._leads_to(name)) for name in LINKS],
         )
         self.keeper.start(self.program("proxy"), self.program("sandbox"))
-        self.keeper.start(*(self.program(name) for name in ("web", *WORKERS, "beat", "beat2")))
-        self.keeper.halt("beat2", signals=("SIGKILL",))
+        others = ["beat2"] if self.second_beat else []
+        self.keeper.start(*(self.program(name) for name in ("web", *WORKERS, "beat", *others)))
+        self.keeper.halt(*others, signals=("SIGKILL",))
 
     def program(self, name: str) -> supervisor.Program:
         """How one of them is started, of the release that is to be."""
@@ -155,7 +160,8 @@ class World:
                 )
             case "beat" | "beat2":
                 arguments = [
-                    "beat", f"--schedule={self.run / name}-schedule", "--pidfile=", "--loglevel=INFO",
+                    # What it sends is of no interest but here, where it shows that it does, and when.
+                    "beat", f"--schedule={self.run / name}-schedule", "--pidfile=", "--loglevel=DEBUG",
                 ]  # fmt: skip
                 return stack.celery(
                     name,

@@ -100,9 +100,16 @@ class Command(templates.TemplateCommand):
             "   change of the declaration that its live sagas could not go on with.\n"
             "4. manage.py migrate, and restart the web server, beat and the workers, so that all know it.\n"
             "   One more worker listens on its queue: "
-            f"celery --app={conf.celery_path() or '...'} worker --queues={module.partition('.')[0]}\n"
+            f"{_worker(module.partition('.')[0])}\n"
             f"5. Begin one, in `manage.py shell`:\n\n{_beginning(module, saga, steps)}"
         )
+
+
+def _worker(queue: str) -> str:
+    """The command that serves the queue."""
+    if conf.uses_celery():
+        return f"celery --app={conf.celery_path() or '...'} worker --queues={queue}"
+    return f"manage.py saga_worker --queues={queue}"
 
 
 def _check(step: Step) -> None:

@@ -30,10 +30,14 @@ def _go_by(ahead: mmap.mmap) -> None:
 
     # No plain functions: logging has time.localtime as an attribute of a class, of which a function would
     # become a method.
-    time.time = _Call(lambda: right() + skew())
-    time.time_ns = _Call(lambda: right_ns() + int(skew() * 1e9))
-    time.localtime = _Call(lambda seconds=None: local(time.time() if seconds is None else seconds))
-    time.gmtime = _Call(lambda seconds=None: universal(time.time() if seconds is None else seconds))
+    wrong: dict[str, Callable[..., Any]] = {
+        "time": lambda: right() + skew(),
+        "time_ns": lambda: right_ns() + int(skew() * 1e9),
+        "localtime": lambda seconds=None: local(time.time() if seconds is None else seconds),
+        "gmtime": lambda seconds=None: universal(time.time() if seconds is None else seconds),
+    }
+    for name, function in wrong.items():
+        setattr(time, name, _Call(function))
     _replace(
         datetime.datetime,
         now=lambda cls, tz=None: cls.fromtimestamp(time.time(), tz),
