@@ -32,6 +32,8 @@ def imported() -> dict[str, set[str]]:
     used: dict[str, set[str]] = {}
     for package in SHOP:
         for path in (runfile.ROOT / package).rglob("*.py"):
+            if "maimed" in path.parts:
+                continue  # The negative control takes safeguards out of the engine.
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "sagas":
                     modules = {f"{node.module}.{name.name}" for name in node.names}

@@ -53,7 +53,7 @@ def project(tmp_path: pathlib.Path, environment: dict[str, str]) -> Project:
     ("arguments", "app", "saga"),
     [
         (["trips", "book-hotel", "book-flight"], "trips", "trip"),
-        (["trips"], "trips", "trip"),
+        pytest.param(["trips"], "trips", "trip", marks=pytest.mark.thorough),
         (
             ["payouts", "send-money", "--directory", "shop/payouts", "--saga", "pay-out"],
             "shop.payouts",
