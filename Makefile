@@ -37,6 +37,11 @@ cluster: $(RUNTIME) ## A cluster on this machine, and orders in it while its hos
 	@exec $(LOCAL).cluster $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
 		$(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
 
+.PHONY: chaos
+chaos: $(RUNTIME) ## Orders while everything is broken, and every rule counted; MINUTES, SEED, FAULTS, RATE (orders a second), ARGS="--help"
+	@exec $(LOCAL).chaos $(if $(SEED),--seed $(SEED)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(RATE),--per-second $(RATE)) $(if $(FAULTS),--faults $(FAULTS)) $(ARGS)
+
 .PHONY: down
 down: $(RUNTIME) ## Stop a stack that was left behind
 	@exec $(LOCAL).stack down
@@ -105,6 +110,10 @@ unit: $(DEVELOPMENT) ## Only the tests that need no server, no browser and no ot
 explore: $(DEVELOPMENT) ## Every way through small sagas, with two faults on each; ARGS="--help"
 	@exec $(BIN)/python -m tests.sagas.explorer $(ARGS)
 
+.PHONY: control
+control: $(DEVELOPMENT) ## The negative control: what the checker finds without sweep, fences or tombstones
+	@exec $(PYTEST) -n 0 -rP tests/saga_project/local/checker/test_control.py $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, FUZZ_SEED=7 repeats a run
 	@export FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_TIMEOUT=14400; \
@@ -162,6 +171,7 @@ client: $(DEVELOPMENT) ## The Python client: its synchronous half from the async
 docs: $(DEVELOPMENT) ## Draw anew what the documentation takes from the code, and the dashboards
 	@$(BIN)/python -m sagas.declaration.diagram docs/lifecycle.md
 	@$(BIN)/python -m benchmarks.charts
+	@$(BIN)/python -m saga_project.local.chaos.catalogue
 	@$(BIN)/python -m saga_project.dashboards
 	@$(THROWAWAY) $(BIN)/python manage.py api_docs
 

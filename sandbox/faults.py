@@ -46,6 +46,13 @@ class Faults:
         self._default_seed = seed
         self._counts: collections.Counter[str] = collections.Counter()
         self.rates = Rates(seed=seed)
+        self.struck: collections.Counter[str] = collections.Counter()
+        """How often each thing went wrong by chance since this process began, by the names of the rates."""
+
+    def strike(self, *names: str) -> None:
+        """Note that these went wrong."""
+        with self._lock:
+            self.struck.update(names)
 
     def change(self, body: answers.Json) -> Rates:
         """Set the rates anew; what is not named does not go wrong."""

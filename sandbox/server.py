@@ -54,6 +54,11 @@ def change_faults(sandbox: core.Sandbox, request: core.Request) -> answers.Answe
     return answers.ok(vars(sandbox.faults.change(request.body)))
 
 
+def show_struck(sandbox: core.Sandbox, request: core.Request) -> answers.Answer:
+    """How often each of them struck."""
+    return answers.ok(dict(sandbox.faults.struck))
+
+
 def reset(sandbox: core.Sandbox, request: core.Request) -> answers.Answer:
     """Begin anew: empty books and no random faults. For tests only."""
     sandbox.books.clear()
@@ -77,6 +82,7 @@ ROUTES: tuple[tuple[str, str, Endpoint], ...] = (
     ("GET", "/books/webhooks", webhooks.log),
     ("GET", "/faults", show_faults),
     ("POST", "/faults", change_faults),
+    ("GET", "/faults/struck", show_struck),
     ("GET", "/healthz", health),
     ("POST", "/reset", reset),
 )
@@ -221,12 +227,18 @@ def _with_faults(
         return endpoint(sandbox, request)
     chance = sandbox.faults.chance(what)
     time.sleep(chance.uniform(*rates.latency_ms) / 1000)
+    if rates.latency_ms[1]:
+        sandbox.faults.strike("latency_ms")
     fails, is_lost = chance.random() < rates.error_rate, chance.random() < rates.lost_reply_rate
     if chance.random() < rates.denied_rate:
+        sandbox.faults.strike("denied_rate")
         return answers.denied()
     if fails:
+        sandbox.faults.strike("error_rate")
         return answers.unavailable()
     answer = endpoint(sandbox, request)
+    if is_lost:
+        sandbox.faults.strike("lost_reply_rate")
     return dataclasses.replace(answer, lost=answer.lost or is_lost)
 
 

@@ -130,6 +130,8 @@ class Deliverer(threading.Thread):
                 chance.random() < rates.drop_webhook_rate,
                 chance.random() < rates.duplicate_webhook_rate,
             )
+            struck = {"drop_webhook_rate": dropped, "duplicate_webhook_rate": twice and not dropped}
+            self._sandbox.faults.strike(*(name for name, is_so in struck.items() if is_so))
             if dropped:
                 page.execute("UPDATE webhooks SET state = 'dropped' WHERE id = ?", (webhook_id,))
                 return None

@@ -100,8 +100,7 @@ class Shop:
 
     def review(self, order: Json, answer: str) -> None:
         """What one of the shop's people does who is asked whether it accepts an order."""
-        said = {"yes": ("approve", "A customer of many years."), "no": ("refuse", "Nobody there answers.")}
-        what, reason = said[answer]
+        what, reason = fates.REVIEWS[answer]
         body = {"step": fates.review(order), "reason": reason}
         self._staff.post(f"/sagas/{order['saga']['id']}/{what}", json=body).raise_for_status()
 

@@ -5,6 +5,7 @@ The demo places one order for each, and the table below is what it holds them to
 
 import dataclasses
 import random
+from collections.abc import Sequence
 from typing import Any
 
 STEPS = ("payment", "stock", "invoice", "delivery")
@@ -151,11 +152,18 @@ CROWD = [
 assert sum(share for share, _ in CROWD) == 100
 
 
-def crowd(size: int, seed: int) -> list[Fate]:
+def crowd(size: int, seed: int, shares: Sequence[tuple[int, Fate]] = CROWD) -> list[Fate]:
     """A crowd with these shares, in an order that the seed decides."""
-    people = [fate for share, fate in CROWD for _ in range(round(size * share / 100))]
+    people = [fate for share, fate in shares for _ in range(round(size * share / 100))]
     random.Random(seed).shuffle(people)  # noqa: S311 - Chance, not secrecy.
     return people
+
+
+REVIEWS = {
+    "yes": ("approve", "A customer of many years."),
+    "no": ("refuse", "Nobody there answers."),
+}
+"""What the shop does who is asked whether it accepts an order, and why, by `Fate.review`."""
 
 
 def body(fate: Fate, sku: str) -> Json:

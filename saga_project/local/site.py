@@ -26,7 +26,8 @@ NAVIGATION = {
     ],
     "Coming from": [],
     "Understand": [
-        "docs/architecture.md", "docs/lifecycle.md", "docs/rules.md", "docs/services.md", "docs/glossary.md",
+        "docs/architecture.md", "docs/lifecycle.md", "docs/rules.md", "docs/guarantees.md", "docs/chaos.md",
+        "docs/checker.md", "docs/services.md", "docs/glossary.md",
     ],
     "The API": ["docs/api.md", "docs/problems.md", "clients/python/README.md", "docs/sandbox.md"],
     "Operate": [

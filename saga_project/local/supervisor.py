@@ -196,12 +196,16 @@ class Supervisor:
 
     def start_again(self, *programs: Program) -> None:
         """Launch programs in the place of halted ones of their names; comes back when all are ready."""
+        for running in self.launch_again(*programs):
+            self._await(running)
+
+    def launch_again(self, *programs: Program) -> list[_Running]:
+        """As `start_again`, but comes back at once; what ends before it is ready is launched anew."""
         places = {running.program.name: running for running in self._all()}
         chosen = [places[program.name] for program in programs]
         for running, program in zip(chosen, programs, strict=True):
             self._relaunch(running, program)
-        for running in chosen:
-            self._await(running)
+        return chosen
 
     def stop(self) -> None:
         """Stop everything, the last started first, each group side by side; the directory is free then."""

@@ -18,8 +18,8 @@ import rich.box
 import rich.console
 import rich.table
 
-from saga_project.local import runfile, servers, supervisor
-from saga_project.local.cluster import failover, faults, hosts, ledger, load, network, release, verdict
+from saga_project.local import ledger, load, release, runfile, servers, supervisor
+from saga_project.local.cluster import failover, faults, hosts, network, verdict
 
 RUN = runfile.ROOT / ".run" / "cluster"
 

@@ -15,8 +15,8 @@ from typing import ClassVar
 
 import psycopg
 
-from saga_project.local import supervisor
-from saga_project.local.cluster import failover, hosts, network, release
+from saga_project.local import release, supervisor
+from saga_project.local.cluster import failover, hosts, network
 
 BAR_S = 10.0
 FAILOVER_BAR_S = 30.0

@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from saga_project.local.cluster import ledger
+from saga_project.local import ledger
 
 Json = dict[str, Any]
 

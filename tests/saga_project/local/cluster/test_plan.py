@@ -2,14 +2,14 @@
 
 import pytest
 
-from saga_project.local import fates, runfile
+from saga_project.local import fates, load, release, runfile
 from saga_project.local.cluster import __main__ as command
-from saga_project.local.cluster import drill, faults, load, release
+from saga_project.local.cluster import drill, faults
 
 
 def test_the_same_seed_brings_the_same_customers_and_another_one_others():
     def first(seed):
-        people = load._people(seed)
+        people = load.crowd(seed)
         return [next(people).name for _ in range(250)]
 
     assert first(7) == first(7)

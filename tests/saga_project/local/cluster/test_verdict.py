@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from saga_project.local import fates
+from saga_project.local import fates, ledger
 from saga_project.local.cluster import __main__ as command
-from saga_project.local.cluster import ledger, verdict
+from saga_project.local.cluster import verdict
 
 BEGAN = 1_800_000_000.0
 STRUCK = BEGAN + 60

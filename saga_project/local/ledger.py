@@ -25,6 +25,8 @@ class Wanted:
     ids: set[str] = dataclasses.field(default_factory=set)
     """Which order that is, by every answer; two are one too many."""
     requests: int = 0
+    customer: int = 0
+    """A number of its customer's."""
     refused: str = ""
     """What the shop said where it did not want the order at all."""
     seen_ended_at: float | None = None

@@ -6,16 +6,17 @@ They know the shop as any client does, by the address of its proxy.
 import asyncio
 import collections.abc
 import contextlib
+import datetime
+import json
 import random
 import threading
 import time
 import uuid
-from typing import Any
+from typing import IO, Any
 
 import httpx
 
-from saga_project.local import fates
-from saga_project.local.cluster import ledger
+from saga_project.local import fates, ledger
 
 PATIENCE = httpx.Timeout(5, connect=2)
 """What a customer's client waits for an answer before it asks again."""
@@ -47,6 +48,9 @@ class Customers:
         token: str,
         seed: int,
         per_second: float,
+        people: collections.abc.Iterator[fates.Fate] | None = None,
+        staff_token: str = "",
+        history: IO[str] | None = None,
     ) -> None:
         """Nothing happens before `begin`.
 
@@ -57,12 +61,18 @@ class Customers:
             token: a customer's.
             seed: decides who orders what.
             per_second: orders.
+            people: who orders, without an end; by default with the shares of the demo's crowd.
+            staff_token: of who reviews the orders that ask for it.
+            history: where each request about an order is written down as it is answered, and each end as it
+                is seen, one JSON object a line: what an independent checker reads.
         """
         self._book = book
         self._api = f"{shop_url}/api/v1"
         self._sandbox = sandbox_url
         self._token = token
-        self._people = _people(seed)
+        self._people = people or crowd(seed)
+        self._staff_token = staff_token
+        self._history = history
         self._random = random.Random(seed)  # noqa: S311 - Chance, not secrecy.
         self._per_second = per_second
         self._thread = threading.Thread(target=self._run, name="customers")
@@ -71,7 +81,8 @@ class Customers:
         self._failure: BaseException | None = None
         self._closing = False
         """No new orders; those that were wanted are seen to their end."""
-        self._paid: set[str] = set()
+        self._meddled: set[str] = set()
+        """Keys of the orders with which their customers, or the shop, have done what they meant to do."""
 
     def begin(self) -> None:
         """Let them order."""
@@ -114,25 +125,28 @@ class Customers:
             tasks.create_task(self._probe(http))
             products = await self._products(http)
             due = time.monotonic()
+            number = 0
             while not self._closing:
-                tasks.create_task(self._customer(http, next(self._people), self._random.choice(products)))
+                number += 1
+                customer = self._customer(http, number, next(self._people), self._random.choice(products))
+                tasks.create_task(customer)
                 due += 1 / self._per_second
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
             await asyncio.Event().wait()  # Until they are told to stop.
 
-    async def _customer(self, http: httpx.AsyncClient, fate: fates.Fate, sku: str) -> None:
+    async def _customer(self, http: httpx.AsyncClient, number: int, fate: fates.Fate, sku: str) -> None:
         """Order, until the shop has the order; and now and then once more."""
         key = f"drill-{uuid.UUID(int=self._random.getrandbits(128))}"
-        wanted = ledger.Wanted(key=key, fate=fate, wanted_at=time.time())
+        wanted = ledger.Wanted(key=key, fate=fate, wanted_at=time.time(), customer=number)
         self._book.wanted.append(wanted)
         wish = fates.body(fate, sku) | {"reference": key}
         sends_again = self._random.randrange(SENT_AGAIN) == 0
         pauses = _pauses()
         while True:
-            answer = await self._send(
-                http, "place", "POST", "/orders", json=wish, headers={"Idempotency-Key": key}
-            )
             wanted.requests += 1
+            answer = await self._send(
+                http, "place", "POST", "/orders", of=wanted, json=wish, headers={"Idempotency-Key": key}
+            )
             match answer and answer.status_code:
                 case 202:
                     assert answer
@@ -161,9 +175,11 @@ class Customers:
                 if wanted.seen_ended_at is None and wanted.acknowledged_at is not None:
                     (open_one,) = [under_way.get(one) for one in sorted(wanted.ids)[:1]]
                     if open_one is not None:
-                        await self._pay(http, wanted, open_one)
+                        await self._meddle(http, wanted, open_one)
                     elif wanted.acknowledged_at < began_at:
                         wanted.seen_ended_at = time.time()
+                        if self._history:
+                            await self._note_end(http, wanted)
 
     async def _under_way(self, http: httpx.AsyncClient) -> dict[str, Json] | None:
         found: dict[str, Json] = {}
@@ -177,14 +193,75 @@ class Customers:
             page = told["next"]
         return found
 
-    async def _pay(self, http: httpx.AsyncClient, wanted: ledger.Wanted, order: Json) -> None:
-        payment = order["payment"]
-        if wanted.fate.meddle != "pay" or payment["status"] != "awaiting_payment":
+    async def _meddle(self, http: httpx.AsyncClient, wanted: ledger.Wanted, order: Json) -> None:
+        """What the customer does, or the shop, once the order has come to the point where it can be done."""
+        if wanted.key in self._meddled:
             return
-        if payment["key"] not in self._paid:
-            self._paid.add(payment["key"])
-            # The bank is no part of the cluster; if it does not answer, the drill cannot go on.
-            (await http.post(f"{self._sandbox}/pix/{payment['key']}/pay")).raise_for_status()
+        fate, payment, shipment = wanted.fate, order["payment"], order["shipment"]
+        if fate.review and (step := fates.review(order)):
+            if await self._review(http, fate.review, step, order):
+                self._meddled.add(wanted.key)
+        elif fate.meddle == "pay" and payment["status"] == "awaiting_payment":
+            if await self._pay(http, wanted, payment["key"]):
+                self._meddled.add(wanted.key)
+        elif fate.meddle == "cancel" and shipment and shipment["status"] == "in_transit":
+            answer = await self._send(
+                http, "cancel", "POST", f"/orders/{order['id']}/cancel", of=wanted,
+                json={"reason": "The customer has changed their mind."},
+            )  # fmt: skip
+            if answer is not None and answer.status_code < 500 and answer.status_code not in (409, 429):
+                self._meddled.add(wanted.key)
+
+    async def _pay(self, http: httpx.AsyncClient, wanted: ledger.Wanted, charge: str) -> bool:
+        """Pay a PIX in the bank's app; whether the bank has answered."""
+        try:
+            answer = await http.post(f"{self._sandbox}/pix/{charge}/pay", headers={"Authorization": ""})
+        except httpx.TransportError:
+            return False  # It may be away for a moment; its customer tries again.
+        self._note(wanted, "pay", answer.raise_for_status(), "", None)
+        return True
+
+    async def _review(self, http: httpx.AsyncClient, said: str, step: str, order: Json) -> bool:
+        """What one of the shop's people says of an order; whether the shop has taken it down."""
+        what, reason = fates.REVIEWS[said]
+        answer = await self._send(
+            http, "review", "POST", f"/sagas/{order['saga']['id']}/{what}",
+            json={"step": step, "reason": reason}, headers={"Authorization": f"Token {self._staff_token}"},
+        )  # fmt: skip
+        return answer is not None and answer.is_success
+
+    async def _note_end(self, http: httpx.AsyncClient, wanted: ledger.Wanted) -> None:
+        """Look how an order has ended, as its customer would, and write it down."""
+        answer = await self._send(http, "look", "GET", f"/orders/{min(wanted.ids)}")
+        if answer is None or answer.status_code != 200:
+            wanted.seen_ended_at = None  # Look again.
+            return
+        order = answer.json()
+        if order["status"] in UNDER_WAY:
+            wanted.seen_ended_at = None
+            return
+        self._write({"key": wanted.key, "order": order["number"], "end": order["status"]})
+
+    def _note(
+        self, wanted: ledger.Wanted, what: str, answer: httpx.Response | None, failure: str, request: Any
+    ) -> None:
+        self._write(
+            {
+                "customer": wanted.customer,
+                "key": wanted.key,
+                "attempt": wanted.requests,
+                "what": what,
+                "request": request,
+                "status": answer.status_code if answer is not None else None,
+                "error": failure or None,
+                "answer": _body(answer),
+            }
+        )
+
+    def _write(self, entry: Json) -> None:
+        if self._history:
+            at = datetime.datetime.now(datetime.UTC).isoformat()
+            self._history.write(json.dumps({"at": at} | entry, ensure_ascii=False) + "\n")
 
     async def _probe(self, http: httpx.AsyncClient) -> None:
         """Ask for something small at a steady pace, however long the last answer takes."""
@@ -201,7 +278,14 @@ class Customers:
         return [product["sku"] for product in plenty[:8]]
 
     async def _send(
-        self, http: httpx.AsyncClient, what: str, method: str, path: str, **more: Any
+        self,
+        http: httpx.AsyncClient,
+        what: str,
+        method: str,
+        path: str,
+        *,
+        of: ledger.Wanted | None = None,
+        **more: Any,
     ) -> httpx.Response | None:
         """One request, written down; None where the shop did not answer, or is at fault by its own word."""
         url = path if path.startswith("http") else f"{self._api}{path.removeprefix('/api/v1')}"
@@ -216,13 +300,24 @@ class Customers:
         self._book.requests.append(
             ledger.Request(what=what, sent_at=sent_at, ended_at=time.time(), failure=failure)
         )
+        if of is not None:
+            self._note(of, what, answer, failure, more.get("json"))
         return None if failure else answer
 
 
-def _people(seed: int) -> collections.abc.Iterator[fates.Fate]:
-    """Customers without an end, with the shares of the demo's crowd."""
+def _body(answer: httpx.Response | None) -> Any:
+    """What was answered, where it is JSON."""
+    if answer is None or "json" not in answer.headers.get("content-type", ""):
+        return None
+    return answer.json()
+
+
+def crowd(
+    seed: int, shares: collections.abc.Sequence[tuple[int, fates.Fate]] = fates.CROWD
+) -> collections.abc.Iterator[fates.Fate]:
+    """Customers without an end, with these shares of a hundred."""
     while True:
-        yield from fates.crowd(100, seed)
+        yield from fates.crowd(100, seed, shares)
         seed += 1
 
 

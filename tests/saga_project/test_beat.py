@@ -1,0 +1,93 @@
+"""Beat's scheduler, where the clock of its machine is set."""
+
+import datetime
+
+import celery
+import pytest
+from celery import beat as celerys
+
+from saga_project import beat
+
+EVERY = datetime.timedelta(seconds=1)
+
+
+class Scheduler(beat.Scheduler):
+    """Notes what it sends: there is no broker here."""
+
+    sent = 0
+    producer = None
+
+    def apply_async(self, entry, producer=None, advance=True, **kwargs):
+        self.sent += 1
+
+
+@pytest.fixture
+def app():
+    app = celery.Celery(set_as_current=False)
+    app.conf.result_expires = None  # Else Celery adds a task of its own.
+    app.conf.beat_schedule = {"sweep": {"task": "sagas.sweep", "schedule": EVERY}}
+    return app
+
+
+@pytest.fixture
+def clock(app, monkeypatch):
+    """The machine's clock, which somebody may set."""
+
+    class Clock:
+        now = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
+
+        def passes(self, **more):
+            self.now += datetime.timedelta(**more)
+
+    clock = Clock()
+    monkeypatch.setattr(app, "now", lambda: clock.now)
+    monkeypatch.setattr(celerys.ScheduleEntry, "default_now", lambda entry: clock.now)
+    monkeypatch.setattr(celery.schedules.schedule, "now", lambda schedule: clock.now)
+    return clock
+
+
+def rounds(scheduler):
+    """Let it go round until it would sleep; how long, and what it sent meanwhile."""
+    before = scheduler.sent
+    while not (pause := scheduler.tick()):
+        pass
+    return pause, scheduler.sent - before
+
+
+def test_a_clock_that_was_ahead_and_is_set_right_holds_up_no_sweep(app, clock, tmp_path):
+    scheduler = Scheduler(app=app, schedule_filename=str(tmp_path / "schedule"))
+    rounds(scheduler)
+    clock.passes(days=1)
+    assert rounds(scheduler)[1] == 1
+
+    clock.passes(days=-1)
+
+    assert rounds(scheduler)[0] <= 1
+    clock.passes(seconds=1.1)
+    assert rounds(scheduler)[1] == 1
+    scheduler.close()
+
+
+def test_nor_does_one_that_was_ahead_when_beat_ended(app, clock, tmp_path):
+    before = Scheduler(app=app, schedule_filename=str(tmp_path / "schedule"))
+    clock.passes(days=1)
+    rounds(before)
+    before.close()
+
+    clock.passes(days=-1)
+    scheduler = Scheduler(app=app, schedule_filename=str(tmp_path / "schedule"))
+
+    assert rounds(scheduler)[0] <= 1
+    clock.passes(seconds=1.1)
+    assert rounds(scheduler)[1] == 1
+    scheduler.close()
+
+
+def test_a_clock_that_is_right_sends_what_is_due_and_no_more(app, clock, tmp_path):
+    scheduler = Scheduler(app=app, schedule_filename=str(tmp_path / "schedule"))
+    clock.passes(seconds=1.1)
+    assert rounds(scheduler)[1] == 1
+    clock.passes(seconds=0.5)
+
+    assert rounds(scheduler)[1] == 0
+    scheduler.close()
