@@ -43,6 +43,9 @@ class Reference:
         self.lost = False
         """Whether the worker that tried it is gone, and holds its lease still."""
 
+        self.late = False
+        """Whether it needs a person because its time is over."""
+
         self.turns = False
         """Whether the next to look at it turns it round."""
 
@@ -147,7 +150,7 @@ class Reference:
     def deadline_over(self):
         """Round where that is still possible, else to a person."""
         if self.backward or self.past_pivot:
-            self.lost, self.stuck = False, True
+            self.lost, self.stuck, self.late = False, True, True
         else:
             self.turn()
 
@@ -170,11 +173,11 @@ class Reference:
 
     def resumed(self):
         """A person has it tried once more."""
-        self.stuck = False
+        self.stuck = self.late = False
 
     def resolved(self, *, happened):
         """A person says what became of the step at hand."""
-        self.stuck = False
+        self.stuck = self.late = False
         if self.backward:
             if happened:
                 self._undone()

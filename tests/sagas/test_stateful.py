@@ -1,7 +1,9 @@
 """The engine on PostgreSQL beside a model of it, by chance: whatever is done to a saga, both say the same.
 
-Hypothesis chooses a saga's steps, what is done to it, and what the world answers; what it finds it makes
-small. `STATEFUL_EXAMPLES=2000 make pytest ARGS="tests/sagas/test_stateful.py -n 0"` goes on for longer.
+Hypothesis chooses a saga's steps, what is done to it, and what the world answers. A worker that dies in a
+local step, steps at once and children are left to the simulator and the explorer. To go on for longer:
+
+    STATEFUL_EXAMPLES=2000 make pytest ARGS="-n 0 tests/sagas/test_stateful.py"
 """
 
 import collections
@@ -24,8 +26,9 @@ from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import conftest, harness, reference, rules
 from tests.sagas.sample_app import functions
 
-EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "25"))
-ACTS = 30
+LONG = "STATEFUL_EXAMPLES" in os.environ
+EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "6"))
+ACTS = 20
 ATTEMPTS, UNDO_ATTEMPTS = 2, 3
 
 MINUTE = datetime.timedelta(minutes=1)
@@ -311,9 +314,8 @@ class OneSaga(stateful.RuleBasedStateMachine):
                 facts={"settled": True} if happened and step.waits else None, **WHO,
             )  # fmt: skip
         except errors.NotAllowed:
-            row = self.saga.steps.get(name=step.name)
-            assert not row.error, "its outcome is in doubt, and nobody may say what became of it"
-            return
+            assert self.model.late, "nobody may say what became of what is in doubt"
+            return  # Its time was over before there was anything to doubt.
         if not happened and not self.model.backward and step.kind != "retriable":
             account.closed = True
         self.model.resolved(happened=happened)
@@ -369,9 +371,9 @@ class OneSaga(stateful.RuleBasedStateMachine):
 
     def _rest(self):
         """All heals: it ends, as the model does; and what comes after that changes nothing."""
-        for _ in range(300):
+        for _ in range(600):
             self.rows_are_as_the_model_says()
-            if self.model.step is None and not self.broker.waiting:
+            if self.model.step is None:
                 break
             if self.model.stuck:
                 self.an_operator_resumes()
@@ -386,12 +388,12 @@ class OneSaga(stateful.RuleBasedStateMachine):
                 engine.sweep()
         else:
             told = {name: value for name, value in vars(self.model).items() if value}
-            raise AssertionError(f"T2: {self.saga.state} for ever, {self.world.accounts}, {told}")
+            raise AssertionError(f"T2: {self.saga.state} for ever, {told}")
         rules.check(self.saga, self._books())
         before = rules.snapshot(self.saga)
-        for message in self.broker.sent[-10:]:
+        for message in [*self.broker.waiting[:10], *self.broker.sent[-10:]]:
             self._carry_out(message)
-        self._pass(DAY)
+        engine.sweep()
         assert rules.snapshot(self.saga) == before, "T3"
 
 
@@ -401,6 +403,7 @@ def test_a_saga_does_what_the_model_does(rows):
         settings=hypothesis.settings(
             max_examples=EXAMPLES, stateful_step_count=ACTS, deadline=None, database=None,
             suppress_health_check=list(hypothesis.HealthCheck), report_multiple_bugs=False,
-            phases=[hypothesis.Phase.generate],
+            # The quick part is the same every time, and does not spend minutes on making small what it found.
+            derandomize=not LONG, phases=[hypothesis.Phase.generate],
         ),
     )  # fmt: skip
