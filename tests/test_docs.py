@@ -206,7 +206,7 @@ def test_every_rule_is_a_guarantee_with_a_test_or_a_command_that_tries_it() -> N
     for promise, _, _, proof in promises:
         files = re.findall(r"\]\(\.\./(tests/[^)]+)\)", proof)
         assert files or "`make " in proof, promise
-        assert [file for file in files if not tests_in(ROOT / file)] == [], promise
+        assert [file for file in files if not names_of_tests(ROOT / file)] == [], promise
 
 
 @pytest.mark.parametrize(
@@ -542,7 +542,7 @@ def functions(file: pathlib.Path) -> set[str]:
     return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)}
 
 
-def tests_in(file: pathlib.Path) -> set[str]:
+def names_of_tests(file: pathlib.Path) -> set[str]:
     """The names of the tests in a file; none where there is no such file."""
     return {name for name in functions(file) if name.startswith("test_")} if file.exists() else set()
 
