@@ -212,6 +212,25 @@ class OneSaga(stateful.RuleBasedStateMachine):
         message = self.broker.waiting.pop(place % len(self.broker.waiting))
         self._carry_out(message, answer)
 
+    def _steps_waiting(self):
+        return harness.step_messages(self.broker) and self._next_step() is not None
+
+    def _next_step(self):
+        kind = memory_transport.StepMessage
+        return next((message for message in self.broker.waiting if isinstance(message, kind)), None)
+
+    @stateful.precondition(_steps_waiting)
+    @stateful.rule(answers=st.lists(st.sampled_from(ANSWERS), min_size=1, max_size=4))
+    def go_on(self, answers):
+        """Some steps, one after the other: what a calm minute brings."""
+        for answer in answers:
+            if (message := self._next_step()) is None:
+                engine.sweep()
+            else:
+                self.broker.waiting.remove(message)
+                self._carry_out(message, answer)
+                self.rows_are_as_the_model_says()
+
     @stateful.precondition(_waiting)
     @stateful.rule(place=st.integers(0, 3))
     def drop(self, place):
