@@ -38,6 +38,7 @@ PAGES = sorted(
     ]
 )
 README = ROOT / "README.md"
+GUARANTEES = ROOT / "docs/guarantees.md"
 GUIDE = ROOT / "docs/writing-a-saga.md"
 EXAMPLES = ROOT / "docs/examples.md"
 FROM_ELSEWHERE = sorted(ROOT.glob("docs/from-*.md"))
@@ -194,6 +195,18 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
         assert proofs, happens
         for words, file in proofs:
             assert f"test_{words.replace(' ', '_')}" in functions(ROOT / file), happens
+
+
+def test_every_rule_is_a_guarantee_with_a_test_or_a_command_that_tries_it() -> None:
+    explained = {name for name, _ in table(ROOT / "docs/rules.md", "By their names")}
+    promises = table(GUARANTEES, "What is promised")
+    promised = {name for promise, *_ in promises for name in re.findall(r"\b[A-Z]\d\b", promise)}
+
+    assert promised == explained
+    for promise, _, _, proof in promises:
+        files = re.findall(r"\]\(\.\./(tests/[^)]+)\)", proof)
+        assert files or "`make " in proof, promise
+        assert [file for file in files if not names_of_tests(ROOT / file)] == [], promise
 
 
 @pytest.mark.parametrize(
@@ -527,6 +540,11 @@ def table(page: pathlib.Path, heading: str) -> list[list[str]]:
 def functions(file: pathlib.Path) -> set[str]:
     """The names of the functions in a file."""
     return {node.name for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FunctionDef)}
+
+
+def names_of_tests(file: pathlib.Path) -> set[str]:
+    """The names of the tests in a file; none where there is no such file."""
+    return {name for name in functions(file) if name.startswith("test_")} if file.exists() else set()
 
 
 def split_files(code: list[str]) -> tuple[dict[str, str], list[str]]:
