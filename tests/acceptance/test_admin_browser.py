@@ -197,7 +197,7 @@ def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, sch
 
         assert response.headers["content-security-policy"].startswith("default-src 'self'"), path
         assert "unsafe" not in response.headers["content-security-policy"], path
-        assert tab.page.url == site.url + path, f"{path} led elsewhere"
+        assert response.url == site.url + path, f"{path} led elsewhere"
         assert tab.fits(), f"{path} is wider than the window"
         if path.partition("?")[0] != THE_LIST:
             assert tab.page.evaluate(CLIPPED) == [], f"{path} has tables that must be scrolled sideways"
@@ -210,9 +210,9 @@ def test_every_page_fits_a_telephone(site, visit):
     tab = visit(viewport=browser.NARROW, is_mobile=True, has_touch=True)
     barriers = {}
     for path in addresses(site):
-        tab.open(path)
+        response = tab.open(path)
 
-        assert tab.page.url == site.url + path, f"{path} led elsewhere"
+        assert response.url == site.url + path, f"{path} led elsewhere"
         assert tab.fits(), f"{path} is wider than a telephone"
         assert tab.page.evaluate(OVERFLOWING) == [], f"{path} has words that stick out of their tile or cell"
         assert tab.page.evaluate(CLIPPED) == [], f"{path} has tables that must be scrolled sideways"
