@@ -318,7 +318,7 @@ def _of_payment(payment: payments.Payment, closed: bool) -> panels.Panel:
         heads=(_("When"), _("What"), _("Amount"), _("How we know")),
         lines=[
             (marks.moment(line.at), line.get_kind_display(), money.written(line.amount, payment.held_in),
-             line.source)
+             _learned(line.source))
             for line in payment.operations.all()
         ],
     )  # fmt: skip
@@ -383,6 +383,16 @@ def _of_invoice(invoices: Sequence[invoicing.Invoice]) -> panels.Panel:
     )
 
 
+def _learned(source: str) -> str:
+    """How a service learned of it, in words; of a callback also the provider's id of it."""
+    words = {
+        "charge": _("answer to the charge"), "refund": _("answer to the refund"),
+        "dispatch": _("answer to the booking"), "recall": _("answer to the recall"),
+        "ask": _("we asked"),
+    }  # fmt: skip
+    return words.get(source, source)
+
+
 def _tone(mismatch: str, *, undone: bool, bad: bool) -> str:
     """The colour of a document or a parcel: what came to something else than was asked is never good."""
     if undone:
@@ -411,7 +421,7 @@ def _of_shipment(shipment: shipping.Shipment) -> panels.Panel:
         ),
         heads=(_("When"), _("Where it was"), _("How we know")),
         lines=[
-            (marks.moment(event.occurred_at), event.get_status_display(), event.source)
+            (marks.moment(event.occurred_at), event.get_status_display(), _learned(event.source))
             for event in shipment.tracking_events.all()
         ],
     )

@@ -393,7 +393,7 @@ INTERVENTIONS: dict[str, Intervention] = {
             moves_money=True, about_attempt=True, of_step=True,
         ),
         Intervention(
-            name="close", label=gettext_lazy("Put aside"), permission="resolve_saga",
+            name="close", label=gettext_lazy("Put it aside"), permission="resolve_saga",
             refusal=refusals.close, preview=_will_close, make=_plain(engine.close),
             moves_money=True, about_attempt=True,
         ),

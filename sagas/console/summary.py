@@ -353,7 +353,7 @@ def _held(record: history.History) -> Summary:
     event = _latest(record, EventKind.OPERATOR_HOLD)
     return Summary(
         tone="held",
-        what=_("%(actor)s holds it since %(since)s: %(reason)s")
+        what=_("%(actor)s has held it since %(since)s: %(reason)s")
         % {
             "actor": event.actor if event else "?",
             "since": formatting.moment(record.saga.held_at),

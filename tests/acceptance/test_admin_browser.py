@@ -31,6 +31,13 @@ CLIPPED = """[...document.querySelectorAll("table")].filter(table => table.offse
     .map(table => table.closest(".scroll, .results, .tabular") ?? table)
     .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.className)"""
 
+OVERFLOWING = """[...document.querySelectorAll(".tile, #result_list td")].flatMap(box => {
+    const edge = box.getBoundingClientRect().right;
+    return [...box.querySelectorAll("strong, .state, time")].filter(
+        words => words.scrollWidth > words.clientWidth + 1 && getComputedStyle(words).display !== "inline"
+            || words.getBoundingClientRect().right > edge + 1).map(words => words.textContent.trim());
+})"""
+
 THE_LIST = "/admin/sagas/sagainstance/"
 
 
@@ -164,7 +171,7 @@ def addresses(site):
         "/admin/payments/payment/",
         "/admin/inventory/product/",
         "/admin/inventory/reservation/",
-        f"/admin/inventory/reservation/{attention.pk}.reserve_2Dstock/change/",
+        f"/admin/inventory/reservation/{attention.pk}.reserve-stock/change/",
         "/admin/shipping/shipment/",
         f"/admin/shipping/shipment/{shipment.pk}/change/",
         "/admin/invoicing/invoice/",
@@ -172,6 +179,7 @@ def addresses(site):
         "/admin/sagas_console/consent/",
         "/admin/sagas/signal/",
         "/admin/viewer/",
+        "/admin/sagas/circuit/payments/change/",
     ]
 
 
@@ -189,6 +197,7 @@ def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, sch
 
         assert response.headers["content-security-policy"].startswith("default-src 'self'"), path
         assert "unsafe" not in response.headers["content-security-policy"], path
+        assert response.url == site.url + path, f"{path} led elsewhere"
         assert tab.fits(), f"{path} is wider than the window"
         if path.partition("?")[0] != THE_LIST:
             assert tab.page.evaluate(CLIPPED) == [], f"{path} has tables that must be scrolled sideways"
@@ -202,9 +211,11 @@ def test_every_page_fits_a_telephone(site, visit, scheme):
     tab = visit(viewport=browser.NARROW, is_mobile=True, has_touch=True, color_scheme=scheme)
     barriers = {}
     for path in addresses(site):
-        tab.open(path)
+        response = tab.open(path)
 
+        assert response.url == site.url + path, f"{path} led elsewhere"
         assert tab.fits(), f"{path} is wider than a telephone"
+        assert tab.page.evaluate(OVERFLOWING) == [], f"{path} has words that stick out of their tile or cell"
         assert tab.page.evaluate(CLIPPED) == [], f"{path} has tables that must be scrolled sideways"
         if found := tab.barriers():
             barriers[path] = found
@@ -383,12 +394,12 @@ def test_a_page_follows_its_saga_without_losing_the_readers_place(site, visit):
     top = page.locator("#part-attempts").bounding_box()["y"]
 
     engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="The customer called")
-    page.locator("#part-summary", has_text="olga holds it").wait_for()
+    page.locator("#part-summary", has_text="olga has held it").wait_for()
 
     assert page.locator("#facts-take-payment").evaluate("item => item.open")
     assert page.evaluate("document.activeElement.parentElement.id") == "facts-take-payment"
     assert page.locator("#part-attempts").bounding_box()["y"] == pytest.approx(top, abs=3)
-    expect(page.locator("#live-says")).to_contain_text("olga holds it")
+    expect(page.locator("#live-says")).to_contain_text("olga has held it")
     assert page.evaluate("performance.getEntriesByType('navigation').length") == 1
 
 
@@ -528,7 +539,7 @@ def test_a_filter_that_was_chosen_survives_the_refresh(site, visit):
     assert before
 
     engine.hold(saga.pk, seen=engine.look(saga.pk), actor="olga", reason="wait")
-    tab.page.locator("#part-summary", has_text="olga holds it").wait_for()
+    tab.page.locator("#part-summary", has_text="olga has held it").wait_for()
 
     expect(shown).to_have_count(before)
 

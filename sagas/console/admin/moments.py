@@ -20,7 +20,7 @@ class _Read(admin.options.BaseModelAdmin):  # type: ignore[type-arg]
         """With the moments that are only looked at as they stand on every page of the console."""
         shown = super().get_fieldsets(request, obj)
         readonly = set(self.get_readonly_fields(request, obj))
-        # What is being added is filled in, by whoever may add it, though none may change it afterwards.
+        # What is being added is filled in, even where nobody may change it afterwards.
         fixed = obj is not None and not self.has_change_permission(request, obj)
         return [
             (name, {**more, "fields": _exactly(self.model, more["fields"], None if fixed else readonly)})

@@ -138,23 +138,47 @@ class StepAdmin(OfSagas):
 class EventAdmin(OfSagas):
     """Newest first; the database refuses to change or delete one."""
 
-    list_display = ("at", "its_saga", "what", "subject", "from_state", "to_state", "attempt", "actor")
+    list_display = ("at", "its_saga", "what", "subject", "came_from", "went_to", "attempt", "actor")
     exclude = ("data",)
-    readonly_fields = ("what", "redacted")
+    readonly_fields = ("what", "came_from", "went_to", "redacted")
     ordering = ("-id",)
     show_full_result_count = False
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """The states stand there in words, too."""
+        return ("data", "from_state", "to_state")
 
     @admin.display(description=_("event"))
     def what(self, event: models.Event) -> SafeString:
         """What happened, in words; the kind that machines read lies under it."""
         return html.format_html('<span title="{}">{}</span>', event.kind, event_names.name(event.kind))
 
+    @admin.display(description=_("from state"), ordering="from_state")
+    def came_from(self, event: models.Event) -> str:
+        """The state that was left, as its mark calls it."""
+        return console.state_name(event.from_state)
+
+    @admin.display(description=_("to state"), ordering="to_state")
+    def went_to(self, event: models.Event) -> str:
+        """The state that was entered, as its mark calls it."""
+        return console.state_name(event.to_state)
+
 
 @admin.register(models.Queue)
 class QueueAdmin(ReadOnly):
     """What probes tell of each queue."""
 
-    list_display = ("name", "probed_at", "returned_sent_at", "returned_at", "worker")
+    list_display = ("name", "asked", "answered", "worker")
+
+    @admin.display(description=_("last asked"), ordering="probed_at")
+    def asked(self, queue: models.Queue) -> str | SafeString:
+        """When its workers were last asked whether they are there."""
+        return marks.moment(queue.probed_at)
+
+    @admin.display(description=_("last answer"), ordering="returned_at")
+    def answered(self, queue: models.Queue) -> str | SafeString:
+        """When one of them last answered."""
+        return marks.moment(queue.returned_at)
 
 
 @admin.register(Consent)
@@ -187,6 +211,8 @@ class CircuitAdmin(ReadOnly):
     """Which provider is out."""
 
     list_display = ("name", "failures", "failing_since", "reason", "opened_at", "open_until", "mended")
+    exclude = ("error", "needs_person")
+    readonly_fields = ("reason", "mended")
 
     @admin.display(description=_("needs person"), ordering="needs_person")
     def mended(self, circuit: models.Circuit) -> str:

@@ -154,7 +154,7 @@ class BulkRunAdmin(rows.ReadOnly):
             "intervention": intervention,
             "count": len(ids),
             "choice": chosen["choice"],
-            "shown": [(saga, subjects.get(saga.pk), seen[saga.pk]) for saga in shown],
+            "shown": [(saga, subjects.get(saga.pk), _shown(seen[saga.pk])) for saga in shown],
             "more": max(len(ids) - SHOWN, 0),
             "parents": _parents(ids),
             "totals": panels.totals(ids),
@@ -247,6 +247,14 @@ def _parents(ids: Sequence[uuid.UUID]) -> list[tuple[int, str, str, uuid.UUID]]:
         for pk, step, count in found
         if pk in sagas
     ]
+
+
+def _shown(text: str) -> Seen | None:
+    """What was seen of one, to be told in words; None where a page was tampered with."""
+    try:
+        return Seen.parse(text)
+    except errors.BadSeen:
+        return None
 
 
 def _parsed(seen: Mapping[uuid.UUID, str]) -> dict[uuid.UUID, Seen]:

@@ -84,7 +84,7 @@ VERDICTS = [
         "w has begun, and waits for a word from outside",
         "a word from outside is waited for",
     ),
-    (held, "Held", "olga holds it since", "An operator must release it"),
+    (held, "Held", "olga has held it since", "An operator must release it"),
     (
         admin_client.attention,
         "Needs attention",
@@ -400,7 +400,7 @@ def test_the_live_part_of_a_moving_saga_is_sent_anew_when_it_moves():
     again = viewer.get(live, headers={"If-None-Match": first["ETag"]})
 
     assert again.status_code == 200
-    assert "olga holds it" in admin_client.text(again)
+    assert "olga has held it" in admin_client.text(again)
 
 
 def test_a_saga_that_is_not_there_is_not_found():
