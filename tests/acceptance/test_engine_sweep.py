@@ -69,6 +69,7 @@ def test_a_backlog_of_the_engines_own_messages_does_not_stop_the_sweep(tmp_path,
     rules.check(saga)
 
 
+@pytest.mark.thorough
 def test_a_cold_start_whose_broker_forgets_everything_is_as_quick_as_a_warm_one(tmp_path, valkey, settings):
     """Nobody has ever answered a probe, and the first ones lie behind the backlog when all is forgotten."""
     settings.SAGAS_INLINE = False  # So that all of them are sent, and none stands in a line.

@@ -217,7 +217,7 @@ def _end(process):
         process.wait(20)
 
 
-@pytest.fixture(params=list(TRANSPORTS))
+@pytest.fixture(params=[pytest.param("celery", marks=pytest.mark.thorough), "postgres", "django.tasks"])
 def project(request, environment, tmp_path):
     """A project whose messages are carried so, with two workers."""
     carried = TRANSPORTS[request.param]
