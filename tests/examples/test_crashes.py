@@ -105,7 +105,9 @@ def furnish(different):
 
 
 @pytest.mark.parametrize(
-    "redeliver", [False, True], ids=["before it", "after it, and its message comes again"]
+    "redeliver",
+    [pytest.param(False, marks=pytest.mark.thorough), True],
+    ids=["before it", "after it, and its message comes again"],
 )
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_process_that_dies_at_any_commit_costs_nothing_but_time(transactional_db, scenario, redeliver):

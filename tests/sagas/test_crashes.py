@@ -74,7 +74,7 @@ STAGES = {
 }  # fmt: skip
 
 
-@harness.both_ways
+@harness.both_ways_in_full
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("crash", DIES)
 def test_a_worker_that_dies_at_a_commit_changes_nothing_but_the_time_it_takes(rows, crash, scenario, inline):
@@ -89,7 +89,7 @@ def test_nor_does_one_that_dies_in_a_saga_with_stages(rows, crash, scenario, inl
     at_every_commit(*STAGES[scenario], **DIES[crash], inline=inline)
 
 
-@harness.both_ways
+@harness.both_ways_in_full
 @pytest.mark.parametrize("scenario", ["the last step is refused", "the pivot's answer is lost"])
 @pytest.mark.parametrize("crash", LOSES_THE_DATABASE)
 def test_a_worker_that_loses_the_database_at_a_commit_changes_no_more(rows, crash, scenario, inline):

@@ -30,7 +30,7 @@ def test_the_declaration_alone_says_so(saga, inputs, script):
     assert testing.rehearse(saga, script, inputs) == testing.lines(script)
 
 
-@harness.both_ways
+@harness.both_ways_in_full
 @every_script
 def test_the_engine_does_so(rows, saga, inputs, script, inline):
     in_memory = harness.InMemory(inline=inline)

@@ -6,7 +6,7 @@ import pathlib
 import re
 
 import pytest
-from django.contrib.postgres.operations import AddIndexConcurrently
+from django.contrib.postgres.operations import AddConstraintNotValid, AddIndexConcurrently
 from django.db import (
     IntegrityError,
     NotSupportedError,
@@ -160,7 +160,10 @@ def test_no_migration_keeps_writers_from_a_table_that_is_there_already():
         made = {op.name_lower for op in module.Migration.operations if isinstance(op, migrations.CreateModel)}
         for operation in module.Migration.operations:
             adds = isinstance(operation, (migrations.AddIndex, migrations.AddConstraint))
-            live = isinstance(operation, (indexes.AddIndexLive, indexes.AddUniqueLive, AddIndexConcurrently))
+            live = isinstance(
+                operation,
+                (indexes.AddIndexLive, indexes.AddUniqueLive, AddIndexConcurrently, AddConstraintNotValid),
+            )
             if adds and operation.model_name_lower not in made:
                 assert live, f"{path.name}: {operation.describe()}: use dbrules.indexes"
             if live:
