@@ -75,6 +75,7 @@ def test_whoever_dies_or_starves_in_a_step_is_counted_and_the_saga_ends(tmp_path
             assert all(made == unmade for made, unmade in harness.books(saga).values()), what
 
 
+@pytest.mark.thorough
 def test_a_broker_that_forgets_everything_delays_and_loses_nothing(tmp_path):
     sagas = [harness.begin(toys.MIXED) for _ in range(30)]
     forget()
@@ -113,6 +114,7 @@ def test_a_whole_worker_killed_in_the_middle_costs_time_only(tmp_path):
         rules.check(saga)
 
 
+@pytest.mark.thorough
 def test_a_backlog_is_no_loss(tmp_path):
     """Nobody works for many graces while a crowd waits; then each step is performed once."""
     sagas = [harness.begin(toys.LOCAL) for _ in range(60)]

@@ -41,6 +41,7 @@ def beat_elsewhere(place, skew_s):
         process.wait()
 
 
+@pytest.mark.thorough
 def test_the_sweep_goes_on_whatever_the_clock_of_the_machine_with_beat_says(tmp_path):
     with processes.worker(tmp_path, beat=False):
         for skew_s in (-3600, -11, 3600):

@@ -38,7 +38,9 @@ def pages(saga):
 
 # What fits depends upon the width, and what can be read upon the colours: two of the four pairs show both.
 @pytest.mark.parametrize(
-    ("viewport", "scheme"), [(browser.WIDE, "light"), (browser.NARROW, "dark")], ids=["wide", "narrow"]
+    ("viewport", "scheme"),
+    [pytest.param(browser.WIDE, "light", marks=pytest.mark.thorough), (browser.NARROW, "dark")],
+    ids=["wide", "narrow"],
 )
 def test_the_pages_of_a_family_fit_and_keep_nobody_out(visit, monkeypatch, viewport, scheme):  # noqa: F811
     saga = kin.mixed(monkeypatch)

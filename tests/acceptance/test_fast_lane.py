@@ -111,6 +111,7 @@ def test_a_remote_step_stays_with_the_workers_of_its_queue_and_a_local_one_follo
 
 @pytest.mark.usefixtures("rows")
 @pytest.mark.timeout(120)
+@pytest.mark.thorough
 def test_a_pinned_queue_keeps_its_local_steps_too(tmp_path):
     saga = harness.begin(toys.MIXED)
     pinned = {"SAGAS_PINNED_QUEUES": "toys"}

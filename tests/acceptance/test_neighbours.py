@@ -142,6 +142,7 @@ def demoted():
             operator.execute("SELECT pg_reload_conf()")
 
 
+@pytest.mark.thorough
 def test_a_server_that_takes_no_writes_for_a_while_is_the_database_being_away(
     own_server, world, worker, catalogue, tmp_path
 ):

@@ -135,7 +135,9 @@ KINDS = [asked, at_work, handed_over, undone, three_rows]
 
 # What fits depends upon the width, and what can be read upon the colours: two of the four pairs show both.
 @pytest.mark.parametrize(
-    ("viewport", "scheme"), [(browser.WIDE, "light"), (browser.NARROW, "dark")], ids=["wide", "narrow"]
+    ("viewport", "scheme"),
+    [(browser.WIDE, "light"), pytest.param(browser.NARROW, "dark", marks=pytest.mark.thorough)],
+    ids=["wide", "narrow"],
 )
 def test_the_pages_of_sagas_with_stages_fit_and_keep_nobody_out(visit, viewport, scheme):
     tab = visit(viewport=viewport, color_scheme=scheme)

@@ -383,7 +383,9 @@ def test_a_child_behind_the_pivot_completes_by_itself(broker, world):
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before it is true", "after it"])
-@pytest.mark.parametrize("fails", [False, True], ids=["all well", "one fails"])
+@pytest.mark.parametrize(
+    "fails", [pytest.param(False, marks=pytest.mark.thorough), True], ids=["all well", "one fails"]
+)
 def test_whoever_dies_at_any_commit_of_parent_or_children_loses_nothing(broker, world, before, fails):
     at = 1
     while True:

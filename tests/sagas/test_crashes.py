@@ -82,7 +82,12 @@ def test_a_worker_that_dies_at_a_commit_changes_nothing_but_the_time_it_takes(ro
 
 
 @pytest.mark.parametrize(
-    ("crash", "inline"), list(zip(DIES, [False, True], strict=True)), ids=["one by one", "inline"]
+    ("crash", "inline"),
+    [
+        pytest.param(crash, inline, marks=() if inline else pytest.mark.thorough)
+        for crash, inline in zip(DIES, [False, True], strict=True)
+    ],
+    ids=["one by one", "inline"],
 )
 @pytest.mark.parametrize("scenario", STAGES)
 def test_nor_does_one_that_dies_in_a_saga_with_stages(rows, crash, scenario, inline):

@@ -72,6 +72,7 @@ def test_the_numbers_of_processes_are_of_queues_that_there_are():
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.thorough  # What is tried on a stack (tests/acceptance/on_a_stack) starts and stops one.
 def test_a_stack_from_its_first_start_to_its_end(place):
     run, surroundings = place
 
