@@ -93,11 +93,12 @@ def test_a_worker_that_is_asked_to_go_ends_its_step_and_one_that_is_cut_off_leav
     assert recorder.lines(waits.pk) == [], "it took nothing that came after it was asked to go"
 
     # SIGQUIT after SIGTERM: what a service manager does whose patience is over, if it is not SIGKILL.
+    said = log(tmp_path).count("Warm shutdown")  # Once, or twice if the second signal came quickly.
     with processes.worker(tmp_path) as worker:
         to_its_end(saga, waits)
         cut_off = held()
         worker.send_signal(signal.SIGTERM)
-        waiting.until(lambda: log(tmp_path).count("Warm shutdown") == 2, "it goes")
+        waiting.until(lambda: log(tmp_path).count("Warm shutdown") > said, "it goes")
         worker.send_signal(signal.SIGQUIT)
         worker.wait(60)
     step = cut_off.steps.get(name="b")
