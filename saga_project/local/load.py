@@ -25,6 +25,11 @@ PAUSES_S = (0.2, 0.5, 1.0)
 """Between one try and the next; the last one again and again."""
 
 LOOK_EVERY_S = 1.0
+LOOKERS = 8
+"""So many customers at once ask after their own orders."""
+LOOK_SHARE = 4
+"""Looking takes at most one in so many seconds: it reads every order that is under way, and with a thousand
+of them customers that looked without a pause would keep the shop from its work."""
 PROBE_EVERY_S = 0.25
 """How often the API is asked for something small, so that no gap in its answers goes unseen."""
 
@@ -165,21 +170,40 @@ class Customers:
 
     async def _look(self, http: httpx.AsyncClient) -> None:
         """Again and again: which orders are still under way? And whoever pays by PIX pays."""
+        took_s = 0.0
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(max(LOOK_EVERY_S, (LOOK_SHARE - 1) * took_s))
             began_at = time.time()
             under_way = await self._under_way(http)
+            took_s = time.time() - began_at
             if under_way is None:
                 continue
-            for wanted in self._book.wanted:
-                if wanted.seen_ended_at is None and wanted.acknowledged_at is not None:
-                    (open_one,) = [under_way.get(one) for one in sorted(wanted.ids)[:1]]
-                    if open_one is not None:
-                        await self._meddle(http, wanted, open_one)
-                    elif wanted.acknowledged_at < began_at:
-                        wanted.seen_ended_at = time.time()
-                        if self._history:
-                            await self._note_end(http, wanted)
+            at_once = asyncio.Semaphore(LOOKERS)
+            async with asyncio.TaskGroup() as looks:
+                for wanted in self._book.wanted:
+                    if wanted.seen_ended_at is None and wanted.acknowledged_at is not None:
+                        looks.create_task(self._look_at(http, wanted, under_way, began_at, at_once))
+
+    async def _look_at(
+        self,
+        http: httpx.AsyncClient,
+        wanted: ledger.Wanted,
+        under_way: dict[str, Json],
+        began_at: float,
+        at_once: asyncio.Semaphore,
+    ) -> None:
+        """One order, as it was at that look: its customer does something about it, or sees how it ended."""
+        assert wanted.acknowledged_at is not None
+        open_one = under_way.get(min(wanted.ids))
+        if open_one is None and wanted.acknowledged_at >= began_at:
+            return  # It was placed after the look had begun.
+        async with at_once:
+            if open_one is not None:
+                await self._meddle(http, wanted, open_one)
+                return
+            wanted.seen_ended_at = time.time()
+            if self._history:
+                await self._note_end(http, wanted)
 
     async def _under_way(self, http: httpx.AsyncClient) -> dict[str, Json] | None:
         found: dict[str, Json] = {}

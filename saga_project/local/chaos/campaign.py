@@ -10,7 +10,7 @@ import pathlib
 import platform
 import signal
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import IO, Any
 
 import httpx
@@ -441,7 +441,8 @@ def run(wanted: Plan, place: pathlib.Path, console: rich.console.Console) -> tup
         httpx.HTTPError,
         TimeoutError,
     ) as errors:
-        keeper.say(f"The campaign did not come to its end. {errors.exceptions[0]}")
+        for error in _each(errors):
+            keeper.say(f"The campaign did not come to its end. {type(error).__name__}: {error}")
     finally:
         keeper.say("stopping")
         faults.go_on(campaign.world)
@@ -460,6 +461,15 @@ def run(wanted: Plan, place: pathlib.Path, console: rich.console.Console) -> tup
         console.print("[bold red]A bar was missed.[/]", *kept["wrong"][:40], sep="\n  ", highlight=False)
         console.print(f"The logs are in {place / 'log'}, and the data beside them.", soft_wrap=True)
     return (0 if kept["holds"] else 1), kept
+
+
+def _each(errors: BaseExceptionGroup) -> Iterator[BaseException]:
+    """The errors themselves, out of the groups in groups that the task groups made of them."""
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _each(error)
+        else:
+            yield error
 
 
 def table(kept: Json) -> rich.table.Table:

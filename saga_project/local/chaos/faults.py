@@ -659,7 +659,7 @@ def _broker(there: world.World) -> Iterator[Any]:
         yield broker
 
 
-AWAY = (psycopg.OperationalError, redis.RedisError, httpx.HTTPError, OSError)
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, redis.RedisError, httpx.HTTPError, OSError)
 """What somebody raises who asks what another fault has just broken."""
 
 
