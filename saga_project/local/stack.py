@@ -399,5 +399,32 @@ def main(arguments: list[str]) -> int:
     return 2
 
 
+def manage(
+    *arguments: str, code: pathlib.Path, env: collections.abc.Mapping[str, str], codes: tuple[int, ...] = (0,)
+) -> str:
+    """What a command of `manage.py` prints.
+
+    Args:
+        arguments: the command and what it is told.
+        code: the release that is asked.
+        env: what it finds in its environment beside what is there.
+        codes: the exit codes that are no failure.
+
+    Raises:
+        Failed: its exit code is none of these, or it has nothing to say but what went wrong.
+    """
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=code,
+        env=os.environ | env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode not in codes or (done.returncode and not done.stdout):
+        raise supervisor.Failed(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -9,12 +9,9 @@ fail, clocks jump, and a new release rolls out. The exit code is 0 if every rule
 import argparse
 import contextlib
 import json
-import pathlib
 import sys
 
-import rich.console
-
-from saga_project.local import maimed, runfile
+from saga_project.local import breaking, maimed, runfile
 from saga_project.local.chaos import campaign, disks, faults, report
 
 KEPT = runfile.ROOT / "docs" / "chaos.json"
@@ -35,7 +32,7 @@ def main() -> int:
         quiet_within_s=options.quiet_within,
         without=options.without,
     )
-    console = rich.console.Console(width=None if sys.stdout.isatty() else 150)
+    console = breaking.console()
     code, kept = campaign.run(wanted, options.run, console)
     if kept is not None:
         (options.run / "chaos.json").write_text(json.dumps(kept, indent=1) + "\n")
@@ -48,25 +45,23 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     usual = campaign.Plan()
+    parser = breaking.options("make chaos", __doc__, usual, campaign.RUN)
     parser.add_argument(
-        "--seed", type=int, default=usual.seed, help="who orders what, and what strikes when and where"
-    )
-    parser.add_argument("--minutes", type=_positive, default=usual.minutes, help="how long orders are placed")
-    parser.add_argument("--per-second", type=_positive, default=usual.per_second, help="orders")
-    parser.add_argument(
-        "--every", type=_positive, default=usual.every_s, help="one fault in so many seconds, on average"
+        "--every",
+        type=breaking.positive,
+        default=usual.every_s,
+        help="one fault in so many seconds, on average",
     )
     parser.add_argument(
         "--quiet-within",
-        type=_positive,
+        type=breaking.positive,
         default=usual.quiet_within_s,
         help="every order has ended so many seconds after the last fault",
     )
     parser.add_argument(
         "--faults",
-        type=_faults,
+        type=breaking.faults_of(faults.FAULTS),
         default=usual.faults,
         help=f"which, separated by commas: {', '.join(faults.FAULTS)}",
     )
@@ -76,27 +71,10 @@ def _options() -> argparse.Namespace:
         default=usual.without,
         help="take a safeguard away: a negative control, which must fail",
     )
-    parser.add_argument("--run", type=pathlib.Path, default=campaign.RUN, help="the directory of it all")
     parser.add_argument(
         "--record", action="store_true", help="write docs/chaos.json and the figures of docs/guarantees.md"
     )
     return parser.parse_args()
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < 10_000:
-        raise ValueError
-    return number
-
-
-def _faults(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if unknown := [name for name in names if name not in faults.FAULTS]:
-        raise argparse.ArgumentTypeError(
-            f"there is no fault {', '.join(unknown)}; there are {', '.join(faults.FAULTS)}"
-        )
-    return names
 
 
 if __name__ == "__main__":

@@ -5,29 +5,22 @@ import collections
 import contextlib
 import dataclasses
 import json
-import os
 import pathlib
-import platform
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import IO, Any
 
 import httpx
-import psycopg
 import rich.box
 import rich.console
 import rich.live
 import rich.table
 import rich.text
 
-from saga_project.local import ledger, load, release, runfile, servers, supervisor
+from saga_project.local import breaking, ledger, load, release, runfile, servers, supervisor
 from saga_project.local.chaos import faults, plan, rules, world
 
 RUN = runfile.ROOT / ".run" / "chaos"
-
-SETTLES_WITHIN_S = 240.0
-"""What was wanted has ended so long after the last order, or counts as lost."""
 
 HEALED_WITHIN_S = 300.0
 """A slow machine takes its time to start programs; but a fault that is never healed ends the campaign."""
@@ -285,10 +278,8 @@ class Campaign:
     # --- Judging ---------------------------------------------------------------------------------
 
     async def _settle(self) -> None:
-        patience = time.monotonic() + SETTLES_WITHIN_S
-        while time.monotonic() < patience and not all(
-            one.seen_ended_at or one.refused for one in self.book.wanted
-        ):
+        patience = time.monotonic() + breaking.SETTLES_WITHIN_S
+        while time.monotonic() < patience and not breaking.have_settled(self.book):
             await asyncio.sleep(0.1)
 
     async def _judge(self) -> tuple[rules.Judgement, Json]:
@@ -299,7 +290,7 @@ class Campaign:
         while True:
             self._history.flush()
             audit = json.loads(await asyncio.to_thread(self._manage_audit))
-            books = await asyncio.to_thread(self.world.books)
+            books = await asyncio.to_thread(breaking.books, self.world.sandbox_url)
             (providers / "books.json").write_text(json.dumps(books))
             found = await asyncio.to_thread(
                 rules.judge,
@@ -309,20 +300,11 @@ class Campaign:
                 audit=audit,
             )
             if found.holds or time.monotonic() > patience:
-                return found, await asyncio.to_thread(self._versions)
+                return found, await asyncio.to_thread(breaking.versions, self.world.postgres.url)
             await asyncio.sleep(3)
 
     def _manage_audit(self) -> str:
         return self.world.manage("audit", "--json", codes=(0, 1))
-
-    def _versions(self) -> Json:
-        """How many sagas of each version there are."""
-        with psycopg.connect(self.world.postgres.url) as link:
-            found = link.execute(
-                "SELECT version, count(*) FROM sagas_saga WHERE name = 'order-fulfilment'"
-                " GROUP BY version ORDER BY version"
-            ).fetchall()
-        return {str(version): count for version, count in found}
 
     def _report(self, found: rules.Judgement, calm_s: float, quiet_s: float, versions: Json) -> Json:
         """The run, as it is kept."""
@@ -343,22 +325,14 @@ class Campaign:
             bars.append({"name": "rolled out", "rule": told, "broken": missing})
         took = sorted(one.seen_ended_at - one.wanted_at for one in ended if one.seen_ended_at)
         return {
-            "command": self.plan.command,
-            "seed": self.plan.seed,
-            "minutes": self.plan.minutes,
-            "orders_per_second": self.plan.per_second,
-            "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+            **breaking.figures(self.plan, self.book, versions),
             "holds": not any(bar["broken"] for bar in bars),
             "rules": bars,
             "wrong": [told for rule in found.rules for told in rule.broken],
-            "orders": len(self.book.wanted),
             "kinds_of_wrong": found.kinds,
             "gave_up": found.gave_up,
             "acknowledged": sum(1 for one in self.book.wanted if one.acknowledged_at),
             "ended": len(ended),
-            "requests": len(self.book.requests),
-            "failed_requests": sum(1 for request in self.book.requests if request.failure),
-            "orders_sent_more_than_once": sum(1 for one in self.book.wanted if one.requests > 1),
             "median_s": round(took[len(took) // 2], 1) if took else None,
             "longest_s": round(took[-1], 1) if took else None,
             "faults": len(struck),
@@ -366,7 +340,6 @@ class Campaign:
             "left_out": self.left_out,
             "calm_after_s": round(calm_s, 1),
             "quiet_after_s": round(quiet_s, 1),
-            "sagas_by_version": versions,
             "kinds": self._kinds(),
             "strikes": [
                 dataclasses.asdict(one.blow)
@@ -419,13 +392,9 @@ def _sparks(values: Sequence[float], most: float | None = None) -> str:
 
 def run(wanted: Plan, place: pathlib.Path, console: rich.console.Console) -> tuple[int, Json | None]:
     """The whole campaign: the exit code, and the report where it came so far."""
-    try:
-        keeper = supervisor.Supervisor(place, choice=lambda _, __: None)
-    except supervisor.Taken as taken:
-        console.print(taken)
+    keeper = breaking.keeper(place, console)
+    if keeper is None:
         return 1, None
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, keeper.ask_to_stop)
     campaign = Campaign(wanted, place, keeper, console)
     campaign.world.discard()
     kept = None

@@ -110,21 +110,13 @@ COMES_BACK_S = 8.0
 @fault("killed", PROCESSES, targets=(*PROGRAMS, *world.WORKERS), weight=5, rests_s=COMES_BACK_S)
 async def killed(there: world.World, blow: plan.Blow) -> Acts:
     """SIGKILL to the main process of a worker, the web server or beat, which is then started again."""
-    pid = _pid(there, blow.target)
-    began = supervisor.start_of(pid)
-    os.kill(pid, signal.SIGKILL)
-    await _until(lambda: supervisor.start_of(pid) != began, "it survived SIGKILL")
-    yield f"{blow.target}: process {pid} ended by SIGKILL"
+    yield await _ended(_pid(there, blow.target), f"{blow.target}: process")
 
 
 @fault("child-killed", PROCESSES, targets=(*world.WORKERS, "web"), weight=6)
 async def child_killed(there: world.World, blow: plan.Blow) -> Acts:
     """SIGKILL to one child of a worker or of the web server."""
-    pid = _child(there, blow)
-    began = supervisor.start_of(pid)
-    os.kill(pid, signal.SIGKILL)
-    await _until(lambda: supervisor.start_of(pid) != began, "it survived SIGKILL")
-    yield f"{blow.target}: child {pid} ended by SIGKILL"
+    yield await _ended(_child(there, blow), f"{blow.target}: child")
 
 
 @fault("stopped", PROCESSES, targets=(*PROGRAMS, *world.WORKERS), lasts_s=(1.0, 12.0), weight=5)
@@ -166,11 +158,7 @@ SENT = " sent. id->"
 @fault("database-killed", SERVERS, targets=("postgres",), weight=2, rests_s=COMES_BACK_S)
 async def database_killed(there: world.World, blow: plan.Blow) -> Acts:
     """SIGKILL to PostgreSQL's postmaster; it is started again and recovers."""
-    pid = _pid(there, "postgres")
-    began = supervisor.start_of(pid)
-    os.kill(pid, signal.SIGKILL)
-    await _until(lambda: supervisor.start_of(pid) != began, "it survived SIGKILL")
-    yield f"postmaster {pid} ended by SIGKILL"
+    yield await _ended(_pid(there, "postgres"), "postmaster")
 
 
 @fault("database-stopped", SERVERS, targets=("postgres",), lasts_s=(1.0, 6.0), weight=3)
@@ -227,11 +215,7 @@ async def backend_killed(there: world.World, blow: plan.Blow) -> Acts:
 @fault("broker-killed", SERVERS, targets=("valkey",), weight=2, rests_s=COMES_BACK_S)
 async def broker_killed(there: world.World, blow: plan.Blow) -> Acts:
     """SIGKILL to the broker: it loses what it had not yet written, up to a second's messages."""
-    pid = _pid(there, "valkey")
-    began = supervisor.start_of(pid)
-    os.kill(pid, signal.SIGKILL)
-    await _until(lambda: supervisor.start_of(pid) != began, "it survived SIGKILL")
-    yield f"process {pid} ended by SIGKILL"
+    yield await _ended(_pid(there, "valkey"), "process")
 
 
 @fault("broker-stopped", SERVERS, targets=("valkey",), lasts_s=(1.0, 8.0), weight=3)
@@ -405,11 +389,7 @@ async def provider_outage(there: world.World, blow: plan.Blow) -> Acts:
 @fault("providers-killed", PROVIDERS, targets=("sandbox",), weight=1, rests_s=COMES_BACK_S)
 async def providers_killed(there: world.World, blow: plan.Blow) -> Acts:
     """SIGKILL to the sandbox: all three providers are away until they have started again with their books."""
-    pid = _pid(there, "sandbox")
-    began = supervisor.start_of(pid)
-    os.kill(pid, signal.SIGKILL)
-    await _until(lambda: supervisor.start_of(pid) != began, "it survived SIGKILL")
-    yield f"process {pid} ended by SIGKILL"
+    yield await _ended(_pid(there, "sandbox"), "process")
     # It has forgotten which faults were on.
     await _asked_patiently(lambda: _said_nothing(there.set_rates))
 
@@ -682,6 +662,19 @@ async def _asked_patiently(ask: Callable[[], Answer]) -> Answer:
             return await asyncio.to_thread(ask)
         except AWAY:
             await asyncio.sleep(0.3)
+
+
+async def _ended(pid: int, what: str) -> str:
+    """End a process at once; what was ended, in words.
+
+    Raises:
+        DidNothing: it had ended by itself, or lives on.
+    """
+    began = supervisor.start_of(pid)
+    if not _signalled(pid, signal.SIGKILL):
+        raise DidNothing(f"{what} {pid} had ended")
+    await _until(lambda: supervisor.start_of(pid) != began, "it survived SIGKILL")
+    return f"{what} {pid} ended by SIGKILL"
 
 
 async def _until(come: Callable[[], bool], otherwise: str, seconds: float = 5) -> None:

@@ -14,7 +14,6 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import urllib.parse
 from typing import Any
@@ -210,22 +209,7 @@ class World:
         Raises:
             Failed: its exit code is none of these, or it has nothing to say but what went wrong.
         """
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=self.code,
-            env=os.environ | self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode not in codes or (done.returncode and not done.stdout):
-            raise supervisor.Failed(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout
-
-    def books(self) -> Json:
-        """What the providers have written down."""
-        books: Json = httpx.get(f"{self.sandbox_url}/books", timeout=30, trust_env=False).json()
-        return books
+        return stack.manage(*arguments, code=self.code, env=self.env, codes=codes)
 
     def discard(self) -> None:
         """Delete what it kept, but for the logs, the history and the report."""

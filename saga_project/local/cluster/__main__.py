@@ -9,13 +9,10 @@ fault.
 
 import argparse
 import json
-import pathlib
 import re
 import sys
 
-import rich.console
-
-from saga_project.local import runfile
+from saga_project.local import breaking, runfile
 from saga_project.local.cluster import drill, faults, hosts, network, verdict
 
 PAGE = runfile.ROOT / "docs" / "cluster.md"
@@ -37,7 +34,7 @@ def main() -> int:
         per_second=options.per_second,
         shape=hosts.SMALL if options.small else hosts.WHOLE,
     )
-    console = rich.console.Console(width=None if sys.stdout.isatty() else 150)
+    console = breaking.console()
     code, kept = drill.run(plan, options.run, console)
     if kept is not None:
         options.run.mkdir(exist_ok=True)
@@ -56,23 +53,17 @@ def written(page: str, kept: drill.Json) -> str:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make cluster", description=__doc__)
     plan = drill.Plan()
-    parser.add_argument(
-        "--seed", type=int, default=plan.seed, help="who orders what, and which host is struck"
-    )
-    parser.add_argument("--minutes", type=_positive, default=plan.minutes, help="how long orders are placed")
-    parser.add_argument("--per-second", type=_positive, default=plan.per_second, help="orders")
+    parser = breaking.options("make cluster", __doc__, plan, drill.RUN)
     parser.add_argument(
         "--faults",
-        type=_faults,
+        type=breaking.faults_of(faults.FAULTS),
         default=plan.faults,
         help=f"which, one after the other, separated by commas: {', '.join(faults.FAULTS)}",
     )
     parser.add_argument(
         "--small", action="store_true", help="one broker and one worker host: starts sooner, proves less"
     )
-    parser.add_argument("--run", type=pathlib.Path, default=drill.RUN, help="the directory of it all")
     parser.add_argument(
         "--record", action="store_true", help="write docs/drill.json and the table of docs/cluster.md"
     )
@@ -80,22 +71,6 @@ def _options() -> argparse.Namespace:
     if options.small and "broker-cut-off" in options.faults:
         parser.error("--small has one broker, which nothing can be cut off from: name other --faults")
     return options
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < 10_000:
-        raise ValueError
-    return number
-
-
-def _faults(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if unknown := [name for name in names if name not in faults.FAULTS]:
-        raise argparse.ArgumentTypeError(
-            f"there is no fault {', '.join(unknown)}; there are {', '.join(faults.FAULTS)}"
-        )
-    return names
 
 
 if __name__ == "__main__":

@@ -5,27 +5,20 @@ import dataclasses
 import json
 import os
 import pathlib
-import platform
 import random
 import shutil
-import signal
 import time
 from typing import IO, Any
 
 import httpx
-import psycopg
 import rich.box
 import rich.console
 import rich.table
 
-from saga_project.local import checker, ledger, load, release, runfile, servers, supervisor
+from saga_project.local import breaking, checker, ledger, load, release, runfile, servers, supervisor
 from saga_project.local.cluster import failover, faults, hosts, network, verdict
 
 RUN = runfile.ROOT / ".run" / "cluster"
-
-SETTLES_WITHIN_S = 240
-"""What was wanted has ended so long after the last order, or counts as lost: what only a host knew that is
-gone is found again by the sweep when its lease is over."""
 
 SAYS_EVERY_S = 10
 
@@ -173,10 +166,8 @@ class Drill:
     def _judge(self) -> Json:
         """Wait until all has ended, and hold the books against it."""
         self.keeper.say("nobody orders any more; what is under way ends")
-        patience = time.monotonic() + SETTLES_WITHIN_S
-        while time.monotonic() < patience and not all(
-            one.seen_ended_at or one.refused for one in self.book.wanted
-        ):
+        patience = time.monotonic() + breaking.SETTLES_WITHIN_S
+        while time.monotonic() < patience and not breaking.have_settled(self.book):
             self._wait(0.5)
         until = time.time()
         while True:
@@ -186,7 +177,7 @@ class Drill:
                 break
             self._wait(5)
         self._keep()
-        versions = self._versions()
+        versions = breaking.versions(self.cluster.pair.primary.url)
         if "rolled-out" in self.plan.faults and not versions.get(str(release.VERSION)):
             found = dataclasses.replace(found, wrong=[*found.wrong, "no order of the new version was placed"])
         return report(self.plan, found, self.book, versions)
@@ -202,7 +193,7 @@ class Drill:
         audit = json.loads(self.cluster.manage("audit", "--json", codes=(0, 1)))
         providers = self.cluster.run / "providers"
         providers.mkdir(exist_ok=True)
-        (providers / "books.json").write_text(json.dumps(self._books()))
+        (providers / "books.json").write_text(json.dumps(breaking.books(self.cluster.sandbox_url)))
         report = checker.check(self.cluster.run / HISTORY, self.cluster.pair.primary.url, providers)
         return verdict.judge(self.book, orders=self._orders(), report=report, audit=audit, until=until)
 
@@ -219,36 +210,13 @@ class Drill:
                 page = answer["next"]
         return found
 
-    def _books(self) -> Json:
-        books: Json = httpx.get(f"{self.cluster.sandbox_url}/books", timeout=30, trust_env=False).json()
-        return books
-
-    def _versions(self) -> dict[str, int]:
-        """How many sagas of each version there are."""
-        with psycopg.connect(self.cluster.pair.primary.url) as link:
-            found = link.execute(
-                "SELECT version, count(*) FROM sagas_saga WHERE name = 'order-fulfilment'"
-                " GROUP BY version ORDER BY version"
-            ).fetchall()
-        return {str(version): count for version, count in found}
-
 
 def report(plan: Plan, found: verdict.Verdict, book: ledger.Ledger, versions: Json) -> Json:
     """The run, as it is kept."""
-    retried = sum(1 for one in book.wanted if one.requests > 1)
     return {
-        "command": plan.command,
-        "seed": plan.seed,
-        "minutes": plan.minutes,
-        "orders_per_second": plan.per_second,
-        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        **breaking.figures(plan, book, versions),
         "holds": found.holds,
         "wrong": found.wrong,
-        "orders": len(book.wanted),
-        "requests": len(book.requests),
-        "failed_requests": sum(1 for request in book.requests if request.failure),
-        "orders_sent_more_than_once": retried,
-        "sagas_by_version": versions,
         "rows": [dataclasses.asdict(row) for row in found.rows],
     }
 
@@ -270,13 +238,9 @@ def rows(kept: Json) -> list[verdict.Row]:
 
 def run(plan: Plan, place: pathlib.Path, console: rich.console.Console) -> tuple[int, Json | None]:
     """The whole drill: the exit code, and the report where it came so far."""
-    try:
-        keeper = supervisor.Supervisor(place, choice=lambda _, __: None)
-    except supervisor.Taken as taken:
-        console.print(taken)
+    keeper = breaking.keeper(place, console)
+    if keeper is None:
         return 1, None
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, keeper.ask_to_stop)
     discard(place)
     os.environ.update(LIMITS)
     drill = Drill(plan, place, keeper)

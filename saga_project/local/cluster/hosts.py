@@ -313,17 +313,7 @@ class Cluster:
         Raises:
             Failed: its exit code is none of these, or it has nothing to say but what went wrong.
         """
-        done = subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=release.code,
-            env=os.environ | self.env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode not in codes or (done.returncode and not done.stdout):
-            raise supervisor.Failed(f"manage.py {arguments[0]} failed:\n{done.stdout}{done.stderr}")
-        return done.stdout
+        return stack.manage(*arguments, code=release.code, env=self.env, codes=codes)
 
     # --- Inside ----------------------------------------------------------------------------------
 
