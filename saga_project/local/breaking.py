@@ -81,9 +81,11 @@ def positive(text: str) -> float:
 
 
 def faults_of(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
-    """What reads the names of faults, separated by commas, for argparse."""
+    """What reads the names of faults, separated by commas, for argparse; `none` is none of them."""
 
     def faults(text: str) -> tuple[str, ...]:
+        if text.strip() == "none":
+            return ()
         names = tuple(name.strip() for name in text.split(",") if name.strip())
         if unknown := [name for name in names if name not in known]:
             raise argparse.ArgumentTypeError(

@@ -39,8 +39,9 @@ def main() -> int:
         report.write(options.run / "report.html", kept)
         console.print(f"The report: {options.run / 'report.html'}", soft_wrap=True, highlight=False)
         if options.record:
-            KEPT.write_text(json.dumps(report.figures(kept), indent=1) + "\n")
-            PAGE.write_text(report.written(PAGE.read_text(), report.figures(kept)))
+            recorded = json.loads(KEPT.read_text()) | {options.record: report.figures(kept)}
+            KEPT.write_text(json.dumps(recorded, indent=1) + "\n")
+            PAGE.write_text(report.written(PAGE.read_text(), recorded))
     return code
 
 
@@ -72,9 +73,17 @@ def _options() -> argparse.Namespace:
         help="take a safeguard away: a negative control, which must fail",
     )
     parser.add_argument(
-        "--record", action="store_true", help="write docs/chaos.json and the figures of docs/guarantees.md"
+        "--record",
+        choices=report.COLUMNS,
+        metavar="NAME",
+        help=f"write docs/chaos.json and a column of docs/guarantees.md: {', '.join(report.COLUMNS)}",
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    control = f"without-{options.without}"
+    is_control = bool(options.without) or (options.record or "").startswith("without-")
+    if options.record and is_control and options.record != control:
+        parser.error(f"--record {options.record} and --without {options.without or 'nothing'} differ")
+    return options
 
 
 if __name__ == "__main__":

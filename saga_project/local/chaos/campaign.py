@@ -51,7 +51,7 @@ class Plan:
     @property
     def command(self) -> str:
         """What repeats it."""
-        own = [f"FAULTS={','.join(self.faults)}"] if self.faults != tuple(faults.FAULTS) else []
+        own = [f"FAULTS={','.join(self.faults) or 'none'}"] if self.faults != tuple(faults.FAULTS) else []
         usual = Plan()
         options = [
             f"--{name.replace('_', '-')} {getattr(self, attribute):g}"
@@ -334,6 +334,7 @@ class Campaign:
             "acknowledged": sum(1 for one in self.book.wanted if one.acknowledged_at),
             "ended": len(ended),
             "median_s": round(took[len(took) // 2], 1) if took else None,
+            "ended_per_second": round(len(ended) / max(map(self._seen_ended, ended)), 1) if ended else 0,
             "longest_s": round(took[-1], 1) if took else None,
             "faults": len(struck),
             "broke_nothing": len(self.struck) - len(struck),

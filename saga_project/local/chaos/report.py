@@ -79,42 +79,70 @@ any more.</p>
     )
 
 
+WRONG_KEPT = 20
+"""So many of the violations of a negative control are kept as examples."""
+
+
 def figures(kept: Json) -> Json:
     """What is kept of a report in the documentation: all but single strikes and samples."""
-    return {name: value for name, value in kept.items() if name not in ("strikes", "samples")}
+    short = {name: value for name, value in kept.items() if name not in ("strikes", "samples")}
+    return short | {"wrong": kept["wrong"][:WRONG_KEPT]}
 
 
-def written(page: str, kept: Json) -> str:
-    """The page with the figures in it, between its marks."""
+COLUMNS = {
+    "capacity": "Nothing broken, more orders than it can carry",
+    "half": "At half the capacity",
+    "full": "At full capacity",
+    "without-sweep": "Without the sweep",
+    "without-fences": "Without fences",
+}
+"""The campaigns of which the documentation keeps the figures, and what it calls them.
+
+The last ones are negative controls (`saga_project.local.maimed`), which have to fail.
+"""
+
+
+def written(page: str, kept: Mapping[str, Json]) -> str:
+    """The page with the figures in it, between its marks.
+
+    Args:
+        page: the page of the documentation.
+        kept: the figures of each campaign, by its name in `COLUMNS`.
+    """
     return re.sub(
-        r"<!-- campaign -->.*<!-- /campaign -->",
-        lambda _: f"<!-- campaign -->\n{markdown(kept)}<!-- /campaign -->",
+        r"<!-- campaigns -->.*<!-- /campaigns -->",
+        lambda _: f"<!-- campaigns -->\n{markdown(kept)}<!-- /campaigns -->",
         page,
         flags=re.DOTALL,
     )
 
 
-def markdown(kept: Json) -> str:
-    """The figures for the documentation."""
-    told = [
-        f"`{kept['command']}`, on {kept['machine']}:",
-        "",
-        "| | |",
-        "| --- | ---: |",
-        *(f"| {name} | {value} |" for name, value in _figures(kept)),
-        "",
-        "| Rule | Broken |",
-        "| --- | ---: |",
-        *(f"| {bar['rule']} | {bar['broken']} |" for bar in kept["rules"]),
-        "",
-        "| Fault | Struck |",
-        "| --- | ---: |",
-        *(
-            f"| `{kind['name']}` | {(kind['left_out'] and 'left out') or kind['struck']} |"
-            for kind in kept["kinds"]
-        ),
+def markdown(kept: Mapping[str, Json]) -> str:
+    """The figures for the documentation, a column for each campaign."""
+    named = {COLUMNS[name]: kept[name] for name in COLUMNS if name in kept}
+    told = [f"- {name}: `{one['command']}`, on {one['machine']}." for name, one in named.items()]
+    rules_of = [{bar["rule"]: str(bar["broken"]) for bar in one["rules"]} for one in named.values()]
+    struck = [
+        {
+            f"`{kind['name']}`": "left out" if kind["left_out"] else f"{kind['struck']:,}"
+            for kind in one["kinds"]
+        }
+        for one in named.values()
     ]
+    told += ["", *_columns("", named, [dict(_figures(one)) for one in named.values()])]
+    told += ["", *_columns("Rule: how often it was broken", named, rules_of)]
+    told += ["", *_columns("Fault: how often it struck", named, struck)]
     return "\n".join(told) + "\n"
+
+
+def _columns(head: str, names: Mapping[str, Json], columns: Sequence[Mapping[str, str]]) -> list[str]:
+    """A table with a row for whatever any of the columns has."""
+    rows = dict.fromkeys(row for column in columns for row in column)
+    return [
+        f"| {' | '.join([head, *names])} |",
+        f"| --- |{' ---: |' * len(names)}",
+        *(f"| {' | '.join([row, *(column.get(row, '') for column in columns)])} |" for row in rows),
+    ]
 
 
 def _figures(kept: Json) -> list[tuple[str, str]]:
@@ -127,7 +155,8 @@ def _figures(kept: Json) -> list[tuple[str, str]]:
         *((rules.KINDS[kind], f"{count:,}") for kind, count in kept["kinds_of_wrong"].items()),
         ("Requests", f"{kept['requests']:,}"),
         ("Requests that failed", f"{kept['failed_requests']:,}"),
-        ("Orders a second", f"{kept['orders_per_second']:g}"),
+        ("Orders wanted, a second", f"{kept['orders_per_second']:g}"),
+        ("Orders that ended, a second", f"{kept['ended_per_second']:g}"),
         ("From an order's first request to its end, median", f"{kept['median_s']} s"),
         ("The slowest order", f"{kept['longest_s']} s"),
         ("Faults that struck", f"{kept['faults']:,}"),

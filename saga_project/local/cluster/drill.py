@@ -60,7 +60,7 @@ class Plan:
     @property
     def command(self) -> str:
         """What repeats it."""
-        own = [f"FAULTS={','.join(self.faults)}"] if self.faults != tuple(faults.FAULTS) else []
+        own = [f"FAULTS={','.join(self.faults) or 'none'}"] if self.faults != tuple(faults.FAULTS) else []
         options = [f"--per-second {self.per_second:g}"] if self.per_second != Plan.per_second else []
         options += ["--small"] if self.shape is hosts.SMALL else []
         rate = [f'ARGS="{" ".join(options)}"'] if options else []

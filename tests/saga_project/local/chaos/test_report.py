@@ -5,6 +5,8 @@ import json
 import pathlib
 from xml.etree import ElementTree
 
+import pytest
+
 from saga_project.local.chaos import __main__ as command
 from saga_project.local.chaos import catalogue, report
 
@@ -28,7 +30,8 @@ KEPT = {
     "gave_up": 3, "kinds_of_wrong": {"lost": 0, "doubled": 0, "balance": 0, "order": 0},
     "rules": [{"name": "ended", "rule": "Every order has ended.", "broken": 0}],
     "requests": 5000, "failed_requests": 400, "orders_sent_more_than_once": 300, "median_s": 2.1,
-    "longest_s": 40.0, "faults": 1, "broke_nothing": 1, "calm_after_s": 8.0, "quiet_after_s": 4.5,
+    "ended_per_second": 9.5, "longest_s": 40.0, "faults": 1, "broke_nothing": 1,
+    "calm_after_s": 8.0, "quiet_after_s": 4.5,
     "kinds": [kind("killed", 1, 1), kind("link-reset", 1, 0), kind("two-beats", 0, 0)],
     "strikes": [STRUCK, NOTHING],
     "samples": [[number / 2, number * 3, 2, number % 9, 0.25] for number in range(25)],
@@ -86,15 +89,19 @@ def test_a_campaign_without_faults_or_samples_can_be_drawn(tmp_path):
 
 def test_the_documentation_gets_the_figures_and_no_single_strike():
     figures = report.figures(KEPT)
-    before = "# Page\n<!-- campaign -->old<!-- /campaign -->\nrest\n"
+    before = "# Page\n<!-- campaigns -->old<!-- /campaigns -->\nrest\n"
+    broken = {"name": "ended", "rule": "Every order has ended.", "broken": 7}
+    control = figures | {"orders": 300, "rules": [broken]}
 
-    after = report.written(before, figures)
+    after = report.written(before, {"without-sweep": control, "half": figures})
 
     assert not {"strikes", "samples"} & figures.keys()
     assert "old" not in after
-    assert "| Orders wanted | 1,200 |" in after
-    assert "| `killed` | 1 |" in after
-    assert report.written(after, figures) == after
+    assert "|  | At half the capacity | Without the sweep |" in after
+    assert "| Orders wanted | 1,200 | 300 |" in after
+    assert "| Every order has ended. | 0 | 7 |" in after
+    assert "| `killed` | 1 | 1 |" in after
+    assert report.written(after, {"half": figures, "without-sweep": control}) == after
 
 
 def test_the_page_lists_every_fault():
@@ -103,10 +110,21 @@ def test_the_page_lists_every_fault():
     assert catalogue.written(text) == text, "make docs"
 
 
-def test_the_page_shows_the_campaign_that_is_kept():
+def test_the_page_shows_the_campaigns_that_are_kept():
     kept = json.loads(command.KEPT.read_text())
     text = command.PAGE.read_text()
 
-    assert report.written(text, kept) == text, "make chaos ARGS=--record"
-    assert kept["holds"]
-    assert kept["wrong"] == []
+    assert report.written(text, kept) == text, 'make chaos ARGS="--record NAME"'
+
+
+@pytest.mark.parametrize("name", report.COLUMNS)
+def test_a_campaign_that_is_kept_breaks_nothing_and_a_negative_control_does(name):
+    kept = json.loads(command.KEPT.read_text())[name]
+
+    broken = [bar["name"] for bar in kept["rules"] if bar["broken"]]
+
+    if name.startswith("without-"):
+        assert set(broken) - {"quiet"}
+    else:
+        assert not set(broken) - {"quiet"}
+        assert kept["wrong"] == []
