@@ -1,12 +1,11 @@
 """Rows that are really committed, and cleared away afterwards."""
 
 import pytest
-from django.db import connection
 
 from sagas.declaration import registry
 from sagas.engine import transport
 from sagas.testing import crashes, memory_transport
-from tests.sagas.sample_app import functions, recorder
+from tests.sagas.sample_app import functions
 from tests.support import database
 
 ROWS = [
@@ -31,10 +30,8 @@ def transactional_db(django_db_setup, django_db_blocker):
 
 def clear():
     """Delete what the engine's tests left behind."""
-    connection.close()
+    database.settle()
     database.empty(*ROWS)
-    connection.close()
-    recorder.close()
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,10 @@ ARGUMENTS = [
 
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
+AT_REST = """() => document.getAnimations().every(
+    one => one.playState !== "running" || one.effect.getComputedTiming().endTime === Infinity)"""
+"""Whether no colour is on its way to another."""
+
 TOLERABLE = {"minor", "moderate"}
 """What axe finds and calls no worse than this is looked at by people, not by tests."""
 
@@ -74,6 +78,12 @@ class Visit:
         response = self.page.goto(self.url + path)
         assert response.status == status, f"{path}: {response.status}"
         return response
+
+    def looks(self, viewport, scheme):
+        """Have the tab that wide, and those colours, from now on."""
+        self.page.set_viewport_size(viewport)
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.wait_for_function(AT_REST)
 
     def fits(self):
         """Whether nothing sticks out at the side."""
