@@ -9,7 +9,6 @@ import pytest
 import redis
 from django.test import TransactionTestCase
 
-from tests.sagas.sample_app import recorder
 from tests.sandbox import running as sandboxes
 from tests.support import database
 
@@ -26,13 +25,6 @@ def django_db_setup(
     with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(TransactionTestCase, "_fixture_teardown", database.flush())
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _recorder() -> collections.abc.Iterator[None]:
-    """What the sample app writes down goes through one session for a module, which ends with it."""
-    yield
-    recorder.close()
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ def transactional_db(django_db_setup, django_db_blocker):
 
 def clear():
     """Delete what a test left behind."""
-    database.settle()
-    database.empty(
+    database.empty_anew(
         *engines.ROWS, *(model._meta.db_table for model in apps.get_app_config("examples").get_models())
     )
 

@@ -5,7 +5,7 @@ import pytest
 from sagas.declaration import registry
 from sagas.engine import transport
 from sagas.testing import crashes, memory_transport
-from tests.sagas.sample_app import functions
+from tests.sagas.sample_app import functions, recorder
 from tests.support import database
 
 ROWS = [
@@ -30,8 +30,8 @@ def transactional_db(django_db_setup, django_db_blocker):
 
 def clear():
     """Delete what the engine's tests left behind."""
-    database.settle()
-    database.empty(*ROWS)
+    database.empty_anew(*ROWS)
+    recorder.close()
 
 
 @pytest.fixture(autouse=True)

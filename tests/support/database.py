@@ -23,28 +23,22 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "DATABASE_URL": url, **more}
 
 
+def empty_anew(*tables: str) -> None:
+    """Delete these tables' rows by a new session, which is left to the next test.
+
+    It knows these tables then: to learn of them costs as much as a short test. Nothing else is kept in it,
+    neither a setting nor a plan.
+    """
+    connection.close()
+    empty(*tables)
+
+
 def empty(*tables: str) -> None:
     """Delete all rows of these tables, past the triggers that refuse to: nobody else may."""
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL session_replication_role = replica")
         # A test leaves few rows; TRUNCATE makes new files of every table and of its indexes.
         cursor.execute(base.emptying(tables))
-
-
-def settle() -> None:
-    """Leave this thread's session as a new one would be, or leave it for a new one where it is broken.
-
-    A new session looks up anew what it needs to know of each table: that costs as much as a short test.
-    """
-    if connection.connection is None:
-        return
-    if connection.in_atomic_block or not connection.get_autocommit() or not connection.is_usable():
-        connection.close()
-        return
-    connection.run_on_commit = []
-    with connection.cursor() as cursor:
-        cursor.execute("CLOSE ALL; UNLISTEN *; RESET ALL; SELECT pg_advisory_unlock_all()")
-    connection.ensure_timezone()
 
 
 def flush() -> Callable[[Any], None]:
