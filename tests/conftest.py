@@ -22,8 +22,10 @@ def django_db_setup(
     django_db_setup: None, django_db_blocker: Any, _sagas_may_be_emptied: None
 ) -> collections.abc.Iterator[None]:
     """The test database, whose tables are emptied in our way after a transactional test."""
-    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TransactionTestCase, "_fixture_teardown", database.flush())
+    with django_db_blocker.unblock():
+        flush = database.flush()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", flush)
         yield
 
 
