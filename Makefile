@@ -93,11 +93,13 @@ check: $(DEVELOPMENT) ## Migrations complete, Django's and the engine's system c
 # of compiled modules: to compile them anew takes each of its processes ten seconds.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 UNIT := -m unit
+# Of pytest, for two cores: a third of the time a test waits for a process to begin, or for a clock.
+PROCESSES := 3
 
 .PHONY: pytest
 pytest: $(DEVELOPMENT) tried-parts ## Only the tests; ARGS="tests/sagas -x" chooses, ARGS="-n 0" takes one process
 	@echo "== pytest"
-	@$(PYTEST) -n 2 $(ARGS)
+	@$(PYTEST) -n $(PROCESSES) $(ARGS)
 
 .PHONY: tried-parts
 tried-parts: $(if $(findstring $(UNIT),$(ARGS)),,$(NPM) browser tried-services)

@@ -7,6 +7,7 @@ from typing import Any
 import hypothesis
 import pytest
 import redis
+from django.test import TransactionTestCase
 
 from tests.sandbox import running as sandboxes
 from tests.support import database
@@ -14,6 +15,18 @@ from tests.support import database
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_db_setup: None, django_db_blocker: Any, _sagas_may_be_emptied: None
+) -> collections.abc.Iterator[None]:
+    """The test database, whose tables are emptied in our way after a transactional test."""
+    with django_db_blocker.unblock():
+        flush = database.flush()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", flush)
+        yield
 
 
 @pytest.fixture

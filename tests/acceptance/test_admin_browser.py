@@ -186,27 +186,38 @@ def addresses(site):
 # --- Every page -----------------------------------------------------------------------------------
 
 
-# What fits depends upon the width, and what can be read upon the colours: two of the four pairs show both.
-@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.thorough)])
-def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, scheme, monkeypatch):
+def test_every_page_works_under_the_policy_and_keeps_nobody_out_wide_and_narrow(site, visit, monkeypatch):
+    """Each is loaded once, and looked at wide and light, and then narrow and dark.
+
+    What fits depends upon the width, and what can be read upon the colours: two of the four pairs show both.
+    """
     monkeypatch.setattr(django_settings, "SAGAS_FOUR_EYES", True)  # Which puts more words on the buttons.
+    tab = visit()
+    barriers = {}
+    for path in addresses(site):
+        tab.looks(browser.WIDE, "light")
+        it_works_when_it_is_wide(tab, site, path)
+        barriers[path, "wide"] = tab.barriers(rows=3)
+        tab.looks(browser.NARROW, "dark")
+        it_fits_when_it_is_narrow(tab, path)
+        barriers[path, "narrow"] = tab.barriers(rows=3)
+    assert {which: found for which, found in barriers.items() if found} == {}
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_works_under_the_policy_and_keeps_nobody_out(site, visit, scheme, monkeypatch):
+    monkeypatch.setattr(django_settings, "SAGAS_FOUR_EYES", True)
     tab = visit(color_scheme=scheme)
     barriers = {}
     for path in addresses(site):
-        response = tab.open(path)
-
-        assert response.headers["content-security-policy"].startswith("default-src 'self'"), path
-        assert "unsafe" not in response.headers["content-security-policy"], path
-        assert response.url == site.url + path, f"{path} led elsewhere"
-        assert tab.fits(), f"{path} is wider than the window"
-        if path.partition("?")[0] != THE_LIST:
-            assert tab.page.evaluate(CLIPPED) == [], f"{path} has tables that must be scrolled sideways"
-        if found := tab.barriers():
-            barriers[path] = found
-    assert barriers == {}
+        it_works_when_it_is_wide(tab, site, path)
+        barriers[path] = tab.barriers()
+    assert {path: found for path, found in barriers.items() if found} == {}
 
 
-@pytest.mark.parametrize("scheme", ["dark", pytest.param("light", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("scheme", ["dark", "light"])
 def test_every_page_fits_a_telephone(site, visit, scheme):
     tab = visit(viewport=browser.NARROW, is_mobile=True, has_touch=True, color_scheme=scheme)
     barriers = {}
@@ -214,12 +225,26 @@ def test_every_page_fits_a_telephone(site, visit, scheme):
         response = tab.open(path)
 
         assert response.url == site.url + path, f"{path} led elsewhere"
-        assert tab.fits(), f"{path} is wider than a telephone"
-        assert tab.page.evaluate(OVERFLOWING) == [], f"{path} has words that stick out of their tile or cell"
+        it_fits_when_it_is_narrow(tab, path)
+        barriers[path] = tab.barriers()
+    assert {path: found for path, found in barriers.items() if found} == {}
+
+
+def it_works_when_it_is_wide(tab, site, path):
+    response = tab.open(path)
+
+    assert response.headers["content-security-policy"].startswith("default-src 'self'"), path
+    assert "unsafe" not in response.headers["content-security-policy"], path
+    assert response.url == site.url + path, f"{path} led elsewhere"
+    assert tab.fits(), f"{path} is wider than the window"
+    if path.partition("?")[0] != THE_LIST:
         assert tab.page.evaluate(CLIPPED) == [], f"{path} has tables that must be scrolled sideways"
-        if found := tab.barriers():
-            barriers[path] = found
-    assert barriers == {}
+
+
+def it_fits_when_it_is_narrow(tab, path):
+    assert tab.fits(), f"{path} is wider than a telephone"
+    assert tab.page.evaluate(OVERFLOWING) == [], f"{path} has words that stick out of their tile or cell"
+    assert tab.page.evaluate(CLIPPED) == [], f"{path} has tables that must be scrolled sideways"
 
 
 def test_who_is_not_logged_in_gets_a_login_page_that_works(visit):
@@ -571,15 +596,19 @@ def test_a_bulk_run_is_begun_from_a_group_and_followed_to_its_end(site, visit):
 
 # --- Approving ------------------------------------------------------------------------------------
 
-EVERY_SIGHT = pytest.mark.parametrize(
-    ("width", "scheme"),
-    [
-        pytest.param(browser.WIDE, "light", id="wide-light"),
-        pytest.param(browser.NARROW, "dark", id="narrow-dark"),
-        pytest.param(browser.WIDE, "dark", id="wide-dark", marks=pytest.mark.thorough),
-        pytest.param(browser.NARROW, "light", id="narrow-light", marks=pytest.mark.thorough),
-    ],
-)
+SIGHTS = {
+    "wide-light": (browser.WIDE, "light"),
+    "narrow-dark": (browser.NARROW, "dark"),
+    "wide-dark": (browser.WIDE, "dark"),
+    "narrow-light": (browser.NARROW, "light"),
+}
+
+
+def every_sight(first):
+    """The test as a page is seen in each of them: by default in the first."""
+    marks = {name: () if name == first else pytest.mark.thorough for name in SIGHTS}
+    sights = [pytest.param(*sight, id=name, marks=marks[name]) for name, sight in SIGHTS.items()]
+    return pytest.mark.parametrize(("width", "scheme"), sights)
 
 
 @pytest.fixture
@@ -612,7 +641,7 @@ def approved(saga):
     return event.actor, event.reason, event.data["through"], saga.facts["limit"], saga.facts["note"]
 
 
-@EVERY_SIGHT
+@every_sight("wide-light")
 def test_an_approval_is_found_and_given_by_clicking_through_it(visit, to_approve, width, scheme):
     tab = visit(role=roles.VIEWER, viewport=width, color_scheme=scheme)
     page = tab.page
@@ -640,7 +669,7 @@ def test_an_approval_is_found_and_given_by_clicking_through_it(visit, to_approve
     assert approved(to_approve) == ("viewer", "Known customer", "console", 7, "as agreed")
 
 
-@EVERY_SIGHT
+@every_sight("narrow-dark")
 def test_a_signed_link_approves_without_a_login_and_once(visit, to_approve, width, scheme):
     link = links.make(to_approve.pk, "ok", answer="approve", person="rita")
     tab = visit(role=None, viewport=width, color_scheme=scheme)

@@ -44,6 +44,7 @@ def hurry(*sagas):
             clocks.pass_time(step.lease_until - models.database_now(), step.saga_id)
 
 
+@pytest.mark.thorough  # Each of them befalls one worker in tests/acceptance/test_engine_workers.py.
 def test_whoever_dies_or_starves_in_a_step_is_counted_and_the_saga_ends(tmp_path):
     """A child is killed in a local step, in a remote one, again and again; or its memory is gone."""
     sagas = {
@@ -133,6 +134,7 @@ def test_a_backlog_is_no_loss(tmp_path):
         assert done.count() == 3, "each step was performed once"
 
 
+@pytest.mark.thorough  # tests/acceptance/test_engine_workers.py has both, each by itself.
 def test_the_same_message_twice_and_false_alarms_change_nothing(tmp_path):
     saga = harness.begin(toys.MIXED)
     steps = tuple(transport.Message(step=step.name, queue=step.queue) for step in toys.MIXED.steps)

@@ -170,7 +170,7 @@ def test_a_server_that_dies_between_the_order_and_its_answer_leaves_nothing_behi
     ana = member("ana")
     request = {"json": order(), "headers": {"Idempotency-Key": "one"}}
     with (
-        web_server.running(environment) as web,
+        web_server.running(environment, workers=1) as web,
         web.client(ana) as client,
         concurrent.futures.ThreadPoolExecutor(1) as pool,
         psycopg.connect(environment["DATABASE_URL"]) as blocker,
@@ -186,7 +186,7 @@ def test_a_server_that_dies_between_the_order_and_its_answer_leaves_nothing_behi
     assert not IdempotencyKey.objects.exists()
     assert not saga_models.SagaInstance.objects.exists()
 
-    with web_server.running(environment) as web, web.client(ana) as client:
+    with web_server.running(environment, workers=1) as web, web.client(ana) as client:
         again = client.post("/orders", **request)
 
     assert again.status_code == 202

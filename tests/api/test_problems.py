@@ -257,7 +257,7 @@ def test_the_request_s_id_is_in_the_logs_of_a_real_server(web: web_server.Web) -
 def test_without_its_database_a_server_says_when_to_come_back(environment: dict[str, str]) -> None:
     nowhere = environment["DATABASE_URL"].replace("postgresql://", "postgresql://nobody:x@", 1)
     away = re.sub(r"@.*", "@127.0.0.1:9/none", nowhere)
-    with web_server.running(environment | {"DATABASE_URL": away}) as web:
+    with web_server.running(environment | {"DATABASE_URL": away}, workers=1) as web:
         answer = httpx.get(f"{web.url}/api/v1/orders", headers={"Authorization": "Token nonsense"})
         ready = httpx.get(f"{web.url}/readyz")
 

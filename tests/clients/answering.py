@@ -84,7 +84,9 @@ def answering() -> collections.abc.Iterator[Server]:
             """Say nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
-        thread = threading.Thread(target=http_server.serve_forever, daemon=True)
+        thread = threading.Thread(
+            target=http_server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         thread.start()
         server.url = f"http://127.0.0.1:{http_server.server_port}"
         try:

@@ -79,24 +79,31 @@ def test_it_is_imported_from_a_directory_of_its_own_and_needs_nothing_of_the_sho
     assert (installed / "saga_orders/py.typed").exists()
 
 
-def check(installed: pathlib.Path, tmp_path: pathlib.Path, program: str) -> str:
-    (tmp_path / "program.py").write_text(program)
-    (tmp_path / "mypy.ini").write_text(f"[mypy]\nmypy_path = {installed}\nstrict = true\n")
+@pytest.fixture(scope="module")
+def told(installed: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What mypy says of both programs."""
+    place = tmp_path_factory.mktemp("programs")
+    (place / "typed.py").write_text(TYPED)
+    (place / "slips.py").write_text(SLIPS)
+    (place / "mypy.ini").write_text(f"[mypy]\nmypy_path = {installed}\nstrict = true\n")
     ran = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "program.py"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "typed.py", "slips.py"],
+        cwd=place,
         capture_output=True,
         text=True,
     )
-    return ran.stdout + ran.stderr
+    assert "(checked 2 source files)" in ran.stdout, ran.stdout + ran.stderr
+    return ran.stdout.splitlines()[:-1]
 
 
-def test_a_program_that_uses_it_is_checked_strictly(installed: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    assert "Success" in check(installed, tmp_path, TYPED)
+def test_a_program_that_uses_it_is_checked_strictly_and_only_the_slips_of_another_are_found(
+    told: list[str],
+) -> None:
+    assert {line.partition(":")[0] for line in told} == {"slips.py"}
 
 
-def test_slips_are_found(installed: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    said = check(installed, tmp_path, SLIPS)
+def test_slips_are_found(told: list[str]) -> None:
+    said = "\n".join(told)
 
     assert 'no attribute "amuont"' in said
     assert "comparison-overlap" in said

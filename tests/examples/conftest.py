@@ -4,7 +4,6 @@ import random
 
 import pytest
 from django.apps import apps
-from django.db import connection
 
 from sagas import engine
 from sagas.engine import transport
@@ -23,11 +22,9 @@ def transactional_db(django_db_setup, django_db_blocker):
 
 def clear():
     """Delete what a test left behind."""
-    connection.close()
-    database.empty(
+    database.empty_anew(
         *engines.ROWS, *(model._meta.db_table for model in apps.get_app_config("examples").get_models())
     )
-    connection.close()
 
 
 class World:

@@ -5,7 +5,6 @@ import datetime
 import hmac
 from typing import Any
 
-import httpx
 import pytest
 import standardwebhooks
 from django.db.models import F
@@ -448,13 +447,13 @@ def test_a_forged_or_replayed_callback_is_refused(ana: Api, harm: str) -> None:
 
 def carrier(ana: Api, sandbox: Sandbox, shown: dict[str, Any], kind: str, id_: str = "evt_1") -> Any:
     key = shown["payment"]["key"].replace("take-payment", "deliver-order")
-    shipment = httpx.get(f"{sandbox.url}/carrier/shipments/{key}").raise_for_status().json()
+    shipment = sandbox.http.get(f"/carrier/shipments/{key}").raise_for_status().json()
     return send(ana, "carrier", kind, key, shipment, id_)
 
 
 def bank(ana: Api, sandbox: Sandbox, shown: dict[str, Any], kind: str, id_: str = "evt_1") -> Any:
     key = shown["payment"]["key"]
-    charge = httpx.get(f"{sandbox.url}/bank/charges/{key}").raise_for_status().json()
+    charge = sandbox.http.get(f"/bank/charges/{key}").raise_for_status().json()
     return send(ana, "payments", kind, key, charge, id_)
 
 

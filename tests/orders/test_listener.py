@@ -36,7 +36,7 @@ def test_streams_are_told_past_a_pooler_if_there_is_one(
     direct = f"{_url()}?application_name=listens"
     with (
         web_server.running(
-            environment | {"DATABASE_DIRECT_URL": direct, "FOLLOWERS_HEARTBEAT": "60s"}
+            environment | {"DATABASE_DIRECT_URL": direct, "FOLLOWERS_HEARTBEAT": "60s"}, workers=1
         ) as web,
         web.client(ana) as client,
         stream(client, shown) as told,

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import httpx
 import pytest
 from django.conf import settings as configured
 from django.utils import timezone
@@ -35,7 +34,7 @@ def tell(
 
 def charge(sandbox: Sandbox, key: str) -> dict[str, Any]:
     """The charge in the bank's own words."""
-    return dict(httpx.get(f"{sandbox.url}/bank/charges/{key}").raise_for_status().json())
+    return dict(sandbox.http.get(f"/bank/charges/{key}").raise_for_status().json())
 
 
 def waiting(ana: Api, broker: memory_transport.MemoryTransport) -> dict[str, Any]:
@@ -169,7 +168,7 @@ def test_a_pix_paid_with_another_amount_goes_back_in_full_as_it_was_taken(
 ) -> None:
     placed = waiting(ana, broker)
     key = placed["payment"]["key"]
-    httpx.post(f"{sandbox.url}/pix/{key}/pay", json={"amount": 20000}).raise_for_status()
+    sandbox.http.post(f"/pix/{key}/pay", json={"amount": 20000}).raise_for_status()
 
     tell(ana, "payments", "pix.paid", key, charge(sandbox, key))
     broker.deliver_all()
@@ -255,7 +254,7 @@ def test_a_delivery_of_something_else_fulfils_no_order(
     placed = ana.order().json()
     broker.deliver_all()
     key = placed["payment"]["key"].replace("take-payment", "deliver-order")
-    shipment = httpx.get(f"{sandbox.url}/carrier/shipments/{key}").raise_for_status().json()
+    shipment = sandbox.http.get(f"/carrier/shipments/{key}").raise_for_status().json()
 
     assert tell(ana, "carrier", "shipment.delivered", key, shipment | change).status_code == 202
     broker.deliver_all()
@@ -270,7 +269,7 @@ def test_a_late_payment_of_another_amount_is_returned_in_full_too(
     key = placed["payment"]["key"]
     ana.post(f"/orders/{placed['id']}/cancel", {"reason": "changed my mind"})
     broker.deliver_all()
-    httpx.post(f"{sandbox.url}/pix/{key}/pay", json={"amount": 777}).raise_for_status()
+    sandbox.http.post(f"/pix/{key}/pay", json={"amount": 777}).raise_for_status()
 
     tell(ana, "payments", "pix.paid", key, charge(sandbox, key))
     engine.sweep()
@@ -352,7 +351,7 @@ def test_a_type_that_is_too_long_is_refused_and_not_repeated_for_ever(ana: Api) 
 def test_a_key_that_expired_spends_no_order_and_all_go_on_when_it_is_renewed(
     ana: Api, sandbox: Sandbox, broker: memory_transport.MemoryTransport
 ) -> None:
-    httpx.post(f"{sandbox.url}/faults", json={"denied_rate": 1}).raise_for_status()
+    sandbox.http.post("/faults", json={"denied_rate": 1}).raise_for_status()
     orders = [ana.order(key=f"key-{number}").json() for number in range(3)]
     for _ in range(4):
         broker.deliver_all()
@@ -364,7 +363,7 @@ def test_a_key_that_expired_spends_no_order_and_all_go_on_when_it_is_renewed(
     assert "401" in circuit.error["message"]
     assert {ana.get(f"/orders/{one['id']}").json()["status"] for one in orders} == {"pending"}
 
-    httpx.post(f"{sandbox.url}/faults", json={}).raise_for_status()
+    sandbox.http.post("/faults", json={}).raise_for_status()
     for _ in range(12):
         broker.deliver_all()
         clocks.skip()

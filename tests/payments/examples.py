@@ -3,7 +3,6 @@
 import functools
 from typing import Any
 
-import httpx
 from django.db import transaction
 from django.utils import timezone
 
@@ -36,7 +35,7 @@ def request(
     sandbox: Sandbox, of: str, kind: str, *, about: str | None = None, id_: str = "evt_1", **changes: Any
 ) -> callbacks.Request:
     """What the bank sends of the charge as it is now, but for the changes; `about` is its key."""
-    answer = httpx.get(f"{sandbox.url}/bank/charges/{of}")
+    answer = sandbox.http.get(f"/bank/charges/{of}")
     answer.raise_for_status()
     now = timezone.now()
     return callbacks.signed(

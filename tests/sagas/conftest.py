@@ -1,7 +1,6 @@
 """Rows that are really committed, and cleared away afterwards."""
 
 import pytest
-from django.db import connection
 
 from sagas.declaration import registry
 from sagas.engine import transport
@@ -31,9 +30,7 @@ def transactional_db(django_db_setup, django_db_blocker):
 
 def clear():
     """Delete what the engine's tests left behind."""
-    connection.close()
-    database.empty(*ROWS)
-    connection.close()
+    database.empty_anew(*ROWS)
     recorder.close()
 
 

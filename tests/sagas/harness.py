@@ -7,6 +7,8 @@
 
 import contextlib
 import datetime
+import itertools
+import random
 import time
 import uuid
 
@@ -37,6 +39,16 @@ both_ways_in_full = pytest.mark.parametrize(
     "inline", [pytest.param(False, marks=pytest.mark.thorough), True], ids=["one by one", "inline"]
 )
 """The same where each costs much: by default as it is shipped."""
+
+every_commit_in_full = pytest.mark.parametrize(
+    "every", [3, pytest.param(1, marks=pytest.mark.thorough)], ids=["every third", "each"]
+)
+"""How many commits a process that dies goes on by, from one run to the next."""
+
+
+def commits(about, every):
+    """The commits at which to die: every so many, the first by chance, which a scenario's name seeds."""
+    return itertools.count(random.Random(about).randint(1, every), every)
 
 
 def step_messages(broker):
@@ -261,7 +273,7 @@ class RealWorker:
         under_way = list(players)
         while under_way and time.monotonic() < patience:
             under_way = [player for player in under_way if not self._ended(player)]
-            time.sleep(0.02)
+            time.sleep(0.1)  # They are many: to look often takes time from those who play.
         return [player.played for player in players]
 
     def _ended(self, player):

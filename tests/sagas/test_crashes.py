@@ -1,5 +1,7 @@
 """Die at the first commit, the second, the n-th, until a run no longer notices: it ends as if nothing was.
 
+By default at every third one, `make thorough` at each.
+
 D1: state and the intent to send are one transaction. D4: a restart finishes every saga.
 """
 
@@ -75,10 +77,14 @@ STAGES = {
 
 
 @harness.both_ways_in_full
+@harness.every_commit_in_full
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("crash", DIES)
-def test_a_worker_that_dies_at_a_commit_changes_nothing_but_the_time_it_takes(rows, crash, scenario, inline):
-    at_every_commit(*SCENARIOS[scenario], **DIES[crash], inline=inline)
+def test_a_worker_that_dies_at_a_commit_changes_nothing_but_the_time_it_takes(
+    rows, crash, scenario, inline, every
+):
+    commits = harness.commits(f"{scenario}, {crash}", every)
+    at_commits(commits, *SCENARIOS[scenario], **DIES[crash], inline=inline)
 
 
 @pytest.mark.parametrize(
@@ -89,24 +95,26 @@ def test_a_worker_that_dies_at_a_commit_changes_nothing_but_the_time_it_takes(ro
     ],
     ids=["one by one", "inline"],
 )
+@harness.every_commit_in_full
 @pytest.mark.parametrize("scenario", STAGES)
-def test_nor_does_one_that_dies_in_a_saga_with_stages(rows, crash, scenario, inline):
-    at_every_commit(*STAGES[scenario], **DIES[crash], inline=inline)
+def test_nor_does_one_that_dies_in_a_saga_with_stages(rows, crash, scenario, inline, every):
+    commits = harness.commits(f"{scenario}, {crash}", every)
+    at_commits(commits, *STAGES[scenario], **DIES[crash], inline=inline)
 
 
 @harness.both_ways_in_full
+@harness.every_commit_in_full
 @pytest.mark.parametrize("scenario", ["the last step is refused", "the pivot's answer is lost"])
 @pytest.mark.parametrize("crash", LOSES_THE_DATABASE)
-def test_a_worker_that_loses_the_database_at_a_commit_changes_no_more(rows, crash, scenario, inline):
-    at_every_commit(*SCENARIOS[scenario], **LOSES_THE_DATABASE[crash], inline=inline)
+def test_a_worker_that_loses_the_database_at_a_commit_changes_no_more(rows, crash, scenario, inline, every):
+    commits = harness.commits(f"{scenario}, {crash}", every)
+    at_commits(commits, *SCENARIOS[scenario], **LOSES_THE_DATABASE[crash], inline=inline)
 
 
-def at_every_commit(*scenario, **crash):
-    commit, met = 1, True
-    while met:
-        met = run(*scenario, commit=commit, **crash)
-        commit += 1
-    assert commit > 6, "there are more commits than that: it was never tried"
+def at_commits(commits, *scenario, **crash):
+    """Die at each of these, until a run no longer comes so far."""
+    commit = next(commit for commit in commits if not run(*scenario, commit=commit, **crash))
+    assert commit > 5, "there are more commits than that: it was never tried"
 
 
 def run(saga, script, act, ends, inputs=None, *, commit, before, inline, dead=True, redeliver=False):

@@ -16,19 +16,22 @@ class Sandbox:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        # Without what HTTPS needs, which takes longer to read than an answer.
+        one_each = httpx.Limits(max_keepalive_connections=0)
+        self.http = httpx.Client(base_url=url, verify=False, trust_env=False, limits=one_each)
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        answer = httpx.post(f"{self.url}{path}", json=body or {})
+        answer = self.http.post(path, json=body or {})
         answer.raise_for_status()
         return dict(answer.json())
 
     def put(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        answer = httpx.put(f"{self.url}{path}", json=body)
+        answer = self.http.put(path, json=body)
         answer.raise_for_status()
         return dict(answer.json())
 
     def books(self) -> dict[str, list[dict[str, Any]]]:
-        answer = httpx.get(f"{self.url}/books")
+        answer = self.http.get("/books")
         answer.raise_for_status()
         return dict(answer.json())
 
@@ -65,7 +68,9 @@ def run(data: pathlib.Path, **environment: str) -> collections.abc.Iterator[Sand
         # The line comes when it listens; none comes when it could not start.
         line = process.stdout.readline()
         assert "http://" in line, "the sandbox did not start; its output says why"
-        yield Sandbox(line.split()[-1])
+        sandbox = Sandbox(line.split()[-1])
+        with sandbox.http:
+            yield sandbox
     finally:
         process.terminate()
         process.wait(10)

@@ -3,7 +3,6 @@
 import functools
 from typing import Any
 
-import httpx
 from django.db import transaction
 from django.utils import timezone
 
@@ -43,7 +42,7 @@ def callback(
     sandbox: Sandbox, of: str, status: str, *, key: str | None = None, id_: str = "evt_1"
 ) -> services.Callback:
     """The callback that the carrier sends when the parcel comes to that status."""
-    answer = httpx.get(f"{sandbox.url}/carrier/shipments/{of}")
+    answer = sandbox.http.get(f"/carrier/shipments/{of}")
     answer.raise_for_status()
     now = timezone.now()
     headers, body = callbacks.signed(

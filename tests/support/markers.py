@@ -40,15 +40,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # First, because `-m` selects in this hook.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Any:
+    # Around the others, because `-m` selects in this hook, and pytest-django sorts.
     for item in items:
         item.add_marker(kind(item))
     if not config.getoption("--thorough"):
         later = [item for item in items if item.get_closest_marker("thorough")]
         config.hook.pytest_deselected(items=later)
         items[:] = [item for item in items if item not in later]
+    result = yield
+    items.sort(key=_turn)
+    return result
+
+
+def _turn(item: pytest.Item) -> int:
+    """What takes long by itself comes first, and unit tests last, so that processes end at the same time."""
+    if item.get_closest_marker("unit"):
+        return 2
+    uses = item.get_closest_marker("django_db") or "django_db_setup" in getattr(item, "fixturenames", ())
+    return 1 if uses else 0
 
 
 @pytest.hookimpl(wrapper=True)

@@ -45,7 +45,7 @@ def receiving() -> collections.abc.Iterator[Receiver]:
             """Say nothing."""
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         receiver.url = f"http://127.0.0.1:{server.server_port}/hooks?shop=7"
         yield receiver
         server.shutdown()
