@@ -96,6 +96,7 @@ def _check_rows(world, saga):
         wanted = saga.cancel_requested_at is None or saga.parent_id is not None
         may_go_on = wanted or declared.pivot < len(steps)
         require(may_go_on, "I3: it was cancelled in time, and has completed")
+    _check_conditions(saga, steps)
     if saga.state == "compensated":
         undone = ("undone", "skipped")
         left = [
@@ -110,10 +111,21 @@ def _check_rows(world, saga):
         told = declared.all_steps[step.position]
         if isinstance(told, Approval) and step.state == "done":
             said = {one["actor"] for one in step.facts[approvals.APPROVALS]}
-            require(
-                len(said) >= told.persons, f"{step.name} is approved by {len(said)} of {told.persons} persons"
-            )
+            enough = len(said) >= told.persons or (told.lapse == "approve" and step.wait_until is None)
+            require(enough, f"{step.name} is approved by {len(said)} of {told.persons} persons")
         _check_book(world, saga, step)
+
+
+def _check_conditions(saga, steps):
+    """A step is done where its condition holds, and left out where it does not; nobody decides that again."""
+    for stage in saga.definition.stages:
+        for row, conditions in zip(steps[stage.first : stage.last + 1], stage.conditions, strict=True):
+            if not conditions:
+                continue
+            holds = all(bool(saga.facts.get(each.fact)) is each.wanted for each in conditions)
+            require(holds or row.state in ("pending", "skipped"), f"conditions: {row.name} is {row.state}")
+            left_out = saga.state == "completed" and holds and row.state == "skipped"
+            require(not left_out, f"conditions: {row.name} is to be done, and was left out")
 
 
 def _check_book(world, saga, step):
@@ -161,7 +173,8 @@ def _check_children(world, saga):
         require(may_be or "completed" not in states, f"T5: a child has completed, its parent {saga.state}")
         if step.standing is not None:
             _check_sums(saga, declared, step.standing, found)
-        assert isinstance(declared, ForEach)
+        if not isinstance(declared, ForEach):
+            continue  # Of a single child there is nothing more to say.
         if declared.limit:
             forward = [one for one in live if one.epoch > 0 and one.direction == 1]
             busy = [one for one in forward if not children.waits_for_parent(one)]
