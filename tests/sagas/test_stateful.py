@@ -333,7 +333,9 @@ class OneSaga(stateful.RuleBasedStateMachine):
                 facts={"settled": True} if happened and step.waits else None, **WHO,
             )  # fmt: skip
         except errors.NotAllowed:
+            tried = self.model.tried["undo" if self.model.backward else "do", step.name]
             assert self.model.late, "nobody may say what became of what is in doubt"
+            assert not tried, "it may have happened, and nobody may say so"
             return  # Its time was over before there was anything to doubt.
         if not happened and not self.model.backward and step.kind != "retriable":
             account.closed = True

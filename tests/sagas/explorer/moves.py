@@ -8,7 +8,6 @@ intervention, costs one of as many as a run may have.
 import dataclasses
 import datetime
 import functools
-import itertools
 from collections.abc import Callable
 
 from sagas import models
@@ -109,7 +108,8 @@ def _of_saga(world, saga):
             ends = named(_outwait, saga_id=pk, name=step.name)
             yield Move(f"the wait of {step.name} reaches its limit", ends, int(expected))
     if saga.wake_at is not None and not stopped:
-        loses = saga.dispatched_at is not None
+        at_hand = world.steps[pk][min(saga.position, len(world.steps[pk]) - 1)]
+        loses = saga.dispatched_at is not None and at_hand.state not in parallel.AT_WORK
         yield Move("the saga's timer runs out", named(_sweep, saga_id=pk), int(loses))
     if saga.in_line_for is not None and not stopped:
         yield Move("its turn in the line comes", named(_take, saga_id=pk))
@@ -466,15 +466,14 @@ def strays(world):
 def _messages_of_before(world, saga, step):
     """Messages of a step that come late or once more: all that there can be, but the one under way.
 
-    Every older epoch is as good as any other.
+    Every older epoch is as good as any other. One of a member's own epoch went one way, and no other.
     """
     cursor = step if step.is_member else saga
     epoch = cursor.epoch or 0
-    under_way = None
-    if _may_come(saga, step, cursor):
-        forward = (saga.pk, step.name) in world.sent_forward
-        under_way = Direction.FORWARD if forward else Direction.BACKWARD, epoch
-    every = itertools.product(Direction, (epoch, epoch - 1))
+    way = Direction.FORWARD if (saga.pk, step.name) in world.sent_forward else Direction.BACKWARD
+    under_way = (way, epoch) if _may_come(saga, step, cursor) else None
+    ways = [way] if step.is_member else Direction
+    every = [*((one, epoch) for one in ways), *((one, epoch - 1) for one in Direction)]
     return [one for one in every if one != under_way]
 
 

@@ -4,7 +4,7 @@ import collections
 
 from sagas import models
 from sagas.declaration.definition import Approval, ForEach
-from sagas.engine import approvals, children
+from sagas.engine import approvals, children, refusals
 from tests.sagas.explorer import memory
 from tests.sagas.explorer.memory import require
 
@@ -97,6 +97,8 @@ def _check_rows(world, saga):
         may_go_on = wanted or declared.pivot < len(steps)
         require(may_go_on, "I3: it was cancelled in time, and has completed")
     _check_conditions(saga, steps)
+    if needs and saga.closed_at is None:
+        _check_call(saga, steps)
     if saga.state == "compensated":
         undone = ("undone", "skipped")
         left = [
@@ -114,6 +116,18 @@ def _check_rows(world, saga):
             enough = len(said) >= told.persons or (told.lapse == "approve" and step.wait_until is None)
             require(enough, f"{step.name} is approved by {len(said)} of {told.persons} persons")
         _check_book(world, saga, step)
+
+
+def _check_call(saga, steps):
+    """Who is called may say what became of what was tried at a provider, where that is not known."""
+    for row in saga.definition.stage_at(saga.position).positions:
+        step, declared = steps[row], saga.definition.all_steps[row]
+        forward = saga.direction == 1
+        tried = step.attempts if forward else step.undo_attempts
+        known = ("done", "skipped") if forward else ("undone", "skipped")
+        if declared.remote and tried and step.state not in known and not memory.is_at_work(step):
+            why = refusals.resolve(saga, step, saga.definition, memory.NOW)
+            require(not why, f"A4: {step.name} is in doubt, and nobody may say what became of it: {why}")
 
 
 def _check_conditions(saga, steps):
