@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from sagas import Approval, ForEach, Retry, Saga, Step, Wait, engine, errors, models
 from sagas.declaration import registry
-from sagas.engine import transport
+from sagas.engine import children, kinds, parents, transitions, transport
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import conftest, harness, reference, rules
 from tests.sagas.sample_app import functions
@@ -512,13 +512,49 @@ class OneSaga(stateful.RuleBasedStateMachine):
         assert rules.snapshot(self.saga) == before, "T3"
 
 
-def test_a_saga_does_what_the_model_does(rows):
+class OneOfAFew(OneSaga):
+    """The same for an approval, or children, between two steps."""
+
+    @stateful.initialize(extra=st.one_of(approvals(), families()))
+    def begin(self, extra):
+        ends = [reference.Step(name=name, kind="compensatable", remote=name == "b") for name in "ab"]
+        super().begin([ends[0], extra, ends[1]])
+
+
+def run(machine, examples):
     stateful.run_state_machine_as_test(
-        OneSaga,
+        machine,
         settings=hypothesis.settings(
-            max_examples=EXAMPLES, stateful_step_count=ACTS, deadline=None, database=None,
+            max_examples=examples, stateful_step_count=ACTS, deadline=None, database=None,
             suppress_health_check=list(hypothesis.HealthCheck), report_multiple_bugs=False,
             # The quick part is the same every time, and does not spend minutes on making small what it found.
             derandomize=not LONG, phases=[hypothesis.Phase.generate],
         ),
     )  # fmt: skip
+
+
+def test_a_saga_does_what_the_model_does(rows):
+    run(OneSaga, EXAMPLES)
+
+
+def one_of_two_persons_is_enough(work, facts, **event):
+    transitions.finish_step(work, {"approvals": [event], "approved": True})
+    return transitions.advance(work)
+
+
+PLANTED = {
+    "one of two persons is enough": (transitions, "approve", one_of_two_persons_is_enough),
+    "a child completes before its parent": (children, "ends_with_parent", lambda saga: False),
+    "a child that fails is not minded": (parents, "_failed", lambda step: "keep"),
+    "a lapsed approval is not refused": (transitions, "lapse", lambda work: kinds.Next.STOP),
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", PLANTED)
+def test_what_is_planted_in_the_engine_is_found(rows, monkeypatch, fault):
+    monkeypatch.setattr(*PLANTED[fault])
+
+    with pytest.raises(AssertionError):
+        run(OneOfAFew, 60)
