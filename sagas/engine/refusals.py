@@ -95,9 +95,25 @@ def resolve(
         return why
     if _has_children(step, declared) and (_backward(saga) or children.are_live(saga, step.name)):
         return _("%(step)s is what its children are: see to them.") % {"step": step.name}
-    if not transitions.in_doubt(saga, step):
-        return _("No outcome is in doubt.")
-    return at_work(step, now)
+    if why := at_work(step, now):
+        return why
+    return "" if transitions.in_doubt(saga, step) else _not_in_doubt(saga, step)
+
+
+def _not_in_doubt(saga: models.SagaInstance, step: models.StepInstance) -> str:
+    """Nobody doubts what came of the step: what a person may do instead, where that is anything."""
+    is_over = step.state in (StepState.SKIPPED, StepState.UNDONE)
+    if _backward(saga) and not is_over and not step.undo_attempts:
+        return _(
+            "No outcome is in doubt: nobody has tried to undo %(step)s. Have that tried first: resume it, or"
+            " let it go on."
+        ) % {"step": step.name}
+    if step.state == StepState.PENDING and not step.attempts:
+        return _(
+            "No outcome is in doubt: nobody has tried %(step)s. Have that tried first: resume it, or let it"
+            " go on."
+        ) % {"step": step.name}
+    return _("No outcome is in doubt.")
 
 
 def answer(

@@ -614,11 +614,14 @@ def _look_at_others(work: UnitOfWork, **event: Any) -> None:
 
 
 def in_doubt(saga: models.SagaInstance, step: models.StepInstance) -> bool:
-    """Whether a person may say what became of the step: of its action, or on the way back of its undo."""
+    """Whether a person may say what became of the step: of its action, or on the way back of its undo.
+
+    An undo that began is in doubt whether or not it told of an error: one that the deadline cut off did not.
+    """
     if saga.direction == Direction.FORWARD:
         begun = step.state in (StepState.UNKNOWN, StepState.FAILED, StepState.WAITING)
         return begun or (step.state == StepState.PENDING and bool(step.error))
-    return step.state == StepState.UNDO_FAILED or (step.state == StepState.UNDOING and bool(step.error))
+    return step.state in (StepState.UNDOING, StepState.UNDO_FAILED)
 
 
 def past_pivot(saga: models.SagaInstance, step: models.StepInstance | None) -> bool:

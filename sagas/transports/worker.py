@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
+import psycopg
 from django.db import Error, close_old_connections, connections
 
 from sagas import conf, engine, errors, housekeeping
@@ -196,7 +197,7 @@ class Worker:
 
     def _deafen(self) -> None:
         if self._ear is not None:
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Error):  # It is given up, whether or not the server still hears that.
                 self._ear.close()
             self._ear = None
 
@@ -207,9 +208,7 @@ def _safely(do: Callable[[], None]) -> bool:
         do()
     except (Error, errors.LostRace, OSError) as error:
         logger.warning("the database is away, or another was first: %s", error)
-    except Exception as error:
-        if type(error).__module__.partition(".")[0] != "psycopg":
-            raise
+    except psycopg.Error as error:
         logger.warning("the connection that listens is gone: %s", error)
     else:
         return True

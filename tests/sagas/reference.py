@@ -17,6 +17,16 @@ class Step:
     remote: bool
     asks: bool = False
     waits: bool = False
+    persons: int = 0
+    """Of an approval, how many must say yes; no worker carries it out."""
+
+    lapse: str = ""
+    """Of an approval, what it means that nobody answers: "refuse" or "attention"."""
+
+    children: int = 0
+    """Of a step that is a saga for each element of a list, how many there are; each has one step, `child`."""
+
+    child: "Step | None" = None
 
 
 class Reference:
@@ -49,6 +59,12 @@ class Reference:
         self.turns = False
         """Whether the next to look at it turns it round."""
 
+        self.said_yes = set()
+        """Who has approved the step at hand."""
+
+        self.family = []
+        """The children, once the step that has them has begun."""
+
     # --- Where it stands --------------------------------------------------------------------------
 
     @property
@@ -64,9 +80,25 @@ class Reference:
         """The state of the saga's row."""
         if self.step is None:
             return "compensated" if self.backward else "completed"
-        if self.stuck:
+        if self.in_need is not None:
             return "needs_attention"
         return "compensating" if self.backward else "running"
+
+    @property
+    def in_need(self):
+        """What needs a person: the saga itself, or the child that is in its way; None for nothing."""
+        if self.stuck:
+            return self
+        here = self.family if self.step is not None and self.step.children else []
+        return next((child for child in here if child.stuck), None)
+
+    @property
+    def keeps_children(self):
+        """Whether nothing undoes any more what its children did: then those have completed."""
+        kinds = [step.kind for step in self.steps]
+        return not self.backward and (
+            self.step is None or "pivot" in kinds[: self.at] or "retriable" in kinds[: self.at + 1]
+        )
 
     @property
     def past_pivot(self):
@@ -144,7 +176,12 @@ class Reference:
 
     def wait_over(self):
         """What it waits for has not come. Who can be asked is asked; else it has failed."""
-        if not self.step.asks:
+        if self.step.persons:
+            if self.step.lapse == "refuse":
+                self.refused()
+            else:
+                self.stuck = True
+        elif not self.step.asks:
             self.turns = True
 
     def deadline_over(self):
@@ -171,6 +208,21 @@ class Reference:
         if not self.backward and self.step and self.step.name == name and self.waiting:
             self._done()
 
+    def approved(self, person):
+        """Whether a yes is accepted: each counts once."""
+        if person in self.said_yes:
+            return False
+        self.said_yes.add(person)
+        self.stuck = False
+        if len(self.said_yes) == self.step.persons:
+            self._done()
+        return True
+
+    def refused(self):
+        """Somebody says no, or nobody has answered: it has failed, and there is nothing to undo."""
+        self.waiting = False
+        self.turn()
+
     def resumed(self):
         """A person has it tried once more."""
         self.stuck = self.late = False
@@ -188,12 +240,40 @@ class Reference:
         else:
             self.turn()
 
+    # --- Children -------------------------------------------------------------------------------------
+
+    def hear(self):
+        """What its children make of it: done, or undone, once all are; and one that fails is enough."""
+        if self.step is None or not self.step.children:
+            return
+        if self.backward:
+            if all(child.state == "compensated" for child in self.family):
+                self._undone()
+        elif any(child.backward for child in self.family):
+            self.turn()
+        elif all(child.step is None for child in self.family):
+            self._done()
+
+    def _tell_children(self):
+        """They are not wanted any more: each turns when somebody looks at it, or its attempt has ended."""
+        for child in self.family:
+            child.turns = not child.backward
+
     # --- Moves ----------------------------------------------------------------------------------------
 
     def _done(self):
         self.done.append(self.step.name)
         self.at += 1
         self.doubt = self.waiting = False
+        if self.step is not None:
+            self._begin()
+
+    def _begin(self):
+        """A step without a worker begins when its turn comes: people are asked, or children begin."""
+        self.waiting = bool(self.step.persons)
+        if self.step.children:
+            budget = {"attempts": self.budget["do"], "undo_attempts": self.budget["undo"]}
+            self.family = [Reference([self.step.child], **budget) for _ in range(self.step.children)]
 
     def _failed(self, *, provable):
         if self.step.kind == "compensatable" or (self.step.kind == "pivot" and provable):
@@ -203,15 +283,26 @@ class Reference:
 
     def turn(self):
         """What was done, and what may have been, is undone, the last one first (O1)."""
+        if self.step is not None and self.step.persons and self.waiting:
+            self.undone.append(self.step.name)  # Nobody is asked any more.
         self.left = [
             step.name
             for step in self.steps[: self.at + 1]
-            if step.kind == "compensatable"
-            and (step.name in self.done or (step.remote and self.tried["do", step.name]))
+            if step.kind == "compensatable" and not step.persons and self._may_have_happened(step)
         ]
         self.backward = True
         self.doubt = self.waiting = self.stuck = self.lost = self.turns = self.asked = False
+        self._go_back()
+
+    def _may_have_happened(self, step):
+        tried = step.remote and self.tried["do", step.name]
+        return step.name in self.done or tried or (step.children and self.family)
 
     def _undone(self):
         self.undone.append(self.left.pop())
         self.doubt = False
+        self._go_back()
+
+    def _go_back(self):
+        if self.step is not None and self.step.children:
+            self._tell_children()

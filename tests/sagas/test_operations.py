@@ -9,8 +9,8 @@ from sagas import engine, errors, models
 from sagas.declaration import registry
 from sagas.testing import clocks
 from tests.sagas import harness, rules
+from tests.sagas.sample_app import functions, recorder
 from tests.sagas.sample_app import models as toy_rows
-from tests.sagas.sample_app import recorder
 from tests.sagas.sample_app import saga as toys
 
 HOUR = datetime.timedelta(hours=1)
@@ -181,6 +181,57 @@ def test_a_saga_held_while_it_waits_goes_on_waiting_when_released(broker):
     engine.receive(source="world", event_id="1", key=f"{saga.pk}.w", facts={"settled": True})
     harness.drive(broker, saga)
     assert saga.state == "completed"
+
+
+def cut_off_while_undoing(broker):
+    """The worker at an undo vanishes, and the time for undoing is over before anybody looks."""
+    saga = harness.begin(toys.REMOTE, "do a, fail b, undo b, die undo a")
+    with harness.suppress_death():
+        while not saga.steps.filter(name="a", state="undoing").exists():
+            assert broker.deliver()
+    clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)
+    engine.sweep()
+    saga.refresh_from_db()
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "a")
+    return saga
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_an_undo_that_the_deadline_cut_off_is_in_doubt_and_a_person_says_what_became_of_it(
+    broker, simulated_death, happened
+):
+    saga = cut_off_while_undoing(broker)
+    if happened:
+        functions.WORLD.undo(f"{saga.pk}.a")
+
+    engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=happened, **WHO)
+    harness.drive(broker, saga)
+
+    assert saga.state == "compensated"
+    rules.check(saga)
+
+
+def test_where_no_undo_was_tried_nothing_is_in_doubt_and_the_refusal_says_what_to_do(broker):
+    saga = harness.begin(toys.REMOTE, "do a, fail b")
+    broker.deliver()
+    broker.deliver()
+    broker.waiting.clear()
+    clocks.pass_time(3 * toys.REMOTE.undo_deadline, saga.pk)
+    engine.sweep()
+
+    with pytest.raises(errors.NotAllowed, match=r"tried to undo b\. Have that tried first: resume"):
+        engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **WHO)
+
+    engine.resume(saga.pk, seen=engine.look(saga.pk), **WHO)
+    harness.drive(broker, saga)
+    assert saga.state == "compensated"
+
+
+def test_what_was_never_tried_is_not_in_doubt_either(broker):
+    saga = harness.begin(toys.REMOTE)
+
+    with pytest.raises(errors.NotAllowed, match=r"nobody has tried a\. Have that tried first"):
+        engine.resolve(saga.pk, seen=engine.look(saga.pk), happened=True, **WHO)
 
 
 def test_a_pivot_at_work_is_not_cancelled(broker, monkeypatch):

@@ -1,7 +1,8 @@
 """The engine on PostgreSQL beside a model of it, by chance: whatever is done to a saga, both say the same.
 
-Hypothesis chooses a saga's steps, what is done to it, and what the world answers. A worker that dies in a
-local step, steps at once and children are left to the simulator and the explorer. To go on for longer:
+Hypothesis chooses a saga's steps, approvals and a list of children among them, what is done to it, and what
+the world answers. A worker that dies in a local step, and steps at once, are left to the simulator and the
+explorer. To go on for longer:
 
     STATEFUL_EXAMPLES=2000 make pytest ARGS="-n 0 tests/sagas/test_stateful.py"
 """
@@ -19,12 +20,13 @@ from django.db import transaction
 from hypothesis import stateful
 from hypothesis import strategies as st
 
-from sagas import Retry, Saga, Step, Wait, engine, errors
+from sagas import Approval, ForEach, Retry, Saga, Step, Wait, engine, errors, models
 from sagas.declaration import registry
-from sagas.engine import transport
+from sagas.engine import children, kinds, parents, transitions, transport
 from sagas.testing import clocks, crashes, memory_transport
 from tests.sagas import conftest, harness, reference, rules
 from tests.sagas.sample_app import functions
+from tests.sagas.sample_app import saga as toys
 
 LONG = "STATEFUL_EXAMPLES" in os.environ
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "6"))
@@ -56,15 +58,17 @@ class World:
     """The steps' functions. Each call is told to the model, and answered as the example wants."""
 
     def __init__(self, steps, model):
-        self.steps = {step.name: step for step in steps}
+        self.steps = {step.name: step for step in [*steps, *(step.child for step in steps if step.child)]}
         self.model = model
+        self.saga_id = None
+        """The saga's, once it has one: any other is a child's."""
         self.accounts = collections.defaultdict(Account)
         self.answer = "well"
         self.wait_ended = False
 
     def do(self, key, *, local=False):
-        step = self.steps[key.split(".")[1]]
-        self.model.called("do", step.name)
+        step, model = self._meant(key)
+        model.called("do", step.name)
         answer = self._take()
         if local:
             # What dies in a local step is rolled back: tests/sagas/test_crashes.py.
@@ -72,7 +76,7 @@ class World:
             answer = "well" if answer == "begun" else answer
             if answer == "well":
                 functions.Scripted()._make(key, local=True)
-            return self._react(answer)
+            return self._react(model, answer)
         account = self.accounts[key]
         if answer == "begun" and not step.waits:
             answer = "well"
@@ -83,11 +87,12 @@ class World:
             account.made = 0 if account.begun else 1
         if answer in ("well", "begun"):
             answer = "begun" if account.begun else "well"
-        self._react(answer)
+        self._react(model, answer)
         return {"settled": bool(account.made)}
 
     def undo(self, key, *, local=False):
-        self.model.called("undo", key.split(".")[1])
+        step, model = self._meant(key)
+        model.called("undo", step.name)
         answer = {"begun": "well", "fail": "flake", "drop": "flake"}.get(answer := self._take(), answer)
         if local:
             answer = answer if answer == "well" else "flake"
@@ -97,21 +102,29 @@ class World:
             else:
                 account = self.accounts[key]
                 account.closed, account.begun, account.unmade = True, False, account.made
-        self._react(answer)
+        self._react(model, answer)
 
     def ask(self, key):
-        self.model.called("ask", key.split(".")[1])
+        step, model = self._meant(key)
+        model.called("ask", step.name)
         account = self.accounts[key]
         answer = "well" if account.made else "begun" if account.begun else "miss"
-        self.model.answered(answer, ended=self.wait_ended)
+        model.answered(answer, ended=self.wait_ended)
         return None if answer == "miss" else {"settled": bool(account.made)}
+
+    def _meant(self, key):
+        """The step, and the model of its saga: the one, or a child."""
+        saga_id, name = key.split(".")
+        if saga_id == str(self.saga_id):
+            return self.steps[name], self.model
+        return self.steps[name], self.model.family[models.SagaInstance.objects.get(pk=saga_id).parent_item]
 
     def _take(self):
         answer, self.answer = self.answer, "well"
         return answer
 
-    def _react(self, answer):
-        self.model.answered("die" if answer == "perish" else answer)
+    def _react(self, model, answer):
+        model.answered("die" if answer == "perish" else answer)
         if answer == "fail":
             raise functions.Refused("no")
         if answer == "flake":
@@ -127,7 +140,24 @@ def rows_of_steps(draw):
     """Steps that can be undone, perhaps a pivot, then some that can only be done."""
     kinds = ["compensatable"] * draw(st.integers(1, 3))
     kinds += ["pivot"] * draw(st.integers(0, 1)) + ["retriable"] * draw(st.integers(0, 1))
-    return [draw(one_step("abcde"[number], kind)) for number, kind in enumerate(kinds)]
+    steps = [draw(one_step("abcde"[number], kind)) for number, kind in enumerate(kinds)]
+    last = kinds.count("compensatable")
+    for extra in draw(st.permutations([approvals(), families()]))[: draw(st.integers(0, 2))]:
+        steps.insert(draw(st.integers(1, last)), draw(extra))
+    return steps
+
+
+@st.composite
+def approvals(draw):
+    persons, lapse = draw(st.integers(1, 2)), draw(st.sampled_from(["refuse", "attention"]))
+    return reference.Step(name="p", kind="compensatable", remote=False, persons=persons, lapse=lapse)
+
+
+@st.composite
+def families(draw):
+    child = reference.Step(name="y", kind="compensatable", remote=True, asks=draw(st.booleans()))
+    children = draw(st.integers(1, 2))
+    return reference.Step(name="f", kind="compensatable", remote=False, children=children, child=child)
 
 
 @st.composite
@@ -144,17 +174,21 @@ def one_step(draw, name, kind):
 
 def declare(steps):
     """The saga that the model's steps are."""
-    return registry.add(
-        Saga(
-            name=f"stateful-{next(numbers)}",
-            steps=[_declared(step) for step in steps],
-            retry=_retry(ATTEMPTS),
-            undo_retry=_retry(UNDO_ATTEMPTS),
-            refused=[functions.Refused],
-            unknown=[functions.Unknown],
-            deadline=400 * DAY,
-            undo_deadline=400 * DAY,
-        )
+    given = ["items"] if any(step.children for step in steps) else []
+    return registry.add(_saga([_declared(step) for step in steps], inputs=given))
+
+
+def _saga(steps, *, inputs):
+    return Saga(
+        name=f"stateful-{next(numbers)}",
+        steps=steps,
+        inputs=inputs,
+        retry=_retry(ATTEMPTS),
+        undo_retry=_retry(UNDO_ATTEMPTS),
+        refused=[functions.Refused],
+        unknown=[functions.Unknown],
+        deadline=400 * DAY,
+        undo_deadline=400 * DAY,
     )
 
 
@@ -163,6 +197,12 @@ def _retry(attempts):
 
 
 def _declared(step):
+    if step.persons:
+        return Approval(
+            step.name, permission=toys.MAY_APPROVE, limit=2 * DAY, lapse=step.lapse, persons=step.persons
+        )
+    if step.children:
+        return ForEach(step.name, of="items", saga=_saga([_declared(step.child)], inputs=["item"]))
     undo = functions.cancel if step.remote else functions.unmake
     return Step(
         step.name,
@@ -189,8 +229,11 @@ class OneSaga(stateful.RuleBasedStateMachine):
         self.open.enter_context(transport.use(self.broker))
         self.open.callback(setattr, functions, "WORLD", functions.WORLD)
         functions.WORLD = self.world
+        families = [step for step in steps if step.children]
+        inputs = {"items": list(range(families[0].children))} if families else {}
         with transaction.atomic():
-            self.saga = engine.begin(declare(steps), key=f"key-{next(numbers)}", inputs={}, actor="test")
+            self.saga = engine.begin(declare(steps), key=f"key-{next(numbers)}", inputs=inputs, actor="test")
+        self.world.saga_id = self.saga.pk
 
     def teardown(self):
         if not hasattr(self, "saga"):
@@ -262,10 +305,12 @@ class OneSaga(stateful.RuleBasedStateMachine):
     @stateful.rule()
     def a_lease_ends(self):
         self._pass(A_LEASE)
-        self.model.lease_over()
+        for model in [self.model, *self.model.family]:
+            model.lease_over()
 
     def _may_tire(self):
-        return self.model.waiting and not self.model.backward and not self.world.wait_ended
+        model = self.model
+        return model.waiting and not (model.backward or model.stuck or self.world.wait_ended)
 
     @stateful.precondition(_may_tire)
     @stateful.rule()
@@ -275,7 +320,9 @@ class OneSaga(stateful.RuleBasedStateMachine):
         self.model.wait_over()
 
     def _has_not_ended(self):
-        return self.model.step is not None and not self.model.stuck and not self.model.turns
+        model = self.model
+        at_children = model.step is not None and model.step.children  # They have deadlines of their own.
+        return model.step is not None and not (model.stuck or model.turns or at_children)
 
     @stateful.precondition(_has_not_ended)
     @stateful.rule()
@@ -308,36 +355,68 @@ class OneSaga(stateful.RuleBasedStateMachine):
         engine.compensate(self.saga.pk, seen=engine.look(self.saga.pk), **WHO)
         self.model.cancelled()
 
-    def _stuck(self):
-        return self.model.stuck
+    def _is_asked(self):
+        model = self.model
+        return bool(model.step and model.step.persons and not model.backward)
 
-    @stateful.precondition(_stuck)
+    @stateful.precondition(_is_asked)
+    @stateful.rule(person=st.sampled_from(["Ann", "Ben"]), yes=st.sampled_from([True, True, False]))
+    def a_person_answers(self, person, yes):
+        if not yes:
+            self.model.refused()
+            engine.refuse(self.saga.pk, "p", actor=person, reason="no")
+        elif self.model.approved(person):
+            engine.approve(self.saga.pk, "p", actor=person)
+            self.world.wait_ended = False
+        else:
+            with pytest.raises(errors.NotAllowed):
+                engine.approve(self.saga.pk, "p", actor=person)
+
+    def _in_need(self):
+        return self.model.in_need is not None
+
+    def _in_its_way(self):
+        """The model of what needs a person, and its row's id: the saga's, or a child's."""
+        model = self.model.in_need
+        if model is self.model:
+            return model, self.saga.pk
+        return model, self._children()[self.model.family.index(model)].pk
+
+    def _children(self):
+        return list(models.SagaInstance.objects.filter(parent_id=self.saga.pk).order_by("parent_item"))
+
+    @stateful.precondition(_in_need)
     @stateful.rule()
     def an_operator_resumes(self):
-        engine.resume(self.saga.pk, seen=engine.look(self.saga.pk), **WHO)
-        self.model.resumed()
+        model, saga_id = self._in_its_way()
+        engine.resume(saga_id, seen=engine.look(saga_id), **WHO)
+        model.resumed()
+        self.world.wait_ended = self.world.wait_ended and not self._is_asked()
 
     def _can_be_resolved(self):
-        return self.model.stuck and self.model.step.remote
+        return self._in_need() and self.model.in_need.step.remote
 
     @stateful.precondition(_can_be_resolved)
     @stateful.rule()
     def an_operator_resolves(self):
         """He looks into the provider's books, and says what is true."""
-        step = self.model.step
-        account = self.world.accounts[f"{self.saga.pk}.{step.name}"]
-        happened = account.closed if self.model.backward else bool(account.made)
+        model, saga_id = self._in_its_way()
+        step = model.step
+        account = self.world.accounts[f"{saga_id}.{step.name}"]
+        happened = account.closed if model.backward else bool(account.made)
         try:
             engine.resolve(
-                self.saga.pk, seen=engine.look(self.saga.pk), happened=happened,
+                saga_id, seen=engine.look(saga_id), happened=happened,
                 facts={"settled": True} if happened and step.waits else None, **WHO,
             )  # fmt: skip
         except errors.NotAllowed:
-            assert self.model.late, "nobody may say what became of what is in doubt"
+            tried = model.tried["undo" if model.backward else "do", step.name]
+            assert model.late, "nobody may say what became of what is in doubt"
+            assert not tried, "it may have happened, and nobody may say so"
             return  # Its time was over before there was anything to doubt.
-        if not happened and not self.model.backward and step.kind != "retriable":
+        if not happened and not model.backward and step.kind != "retriable":
             account.closed = True
-        self.model.resolved(happened=happened)
+        model.resolved(happened=happened)
 
     def _settling(self):
         """What has begun, unless nobody waits for it any more, or will not from the next look on."""
@@ -364,6 +443,7 @@ class OneSaga(stateful.RuleBasedStateMachine):
         self.saga.refresh_from_db()
         if self.saga.direction == -1 and self.model.turns:
             self.model.turn()
+        self._children_are_as_the_model_says()
         if not (self.model.waiting and not self.model.backward):
             self.world.wait_ended = False
         standing = {row.name: row.state for row in self.saga.steps.all()}
@@ -377,15 +457,27 @@ class OneSaga(stateful.RuleBasedStateMachine):
             assert made <= 1, f"E1: {name} was done twice"
             assert unmade <= made, f"E2: {name} was undone, and not done"
 
+    def _children_are_as_the_model_says(self):
+        rows = self._children()
+        assert len(rows) == len(self.model.family)
+        for row, child in zip(rows, self.model.family, strict=True):
+            if row.direction == -1 and child.turns:
+                child.turn()
+        self.model.hear()
+        for row, child in zip(rows, self.model.family, strict=True):
+            done = "completed" if self.model.keeps_children else "running"
+            state = done if child.step is None and not child.backward else child.state
+            assert (row.state, row.direction == -1) == (state, child.backward), f"child {row.parent_item}"
+
     def _being_undone(self, standing):
         return {name for name, state in standing.items() if state in ("undoing", "undo_failed")}
 
-    def _books(self):
-        local = harness.books(self.saga)
+    def _books(self, saga=None):
+        saga = saga or self.saga
         return {
-            step.name: (account.made, account.unmade) if step.remote else local[step.name]
-            for step in self.world.steps.values()
-            for account in [self.world.accounts[f"{self.saga.pk}.{step.name}"]]
+            name: (account.made, account.unmade) if self.world.steps[name].remote else made
+            for name, made in harness.books(saga).items()
+            for account in [self.world.accounts[f"{saga.pk}.{name}"]]
         }
 
     def _rest(self):
@@ -394,13 +486,15 @@ class OneSaga(stateful.RuleBasedStateMachine):
             self.rows_are_as_the_model_says()
             if self.model.step is None:
                 break
-            if self.model.stuck:
+            if self._in_need():
                 self.an_operator_resumes()
+            elif self._is_asked():
+                self.a_person_answers(["Ann", "Ben"][len(self.model.said_yes)], yes=True)
             elif self.broker.waiting:
                 self._carry_out(self.broker.waiting.pop(0))
             elif self._settling():
                 self.a_provider_calls_back(1)
-            elif self.model.lost:
+            elif any(model.lost for model in [self.model, *self.model.family]):
                 self.a_lease_ends()
             else:
                 clocks.skip()
@@ -409,6 +503,8 @@ class OneSaga(stateful.RuleBasedStateMachine):
             told = {name: value for name, value in vars(self.model).items() if value}
             raise AssertionError(f"T2: {self.saga.state} for ever, {told}")
         rules.check(self.saga, self._books())
+        for child in self._children():
+            rules.check(child, self._books(child))
         before = rules.snapshot(self.saga)
         for message in [*self.broker.waiting[:10], *self.broker.sent[-10:]]:
             self._carry_out(message)
@@ -416,13 +512,49 @@ class OneSaga(stateful.RuleBasedStateMachine):
         assert rules.snapshot(self.saga) == before, "T3"
 
 
-def test_a_saga_does_what_the_model_does(rows):
+class OneOfAFew(OneSaga):
+    """The same for an approval, or children, between two steps."""
+
+    @stateful.initialize(extra=st.one_of(approvals(), families()))
+    def begin(self, extra):
+        ends = [reference.Step(name=name, kind="compensatable", remote=name == "b") for name in "ab"]
+        super().begin([ends[0], extra, ends[1]])
+
+
+def run(machine, examples):
     stateful.run_state_machine_as_test(
-        OneSaga,
+        machine,
         settings=hypothesis.settings(
-            max_examples=EXAMPLES, stateful_step_count=ACTS, deadline=None, database=None,
+            max_examples=examples, stateful_step_count=ACTS, deadline=None, database=None,
             suppress_health_check=list(hypothesis.HealthCheck), report_multiple_bugs=False,
             # The quick part is the same every time, and does not spend minutes on making small what it found.
             derandomize=not LONG, phases=[hypothesis.Phase.generate],
         ),
     )  # fmt: skip
+
+
+def test_a_saga_does_what_the_model_does(rows):
+    run(OneSaga, EXAMPLES)
+
+
+def one_of_two_persons_is_enough(work, facts, **event):
+    transitions.finish_step(work, {"approvals": [event], "approved": True})
+    return transitions.advance(work)
+
+
+PLANTED = {
+    "one of two persons is enough": (transitions, "approve", one_of_two_persons_is_enough),
+    "a child completes before its parent": (children, "ends_with_parent", lambda saga: False),
+    "a child that fails is not minded": (parents, "_failed", lambda step: "keep"),
+    "a lapsed approval is not refused": (transitions, "lapse", lambda work: kinds.Next.STOP),
+}
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", PLANTED)
+def test_what_is_planted_in_the_engine_is_found(rows, monkeypatch, fault):
+    monkeypatch.setattr(*PLANTED[fault])
+
+    with pytest.raises(AssertionError):
+        run(OneOfAFew, 60)

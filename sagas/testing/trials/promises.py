@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from sagas import database
 from sagas.declaration import definition
 from sagas.engine import calls, transport
 from sagas.models import StepInstance
@@ -433,6 +434,8 @@ class _Beside:
         self.held, self.go, self.started = threading.Event(), threading.Event(), threading.Event()
         self.pid = 0
         self.commits = 0
+        self.failed: list[BaseException] = []
+        """What ended a call that the function did not raise: the trial has tried nothing."""
 
     def hold_at(self, number: int, *, before: bool) -> bool:
         """Whether the first came as far as that commit."""
@@ -465,6 +468,8 @@ class _Beside:
                 raise _Broken(
                     f"{self.first} and {self.second}, called at the same time, wait for each other."
                 )
+        if self.failed:
+            raise self.failed[0]
         return met
 
     def _stand(self) -> None:
@@ -478,14 +483,19 @@ class _Beside:
         self._call(self.second)
 
     def _call(self, function: str) -> None:
-        # What it answers is in the timeline; what came of it, in the world.
-        with contextlib.suppress(Exception):
+        try:
             self.verb.call(function)
+        except Exception as error:
+            if database.is_away(error):
+                raise  # It was not tried.
+            # What it answers is in the timeline; what came of it, in the world.
 
-    @staticmethod
-    def _alone(call: Callable[[], None]) -> None:
+    def _alone(self, call: Callable[[], None]) -> None:
+        """Call it in a thread, whose end by an error the one that waits for it is to hear of."""
         try:
             call()
+        except BaseException as error:
+            self.failed.append(error)
         finally:
             connection.close()
 

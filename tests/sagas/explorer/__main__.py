@@ -1,6 +1,7 @@
 """`make explore`: every way through the shapes, and what was seen. The first broken rule ends it."""
 
 import argparse
+import decimal
 import math
 import os
 
@@ -30,14 +31,22 @@ def main():
         "shapes", nargs="*", metavar="SHAPE", help=f"by default all of them: {', '.join(shapes.SHAPES)}"
     )
     chosen = parser.parse_args()
-    print(f"{'Shape':24} {'Faults':>6} {'States':>9} {'Moves':>10} {'Seconds':>8}  Ends")
+    print(f"{'Shape':24} {'Faults':>6} {'States':>9} {'Moves':>10} {'Runs':>9} {'Seconds':>8}  Ends")
+    states = moves = runs = seconds = 0
     for name in chosen.shapes or shapes.SHAPES:
         faults = shapes.LONG[name] if chosen.faults is None else chosen.faults
         found = search.explore(shapes.SHAPES[name], faults)
         ends = ", ".join(f"{state} {count:,}" for state, count in sorted(found.ends.items()))
         bound = "any" if faults == math.inf else faults
-        line = f"{name:24} {bound:>6} {found.nodes:9,} {found.moves:10,} {found.seconds:8.1f}  {ends}"
-        print(line, flush=True)
+        print(_line(name, bound, found.nodes, found.moves, found.runs, found.seconds), ends, flush=True)
+        states, moves, runs = states + found.nodes, moves + found.moves, runs + found.runs
+        seconds += found.seconds
+    print(_line("All", "", states, moves, runs, seconds))
+
+
+def _line(name, bound, states, moves, runs, seconds):
+    told = f"{runs:,}" if runs < 10**6 else f"{decimal.Decimal(runs):.1e}"
+    return f"{name:24} {bound:>6} {states:9,} {moves:10,} {told:>9} {seconds:8.1f} "
 
 
 if __name__ == "__main__":

@@ -569,12 +569,16 @@ def _children(parent_id, step):
 def _begin(sagas, *, grace, line_look, actor):
     for saga in sagas:
         fresh = row(
-            models.SagaInstance, id=uuid.UUID(int=2 + saga.parent_item), name=saga.name, version=1,
+            models.SagaInstance, id=_id_of_child(saga), name=saga.name, version=1,
             key=saga.key, state="running", direction=1, position=0, epoch=0, facts=saga.facts, resumes=0,
             dispatches=0, deadline_at=NOW + HOUR, wake_at=NOW + HOUR, parent_id=saga.parent_id,
             parent_step=saga.parent_step, parent_item=saga.parent_item, counted_as=saga.counted_as,
         )  # fmt: skip
         _using.world.add(fresh)
+
+
+def _id_of_child(saga):
+    return uuid.UUID(int=16 * saga.parent_id.int + 1 + saga.parent_item)
 
 
 def _look_once_more(parent_id, step):

@@ -30,7 +30,7 @@ from sagas.engine.attempts import Attempt, Outcome, StepMessage, WorkerContext
 from sagas.engine.kinds import OutcomeKind
 from sagas.engine.seen import Seen
 from tests.sagas.explorer import rules
-from tests.sagas.explorer.memory import LONG_AGO, NOW, Call, require
+from tests.sagas.explorer.memory import HOUR, LONG_AGO, NOW, Call, require
 from tests.sagas.sample_app import functions
 
 LOST = functions.Unknown("nobody knows")
@@ -84,9 +84,11 @@ def _of_saga(world, saga):
     working = saga.state in dispatching.WORKING
     for step in world.steps[pk]:
         cursor = step if step.is_member else saga
-        at_hand = step.is_member or step.position == saga.position
-        if at_hand and working and saga.closed_at is None and cursor.dispatched_at is not None:
-            yield Move(f"the message of {step.name} comes", named(_deliver, saga_id=pk, name=step.name))
+        if _may_come(saga, step, cursor):
+            for said in world.shape.says.get(step.name, ({},)):
+                comes = named(_deliver, saga_id=pk, name=step.name, said=said)
+                words = "".join(f", and says {fact}: {value}" for fact, value in said.items())
+                yield Move(f"the message of {step.name} comes{words}", comes)
             declared = saga.definition.all_steps[step.position]
             if not declared.remote and not step.is_member and saga.dispatches < execution.CRASH_SUSPICION:
                 refused = named(_deliver, saga_id=pk, name=step.name, outcome=OutcomeKind.REFUSED)
@@ -106,7 +108,8 @@ def _of_saga(world, saga):
             ends = named(_outwait, saga_id=pk, name=step.name)
             yield Move(f"the wait of {step.name} reaches its limit", ends, int(expected))
     if saga.wake_at is not None and not stopped:
-        loses = saga.dispatched_at is not None
+        at_hand = world.steps[pk][min(saga.position, len(world.steps[pk]) - 1)]
+        loses = saga.dispatched_at is not None and at_hand.state not in parallel.AT_WORK
         yield Move("the saga's timer runs out", named(_sweep, saga_id=pk), int(loses))
     if saga.in_line_for is not None and not stopped:
         yield Move("its turn in the line comes", named(_take, saga_id=pk))
@@ -116,7 +119,14 @@ def _of_saga(world, saga):
         yield Move("its deadline passes", named(_outlast, saga_id=pk), FAULT)
 
 
-def _deliver(world, saga_id, name, outcome=OutcomeKind.DONE):
+def _may_come(saga, step, cursor):
+    """Whether a message of the step is under way."""
+    at_hand = step.is_member or step.position == saga.position
+    expected = saga.state in dispatching.WORKING and saga.closed_at is None
+    return at_hand and expected and cursor.dispatched_at is not None
+
+
+def _deliver(world, saga_id, name, outcome=OutcomeKind.DONE, said=None):
     saga, step = world.sagas[saga_id], world.row(saga_id, name)
     forward = (saga_id, name) in world.sent_forward
     message = StepMessage(
@@ -138,7 +148,7 @@ def _deliver(world, saga_id, name, outcome=OutcomeKind.DONE):
     if outcome == OutcomeKind.DONE:
         _do(world, attempt)
         execution._count(work, attempt)
-        recording.record(work, attempt, Outcome(kind=outcome, facts={}))
+        recording.record(work, attempt, Outcome(kind=outcome, facts=said or {}))
     else:
         execution._count(work, attempt)
         recording.record(work, attempt, Outcome(kind=outcome, error=NO))
@@ -196,7 +206,9 @@ def _answers(world, call):
         yield "well", True, OutcomeKind.DONE, FREE
         if call.undo or not (book.made or book.begun):
             yield "refused", False, OutcomeKind.REFUSED, FAULT
-    yield "not now", False, OutcomeKind.UNKNOWN if call.doubtful else OutcomeKind.TRANSIENT, FAULT
+    if call.undo or call.doubtful or call.only_asks or not (book.made or book.begun):
+        # Of what it has begun a provider does not say that it did not happen.
+        yield "not now", False, OutcomeKind.UNKNOWN if call.doubtful else OutcomeKind.TRANSIENT, FAULT
     yield "its worker is killed", False, None, FAULT
     if step.remote:
         yield "its answer is lost", True, OutcomeKind.UNKNOWN, FAULT
@@ -300,6 +312,8 @@ def _of_callbacks(world):
 
 def _settle(world, saga_id, name, what):
     world.change(saga_id, name, begun=False, made=what == "settled", telling=what)
+    if what == "refused" and world.sagas[saga_id].definition.step(name).kind == "pivot":
+        world.change(saga_id, name, closed=True)
 
 
 def _call_back(world, saga_id, name, again=False, other=False):
@@ -369,9 +383,10 @@ def _of_people(world, saga):
     called = saga.state == SagaState.NEEDS_ATTENTION
     for number, position in enumerate(stage.positions):
         step = steps[position]
-        # Of what nothing takes back they say nothing while a request for it may be on its way.
-        knows = saga.definition.all_steps[position].undoable or not any(
-            (call.saga, call.step) == (pk, step.name) for call in world.calls
+        # Of what nothing takes back they say nothing while a request, or what has begun, may come to it.
+        knows = saga.definition.all_steps[position].undoable or not (
+            world.book(pk, step.name).begun
+            or any((call.saga, call.step) == (pk, step.name) for call in world.calls)
         )
         for what in _OF_STEPS:
             if (knows or what != "resolve") and not getattr(refusals, what)(saga, step, saga.definition, NOW):
@@ -393,11 +408,11 @@ def _of_people(world, saga):
 
 
 _OF_STEPS = ("retry", "resume", "ask", "resolve", "skip")
-_OF_SAGAS = ("compensate", "hold", "release", "close")
+_OF_SAGAS = ("compensate", "hold", "release", "extend", "close")
 _PAST = {
     "retry": "tried again", "resume": "resumed", "ask": "asked about", "resolve": "settled, as it is",
     "skip": "left out", "compensate": "undone", "hold": "held", "release": "released",
-    "close": "put aside for good",
+    "extend": "given more time", "close": "put aside for good",
 }  # fmt: skip
 
 
@@ -408,6 +423,8 @@ def _operate(world, saga_id, name, what):
     if what == "resolve":
         book = world.book(saga_id, name)
         more["happened"] = book.made if step.saga.direction == 1 else book.closed
+    if what == "extend":
+        more["by"] = HOUR
     getattr(operations, what)(saga_id, seen=seen, **more, **WHO)
 
 
@@ -427,16 +444,16 @@ def _refuse(world, saga_id, name):
 
 
 def strays(world):
-    """What may still come to sagas that have ended or were put aside, and must change nothing."""
+    """What may still come, and must change nothing: messages of before, and all to a saga that is over."""
     named = functools.partial
     for pk, saga in world.sagas.items():
-        if saga.finished_at is None and saga.closed_at is None:
-            continue
         label = world.label(saga)
         for step in world.steps[pk]:
-            for direction in Direction:
-                comes = named(_deliver_stray, saga_id=pk, name=step.name, direction=direction)
+            for direction, epoch in _messages_of_before(world, saga, step):
+                comes = named(_deliver_stray, saga_id=pk, name=step.name, direction=direction, epoch=epoch)
                 yield Move(f"{label}a message of {step.name} comes ({direction.name.lower()})", comes)
+        if saga.finished_at is None and saga.closed_at is None:
+            continue
         yield Move(f"{label}its owner cancels it", named(_cancel, saga_id=pk))
         for what in _PAST:
             step = world.steps[pk][-1]
@@ -446,13 +463,26 @@ def strays(world):
             yield Move(f"{label}its parent looks at it", named(_look_again, saga_id=pk))
 
 
-def _deliver_stray(world, saga_id, name, direction):
-    step = world.row(saga_id, name)
-    epoch = step.epoch if step.is_member else world.sagas[saga_id].epoch
+def _messages_of_before(world, saga, step):
+    """Messages of a step that come late or once more: all that there can be, but the one under way.
+
+    Every older epoch is as good as any other. One of a member's own epoch went one way, and no other.
+    """
+    cursor = step if step.is_member else saga
+    epoch = cursor.epoch or 0
+    way = Direction.FORWARD if (saga.pk, step.name) in world.sent_forward else Direction.BACKWARD
+    under_way = (way, epoch) if _may_come(saga, step, cursor) else None
+    ways = [way] if step.is_member else Direction
+    every = [*((one, epoch) for one in ways), *((one, epoch - 1) for one in Direction)]
+    return [one for one in every if one != under_way]
+
+
+def _deliver_stray(world, saga_id, name, direction, epoch):
     message = StepMessage(
         saga_id=saga_id, epoch=epoch, step=name, direction=direction, context=WorkerContext()
     )
-    require(execution.admit(world.work(saga_id, name), message) is not None, f"T3: {name} is attempted")
+    admitted = execution.admit(world.work(saga_id, name), message) is None
+    require(not admitted, f"D3, T3: {name} is attempted by a message of before")
 
 
 def _look_again(world, saga_id):

@@ -4,7 +4,7 @@ import collections
 
 from sagas import models
 from sagas.declaration.definition import Approval, ForEach
-from sagas.engine import approvals, children
+from sagas.engine import approvals, children, refusals
 from tests.sagas.explorer import memory
 from tests.sagas.explorer.memory import require
 
@@ -96,6 +96,9 @@ def _check_rows(world, saga):
         wanted = saga.cancel_requested_at is None or saga.parent_id is not None
         may_go_on = wanted or declared.pivot < len(steps)
         require(may_go_on, "I3: it was cancelled in time, and has completed")
+    _check_conditions(saga, steps)
+    if needs and saga.closed_at is None:
+        _check_call(saga, steps)
     if saga.state == "compensated":
         undone = ("undone", "skipped")
         left = [
@@ -110,10 +113,33 @@ def _check_rows(world, saga):
         told = declared.all_steps[step.position]
         if isinstance(told, Approval) and step.state == "done":
             said = {one["actor"] for one in step.facts[approvals.APPROVALS]}
-            require(
-                len(said) >= told.persons, f"{step.name} is approved by {len(said)} of {told.persons} persons"
-            )
+            enough = len(said) >= told.persons or (told.lapse == "approve" and step.wait_until is None)
+            require(enough, f"{step.name} is approved by {len(said)} of {told.persons} persons")
         _check_book(world, saga, step)
+
+
+def _check_call(saga, steps):
+    """Who is called may say what became of what was tried at a provider, where that is not known."""
+    for row in saga.definition.stage_at(saga.position).positions:
+        step, declared = steps[row], saga.definition.all_steps[row]
+        forward = saga.direction == 1
+        tried = step.attempts if forward else step.undo_attempts
+        known = ("done", "skipped") if forward else ("undone", "skipped")
+        if declared.remote and tried and step.state not in known and not memory.is_at_work(step):
+            why = refusals.resolve(saga, step, saga.definition, memory.NOW)
+            require(not why, f"A4: {step.name} is in doubt, and nobody may say what became of it: {why}")
+
+
+def _check_conditions(saga, steps):
+    """A step is done where its condition holds, and left out where it does not; nobody decides that again."""
+    for stage in saga.definition.stages:
+        for row, conditions in zip(steps[stage.first : stage.last + 1], stage.conditions, strict=True):
+            if not conditions:
+                continue
+            holds = all(bool(saga.facts.get(each.fact)) is each.wanted for each in conditions)
+            require(holds or row.state in ("pending", "skipped"), f"conditions: {row.name} is {row.state}")
+            left_out = saga.state == "completed" and holds and row.state == "skipped"
+            require(not left_out, f"conditions: {row.name} is to be done, and was left out")
 
 
 def _check_book(world, saga, step):
@@ -125,7 +151,10 @@ def _check_book(world, saga, step):
     stored = [one for one in signals if one.fate == models.Signal.Fate.STORED]
     waits = saga.state == "running" and step.state == "waiting" and declared.has_worker
     told = [one for one in stored if one.refused is not None or (one.facts or {}).get("settled")]
-    require(not (waits and told), f"D3: {step.name} waits for what a stored callback tells")
+    # What came while a person was called is taken up with the next message.
+    cursor = step if step.is_member else saga
+    is_sent = cursor.dispatched_at is not None or saga.in_line_for is not None
+    require(not (waits and told) or is_sent, f"D3: {step.name} waits for what a stored callback tells")
     if not is_over:
         return
     require(not stored, f"D3: a callback of {step.name} is stored, and nobody looks at it again")
@@ -161,7 +190,8 @@ def _check_children(world, saga):
         require(may_be or "completed" not in states, f"T5: a child has completed, its parent {saga.state}")
         if step.standing is not None:
             _check_sums(saga, declared, step.standing, found)
-        assert isinstance(declared, ForEach)
+        if not isinstance(declared, ForEach):
+            continue  # Of a single child there is nothing more to say.
         if declared.limit:
             forward = [one for one in live if one.epoch > 0 and one.direction == 1]
             busy = [one for one in forward if not children.waits_for_parent(one)]

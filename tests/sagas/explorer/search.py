@@ -8,7 +8,7 @@ import marshal
 import time
 
 from sagas import errors
-from tests.sagas.explorer import memory, rules
+from tests.sagas.explorer import memory, rules, ways
 from tests.sagas.explorer.memory import Violation, World
 from tests.sagas.explorer.moves import moves, strays
 
@@ -19,6 +19,9 @@ class Found:
 
     nodes: int
     moves: int
+    runs: int
+    """Ways from the beginning to where it comes to rest; who goes round in a circle is counted once."""
+
     ends: collections.Counter
     seconds: float
     """Of a processor."""
@@ -56,8 +59,8 @@ class _Search:
         """Every node, by a digest of its key (of 128 bits), with its number."""
         self.came_from, self.words = array.array("I"), array.array("I")
         self.phrases = {}
-        self.sources, self.targets = array.array("I"), array.array("I")
-        """The moves that cost nothing: with them alone a saga comes to rest."""
+        self.sources, self.targets, self.free = array.array("I"), array.array("I"), bytearray()
+        """The moves, and whether each costs nothing: with those alone a saga comes to rest."""
         self.rests = set()
         self.ends = collections.Counter()
         self.made = 0
@@ -88,11 +91,13 @@ class _Search:
                 there, is_new = self._add(other, here, move.words)
                 if is_new:
                     queue.append(other)
-                if not move.price:
-                    self.sources.append(here)
-                    self.targets.append(there)
+                self.sources.append(here)
+                self.targets.append(there)
+                self.free.append(not move.price)
         self._require_that_all_come_to_rest()
-        return Found(len(self.known), self.made, self.ends, time.process_time() - began, self.phases)
+        runs = ways.count(len(self.known), self.sources, self.targets, self.rests)
+        took_s = time.process_time() - began
+        return Found(len(self.known), self.made, runs, self.ends, took_s, self.phases)
 
     def _first(self):
         first = World(self.shape, self.faults)
@@ -134,13 +139,15 @@ class _Search:
                     self.phases[kind].add((str(phase), str(now)))
 
     def _check_strays(self, world, here):
-        """T3: what comes to a saga that has ended, or was put aside, changes nothing; all of it together."""
+        """D3, T3: messages of before change nothing, nor does what comes after the end; all together."""
         found = list(strays(world))
-        if found and self._is_changed_by(found, world):
-            changes = next(one for one in found if self._is_changed_by([one], world))
-            raise Counterexample("T3: it had ended, and changes", [*self._timeline(here), changes.words])
+        if found and self._changed_by(found, world):
+            wrong = ((self._changed_by([one], world), one) for one in found)
+            what, changes = next(one for one in wrong if one[0])
+            raise Counterexample(what, [*self._timeline(here), changes.words])
 
-    def _is_changed_by(self, found, world):
+    def _changed_by(self, found, world):
+        """What is wrong with what came of them; nothing, where nothing came of them."""
         other = world.copy()
         memory.use(other)
         for stray in found:
@@ -148,14 +155,17 @@ class _Search:
                 stray.make(other)
             except (errors.NotAllowed, errors.TooLate):
                 continue
+            except Violation as broken:
+                return broken
         other.settle(world)
-        return other.key() != world.key()
+        return "D3, T3: it comes too late, and changes something" if other.key() != world.key() else ""
 
     def _require_that_all_come_to_rest(self):
         """T1, T2: from wherever it is, without a further fault it may come to an end or to a person."""
         leads_to = collections.defaultdict(list)
-        for source, target in zip(self.sources, self.targets, strict=True):
-            leads_to[target].append(source)
+        for source, target, free in zip(self.sources, self.targets, self.free, strict=True):
+            if free:
+                leads_to[target].append(source)
         fine, queue = set(self.rests), collections.deque(self.rests)
         while queue:
             for source in leads_to[queue.popleft()]:

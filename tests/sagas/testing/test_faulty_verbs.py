@@ -1,11 +1,12 @@
 """Functions that break a promise, one each: every one is caught, by themselves and within a saga."""
 
 import re
+import threading
 import unittest
 import uuid
 
 import pytest
-from django.db import transaction
+from django.db import Error, connection, transaction
 from django.db.models import F
 
 from examples import trip_booking
@@ -309,6 +310,22 @@ def test_a_broken_promise_is_caught(rows, name):
 
     assert said in report
     assert f"What is promised: {trials.promises.SAID[promise.partition(': ')[2]]}" in report
+
+
+def take_and_lose_the_database(*, key):
+    """Beside another call, which has a thread of its own, its session ends."""
+    if threading.current_thread() is not threading.main_thread():
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    return take(key=key)
+
+
+def test_a_promise_that_could_not_be_tried_is_not_said_to_be_kept(rows):
+    found = trials.each_verb(saga(take_and_lose_the_database), **subject())
+    beside = next(trial for trial in found if str(trial) == "take: at the same time")
+
+    with pytest.raises(Error, match="terminating connection"):
+        beside.run()
 
 
 @pytest.mark.parametrize("name", [name for name in BROKEN if BROKEN[name][5]])
