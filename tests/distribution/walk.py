@@ -271,7 +271,7 @@ def page_of(walker: Project, key: str) -> httpx.Response:
         assert token
         told = {"username": "admin", "password": PASSWORD, "csrfmiddlewaretoken": token[1], "next": "/admin/"}
         inside = browser.post("/admin/login/", data=told, headers={"Referer": site})
-        assert "Sagas" in inside.text
+        assert 'id="overview-live"' in inside.text
         ((id,),) = walker.rows("SELECT id FROM sagas_saga WHERE key = %s", key)
         listed = browser.get("/admin/sagas/sagainstance/")
         assert listed.status_code == 200

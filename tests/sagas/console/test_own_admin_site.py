@@ -75,6 +75,7 @@ if os.environ["NAMED"]:
     site = Site(name=os.environ["NAMED"])
     for model, model_admin in admin.site._registry.items():
         site.register(model, type(model_admin))
+site.index_template = "sagas/index.html"
 urlpatterns = [path("house/", site.urls)]
 """,
     "templates/admin/base_site.html": """
@@ -189,6 +190,10 @@ class Looked(TestCase):
         for name in ("groups", "resume", "bulkrun", "signal", "queue", "circuit", "archivedsaga"):
             self.assertTrue(any(name in kind for kind in kinds), (name, kinds))
         self.assertIn("sagas/console.css", client.get(page).text)
+        first = client.get("/house/").text
+        self.assertIn('id="overview-live"', first)
+        self.assertIn(f"sagainstance/{stuck.pk}/", first)
+        self.assertIn("/house/auth/user/", first)
 
 
 unittest.main()
