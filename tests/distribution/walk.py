@@ -70,17 +70,24 @@ class Project:
     """The folder, what runs in it, and its rows."""
 
     def __init__(
-        self, folder: pathlib.Path, *, way: str, python: str, path: list[str], database: str, broker: str
+        self,
+        folder: pathlib.Path,
+        *,
+        python: str,
+        path: list[str],
+        database: str,
+        broker: str,
+        way: str = "Valkey",
     ) -> None:
         """Make the names that the page types.
 
         Arguments:
             folder: empty.
-            way: which of `WAYS`.
             python: the interpreter.
             path: where it finds packages beside its own; the first is where `pip install` puts the wheel.
             database: the URL of a server; a database `shop` is made there, and dropped in the end.
             broker: its URL; empty where there is none.
+            way: which of `WAYS`.
         """
         self.way = way
         self.folder, self.server, self.log = folder, database, folder.parent / "walk.log"
