@@ -1,6 +1,6 @@
 """The console in a project with an admin of its own: another site, its own head, another language.
 
-Nothing of the shop's settings and templates is there. In a process of its own, whose rows are rolled back.
+In a process of its own: nothing of the shop's settings and templates is there.
 """
 
 import os
@@ -11,6 +11,7 @@ import pytest
 
 from saga_project.local import runfile
 from tests.sagas.test_own_project import SETTINGS
+from tests.support import database
 
 ADMIN = """
 DEBUG = True
@@ -36,6 +37,7 @@ TEMPLATES = [{
         "django.contrib.messages.context_processors.messages",
     ]},
 }]
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 STATIC_URL = "/static/"
 LANGUAGE_CODE = os.environ["LANGUAGE"]
 USE_THOUSAND_SEPARATOR = True
@@ -123,14 +125,14 @@ import collections
 import html
 import re
 import unittest
-import uuid
 
 import django
 
 django.setup()
 from django.contrib.auth.models import User
+from django.contrib.staticfiles import finders
 from django.db import transaction
-from django.test import Client, TestCase, utils
+from django.test import Client, utils
 
 from sagas import engine
 from sagas.console import bulk
@@ -141,22 +143,22 @@ from shop.trips.saga import TRIP
 utils.setup_test_environment()
 
 
-class Looked(TestCase):
+class Looked(unittest.TestCase):
     def test_every_page_of_the_console_to_which_a_link_leads(self):
         messages = memory_transport.MemoryTransport()
-        with use(messages), self.captureOnCommitCallbacks(execute=True):
+        with use(messages):
             with transaction.atomic():
                 stuck = engine.begin(TRIP, key="stuck", inputs={"wish": "some"}, actor="me")
-        with use(messages), self.captureOnCommitCallbacks(execute=True):
-            messages.deliver_all()
-        stuck.refresh_from_db()
+            messages.play(stuck)
+            with transaction.atomic():
+                engine.begin(TRIP, key="waits", inputs={"wish": "some"}, actor="me")
         self.assertEqual(stuck.state, "needs_attention")
-        with self.captureOnCommitCallbacks():
-            engine.begin(TRIP, key="waits", inputs={"wish": "some"}, actor="me")
         run = bulk.begin(chosen=bulk.look([stuck.pk]), intervention="resume", actor="me", reason="x")
 
         client = Client()
-        client.force_login(User.objects.create_superuser(f"u{uuid.uuid4().hex}"))
+        user = User.objects.create_superuser("in-their-own-house")
+        self.addCleanup(user.delete)
+        client.force_login(user)
         page = f"/house/sagas/sagainstance/{stuck.pk}/change/"
         wanted = collections.deque(["/house/", page, f"/house/sagas_console/bulkrun/{run.pk}/change/"])
         seen = {}
@@ -183,7 +185,6 @@ class Looked(TestCase):
                 if "/sagas" in link and link.startswith("/house/") and "logout" not in link:
                     wanted.append(link)
                 elif link.startswith("/static/sagas/"):
-                    from django.contrib.staticfiles import finders
                     self.assertIsNotNone(finders.find(link.removeprefix("/static/")), link)
         kinds = set(seen.values())
         self.assertGreater(len(kinds), 12, kinds)
@@ -202,7 +203,7 @@ unittest.main()
 
 
 @pytest.mark.parametrize(("language", "named"), [("de", ""), ("pt-br", "backstage")])
-def test_every_page_of_the_console_is_there_under_its_head(tmp_path, environment, language, named):
+def test_every_page_of_the_console_is_there_under_its_head(rows, tmp_path, language, named):
     for name, text in FILES.items():
         path = tmp_path / "shop" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -216,7 +217,7 @@ def test_every_page_of_the_console_is_there_under_its_head(tmp_path, environment
 
     looked = subprocess.run(
         [sys.executable, "-m", "shop.look"],
-        cwd=tmp_path, env=environment | around, capture_output=True, text=True,
+        cwd=tmp_path, env=database.environment(**around), capture_output=True, text=True,
     )  # fmt: skip
 
     assert looked.returncode == 0, looked.stdout + looked.stderr
