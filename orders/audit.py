@@ -24,13 +24,13 @@ from invoicing import services as billing
 from orders import models, saga, steps
 from payments import audit as payments
 from payments import services as charging
-from sagas import errors, reading
+from sagas import StepFunction, errors, reading
 from sagas import models as sagas
-from sagas.declaration import definition, registry, states
+from sagas.declaration import registry, states
 from shipping import audit as shipping
 from shipping import services as delivering
 
-ROOMS: dict[definition.StepFunction, Any] = {
+ROOMS: dict[StepFunction, Any] = {
     charging.charge: payments,
     stock.reserve: inventory,
     billing.issue: invoicing,
@@ -268,7 +268,7 @@ def _ends(ended: Mapping[str, _Ended]) -> Iterator[Discrepancy]:
                         yield Discrepancy(order.number, _name(room), finding)
 
 
-def _names(action: definition.StepFunction, version: int) -> list[str]:
+def _names(action: StepFunction, version: int) -> list[str]:
     """Which steps of that version do this; none where its declaration is gone, for nobody knows then."""
     try:
         return steps.names(action, version=version)

@@ -7,11 +7,12 @@ the saga. One that no declared version knows any more stands for none.
 from collections.abc import Iterable, Mapping
 
 from orders import saga
+from sagas import StepFunction
 from sagas import models as saga_models
-from sagas.declaration import definition, registry
+from sagas.declaration import registry
 
 
-def actions() -> dict[str, definition.StepFunction]:
+def actions() -> dict[str, StepFunction]:
     """What each step does, by its name, over all declared versions of the order's saga."""
     versions = registry.versions(saga.ORDER_FULFILMENT.name)
     return {step.name: step.action for version in versions for step in version.all_steps}
@@ -19,17 +20,17 @@ def actions() -> dict[str, definition.StepFunction]:
 
 def by_action(
     rows: Iterable[saga_models.StepInstance],
-) -> Mapping[definition.StepFunction, saga_models.StepInstance]:
+) -> Mapping[StepFunction, saga_models.StepInstance]:
     """The steps of one order by what they do; of several that do the same, the first."""
     known = actions()
-    found: dict[definition.StepFunction, saga_models.StepInstance] = {}
+    found: dict[StepFunction, saga_models.StepInstance] = {}
     for row in rows:
         if row.name in known:
             found.setdefault(known[row.name], row)
     return found
 
 
-def names(action: definition.StepFunction, *, version: int | None = None) -> list[str]:
+def names(action: StepFunction, *, version: int | None = None) -> list[str]:
     """The names of the steps that do this, in that version or in any.
 
     Raises:

@@ -49,13 +49,13 @@ class Site(admin.AdminSite):
         Moments stand as on the console's own pages, and a service's row says whose order it is.
         """
         from orders import numbered
-        from sagas.console.admin import moments
+        from sagas.console import admin as console
 
         models = model_or_iterable if isinstance(model_or_iterable, Iterable) else [model_or_iterable]
         for model in models:
             shown: Any = admin_class or admin.ModelAdmin
-            if not issubclass(shown, moments.Moments):
-                shown = type(shown.__name__, (moments.Moments, shown), {"__module__": shown.__module__})
+            if not issubclass(shown, console.Moments):
+                shown = type(shown.__name__, (console.Moments, shown), {"__module__": shown.__module__})
             if (key := numbered.KEYS.get(model._meta.label_lower)) is not None:
                 more = {"__module__": shown.__module__, "order_key": key}
                 shown = type(shown.__name__, (numbered.Numbered, shown), more)
@@ -63,14 +63,14 @@ class Site(admin.AdminSite):
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add the page where a viewer chooses language and time zone."""
-        from sagas.console.admin import paging
+        from sagas.console import admin as console
 
         self._read_from_replica()
         for model_admin in self._registry.values():
             model_admin.show_facets = admin.ShowFacets.NEVER  # type: ignore[misc]
             # No list counts its table to the end, whatever the room that registered it thinks of that.
             if model_admin.paginator is paginator.Paginator:
-                model_admin.paginator = paging.Bounded  # type: ignore[misc]
+                model_admin.paginator = console.Bounded  # type: ignore[misc]
         urls: list[URLPattern | URLResolver] = [
             path("viewer/", self.admin_view(self.viewer_view), name="viewer"),
         ]
@@ -87,11 +87,11 @@ class Site(admin.AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The first page: health for those who may see sagas, and the list of what there is."""
-        from sagas.console.admin import dashboard
+        from sagas.console import admin as console
 
         context = dict(extra_context or {})
         if request.user.has_perm("sagas.view_sagainstance"):
-            context |= dashboard.context(request)
+            context |= console.overview(request)
         return super().index(request, context)
 
     def _read_from_replica(self) -> None:

@@ -17,6 +17,7 @@ from sagas.declaration.definition import (
     Retry,
     Saga,
     Step,
+    StepFunction,
     Wait,
 )
 from sagas.declaration.validation import BadDeclaration
@@ -34,5 +35,6 @@ __all__ = [
     "Retry",
     "Saga",
     "Step",
+    "StepFunction",
     "Wait",
 ]

@@ -12,7 +12,6 @@ It is made for applications that have tasks of their own. What the engine's task
 (`Reliable`), so nothing that is set for the application makes another task come twice, or less surely.
 """
 
-import datetime
 from collections.abc import Iterable
 from typing import Any
 
@@ -86,11 +85,11 @@ def schedule() -> dict[str, dict[str, Any]]:
     """
     entries = {"sagas-sweep": {"task": conf.SWEEP_TASK, "schedule": conf.sweep_every()}}
     if _has_console():
-        entries["sagas-bulk"] = {"task": conf.BULK_TASK, "schedule": datetime.timedelta(seconds=1)}
+        entries["sagas-bulk"] = {"task": conf.BULK_TASK, "schedule": conf.BULK_EVERY}
     if conf.archive_after() is not None or conf.archive_keep() is not None:
-        entries["sagas-archive"] = {"task": conf.ARCHIVE_TASK, "schedule": datetime.timedelta(minutes=1)}
+        entries["sagas-archive"] = {"task": conf.ARCHIVE_TASK, "schedule": conf.ARCHIVE_EVERY}
     if conf.otlp_endpoint():
-        entries["sagas-traces"] = {"task": conf.TRACES_TASK, "schedule": datetime.timedelta(seconds=2)}
+        entries["sagas-traces"] = {"task": conf.TRACES_TASK, "schedule": conf.TRACES_EVERY}
     return entries
 
 

@@ -267,18 +267,10 @@ def _unheard(live: QuerySet[models.SagaInstance], now: datetime.datetime) -> Ite
             yield checks.Warning(
                 f"No worker listens on the queue {queue.name}, where sagas wait ({waiting[queue.name]}): "
                 f"none has given a sign for {silence.total_seconds():.0f} s.",
-                hint=f"Start one: {_worker()} --queues={queue.name}",
+                hint=f"Start one: {conf.worker_command(queue.name)}",
                 obj=queue.name,
                 id="sagas.W004",
             )
-
-
-def _worker() -> str:
-    if conf.uses_celery():
-        return "celery worker"
-    if conf.transport() == conf.POSTGRES_TRANSPORT:
-        return "manage.py saga_worker"
-    return "a worker of the backend of django.tasks"
 
 
 def check_live_versions(databases: Iterable[str] | None = None, **_: Any) -> list[checks.CheckMessage]:

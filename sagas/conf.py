@@ -34,6 +34,8 @@ CELERY_TRANSPORT = "sagas.tasks.CeleryTransport"
 POSTGRES_TRANSPORT = "sagas.transports.postgres.PostgresTransport"
 """The one that needs no broker, and has workers of its own."""
 
+DJANGO_TASKS_TRANSPORT = "sagas.transports.django_tasks.DjangoTasksTransport"
+
 SWEEP_TASK = "sagas.sweep"
 """The task that beat is to send."""
 
@@ -49,17 +51,26 @@ BULK_TASK = "sagas.bulk"
 BULK_QUEUE = "sagas-bulk"
 """Where that goes."""
 
+BULK_EVERY = datetime.timedelta(seconds=1)
+"""How often it comes."""
+
 ARCHIVE_TASK = "sagas.archive"
 """The task that beat is to send, once in a minute or so: it moves what has ended into the archive."""
 
 ARCHIVE_QUEUE = "sagas-archive"
 """Where that goes."""
 
+ARCHIVE_EVERY = datetime.timedelta(minutes=1)
+"""How often it comes."""
+
 TRACES_TASK = "sagas.traces"
 """The task that beat is to send, once in a few seconds, where traces are wanted: it sends what has ended."""
 
 TRACES_QUEUE = "sagas-traces"
 """Where that goes."""
+
+TRACES_EVERY = datetime.timedelta(seconds=2)
+"""How often it comes."""
 
 ARCHIVE_AFTER = datetime.timedelta(days=30)
 """By then hardly anybody asks after it, and no callback is under way."""
@@ -74,7 +85,7 @@ def _schedule(name: str, task: str, queue: str) -> str:
 
 
 SCHEDULE_THE_SWEEP = _schedule("sweep", SWEEP_TASK, SWEEP_QUEUE)
-RUN_THE_SWEEP = "Run `manage.py saga_worker`; with --processes 0 it only sweeps."
+RUN_THE_SWEEP = "Run `manage.py saga_worker`; with --processes 0 it carries out no step."
 """Where it is not Celery that carries the messages."""
 
 SCHEDULE_BULK_RUNS = _schedule("bulk-runs", BULK_TASK, BULK_QUEUE)
@@ -254,6 +265,15 @@ def celery_path() -> str:
 def uses_celery() -> bool:
     """Whether it is Celery that carries the messages."""
     return transport() == CELERY_TRANSPORT
+
+
+def worker_command(queue: str) -> str:
+    """How a worker is started that takes from this queue."""
+    if uses_celery():
+        return f"celery worker --queues={queue}"
+    if transport() == DJANGO_TASKS_TRANSPORT:
+        return f"manage.py db_worker --queue-name={queue}"
+    return f"manage.py saga_worker --queues={queue}"
 
 
 NAME_THE_APP = 'Name your Celery application in the settings, such as SAGAS_CELERY_APP = "shop.celery.app".'

@@ -1,11 +1,18 @@
-"""What has to be done again and again, whoever carries the messages: the sweep, and what goes with it."""
+"""What has to be done again and again, whoever carries the messages: the sweep, and what goes with it.
 
+With Celery each of these is a task that beat sends (`sagas.tasks`, and `sagas.console.tasks`); on another
+transport `manage.py saga_worker` does them.
+"""
+
+import dataclasses
+import datetime
 import logging
 import time
+from collections.abc import Callable
 
 from django.db import Error
 
-from sagas import conf, database, engine, eventlog, models
+from sagas import conf, database, engine, eventlog, models, tracing
 from sagas.engine import archive as archiver
 from sagas.engine import sweeping
 
@@ -34,6 +41,37 @@ def archive() -> None:
         archiver.run(older_than=after)
     if keep is not None:
         archiver.forget(before=(models.database_now() - keep).date())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Duty:
+    """What is done by the clock beside the sweep, in a process that may wait for it."""
+
+    do: Callable[[], object]
+    every: datetime.timedelta
+
+
+_added: list[Duty] = []
+
+
+def add(do: Callable[[], object], *, every: datetime.timedelta) -> None:
+    """Have something done by the clock where no beat sends a task for it.
+
+    Arguments:
+        do: may be called by several processes at once, and again after one that was killed amid it.
+        every: how long after its beginning it comes again.
+    """
+    duty = Duty(do=do, every=every)
+    if duty not in _added:
+        _added.append(duty)
+
+
+def duties() -> list[Duty]:
+    """The archive, the traces where they are wanted, and what apps have added."""
+    own = [Duty(do=archive, every=conf.ARCHIVE_EVERY)]
+    if tracing.on():
+        own.append(Duty(do=tracing.run, every=conf.TRACES_EVERY))
+    return [*own, *_added]
 
 
 def _fold(until: float) -> None:

@@ -17,10 +17,10 @@ from typing import Any
 import celery
 from celery import signals
 from celery.exceptions import OperationalError
+from celery.worker import control
 from django.db import Error, close_old_connections, connections
 
-from sagas import conf, database, engine, errors, fast_lane, housekeeping, limits, ticks, tracing
-from sagas import workers as workers  # Remote control learns its command.
+from sagas import conf, database, engine, errors, fast_lane, housekeeping, limits, ticks, tracing, workers
 from sagas.celery import Reliable
 from sagas.declaration import registry, states
 from sagas.engine import archive, late_compensation, transport
@@ -28,6 +28,8 @@ from sagas.engine import archive, late_compensation, transport
 logger = logging.getLogger("sagas")
 
 app: celery.Celery = conf.celery_app()
+
+control.inspect_command(name=workers.COMMAND)(workers.tell)
 
 
 class CeleryTransport:

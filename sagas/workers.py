@@ -1,7 +1,7 @@
 """What the workers say of themselves when they are asked: a command of Celery's remote control, and who asks.
 
 It is answered by a worker's main process, which must not speak with the database: its children are forked
-from it.
+from it. `sagas.tasks` registers it; this module can be imported where there is no Celery.
 """
 
 import contextlib
@@ -10,9 +10,6 @@ import datetime
 import time
 from collections.abc import Iterator
 from typing import Any
-
-from celery.exceptions import OperationalError
-from celery.worker import control
 
 from sagas import conf
 from sagas.declaration import registry
@@ -52,7 +49,6 @@ class Worker:
     """Whether it knew the question: an engine from before 0.5 does not, and all but its name is unknown."""
 
 
-@control.inspect_command(name=COMMAND)  # type: ignore[untyped-decorator,unused-ignore]
 def tell(state: Any) -> dict[str, Any]:
     """Queues, clock, settings and declarations of this worker."""
     consumer = state.consumer
@@ -98,6 +94,8 @@ def connected() -> Iterator[Any]:
     Raises:
         BrokerAway: it does not answer.
     """
+    from celery.exceptions import OperationalError
+
     with conf.celery_app().connection_for_write() as connection:
         try:
             # Each address once.

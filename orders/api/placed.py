@@ -8,9 +8,8 @@ from django.utils.translation import gettext, gettext_noop
 from invoicing import services as invoicing
 from orders import customer_messages, models, steps
 from payments import services as payments
-from sagas import engine, errors
+from sagas import Saga, engine, errors
 from sagas import models as saga_models
-from sagas.declaration import definition
 from sagas.declaration.states import Direction, SagaState, StepState
 from shipping import services as shipping
 
@@ -182,7 +181,7 @@ def _asks_staff(instance: saga_models.SagaInstance, step: Step) -> bool:
     return of_people and step.name not in customer_messages.STEPS
 
 
-def _declaration(instance: saga_models.SagaInstance) -> definition.Saga | None:
+def _declaration(instance: saga_models.SagaInstance) -> Saga | None:
     """What the saga began with; None where the code no longer has it."""
     try:
         return instance.definition

@@ -1,8 +1,8 @@
 """One intervention for many sagas, in waves of 1, 5, 25, ...: one that does not help stops itself early.
 
-The rows are the run: the task `sagas.bulk` drives it, and any number of workers may. A wave is sent, and
-looked at until each of its sagas is seen to get past the point where it stood, or to stand there
-again; only then comes the next wave.
+The rows are the run: the task `sagas.bulk` drives it, or `manage.py saga_worker`, and any number of workers
+may. A wave is sent, and looked at until each of its sagas is seen to get past the point where it stood, or to
+stand there again; only then comes the next wave.
 
 Each saga has a transaction of its own, which takes the run's lock first and then that saga's (I4):
 two runs over the same sagas wait for each other now and then, and never in a ring. Where the database could

@@ -156,8 +156,12 @@ def nobody_listens(queue: str, silence: datetime.timedelta) -> str:
     """That a queue has no worker, and what to do about it."""
     return _(
         "No worker listens on the queue %(queue)s: none has given a sign for %(silence)s. Start one "
-        "(celery worker --queues=%(queue)s)."
-    ) % {"queue": queue, "silence": formatting.length(silence)}
+        "(%(command)s)."
+    ) % {
+        "queue": queue,
+        "silence": formatting.length(silence),
+        "command": conf.worker_command(queue),
+    }
 
 
 def nobody_sweeps(silence: datetime.timedelta | None) -> str:
@@ -172,10 +176,13 @@ def nobody_sweeps(silence: datetime.timedelta | None) -> str:
             "The regular check (sagas.sweep) has not run for %(silence)s: "
             "what is lost, late or due stands still."
         )
-    hint = _(
-        "Schedule the task sagas.sweep in beat, run beat, and have a worker listen on the queue "
-        "%(queue)s (celery worker --queues=%(queue)s)."
-    )
+    if conf.uses_celery():
+        hint = _(
+            "Schedule the task sagas.sweep in beat, run beat, and have a worker listen on the queue "
+            "%(queue)s (celery worker --queues=%(queue)s)."
+        )
+    else:
+        hint = _("Run manage.py saga_worker, which sweeps; with --processes 0 it carries out no step.")
     return f"{text} {hint}" % {"silence": formatting.length(silence), "queue": conf.SWEEP_QUEUE}
 
 

@@ -631,13 +631,18 @@ def _nobody_there(record: history.History) -> tuple[str, str] | None:
             if record.backward
             else _("%(step)s is next, but no worker listens on %(queue)s.")
         )
-        who = _("Whoever runs the workers: start one for it (celery worker --queues=%(queue)s).")
-        given = {"step": record.step.name, "queue": declared.queue}
+        who = _("Whoever runs the workers: start one for it (%(command)s).")
+        command = conf.worker_command(declared.queue)
+        given = {"step": record.step.name, "queue": declared.queue, "command": command}
     elif record.unswept is not None and overdue:
         text = _(
             "Nothing: the regular check (sagas.sweep) does not run, and this has been due for %(length)s."
         )
-        who = _("Whoever runs the workers: start beat, and a worker on the queue %(queue)s.")
+        who = (
+            _("Whoever runs the workers: start beat, and a worker on the queue %(queue)s.")
+            if conf.uses_celery()
+            else _("Whoever runs the workers: start manage.py saga_worker, which sweeps.")
+        )
         given = {"length": formatting.length(record.now - cursor.wake_at), "queue": conf.SWEEP_QUEUE}  # type: ignore[operator]
     else:
         return None

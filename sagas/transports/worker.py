@@ -1,12 +1,15 @@
 """The worker of `sagas.transports.postgres`: processes that take from lines, and one above them that sweeps.
 
-The process above makes the others and makes them anew when one dies; it runs the sweep and the archiver,
-and writes down that somebody listens. It carries out no step, so that a step which kills its process ends
-nothing else. At SIGTERM each takes nothing new, and ends when the step that it is at is recorded.
+The process above makes the others and makes them anew when one dies; it runs the sweep, and writes down that
+somebody listens. It carries out no step, so that a step which kills its process ends nothing else. What else
+comes by the clock (the archive, bulk runs, traces) has a process of its own: it may wait for a collector that
+is away, and the sweep may not. At SIGTERM each takes nothing new, and ends when the step that it is at is
+recorded.
 """
 
 import contextlib
 import datetime
+import functools
 import json
 import logging
 import os
@@ -31,11 +34,9 @@ LOOK_EVERY_S = 1.0
 AGAIN_S = 1.0
 """Before another process takes the place of one that died, or a database that is away is asked again."""
 
-ARCHIVE_EVERY_S = 60.0
-
 
 class Stopping:
-    """Whether this process was told to end."""
+    """Whether this process was told to end; one that is forked from it has this, and is told by itself."""
 
     def __init__(self) -> None:
         self.told = False
@@ -47,36 +48,36 @@ class Stopping:
 
 
 class Above:
-    """The process above: it makes `processes` others, sweeps, and says that its queues are served.
+    """The process above: it makes the others, sweeps, and says that its queues are served.
 
     Arguments:
         queues: those that are served.
-        processes: how many carry out steps; 0 for the sweep alone, where another transport carries them.
-        sweeps: whether it sweeps and archives.
+        processes: how many carry out steps; 0 where another transport carries them.
+        sweeps: whether it sweeps, and has one more process for what else comes by the clock.
         listens: the alias of the database connection on which NOTIFY is heard.
     """
 
     def __init__(self, queues: Sequence[str], *, processes: int, sweeps: bool, listens: str) -> None:
         self._queues, self._processes, self._sweeps, self._listens = queues, processes, sweeps, listens
-        self._children: set[int] = set()
-        self._next = {"archive": 0.0, "child": 0.0}
+        self._workers: set[int] = set()
+        self._housekeepers: set[int] = set()
+        self._next_at = 0.0
 
     def run(self) -> None:
         """Until it is told to end; then wait for the others."""
-        stopping = Stopping()
+        stopping = self._stopping = Stopping()
         while not stopping.told:
             self._reap()
-            if len(self._children) < self._processes and time.monotonic() >= self._next["child"]:
-                self._make()
+            if time.monotonic() >= self._next_at and self._make_who_is_missing():
                 continue
             began = time.monotonic()
             _safely(self._keep_house)
             left_s = conf.sweep_every().total_seconds() - (time.monotonic() - began)
             _sleep(max(min(left_s, 1.0), 0.01), stopping)
-        for child in self._children:
+        for child in self._workers | self._housekeepers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGTERM)
-        for child in self._children:
+        for child in self._workers | self._housekeepers:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(child, 0)
         connections.close_all()
@@ -85,36 +86,67 @@ class Above:
         if self._processes:
             for queue in self._queues:
                 engine.heard(queue, _name(os.getpid()))
-        if not self._sweeps:
-            return
-        housekeeping.sweep()
-        if time.monotonic() >= self._next["archive"]:
-            self._next["archive"] = time.monotonic() + ARCHIVE_EVERY_S
-            housekeeping.archive()
+        if self._sweeps:
+            housekeeping.sweep()
 
-    def _make(self) -> None:
-        connections.close_all()  # The other must not inherit this process's.
+    def _make_who_is_missing(self) -> bool:
         above = os.getpid()
-        child = os.fork()
-        if child:
-            self._children.add(child)
-            return
-        code = 1
-        try:
-            Worker(self._queues, above=above, listens=self._listens).run()
-            code = 0
-        except Exception:
-            logger.exception("a worker ends with a bug")
-        finally:
-            os._exit(code)  # What the process above has open is not this one's to close.
+        if len(self._workers) < self._processes:
+            worker = Worker(self._queues, above=above, listens=self._listens, stopping=self._stopping)
+            self._workers.add(_process(worker.run))
+        elif self._sweeps and not self._housekeepers:
+            self._housekeepers.add(_process(Housekeeper(above=above, stopping=self._stopping).run))
+        else:
+            return False
+        return True
 
     def _reap(self) -> None:
-        for child in list(self._children):
+        for child in self._workers | self._housekeepers:
             gone, status = os.waitpid(child, os.WNOHANG)
             if gone:
-                self._children.discard(child)
-                self._next["child"] = time.monotonic() + AGAIN_S
-                logger.error("worker %s ended with status %s: another takes its place", child, status)
+                self._workers.discard(child)
+                self._housekeepers.discard(child)
+                self._next_at = time.monotonic() + AGAIN_S
+                logger.error("process %s ended with status %s: another takes its place", child, status)
+
+
+class Housekeeper:
+    """The process that does what comes by the clock beside the sweep, one thing after the other.
+
+    Arguments:
+        above: the process that made it; when that is gone, it ends.
+        stopping: whether it was told to end.
+    """
+
+    def __init__(self, *, above: int, stopping: Stopping) -> None:
+        self._above, self._stopping = above, stopping
+
+    def run(self) -> None:
+        """Until it is told to end, or the process above is gone."""
+        duties = housekeeping.duties()
+        due_at = [0.0] * len(duties)
+        while not self._over:
+            for number, duty in enumerate(duties):
+                if time.monotonic() >= due_at[number] and not self._over:
+                    due_at[number] = time.monotonic() + duty.every.total_seconds()
+                    _safely(functools.partial(_do, duty))
+            _sleep(min(max(min(due_at) - time.monotonic(), 0.01), 1.0), self._stopping)
+        connections.close_all()
+
+    @property
+    def _over(self) -> bool:
+        return self._stopping.told or os.getppid() != self._above
+
+
+def _do(duty: housekeeping.Duty) -> None:
+    """Do it; a bug in it must not keep the others from being done."""
+    close_old_connections()
+    try:
+        duty.do()
+    except (Error, errors.LostRace, OSError):
+        raise
+    except Exception:
+        logger.exception("%s.%s failed", duty.do.__module__, duty.do.__name__)
 
 
 class Worker:
@@ -124,19 +156,20 @@ class Worker:
         queues: those that it takes from, in turn.
         above: the process that made it; when that is gone, it ends.
         listens: the alias of the database connection on which NOTIFY is heard.
+        stopping: whether it was told to end.
     """
 
-    def __init__(self, queues: Sequence[str], *, above: int, listens: str) -> None:
+    def __init__(self, queues: Sequence[str], *, above: int, listens: str, stopping: Stopping) -> None:
         self._queues = list(queues)
         self._above = above
-        self._listens = listens
-        self._name = _name(os.getpid())
+        self._listens, self._stopping = listens, stopping
+        self._name = ""
         self._ear: Any = None
         self._heard: list[dict[str, Any]] = []
 
     def run(self) -> None:
         """Until it is told to end, or the process above is gone."""
-        self._stopping = Stopping()
+        self._name = _name(os.getpid())
         while not self._over:
             if not _safely(self._turn):
                 self._deafen()
@@ -200,6 +233,22 @@ class Worker:
             with contextlib.suppress(Error):  # It is given up, whether or not the server still hears that.
                 self._ear.close()
             self._ear = None
+
+
+def _process(run: Callable[[], None]) -> int:
+    """Have this run by a process of its own; its number."""
+    connections.close_all()  # The other must not inherit this process's.
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        run()
+        code = 0
+    except Exception:
+        logger.exception("a process of the worker ends with a bug")
+    finally:
+        os._exit(code)  # What the process above has open is not this one's to close.
 
 
 def _safely(do: Callable[[], None]) -> bool:

@@ -1,5 +1,6 @@
 """Whatever carries the messages: an order is fulfilled, one that fails is undone in reverse, a worker that is
-killed amid a step is replaced, and a message that comes twice does nothing twice.
+killed amid a step is replaced, and a message that comes twice does nothing twice. What comes by the clock is
+done: bulk runs, traces, the archive.
 
 One set of tests for each transport, in a project of its own with real workers and PostgreSQL.
 """
@@ -16,6 +17,7 @@ import pytest
 from psycopg import sql
 
 from saga_project.local import runfile
+from tests.support import collector as collectors
 from tests.support import waiting
 
 SETTINGS = """
@@ -24,7 +26,9 @@ import os
 from psycopg import conninfo
 told = conninfo.conninfo_to_dict(os.environ["DATABASE_URL"])
 SECRET_KEY = "x" * 50
-INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "sagas", "shop.trips"]
+INSTALLED_APPS = [
+    "django.contrib.auth", "django.contrib.contenttypes", "sagas", "sagas.console", "shop.trips",
+]
 DATABASES = {"default": {
     "ENGINE": "django.db.backends.postgresql",
     "NAME": told["dbname"], "USER": told["user"], "PASSWORD": told.get("password", ""),
@@ -33,18 +37,18 @@ DATABASES = {"default": {
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SAGAS_GRACE = datetime.timedelta(seconds=1)
+SAGAS_OTLP_ENDPOINT = os.environ["COLLECTOR"]
 """
 
 CELERY = """
 import os
 import celery
 app = celery.Celery("shop", broker=os.environ["BROKER_URL"])
-app.conf.beat_schedule = {"sweep": {"task": "sagas.sweep", "schedule": 1.0}}
 app.conf.broker_transport_options = {"global_keyprefix": os.environ["KEY_PREFIX"]}
 app.conf.task_default_queue = "sagas"
-app.conf.task_acks_late = True
-app.conf.worker_prefetch_multiplier = 1
 app.autodiscover_tasks()
+from sagas.celery import configure
+configure(app)
 """
 
 SERVICES = """
@@ -84,12 +88,16 @@ def drive(*, key, wish):
 def fly(*, key, wish):
     if "celery" in sys.modules:
         (HERE / "celery").touch()
-    if wish == "full":
+    if wish == "stuck":
+        (HERE / "stuck").write_text(key.partition(".")[0])
+    if wish in ("full", "stuck"):
         raise Refused("no seat")
     note(f"do {key}")
 
 
 def cancel(*, key):
+    if (HERE / "stuck").exists() and key.startswith((HERE / "stuck").read_text()):
+        raise TypeError("a bug")
     note(f"undo {key}")
 """
 
@@ -136,6 +144,23 @@ for wish in sys.argv[1].split(","):
         engine.begin(TRIP, key=wish, inputs={"wish": wish.partition("-")[0]})
 """
 
+BULK = """
+import django
+django.setup()
+from sagas import models
+from sagas.console import bulk
+stuck = models.SagaInstance.objects.filter(state="needs_attention").values_list("pk", flat=True)
+bulk.begin(chosen=bulk.look(stuck), intervention="resume", actor="olga", reason="Ticket 12")
+"""
+
+A_YEAR = """
+import datetime
+import django
+django.setup()
+from sagas.testing import clocks
+clocks.pass_time(datetime.timedelta(days=365))
+"""
+
 QUEUES = "trips,cars,sagas"
 
 
@@ -146,10 +171,12 @@ class Carried:
         self.settings, self.workers, self.sweeper, self.needs = settings, workers, sweeper, needs
 
 
+TICKS = "sagas-sweep,sagas-bulk,sagas-traces,sagas-archive"
+
 TRANSPORTS = {
     "celery": Carried(
         'SAGAS_CELERY_APP = "shop.celery.app"\n',
-        ["celery", "--app=shop.celery", "worker", "--concurrency=1", f"--queues={QUEUES},sagas-sweep"],
+        ["celery", "--app=shop.celery", "worker", "--concurrency=1", f"--queues={QUEUES},{TICKS}"],
         ["celery", "--app=shop.celery", "beat", "--schedule=beat"],
     ),
     "postgres": Carried(
@@ -168,8 +195,9 @@ TRANSPORTS = {
 
 
 class Project:
-    def __init__(self, folder, environment, carried):
+    def __init__(self, folder, environment, carried, collector):
         self.folder, self.environment, self.carried = folder, environment, carried
+        self.collector, self.stack = collector, None
         self.trips = folder / "shop" / "trips"
 
     def run(self, *command):
@@ -178,31 +206,32 @@ class Project:
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
-    def start(self, stack, name, command):
-        log = stack.enter_context((self.folder / f"{name}.log").open("wb"))
+    def start(self, name, command):
+        log = self.stack.enter_context((self.folder / f"{name}.log").open("wb"))
         process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-        stack.callback(_end, process)
-        return process
+        self.stack.callback(_end, process)
 
     def began(self, *wishes, twice=False):
         self.run("-c", BEGIN, ",".join(wishes), *(["twice"] if twice else []))
 
-    def ended(self, *wishes):
+    def rows(self, query, *values):
+        with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
+            return connection.execute(query, values).fetchall()
+
+    def ended(self, *wishes, as_one_of=("completed", "compensated")):
         """The sagas' states, once all of them have ended."""
 
         def states():
-            with psycopg.connect(self.environment["DATABASE_URL"]) as rows:
-                found = dict(rows.execute("SELECT key, state FROM sagas_saga").fetchall())
-            return found if all(found[wish] in ("completed", "compensated") for wish in wishes) else None
+            found = dict(self.rows("SELECT key, state FROM sagas_saga"))
+            return found if all(found[wish] in as_one_of for wish in wishes) else None
 
         return waiting.until(states, f"{wishes} end")
 
     def calls(self, wish):
-        with psycopg.connect(self.environment["DATABASE_URL"]) as rows:
-            ((saga,),) = rows.execute("SELECT id FROM sagas_saga WHERE key = %s", [wish]).fetchall()
+        ((saga,),) = self.rows("SELECT id FROM sagas_saga WHERE key = %s", wish)
         lines = (self.trips / "calls").read_text().splitlines()
         return [line.replace(f"{saga}.", "") for line in lines if str(saga) in line]
 
@@ -241,14 +270,15 @@ def project(request, environment, tmp_path):
             "DATABASE_URL": f"{url}/{name}", "KEY_PREFIX": f"{name}.", "PYTHONPATH": place,
             "DJANGO_SETTINGS_MODULE": "shop.settings",
         }  # fmt: skip
-        shop = Project(folder, environment | there, carried)
         try:
-            with contextlib.ExitStack() as stack:
+            with collectors.running() as collector, contextlib.ExitStack() as stack:
+                shop = Project(folder, environment | there | {"COLLECTOR": collector.url}, carried, collector)
+                shop.stack = stack
                 shop.run("-m", "django", "migrate", "--verbosity=0")
                 for number in range(2):
-                    shop.start(stack, f"worker-{number}", _named(carried.workers, number))
+                    shop.start(f"worker-{number}", _named(carried.workers, number))
                 if carried.sweeper:
-                    shop.start(stack, "sweeper", carried.sweeper)
+                    shop.start("sweeper", carried.sweeper)
                 yield shop
         finally:
             server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -265,7 +295,7 @@ UNDONE = ["do book-hotel", "do book-car", "undo book-car", "undo book-hotel"]
 
 
 def test_every_saga_ends_as_it_should_though_messages_come_twice_and_a_worker_is_killed(project):
-    project.began("slow", "good", "full")
+    project.began("slow", "good", "full", "stuck")
     project.began("good-twice", "full-twice", twice=True)
     pid = project.trips / "pid"
     waiting.until(lambda: pid.exists() and pid.read_text().count(" "), "the slow step has begun")
@@ -285,3 +315,24 @@ def test_every_saga_ends_as_it_should_though_messages_come_twice_and_a_worker_is
     assert project.calls("full") == project.calls("full-twice") == UNDONE
     # A project that does without Celery need not have it.
     assert (project.trips / "celery").exists() == (project.carried is TRANSPORTS["celery"])
+    _what_comes_by_the_clock_is_done(project)
+
+
+def _what_comes_by_the_clock_is_done(project):
+    """An operator's bulk run, the traces, and where no beat keeps the archive, that."""
+    project.ended("stuck", as_one_of=["needs_attention"])
+    (project.trips / "stuck").unlink()
+    project.run("-c", BULK)
+    assert project.ended("stuck")["stuck"] == "compensated"
+
+    def run():
+        return project.rows("SELECT state FROM sagas_console_bulk_run") == [("finished",)]
+
+    waiting.until(run, "the bulk run is over")
+    waiting.until(lambda: len(project.collector.by_name()["saga trip"]) >= 6, "every saga is a trace")
+    if project.carried is not TRANSPORTS["celery"]:
+        # One that comes later looks at once, and no sooner than all others after a minute.
+        project.run("-c", A_YEAR)
+        project.start("archiver", ["django", "saga_worker", "--processes=0"])
+        archived = "SELECT 1 FROM sagas_archive WHERE key = 'good'"
+        waiting.until(lambda: project.rows(archived), "it is in the archive")

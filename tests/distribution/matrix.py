@@ -1,8 +1,8 @@
 """`make matrix`: the page is followed with other Pythons, Djangos, servers and brokers than the tests have.
 
-Each line of the table is a virtual environment of its own with the wheel and what it needs, as pip finds it
-today, and a PostgreSQL and a broker of its own. What this machine has no Python or server for is said, and
-left out. ARGS="--only 3.13" follows the lines with these words in them.
+Each line of the table is a virtual environment of its own with a Django, and then with what the page
+installs, as pip finds it today; and a PostgreSQL and a broker of its own. What this machine has no Python or
+server for is said, and left out. ARGS="--only 3.13" follows the lines with these words in them.
 """
 
 import argparse
@@ -33,11 +33,18 @@ class Line:
     python: str
     django: str
     postgres: str = NEWEST
-    broker: str = "Valkey"
+    carried: str = "Valkey"
+
+    @property
+    def way(self) -> str:
+        """Which of the page's ways it is."""
+        if self.carried == "django.tasks":
+            return f"django.tasks on Django {'5.2' if self.django == '5.2' else '6'}"
+        return self.carried
 
     def __str__(self) -> str:
         """As the table has it."""
-        return f"Python {self.python}, Django {self.django}, PostgreSQL {self.postgres}, {self.broker}"
+        return f"Python {self.python}, Django {self.django}, PostgreSQL {self.postgres}, {self.carried}"
 
 
 LINES = [
@@ -51,6 +58,11 @@ LINES = [
     Line("3.12", "6.0", "16"),
     Line("3.12", "6.0", "17"),
     Line("3.12", "6.0", NEWEST, "RabbitMQ"),
+    Line("3.11", "5.2", NEWEST, "django.tasks"),
+    Line("3.12", "6.0", NEWEST, "django.tasks"),
+    Line("3.13", "6.1", NEWEST, "django.tasks"),
+    Line("3.11", "5.2", NEWEST, "no broker"),
+    Line("3.13", "6.1", NEWEST, "no broker"),
 ]
 """Django 6 asks for Python 3.12."""
 
@@ -76,18 +88,25 @@ def interpreter(version: str) -> str:
     raise NotHere(f"no python{version} with venv")
 
 
-def environment(place: pathlib.Path, line: Line, wheel: pathlib.Path) -> tuple[str, dict[str, str]]:
-    """A virtual environment with the wheel; its interpreter, and what was installed of what matters."""
+def environment(place: pathlib.Path, line: Line) -> str:
+    """A virtual environment with that Django alone, as whoever has a project has it; its interpreter."""
     python = place / "venv" / "bin" / "python"
     subprocess.run([interpreter(line.python), "-m", "venv", place / "venv"], check=True)
     quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    wanted = [str(wheel), f"Django=={line.django}.*", "celery[redis]", "psycopg[binary]"]
-    subprocess.run([python, *quiet, *wanted], check=True)
+    subprocess.run([python, *quiet, f"Django=={line.django}.*"], check=True)
+    return str(python)
+
+
+OF_INTEREST = ("django", "celery", "django-tasks", "django-tasks-db", "psycopg")
+
+
+def installed(python: str) -> dict[str, str]:
+    """What was installed there of what matters."""
     listed = subprocess.run(
         [python, "-m", "pip", "list", "--format=json"], check=True, capture_output=True, text=True
     ).stdout
     versions = {one["name"].lower(): one["version"] for one in json.loads(listed)}
-    return str(python), {name: versions[name] for name in ("django", "celery", "psycopg")}
+    return {name: versions[name] for name in OF_INTEREST if name in versions}
 
 
 def postgres_binaries(version: str, place: pathlib.Path) -> pathlib.Path:
@@ -131,7 +150,7 @@ def postgres_binaries(version: str, place: pathlib.Path) -> pathlib.Path:
 
 @contextlib.contextmanager
 def running(line: Line, place: pathlib.Path) -> Iterator[tuple[str, str]]:
-    """Its servers: the URLs of the database and of the broker.
+    """Its servers: the URLs of the database and of the broker, which is empty where there is none.
 
     Raises:
         NotHere, NoBinaries: one of them is not to be had here.
@@ -145,7 +164,10 @@ def running(line: Line, place: pathlib.Path) -> Iterator[tuple[str, str]]:
         undo.callback(postgres.stop)
         postgres.start(log)
         broker: servers.Valkey | rabbitmq.Cluster
-        if line.broker == "RabbitMQ":
+        if line.carried not in ("Valkey", "RabbitMQ"):
+            yield postgres.url, ""
+            return
+        if line.carried == "RabbitMQ":
             rabbitmq.check_binaries()
             broker = rabbitmq.Cluster(place / "broker")
         else:
@@ -157,7 +179,7 @@ def running(line: Line, place: pathlib.Path) -> Iterator[tuple[str, str]]:
 
 
 def follow(line: Line, wheel: pathlib.Path) -> str:
-    """Follow the page so; what was installed, in words.
+    """Follow the page so; what was installed and how long the page took, in words.
 
     Raises:
         NotHere: the machine lacks something for it.
@@ -165,20 +187,23 @@ def follow(line: Line, wheel: pathlib.Path) -> str:
     with tempfile.TemporaryDirectory(prefix="sagas-matrix-") as folder:
         place = pathlib.Path(folder)
         place.chmod(0o711)  # PostgreSQL of root runs as another user, and must pass through.
-        python, versions = environment(place, line, wheel)
+        python = environment(place, line)
         with (
             running(line, place) as (database, broker),
             walk.follow(
-                wheel, place / "walk", python=python, path=[], database=database, broker=broker
+                wheel, place / "walk", way=line.way, python=python, path=[], database=database, broker=broker
             ) as project,
         ):
             assert project.state("trip-1") == "compensated"
             page = walk.page_of(project, "trip-2")
             assert page.status_code == 200, page.text
             ((server,),) = project.rows("SHOW server_version")
-        return ", ".join(
-            [*(f"{name} {version}" for name, version in versions.items()), f"PostgreSQL {server}"]
-        )
+            versions = installed(python)
+            assert ("celery" in versions) == bool(broker), versions
+            assert versions["django"].startswith(f"{line.django}."), versions
+            seconds = project.seconds
+        told = [*(f"{name} {version}" for name, version in versions.items()), f"PostgreSQL {server}"]
+        return f"the page in {seconds:.0f} s: {', '.join(told)}"
 
 
 def main() -> int:

@@ -1,51 +1,28 @@
-"""The shop uses of `sagas` what docs/in-your-project.md says is public, and nothing else."""
+"""The shop and the examples use of `sagas` what docs/in-your-project.md says is public, and nothing else."""
 
 import ast
+import collections
+import importlib
+import pathlib
 import re
+from collections.abc import Iterator
 
 from saga_project.local import runfile
 from tests.distribution.walk import PAGE
 
-SHOP = [
+USERS = [
     "saga_project", "api", "orders", "webhooks", "payments", "inventory", "invoicing", "shipping",
-    "providers", "backoffice",
+    "providers", "backoffice", "examples",
 ]  # fmt: skip
 
 
-def public() -> set[str]:
-    """The modules that the page lists, those that it names as a module's modules included."""
+def public() -> dict[str, set[str]]:
+    """The names that the page's table has, by their modules."""
     chapter = PAGE.read_text().partition("## What is public")[2]
-    found = set()
-    for names, what in re.findall(r"^\| (`sagas[^|]*) \| (.*) \|$", chapter, re.MULTILINE):
-        for name in re.findall(r"`([\w.]+)`", names):
-            parts = re.search(r"Its modules (.*?)(?:, and of its admin (.*?))?:", what)
-            if parts is None:
-                found.add(name)
-                continue
-            found |= {f"{name}.{one}" for one in re.findall(r"`(\w+)`", parts[1])}
-            found |= {f"{name}.admin.{one}" for one in re.findall(r"`(\w+)`", parts[2] or "")}
+    found = collections.defaultdict[str, set[str]](set)
+    for module, names in re.findall(r"^\| `(sagas[\w.]*)` \| (.*?) \| ", chapter, re.MULTILINE):
+        found[module] |= set(re.findall(r"`(\w+)`", names))
     return found
-
-
-def imported() -> dict[str, set[str]]:
-    """What modules of `sagas` the shop imports, and where; a name that is no module is its package's."""
-    used: dict[str, set[str]] = {}
-    for package in SHOP:
-        for path in (runfile.ROOT / package).rglob("*.py"):
-            if "maimed" in path.parts:
-                continue  # The negative control takes safeguards out of the engine.
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "sagas":
-                    modules = {f"{node.module}.{name.name}" for name in node.names}
-                elif isinstance(node, ast.Import):
-                    modules = {name.name for name in node.names if name.name.partition(".")[0] == "sagas"}
-                else:
-                    continue
-                for module in modules:
-                    while not is_module(module):
-                        module = module.rpartition(".")[0]
-                    used.setdefault(module, set()).add(str(path.relative_to(runfile.ROOT)))
-    return used
 
 
 def is_module(name: str) -> bool:
@@ -53,22 +30,50 @@ def is_module(name: str) -> bool:
     return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
 
 
-def test_the_shop_imports_nothing_else():
-    used, listed = imported(), public()
+def taken(path: pathlib.Path) -> Iterator[tuple[str, str]]:
+    """What a file takes of `sagas`: modules, and names in them."""
+    tree = ast.parse(path.read_text())
+    modules = {}
+    """By the name that the file has for each."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "sagas":
+            for name in node.names:
+                if is_module(f"{node.module}.{name.name}"):
+                    modules[name.asname or name.name] = f"{node.module}.{name.name}"
+                else:
+                    yield str(node.module), name.name
+        elif isinstance(node, ast.Import):
+            ours = [name for name in node.names if name.name.partition(".")[0] == "sagas"]
+            modules |= {name.asname or name.name: name.name for name in ours}
+    for node in ast.walk(tree):
+        module = modules.get(ast.unparse(node.value)) if isinstance(node, ast.Attribute) else None
+        if module and not is_module(f"{module}.{node.attr}"):
+            yield module, node.attr
+
+
+def test_the_shop_and_the_examples_take_nothing_else():
+    listed = public()
+
+    used = {
+        (*one, str(path.relative_to(runfile.ROOT)))
+        for package in USERS
+        for path in (runfile.ROOT / package).rglob("*.py")
+        if "maimed" not in path.parts  # The negative control takes safeguards out of the engine.
+        for one in taken(path)
+    }
 
     assert {
-        "sagas",
-        "sagas.engine",
-        "sagas.celery",
-        "sagas.declaration.registry",
-        "sagas.console.panels",
-    } <= listed
-    assert len(used) > 10
-    assert {
-        module: sorted(where) for module, where in used.items()
-        if module not in listed and not module.startswith("sagas.dbrules.")
-    } == {}  # fmt: skip
+        ("sagas.engine", "begin_many", "orders/services.py"),
+        ("sagas.ids", "uuid7", "orders/models.py"),
+    } <= used
+    assert sorted(one for one in used if one[1] not in listed.get(one[0], ())) == []
 
 
 def test_what_is_listed_is_there():
-    assert [name for name in public() if not is_module(name)] == []
+    missing = [
+        f"{module}.{name}" for module, names in public().items() for name in names
+        if not hasattr(importlib.import_module(module), name)
+    ]  # fmt: skip
+
+    assert missing == []
+    assert min(map(len, public().values())) > 0

@@ -2,17 +2,19 @@
 
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import tomllib
 import zipfile
 
 import pytest
 
 from distribution import build
-from saga_project.local import runfile
+from saga_project.local import runfile, servers
 from tests.distribution import walk
 
 pytestmark = pytest.mark.integration
@@ -45,23 +47,52 @@ def test_its_requirements_have_no_upper_bounds_and_its_version_is_the_repository
     project = tomllib.loads((runfile.ROOT / "pyproject.toml").read_text())["project"]
 
     assert len(required) >= 4
+    assert [one for one in required if "celery" in one and "extra ==" not in one] == []
     assert [one for one in required if re.search("<|==|~=", one.partition(";")[0])] == []
     assert f"\nVersion: {project['version']}\n" in told
 
 
+@pytest.fixture
+def postgres():
+    """A server for the walk alone: the page says how its database is called."""
+    with tempfile.TemporaryDirectory(prefix="sagas-walk-") as folder:
+        place = pathlib.Path(folder)
+        place.chmod(0o711)  # PostgreSQL of root runs as another user, and must pass through.
+        server = servers.Postgres(place / "server", durable=False, database="postgres")
+        with (place / "log").open("wb") as log:
+            server.start(log)
+            try:
+                yield server.url
+            finally:
+                server.stop()
+                server.discard()
+
+
 @pytest.mark.timeout(300)
-def test_whoever_follows_the_page_has_a_saga_its_console_and_its_recovery(wheel, tmp_path, valkey):
+@pytest.mark.parametrize(
+    "way",
+    [
+        "Valkey",
+        "no broker",
+        # On Django 6, and on RabbitMQ, `make matrix` follows it.
+        pytest.param("django.tasks on Django 5.2", marks=pytest.mark.thorough),
+    ],
+)
+def test_whoever_follows_the_page_has_a_saga_its_console_and_its_recovery(
+    wheel, tmp_path, valkey, postgres, way
+):
     """In an interpreter that has what is installed for the tests, and not this checkout."""
     path = [str(tmp_path / "site"), sysconfig.get_path("purelib")]
-    server, _, _ = os.environ["DATABASE_URL"].rpartition("/")
     with walk.follow(
-        wheel, tmp_path, python=sys._base_executable, path=path,
-        database=f"{server}/postgres", broker=os.environ["BROKER_URL"],
+        wheel, tmp_path, way=way, python=sys._base_executable, path=path, database=postgres,
+        broker=os.environ["BROKER_URL"] if way == "Valkey" else "",
     ) as project:  # fmt: skip
+        print(f"{way}: the page took {project.seconds:.0f} s")
         found = project.run("python -c 'import sagas; print(sagas.__file__)'")
         assert found.strip() == str(tmp_path / "site" / "sagas" / "__init__.py")
         missing = project.run("python -c 'import importlib.util as u; print(u.find_spec(\"saga_project\"))'")
         assert missing.strip() == "None"
+        project.run("python -c 'import celery'", code=0 if way == "Valkey" else 1)
 
         assert project.state("trip-1") == "compensated"
         bookings = project.rows("SELECT what FROM trips_booking WHERE NOT cancelled ORDER BY what")

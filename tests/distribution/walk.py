@@ -1,5 +1,6 @@
 """Whoever follows docs/in-your-project.md word by word in an empty folder: its blocks are run in their order.
 
+A block below a line such as `**On Celery**:` is for those who go that way; all others are for everybody.
 The names that the page types (`python`, `pip`, `django-admin`, `celery`) are those of one interpreter, which
 knows nothing of this checkout.
 """
@@ -27,16 +28,56 @@ PAGE = runfile.ROOT / "docs" / "in-your-project.md"
 DATABASE = "shop"
 """As the page names it."""
 
-BLOCK = re.compile(r"^```(?P<language>sh|python)\n(?P<text>.*?)\n```$", re.DOTALL | re.MULTILINE)
+TERMINAL = re.compile(
+    r"(?P<worker>celery |python manage\.py (?:db_worker|saga_worker$))"
+    r"|(?P<clock>python manage\.py saga_worker --processes 0)|(?P<web>python manage\.py runserver)"
+)
+"""What the page has a terminal of its own for."""
+
+BLOCK = re.compile(
+    r"(?:^\*\*(?P<way>[^*\n]+)\*\*[^\n]*:\n\n)?^```(?P<language>sh|python)\n(?P<text>.*?)\n```$",
+    re.DOTALL | re.MULTILINE,
+)
 FILE = re.compile(r"# (?P<path>[\w./]+)(?:, (?:(?P<end>at the end)|instead of (?P<instead>\w+)))?")
 PASSWORD = "only-for-this-walk"
+
+WAYS = {
+    "Valkey": ("On Celery", "On Celery with Valkey"),
+    "RabbitMQ": ("On Celery", "On Celery with RabbitMQ"),
+    "django.tasks on Django 5.2": ("On `django.tasks`", "On `django.tasks` with Django 5.2"),
+    "django.tasks on Django 6": ("On `django.tasks`", "On `django.tasks` with Django 6"),
+    "no broker": ("Without a broker",),
+}
+"""The page's names of each."""
+
+NO_CELERY = """
+import importlib.abc
+import sys
+
+
+class Missing(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in ("celery", "kombu", "billiard", "amqp", "vine"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Missing())
+"""
+"""Of an interpreter that has Celery, for who goes a way that needs none."""
 
 
 class Project:
     """The folder, what runs in it, and its rows."""
 
     def __init__(
-        self, folder: pathlib.Path, *, python: str, path: list[str], database: str, broker: str
+        self,
+        folder: pathlib.Path,
+        *,
+        python: str,
+        path: list[str],
+        database: str,
+        broker: str,
+        way: str = "Valkey",
     ) -> None:
         """Make the names that the page types.
 
@@ -45,8 +86,10 @@ class Project:
             python: the interpreter.
             path: where it finds packages beside its own; the first is where `pip install` puts the wheel.
             database: the URL of a server; a database `shop` is made there, and dropped in the end.
-            broker: its URL.
+            broker: its URL; empty where there is none.
+            way: which of `WAYS`.
         """
+        self.way = way
         self.folder, self.server, self.log = folder, database, folder.parent / "walk.log"
         told = psycopg.conninfo.conninfo_to_dict(database)
         names = folder.parent / "bin"
@@ -63,6 +106,9 @@ class Project:
             )
             options = f"--no-deps --no-index --disable-pip-version-check --target {shlex.quote(path[0])}"
             (names / "pip").write_text(f'#!/bin/sh\n{wheel} {options} "$one";; esac; done\nexit 1\n')
+            if "On Celery" not in WAYS[way]:
+                pathlib.Path(path[0]).mkdir(parents=True)
+                (pathlib.Path(path[0]) / "sitecustomize.py").write_text(NO_CELERY)
         around = servers.plain_environment()
         around.pop("DJANGO_SETTINGS_MODULE", None)
         self.environment = around | {
@@ -70,14 +116,19 @@ class Project:
             "PYTHONPATH": os.pathsep.join(path),
             "PYTHONUNBUFFERED": "1",
             "PGHOST": str(told["host"]), "PGPORT": str(told["port"]), "PGUSER": str(told["user"]),
-            "BROKER_URL": broker,
             "DJANGO_SUPERUSER_USERNAME": "admin",
             "DJANGO_SUPERUSER_EMAIL": "admin@example.com",
             "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
         }  # fmt: skip
+        self.environment.pop("BROKER_URL", None)
+        if broker:
+            self.environment["BROKER_URL"] = broker
         self.port = servers.free_port()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.commands: dict[str, str] = {}
+        self.seconds = 0.0
+        """How long it took whoever types as fast as a machine."""
+
         self.quick_flights = ""
         """trips/services.py, before the airline took its time."""
 
@@ -161,10 +212,21 @@ def follow(wheel: pathlib.Path, place: pathlib.Path, **project: Any) -> Iterator
     folder.mkdir(parents=True)
     shutil.copy(wheel, folder)
     with Project(folder, **project).there() as walker:
-        for block in BLOCK.finditer(PAGE.read_text()):
-            _step(walker, block["language"], block["text"])
+        began = time.monotonic()
+        for block in blocks():
+            if block["way"] is None or block["way"] in WAYS[walker.way]:
+                _step(walker, block["language"], block["text"])
         _killed_while_the_flight_is_booked(walker)
+        walker.seconds = time.monotonic() - began
         yield walker
+
+
+def blocks() -> list[re.Match[str]]:
+    """What the page has to be typed, in its order; each says with whom it is for, or None for everybody."""
+    found = list(BLOCK.finditer(PAGE.read_text()))
+    known = {name for names in WAYS.values() for name in names}
+    assert {block["way"] for block in found} == known | {None}
+    return found
 
 
 def _step(walker: Project, language: str, text: str) -> None:
@@ -174,19 +236,14 @@ def _step(walker: Project, language: str, text: str) -> None:
         if before:
             walker.quick_flights = before
             walker.kill("worker")  # "Start the worker again, so that it knows".
-            _start_worker(walker, walker.commands["worker"])
-    elif text.startswith("celery "):
-        _start_worker(walker, text)
-    elif text.startswith("python manage.py runserver"):
-        walker.start("web", f"{text} {walker.port}")
+            walker.again("worker")
+    elif terminal := TERMINAL.match(text):
+        what = next(name for name, found in terminal.groupdict().items() if found)
+        walker.start(what, f"{text} {walker.port}" if what == "web" else text)
+    elif text == "python manage.py test trips":
+        assert re.search(r"^Ran [1-9]\d* tests.*^OK$", walker.run(text), re.DOTALL | re.MULTILINE)
     else:
         walker.run(text, code=4 if "saga watch" in text else 0)
-
-
-def _start_worker(walker: Project, command: str) -> None:
-    before = walker.said().count(" ready.")
-    walker.start("worker", command)
-    waiting.until(lambda: walker.said().count(" ready.") > before, "a worker", seconds=60)
 
 
 def _killed_while_the_flight_is_booked(walker: Project) -> None:
@@ -201,7 +258,7 @@ def _killed_while_the_flight_is_booked(walker: Project) -> None:
     assert walker.state("trip-2") == "running"
     # The airline is quick again: another five seconds prove nothing more.
     (walker.folder / "trips/services.py").write_text(walker.quick_flights)
-    _start_worker(walker, walker.commands["worker"])
+    walker.again("worker")
     waiting.until(lambda: walker.state("trip-2") == "completed", "the trip of a killed worker", seconds=60)
 
 
@@ -221,7 +278,7 @@ def page_of(walker: Project, key: str) -> httpx.Response:
         assert token
         told = {"username": "admin", "password": PASSWORD, "csrfmiddlewaretoken": token[1], "next": "/admin/"}
         inside = browser.post("/admin/login/", data=told, headers={"Referer": site})
-        assert "Sagas" in inside.text
+        assert 'id="overview-live"' in inside.text
         ((id,),) = walker.rows("SELECT id FROM sagas_saga WHERE key = %s", key)
         listed = browser.get("/admin/sagas/sagainstance/")
         assert listed.status_code == 200

@@ -207,6 +207,17 @@ def plus_half(start: float, width: float) -> str:
     return f"{start + width / 2:g}"
 
 
+@register.simple_tag(takes_context=True)
+def overview(context: template.Context) -> str:
+    """Have the figures of the first page in the context, where the viewer may see sagas."""
+    from sagas.console.admin import dashboard  # Not before the admin's site is there.
+
+    if context["request"].user.has_perm("sagas.view_sagainstance"):
+        for name, value in dashboard.context(context["request"]).items():
+            context[name] = value
+    return ""
+
+
 @register.simple_tag
 def saga_of(row: Any) -> uuid.UUID | None:
     """The saga on whose behalf a service's row exists, if its key names one."""

@@ -1,4 +1,4 @@
-"""`manage.py saga_worker --queues trips,sagas --processes 2`: a worker without a broker, which sweeps."""
+"""`manage.py saga_worker --queues trips,sagas --processes 2`: a worker without a broker, and its clock."""
 
 import argparse
 from typing import Any
@@ -11,19 +11,23 @@ from sagas.transports import worker
 
 
 class Command(base.BaseCommand):
-    """Carry out steps from the database's own lines, and sweep."""
+    """Carry out steps from the database's own lines, and do what comes by the clock."""
 
     help = (
         f"A worker for SAGAS_TRANSPORT = {conf.POSTGRES_TRANSPORT!r}: takes due sagas from the database,"
-        " woken by NOTIFY, and sweeps. With --processes 0 it only sweeps, where another transport carries"
-        " them. SIGTERM lets each step end."
+        " woken by NOTIFY; sweeps, archives, drives bulk runs and sends traces. With --processes 0 it does"
+        " only the latter, where another transport carries sagas. SIGTERM lets each step end."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """What it serves, and how many at once."""
         parser.add_argument("--queues", type=_queues, help="separated by commas (all that sagas name)")
         parser.add_argument("--processes", type=int, default=1, help="how many carry out steps (1)")
-        parser.add_argument("--no-sweep", action="store_true", help="leave the sweep to another one")
+        parser.add_argument(
+            "--no-sweep",
+            action="store_true",
+            help="leave the sweep, and all else that comes by the clock, to another one",
+        )
         parser.add_argument(
             "--listen-on",
             default="default",
@@ -41,7 +45,7 @@ class Command(base.BaseCommand):
         if processes and conf.transport() != conf.POSTGRES_TRANSPORT:
             raise base.CommandError(
                 f"SAGAS_TRANSPORT is {conf.transport()!r}, which brings this worker nothing: set it to"
-                f" {conf.POSTGRES_TRANSPORT!r}, or sweep only, with --processes 0."
+                f" {conf.POSTGRES_TRANSPORT!r}, or have it carry out no step, with --processes 0."
             )
         queues = options["queues"] or [*registry.queues(), conf.ENGINE_QUEUE]
         worker.Above(
