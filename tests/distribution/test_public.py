@@ -1,30 +1,13 @@
 """The shop uses of `sagas` what docs/in-your-project.md says is public, and nothing else."""
 
 import ast
-import re
 
-from saga_project.local import runfile
-from tests.distribution.walk import PAGE
+from saga_project.local import reference, runfile
 
 SHOP = [
     "saga_project", "api", "orders", "webhooks", "payments", "inventory", "invoicing", "shipping",
     "providers", "backoffice",
 ]  # fmt: skip
-
-
-def public() -> set[str]:
-    """The modules that the page lists, those that it names as a module's modules included."""
-    chapter = PAGE.read_text().partition("## What is public")[2]
-    found = set()
-    for names, what in re.findall(r"^\| (`sagas[^|]*) \| (.*) \|$", chapter, re.MULTILINE):
-        for name in re.findall(r"`([\w.]+)`", names):
-            parts = re.search(r"Its modules (.*?)(?:, and of its admin (.*?))?:", what)
-            if parts is None:
-                found.add(name)
-                continue
-            found |= {f"{name}.{one}" for one in re.findall(r"`(\w+)`", parts[1])}
-            found |= {f"{name}.admin.{one}" for one in re.findall(r"`(\w+)`", parts[2] or "")}
-    return found
 
 
 def imported() -> dict[str, set[str]]:
@@ -54,7 +37,7 @@ def is_module(name: str) -> bool:
 
 
 def test_the_shop_imports_nothing_else():
-    used, listed = imported(), public()
+    used, listed = imported(), set(reference.modules())
 
     assert {
         "sagas",
@@ -66,9 +49,9 @@ def test_the_shop_imports_nothing_else():
     assert len(used) > 10
     assert {
         module: sorted(where) for module, where in used.items()
-        if module not in listed and not module.startswith("sagas.dbrules.")
+        if module not in listed
     } == {}  # fmt: skip
 
 
 def test_what_is_listed_is_there():
-    assert [name for name in public() if not is_module(name)] == []
+    assert [name for name in reference.modules() if not is_module(name)] == []
