@@ -16,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 
-from distribution import build, contents
+from distribution import build, contents, public
 
 ROOT = build.ROOT
 
@@ -59,6 +59,7 @@ def release(version: str, *, rehearsed: bool) -> pathlib.Path:
     today = datetime.datetime.now(datetime.UTC).date()
     with tempfile.TemporaryDirectory(prefix="sagas-release-") as place:
         tree = export(base, pathlib.Path(place, "tree"))
+        _refuse_what_the_number_does_not_say(version, tree, pathlib.Path(place, "before"))
         write(tree, version, today)
         archives = _built_twice(tree, pathlib.Path(place), today)
         for wanted, pair in archives.items():
@@ -148,6 +149,29 @@ def notes(root: pathlib.Path, version: str) -> str:
     """What changed with that version, as the changelog has it."""
     _, _, below = (root / CHANGES).read_text().partition(f"\n## {version} ")
     return below.partition("\n")[2].partition("\n## ")[0].strip()
+
+
+def _refuse_what_the_number_does_not_say(version: str, tree: pathlib.Path, before: pathlib.Path) -> None:
+    """Hold what is public against the last version, if that has a tag: docs/releases.md says what may go.
+
+    Raises:
+        Refused: something is gone with a version that takes nothing away, or the changes do not name it.
+    """
+    last = said(tree, SOURCE)
+    if not _git("tag", "--list", f"v{last}"):
+        print(f"There is no tag v{last}: what is public was not held against it.")
+        return
+    broken = public.broken(export(f"v{last}", before), tree)
+    new, old = numbers(version) or (), numbers(last) or ()
+    takes_nothing_away = new[:1] == old[:1] if new >= (1, 0, 0) else new[:2] == old[:2]
+    if broken and takes_nothing_away:
+        told = "\n".join(str(one) for one in broken)
+        raise Refused(f"After {last}, {version} may not take away what is public:\n{told}")
+    unreleased = UNRELEASED.search((tree / CHANGES).read_text())
+    untold = [one for one in broken if unreleased is None or not one.is_named_in(unreleased["text"])]
+    if untold:
+        told = "\n".join(str(one) for one in untold)
+        raise Refused(f'"## Unreleased" in {CHANGES} does not name what is no longer as in {last}:\n{told}')
 
 
 def _built_twice(

@@ -9,6 +9,7 @@ import builtins
 import dataclasses
 import functools
 import inspect
+import pathlib
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ import griffe
 
 from saga_project.local import runfile
 
-TABLE = runfile.ROOT / "docs" / "in-your-project.md"
+TABLE = "docs/in-your-project.md"
 
 LONGEST_VALUE = 60
 """A longer one says more to a reader of the code."""
@@ -37,9 +38,9 @@ class Named:
         return f"{self.module}.{self.name}"
 
 
-def modules() -> list[str]:
+def modules(root: pathlib.Path = runfile.ROOT) -> list[str]:
     """The public modules, in the order of the table; those that it names as a module's modules included."""
-    chapter = TABLE.read_text().partition("## What is public")[2]
+    chapter = (root / TABLE).read_text().partition("## What is public")[2]
     found = []
     for names, what in re.findall(r"^\| (`sagas[^|]*) \| (.*) \|$", chapter, re.MULTILINE):
         for name in re.findall(r"`([\w.]+)`", names):
@@ -55,19 +56,27 @@ def modules() -> list[str]:
 @functools.cache
 def package() -> griffe.Object:
     """All of `sagas`, as griffe reads it."""
-    return griffe.load(
-        "sagas",
-        search_paths=[runfile.ROOT],
+    return read("sagas", runfile.ROOT)
+
+
+def read(name: str, root: pathlib.Path) -> griffe.Object:
+    """A package in that folder, as griffe reads it."""
+    found = griffe.load(
+        name,
+        search_paths=[root],
+        try_relative_path=False,
         docstring_parser="google",
         # The signature has the types, and the code what a property gives.
         docstring_options={"returns_named_value": False, "warnings": False},
         resolve_aliases=True,
         allow_inspection=False,
     )
+    assert isinstance(found, griffe.Module), name
+    return found
 
 
 def module(name: str) -> griffe.Module:
-    """One of its modules."""
+    """One of the modules of `sagas`."""
     found = package()[name.partition(".")[2]] if "." in name else package()
     assert isinstance(found, griffe.Module), name
     return found
