@@ -9,6 +9,7 @@ import builtins
 import dataclasses
 import functools
 import inspect
+import json
 import pathlib
 import re
 import textwrap
@@ -176,10 +177,11 @@ def _function(depth: int, kind: str, name: str, found: griffe.Function) -> str:
 
 def _attribute(depth: int, kind: str, name: str, found: griffe.Object) -> str:
     assert isinstance(found, griffe.Attribute), found.path
-    options = [f":type: {_typed(found.annotation)}"] if found.annotation is not None else []
+    # Quoted, for an option of a directive is read as YAML is.
+    options = [f":type: {json.dumps(_typed(found.annotation))}"] if found.annotation is not None else []
     value = str(found.value) if found.value is not None and kind != "property" else ""
     if value and len(value) <= LONGEST_VALUE and "\n" not in value:
-        options.append(f":value: {value}")
+        options.append(f":value: {json.dumps(value)}")
     return _directive(depth, f"py:{kind}", name, options, _prose(found))
 
 

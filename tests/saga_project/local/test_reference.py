@@ -1,5 +1,6 @@
 """The reference has all that is public, and what it says of it is so."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -57,6 +58,21 @@ def test_its_own_functions_and_classes_are_the_modules_public_names(module: str)
     listed = set(getattr(imported, "__all__", own))
 
     assert own & listed <= {one.name for one in reference.names(module)}
+
+
+@each_module
+def test_what_is_called_is_written_as_python_reads_it(module: str) -> None:
+    """Sphinx makes nothing of another signature."""
+    signatures = re.findall(r"^`{4,}\{py:\w+\} \w+(\(.*)$", reference.page(module), re.MULTILINE)
+
+    for signature in signatures:
+        ast.parse(f"def function{signature}: ...")
+
+
+def test_a_value_is_quoted_where_yaml_would_take_its_quotes_away() -> None:
+    page = reference.page("sagas.declaration.states")
+
+    assert "```{py:attribute} RUNNING\n:value: \"'running'\"\n" in page
 
 
 def test_a_name_of_several_modules_is_described_once() -> None:
