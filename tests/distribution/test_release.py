@@ -148,6 +148,7 @@ def test_a_release_has_its_archives_its_commit_and_its_tag_and_whoever_builds_it
     assert f"{NEXT} does not come after {NEXT}" in clone.release(NEXT, code=1)
 
 
+@pytest.mark.thorough
 def test_a_rehearsal_makes_the_archives_and_changes_nothing(clone: Clone) -> None:
     before = clone.git("rev-parse", "HEAD")
 
@@ -180,7 +181,7 @@ def test_a_checkout_with_changes_is_refused(clone: Clone, file: str) -> None:
     refused(clone, NEXT, f"not committed:\n{' M' if file == 'LICENSE' else '??'} {file}")
 
 
-@pytest.mark.parametrize("version", ["1.2", "v1.2.3", "1.2.3rc1", "01.2.3"])
+@pytest.mark.parametrize("version", ["1.2", "v1.2.3", "01.2.3"])
 def test_what_is_no_version_is_refused(clone: Clone, version: str) -> None:
     refused(clone, version, "is no version")
 
@@ -230,6 +231,9 @@ def test_a_newest_tag_that_is_not_the_version_is_refused(clone: Clone) -> None:
     refused(clone, NEXT, "the newest tag says 900.10.0")
 
 
+MOVED = "  sagas.haste.explain has an argument elsewhere\n  sagas.haste.explain wants another argument\n"
+
+
 @pytest.fixture
 def tagged(clone: Clone) -> Clone:
     """Its last version has its tag, and something public has gone since."""
@@ -248,11 +252,11 @@ def test_a_patch_that_takes_away_what_is_public_is_refused(tagged: Clone) -> Non
     refused(
         tagged,
         f"{major}.{minor}.{int(patch) + 1}",
-        "may not take away what is public:\n"
-        "  sagas.haste.explain wants another argument\n  sagas.ids.made_at is gone\n",
+        f"may not take away what is public:\n{MOVED}  sagas.ids.made_at is gone\n",
     )
 
 
+@pytest.mark.thorough
 def test_what_is_gone_and_is_not_named_in_the_changes_is_refused(tagged: Clone) -> None:
     said = tagged.text("CHANGELOG.md").replace(
         "**Something**", "`made_at` is `made_then` now; **something**", 1
@@ -261,7 +265,7 @@ def test_what_is_gone_and_is_not_named_in_the_changes_is_refused(tagged: Clone) 
     tagged.commit()
     last = build.version(tagged.place)
 
-    refused(tagged, NEXT, f"is no longer as in {last}:\n  sagas.haste.explain wants another argument\n")
+    refused(tagged, NEXT, f"is no longer as in {last}:\n{MOVED}")
 
 
 def test_where_git_does_not_know_who_commits_it_is_refused_before_anything_is_built(clone: Clone) -> None:
@@ -271,12 +275,13 @@ def test_where_git_does_not_know_who_commits_it_is_refused_before_anything_is_bu
     refused(clone, NEXT, "git does not know who you are")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("file", "text", "why"),
     [
         ("sagas/py.typed", None, "it has no sagas/py.typed"),
         ("sagas/testing/test_kit.py", "", "it has a test: sagas/testing/test_kit.py"),
-        ("distribution/pyproject.toml", ("Django>=5.2", "Django>=5.2,<7"), "upper bound: Django<7,>=5.2"),
+        ("distribution/pyproject.toml", ("Django>=5.2", "Django>=5.2,<7"), "upper bound: Django>=5.2,<7"),
     ],
 )
 def test_archives_that_are_not_as_they_should_be_are_refused(
@@ -291,6 +296,7 @@ def test_archives_that_are_not_as_they_should_be_are_refused(
     refused(clone, NEXT, why)
 
 
+@pytest.mark.thorough
 def test_where_git_refuses_the_commit_the_checkout_is_as_it_was(clone: Clone) -> None:
     hook = clone.place / ".git/hooks/pre-commit"
     hook.parent.mkdir(exist_ok=True)
