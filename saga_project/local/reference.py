@@ -192,7 +192,8 @@ def _directive(depth: int, directive: str, argument: str, options: Sequence[str]
 
 
 def _parameters(parameters: Sequence[griffe.Parameter] | griffe.Parameters) -> str:
-    told, before = [], None
+    told: list[str] = []
+    before: griffe.ParameterKind | None = None
     for one in parameters:
         kind = one.kind
         if before is griffe.ParameterKind.positional_only and kind is not before:
