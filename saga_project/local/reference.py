@@ -13,7 +13,7 @@ import json
 import pathlib
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import griffe
 
@@ -185,7 +185,7 @@ def _attribute(depth: int, kind: str, name: str, found: griffe.Object) -> str:
     return _directive(depth, f"py:{kind}", name, options, _prose(found))
 
 
-def _directive(depth: int, directive: str, argument: str, options: Sequence[str], body: Sequence[str]) -> str:
+def _directive(depth: int, directive: str, argument: str, options: Sequence[str], body: Iterable[str]) -> str:
     """One of Sphinx's: what stands in it has a shorter fence."""
     head = "\n".join([f"{'`' * depth}{{{directive}}} {argument}", *options])
     return "\n\n".join([head, *[part for part in body if part]]) + f"\n{'`' * depth}"
