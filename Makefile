@@ -177,6 +177,14 @@ client: $(DEVELOPMENT) ## The Python client: its synchronous half from the async
 wheel: $(DEVELOPMENT) ## The engine and its console as a wheel for other projects, into dist
 	@$(BIN)/python distribution/build.py
 
+.PHONY: release
+release: $(DEVELOPMENT) ## VERSION=1.2.3: archives of the engine and the client, looked at, a commit and a tag; publishes nothing
+	@$(BIN)/python -m distribution.release $(VERSION)
+
+.PHONY: release-check
+release-check: $(DEVELOPMENT) ## The same, but for the commit and the tag
+	@$(BIN)/python -m distribution.release --dry-run $(VERSION)
+
 .PHONY: matrix
 matrix: $(DEVELOPMENT) services ## The wheel on other Pythons, Djangos, PostgreSQLs and brokers, a virtual environment each; ARGS="--only 3.13"
 	@$(BIN)/python -m tests.distribution.matrix $(ARGS)

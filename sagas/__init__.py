@@ -1,8 +1,10 @@
 """The saga engine: declare a business transaction as a list of steps, each with its undo.
 
+```python
 from sagas import Retry, Saga, Step, Wait     # the declaration: pure, no Django, no broker
 from sagas import DAY, HOUR, MINUTE           # its clocks are timedeltas: 2 * DAY
 from sagas import engine                      # begin, cancel, receive: rows and rules
+```
 """
 
 from sagas.declaration.definition import (

@@ -21,6 +21,8 @@ from django.conf import settings
 from sagas import conf
 
 RABBITMQ = frozenset({"amqp", "pyamqp", "amqps"})
+"""Schemes of `broker_url` that lead to RabbitMQ."""
+
 VALKEY = frozenset({"redis", "rediss", "sentinel"})
 """Schemes of `broker_url`; of others nothing is known, and nothing is set for them."""
 

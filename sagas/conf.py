@@ -31,6 +31,8 @@ from django.core import exceptions
 from django.utils import module_loading
 
 CELERY_TRANSPORT = "sagas.tasks.CeleryTransport"
+"""The one that is taken where the settings name none."""
+
 POSTGRES_TRANSPORT = "sagas.transports.postgres.PostgresTransport"
 """The one that needs no broker, and has workers of its own."""
 
@@ -85,10 +87,13 @@ def _schedule(name: str, task: str, queue: str) -> str:
 
 
 SCHEDULE_THE_SWEEP = _schedule("sweep", SWEEP_TASK, SWEEP_QUEUE)
+"""What to do where nothing schedules the sweep: the hint of a check."""
+
 RUN_THE_SWEEP = "Run `manage.py saga_worker`; with --processes 0 it carries out no step."
 """Where it is not Celery that carries the messages."""
 
 SCHEDULE_BULK_RUNS = _schedule("bulk-runs", BULK_TASK, BULK_QUEUE)
+"""The same, of the console's bulk runs."""
 
 HARD_LIMIT_MARGIN_S = 5
 """Between a soft limit, which a function can feel, and the hard one, which ends its process."""
@@ -277,6 +282,7 @@ def worker_command(queue: str) -> str:
 
 
 NAME_THE_APP = 'Name your Celery application in the settings, such as SAGAS_CELERY_APP = "shop.celery.app".'
+"""What to do where no Celery application is known: the hint of a check."""
 
 _NO_APP = Problem(
     id="sagas.E012",

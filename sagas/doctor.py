@@ -32,6 +32,7 @@ class Severity(enum.Enum):
 
 
 LEVELS = {Severity.ERROR: checks.ERROR, Severity.WARNING: checks.WARNING}
+"""The same, as Django's checks have it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,7 @@ except ImportError:  # Who has RabbitMQ does without.
 logger = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
+"""What sending gives."""
 
 WAIT_S = 0.5
 """How long a request waits until its message is sent. Sending goes on without it, and mostly ends well."""

@@ -597,6 +597,7 @@ class ArchivedSaga(models.Model):
 
 
 CLOCKS_DIFFER = datetime.timedelta(days=1)
+"""By how much the clock that made an id may differ from the database's."""
 
 
 class Queue(models.Model):

@@ -99,7 +99,13 @@ def instance(model: type[_Model], row: Mapping[str, Any]) -> _Model:
 
 
 def have_fetched(saga: SagaInstance, name: str, rows: Sequence[django_models.Model]) -> None:
-    """Have the saga's relation answer with these rows, as if they had been fetched beforehand."""
+    """Have the saga's relation answer with these rows, as if they had been fetched beforehand.
+
+    Arguments:
+        saga: the row.
+        name: of the relation, such as `events`.
+        rows: what it answers.
+    """
     fetched = getattr(saga, name).get_queryset()
     fetched._result_cache = list(rows)
     fetched._prefetch_done = True

@@ -8,6 +8,7 @@ from django.apps import apps
 from django.urls import URLPattern, URLResolver, include, path
 
 urlpatterns: list[URLPattern | URLResolver] = []
+"""What is mounted; nothing without the console."""
 
 if apps.is_installed("sagas.console"):
     urlpatterns.append(path("", include("sagas.console.urls")))

@@ -15,6 +15,7 @@ from sagas import conf
 from sagas.declaration import registry
 
 COMMAND = "sagas_worker"
+"""The `manage.py` command that is a worker without Celery."""
 
 PATIENCE = datetime.timedelta(seconds=2)
 """How long after an answer the next one is waited for."""

@@ -1,8 +1,9 @@
 """`make site`: the documentation as a site that can be searched, in `.site/html`. It needs no server.
 
 Its pages are the Markdown of the repository as it stands. README.md is the first, and what a page links to
-comes along: code gets a page of its own, so that no link leads out of the site. Whatever leads nowhere ends
-the build. What draws the site, and the diagrams in it, is pinned in requirements-site.txt.
+comes along: code gets a page of its own, so that no link leads out of the site. The chapter *Reference* is
+made of docstrings. Whatever leads nowhere ends the build. What draws the site, and the diagrams in it, is
+pinned in requirements-site.txt.
 """
 
 import html
@@ -13,7 +14,7 @@ import shutil
 import subprocess
 import sys
 
-from saga_project.local import runfile
+from saga_project.local import reference, runfile
 
 ROOT = runfile.ROOT
 PLACE = ROOT / ".site"
@@ -34,7 +35,7 @@ NAVIGATION = {
     "Operate": [
         "docs/admin.md", "docs/deployment.md", "docs/operations.md", "docs/observability.md",
         "docs/configuration.md", "docs/transports.md",
-        "docs/upgrading.md", "docs/retention.md", "docs/cluster.md",
+        "docs/upgrading.md", "docs/releases.md", "docs/retention.md", "docs/cluster.md",
         "docs/scaling.md",
     ],
     "Compare": ["docs/benchmarks.md", "docs/comparison.md", "docs/dependencies.md"],
@@ -48,6 +49,9 @@ NAMES = {
     "clients/python/README.md": "The Python client <clients/python/README>",
 }
 """How pages are named to Sphinx that are not named by their own first heading."""
+
+REFERENCE = "Reference"
+"""The chapter that follows them: a page for each public module of `sagas`."""
 
 LANGUAGES = {".py": "python", ".po": "po", ".toml": "toml"}
 """Of code, by the ends of names; all else is text."""
@@ -68,6 +72,11 @@ html_copy_source = False
 html_show_copyright = html_show_sphinx = False
 html_static_path = ["static"]
 myst_heading_anchors = 4  # Named as on the platforms that show the Markdown.
+myst_enable_extensions = ["fieldlist"]  # For what the reference says of arguments.
+add_module_names = False
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 100
+toc_object_entries_show_parents = "hide"
 suppress_warnings = ["misc.highlighting_failure"]  # An example may leave things out.
 """
 
@@ -122,6 +131,11 @@ def assemble(place: pathlib.Path) -> None:
         if name == FIRST:
             text += _contents()
         _write(place / _target(name), text)
+    for name in reference.modules():
+        code = reference.module(name).filepath
+        assert isinstance(code, pathlib.Path), f"{name} has more than one folder"
+        source = _code(place, code.relative_to(ROOT).as_posix())
+        _write(place / f"reference/{name}.md", f"{reference.page(name)}\n[Its code](../{source})\n")
 
 
 def build() -> int:
@@ -146,8 +160,12 @@ def build() -> int:
 def _contents() -> str:
     """The chapters, as Sphinx is told them: they stand beside every page."""
     parts = []
-    for chapter, pages in navigation().items():
-        names = [NAMES.get(page, page.removesuffix(".md")) for page in pages]
+    chapters = {
+        chapter: [NAMES.get(page, page.removesuffix(".md")) for page in pages]
+        for chapter, pages in navigation().items()
+    }
+    chapters[REFERENCE] = [f"reference/{module}" for module in reference.modules()]
+    for chapter, names in chapters.items():
         parts.append(f"\n```{{toctree}}\n:hidden:\n:caption: {chapter}\n\n" + "\n".join(names) + "\n```\n")
     return "".join(parts)
 

@@ -17,6 +17,7 @@ from sagas.console import approving, history
 from sagas.engine import approvals
 
 SALT = "sagas.console.links"
+"""What these signatures are for, and no others of the same key."""
 
 LONGEST_PERSON = 150 - len(approvals.LINK)
 """An event's actor has 150 characters."""

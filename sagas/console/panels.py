@@ -271,6 +271,11 @@ def consequences(record: history.History, intervention: str, *, turns_back: bool
 
     An app that knows has the method `consequences(saga, intervention, step, turns_back)`, which returns
     sentences: `step` is what the intervention is about, and `turns_back` says whether all is undone then.
+
+    Arguments:
+        record: the saga, as the console reads it.
+        intervention: its name, such as `compensate`.
+        turns_back: whether all is undone then.
     """
     words = getattr(_subjects.get(record.saga.name), "consequences", None)
     return list(words(record.saga, intervention, record.step, turns_back)) if words is not None else []

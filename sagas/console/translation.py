@@ -11,11 +11,19 @@ from django.utils.translation import gettext, gettext_noop
 from sagas.engine import messages
 
 WAVE_FAILED = gettext_noop("In wave %(wave)s, %(failed)s of %(tried)s sagas failed again.")
+"""Why a bulk run stopped by itself."""
+
 RUN_STOPPED = gettext_noop("%(actor)s stopped it: %(reason)s")
+"""Why it stopped where a person stopped it."""
+
 RUN_GOES_ON = gettext_noop("It goes on.")
+"""Of a saga that a bulk run has resumed."""
+
 NOTHING_SEEN = gettext_noop("Nothing was seen of it in time.")
+"""Of one that a bulk run has resumed in vain."""
 
 Interpreter = Callable[[str], str]
+"""Says a message in the reader's language, or returns it as it came."""
 
 _interpreters: list[Interpreter] = []
 

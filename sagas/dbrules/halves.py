@@ -12,6 +12,7 @@ from django.db.migrations import Migration
 from django.db.migrations.graph import MigrationGraph
 
 NAMED = re.compile(r"^\d{4}_(?P<half>pre|post)_")
+"""How the name of a migration says which half it is."""
 
 
 def is_post(name: str) -> bool:

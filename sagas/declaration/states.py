@@ -93,6 +93,7 @@ SAGA_TRANSITIONS: dict[SagaState, set[SagaState]] = {
     SagaState.COMPLETED: set(),
     SagaState.COMPENSATED: set(),
 }
+"""Where a saga can go from each state: nowhere from a final one."""
 
 STEP_TRANSITIONS: dict[StepState, set[StepState]] = {
     StepState.PENDING: {
@@ -139,9 +140,13 @@ STEP_TRANSITIONS: dict[StepState, set[StepState]] = {
     StepState.UNDONE: set(),
     StepState.SKIPPED: {StepState.UNDOING},
 }
+"""Where a step can go from each state."""
 
 FINAL = frozenset(state for state, targets in SAGA_TRANSITIONS.items() if not targets)
+"""The states in which a saga has ended."""
+
 LIVE = frozenset(SagaState) - FINAL
+"""All others."""
 
 assert set(SAGA_TRANSITIONS) == set(SagaState), "a saga state without a line in SAGA_TRANSITIONS"
 assert set(STEP_TRANSITIONS) == set(StepState), "a step state without a line in STEP_TRANSITIONS"

@@ -22,9 +22,16 @@ StepFunction = Callable[..., Any]
 Kind = Literal["compensatable", "pivot", "retriable"]
 
 SECOND = datetime.timedelta(seconds=1)
+"""A `timedelta`, as all spans of a declaration are: `30 * SECOND`."""
+
 MINUTE = datetime.timedelta(minutes=1)
+"""Sixty seconds."""
+
 HOUR = datetime.timedelta(hours=1)
+"""Sixty minutes."""
+
 DAY = datetime.timedelta(days=1)
+"""Twenty-four hours."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -60,6 +60,11 @@ def settle(signal_id: int, *, actor: str, reason: str) -> models.Signal:
     With SAGAS_FOUR_EYES it is settled once a second person says so too: to say that money was given
     back by hand is to decide about it.
 
+    Arguments:
+        signal_id: the callback's.
+        actor: who says so, for the event.
+        reason: what was found out or done, in words.
+
     Returns:
         The callback; its `settled_at` is null while it waits for the second person.
 
@@ -87,6 +92,14 @@ def settle(signal_id: int, *, actor: str, reason: str) -> models.Signal:
 
 def retry(signal_id: int, *, actor: str, reason: str) -> models.Signal:
     """Have what a late callback tells of undone once more, now. If that goes well it is settled.
+
+    Arguments:
+        signal_id: the callback's.
+        actor: who asks for it, for the event.
+        reason: why, in words.
+
+    Returns:
+        The callback.
 
     Raises:
         NotFound: there is no such callback.

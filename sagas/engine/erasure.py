@@ -291,7 +291,16 @@ def strike_elsewhere(values: Values) -> None:
 
 
 def strike_columns(rows: django_models.QuerySet[Any], columns: Collection[str], values: Values) -> int:
-    """Strike one of the values out of these columns of these rows, texts or JSON; how many rows had one."""
+    """Strike values out of columns, whether they stand there as a text or inside JSON.
+
+    Arguments:
+        rows: those to look through.
+        columns: names of their columns.
+        values: what is struck out, as `strike_too` and `strike_elsewhere` are given it.
+
+    Returns:
+        How many rows had one.
+    """
     found = 0
     for row in rows.values("pk", *columns).iterator():
         changed = {name: new for name in columns if (new := values.struck(row[name])) != row[name]}

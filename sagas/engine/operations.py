@@ -79,9 +79,18 @@ def cancel(saga_id: uuid.UUID | str, *, actor: str, reason: str) -> SagaInstance
     At once where no attempt is under way; else when it has ended. A saga that is
     being undone already is left as it is.
 
+    Arguments:
+        saga_id: the saga.
+        actor: who asked for it, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
         TooLate: it has ended, or is past its pivot.
         NotFound: there is no such saga.
+        Busy: somebody else is at it just now; nothing was changed.
     """
     with _locked(saga_id) as work:
         decide_cancel(work, actor=actor, reason=reason)
@@ -109,7 +118,19 @@ def decide_cancel(work: UnitOfWork, *, actor: str, reason: str) -> None:
 def compensate(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
     """Have the saga undone because an operator says so.
 
+    Arguments:
+        saga_id: the saga.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        actor: who decides so, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: it has ended, is past its pivot, or is being undone already, or will be.
     """
@@ -125,7 +146,19 @@ def compensate(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str)
 def retry(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
     """Make the next attempt now, instead of when its pause is over.
 
+    Arguments:
+        saga_id: the saga.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        actor: who decides so, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: it has ended, needs attention, waits, or is held, an attempt is under way, or the step's
             turn to be undone has not come.
@@ -136,7 +169,19 @@ def retry(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
 def resume(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
     """Let what needs attention go on, with another attempt now.
 
+    Arguments:
+        saga_id: the saga.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        actor: who decides so, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: it needs no attention, or is held, or an attempt is under way.
     """
@@ -150,7 +195,19 @@ def ask(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> Sag
     waits, asks before anything else (U2). One that then turns out never to have happened is done, or,
     where it waited, has failed.
 
+    Arguments:
+        saga_id: the saga.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        actor: who decides so, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: its outcome is not in doubt, nobody can be asked, it is held, or an attempt is under way.
     """
@@ -177,7 +234,21 @@ def resolve(
     3. Backward, happened: the step is undone, and the saga goes on backwards.
     4. Backward, did not: its undo is tried again, if its turn has come.
 
+    Arguments:
+        saga_id: the saga.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        happened: whether it took effect.
+        actor: who decides so, for the event.
+        reason: why, in words.
+        facts: what the action put out, each by its name, where it happened.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: nobody doubts the step's outcome, facts are missing, an attempt is under way, or another
             step of its stage is to be undone first.
@@ -249,7 +320,17 @@ def approve(
 def refuse(
     saga_id: uuid.UUID | str, step: str, *, actor: str, reason: str, through: str = ""
 ) -> SagaInstance:
-    """Say no where an approval is waited for: the saga compensates. The arguments are as for `approve`.
+    """Say no where an approval is waited for: the saga compensates.
+
+    Arguments:
+        saga_id: the saga.
+        step: the approval's name.
+        actor: who says so.
+        reason: why, in words.
+        through: which way it came, such as the console; kept with the event.
+
+    Returns:
+        The saga's row.
 
     Raises:
         NotFound: the saga has no such step.
@@ -283,7 +364,19 @@ def _answered(saga_id: uuid.UUID | str, name: str) -> Iterator[UnitOfWork]:
 def hold(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
     """Begin nothing new until it is released; an attempt under way still ends.
 
+    Arguments:
+        saga_id: the saga.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        actor: who decides so, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: it has ended, or is held.
     """
@@ -297,7 +390,19 @@ def hold(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> Sa
 def release(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
     """Let a held saga go on.
 
+    Arguments:
+        saga_id: the saga.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        actor: who decides so, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: it is not held.
     """
@@ -317,7 +422,20 @@ def extend(
 ) -> SagaInstance:
     """Give the direction it now goes in more time, from its deadline or from now, whichever is later.
 
+    Arguments:
+        saga_id: the saga.
+        by: how much more.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        actor: who decides so, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: it has ended, or the time is not positive.
     """
@@ -335,7 +453,19 @@ def extend(
 def skip(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> SagaInstance:
     """Leave out the step at hand, which its declaration calls optional.
 
+    Arguments:
+        saga_id: the saga.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        actor: who decides so, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: it is not optional, or an attempt at it is under way.
     """
@@ -357,7 +487,19 @@ def close(saga_id: uuid.UUID | str, *, seen: Seen, actor: str, reason: str) -> S
 
     Its owner is told in the same transaction: for those who wait for it, this is its end.
 
+    Arguments:
+        saga_id: the saga.
+        seen: how the saga stood when the operator looked at it: `look` says so.
+        actor: who decides so, for the event.
+        reason: why, in words.
+
+    Returns:
+        The saga's row.
+
     Raises:
+        NotFound: there is no such saga.
+        TooLate: it is in the archive.
+        Busy: somebody else is at it just now; nothing was changed.
         MovedOn: it is not as it was seen.
         NotAllowed: it does not need attention, is closed, an attempt is under way beside what it was called
             for, or its owner could not take its end.

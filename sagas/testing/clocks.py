@@ -13,6 +13,7 @@ from sagas.engine import circuits, pacing
 from sagas.models import Circuit, Heartbeat, Queue, SagaInstance, Signal, StepInstance
 
 A_MOMENT = datetime.timedelta(milliseconds=1)
+"""The least by which what is due has passed."""
 
 
 def pass_time(by: datetime.timedelta, saga_id: uuid.UUID | str | None = None) -> None:

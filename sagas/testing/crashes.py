@@ -15,8 +15,10 @@ from psycopg import pq
 from sagas.engine import pipeline
 
 IDLE = pq.TransactionStatus.IDLE
+"""psycopg's word for a connection that is in no transaction."""
 
 WRITES = ("INSERT", "UPDATE", "DELETE")
+"""What a statement begins with that changes rows."""
 
 
 class Crash(BaseException):

@@ -55,6 +55,7 @@ class Probe:
 
 
 Message = StepMessage | ChainError | LateCompensation | Probe
+"""What the engine sends."""
 
 
 class MemoryLane:

@@ -47,11 +47,16 @@ from typing import Any, Protocol
 from sagas.declaration import definition
 
 FUNCTIONS = ("do", "undo", "ask")
+"""What a line can call: a step's functions."""
+
 ACTS = ("cancel", "tell", "poll", "outwait", "outlast", "retry", "resolve", "approve", "refuse")
+"""What somebody can do between two calls, or time can."""
+
 ABOUT_SAGA = ("cancel", "outlast", "retry")
 """The acts that are about a saga as a whole, and name no step."""
 
 STANDS = ("completed", "compensated", "needs attention", "too late")
+"""How a saga can stand at the end."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +133,7 @@ class Script:
 
 
 CLOSING = {"[": "]", "{": "}"}
+"""What ends what these begin."""
 
 
 class _Reader:

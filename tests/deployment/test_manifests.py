@@ -16,7 +16,7 @@ PAYMENTS = layout.Worker(
 def deployment(name, *command, component, replicas=2, grace=30, **container):
     pod = {
         "terminationGracePeriodSeconds": grace,
-        "containers": [{"image": "registry.example.com/saga:0.6.0", "command": [*command], **container}],
+        "containers": [{"image": "registry.example.com/saga:2026-11-30", "command": [*command], **container}],
     }
     return {
         "kind": "Deployment",

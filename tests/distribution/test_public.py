@@ -1,28 +1,16 @@
 """The shop and the examples use of `sagas` what docs/in-your-project.md says is public, and nothing else."""
 
 import ast
-import collections
 import importlib
 import pathlib
-import re
 from collections.abc import Iterator
 
-from saga_project.local import runfile
-from tests.distribution.walk import PAGE
+from saga_project.local import reference, runfile
 
 USERS = [
     "saga_project", "api", "orders", "webhooks", "payments", "inventory", "invoicing", "shipping",
     "providers", "backoffice", "examples",
 ]  # fmt: skip
-
-
-def public() -> dict[str, set[str]]:
-    """The names that the page's table has, by their modules."""
-    chapter = PAGE.read_text().partition("## What is public")[2]
-    found = collections.defaultdict[str, set[str]](set)
-    for module, names in re.findall(r"^\| `(sagas[\w.]*)` \| (.*?) \| ", chapter, re.MULTILINE):
-        found[module] |= set(re.findall(r"`(\w+)`", names))
-    return found
 
 
 def is_module(name: str) -> bool:
@@ -52,7 +40,7 @@ def taken(path: pathlib.Path) -> Iterator[tuple[str, str]]:
 
 
 def test_the_shop_and_the_examples_take_nothing_else():
-    listed = public()
+    listed = reference.public()
 
     used = {
         (*one, str(path.relative_to(runfile.ROOT)))
@@ -71,9 +59,9 @@ def test_the_shop_and_the_examples_take_nothing_else():
 
 def test_what_is_listed_is_there():
     missing = [
-        f"{module}.{name}" for module, names in public().items() for name in names
+        f"{module}.{name}" for module, names in reference.public().items() for name in names
         if not hasattr(importlib.import_module(module), name)
     ]  # fmt: skip
 
     assert missing == []
-    assert min(map(len, public().values())) > 0
+    assert min(map(len, reference.public().values())) > 0

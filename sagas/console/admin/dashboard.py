@@ -12,6 +12,7 @@ from sagas.console.models import BulkRun, Consent
 from sagas.declaration.states import SagaState
 
 QUEUE_SHOWN = 5
+"""So many sagas that need a person stand on the first page."""
 
 
 def context(request: http.HttpRequest) -> dict[str, Any]:

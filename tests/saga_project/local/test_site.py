@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from saga_project.local import site
+from saga_project.local import reference, site
 from tests import test_docs
 
 DRAWN = re.compile(r'^```\{raw\} html\n<pre class="mermaid">', re.MULTILINE)
@@ -53,6 +53,17 @@ def test_code_that_is_linked_to_is_a_page_with_all_of_it(place: pathlib.Path) ->
 
     assert (site.ROOT / "orders/saga.py").read_text().rstrip() in shown
     assert "](code/orders/saga.py.md)" in (place / "index.md").read_text()
+
+
+def test_every_public_module_has_a_page_in_the_reference(place: pathlib.Path) -> None:
+    contents = (place / "index.md").read_text()
+    _, _, chapter = contents.partition(":caption: Reference\n\n")
+
+    assert {path.stem for path in (place / "reference").iterdir()} == set(reference.modules())
+    assert chapter.partition("\n```")[0].splitlines() == [f"reference/{name}" for name in reference.modules()]
+    assert (
+        "[Its code](../code/sagas/engine/__init__.py.md)" in (place / "reference/sagas.engine.md").read_text()
+    )
 
 
 def test_diagrams_are_drawn_by_a_script_of_the_site(place: pathlib.Path) -> None:
