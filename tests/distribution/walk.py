@@ -25,7 +25,7 @@ from tests.support import waiting
 
 PAGE = runfile.ROOT / "docs" / "in-your-project.md"
 DATABASE = "shop"
-"""As the page names it."""
+"""As docs/in-your-project.md names it."""
 
 BLOCK = re.compile(r"^```(?P<language>sh|python)\n(?P<text>.*?)\n```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# (?P<path>[\w./]+)(?:, (?:(?P<end>at the end)|instead of (?P<instead>\w+)))?")
@@ -36,7 +36,14 @@ class Project:
     """The folder, what runs in it, and its rows."""
 
     def __init__(
-        self, folder: pathlib.Path, *, python: str, path: list[str], database: str, broker: str
+        self,
+        folder: pathlib.Path,
+        *,
+        python: str,
+        path: list[str],
+        database: str,
+        broker: str,
+        name: str = DATABASE,
     ) -> None:
         """Make the names that the page types.
 
@@ -44,10 +51,12 @@ class Project:
             folder: empty.
             python: the interpreter.
             path: where it finds packages beside its own; the first is where `pip install` puts the wheel.
-            database: the URL of a server; a database `shop` is made there, and dropped in the end.
+            database: the URL of a server; a database is made there, and dropped in the end.
             broker: its URL.
+            name: of that database, as the page has it in its settings.
         """
         self.folder, self.server, self.log = folder, database, folder.parent / "walk.log"
+        self.name = name
         told = psycopg.conninfo.conninfo_to_dict(database)
         names = folder.parent / "bin"
         names.mkdir()
@@ -84,7 +93,7 @@ class Project:
     @contextlib.contextmanager
     def there(self) -> Iterator["Project"]:
         """While it is: its database is there; at the end it is gone, and so is every process."""
-        name = sql.Identifier(DATABASE)
+        name = sql.Identifier(self.name)
         with psycopg.connect(self.server, autocommit=True) as server:
             server.execute(sql.SQL("CREATE DATABASE {}").format(name))
             try:
@@ -134,14 +143,14 @@ class Project:
         if named["end"]:
             text = f"{file.read_text()}\n\n{text}"
         elif named["instead"]:
-            old = re.compile(rf"^def {named['instead']}\(.*?(?=^\S)", re.DOTALL | re.MULTILINE)
+            old = re.compile(rf"^def {named['instead']}\(.*?(?=^\S|\Z)", re.DOTALL | re.MULTILINE)
             text, count = old.subn(lambda _: f"{text.strip()}\n\n\n", file.read_text())
             assert count == 1, head
         file.write_text(f"{text.strip()}\n")
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the project's database answers."""
-        with psycopg.connect(self.server, dbname=DATABASE) as connection:
+        with psycopg.connect(self.server, dbname=self.name) as connection:
             return connection.execute(query.encode(), values).fetchall()
 
     def state(self, key: str) -> str:
@@ -174,16 +183,17 @@ def _step(walker: Project, language: str, text: str) -> None:
         if before:
             walker.quick_flights = before
             walker.kill("worker")  # "Start the worker again, so that it knows".
-            _start_worker(walker, walker.commands["worker"])
+            start_worker(walker, walker.commands["worker"])
     elif text.startswith("celery "):
-        _start_worker(walker, text)
+        start_worker(walker, text)
     elif text.startswith("python manage.py runserver"):
         walker.start("web", f"{text} {walker.port}")
     else:
         walker.run(text, code=4 if "saga watch" in text else 0)
 
 
-def _start_worker(walker: Project, command: str) -> None:
+def start_worker(walker: Project, command: str) -> None:
+    """Start a worker, and wait until it is ready."""
     before = walker.said().count(" ready.")
     walker.start("worker", command)
     waiting.until(lambda: walker.said().count(" ready.") > before, "a worker", seconds=60)
@@ -201,7 +211,7 @@ def _killed_while_the_flight_is_booked(walker: Project) -> None:
     assert walker.state("trip-2") == "running"
     # The airline is quick again: another five seconds prove nothing more.
     (walker.folder / "trips/services.py").write_text(walker.quick_flights)
-    _start_worker(walker, walker.commands["worker"])
+    start_worker(walker, walker.commands["worker"])
     waiting.until(lambda: walker.state("trip-2") == "completed", "the trip of a killed worker", seconds=60)
 
 
