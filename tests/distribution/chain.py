@@ -1,4 +1,4 @@
-"""Whoever follows docs/from-a-chain-to-a-saga.md word by word: what it breaks breaks, what it mends is mended.
+"""Whoever follows docs/from-a-chain-to-a-saga.md word by word: it breaks what breaks, and mends it.
 
 A block of text is what the command above it says in the end; a command that kills the worker does.
 """
@@ -8,19 +8,24 @@ import dataclasses
 import pathlib
 import re
 import shutil
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from saga_project.local import runfile
 from tests.distribution import walk
+from tests.support import waiting
 
 PAGE = runfile.ROOT / "docs" / "from-a-chain-to-a-saga.md"
-DATABASE = "store"
 
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)\n```$", re.DOTALL | re.MULTILINE)
 PATIENCE_S = 60
+
+
+class Project(walk.Project):
+    """The reader's, with the name that the page gives it."""
+
+    name = "store"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,16 +48,16 @@ def chapters() -> list[Chapter]:
 
 
 @contextlib.contextmanager
-def there(wheel: pathlib.Path, place: pathlib.Path, **project: Any) -> Iterator[walk.Project]:
+def there(wheel: pathlib.Path, place: pathlib.Path, **project: Any) -> Iterator[Project]:
     """An empty folder with the wheel, and the database that the page names."""
     folder = place / "project"
     folder.mkdir(parents=True)
     shutil.copy(wheel, folder)
-    with walk.Project(folder, name=DATABASE, **project).there() as walker:
+    with Project(folder, **project).there() as walker:
         yield walker
 
 
-def follow(walker: walk.Project, chapter: Chapter, *, only_write: bool = False) -> None:
+def follow(walker: Project, chapter: Chapter, *, only_write: bool = False) -> None:
     """Do what the chapter says.
 
     Arguments:
@@ -68,11 +73,13 @@ def follow(walker: walk.Project, chapter: Chapter, *, only_write: bool = False) 
             _command(walker, text, says=told[1] if told[0] == "text" else None)
 
 
-def _command(walker: walk.Project, text: str, *, says: str | None) -> None:
+def _command(walker: Project, text: str, *, says: str | None) -> None:
     if " worker " in text:
         if "worker" in walker.processes:  # Whoever starts the worker again has stopped it.
             walker.kill("worker")
-        walk.start_worker(walker, text)
+        before = walker.said().count(" ready.")
+        walker.start("worker", text)
+        waiting.until(lambda: walker.said().count(" ready.") > before, "a worker", seconds=PATIENCE_S)
     elif text.startswith("kill "):
         walker.run(text)
         walker.kill("worker")  # It is gone, and is taken leave of.
@@ -82,12 +89,10 @@ def _command(walker: walk.Project, text: str, *, says: str | None) -> None:
         _until_it_says(walker, text, says)
 
 
-def _until_it_says(walker: walk.Project, text: str, says: str) -> None:
+def _until_it_says(walker: Project, text: str, says: str) -> None:
     # Only the last line is repeated: what is before it is done once.
     *before, last = text.splitlines()
     for line in before:
         walker.run(line)
-    end = time.monotonic() + PATIENCE_S
-    while (said := walker.run(last).strip()) != says:
-        assert time.monotonic() < end, f"{last}\nsays\n{said}\nand not\n{says}\n\n{walker.said()[-6000:]}"
-        time.sleep(0.3)
+    what = f"{last!r} to say\n{says}\nThe log is {walker.log}."
+    waiting.until(lambda: walker.run(last).strip() == says, what, seconds=PATIENCE_S)

@@ -35,6 +35,7 @@ def test_whoever_follows_the_page_loses_an_order_of_the_chain_and_none_of_the_sa
             assert valkey.llen("celery") == 0
             assert valkey.hlen("unacked") == 0
 
+    assert not whole or "Ran 1 test " in walker.said()
     assert walker.state("B-4") == walker.state("A-4") == "completed"
     assert walker.rows("SELECT count(*) FROM sales_order WHERE state = 'new'") == [(0,)]
     assert set(walker.rows('SELECT "order" FROM outside_charge GROUP BY 1 HAVING count(*) > 1')) == {("A-3",)}

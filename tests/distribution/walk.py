@@ -25,7 +25,7 @@ from tests.support import waiting
 
 PAGE = runfile.ROOT / "docs" / "in-your-project.md"
 DATABASE = "shop"
-"""As docs/in-your-project.md names it."""
+"""As the page names it."""
 
 BLOCK = re.compile(r"^```(?P<language>sh|python)\n(?P<text>.*?)\n```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# (?P<path>[\w./]+)(?:, (?:(?P<end>at the end)|instead of (?P<instead>\w+)))?")
@@ -35,15 +35,10 @@ PASSWORD = "only-for-this-walk"
 class Project:
     """The folder, what runs in it, and its rows."""
 
+    name = DATABASE
+
     def __init__(
-        self,
-        folder: pathlib.Path,
-        *,
-        python: str,
-        path: list[str],
-        database: str,
-        broker: str,
-        name: str = DATABASE,
+        self, folder: pathlib.Path, *, python: str, path: list[str], database: str, broker: str
     ) -> None:
         """Make the names that the page types.
 
@@ -51,12 +46,10 @@ class Project:
             folder: empty.
             python: the interpreter.
             path: where it finds packages beside its own; the first is where `pip install` puts the wheel.
-            database: the URL of a server; a database is made there, and dropped in the end.
+            database: the URL of a server; a database `shop` is made there, and dropped in the end.
             broker: its URL.
-            name: of that database, as the page has it in its settings.
         """
         self.folder, self.server, self.log = folder, database, folder.parent / "walk.log"
-        self.name = name
         told = psycopg.conninfo.conninfo_to_dict(database)
         names = folder.parent / "bin"
         names.mkdir()
@@ -183,17 +176,16 @@ def _step(walker: Project, language: str, text: str) -> None:
         if before:
             walker.quick_flights = before
             walker.kill("worker")  # "Start the worker again, so that it knows".
-            start_worker(walker, walker.commands["worker"])
+            _start_worker(walker, walker.commands["worker"])
     elif text.startswith("celery "):
-        start_worker(walker, text)
+        _start_worker(walker, text)
     elif text.startswith("python manage.py runserver"):
         walker.start("web", f"{text} {walker.port}")
     else:
         walker.run(text, code=4 if "saga watch" in text else 0)
 
 
-def start_worker(walker: Project, command: str) -> None:
-    """Start a worker, and wait until it is ready."""
+def _start_worker(walker: Project, command: str) -> None:
     before = walker.said().count(" ready.")
     walker.start("worker", command)
     waiting.until(lambda: walker.said().count(" ready.") > before, "a worker", seconds=60)
@@ -211,7 +203,7 @@ def _killed_while_the_flight_is_booked(walker: Project) -> None:
     assert walker.state("trip-2") == "running"
     # The airline is quick again: another five seconds prove nothing more.
     (walker.folder / "trips/services.py").write_text(walker.quick_flights)
-    start_worker(walker, walker.commands["worker"])
+    _start_worker(walker, walker.commands["worker"])
     waiting.until(lambda: walker.state("trip-2") == "completed", "the trip of a killed worker", seconds=60)
 
 
