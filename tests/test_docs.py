@@ -42,7 +42,10 @@ README = ROOT / "README.md"
 GUARANTEES = ROOT / "docs/guarantees.md"
 GUIDE = ROOT / "docs/writing-a-saga.md"
 EXAMPLES = ROOT / "docs/examples.md"
+GLOSSARY = ROOT / "docs/glossary.md"
 FROM_ELSEWHERE = sorted(ROOT.glob("docs/from-*.md"))
+FOLLOWED = {ROOT / "docs/from-a-chain-to-a-saga.md"}
+"""What is followed word by word, in a project of its own: tests/distribution/test_from_a_chain.py."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -252,6 +255,20 @@ def test_a_figure_in_the_prose_is_the_codes(page: str, words: str, holds: bool) 
     assert holds
 
 
+@pytest.mark.parametrize("page", FROM_ELSEWHERE, ids=lambda page: page.stem)
+def test_what_a_page_for_those_who_come_from_elsewhere_calls_a_term_is_in_the_glossary(
+    page: pathlib.Path,
+) -> None:
+    """In the column *Here* a term is bold; a word that has no name of ours is code, or plain."""
+    words = re.findall(r"^\| (.+?) \|", GLOSSARY.read_text(), re.MULTILINE)
+    terms = {term for word in words for term in word.split(", ")}
+    rows = table(page, "The words")
+    claimed = {term for _, ours, _ in rows for term in re.findall(r"\*\*(.+?)\*\*", ours)}
+
+    assert len(claimed) > 10
+    assert {term for term in claimed if not {term, term.removesuffix("s")} & terms} == set()
+
+
 @each_page
 def test_no_drawing_has_a_semicolon(page: pathlib.Path) -> None:
     """Mermaid takes it for the end of a line, and draws nothing at all."""
@@ -418,7 +435,7 @@ def _eager_init(init: Any) -> Any:
     return eager_init
 
 
-@pytest.mark.parametrize("page", FROM_ELSEWHERE, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", sorted({*FROM_ELSEWHERE} - FOLLOWED), ids=lambda page: page.stem)
 def test_what_a_page_for_those_who_come_from_elsewhere_shows_runs_and_prints_what_it_says(
     page: pathlib.Path, trips: list[str], eager: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -432,7 +449,7 @@ def test_what_a_page_for_those_who_come_from_elsewhere_shows_runs_and_prints_wha
 def test_what_a_page_shows_of_elsewhere_is_python() -> None:
     shown = [(page, block) for page in FROM_ELSEWHERE for block in blocks(page, "py")]
 
-    assert len(FROM_ELSEWHERE) == 3
+    assert len(FROM_ELSEWHERE) == 4
     for page, block in shown:
         compile(block, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT | ast.PyCF_ONLY_AST)
 

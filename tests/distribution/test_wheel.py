@@ -13,16 +13,10 @@ import zipfile
 
 import pytest
 
-from distribution import build
 from saga_project.local import runfile, servers
 from tests.distribution import walk
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    return build.build(tmp_path_factory.mktemp("dist"))
 
 
 def test_it_has_the_whole_package_and_nothing_of_the_shop(wheel):

@@ -69,6 +69,8 @@ sys.meta_path.insert(0, Missing())
 class Project:
     """The folder, what runs in it, and its rows."""
 
+    name = DATABASE
+
     def __init__(
         self,
         folder: pathlib.Path,
@@ -135,7 +137,7 @@ class Project:
     @contextlib.contextmanager
     def there(self) -> Iterator["Project"]:
         """While it is: its database is there; at the end it is gone, and so is every process."""
-        name = sql.Identifier(DATABASE)
+        name = sql.Identifier(self.name)
         with psycopg.connect(self.server, autocommit=True) as server:
             server.execute(sql.SQL("CREATE DATABASE {}").format(name))
             try:
@@ -185,14 +187,14 @@ class Project:
         if named["end"]:
             text = f"{file.read_text()}\n\n{text}"
         elif named["instead"]:
-            old = re.compile(rf"^def {named['instead']}\(.*?(?=^\S)", re.DOTALL | re.MULTILINE)
+            old = re.compile(rf"^def {named['instead']}\(.*?(?=^\S|\Z)", re.DOTALL | re.MULTILINE)
             text, count = old.subn(lambda _: f"{text.strip()}\n\n\n", file.read_text())
             assert count == 1, head
         file.write_text(f"{text.strip()}\n")
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """What the project's database answers."""
-        with psycopg.connect(self.server, dbname=DATABASE) as connection:
+        with psycopg.connect(self.server, dbname=self.name) as connection:
             return connection.execute(query.encode(), values).fetchall()
 
     def state(self, key: str) -> str:
