@@ -515,7 +515,8 @@ def attempts(record: History) -> list[Attempt]:
         which = (row.name, undo)
         if event.kind in OPENS:
             if event.kind != EventKind.STEP_ASKED and row.name in waits:
-                found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at))
+                ended = CALLED_OFF if undo else "waiting"
+                found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at, outcome=ended))
             tries[which] = _begin(event, row, undo)
             continue
         if undo and is_approval(record, row):

@@ -646,6 +646,6 @@ def test_the_path_to_a_page_is_short_and_names_nothing_twice():
         f"/admin/sagas/event/{event.pk}/history/": ["Home", "Events", str(event), "History"],
         "/admin/sagas/sagainstance/groups/": ["Home", "Sagas", "Failure groups"],
         admin_client.intervention(saga, "resume"): ["Home", "Sagas", saga.key, "Resume"],
-        "/admin/api/token/add/": ["Home", "API tokens", "Add API token"],
+        "/admin/api/token/add/": ["Home", "Tokens", "Add token"],
     }.items():
         assert crumbs(person.get(address)) == path, address
