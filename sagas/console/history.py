@@ -43,7 +43,7 @@ class Attempt:
     started_at: datetime.datetime
     ended_at: datetime.datetime | None
     outcome: str
-    """running, done, begun, retry, late, unknown, failed, lost; waiting, where it is a wait."""
+    """running, done, begun, retry, late, unknown, failed, lost; of a wait waiting or `CALLED_OFF`."""
 
     waits: bool = False
     asks: bool = False
@@ -83,9 +83,8 @@ class DirectionView:
     """One direction of one step: its action, or its undo."""
 
     state: str
-    """A StepState; `due` or `none` where an undo has not begun."""
+    """A StepState; `due`, `kept` or `none` where an undo has not begun; `NOT_REACHED` or `CALLED_OFF`."""
 
-    label: str
     attempts: int
     budget: int | None
     started_at: datetime.datetime | None
@@ -516,7 +515,8 @@ def attempts(record: History) -> list[Attempt]:
         which = (row.name, undo)
         if event.kind in OPENS:
             if event.kind != EventKind.STEP_ASKED and row.name in waits:
-                found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at))
+                ended = CALLED_OFF if undo else "waiting"
+                found.append(dataclasses.replace(waits.pop(row.name), ended_at=event.at, outcome=ended))
             tries[which] = _begin(event, row, undo)
             continue
         if undo and is_approval(record, row):
@@ -547,8 +547,11 @@ def attempts(record: History) -> list[Attempt]:
                 dataclasses.replace(waits.pop(row.name), ended_at=event.at, outcome=outcome, error=error)
             )
     for wait in waits.values():
-        over = rows[wait.step].undo_started_at or rows[wait.step].undone_at or record.saga.finished_at
-        found.append(dataclasses.replace(wait, ended_at=over))
+        row, saga = rows[wait.step], record.saga
+        over = row.undo_started_at or row.undone_at or saga.finished_at or saga.closed_at
+        found.append(
+            dataclasses.replace(wait, ended_at=over, outcome=wait.outcome if over is None else CALLED_OFF)
+        )
     found += tries.values()
     return sorted(found, key=lambda attempt: (attempt.started_at, attempt.waits))
 
@@ -629,10 +632,8 @@ def _step_view(
     at_work = not parallel.is_free(row, record.now)
     wake_at = row.wake_at if row.is_member else record.saga.wake_at
     next_at = wake_at if current and not at_work and not in_line else None
-    state = action if goes_back else stands(record.saga, row)
     forward = DirectionView(
-        state=state,
-        label=str(_("Not reached") if state == NOT_REACHED else StepState(state).label),
+        state=stands(record.saga, row, action if goes_back else row.state),
         attempts=row.attempts,
         budget=record.budget(declared, undo=False) if has_worker else None,
         started_at=row.started_at,
@@ -644,15 +645,10 @@ def _step_view(
     backward = None
     left_out = row.state == StepState.SKIPPED and not row.begun
     if (declared is None or declared.undoable) and not left_out:
+        goes_on = record.live and record.saga.closed_at is None
+        not_begun = ("due" if record.backward and goes_on else "kept") if row.begun else "none"
         backward = DirectionView(
-            state=row.state
-            if goes_back
-            else ("due" if record.backward and row.begun else "kept" if row.begun else "none"),
-            label=str(StepState(row.state).label)
-            if goes_back
-            else (
-                _("Undo is due") if record.backward and record.live and row.begun else _undo_not_begun(row)
-            ),
+            state=row.state if goes_back else not_begun,
             attempts=row.undo_attempts,
             budget=record.budget(declared, undo=True) if has_worker else None,
             started_at=row.undo_started_at,
@@ -684,15 +680,29 @@ NOT_REACHED = "not_reached"
 """What is shown for a step that is pending for ever. Its row says pending: to the engine it is no state."""
 
 
-def stands(saga: models.SagaInstance, step: models.StepInstance) -> str:
-    """A step's state as it is shown: pending once its saga has ended or turned back is not reached."""
+CALLED_OFF = "called_off"
+"""What is shown for an action that was begun, and is neither waited for nor tried again. To the engine it is
+no state either: the row says what becomes of the undo."""
+
+
+def stands(saga: models.SagaInstance, step: models.StepInstance, state: str = "") -> str:
+    """A step's state as it is shown.
+
+    Once its saga has ended or turned back, nothing is waited for: what is pending was not reached, or is
+    called off where it was tried before; what waits is called off.
+
+    Arguments:
+        saga: its saga.
+        step: the step.
+        state: its action's last state; the row's own, unless it is given.
+    """
+    state = state or step.state
     over = saga.finished_at is not None or saga.closed_at is not None or saga.direction == Direction.BACKWARD
-    return NOT_REACHED if over and step.state == StepState.PENDING else step.state
-
-
-def _undo_not_begun(row: models.StepInstance) -> str:
-    """What is said of an undo that nobody has asked for: what was done, or may have been, stands."""
-    return _("Not undone") if row.begun else _("Nothing to undo")
+    if over and state == StepState.WAITING:
+        return CALLED_OFF
+    if over and state == StepState.PENDING:
+        return CALLED_OFF if step.attempts else NOT_REACHED
+    return state
 
 
 def stage_of(declared: definition.Saga | None, row: models.StepInstance) -> stages.Stage | None:

@@ -12,7 +12,7 @@ GLYPHS = {
     "running": "▶", "compensating": "◀", "needs_attention": "!", "completed": "✓", "compensated": "↺",
     "pending": "○", "waiting": "…", "done": "✓", "failed": "✕", "unknown": "?", "undoing": "◀",
     "undone": "↺", "undo_failed": "!", "skipped": "⤼", "held": "‖", "closed": "■", "none": "–", "kept": "–",
-    "due": "○", "not_reached": "–",
+    "due": "○", "not_reached": "–", "called_off": "–",
     "asked": "…", "stopped": "!", "finished": "✓", "sent": "▶", "helped": "✓", "refused": "–", "begun": "▶",
     "retry": "↻", "late": "◷", "lost": "?", "approved": "✓", "void": "–", "moved": "→",
 }  # fmt: skip
@@ -30,7 +30,7 @@ def state_names() -> dict[str, str]:
         "undoing": _("Undoing"), "undone": _("Undone"), "undo_failed": _("Undo failed"),
         "skipped": _("Skipped"), "held": _("Held"), "closed": _("Put aside"), "none": _("Nothing to undo"),
         "kept": _("Not undone"),
-        "due": _("Undo is due"), "not_reached": _("Not reached"),
+        "due": _("Undo is due"), "not_reached": _("Not reached"), "called_off": _("Called off"),
         "asked": _("Waits for a second person"), "stopped": _("Stopped"),
         "finished": _("Finished"), "sent": _("Under way"), "helped": _("Helped"),
         "refused": _("Did not apply"), "begun": _("Begun"), "retry": _("Failed, tried again"),
@@ -48,6 +48,23 @@ def badge(state: str, label: str = "") -> SafeString:
         state,
         GLYPHS.get(state, "·"),
         text,
+    )
+
+
+LONGEST_NUMBER = 24
+"""Letters of a number that is kept in one line; a whole id has 36, and no column has room for it."""
+
+
+def subject(text: str) -> SafeString:
+    """What a row of a list is about; no number in it is broken across lines."""
+    words = [
+        html.format_html('<span class="number">{}</span>', word)
+        if len(word) <= LONGEST_NUMBER and any(letter.isdigit() for letter in word)
+        else word
+        for word in text.split()
+    ]
+    return html.format_html(
+        '<span class="subject">{}</span>', html.format_html_join(" ", "{}", ((word,) for word in words))
     )
 
 

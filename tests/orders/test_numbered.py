@@ -107,7 +107,8 @@ def test_the_engines_own_lists_say_so_too_at_the_same_price_for_any_number(sampl
                 body = viewer.get(address(app, model)).content.decode()
             counts.append(len(captured))
             for order in orders:
-                assert f'<span class="subject">Order {order.number}</span>' in body, model
+                number = f'<span class="number">{order.number}</span>'
+                assert f'<span class="subject">Order {number}</span>' in body, model
 
     assert counts[: len(ENGINES)] == counts[len(ENGINES) :]
     for app, model in ENGINES:

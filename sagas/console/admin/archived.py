@@ -179,10 +179,7 @@ class ArchivedSagaAdmin(rows.ReadOnly):
         about = saga.subject.text if saga.subject else saga.key
         page = reverse("admin:sagas_sagainstance_change", args=[saga.pk])
         return html.format_html(
-            '<a href="{}"><span class="subject">{}</span> <code>{}</code></a>',
-            page,
-            about,
-            str(saga.pk)[-12:],
+            '<a href="{}">{} <code>{}</code></a>', page, marks.subject(about), str(saga.pk)[-12:]
         )
 
     @admin.display(description=gettext_lazy("state"), ordering="state")

@@ -28,7 +28,7 @@ WAITING = Q(attention_at__isnull=False, settled_at=None)
 class NeedsPerson(admin.SimpleListFilter):
     """Whether a person must see to it."""
 
-    title = gettext_lazy("waits for a person")
+    title = gettext_lazy("need of a person")
     parameter_name = "person"
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

@@ -77,7 +77,7 @@ class Definition(admin.SimpleListFilter):
 class Step(admin.SimpleListFilter):
     """By the step at which it failed first."""
 
-    title = gettext_lazy("failed at step")
+    title = gettext_lazy("failed step")
     parameter_name = "step"
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -115,7 +115,7 @@ class Error(admin.SimpleListFilter):
 class Age(admin.SimpleListFilter):
     """By when it began."""
 
-    title = gettext_lazy("begun")
+    title = gettext_lazy("beginning")
     parameter_name = "begun"
 
     SPANS = {
@@ -239,7 +239,7 @@ class Amount(admin.SimpleListFilter):
 class Asked(admin.SimpleListFilter):
     """By whether an approval is waited for; offered where a declaration has one."""
 
-    title = gettext_lazy("waiting for approval")
+    title = gettext_lazy("approval")
     parameter_name = "approval"
 
     def lookups(self, request: http.HttpRequest, model_admin: Any) -> list[tuple[str, str]]:

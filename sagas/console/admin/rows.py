@@ -13,7 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from sagas import models
-from sagas.console import event_names, interventions, marks, panels, redaction
+from sagas.console import event_names, history, interventions, marks, panels, redaction
 from sagas.console.admin import moments
 from sagas.console.models import Consent, FailureNote
 from sagas.console.templatetags import console
@@ -39,14 +39,15 @@ class ChangeList(main.ChangeList):
     """Rows of sagas, with what these are about, which is read once for the whole page."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Add to each row its saga's subject; None where nobody knows it, or the saga is in the archive."""
+        """Add to each row its saga and what that is about; None where nobody knows, or it is archived."""
         super().get_results(request)
         listed: Any = self.model_admin
         ids = {row.pk: listed.saga_id(row) for row in self.result_list}
-        sagas = models.SagaInstance.objects.filter(pk__in=set(ids.values()) - {None}).defer("facts")
-        known = panels.describe(sagas)
+        wanted = models.SagaInstance.objects.filter(pk__in=set(ids.values()) - {None}).defer("facts")
+        sagas = {saga.pk: saga for saga in wanted}
+        known = panels.describe(sagas.values())
         for row in self.result_list:
-            row.saga_subject = known.get(ids[row.pk])
+            row.saga_known, row.saga_subject = sagas.get(ids[row.pk]), known.get(ids[row.pk])
 
 
 class OfSagas(ReadOnly):
@@ -104,8 +105,8 @@ def led_to(row: Any, saga_id: uuid.UUID | None, code: str) -> SafeString:
     about = getattr(row, "saga_subject", None)
     if about is None:
         return html.format_html('<a href="{}"><code>{}</code></a>', page, code)
-    said = '<a href="{}"><span class="subject">{}</span> <code>{}</code></a>'
-    return html.format_html(said, page, about.text, code[24:])
+    said = '<a href="{}">{} <code>{}</code></a>'
+    return html.format_html(said, page, marks.subject(about.text), code[24:])
 
 
 def sagas_named(term: str) -> set[uuid.UUID]:
@@ -129,9 +130,19 @@ class StepAdmin(OfSagas):
 
     list_display = ("id", "its_saga", "name", "badge", "attempts", "undo_attempts", "started_at", "worker")
     exclude = ("facts",)
-    readonly_fields = ("redacted",)
+    readonly_fields = ("badge", "redacted")
     ordering = ("-id",)
     show_full_result_count = False
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """The state stands there in words, too."""
+        return ("facts", "state")
+
+    @admin.display(description=_("state"), ordering="state")
+    def badge(self, step: models.StepInstance) -> SafeString:
+        """The state, as the page of its saga calls it."""
+        saga = getattr(step, "saga_known", None) or step.saga
+        return marks.badge(history.stands(saga, step))
 
 
 @admin.register(models.Event)

@@ -130,6 +130,7 @@ class SagaList(saved_views.SavedViews):
     actions = ("bulk_resume", "bulk_compensate")
     exclude = ("facts",)
     change_list_template = "sagas/sagas.html"
+    object_history_template = "sagas/saga_history.html"
 
     @admin.display(description=SafeString('<input type="checkbox" id="action-toggle">'))
     def action_checkbox(self, obj: Any) -> SafeString:
@@ -242,7 +243,7 @@ class SagaList(saved_views.SavedViews):
     def saga(self, saga: Any) -> str | SafeString:
         """Its subject, or its id."""
         about = saga.subject.text if saga.subject else saga.key
-        return html.format_html('<span class="subject">{}</span> <code>{}</code>', about, str(saga.pk)[-12:])
+        return html.format_html("{} <code>{}</code>", marks.subject(about), str(saga.pk)[-12:])
 
     def get_ordering(self, request: http.HttpRequest) -> Any:
         """The newest first; the children of one saga in the order of its lists."""
@@ -284,7 +285,8 @@ class SagaList(saved_views.SavedViews):
     @admin.display(description=gettext_lazy("amount"), ordering="amount")
     def amount(self, saga: Any) -> str | SafeString:
         """The amount of money that it is about."""
-        return html.format_html('<span class="number">{}</span>', saga.subject.amount) if saga.subject else ""
+        worth = saga.subject.amount if saga.subject else ""
+        return html.format_html('<span class="number">{}</span>', worth) if worth else ""
 
     @admin.display(description=gettext_lazy("begun"), ordering="created_at")
     def begun(self, saga: SagaInstance) -> str | SafeString:

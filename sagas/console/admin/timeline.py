@@ -29,6 +29,10 @@ ROW_HEIGHT = 40
 TOP = 34
 """Pixels: the height of a row, and of the row of marks above them."""
 
+MARK_SHARE, MARK_WIDTH = 4.0, 13
+"""Percent of the width that a mark takes on a telephone, and pixels: marks that are nearer to each other
+stand side by side, each with its line where it belongs."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Bar:
@@ -66,6 +70,8 @@ class Mark:
     kind: str
     glyph: str
     title: str
+    dx: int = 0
+    """By so many pixels it stands beside its line, where another mark has that place."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,7 +185,22 @@ def _marks(record: history.History, scale: "_Scale") -> list[Mark]:
             who = f" · {event.actor}" if event.actor != "engine" else ""
             title = f"{event_names.name(event.kind)} {event.subject}{who} · {formatting.moment(event.at)}"
             found.append(Mark(x=scale.place(event.at), kind=kind[0], glyph=kind[1], title=title))
-    return found
+    return _side_by_side(found)
+
+
+def _side_by_side(marks_: Sequence[Mark]) -> list[Mark]:
+    """The same, those beside each other that would lie upon each other: towards the side that has room."""
+    groups: list[list[Mark]] = []
+    for mark in marks_:
+        if groups and mark.x - groups[-1][0].x < MARK_SHARE * len(groups[-1]):
+            groups[-1].append(mark)
+        else:
+            groups.append([mark])
+    return [
+        dataclasses.replace(mark, dx=MARK_WIDTH * (number if group[0].x < 50 else number + 1 - len(group)))
+        for group in groups
+        for number, mark in enumerate(group)
+    ]
 
 
 def _bar(attempt: history.Attempt, scale: "_Scale", y: int, now: datetime.datetime) -> Bar:

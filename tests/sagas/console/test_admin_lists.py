@@ -2,11 +2,14 @@
 
 import csv
 import datetime
+import html
 import io
 import re
 import types
 
 import pytest
+from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import connection, transaction
 from django.test import utils
 from django.urls import reverse
@@ -613,3 +616,36 @@ def test_the_sagas_page_shows_events_and_marks_by_their_words():
     assert '<option value="operator.hold">Held</option>' in page
     assert re.search(r"<title>Held\s+· olga · ", page)
     assert ">operator.hold<" not in page
+
+
+def crumbs(response):
+    """The path that stands above a page."""
+    body = response.content.decode()
+    (path,) = re.findall(r'<div class="breadcrumbs">(.*?)</div>', body, re.DOTALL)
+    return [
+        " ".join(html.unescape(re.sub(r"<[^>]+>", "", part)).split()) for part in re.split("&rsaquo;|›", path)
+    ]
+
+
+def test_the_path_to_a_page_is_short_and_names_nothing_twice():
+    saga = admin_client.attention()
+    person = admin_client.supervisor()
+    person.user.is_superuser = True
+    person.user.save()
+    LogEntry.objects.log_actions(person.user.pk, [saga], CHANGE, "Looked at", single_object=True)
+    event, page = saga.events.first(), admin_client.page(saga)
+
+    for model in admin.site._registry:
+        address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+        plural = str(model._meta.verbose_name_plural)
+        assert crumbs(person.get(address)) == ["Home", plural[:1].upper() + plural[1:]]
+    for address, path in {
+        page: ["Home", "Sagas", saga.key],
+        f"/admin/sagas/sagainstance/{saga.pk}/history/": ["Home", "Sagas", str(saga), "History"],
+        f"/admin/sagas/event/{event.pk}/change/": ["Home", "Events", str(event)],
+        f"/admin/sagas/event/{event.pk}/history/": ["Home", "Events", str(event), "History"],
+        "/admin/sagas/sagainstance/groups/": ["Home", "Sagas", "Failure groups"],
+        admin_client.intervention(saga, "resume"): ["Home", "Sagas", saga.key, "Resume"],
+        "/admin/api/token/add/": ["Home", "Tokens", "Add token"],
+    }.items():
+        assert crumbs(person.get(address)) == path, address

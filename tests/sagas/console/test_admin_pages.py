@@ -3,16 +3,18 @@
 import csv
 import html
 import io
+import itertools
 import json
 import re
 
 import pytest
+from django.core.management import call_command
 from django.db import connection
 from django.test import utils
 from django.urls import reverse
 
 from sagas import engine, models
-from sagas.console import history, interventions, marks
+from sagas.console import history, interventions, marks, panels
 from sagas.declaration import states
 from sagas.models import SagaInstance
 from sagas.testing import clocks
@@ -217,6 +219,72 @@ def test_what_was_never_reached_says_so_once_the_saga_has_turned_back():
         assert set(re.findall("Pending|Not reached", step)) == {state}
         (node, _undo) = [node for node in response.context["graph"].nodes if node.name == "c"]
         assert node.label == state
+
+
+CANCELLED_MEANWHILE = "do a, begin w, cancel, undo w, undo a, compensated"
+
+
+def withdrawn():
+    """Nobody is asked any more, for the saga is cancelled."""
+    saga = admin_client.asked()
+    engine.cancel(saga.pk, actor="olga", reason="Not wanted")
+    return admin_client.finish(saga)
+
+
+def unanswered():
+    """Nobody has answered in time, and the saga was put aside with the question open."""
+    saga = admin_client.finish(admin_client.asked(toys.LAPSES["attention"]))
+    return admin_client.act(engine.close, saga, actor="olga", reason="Settled by hand")
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: admin_client.play(toys.WAIT, CANCELLED_MEANWHILE), "w"),
+        (lambda: admin_client.play(toys.LOCAL_WAIT, CANCELLED_MEANWHILE), "w"),
+        (lambda: admin_client.play(toys.REMOTE, "do a, flake b, cancel, undo b, undo a, compensated"), "b"),
+        (withdrawn, "ok"),
+        (unanswered, "ok"),
+    ],
+    ids=["waits", "waits-locally", "is-tried-again", "is-asked", "is-asked-and-put-aside"],
+)
+def test_what_was_begun_and_is_wanted_no_more_is_called_off_and_waits_for_nothing(make, name):
+    saga = make()
+    viewer = admin_client.viewer()
+
+    response = viewer.get(admin_client.page(saga))
+    body = response.content.decode()
+    step = body[body.index(f'id="step-{name}"') : body.index('id="part-pictures"')]
+    shown = io.StringIO()
+    call_command("saga", "show", str(saga.pk), stdout=shown)
+
+    assert "Called off" in step
+    assert not re.search("Waiting|Pending", step)
+    (node, *_undo) = [node for node in response.context["graph"].nodes if node.name == name]
+    assert node.state == "called_off"
+    assert {one.outcome for one in response.context["attempts"] if one.waits} <= {"called_off"}
+    assert all(one.ended_at for one in response.context["attempts"])
+    assert {moment.state for moment in panels.story(saga.pk).moments}.isdisjoint({"waiting", "pending"})
+    assert f"{name} called_off" in " ".join(shown.getvalue().split())
+    in_portuguese = viewer.get(admin_client.page(saga), headers={"Accept-Language": "pt-br"})
+    assert "Cancelada" in in_portuguese.content.decode()
+
+
+def test_marks_of_one_moment_stand_side_by_side_on_the_time_line():
+    saga = admin_client.play(toys.WAIT, CANCELLED_MEANWHILE)
+
+    marks_ = admin_client.viewer().get(admin_client.page(saga)).context["timeline"].marks
+
+    assert marks_[0].x == pytest.approx(marks_[1].x, abs=2), "it is cancelled, and turns back"
+    on_a_telephone = [mark.x / 100 * 340 + mark.dx for mark in marks_]
+    assert all(after - before >= 12 for before, after in itertools.pairwise(on_a_telephone))
+
+
+def test_an_undo_is_due_only_while_somebody_will_do_it():
+    viewer = admin_client.viewer()
+
+    assert "Undo is due" in admin_client.text(viewer.get(admin_client.page(admin_client.attention())))
+    assert "Undo is due" not in admin_client.text(viewer.get(admin_client.page(closed())))
 
 
 def test_an_error_is_told_in_words_and_its_class_stands_behind_them():
