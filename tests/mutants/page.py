@@ -6,7 +6,8 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-from tests.mutants.answers import Answer
+from tests.mutants.answers import FILE as ANSWERS
+from tests.mutants.answers import Answer, read
 from tests.mutants.trial import KILLED, SURVIVED, TIMED_OUT, UNTESTED, Tried
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -80,3 +81,12 @@ def rewrite(text: str, answers: Sequence[Answer]) -> str:
             flags=re.DOTALL,
         )
     return text
+
+
+def main() -> None:
+    """Write the page anew, of the figures and the answers that there are."""
+    PAGE.write_text(rewrite(PAGE.read_text(), read(ANSWERS.read_text())))
+
+
+if __name__ == "__main__":
+    main()
