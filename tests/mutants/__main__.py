@@ -42,6 +42,7 @@ CORE = {
 EXPLORER = "tests/sagas/test_explorer.py"
 IN_MEMORY = (
     EXPLORER,
+    "tests/sagas/test_parallel.py",
     "tests/sagas/test_phases.py",
     "tests/sagas/test_scripts.py",
     "tests/sagas/test_definition.py",
@@ -137,12 +138,12 @@ def main() -> int:
         parser.error(f"not in the core: {', '.join(sorted(unknown))}")
 
     began = time.monotonic()
-    if not given.go_on:
-        shutil.rmtree(PLACE, ignore_errors=True)
     found, generated, lacking = {}, {}, []
     every = answers.read(answers.FILE.read_text())
     for module in modules:
         copied = PLACE / answers.dotted(module)
+        if not given.go_on:
+            shutil.rmtree(copied, ignore_errors=True)
         one = plan([module])
         if not copied.exists():
             trial.copy(page.ROOT, copied, one)
