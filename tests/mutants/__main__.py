@@ -34,9 +34,8 @@ CORE = {
     "sagas/declaration/stages.py": Core(("tests/sagas/test_stages.py",)),
     "sagas/declaration/phases.py": Core(()),
     "sagas/engine/parallel.py": Core(("tests/sagas/test_stages.py", "tests/sagas/test_operations.py")),
-    "sagas/engine/approvals.py": Core(("tests/sagas/test_approvals.py",)),
-    "sagas/engine/refusals.py": Core(("tests/sagas/test_operations.py",)),
-    "sagas/engine/transitions.py": Core(("tests/sagas/test_operations.py",), sample=150),
+    "sagas/engine/refusals.py": Core(("tests/sagas/test_operations.py",), sample=60),
+    "sagas/engine/transitions.py": Core(("tests/sagas/test_operations.py",), sample=60),
 }
 
 EXPLORER = "tests/sagas/test_explorer.py"

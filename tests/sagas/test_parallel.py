@@ -147,6 +147,8 @@ def test_while_a_stage_drains_nothing_of_it_is_undone():
     assert now("same", r=("done",), s=("done",), t=("running", lease(1))) == []
     assert now("same", r=("done",), s=("done",), t=("unknown",)) == ["t", "s", "r"]
     assert now("same-reverse", r=("done",), s=("done",), t=("unknown",)) == ["t"]
+    # It may have happened, though nobody wrote when: it counts as the last begun.
+    assert now("same-reverse", r=("unknown", {"started_at": None}), s=("done",), t=("done",)) == ["r"]
     # At the first somebody is: the next one is not undone beside it, where that is declared.
     assert now("same-reverse", r=("done",), s=("done",), t=("undoing", lease(1))) == []
     assert now("same", r=("done",), s=("done",), t=("undoing", lease(1))) == ["s", "r"]
@@ -163,8 +165,9 @@ def test_one_whose_undo_failed_is_tried_again_only_when_no_other_is_left():
 
 
 def test_one_whose_undo_failed_beside_others_is_wanted_if_somebody_wants_it():
-    def is_wanted(shape, name):
+    def is_wanted(shape, name, began=NOW):
         _, world = standing(shape, True, r=("undo_failed",), s=("done",), t=("undone",))
+        world.row(ROOT, "s").started_at = began
         return parallel.is_wanted(world.work(ROOT, name))
 
     assert is_wanted("same", "r")
@@ -172,6 +175,7 @@ def test_one_whose_undo_failed_beside_others_is_wanted_if_somebody_wants_it():
     assert not is_wanted("same", "t")
     assert not is_wanted("same-reverse", "r")
     assert is_wanted("same-reverse", "s")
+    assert is_wanted("same-reverse", "s", began=None)
 
 
 def test_a_person_is_called_for_an_undo_that_failed_once_nothing_else_is_left():
@@ -223,7 +227,7 @@ def test_what_a_member_was_to_put_out_and_did_not_is_null():
 
 def test_when_a_saga_turns_round_nothing_of_the_stage_begins_any_more():
     expected = {"wake_at": NOW, "dispatched_at": NOW, "dispatches": 3, "parked_for": "toys"}
-    work, _ = standing(
+    work, world = standing(
         "same", True, r=("pending", {**expected, "attempts": 0}), s=("running", {**expected, **lease(1)}),
         t=("pending", {**expected, "attempts": 1}),
     )  # fmt: skip
@@ -232,6 +236,7 @@ def test_when_a_saga_turns_round_nothing_of_the_stage_begins_any_more():
 
     r, s, t = work.members(work.stage)
     assert [r.state, s.state, t.state] == ["skipped", "running", "pending"]
+    assert world.events == [(ROOT, "step.skipped", "r", "pending", "skipped")]
     assert r.finished_at is not None
     assert t.finished_at is None
     for row in (r, t):
@@ -241,7 +246,7 @@ def test_when_a_saga_turns_round_nothing_of_the_stage_begins_any_more():
 
 
 def test_when_a_saga_turns_round_an_approval_is_withdrawn_and_a_wait_is_left_to_be_undone():
-    work, _ = standing(
+    work, world = standing(
         "approval", True, p=("waiting", {"wait_until": NOW}), r=("waiting", {"wait_until": NOW}),
         l=("pending", {"epoch": None, "wake_at": NOW}),
     )  # fmt: skip
@@ -249,6 +254,7 @@ def test_when_a_saga_turns_round_an_approval_is_withdrawn_and_a_wait_is_left_to_
     parallel.drain(work)
 
     p, r, left = work.members(work.stage)
+    assert (ROOT, "undo.done", "p", "waiting", "undone") in world.events
     assert (p.state, p.wait_until) == ("undone", None)
     assert p.undone_at is not None
     assert (r.state, r.wait_until) == ("waiting", NOW)
