@@ -10,10 +10,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from tests.mutants import answers, page, trial
-from tests.mutants.trial import KILLED, SURVIVED, TIMED_OUT, UNTESTED, Tried
+from tests.mutants.trial import KILLED, SURVIVED, TIMED_OUT, UNTESTED, Place, Tried
 
 PLACE = page.ROOT / ".run/mutants"
 """Where the copy of the tree is, with mutmut's `mutants/` in it, until the next run."""
@@ -26,17 +26,16 @@ class Core:
     postgres: tuple[str, ...]
     """Tests on PostgreSQL, for the mutants that those in memory let live."""
 
-    sample: int | None = None
-    """So many of its mutants are tried, as a seed chooses; all by default."""
-
 
 CORE = {
     "sagas/declaration/stages.py": Core(("tests/sagas/test_stages.py",)),
     "sagas/declaration/phases.py": Core(()),
     "sagas/engine/parallel.py": Core(("tests/sagas/test_stages.py", "tests/sagas/test_operations.py")),
-    "sagas/engine/refusals.py": Core(("tests/sagas/test_operations.py",), sample=60),
-    "sagas/engine/transitions.py": Core(("tests/sagas/test_operations.py",), sample=60),
 }
+"""The modules whose survivors are answered."""
+
+ANOTHER = Core(("tests/sagas/test_operations.py",))
+"""One that is named on the command line, and of which nobody has answered anything yet."""
 
 EXPLORER = "tests/sagas/test_explorer.py"
 IN_MEMORY = (
@@ -119,9 +118,7 @@ def main() -> int:
         description="Tries mutants of the engine's core, and checks the answers about them.",
     )
     parser.add_argument("modules", nargs="*", metavar="MODULE", help=f"by default: {', '.join(CORE)}")
-    parser.add_argument(
-        "--sample", type=int, help="so many mutants of each module, instead of its own number"
-    )
+    parser.add_argument("--sample", type=int, help="so many mutants of each module; all by default")
     parser.add_argument("--seed", type=int, default=1, help="which mutants a sample has (default 1)")
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="so many mutants at a time"
@@ -133,8 +130,10 @@ def main() -> int:
     parser.add_argument("--record", action="store_true", help="write docs/mutants.json and docs/mutants.md")
     given = parser.parse_args()
     modules = given.modules or list(CORE)
-    if unknown := set(modules) - set(CORE):
-        parser.error(f"not in the core: {', '.join(sorted(unknown))}")
+    if unknown := [module for module in modules if not (page.ROOT / module).is_file()]:
+        parser.error(f"no module: {', '.join(unknown)}")
+    if given.record and set(modules) != set(CORE):
+        parser.error("what is recorded is the whole core")
 
     began = time.monotonic()
     found, generated, lacking = {}, {}, []
@@ -148,12 +147,13 @@ def main() -> int:
             trial.copy(page.ROOT, copied, one)
         trial.generate(copied)
         there = trial.places(copied, module)
-        names = chosen(list(there), CORE[module].sample if given.sample is None else given.sample, given.seed)
+        names = chosen(list(there), given.sample, given.seed)
         new = trial.untried(copied, module)
         trial.run(copied, [name for name in names if name in new], processes=given.processes)
         tried = [each for each in trial.results(copied, module) if each.name in set(names)]
         if not given.in_memory:
-            tried = _again(copied, module, tried)
+            alike = {place for each in every if each.verdict == "equivalent" for place in each.mutants}
+            tried = _again(copied, module, tried, alike)
         found[module], generated[module] = tried, len(there)
         lacking += answers.complaints(tried, there.values(), answers.of_modules(every, [module]))
         print(page.table(page.figures({module: tried}, generated)), flush=True)
@@ -161,24 +161,27 @@ def main() -> int:
     print(page.table(page.figures(found, generated)))
     print(f"{seconds} s")
     if given.record:
-        kept = {"command": "make mutants", "seed": given.seed, "seconds": seconds}
-        kept["modules"] = page.figures(found, generated)
+        kept = {"command": "make mutants", "seed": given.seed, "modules": page.figures(found, generated)}
         page.FIGURES.write_text(json.dumps(kept, indent=2) + "\n")
         page.PAGE.write_text(page.rewrite(page.PAGE.read_text(), every))
     print("\n\n".join(lacking) or "Each survivor is answered.")
     return 1 if lacking else 0
 
 
-def _again(copied: pathlib.Path, module: str, tried: Sequence[Tried]) -> list[Tried]:
-    """Those that no test in memory notices are tried once more, on real parts."""
+def _again(copied: pathlib.Path, module: str, tried: Sequence[Tried], alike: Container[Place]) -> list[Tried]:
+    """Those that no test in memory notices are tried once more, on real parts; no equivalent one."""
     kept = copied / "on-postgres.json"
     fates = json.loads(kept.read_text()) if kept.exists() else {}
-    left = [one.name for one in tried if one.fate in (SURVIVED, UNTESTED) and one.name not in fates]
+    left = [
+        one.name
+        for one in tried
+        if one.fate in (SURVIVED, UNTESTED) and one.name not in fates and one.place not in alike
+    ]
     if left:
         _must_pass(copied, module)
     for name in left:
         database = "--create-db" if TIMED_OUT in fates.values() else "--reuse-db"
-        fates[name] = on_postgres(copied, name, CORE[module].postgres, database=database)
+        fates[name] = on_postgres(copied, name, CORE.get(module, ANOTHER).postgres, database=database)
         kept.write_text(json.dumps(fates))
     if left:
         _must_pass(copied, module)  # It was the mutants that failed, and not the servers.
@@ -186,8 +189,8 @@ def _again(copied: pathlib.Path, module: str, tried: Sequence[Tried]) -> list[Tr
 
 
 def _must_pass(copied: pathlib.Path, module: str) -> None:
-    if on_postgres(copied, "", CORE[module].postgres, database="--create-db") != SURVIVED:
-        raise trial.Unusable(f"Without any mutant these fail: {CORE[module].postgres}")
+    if on_postgres(copied, "", CORE.get(module, ANOTHER).postgres, database="--create-db") != SURVIVED:
+        raise trial.Unusable(f"Without any mutant these fail: {CORE.get(module, ANOTHER).postgres}")
 
 
 if __name__ == "__main__":
