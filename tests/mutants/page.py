@@ -4,6 +4,7 @@ import collections
 import json
 import pathlib
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from tests.mutants.answers import FILE as ANSWERS
@@ -66,7 +67,9 @@ def _told(answer: Answer) -> str:
         for place in answer.mutants
     )  # fmt: skip
     says = f"Noticed by `{answer.says}`." if answer.verdict == "killed" else " ".join(answer.says.split())
-    return f"{', '.join(f'`{name}`' for name in sorted(where))}: {says}\n\n```diff\n{changes}```\n"
+    text = f"{', '.join(f'`{name}`' for name in sorted(where))}: {says}"
+    wrapped = textwrap.fill(text, 140, break_long_words=False, break_on_hyphens=False)
+    return f"{wrapped}\n\n```diff\n{changes}```\n"
 
 
 def rewrite(text: str, answers: Sequence[Answer]) -> str:
