@@ -105,7 +105,7 @@ def misplaced(tree: pathlib.Path, answers: Iterable[Answer]) -> list[str]:
         if module not in sources:
             sources[module] = _functions(tree / module) if module else {}
         lines = [line.strip() for line in sources[module].get(function, "").splitlines()]
-        if not all(line in lines for line in place.was.splitlines()):
+        if not lines or not all(line in lines for line in place.was.splitlines()):
             said.append(str(place))
     return said
 
