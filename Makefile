@@ -120,6 +120,10 @@ explore: $(DEVELOPMENT) ## Every way through small sagas, with two faults on eac
 control: $(DEVELOPMENT) ## The negative control: what the checker finds without sweep, fences or tombstones
 	@exec $(PYTEST) -n 0 -rP tests/saga_project/local/checker/test_control.py $(ARGS)
 
+.PHONY: mutants
+mutants: $(DEVELOPMENT) ## The engine's core with one thing wrong at a time: what no test notices; MODULE=sagas/engine/parallel.py, ARGS="--help"
+	@exec $(THROWAWAY) $(BIN)/python -m tests.mutants $(MODULE) $(ARGS)
+
 .PHONY: fuzz
 fuzz: $(DEVELOPMENT) ## schemathesis on the API for longer; FUZZ_EXAMPLES=1000, FUZZ_SEED=7 repeats a run
 	@export FUZZ_PHASES=examples,coverage,fuzzing,stateful FUZZ_TIMEOUT=14400; \

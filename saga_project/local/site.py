@@ -29,7 +29,7 @@ NAVIGATION = {
     "Coming from": [],
     "Understand": [
         "docs/architecture.md", "docs/lifecycle.md", "docs/rules.md", "docs/guarantees.md", "docs/chaos.md",
-        "docs/checker.md", "docs/services.md", "docs/glossary.md",
+        "docs/checker.md", "docs/mutants.md", "docs/services.md", "docs/glossary.md",
     ],
     "The API": ["docs/api.md", "docs/problems.md", "clients/python/README.md", "docs/sandbox.md"],
     "Operate": [
