@@ -231,17 +231,17 @@ def test_a_newest_tag_that_is_not_the_version_is_refused(clone: Clone) -> None:
     refused(clone, NEXT, "the newest tag says 900.10.0")
 
 
-MOVED = "  sagas.haste.explain has an argument elsewhere\n  sagas.haste.explain wants another argument\n"
+USE = "sagas.engine.transport.use"
+MOVED = f"  {USE} has an argument elsewhere\n  {USE} wants another argument\n"
 
 
 @pytest.fixture
 def tagged(clone: Clone) -> Clone:
     """Its last version has its tag, and something public has gone since."""
     clone.git("tag", f"v{build.version(clone.place)}")
-    clone.write("sagas/ids.py", clone.text("sagas/ids.py").replace("def made_at(", "def made_then("))
-    clone.write(
-        "sagas/haste.py", clone.text("sagas/haste.py").replace("def explain(", "def explain(more: str, ")
-    )
+    clone.write("sagas/ids.py", clone.text("sagas/ids.py").replace("def uuid7(", "def uuid8("))
+    transport = clone.text("sagas/engine/transport.py")
+    clone.write("sagas/engine/transport.py", transport.replace("def use(", "def use(more: str, "))
     clone.commit()
     return clone
 
@@ -252,15 +252,13 @@ def test_a_patch_that_takes_away_what_is_public_is_refused(tagged: Clone) -> Non
     refused(
         tagged,
         f"{major}.{minor}.{int(patch) + 1}",
-        f"may not take away what is public:\n{MOVED}  sagas.ids.made_at is gone\n",
+        f"may not take away what is public:\n{MOVED}  sagas.ids.uuid7 is gone\n",
     )
 
 
 @pytest.mark.thorough
 def test_what_is_gone_and_is_not_named_in_the_changes_is_refused(tagged: Clone) -> None:
-    said = tagged.text("CHANGELOG.md").replace(
-        "**Something**", "`made_at` is `made_then` now; **something**", 1
-    )
+    said = tagged.text("CHANGELOG.md").replace("**Something**", "`uuid7` is `uuid8` now; **something**", 1)
     tagged.write("CHANGELOG.md", said)
     tagged.commit()
     last = build.version(tagged.place)
