@@ -168,7 +168,7 @@ def test_the_documentation_page_is_ours_alone_and_complains_of_nothing(
         for width, scheme in sights:
             visit.looks(width, scheme)
             # A script of ours sees what the reader's system has.
-            expect(visit.page.locator("html.dark-mode")).to_have_count(scheme == "dark", timeout=60_000)
+            expect(visit.page.locator("html.dark-mode")).to_have_count(int(scheme == "dark"), timeout=60_000)
             assert visit.fits()
             assert visit.barriers() == []
 
