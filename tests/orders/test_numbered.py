@@ -141,3 +141,14 @@ def test_no_list_and_no_page_tells_microseconds(samples):
             text = re.sub(r'\b(datetime|title|value)="[^"]*"', "", body)
             assert MICROSECONDS.search(text) is None, page
     assert looked_at >= 8
+
+
+def test_on_a_telephone_a_cell_says_its_columns_name_and_not_its_place_in_the_sorting(samples):
+    samples.completed()
+
+    body = admin_client.viewer().get(address("inventory", "reservation")).content.decode()
+
+    assert 'class="sortpriority"' in body, "it is sorted by two columns"
+    rows = body[body.index("<tbody>") : body.index("</tbody>")]
+    labels = re.findall(r'<t[dh] data-label="([^"]*)"', rows)
+    assert labels == ["Order", "Key", "Status", "Created at", "Updated at"]

@@ -31,6 +31,8 @@ register.filter(marks.moment)
 _TABLE = re.compile(r"<table\b.*?</table>", re.DOTALL)
 _HEAD = re.compile(r"<thead\b.*?</thead>", re.DOTALL)
 _HEAD_CELL = re.compile(r"<th\b[^>]*>(.*?)</th>", re.DOTALL)
+_NOT_THE_NAME = re.compile(r'<span class="sortpriority".*?</span>', re.DOTALL)
+"""Where a list is sorted by several columns their places among them stand beside their names."""
 _ROW_OR_CELL = re.compile(r"<(tr|td|th)\b")
 
 
@@ -55,7 +57,8 @@ def _with_labels(table: re.Match[str]) -> str:
     head = _HEAD.search(table[0])
     if head is None:
         return table[0]
-    names = [" ".join(html.strip_tags(name).split()) for name in _HEAD_CELL.findall(head[0])]
+    cells = _HEAD_CELL.findall(_NOT_THE_NAME.sub("", head[0]))
+    names = [" ".join(html.strip_tags(cell).split()) for cell in cells]
     column = iter(names)
 
     def label(found: re.Match[str]) -> str:
