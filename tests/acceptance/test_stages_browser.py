@@ -42,7 +42,7 @@ SHOP = toys.saga(
 
 
 MANY = toys.saga(
-    "toy-many",
+    "toy-many-hands",
     toys.at_once(
         "many",
         toys.local("reserve-stock"),
