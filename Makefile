@@ -93,7 +93,7 @@ check: $(DEVELOPMENT) ## Migrations complete, Django's and the engine's system c
 # of compiled modules: to compile them anew takes each of its processes ten seconds.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 UNIT := -m unit
-# Of pytest, for two cores: a third of the time a test waits for a process to begin, or for a clock.
+# Of pytest, for two cores: many tests wait for a process to begin, or for a clock.
 PROCESSES := 3
 
 .PHONY: pytest
