@@ -1,7 +1,6 @@
 """The admin's site: the engine's health on its first page, and each viewer's language and zone."""
 
 import functools
-import zoneinfo
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,10 +16,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from saga_project import logins
-
-ZONE_COOKIE = "zone"
-"""Holds the name of the viewer's time zone; the browser writes it, or the viewer chooses one."""
+from saga_project import logins, zones
 
 A_YEAR_S = 365 * 24 * 3600
 
@@ -121,7 +117,7 @@ class Site(admin.AdminSite):
             context = {
                 **self.each_context(request),
                 "title": _("Language and time zone"),
-                "zones": sorted(zoneinfo.available_timezones()),
+                "zones": sorted(zones.known()),
                 "languages": settings.LANGUAGES,
                 "next": goal,
             }
@@ -133,9 +129,9 @@ class Site(admin.AdminSite):
             response.set_cookie(
                 settings.LANGUAGE_COOKIE_NAME, language, A_YEAR_S, samesite="Lax", secure=secure
             )
-        if zone in zoneinfo.available_timezones():
+        if zone in zones.known():
             # Marked as chosen, so that the browser's own zone does not take its place.
-            response.set_cookie(ZONE_COOKIE, f"{zone}!", A_YEAR_S, samesite="Lax", secure=secure)
+            response.set_cookie(zones.COOKIE, f"{zone}!", A_YEAR_S, samesite="Lax", secure=secure)
         return response
 
 
