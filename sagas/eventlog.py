@@ -36,7 +36,7 @@ def on() -> bool:
 
 
 def run(*, until: float) -> int:
-    """Tell what has happened since last time, until nothing is left of it or the time is up.
+    """Tell what has happened since last time, up to now; or until the time is up.
 
     Arguments:
         until: begin no further batch after this moment of `time.monotonic()`.
@@ -48,11 +48,11 @@ def run(*, until: float) -> int:
         django.db.OperationalError: another process does the same at this moment, or the database is away.
     """
     following.begin(EventCursor.LOGS, from_now=True)
-    told = 0
+    told, newest = 0, following.newest()
     while following.is_behind(EventCursor.LOGS) and time.monotonic() < until:
         with following.batch(EventCursor.LOGS, limit=BATCH) as batch:
             told += _tell(batch.after, batch.to)
-        if not batch.more:
+        if not batch.leads_on(newest):
             break
     return told
 

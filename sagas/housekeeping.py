@@ -81,8 +81,7 @@ def _fold(until: float) -> None:
         return
     _fold_at = time.monotonic() + FOLD_EVERY_S
     try:
-        while engine.fold_metrics() and time.monotonic() < until:
-            pass
+        engine.fold_metrics(until=until)
     except Error as error:
         if not database.is_passing(error):
             raise

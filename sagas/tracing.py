@@ -49,7 +49,7 @@ def on() -> bool:
 
 
 def run(*, broker: str = "", seconds: float = BUDGET_S) -> int:
-    """Send what has ended since last time, until nothing is left of it or the time is up.
+    """Send what has ended since last time, up to now; or until the time is up.
 
     Arguments:
         broker: OpenTelemetry's name of the messaging system.
@@ -63,7 +63,7 @@ def run(*, broker: str = "", seconds: float = BUDGET_S) -> int:
     """
     until = time.monotonic() + seconds
     following.begin(EventCursor.TRACES, from_now=True)
-    sent = 0
+    sent, newest = 0, following.newest()
     while time.monotonic() < until:
         batch = following.peek(EventCursor.TRACES, limit=BATCH)
         if not batch.empty:
@@ -74,7 +74,7 @@ def run(*, broker: str = "", seconds: float = BUDGET_S) -> int:
                     return sent
                 sent += len(several)
             following.advance(EventCursor.TRACES, batch)
-        if not batch.more:
+        if not batch.leads_on(newest):
             break
     return sent
 

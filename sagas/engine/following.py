@@ -65,13 +65,25 @@ class Batch:
     ahead: dict[str, int]
     """Of these sagas, those up to that id have been read already."""
 
-    more: bool
-    """Whether there is something behind them, final already or perhaps by now."""
+    moved: bool
+    """Whether there is something to read, or a new mark was set; else a transaction has to end before."""
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to read."""
         return self.after == self.to
+
+    def leads_on(self, newest: int) -> bool:
+        """Whether the next batch is read at once, by one for whom that was the newest event when they began.
+
+        What comes meanwhile is for the next time: with a steady stream of events somebody who reads on for
+        as long as there are any reads a handful at a time, without an end. Nor is it asked again and again
+        whether a transaction has ended.
+
+        Arguments:
+            newest: as `newest` said at the beginning.
+        """
+        return self.moved and self.to < newest
 
 
 def begin(name: str, *, from_now: bool = False) -> None:
@@ -89,6 +101,14 @@ def begin(name: str, *, from_now: bool = False) -> None:
             " ON CONFLICT DO NOTHING",
             [name, name],
         )
+
+
+def newest() -> int:
+    """The id of the newest event that is seen; 0 where there is none."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT COALESCE(max(id), 0) FROM sagas_event")
+        found: int = _only(cursor)[0]
+    return found
 
 
 def is_behind(name: str) -> bool:
@@ -127,7 +147,7 @@ def batch(name: str, *, limit: int = BATCH) -> Iterator[Batch]:
             cursor.execute(_LAST_OF_BATCH, [read_to, mark, limit, mark])
             (to,) = _only(cursor)
         new = to >= mark and seen > mark
-        found = Batch(after=read_to, to=to, ahead=ahead, more=to < mark or new)
+        found = Batch(after=read_to, to=to, ahead=ahead, moved=to > read_to or new)
         yield found
         if found.empty and not new:
             return

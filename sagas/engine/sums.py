@@ -14,6 +14,7 @@ import datetime
 import enum
 import json
 import math
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -178,25 +179,29 @@ Sums = dict[tuple[str, tuple[str, ...]], float]
 """By name and labels, what is to be added."""
 
 
-def fold(*, limit: int = following.BATCH) -> bool:
-    """Add to the sums what is new, in one transaction; any number may be called at once.
+def fold(*, until: float = math.inf, limit: int = following.BATCH) -> bool:
+    """Add to the sums all that is new by now, batch by batch; any number may be called at once.
 
     Arguments:
-        limit: so many events at most.
+        until: begin no further batch after this moment of `time.monotonic()`.
+        limit: so many events in one transaction at most.
 
     Returns:
-        Whether there may be more.
+        Whether all of it is added. If not, the time was up, or a transaction that began before is under way.
     """
     if not following.is_behind(EventCursor.METRICS) and not _counted():
-        return False
+        return True
     following.begin(EventCursor.METRICS)
-    with following.batch(EventCursor.METRICS, limit=limit) as batch:
-        added: Sums = {}
-        if not batch.empty:
-            added = _told(_LIVE, {"after": batch.after, "to": batch.to, "ahead": json.dumps(batch.ahead)})
-        left = _take_counts(added)
-        _add(added)
-    return batch.more or left
+    newest = following.newest()
+    while True:
+        with following.batch(EventCursor.METRICS, limit=limit) as batch:
+            added: Sums = {}
+            if not batch.empty:
+                added = _told(_LIVE, {"after": batch.after, "to": batch.to, "ahead": json.dumps(batch.ahead)})
+            left = _take_counts(added)
+            _add(added)
+        if not (left or batch.leads_on(newest)) or time.monotonic() >= until:
+            return not left and batch.to >= newest
 
 
 def fold_early(last_events: Mapping[uuid.UUID, int]) -> None:

@@ -128,7 +128,7 @@ def test_every_web_process_says_the_same_of_what_happened(
 ) -> None:
     assert ana.order().status_code == 202
     broker.deliver_all()
-    waiting.until(lambda: not engine.fold_metrics(), "all is folded")
+    waiting.until(engine.fold_metrics, "all is folded")
     staff = member("eve", scope=Scope.STAFF, is_staff=True)
     headers = {"Authorization": f"Token {staff.secret}"}
 
