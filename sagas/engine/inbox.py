@@ -9,7 +9,8 @@ import datetime
 import logging
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
+from psycopg.types import json
 
 from sagas import database, errors, models
 from sagas.declaration.states import SagaState, StepState
@@ -53,20 +54,14 @@ def receive(
     """
     if facts is not None:
         facts = store.storable(facts)
-    with transaction.atomic():
-        signal, created = Signal.objects.get_or_create(
-            source=source,
-            event_id=event_id,
-            defaults={
-                "step_key": key[:100],
-                "facts": facts,
-                "refused": refused,
-                "kind": kind,
-                "mismatch": mismatch,
-            },
-        )
-        if not created:
-            return signal
+    signal = Signal(
+        source=source, event_id=event_id, step_key=key[:100], facts=facts, refused=refused, kind=kind,
+        mismatch=mismatch,
+    )  # fmt: skip
+    # What fails here takes the caller's transaction with it: the sender is to send it again.
+    with transaction.atomic(savepoint=False):
+        if not _store(signal):
+            return Signal.objects.get(source=source, event_id=event_id)
         work = _find(signal)
         if work is None and _bring_back(signal):
             return receive(
@@ -91,6 +86,26 @@ def take_stored(work: UnitOfWork) -> Next | None:
         if ended := _apply(work, signal):
             return ended
     return None
+
+
+def _store(signal: Signal) -> bool:
+    """Store a new callback; whether it is new. In one statement, where `get_or_create` takes four."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO sagas_signal (source, event_id, step_key, facts, refused, kind, mismatch, fate,"
+            " compensation_attempts, compensation_error) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+            " ON CONFLICT (source, event_id) DO NOTHING RETURNING id, received_at",
+            [
+                signal.source, signal.event_id, signal.step_key,
+                None if signal.facts is None else json.Jsonb(signal.facts), signal.refused, signal.kind,
+                signal.mismatch, signal.fate, signal.compensation_attempts, signal.compensation_error,
+            ],
+        )  # fmt: skip
+        written: tuple[int, datetime.datetime] | None = cursor.fetchone()
+    if written is not None:
+        signal.pk, signal.received_at = written
+        signal._state.adding = False
+    return written is not None
 
 
 def _find(signal: Signal) -> UnitOfWork | None:
