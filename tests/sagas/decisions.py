@@ -4,7 +4,6 @@ Parts that are empty are left out, so that a test compares a decision with no mo
 """
 
 import functools
-from typing import Any
 
 from sagas.engine.store import UnitOfWork
 from tests.sagas.explorer import memory, shapes
@@ -70,7 +69,7 @@ def decision(world, at, what, *given, **more):
 class _Deciding(memory.Rows):
     """Keeps of an event all that it says."""
 
-    def note(self, kind: str, **said: Any) -> None:
+    def note(self, kind, **said):
         UnitOfWork.note(self, kind, **said)
 
 
