@@ -31,6 +31,7 @@ CORE = {
     "sagas/declaration/stages.py": Core(("tests/sagas/test_stages.py",)),
     "sagas/declaration/phases.py": Core(()),
     "sagas/engine/parallel.py": Core(("tests/sagas/test_stages.py", "tests/sagas/test_operations.py")),
+    "sagas/engine/transitions.py": Core(("tests/sagas/test_operations.py",)),
 }
 """The modules whose survivors are answered."""
 
@@ -40,6 +41,7 @@ ANOTHER = Core(("tests/sagas/test_operations.py",))
 EXPLORER = "tests/sagas/test_explorer.py"
 IN_MEMORY = (
     EXPLORER,
+    "tests/sagas/test_going_forwards.py",
     "tests/sagas/test_parallel.py",
     "tests/sagas/test_phases.py",
     "tests/sagas/test_scripts.py",

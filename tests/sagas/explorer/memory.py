@@ -398,7 +398,7 @@ class Rows(UnitOfWork):
         return [self.world.steps[self.saga.pk][position] for position in stage.positions]
 
     def below(self, position):
-        return self.world.steps[self.saga.pk][:position][::-1]
+        return [step for step in reversed(self.world.steps[self.saga.pk]) if step.position < position]
 
     def admitted(self, queue, *, untried, take):
         return True
