@@ -372,7 +372,7 @@ def _record(*, key: str, charge: gateway.Charge, source: str) -> tuple[models.Pa
     Returns:
         The row, and where the bank's statement differs from what was asked.
     """
-    with transaction.atomic(savepoint=False):
+    with transaction.atomic():
         row = _locked(key=key)
         if differs := _not_ours(row, charge):
             row.mismatch, row.updated_at = differs, functions.Now()

@@ -279,7 +279,7 @@ def _record(
     Returns:
         The row, and where the carrier's statement differs from what was asked.
     """
-    with transaction.atomic(savepoint=False):
+    with transaction.atomic():
         row = _locked(key=key)
         if differs := _not_ours(row, parcel):
             row.mismatch, row.updated_at = differs, functions.Now()

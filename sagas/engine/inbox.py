@@ -90,17 +90,18 @@ def take_stored(work: UnitOfWork) -> Next | None:
 
 def _store(signal: Signal) -> bool:
     """Store a new callback; whether it is new. In one statement, where `get_or_create` takes four."""
+    facts = None if signal.facts is None else json.Jsonb(signal.facts)
+    values: list[Any] = [
+        signal.source, signal.event_id, signal.step_key, facts, signal.refused, signal.kind, signal.mismatch,
+        signal.fate, signal.compensation_attempts, signal.compensation_error,
+    ]  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO sagas_signal (source, event_id, step_key, facts, refused, kind, mismatch, fate,"
             " compensation_attempts, compensation_error) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
             " ON CONFLICT (source, event_id) DO NOTHING RETURNING id, received_at",
-            [
-                signal.source, signal.event_id, signal.step_key,
-                None if signal.facts is None else json.Jsonb(signal.facts), signal.refused, signal.kind,
-                signal.mismatch, signal.fate, signal.compensation_attempts, signal.compensation_error,
-            ],
-        )  # fmt: skip
+            values,
+        )
         written: tuple[int, datetime.datetime] | None = cursor.fetchone()
     if written is not None:
         signal.pk, signal.received_at = written
