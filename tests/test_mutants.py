@@ -96,6 +96,41 @@ def test_what_fails_without_any_mutant_is_told_with_what_was_printed(tmp_path):
         trial.run(copied, list(trial.places(copied, MODULE)))
 
 
+REAL_PARTS = """
+from shop import prices
+
+
+def test_what_costs_nothing_is_free():
+    assert prices.is_free(0)
+"""
+
+
+def test_what_only_a_test_on_real_parts_notices_is_killed_by_it_and_the_rest_lives(tmp_path):
+    tree, copied = tmp_path / "tree", tmp_path / "copied"
+    real = "tests/test_on_real_parts.py"
+    texts = {
+        MODULE: SHOP, "shop/__init__.py": "", "tests/test_prices.py": TESTS, real: REAL_PARTS,
+        command.EXPLORER: f"def {command.LONG}():\n    pass\n",
+    }  # fmt: skip
+    for name, text in texts.items():
+        (tree / name).parent.mkdir(exist_ok=True, parents=True)
+        (tree / name).write_text(text)
+    trial.copy(tree, copied, trial.Plan(source="shop", modules=[MODULE], tests=["tests/test_prices.py"]))
+    trial.generate(copied)
+    of_free = {
+        place.now: name
+        for name, place in trial.places(copied, MODULE).items()
+        if place.where == "shop.prices.is_free"
+    }
+
+    def fate(now):
+        return command.on_postgres(copied, of_free.get(now, ""), [real])
+
+    assert fate("") == SURVIVED
+    assert fate("return price < 0") == KILLED
+    assert fate("return price <= 1") == SURVIVED
+
+
 def test_a_sample_is_the_same_for_the_same_seed():
     names = [f"mutant {number}" for number in range(100)]
 

@@ -356,8 +356,8 @@ def _answered(saga_id: uuid.UUID | str, name: str) -> Iterator[UnitOfWork]:
         if why := refusals.answer(work.saga, work.step, refusals.declaration(work.saga), work.now):
             raise errors.NotAllowed(why, state=work.saga.state)
         if (work.saga.attention or {}).get("step") == name:
-            transitions.reopen(work)
             approvals.ask(work)  # Where others must answer too, they have as much time as at first.
+            transitions.reopen(work)
         yield work
 
 

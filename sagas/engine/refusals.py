@@ -79,7 +79,7 @@ def ask(
         return _("No outcome is in doubt.")
     if declared is None or declared.all_steps[step.position].ask is None:
         return _("%(step)s has nobody to ask: its declaration has no `ask`.") % {"step": step.name}
-    return at_work(step, now)
+    return ""
 
 
 def resolve(
@@ -258,9 +258,10 @@ def _held(saga: models.SagaInstance) -> str:
 
 def at_work(step: models.StepInstance, now: datetime.datetime) -> str:
     """Whether a worker holds the lease of an attempt at the step."""
-    if parallel.is_free(step, now):
+    lease = step.lease_until
+    if lease is None or parallel.is_free(step, now):
         return ""
-    left_s = math.ceil((step.lease_until - now).total_seconds()) if step.lease_until else 0
+    left_s = math.ceil((lease - now).total_seconds())
     return _(
         "An attempt is under way; wait until it ends, or until its worker counts as lost (in %(seconds)s s)."
     ) % {"seconds": left_s}

@@ -567,24 +567,20 @@ def resume(work: UnitOfWork, **event: Any) -> None:
     """
     by_itself = event.get("actor", "engine") == "engine"
     work.set(resumes=min(work.saga.resumes + 1, MOST_RESUMES) if by_itself else 0)
-    rows = work.members(work.stage) if work.stage.parallel is not None else [work.step]
-    for row in rows:
+    for row in _of_stage(work):
         if work.forward and row.state == StepState.FAILED:
             with work.at(row):
                 work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
+    work.set(dispatched_at=None, wake_at=NOW)
     reopen(work, **event)
-    work.set(dispatches=0, dispatched_at=None, wake_at=NOW)
-    for row in rows:
-        with work.at(row):
-            if approvals.is_lapsed(work):
-                approvals.ask(work)
 
 
 def reopen(work: UnitOfWork, **event: Any) -> None:
     """A saga that needs attention goes its way again, and a clock that had run out begins anew.
 
     With the old one it would be stopped before it had tried anything; without any, a provider that is
-    still out would keep it for ever out of sight (T2). One that can still turn round does so.
+    still out would keep it for ever out of sight (T2). One that can still turn round does so. Where nobody
+    has answered in time people are asked anew, whichever step it is for whose sake the saga goes on.
     """
     saga, declared = work.saga, work.declared
     to = SagaState.RUNNING if work.forward else SagaState.COMPENSATING
@@ -595,6 +591,15 @@ def reopen(work: UnitOfWork, **event: Any) -> None:
     over = saga.deadline_at is None or saga.deadline_at <= work.now
     if over and (not work.forward or past_pivot(saga, work.step)):
         work.set(deadline_at=After(declared.deadline if work.forward else declared.undo_deadline))
+    for row in _of_stage(work):
+        with work.at(row):
+            if approvals.is_lapsed(work):
+                approvals.ask(work)
+
+
+def _of_stage(work: UnitOfWork) -> Sequence[models.StepInstance]:
+    """The rows of the steps that are done at once; of a step that comes alone, its row."""
+    return work.members(work.stage) if work.stage.parallel is not None else [work.step]
 
 
 def _look_at_others(work: UnitOfWork, **event: Any) -> None:

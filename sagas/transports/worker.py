@@ -23,7 +23,7 @@ from typing import Any
 import psycopg
 from django.db import Error, close_old_connections, connections
 
-from sagas import conf, engine, errors, housekeeping
+from sagas import conf, database, engine, errors, housekeeping
 from sagas.transports import carriage, postgres
 
 logger = logging.getLogger("sagas")
@@ -143,7 +143,7 @@ def _do(duty: housekeeping.Duty) -> None:
     close_old_connections()
     try:
         duty.do()
-    except (Error, errors.LostRace, OSError):
+    except (Error, errors.LostRace):
         raise
     except Exception:
         logger.exception("%s.%s failed", duty.do.__module__, duty.do.__name__)
@@ -252,13 +252,20 @@ def _process(run: Callable[[], None]) -> int:
 
 
 def _safely(do: Callable[[], None]) -> bool:
-    """Do it; a database that is away is asked again a little later."""
+    """Do it; a database that is away is asked again a little later.
+
+    An error of the system, or of a statement, may be over by then as well. But that is no database which is
+    away, and nobody is to look for it there: where it comes from is logged.
+    """
     try:
         do()
-    except (Error, errors.LostRace, OSError) as error:
-        logger.warning("the database is away, or another was first: %s", error)
-    except psycopg.Error as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         logger.warning("the connection that listens is gone: %s", error)
+    except (Error, errors.LostRace, psycopg.Error, OSError) as error:
+        if isinstance(error, errors.LostRace) or database.is_passing(error):
+            logger.warning("the database is away, or another was first: %s", error)
+        else:
+            logger.exception("what the worker does again and again failed")
     else:
         return True
     connections.close_all()

@@ -7,6 +7,7 @@ One set of tests for each transport, in a project of its own with real workers a
 
 import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -127,18 +128,18 @@ from sagas import engine
 from sagas.engine import transport
 from shop.trips.saga import TRIP
 sent = []
-if sys.argv[2:] == ["twice"]:
-    # Every message of this process is sent a second time.
-    named = transport.current()
-    class Twice:
+if sys.argv[2:]:
+    # Every message of this process is sent so many times, or not at all.
+    named, times = transport.current(), int(sys.argv[2])
+    class Faulty:
         def __getattr__(self, name):
             return getattr(named, name)
         def send(self, dispatch):
-            named.send(dispatch)
-            named.send(dispatch)
+            for _ in range(times):
+                named.send(dispatch)
         def send_many(self, dispatches):
-            named.send_many([*dispatches, *dispatches])
-    transport._others.append(Twice())
+            named.send_many([*dispatches] * times)
+    transport._others.append(Faulty())
 for wish in sys.argv[1].split(","):
     with transaction.atomic():
         engine.begin(TRIP, key=wish, inputs={"wish": wish.partition("-")[0]})
@@ -165,10 +166,14 @@ QUEUES = "trips,cars,sagas"
 
 
 class Carried:
-    """How a project's messages are carried: what its settings say, and which processes it runs."""
+    """How a project's messages are carried: what its settings say, and which processes it runs.
 
-    def __init__(self, settings, workers, sweeper=None, needs=""):
+    `below`: of `saga_worker`, how many processes the one above makes.
+    """
+
+    def __init__(self, settings, workers, sweeper=None, needs="", below=0):
         self.settings, self.workers, self.sweeper, self.needs = settings, workers, sweeper, needs
+        self.below = below
 
 
 TICKS = "sagas-sweep,sagas-bulk,sagas-traces,sagas-archive"
@@ -182,6 +187,7 @@ TRANSPORTS = {
     "postgres": Carried(
         'SAGAS_TRANSPORT = "sagas.transports.postgres.PostgresTransport"\n',
         ["django", "saga_worker", f"--queues={QUEUES}", "--processes=1"],
+        below=2,
     ),
     "django.tasks": Carried(
         'SAGAS_TRANSPORT = "sagas.transports.django_tasks.DjangoTasksTransport"\n'
@@ -190,6 +196,7 @@ TRANSPORTS = {
         ["django", "db_worker", f"--queue-name={QUEUES}", "--interval=0.1"],
         ["django", "saga_worker", "--processes=0"],
         needs="django_tasks_db",
+        below=1,
     ),
 }
 
@@ -198,6 +205,7 @@ class Project:
     def __init__(self, folder, environment, carried, collector):
         self.folder, self.environment, self.carried = folder, environment, carried
         self.collector, self.stack = collector, None
+        self.saga_workers = []
         self.trips = folder / "shop" / "trips"
 
     def run(self, *command):
@@ -213,9 +221,11 @@ class Project:
             cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
         self.stack.callback(_end, process)
+        if "saga_worker" in command:
+            self.saga_workers.append(process)
 
-    def began(self, *wishes, twice=False):
-        self.run("-c", BEGIN, ",".join(wishes), *(["twice"] if twice else []))
+    def began(self, *wishes, sent=1):
+        self.run("-c", BEGIN, ",".join(wishes), str(sent))
 
     def rows(self, query, *values):
         with psycopg.connect(self.environment["DATABASE_URL"]) as connection:
@@ -296,7 +306,7 @@ UNDONE = ["do book-hotel", "do book-car", "undo book-car", "undo book-hotel"]
 
 def test_every_saga_ends_as_it_should_though_messages_come_twice_and_a_worker_is_killed(project):
     project.began("slow", "good", "full", "stuck")
-    project.began("good-twice", "full-twice", twice=True)
+    project.began("good-twice", "full-twice", sent=2)
     pid = project.trips / "pid"
     waiting.until(lambda: pid.exists() and pid.read_text().count(" "), "the slow step has begun")
     _, group = pid.read_text().split()
@@ -315,7 +325,36 @@ def test_every_saga_ends_as_it_should_though_messages_come_twice_and_a_worker_is
     assert project.calls("full") == project.calls("full-twice") == UNDONE
     # A project that does without Celery need not have it.
     assert (project.trips / "celery").exists() == (project.carried is TRANSPORTS["celery"])
+    if project.carried is not TRANSPORTS["celery"]:
+        _whoever_is_killed_below_a_saga_worker_is_replaced(project)
     _what_comes_by_the_clock_is_done(project)
+
+
+def _whoever_is_killed_below_a_saga_worker_is_replaced(project):
+    """Also the process for what comes by the clock; the sweep, which is the one above's, goes on."""
+    above = [process.pid for process in project.saga_workers if process.poll() is None]
+    assert above
+    first = {pid: _processes_below(project, pid) for pid in above}
+    for pid in set().union(*first.values()):
+        os.kill(pid, signal.SIGKILL)
+
+    # Only a sweep finds it.
+    project.began("good-lost", sent=0)
+    assert project.ended("good-lost")["good-lost"] == "completed"
+
+    for pid in above:
+        _processes_below(project, pid, other_than=first[pid])
+
+
+def _processes_below(project, above, other_than=frozenset()):
+    """The ids of those that it has made, once there are as many as there should be and none of the others."""
+    listed = pathlib.Path(f"/proc/{above}/task/{above}/children")
+
+    def below():
+        made = {int(pid) for pid in listed.read_text().split()}
+        return made if len(made) == project.carried.below and made.isdisjoint(other_than) else None
+
+    return waiting.until(below, f"{project.carried.below} processes below {above}, none of {other_than}")
 
 
 def _what_comes_by_the_clock_is_done(project):

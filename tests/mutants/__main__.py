@@ -32,6 +32,8 @@ CORE = {
     "sagas/declaration/phases.py": Core(()),
     "sagas/engine/parallel.py": Core(("tests/sagas/test_stages.py", "tests/sagas/test_operations.py")),
     "sagas/engine/transitions.py": Core(("tests/sagas/test_operations.py",)),
+    "sagas/engine/approvals.py": Core(("tests/sagas/test_approvals.py",)),
+    "sagas/engine/refusals.py": Core(("tests/sagas/test_operations.py", "tests/sagas/test_approvals.py")),
 }
 """The modules whose survivors are answered."""
 
@@ -46,6 +48,8 @@ IN_MEMORY = (
     "tests/sagas/test_phases.py",
     "tests/sagas/test_scripts.py",
     "tests/sagas/test_definition.py",
+    "tests/sagas/test_approval_decisions.py",
+    "tests/sagas/test_refusals.py",
 )
 
 LONG = "test_every_rule_holds_with_a_fault_and_the_diagrams_are_what_is_seen"

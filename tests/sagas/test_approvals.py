@@ -7,7 +7,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import translation
 
-from sagas import engine, errors, models
+from sagas import Wait, engine, errors, models
 from sagas.console import redaction
 from sagas.testing import clocks
 from tests.sagas import harness, rules
@@ -654,6 +654,32 @@ def test_while_a_person_is_called_for_one_answer_the_other_can_be_given(broker, 
         broker.deliver_all()
 
     assert ended(saga) == ends
+
+
+@pytest.mark.parametrize("said", ["resolve", "skip"])
+def test_whichever_step_a_saga_goes_on_for_who_did_not_answer_in_time_is_asked_anew(broker, said):
+    waits = toys.waits("w", wait=Wait(until="settled", limit=9 * HOUR))
+    members = toys.approval(lapse="attention"), waits, toys.local("l", optional=True)
+    declared = toys.saga("toy-lapsed-beside", toys.at_once("all", *members), toys.local("c"))
+    saga = asked(broker, declared, "begin w, flake l")
+    later(broker, 2 * HOUR + MINUTE)
+    assert states(saga)[0] == "needs_attention"
+
+    ways = {
+        "resolve": lambda: engine.resolve(
+            saga.pk, seen=engine.look(saga.pk, step="w"), happened=True, **OTTO
+        ),
+        "skip": lambda: engine.skip(saga.pk, seen=engine.look(saga.pk, step="l"), **OTTO),
+    }
+    ways[said]()
+    left = ok(saga).wait_until - models.database_now()
+    assert 2 * HOUR - MINUTE < left <= 2 * HOUR
+    later(broker, HOUR)
+    assert states(saga)[0] == "running"
+
+    engine.approve(saga.pk, "ok", **OLGA)
+    broker.deliver_all()
+    assert ok(saga).state == "done"
 
 
 # --- Which are waited for -------------------------------------------------------------------------
