@@ -315,7 +315,6 @@ def start_compensation(work: UnitOfWork, failure: Failure, **event: Any) -> None
         dispatches=0,
         dispatched_at=None,
         deadline_at=After(work.declared.undo_deadline),
-        wake_at=After(dispatching.grace()),
     )
     children.report(work)
     if at_once:
@@ -573,7 +572,7 @@ def resume(work: UnitOfWork, **event: Any) -> None:
             with work.at(row):
                 work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
     reopen(work, **event)
-    work.set(dispatches=0, dispatched_at=None, wake_at=NOW)
+    work.set(dispatched_at=None, wake_at=NOW)
     for row in rows:
         with work.at(row):
             if approvals.is_lapsed(work):
