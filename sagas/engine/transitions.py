@@ -315,7 +315,6 @@ def start_compensation(work: UnitOfWork, failure: Failure, **event: Any) -> None
         dispatches=0,
         dispatched_at=None,
         deadline_at=After(work.declared.undo_deadline),
-        wake_at=After(dispatching.grace()),
     )
     children.report(work)
     if at_once:

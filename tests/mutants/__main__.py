@@ -43,6 +43,7 @@ ANOTHER = Core(("tests/sagas/test_operations.py",))
 EXPLORER = "tests/sagas/test_explorer.py"
 IN_MEMORY = (
     EXPLORER,
+    "tests/sagas/test_going_back.py",
     "tests/sagas/test_going_forwards.py",
     "tests/sagas/test_parallel.py",
     "tests/sagas/test_phases.py",

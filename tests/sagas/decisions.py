@@ -21,8 +21,18 @@ def standing(*steps, saga=None, rows=None, **declared):
         declared: what else the declaration says; it has no hooks.
     """
     hooks = {"on_completed": None, "on_compensated": None, "on_attention": None}
-    shape = shapes.Shape(saga=toys.saga("toy-decided", *steps, **{**hooks, **declared}), about="a test's own")
-    world = memory.World(shape, 0)
+    return world_of(toys.saga("toy-decided", *steps, **{**hooks, **declared}), saga=saga, rows=rows)
+
+
+def world_of(declared, *, saga=None, rows=None):
+    """The same with a saga that is declared already.
+
+    Arguments:
+        declared: the declaration.
+        saga: fields of its row that are otherwise.
+        rows: the same of its steps, by their names.
+    """
+    world = memory.World(shapes.Shape(saga=declared, about="a test's own"), 0)
     _have(world.root, saga or {})
     for name, fields in (rows or {}).items():
         _have(world.row(ROOT, name), fields)
@@ -44,10 +54,15 @@ def decision(world, at, what, *given, **more):
         given: what else it is given.
         more: the same, by names.
     """
-    work = _Deciding(world, world.row(ROOT, at))
+    work = Deciding(world, world.row(ROOT, at))
     with memory.in_use():
         memory.use(world)
         returns = what(work, *given, **more)
+    return {"returns": returns, **decided(work)}
+
+
+def decided(work):
+    """What has been decided in a unit of work so far, and is not written."""
     written = [(row, fields) for row, _, fields in work._aside.values()] + [(work.step, work._step_set)]
     parts = {
         "saga": _values(work.saga, work._saga_set),
@@ -63,10 +78,10 @@ def decision(world, at, what, *given, **more):
         "drops": work._unneeded,
         "counts": [statement.parameters for statement in work._also],
     }
-    return {"returns": returns, **{name: part for name, part in parts.items() if part}}
+    return {name: part for name, part in parts.items() if part}
 
 
-class _Deciding(memory.Rows):
+class Deciding(memory.Rows):
     """Keeps of an event all that it says."""
 
     def note(self, kind, **said):
