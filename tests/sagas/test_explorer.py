@@ -190,6 +190,20 @@ def a_callback_that_came_early_is_forgotten(replace):
     replace(inbox, "take_stored", lambda work: None)
 
 
+@planted("D3", shape="polled")
+def a_callback_is_left_to_the_message_that_is_under_way(replace):
+    right = inbox._act
+
+    def act(work, signal):
+        waits = work.saga.state == "running" and work.step.state == "waiting"
+        if waits and work.cursor.dispatched_at is not None:
+            inbox._note(work, signal, models.Signal.Fate.STORED)
+        else:
+            right(work, signal)
+
+    replace(inbox, "_act", act)
+
+
 @planted("E2", shape="callback")
 def a_callback_that_comes_twice_is_late(replace):
     replace(inbox, "_GIVEN_UP", {*inbox._GIVEN_UP, "done"})
