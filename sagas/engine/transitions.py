@@ -574,10 +574,8 @@ def resume(work: UnitOfWork, **event: Any) -> None:
                 work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
     reopen(work, **event)
     work.set(dispatches=0, dispatched_at=None, wake_at=NOW)
-    for row in rows:
-        with work.at(row):
-            if approvals.is_lapsed(work):
-                approvals.ask(work)
+    if approvals.is_lapsed(work):
+        approvals.ask(work)
 
 
 def reopen(work: UnitOfWork, **event: Any) -> None:
@@ -598,7 +596,10 @@ def reopen(work: UnitOfWork, **event: Any) -> None:
 
 
 def _look_at_others(work: UnitOfWork, **event: Any) -> None:
-    """What else is in the way beside the step at hand: it is tried again, or its children are looked at."""
+    """What else is in the way beside the step at hand: it is tried or asked for again, its children counted.
+
+    An approval that nobody answered in time has no clock any more: left so, nobody would hear of it again.
+    """
     if work.stage.parallel is None:
         return
     at_hand = work.step
@@ -608,6 +609,8 @@ def _look_at_others(work: UnitOfWork, **event: Any) -> None:
                 work.transition_step(StepState.PENDING, EventKind.STEP_REOPENED, **event)
             if row is not at_hand and isinstance(work.declared_step, definition.Child):
                 children.look(work)
+            if row is not at_hand and work.forward and approvals.is_lapsed(work):
+                approvals.ask(work)
 
 
 # --- Questions ------------------------------------------------------------------------------------
@@ -617,8 +620,12 @@ def in_doubt(saga: models.SagaInstance, step: models.StepInstance) -> bool:
     """Whether a person may say what became of the step: of its action, or on the way back of its undo.
 
     An undo that began is in doubt whether or not it told of an error: one that the deadline cut off did not.
+    So is a remote action whose worker vanished while another step of its stage had a person called: until the
+    saga goes on nobody writes that it is unknown. That no lease lives has been looked at before.
     """
     if saga.direction == Direction.FORWARD:
+        if step.state == StepState.RUNNING and saga.state == SagaState.NEEDS_ATTENTION:
+            return saga.definition.step(step.name).remote
         begun = step.state in (StepState.UNKNOWN, StepState.FAILED, StepState.WAITING)
         return begun or (step.state == StepState.PENDING and bool(step.error))
     return step.state in (StepState.UNDOING, StepState.UNDO_FAILED)
