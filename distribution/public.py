@@ -22,6 +22,10 @@ KINDS = {
 """What breaks a program. That a value, a default or an annotation is another one may be meant for all."""
 
 
+READ = reference.TABLE, "sagas", (build.CLIENT / "src").as_posix()
+"""What of a checkout says what is public, and what that is."""
+
+
 @dataclasses.dataclass(frozen=True, order=True)
 class Broken:
     """Something that a program may use, and no longer can as it does."""

@@ -121,10 +121,10 @@ def said(root: pathlib.Path, file: str) -> str:
     return found["version"] if found else ""
 
 
-def export(commit: str, to: pathlib.Path) -> pathlib.Path:
-    """What is committed, and nothing else that lies in the checkout; where it is."""
+def export(commit: str, to: pathlib.Path, *paths: str) -> pathlib.Path:
+    """What is committed, or these parts of it, and nothing else that lies in the checkout; where it is."""
     packed = to.with_suffix(".tar")
-    _git("archive", "--output", str(packed), commit)
+    _git("archive", "--output", str(packed), commit, "--", *paths)
     with tarfile.open(packed) as tar:
         tar.extractall(to, filter="data")
     return to
@@ -161,7 +161,7 @@ def _refuse_what_the_number_does_not_say(version: str, tree: pathlib.Path, befor
     if not _git("tag", "--list", f"v{last}"):
         print(f"There is no tag v{last}: what is public was not held against it.")
         return
-    broken = public.broken(export(f"v{last}", before), tree)
+    broken = public.broken(export(f"v{last}", before, *public.READ), tree)
     new, old = numbers(version) or (), numbers(last) or ()
     takes_nothing_away = new[:1] == old[:1] if new >= (1, 0, 0) else new[:2] == old[:2]
     if broken and takes_nothing_away:

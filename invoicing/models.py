@@ -114,7 +114,7 @@ class Invoice(models.Model):
     lines = models.JSONField(default=list)
     amount = models.BigIntegerField(default=0, help_text=_("In minor units: centavos."))
     currency = models.CharField(max_length=3, default="BRL")
-    authorized_at = models.DateTimeField(null=True, blank=True)
+    authorized_at = models.DateTimeField(_("authorised at"), null=True, blank=True)
     goods_left_at = models.DateTimeField(null=True, blank=True)
     """From then on the law wants a return note instead of a cancellation."""
     undo_requested_at = models.DateTimeField(null=True, blank=True)

@@ -171,6 +171,7 @@ class Supervisor:
             if running.halted:
                 continue
             if running.due_at is None and running.process.poll() is not None:
+                now = time.monotonic()  # It may have ended since the last look at the clock.
                 if now - running.launched_at > HEALTHY_AFTER_S:
                     running.pause_s = 0.5
                 running.due_at = now + running.pause_s

@@ -707,8 +707,8 @@ def cause(saga: models.SagaInstance) -> str:
     """The first failure in one sentence; it is kept for ever (A2)."""
     failure = saga.failure or {}
     kind, step, message = failure.get("kind"), failure.get("step"), failure.get("message", "")
-    if kind == FailureKind.OPERATOR and message == messages.CHILD_IN_NEED:
-        return formatting.spoken(message)
+    if kind == FailureKind.CHILD or message == messages.CHILD_IN_NEED:
+        return formatting.spoken(message)  # Until 0.8.0 it was kept as what an operator said.
     if kind == FailureKind.OPERATOR and not saga.cancel_actor:
         given = {"step": step, "message": formatting.sentence(message)}
         return _("An operator said that %(step)s did not happen: %(message)s") % given
@@ -749,6 +749,7 @@ def rule(error: dict[str, Any]) -> str:
         "timeout": _("Time ran out."),
         "cancelled": _("Somebody asked for it; no step failed."),
         "operator": _("An operator said so."),
+        "child": _("A child of it needs a person; nothing of its own failed."),
     }
     clocks = {
         "attempt": _("The attempt took longer than its timeout."),

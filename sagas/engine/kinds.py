@@ -108,6 +108,9 @@ class FailureKind(enum.StrEnum):
     OPERATOR = "operator"
     """An operator said so."""
 
+    CHILD = "child"
+    """A child of it needs a person: nothing of its own failed. Only ever a saga's, and no step's."""
+
 
 class Clock(enum.StrEnum):
     """Which clock ran out, where one did."""

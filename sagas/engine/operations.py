@@ -536,9 +536,14 @@ def _end_attempts(work: UnitOfWork) -> None:
         if why := refusals.at_work(row, work.now):
             raise errors.NotAllowed(why, state=work.saga.state)
         with work.at(row):
-            work.set_step(fence=row.fence + 1, lease_until=None)
-            if row.state == StepState.RUNNING:
-                transitions.mark_unknown(work, {"clock": Clock.LEASE})
+            _write_off(work)
+
+
+def _write_off(work: UnitOfWork) -> None:
+    """Nobody records what came of the step's attempt, whose lease is over."""
+    work.set_step(fence=work.step.fence + 1, lease_until=None)
+    if work.step.state == StepState.RUNNING:
+        transitions.mark_unknown(work, {"clock": Clock.LEASE})
 
 
 @contextmanager
@@ -626,6 +631,8 @@ def _compensate_if_free(work: UnitOfWork, kind: FailureKind, *, actor: str, reas
 
 def _resolve_action(work: UnitOfWork, happened: bool, facts: dict[str, Any], event: dict[str, Any]) -> None:
     saga, step, declared = work.saga, work.step, work.declared_step
+    if step.state == StepState.RUNNING:
+        _write_off(work)
     if happened:
         if missing := calls.missing_facts(declared, step, facts):
             raise errors.NotAllowed(f"{step.name} gives {missing}; state these facts.", state=saga.state)

@@ -337,7 +337,7 @@ def _mind_attention(work: UnitOfWork, standing: Standing) -> None:
     if child is None or saga.state == SagaState.NEEDS_ATTENTION:
         return
     transitions.keep_first_failure(
-        work, failures.failure(step, FailureKind.OPERATOR, now=work.now, message=messages.CHILD_IN_NEED)
+        work, failures.failure(step, FailureKind.CHILD, now=work.now, message=messages.CHILD_IN_NEED)
     )
     transitions.require_attention(
         work,

@@ -621,8 +621,12 @@ def in_doubt(saga: models.SagaInstance, step: models.StepInstance) -> bool:
     """Whether a person may say what became of the step: of its action, or on the way back of its undo.
 
     An undo that began is in doubt whether or not it told of an error: one that the deadline cut off did not.
+    So is a remote action whose worker vanished while another step of its stage had a person called: until the
+    saga goes on nobody writes that it is unknown. That no lease lives has been looked at before.
     """
     if saga.direction == Direction.FORWARD:
+        if step.state == StepState.RUNNING and saga.state == SagaState.NEEDS_ATTENTION:
+            return saga.definition.step(step.name).remote
         begun = step.state in (StepState.UNKNOWN, StepState.FAILED, StepState.WAITING)
         return begun or (step.state == StepState.PENDING and bool(step.error))
     return step.state in (StepState.UNDOING, StepState.UNDO_FAILED)

@@ -20,7 +20,6 @@ from payments.models import Payment
 from sagas import engine, models
 from sagas.console import bulk, failure_groups, interventions, links, roles
 from sagas.console.models import FailureNote
-from sagas.declaration import registry
 from sagas.engine import transport
 from sagas.testing import clocks, memory_transport
 from shipping.models import Shipment
@@ -612,14 +611,13 @@ def every_sight(first):
 
 
 @pytest.fixture
-def to_approve(site, monkeypatch):
+def to_approve(site):
     """A saga that waits for a person's yes with two facts, and the viewer is such a person."""
     # Not above: `make screenshots` has the project's own settings, in which there is no sample app.
     from tests.sagas import harness
     from tests.sagas.sample_app import recorder
     from tests.sagas.sample_app import saga as toys
 
-    monkeypatch.setattr(registry, "_sagas", dict(registry._sagas))
     posted = memory_transport.MemoryTransport()
     with transport.use(posted):
         saga = harness.begin(toys.APPROVED_WITH_FACTS)

@@ -17,7 +17,7 @@ from sagas.declaration import registry
 from tests.acceptance import processes
 from tests.saga_project.test_settings import PRODUCTION
 from tests.sagas import harness
-from tests.sagas.conftest import declarations, transactional_db  # noqa: F401 - fixtures
+from tests.sagas.conftest import transactional_db  # noqa: F401 - a fixture
 from tests.sagas.sample_app import saga as toys
 from tests.support import clusters, database, waiting
 

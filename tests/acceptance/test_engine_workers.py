@@ -8,7 +8,7 @@ import concurrent.futures
 import time
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from saga_project import celery
 from sagas import engine, fast_lane, models, tasks, testing
@@ -127,8 +127,21 @@ def see_to_its_end(saga, patience_s=90):
         assert time.monotonic() < end, (saga.state, recorder.lines(saga.pk))
         leased = saga.steps.filter(lease_until__isnull=False, state__in=["running", "undoing"]).first()
         if leased is not None and began(saga, leased) and not is_at_it(leased):
-            clocks.pass_time(LEASE, saga.pk)
+            end_lease(saga, leased)
         time.sleep(0.1)
+
+
+def end_lease(saga, seen):
+    """Let the lease of that attempt end, and of no other.
+
+    Meanwhile another may have begun. Had that one's lease ended too, it would rightly be made once more.
+    """
+    with transaction.atomic():
+        models.SagaInstance.objects.select_for_update().get(pk=saga.pk)
+        step = models.StepInstance.objects.get(pk=seen.pk)
+        lives = step.lease_until is not None and step.lease_until > models.database_now()
+        if lives and (step.state, step.fence) == (seen.state, seen.fence):
+            clocks.pass_time(LEASE, saga.pk)
 
 
 def began(saga, step):
@@ -140,10 +153,14 @@ def began(saga, step):
 
 
 def is_at_it(step):
-    """Whether the worker still has the step's task in its hands."""
-    active = celery.app.control.inspect([step.worker], timeout=5, limit=1).active()
+    """Whether the worker still has the step's task in its hands.
+
+    Also where its main process has not heard yet that the task has begun: a list of those that have would
+    not name it.
+    """
+    found = celery.app.control.inspect([step.worker], timeout=5, limit=1).query_task(step.message_task_id)
     # A worker that does not answer is not proven to be idle.
-    return active is None or any(task["id"] == step.message_task_id for task in active[step.worker])
+    return found is None or step.message_task_id in found[step.worker]
 
 
 @pytest.mark.timeout(240)

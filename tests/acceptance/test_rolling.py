@@ -20,10 +20,10 @@ LEASE = toys.HELD.steps[1].timeout * 2.5
 
 
 @pytest.fixture
-def both_declared(monkeypatch):
-    """Here, where sagas of both deployments begin; and nowhere else, and not for longer than this."""
+def both_declared():
+    """Here, where sagas of both deployments begin; and nowhere else."""
     for saga in (older.ROLLED, newer.ROLLED, newer.NEW):
-        monkeypatch.setitem(registry._sagas, (saga.name, saga.version), saga)
+        registry.add(saga)
 
 
 def test_workers_of_two_deployments_leave_to_each_other_what_they_do_not_know(both_declared, tmp_path):

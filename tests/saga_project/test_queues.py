@@ -22,8 +22,7 @@ def test_every_declared_step_and_every_task_of_ours_has_a_queue_in_it():
     }
 
 
-def test_a_saga_that_is_declared_brings_its_queue_along(monkeypatch):
-    monkeypatch.setattr(registry, "_sagas", dict(registry._sagas))
+def test_a_saga_that_is_declared_brings_its_queue_along():
     registry.add(toys.saga("brings-its-queue", toys.local("a", queue="gifts")))
 
     assert "gifts" in queues.everything()

@@ -2,7 +2,6 @@
 
 import pytest
 
-from sagas.declaration import registry
 from sagas.engine import transport
 from sagas.testing import crashes, memory_transport
 from tests.sagas.sample_app import functions, recorder
@@ -32,12 +31,6 @@ def clear():
     """Delete what the engine's tests left behind."""
     database.empty_anew(*ROWS)
     recorder.close()
-
-
-@pytest.fixture(autouse=True)
-def declarations(monkeypatch):
-    """What a test declares is forgotten after it."""
-    monkeypatch.setattr(registry, "_sagas", dict(registry._sagas))
 
 
 @pytest.fixture

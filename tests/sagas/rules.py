@@ -67,7 +67,7 @@ def first_failure_is_kept(saga, events):
     elif first.kind == "saga.attention":
         stopped = {("timeout", "deadline"), ("timeout", "wait"), ("bug", None), ("mismatch", None)}
         kept = (saga.failure["kind"], saga.failure["clock"])
-        assert kept in stopped or (kept[0] == "operator" and "child" in first.data), "A2"
+        assert kept in stopped or (kept[0] == "child" and "child" in first.data), "A2"
     else:
         assert saga.failure == first.data, "A2"
 

@@ -190,6 +190,20 @@ def a_callback_that_came_early_is_forgotten(replace):
     replace(inbox, "take_stored", lambda work: None)
 
 
+@planted("D3", shape="polled")
+def a_callback_is_left_to_the_message_that_is_under_way(replace):
+    right = inbox._act
+
+    def act(work, signal):
+        waits = work.saga.state == "running" and work.step.state == "waiting"
+        if waits and work.cursor.dispatched_at is not None:
+            inbox._note(work, signal, models.Signal.Fate.STORED)
+        else:
+            right(work, signal)
+
+    replace(inbox, "_act", act)
+
+
 @planted("E2", shape="callback")
 def a_callback_that_comes_twice_is_late(replace):
     replace(inbox, "_GIVEN_UP", {*inbox._GIVEN_UP, "done"})
@@ -208,7 +222,7 @@ def what_is_being_undone_is_to_be_undone(replace):
     replace(refusals, "compensate", lambda *_: "")
 
 
-@planted("T2", shape="callback")
+@planted("T2|D3, T3", shape="callback")
 def what_is_resumed_on_the_way_back_goes_forwards(replace):
     right = transitions.reopen
 
@@ -347,6 +361,12 @@ def what_the_deadline_cut_off_counts_as_known(replace):
         return right(saga, step) and (step.state != "undoing" or bool(step.error))
 
     replace(transitions, "in_doubt", in_doubt)
+
+
+@planted("A4", shape="choice-at-once", faults=2)
+def what_a_dead_worker_left_while_a_person_was_called_counts_as_known(replace):
+    right = transitions.in_doubt
+    replace(transitions, "in_doubt", lambda saga, step: step.state != "running" and right(saga, step))
 
 
 @planted("D6|does not go", shape="row")

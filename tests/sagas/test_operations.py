@@ -211,6 +211,79 @@ def test_an_undo_that_the_deadline_cut_off_is_in_doubt_and_a_person_says_what_be
     rules.check(saga)
 
 
+LEFT = toys.saga(
+    "toy-left-behind",
+    toys.local("a"),
+    toys.at_once(
+        "all", toys.approval(limit=10 * toys.SECOND, lapse="attention"), toys.remote("b"), toys.local("c")
+    ),
+)
+
+
+@pytest.mark.parametrize(("answer", "ends"), [("perish", "completed"), ("die", "compensated")])
+def test_what_a_worker_left_when_another_step_had_called_a_person_is_in_doubt(
+    broker, simulated_death, answer, ends
+):
+    """Nobody looks at its lease while the saga stands before a person, who may say what became of it."""
+    saga = harness.begin(LEFT, f"do a, {answer} b")
+    with harness.suppress_death():
+        broker.deliver_all()
+    clocks.pass_time(15 * toys.SECOND, saga.pk)
+    engine.sweep()
+    saga.refresh_from_db()
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "ok")
+    with pytest.raises(errors.NotAllowed, match="An attempt is under way"):
+        engine.resolve(saga.pk, seen=engine.look(saga.pk, "b"), happened=True, **WHO)
+    clocks.pass_time(15 * toys.SECOND, saga.pk)
+    engine.sweep()
+
+    engine.resolve(saga.pk, seen=engine.look(saga.pk, "b"), happened=answer == "perish", **WHO)
+    kinds = saga.events.filter(subject="b").order_by("id").values_list("kind", flat=True)
+    assert "step.unknown" in kinds
+    if answer == "perish":
+        assert saga.steps.get(name="b").state == "done"
+        engine.approve(saga.pk, "ok", actor="Alice")
+    harness.drive(broker, saga)
+
+    assert saga.state == ends
+    rules.check(saga)
+
+
+def test_an_approval_that_nobody_answered_is_asked_for_anew_when_another_steps_outcome_is_stated(broker):
+    saga = harness.begin(LEFT, "do a, lose b, drop b")
+    broker.deliver_all()
+    clocks.pass_time(15 * toys.SECOND, saga.pk)
+    engine.sweep()
+    saga.refresh_from_db()
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "ok")
+
+    engine.resolve(saga.pk, seen=engine.look(saga.pk, "b"), happened=True, **WHO)
+
+    for _ in range(2):
+        asked = saga.steps.get(name="ok")
+        assert (asked.state, asked.wait_until > models.database_now()) == ("waiting", True)
+        clocks.pass_time(8 * toys.SECOND, saga.pk)
+        engine.sweep()
+    saga.refresh_from_db()
+    assert (saga.state, saga.attention["step"]) == ("needs_attention", "ok"), "nobody answered once more"
+    engine.approve(saga.pk, "ok", actor="Alice")
+    harness.drive(broker, saga)
+    assert saga.state == "completed"
+    rules.check(saga)
+
+
+def test_what_a_local_step_left_there_was_rolled_back_and_is_in_no_doubt(broker, simulated_death):
+    saga = harness.begin(LEFT, "do a, die c")
+    with harness.suppress_death():
+        broker.deliver_all()
+    clocks.pass_time(15 * toys.SECOND, saga.pk)
+    engine.sweep()
+    clocks.pass_time(15 * toys.SECOND, saga.pk)
+
+    with pytest.raises(errors.NotAllowed, match="No outcome is in doubt"):
+        engine.resolve(saga.pk, seen=engine.look(saga.pk, "c"), happened=True, **WHO)
+
+
 def test_where_no_undo_was_tried_nothing_is_in_doubt_and_the_refusal_says_what_to_do(broker):
     saga = harness.begin(toys.REMOTE, "do a, fail b")
     broker.deliver()

@@ -77,7 +77,7 @@ def kind_names() -> dict[str, str]:
         "refused": _("refused"), "outage": _("outage"),
         "transient": _("unavailable"), "unknown": _("outcome unknown"), "timeout": _("time ran out"),
         "bug": _("bug"), "cancelled": _("cancelled"),
-        "operator": _("by an operator"), "mismatch": _("not what was asked"),
+        "operator": _("by an operator"), "mismatch": _("not what was asked"), "child": _("child in need"),
     }  # fmt: skip
 
 

@@ -364,6 +364,27 @@ def test_those_that_were_turned_back_with_their_parent_are_no_failures_of_their_
     assert found == {("toy-kin-parcel", "send"): 1, ("toy-kin-all", "deliver"): 1}
 
 
+def test_a_saga_that_needs_a_person_for_its_childs_sake_did_not_fail_by_an_operator(monkeypatch):
+    saga = kin.in_need(monkeypatch, count=2)
+
+    found = {group.name: (group.kind, group.step) for group in failure_groups.groups(failure_groups.FAILED)}
+    groups = admin_client.text(admin_client.viewer().get(reverse("admin:sagas_groups"), {"scope": "failed"}))
+
+    assert found == {"toy-kin": ("child", "deliver"), "toy-kin-parcel": ("refused", "send")}
+    assert "child in need" in groups
+    assert "by an operator" not in groups
+    assert shown(admin_client.viewer().get(LIST, {"error": "child"})) == [saga.pk]
+    assert shown(admin_client.viewer().get(LIST, {"error": "operator"})) == []
+    assert summary.cause(saga) == "A child of it needs attention."
+
+
+def test_so_does_one_of_before_it_had_a_kind_of_its_own_say(monkeypatch):
+    saga = kin.in_need(monkeypatch, count=1)
+    saga.failure = {**saga.failure, "kind": "operator"}
+
+    assert summary.cause(saga) == "A child of it needs attention."
+
+
 # --- What people may do ---------------------------------------------------------------------------
 
 

@@ -41,6 +41,8 @@ def check(world, before):
             _check_events(world, before, saga)
             _check_stays(world, before, saga, was)
         _check_rows(world, saga)
+        for step in world.steps[saga_id] if world.signals else ():
+            _check_stored(world, before, saga, step)
         if saga.definition.children:
             _check_children(world, saga)
     for (_, name), book in world.books.items():
@@ -142,21 +144,35 @@ def _check_conditions(saga, steps):
             require(not left_out, f"conditions: {row.name} is to be done, and was left out")
 
 
+def _check_stored(world, before, saga, step):
+    """D3: what a callback tells ends a wait at once; what came while a person was called, with a message."""
+    has_worker = saga.definition.all_steps[step.position].has_worker
+    waits = saga.state == "running" and step.state == "waiting" and has_worker
+    told = _told(world, step) if waits else []
+    if not told:
+        return
+    was, stood = before.sagas[saga.pk], before.row(saga.pk, step.name)
+    came_before = set(told) <= set(_told(before, stood))
+    was_called = was.state == "needs_attention" or (was.state == "running" and stood.state == "waiting")
+    cursor = step if step.is_member else saga
+    is_sent = cursor.dispatched_at is not None or saga.in_line_for is not None
+    is_next = came_before and was_called and is_sent
+    require(is_next, f"D3: {step.name} waits for what a stored callback tells")
+
+
+def _told(world, step):
+    """The stored callbacks of a step that tell that what it waits for has come, or that it will not."""
+    stored = [one for one in world.signals if one.fate == models.Signal.Fate.STORED]
+    mine = [one for one in stored if one.step_key == step.key]
+    return [one.event_id for one in mine if one.refused is not None or (one.facts or {}).get("settled")]
+
+
 def _check_book(world, saga, step):
-    is_over = saga.finished_at is not None
-    if not is_over and not world.signals:
+    if saga.finished_at is None:
         return
     declared, book = saga.definition.all_steps[step.position], world.book(saga.pk, step.name)
     signals = [one for one in world.signals if one.step_key == step.key]
     stored = [one for one in signals if one.fate == models.Signal.Fate.STORED]
-    waits = saga.state == "running" and step.state == "waiting" and declared.has_worker
-    told = [one for one in stored if one.refused is not None or (one.facts or {}).get("settled")]
-    # What came while a person was called is taken up with the next message.
-    cursor = step if step.is_member else saga
-    is_sent = cursor.dispatched_at is not None or saga.in_line_for is not None
-    require(not (waits and told) or is_sent, f"D3: {step.name} waits for what a stored callback tells")
-    if not is_over:
-        return
     require(not stored, f"D3: a callback of {step.name} is stored, and nobody looks at it again")
     late = any(one.fate == models.Signal.Fate.LATE and one.compensated_at is None for one in signals)
     call = any((one.saga, one.step) == (saga.pk, step.name) for one in world.calls)
