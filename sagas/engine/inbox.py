@@ -54,14 +54,14 @@ def receive(
     """
     if facts is not None:
         facts = store.storable(facts)
-    signal = Signal(
-        source=source, event_id=event_id, step_key=key[:100], facts=facts, refused=refused, kind=kind,
-        mismatch=mismatch,
-    )  # fmt: skip
     # What fails here takes the caller's transaction with it: the sender is to send it again.
     with transaction.atomic(savepoint=False):
-        if not _store(signal):
-            return Signal.objects.get(source=source, event_id=event_id)
+        signal, is_new = _stored(
+            source=source, event_id=event_id, step_key=key[:100], facts=facts, refused=refused, kind=kind,
+            mismatch=mismatch,
+        )  # fmt: skip
+        if not is_new:
+            return signal
         work = _find(signal)
         if work is None and _bring_back(signal):
             return receive(
@@ -88,8 +88,9 @@ def take_stored(work: UnitOfWork) -> Next | None:
     return None
 
 
-def _store(signal: Signal) -> bool:
-    """Store a new callback; whether it is new. In one statement, where `get_or_create` takes four."""
+def _stored(**told: Any) -> tuple[Signal, bool]:
+    """The callback as stored, and whether it is new: in one statement, where `get_or_create` takes four."""
+    signal = Signal(**told)
     facts = None if signal.facts is None else json.Jsonb(signal.facts)
     values: list[Any] = [
         signal.source, signal.event_id, signal.step_key, facts, signal.refused, signal.kind, signal.mismatch,
@@ -103,10 +104,11 @@ def _store(signal: Signal) -> bool:
             values,
         )
         written: tuple[int, datetime.datetime] | None = cursor.fetchone()
-    if written is not None:
-        signal.pk, signal.received_at = written
-        signal._state.adding = False
-    return written is not None
+    if written is None:
+        return Signal.objects.get(source=signal.source, event_id=signal.event_id), False
+    signal.pk, signal.received_at = written
+    signal._state.adding = False
+    return signal, True
 
 
 def _find(signal: Signal) -> UnitOfWork | None:

@@ -491,15 +491,15 @@ class _Table:
     def select_for_update(self, **_):
         return Query(self._rows())
 
-    def get_or_create(self, *, source, event_id, defaults):
-        for one in self._rows():
-            if (one.source, one.event_id) == (source, event_id):
-                return one, False
-        fresh = Callback(
-            id=event_id, source=source, event_id=event_id, fate=models.Signal.Fate.STORED, **defaults
-        )
-        self._rows().append(fresh)
-        return fresh, True
+
+def _stored(**told):
+    """The inbox's: the callback as it is stored, and whether it is new."""
+    for one in _using.world.signals:
+        if (one.source, one.event_id) == (told["source"], told["event_id"]):
+            return one, False
+    fresh = Callback(id=told["event_id"], fate=models.Signal.Fate.STORED, **told)
+    _using.world.signals.append(fresh)
+    return fresh, True
 
 
 class _Using:
@@ -535,7 +535,8 @@ def in_use():
         (parents, "connection", types.SimpleNamespace(cursor=_Cursor)),
         (parents, "_could_not_look", _raise),
         (inbox, "_owner_failed", _raise),
-        (transaction, "atomic", contextlib.nullcontext),
+        (inbox, "_stored", _stored),
+        (transaction, "atomic", lambda **_: contextlib.nullcontext()),
         (transaction, "on_commit", _ignore),
         (transport, "after_commit", _ignore),
         (circuits, "let_through", _ignore),
