@@ -274,6 +274,32 @@ def test_in_a_crowd_one_message_of_a_few_brings_one_of_the_line(crowded, monkeyp
     assert stood == [*[4] * few, 3, *[3] * few, 2]
 
 
+@pytest.mark.parametrize(
+    ("waits_in", "sent"),
+    [pytest.param("world", 1, id="in-another-queue"), pytest.param("toys", 0, id="in-the-lines-own-queue")],
+)
+def test_a_line_goes_on_although_messages_wait_in_another_queue(
+    crowded, monkeypatch, settings, waits_in, sent
+):
+    """Whoever takes those goes on with no line, and the next tick of the sweep is up to a second away."""
+    settings.SAGAS_INLINE_TIME = HOUR
+    for _ in range(2):
+        harness.begin(toys.ONE)
+    monkeypatch.setattr(tasks, "_lines", {"toys"})
+    monkeypatch.setattr(fast_lane, "served_queues", lambda: frozenset({"toys", "world"}))
+    monkeypatch.setattr(crowded, "backlog", lambda *queues: 3 if waits_in in queues else 0)
+    task = celery.current_app.tasks[fast_lane.task_name(toys.ONE.name, toys.ONE.steps[0].name, undo=False)]
+    task.push_request(id="one", hostname="worker@here", delivery_info={"routing_key": "toys"})
+    try:
+        lane = fast_lane.TaskLane(task)
+        lane.after_a_rest = False
+        tasks._bring_more(task, lane)
+    finally:
+        task.pop_request()
+
+    assert (len(crowded.sent), len(in_line())) == (sent, 2 - sent)
+
+
 def test_a_worker_hears_whether_a_line_stands(crowded):
     assert not engine.heard("toys")
     harness.begin(toys.ONE)
