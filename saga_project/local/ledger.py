@@ -30,7 +30,9 @@ class Wanted:
     refused: str = ""
     """What the shop said where it did not want the order at all."""
     seen_ended_at: float | None = None
-    """When it was found to have ended, a second late perhaps."""
+    """When it was found to have ended: by the next look, which is late where there is much to look at."""
+    ended_at: float | None = None
+    """When its order changed last, as the shop said once it had ended; unknown where nobody has read it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

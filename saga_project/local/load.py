@@ -11,6 +11,7 @@ import json
 import random
 import threading
 import time
+import urllib.parse
 import uuid
 from typing import IO, Any
 
@@ -37,6 +38,9 @@ SENT_AGAIN = 10
 """Of so many customers one sends an order again that was acknowledged, as one does whose line broke."""
 
 UNDER_WAY = ("pending", "cancelling")
+ENDED = ("fulfilled", "cancelled", "closed")
+ENDED_BEFORE_S = 5.0
+"""So much is read again of what ended before the look before: a transaction commits later than it says."""
 
 Json = dict[str, Any]
 
@@ -170,25 +174,31 @@ class Customers:
 
     async def _look(self, http: httpx.AsyncClient) -> None:
         """Again and again: which orders are still under way? And whoever pays by PIX pays."""
-        took_s = 0.0
+        took_s, last_began_at = 0.0, time.time()
         while True:
             await asyncio.sleep(max(LOOK_EVERY_S, (LOOK_SHARE - 1) * took_s))
             began_at = time.time()
-            under_way = await self._under_way(http)
+            under_way = await self._listed(http, UNDER_WAY)
+            ended: dict[str, Json] | None = {}
+            if self._history:
+                since = datetime.datetime.fromtimestamp(last_began_at - ENDED_BEFORE_S, datetime.UTC)
+                ended = await self._listed(http, ENDED, updated_from=since.isoformat())
             took_s = time.time() - began_at
-            if under_way is None:
+            if under_way is None or ended is None:
                 continue
+            last_began_at = began_at
             at_once = asyncio.Semaphore(LOOKERS)
             async with asyncio.TaskGroup() as looks:
                 for wanted in self._book.wanted:
                     if wanted.seen_ended_at is None and wanted.acknowledged_at is not None:
-                        looks.create_task(self._look_at(http, wanted, under_way, began_at, at_once))
+                        looks.create_task(self._look_at(http, wanted, under_way, ended, began_at, at_once))
 
     async def _look_at(
         self,
         http: httpx.AsyncClient,
         wanted: ledger.Wanted,
         under_way: dict[str, Json],
+        ended: dict[str, Json],
         began_at: float,
         at_once: asyncio.Semaphore,
     ) -> None:
@@ -200,14 +210,18 @@ class Customers:
         async with at_once:
             if open_one is not None:
                 await self._meddle(http, wanted, open_one)
-                return
-            wanted.seen_ended_at = time.time()
-            if self._history:
-                await self._note_end(http, wanted)
+            elif not self._history:
+                wanted.seen_ended_at = time.time()
+            elif order := ended.get(min(wanted.ids)) or await self._order(http, wanted):
+                self._note_end(wanted, order)
 
-    async def _under_way(self, http: httpx.AsyncClient) -> dict[str, Json] | None:
+    async def _listed(
+        self, http: httpx.AsyncClient, statuses: collections.abc.Iterable[str], **more: str
+    ) -> dict[str, Json] | None:
+        """Their orders with one of these statuses, by id; None where the shop did not answer."""
         found: dict[str, Json] = {}
-        page: str | None = f"/orders?limit=100&{'&'.join(f'status={status}' for status in UNDER_WAY)}"
+        wanted = [("limit", "100"), *(("status", status) for status in statuses), *more.items()]
+        page: str | None = f"/orders?{urllib.parse.urlencode(wanted)}"
         while page:
             answer = await self._send(http, "look", "GET", page)
             if answer is None or answer.status_code != 200:
@@ -254,16 +268,18 @@ class Customers:
         )  # fmt: skip
         return answer is not None and answer.is_success
 
-    async def _note_end(self, http: httpx.AsyncClient, wanted: ledger.Wanted) -> None:
-        """Look how an order has ended, as its customer would, and write it down."""
+    async def _order(self, http: httpx.AsyncClient, wanted: ledger.Wanted) -> Json | None:
+        """An order that was in neither list, if it has ended; None also where the shop did not answer."""
         answer = await self._send(http, "look", "GET", f"/orders/{min(wanted.ids)}")
         if answer is None or answer.status_code != 200:
-            wanted.seen_ended_at = None  # Look again.
-            return
-        order = answer.json()
-        if order["status"] in UNDER_WAY:
-            wanted.seen_ended_at = None
-            return
+            return None
+        order: Json = answer.json()
+        return order if order["status"] in ENDED else None
+
+    def _note_end(self, wanted: ledger.Wanted, order: Json) -> None:
+        """Write down how an order has ended, as its customer was told."""
+        wanted.seen_ended_at = time.time()
+        wanted.ended_at = datetime.datetime.fromisoformat(order["updated_at"]).timestamp()
         self._write({"key": wanted.key, "order": order["number"], "end": order["status"]})
 
     def _note(

@@ -164,7 +164,7 @@ class Campaign:
             calm_s = self._now()
             self.keeper.say("nobody orders any more and nothing is broken any more; what is under way ends")
             await self._settle()
-            quiet_s = max(0.0, max((self._seen_ended(one) for one in self.book.wanted), default=0.0) - calm_s)
+            quiet_s = max(0.0, max((self._ended(one) for one in self.book.wanted), default=0.0) - calm_s)
             found, books = await self._judge()
         return self._report(found, calm_s, quiet_s, books)
 
@@ -323,7 +323,7 @@ class Campaign:
             told = f"Orders of version {release.VERSION} were placed after it was rolled out."
             missing = int(not versions.get(str(release.VERSION)))
             bars.append({"name": "rolled out", "rule": told, "broken": missing})
-        took = sorted(one.seen_ended_at - one.wanted_at for one in ended if one.seen_ended_at)
+        took = sorted(self._ended(one) + self._began - one.wanted_at for one in ended)
         return {
             **breaking.figures(self.plan, self.book, versions),
             "holds": not any(bar["broken"] for bar in bars),
@@ -334,7 +334,7 @@ class Campaign:
             "acknowledged": sum(1 for one in self.book.wanted if one.acknowledged_at),
             "ended": len(ended),
             "median_s": round(took[len(took) // 2], 1) if took else None,
-            "ended_per_second": round(len(ended) / max(map(self._seen_ended, ended)), 1) if ended else 0,
+            "ended_per_second": round(len(ended) / max(map(self._ended, ended)), 1) if ended else 0,
             "longest_s": round(took[-1], 1) if took else None,
             "faults": len(struck),
             "broke_nothing": len(self.struck) - len(struck),
@@ -380,9 +380,9 @@ class Campaign:
     def _now(self) -> float:
         return time.time() - self._began
 
-    def _seen_ended(self, one: ledger.Wanted) -> float:
-        """After the beginning; of one that was not seen to end, now."""
-        return (one.seen_ended_at or time.time()) - self._began
+    def _ended(self, one: ledger.Wanted) -> float:
+        """When it ended, after the beginning; of one that was not seen to end, now."""
+        return (one.ended_at or one.seen_ended_at or time.time()) - self._began
 
 
 def _sparks(values: Sequence[float], most: float | None = None) -> str:
