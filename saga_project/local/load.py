@@ -38,7 +38,8 @@ SENT_AGAIN = 10
 """Of so many customers one sends an order again that was acknowledged, as one does whose line broke."""
 
 UNDER_WAY = ("pending", "cancelling")
-ENDED = ("fulfilled", "cancelled", "closed")
+AT_REST = ("fulfilled", "cancelled", "closed", "attention")
+"""Ended, or in front of a person."""
 ENDED_BEFORE_S = 5.0
 """So much is read again of what ended before the look before: a transaction commits later than it says."""
 
@@ -182,7 +183,7 @@ class Customers:
             ended: dict[str, Json] | None = {}
             if self._history:
                 since = datetime.datetime.fromtimestamp(last_began_at - ENDED_BEFORE_S, datetime.UTC)
-                ended = await self._listed(http, ENDED, updated_from=since.isoformat())
+                ended = await self._listed(http, AT_REST, updated_from=since.isoformat())
             took_s = time.time() - began_at
             if under_way is None or ended is None:
                 continue
@@ -274,7 +275,7 @@ class Customers:
         if answer is None or answer.status_code != 200:
             return None
         order: Json = answer.json()
-        return order if order["status"] in ENDED else None
+        return order if order["status"] in AT_REST else None
 
     def _note_end(self, wanted: ledger.Wanted, order: Json) -> None:
         """Write down how an order has ended, as its customer was told."""
