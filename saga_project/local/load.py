@@ -28,7 +28,7 @@ PAUSES_S = (0.2, 0.5, 1.0)
 LOOK_EVERY_S = 1.0
 LOOKERS = 8
 """So many customers at once ask after their own orders."""
-LOOK_SHARE = 10
+LOOK_SHARE = 4
 """Looking takes at most one in so many seconds: it reads every order that is under way, and with a thousand
 of them customers that looked without a pause would keep the shop from its work."""
 PROBE_EVERY_S = 0.25
