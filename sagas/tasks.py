@@ -256,8 +256,8 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
 
     For as long as the lane lasts and no message waits for this worker. Those that wait come first, and will
     go on with the line; but where many do, one message in `BRINGS_ONE_IN` brings one of those in the line, so
-    that the line never stands still, and those that wait come up again. If nobody waits at the end, one of
-    the line is sent, so that somebody comes.
+    that the line never stands still, and those that wait come up again. If no message waits in the line's own
+    queue at the end, one of the line is sent: those of other queues do not come back to it.
     """
     queue = _queue_of(task.request)
     if queue in _lines and lane.after_a_rest:
@@ -267,9 +267,9 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
     while queue in _lines and lane.lasts:
         waiting, began = transport.backlog(*fast_lane.served_queues()) or 0, time.monotonic()
         if 0 < waiting < CROWDED or (waiting and has_shared):
-            return
+            break
         if waiting and next(_of_a_crowd) % BRINGS_ONE_IN:
-            return
+            break
         has_shared = True
         taken = _taken(queue, most, newest=newest)
         newest = not newest
@@ -284,7 +284,7 @@ def _bring_more(task: Any, lane: fast_lane.TaskLane) -> None:
                 transport.send(result.dispatch)
         each_s = (time.monotonic() - began) / len(taken)
         most = max(min(int(conf.line_delay().total_seconds() / each_s), MOST_TAKEN), 1)
-    if queue in _lines:
+    if queue in _lines and not transport.backlog(queue):
         _send_next(queue)
 
 
