@@ -426,6 +426,9 @@ SAGAS_PINNED_QUEUES = env.words("SAGAS_PINNED_QUEUES", "")
 SAGAS_LINE_DELAY = env.duration("SAGAS_LINE_DELAY", "20ms")
 """How long what stands in a queue's line may hold up new orders."""
 
+SAGAS_LONGEST_LINE = env.integer("SAGAS_LONGEST_LINE", 0, least=0) or None
+"""With so many orders in the line of their first step's queue no more are taken. Zero: all are."""
+
 SAGAS_ARCHIVE_AFTER = env.duration("SAGAS_ARCHIVE_AFTER", "30d") or None
 """How long a saga stays in the live tables after its end, before it goes to the archive. Zero for ever."""
 

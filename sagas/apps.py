@@ -33,6 +33,7 @@ class SagasConfig(apps.AppConfig):
         django_checks.register(checks.check_configured, "sagas")
         django_checks.register(checks.check_schedule, "sagas")
         django_checks.register(checks.check_redelivery, "sagas")
+        django_checks.register(checks.check_longest_line, "sagas")
         django_checks.register(checks.check_deployment, "sagas", deploy=True)
         django_checks.register(checks.check_live_versions, django_checks.Tags.database)
         django_checks.register(checks.check_who_works, django_checks.Tags.database)

@@ -144,6 +144,26 @@ def check_redelivery(**_: Any) -> list[checks.CheckMessage]:
     ]
 
 
+def check_longest_line(**_: Any) -> list[checks.CheckMessage]:
+    """Report a bound of lines in which nothing stands that begins (W013)."""
+    if conf.longest_line() is None:
+        return []
+    if conf.uses_celery() and not conf.inline():
+        why, hint = "SAGAS_INLINE is off", "Switch it on, or leave SAGAS_LONGEST_LINE out."
+    elif conf.transport() == conf.DJANGO_TASKS_TRANSPORT:
+        why, hint = "SAGAS_TRANSPORT is django.tasks", "Take another one, or leave SAGAS_LONGEST_LINE out."
+    else:
+        return []
+    return [
+        checks.Warning(
+            f"SAGAS_LONGEST_LINE bounds lines in which no saga stands that begins, for {why}: however many"
+            " begin, only what the sweep finds due can fill them.",
+            hint=hint,
+            id="sagas.W013",
+        )
+    ]
+
+
 def does_not_start(task: str) -> list[str]:
     """The name of the Celery application whose beat_schedule lacks the task.
 

@@ -6,6 +6,7 @@
 | `SAGAS_TRANSPORT` | Celery | the dotted path of another transport: docs/transports.md |
 | `SAGAS_GRACE` | 5 s | how long a message may be under way before the sweep asks whether it was lost |
 | `SAGAS_LINE_DELAY` | 20 ms | how long live messages may wait for what stands in their queue's line |
+| `SAGAS_LONGEST_LINE` | None | with so many in its first queue's line no saga begins; None: however many |
 | `SAGAS_CIRCUIT_THRESHOLD` | 5 | how many different sagas in a row must find a service out |
 | `SAGAS_SWEEP_EVERY` | 1 s | how often the sweep is meant to come: it is late after a multiple of that |
 | `SAGAS_INLINE` | True | whether a worker goes on with a saga's next step in the task of the one before |
@@ -141,6 +142,12 @@ def grace() -> datetime.timedelta:
 def line_delay() -> datetime.timedelta:
     """How long a batch of what stands in a line may take: live messages wait for it."""
     value: datetime.timedelta = _read("SAGAS_LINE_DELAY", datetime.timedelta(milliseconds=20))
+    return value
+
+
+def longest_line() -> int | None:
+    """With so many sagas in the line of its first queue no saga begins; None where there is no such bound."""
+    value: int | None = _read("SAGAS_LONGEST_LINE", None)
     return value
 
 
@@ -340,6 +347,11 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "SAGAS_LINE_DELAY",
         _is_time,
         "It is a timedelta above zero, such as datetime.timedelta(milliseconds=20).",
+    ),
+    (
+        "SAGAS_LONGEST_LINE",
+        _is_count,
+        "It is a whole number above zero, such as 500, or None: sagas begin however many wait.",
     ),
     ("SAGAS_CIRCUIT_THRESHOLD", _is_count, "It is a whole number above zero, such as 5."),
     ("SAGAS_SWEEP_EVERY", _is_time, "It is a timedelta above zero, such as datetime.timedelta(seconds=1)."),

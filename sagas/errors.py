@@ -25,6 +25,10 @@ class AlreadyLive(SagaError):
     """A live saga has this business key already; wait for it to end, or follow that one."""
 
 
+class LineFull(SagaError):
+    """So many sagas wait for a worker that no more are taken; nothing was begun, so try again in a while."""
+
+
 class NotInTransaction(SagaError):
     """A saga begins in the transaction of its business rows; call this inside transaction.atomic()."""
 

@@ -250,6 +250,19 @@ class Saga:
             for which, function in (("undo", step.undo), ("ask", step.ask))
         }
 
+    @functools.cached_property
+    def first_queue(self) -> str | None:
+        """The queue of the step with whose message it begins; None where it never begins with just one.
+
+        It may begin with more, too: with a stage before that step, where the facts do not leave that out.
+        """
+        for stage in self.stages:
+            if stage.is_plain:
+                return stage.steps[0].queue
+            if stage.parallel is not None or not stage.conditions[0]:
+                break
+        return None
+
     def step(self, name: str) -> Step:
         """The step with that name.
 

@@ -88,3 +88,10 @@ def providers() -> set[str]:
 def queues() -> list[str]:
     """Every queue that a declared step is routed to."""
     return sorted({step.queue for saga in _sagas.values() for step in saga.all_steps if step.has_worker})
+
+
+def first_queues() -> set[str]:
+    """Every queue in which sagas begin that are nobody's children."""
+    children = {step.child.name for saga in _sagas.values() for step in saga.children}
+    first = {saga.first_queue for saga in _sagas.values() if saga.name not in children}
+    return {queue for queue in first if queue is not None}

@@ -142,6 +142,8 @@ def begin(
         MissingFacts: `inputs` does not name exactly what the declaration asks for.
         BadFacts: `inputs` is not JSON that can be kept.
         AlreadyLive: a live saga of that name has the key.
+        LineFull: as many as the setting `SAGAS_LONGEST_LINE` allows stand in the line of its first queue
+            already. One that begins otherwise than with one step's message, or later, is taken.
         ValueError: `not_before` has no time zone.
         ImproperlyConfigured: the settings name no transport that can be used.
     """
@@ -175,6 +177,8 @@ def begin_many(
         AlreadyLive: live sagas of that name have some of the keys, which it names (and lists in
             `context["keys"]`), or a key stands twice among the items. None was begun, and the transaction
             goes on.
+        LineFull: as many as the setting `SAGAS_LONGEST_LINE` allows stand in the line of their first queue
+            already, as with `begin`. While one place is free all of these may begin.
         ImproperlyConfigured: the settings name no transport that can be used.
     """
     return _begin(saga, list(items), actor)
@@ -202,6 +206,13 @@ def _begin(
         for key, inputs in items
     ]
     sent = [] if not_before is not None else _sent_at_once(saga, instances)
+    try:
+        for queue in {saga.all_steps[instance.position].queue for instance in sent}:
+            pacing.refuse_where_full(queue)
+    except errors.LineFull:
+        # Who asks again, not knowing that the saga was begun, is not to be told that it was not.
+        store.refuse_live(saga.name, [instance.key for instance in instances])
+        raise
     lines: dict[str, list[models.SagaInstance]] = {}
     if saga.inline and conf.inline():
         for instance in sent:

@@ -36,7 +36,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
-from sagas import models
+from sagas import conf, errors, models
 from sagas.declaration import registry
 from sagas.engine import dispatching, store, sums, transport
 
@@ -60,7 +60,7 @@ LOOK_AGAIN_S = 0.05
 SEEN_LONG_AGO_S = 5.0
 """A queue that was full so long ago may be empty by now: what a process begins then it sends, and looks."""
 
-TURNED_AWAY = 100
+ASKED_AT_ONCE = 100
 """So many of a line are asked at once whether an open circuit lets them through."""
 
 PROBE_LOST = datetime.timedelta(minutes=15)
@@ -111,6 +111,33 @@ def room(queue: str, wanted: int) -> int:
     sent = int(min(wanted, known.left))
     known.left -= sent
     return sent
+
+
+def refuse_where_full(queue: str) -> None:
+    """Let no saga begin whose queue has as long a line as the setting `SAGAS_LONGEST_LINE` allows.
+
+    It is what begins that is refused, and not what goes on. Shedding load at the door is how services outlive
+    more requests than they can serve (Beyer et al., "Site Reliability Engineering", 2016, chapters 21, 22).
+
+    No more rows are read than are allowed, and those that are held. Several that begin at the same moment may
+    each find the last place free: the line becomes longer by as many.
+
+    Raises:
+        LineFull: so many stand there; `context` has the `queue`, and how many are `allowed`.
+    """
+    allowed = conf.longest_line()
+    if allowed is None:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(_STANDING, [queue, allowed])
+        ((standing,),) = cursor.fetchall()
+    if standing >= allowed:
+        raise errors.LineFull(
+            f"{allowed} or more sagas wait for a worker of {queue}, and no more are taken; nothing was begun,"
+            " so try again in a while.",
+            queue=queue,
+            allowed=allowed,
+        )
 
 
 def look(queue: str) -> None:
@@ -207,7 +234,7 @@ def _next_batch(queue: str, batch: int) -> tuple[list[transport.Dispatch], int]:
     if dispatches := take(queue, batch):
         return dispatches, len(dispatches)
     with connection.cursor() as cursor:
-        cursor.execute(_FIRST, _of_line(queue, TURNED_AWAY))
+        cursor.execute(_FIRST, _of_line(queue, ASKED_AT_ONCE))
         first = [saga_id for saga_id, _ in cursor.fetchall()]
     sent = 0
     while first and sent < batch:
@@ -257,6 +284,13 @@ WHERE line.queue IS NOT NULL
   AND (queue.line_asked_at IS NULL OR queue.line_asked_at < clock_timestamp() - %(lost)s::interval)
 """
 # One index entry is read for each line, however long it is, as in circuits._WAITED_FOR.
+
+_STANDING = """
+SELECT count(*) FROM (
+    SELECT FROM sagas_saga WHERE in_line_for = %s AND held_at IS NULL LIMIT %s
+) AS standing
+"""
+# What an operator holds keeps no one out: it is not taken before it is released.
 
 _FIRST = """
 SELECT g.id, g.state IN ('running', 'compensating') AND g.parked_for IS NULL AS wanted FROM sagas_saga g

@@ -747,6 +747,19 @@ def begin(
         saga._state.adding = False
 
 
+def refuse_live(name: str, keys: Sequence[str]) -> None:
+    """Say of which of these keys a saga is live already.
+
+    Raises:
+        AlreadyLive: of some.
+    """
+    live = models.SagaInstance.objects.filter(
+        name=name, key__in=keys, finished_at__isnull=True, closed_at__isnull=True
+    )
+    if found := sorted(live.values_list("key", flat=True)):
+        raise errors.AlreadyLive(_live(name, found), keys=found)
+
+
 def _left_out(saga: models.SagaInstance) -> list[dict[str, Any]]:
     """The steps before its position, each with the facts for which it is left out."""
     declared = saga.definition

@@ -145,6 +145,27 @@ def test_a_beat_schedule_without_the_sweep_is_found_with_the_line_to_add(monkeyp
     assert '{"task": "sagas.sweep", "schedule": 1.0}' in warning.hint
 
 
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"SAGAS_INLINE": False}, "SAGAS_INLINE is off"),
+        ({"SAGAS_TRANSPORT": conf.DJANGO_TASKS_TRANSPORT}, "SAGAS_TRANSPORT is django.tasks"),
+        ({"SAGAS_TRANSPORT": conf.POSTGRES_TRANSPORT, "SAGAS_INLINE": False}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_bound_of_lines_in_which_nothing_stands_that_begins_is_found(settings, changed, why):
+    for name, value in changed.items():
+        setattr(settings, name, value)
+    assert "sagas.W013" not in told()
+
+    settings.SAGAS_LONGEST_LINE = 500
+
+    assert ("sagas.W013" in told()) is bool(why)
+    if why:
+        assert why in told()["sagas.W013"].msg
+
+
 def test_an_application_that_was_not_configured_is_found_with_the_line_to_add(monkeypatch):
     monkeypatch.setattr(conf, "_noted", [])
 
@@ -203,6 +224,7 @@ def test_every_other_setting_may_be_left_out(settings):
     for name in (
         "SAGAS_GRACE",
         "SAGAS_LINE_DELAY",
+        "SAGAS_LONGEST_LINE",
         "SAGAS_SWEEP_EVERY",
         "SAGAS_FOUR_EYES",
         "SAGAS_ROLES_SEE",
@@ -214,6 +236,7 @@ def test_every_other_setting_may_be_left_out(settings):
     second = datetime.timedelta(seconds=1)
     assert (conf.grace(), conf.sweep_every(), conf.line_delay()) == (5 * second, second, second / 50)
     assert (conf.four_eyes(), conf.roles_see(), conf.flower_url()) == (False, [], "")
+    assert conf.longest_line() is None
 
 
 @pytest.mark.parametrize("path", ["nowhere.app", "sagas.conf.problems"])

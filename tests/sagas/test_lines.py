@@ -7,10 +7,11 @@ import celery
 import pytest
 from django.db import transaction
 
-from sagas import engine, fast_lane, models, tasks
+from sagas import engine, errors, fast_lane, models, tasks
 from sagas.declaration import registry
 from sagas.engine import pacing, sweeping, transport
 from sagas.testing import clocks, memory_transport
+from sagas.transports import postgres
 from tests.sagas import harness, rules
 from tests.sagas.sample_app import saga as toys
 
@@ -402,3 +403,139 @@ def test_where_the_broker_cannot_be_asked_everything_is_sent_as_ever(rows):
             harness.begin(toys.ONE)
 
     assert (len(broker.sent), in_line()) == (2, set())
+
+
+# --- The longest line ---------------------------------------------------------------------------------
+
+
+def stand_in_line(number):
+    """So many sagas stand in the line of toys."""
+    sagas = [harness.begin(toys.ONE) for _ in range(number)]
+    models.SagaInstance.objects.filter(pk__in=[saga.pk for saga in sagas]).update(in_line_for="toys")
+    return sagas
+
+
+def keep_full(settings):
+    """The line of toys is full, and stays so: of one whose release no worker here has."""
+    settings.SAGAS_LONGEST_LINE = 1
+    models.SagaInstance.objects.create(
+        name="toy-of-tomorrow", version=1, fingerprint="f", key="stays", in_line_for="toys",
+        wake_at=models.database_now() + 24 * HOUR,
+    )  # fmt: skip
+
+
+def is_full():
+    """Whether no more begin."""
+    with pytest.raises(errors.LineFull):
+        harness.begin(toys.ONE)
+    return True
+
+
+def test_while_a_line_is_full_no_saga_begins_in_it_and_what_has_begun_goes_on(broker, settings):
+    standing = stand_in_line(3)
+    settings.SAGAS_LONGEST_LINE = 3
+    events = models.Event.objects.count()
+
+    with transaction.atomic():
+        with pytest.raises(errors.LineFull, match="3 or more sagas wait for a worker of toys") as full:
+            engine.begin(toys.ONE, key="one too many", inputs={})
+        with pytest.raises(errors.LineFull):
+            engine.begin_many(toys.ONE, [("one too many", {}), ("two too many", {})])
+        elsewhere = engine.begin(toys.REMOTE, key="elsewhere", inputs={})  # The transaction goes on.
+
+    assert full.value.context == {"queue": "toys", "allowed": 3}
+    assert models.SagaInstance.objects.count() == len(standing) + 1
+    assert set(models.Event.objects.order_by("id")[events:].values_list("saga_id", flat=True)) == {
+        elsewhere.pk
+    }
+    engine.sweep()
+    broker.deliver_all()
+    assert not models.SagaInstance.objects.filter(in_line_for="toys").exists()
+    assert harness.begin(toys.ONE).pk, "there is room again"
+    broker.deliver_all()
+    assert not models.SagaInstance.objects.exclude(state="completed").exists()
+
+
+def test_what_an_operator_holds_keeps_nobody_out(broker, settings):
+    held, _ = stand_in_line(2)
+    settings.SAGAS_LONGEST_LINE = 2
+    with pytest.raises(errors.LineFull):
+        harness.begin(toys.ONE)
+
+    engine.hold(held.pk, seen=engine.look(held.pk), actor="olga", reason="wait")
+
+    assert harness.begin(toys.ONE).pk
+
+
+def test_all_of_many_begin_while_one_place_is_free(broker, settings):
+    stand_in_line(2)
+    settings.SAGAS_LONGEST_LINE = 3
+
+    with transaction.atomic():
+        begun = engine.begin_many(toys.ONE, [(str(number), {}) for number in range(50)])
+
+    assert len(begun) == 50
+
+
+def test_what_is_to_begin_later_is_taken(broker, settings):
+    keep_full(settings)
+
+    with transaction.atomic():
+        later = engine.begin(
+            toys.ONE, key="tomorrow", inputs={}, not_before=models.database_now() + 24 * HOUR
+        )
+
+    assert later.epoch == 0
+    assert is_full()
+
+
+@pytest.mark.parametrize(
+    ("saga", "script", "inputs"),
+    [
+        (toys.LOCAL, "do a, flake b, do b, fail c, undo b, undo a, compensated", {}),
+        (toys.EACH, "do a, deliver{do x, do y | do x, do y}, do z, completed", {"parcels": ["p", "q"]}),
+    ],
+    ids=["retries and undos", "children"],
+)
+def test_what_has_begun_goes_on_while_its_line_is_full(saga, script, inputs, broker, settings):
+    begun = harness.begin(saga, script, inputs=inputs)
+    keep_full(settings)
+
+    harness.drive(broker, begun)
+
+    begun.refresh_from_db()
+    assert begun.state == script.rpartition(" ")[2]
+    assert is_full()
+
+
+def test_who_has_the_key_already_is_told_so_however_full_the_line(broker, settings):
+    harness.begin(toys.ONE, key="mine")
+    keep_full(settings)
+
+    with transaction.atomic():
+        with pytest.raises(errors.AlreadyLive, match="A live saga toy-one has the key 'mine'"):
+            engine.begin(toys.ONE, key="mine", inputs={})
+        with pytest.raises(errors.AlreadyLive) as live:
+            engine.begin_many(toys.ONE, [("new", {}), ("mine", {})])
+
+    assert live.value.context == {"keys": ["mine"]}
+
+
+def test_with_postgresql_alone_every_saga_stands_in_a_line_and_so_is_counted(rows, settings):
+    settings.SAGAS_LONGEST_LINE = 2
+    with transport.use(postgres.PostgresTransport()):
+        for _ in range(2):
+            harness.begin(toys.ONE)
+        with pytest.raises(errors.LineFull):
+            harness.begin(toys.ONE)
+
+
+def test_sagas_begin_in_the_queue_of_the_first_step_that_is_not_left_out():
+    local, remote = toys.ONE.first_queue, toys.REMOTE.all_steps[0].queue
+    assert local == "toys"
+    assert toys.REMOTE.first_queue == remote
+    assert toys.FIRST_LEFT_OUT.first_queue == "toys"
+    assert toys.APPROVAL_FIRST.first_queue is None
+    assert toys.AT_ONCE_FIRST.first_queue is None
+    assert toys.ALL_LEFT_OUT.first_queue is None
+    assert "toys" in registry.first_queues()
