@@ -151,6 +151,11 @@ BUSY = kind(
     "busy", 503, "Somebody else is at it just now",
     "Nothing was changed. Wait as long as `Retry-After` says and send the same request again.",
 )
+OVERLOADED = kind(
+    "overloaded", 503, "Too many orders wait already",
+    "Nothing was done. Wait as long as `Retry-After` says and send the same request again, with the same"
+    " Idempotency-Key. Give up only if every request with it was answered so; else the order may be placed.",
+)
 UNAVAILABLE = kind(
     "unavailable", 503, "The service cannot answer just now",
     "Wait as long as `Retry-After` says and send the same request again.",

@@ -63,6 +63,12 @@ class Report:
 
     wrong: list[Line] = dataclasses.field(default_factory=list)
 
+    def add(self, other: "Report") -> None:
+        """Add the counts and the wrong lines of another report."""
+        self.placed += other.placed
+        self.repeated += other.repeated
+        self.wrong += other.wrong
+
 
 def read(path: pathlib.Path) -> Iterator[Line]:
     """The lines of a file, by its name's ending: .jsonl, or .csv with the columns in its first line.
@@ -85,13 +91,18 @@ def place(lines: Sequence[Line], *, owner: auth.User, report: Report, check: boo
     """Place a batch in one transaction; what is wrong with some lines keeps no other from being placed.
 
     With `check` it is only said what would become of them.
+
+    Raises:
+        LineFull: so many orders wait that no more are taken. Nothing was placed, nor is anything in the
+            report: place the same lines again in a while.
     """
-    report.wrong += [line for line in lines if line.faults]
-    wanted = _once(lines, report)
+    found = Report(wrong=[line for line in lines if line.faults])
+    wanted = _once(lines, found)
     try:
-        _place(wanted, owner, report, check=check)
+        _place(wanted, owner, found, check=check)
     except errors.NumberTaken:
-        _place(wanted, owner, report, check=check)  # Another chance, of a million million.
+        _place(wanted, owner, found, check=check)  # Another chance, of a million million.
+    report.add(found)
 
 
 @transaction.atomic

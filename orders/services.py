@@ -105,6 +105,7 @@ def place(
         NoAddress: something of it ships, and nobody said where to.
         TotalDiffers: it costs something else than is expected.
         NumberTaken: chance gave it another order's number; the transaction is lost, begin again.
+        LineFull: so many orders wait that no more are taken just now.
     """
     new = NewOrder(
         customer=customer, wishes=wishes, payment=payment, address=address, reference=reference, total=total
@@ -130,6 +131,7 @@ def place_many(*, owner: auth.User, orders: Sequence[NewOrder]) -> list[models.O
         NoAddress: something of one ships, and nobody said where to.
         TotalDiffers: one costs something else than is expected.
         NumberTaken: chance gave one another order's number; the transaction is lost, begin again.
+        LineFull: so many orders wait that no more are taken just now.
     """
     products = _products(orders)
     drafts = [_draft(owner, new, products) for new in orders]

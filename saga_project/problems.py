@@ -8,13 +8,20 @@ from sagas import database, errors
 logger = logging.getLogger(__name__)
 
 
+OVERLOADED_RETRY_S = "10"
+"""A line that is full soon has places again; but each request that is refused costs something, too."""
+
+
 @problems.translate
 def of(error: Exception) -> problems.Problem | None:
-    """Somebody holds what is wanted, or the database is away; anything else is a bug."""
+    """Somebody holds what is wanted, too much waits, or the database is away; anything else is a bug."""
     database.let_go(error)
     if isinstance(error, errors.Busy):
         detail = "Somebody else is at this order just now."
         return problems.Problem(problems.BUSY, detail, headers={"Retry-After": "1"})
+    if isinstance(error, errors.LineFull):
+        detail = "So many orders wait to be worked on that no more are taken just now."
+        return problems.Problem(problems.OVERLOADED, detail, headers={"Retry-After": OVERLOADED_RETRY_S})
     if database.is_busy(error):
         detail = "Somebody else is at this just now."
         return problems.Problem(problems.BUSY, detail, headers={"Retry-After": "1"})

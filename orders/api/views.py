@@ -38,7 +38,7 @@ class Orders(View):
     @schema.operation(
         id="createOrder", tag="orders",
         request=forms.NewOrder, headers=[schema.IDEMPOTENCY_KEY], answers={202: shapes.Order},
-        problems_=[*schema.WITH_KEY, kinds.TOTAL_DIFFERS],
+        problems_=[*schema.WITH_KEY, kinds.TOTAL_DIFFERS, problems.OVERLOADED],
         sends={"Retry-After": [202, 409], "Location": [202], "Idempotency-Replayed": [202]},
         leads={
             "order_id": ("/id", "getOrder cancelOrder followOrder"),

@@ -3,6 +3,7 @@
 import itertools
 import pathlib
 import sys
+import time
 from argparse import ArgumentParser
 from typing import Any
 
@@ -10,6 +11,13 @@ from django.contrib.auth import get_user_model
 from django.core.management import base
 
 from orders import importing
+from sagas import errors
+
+LOOK_AGAIN_S = 1.0
+"""So long the import waits before it tries again, while no more orders are taken."""
+
+SAY_AGAIN_S = 60.0
+"""So often it says that it still waits."""
 
 
 class Command(base.BaseCommand):
@@ -43,7 +51,7 @@ class Command(base.BaseCommand):
         try:
             lines = importing.read(options["file"])
             while batch := list(itertools.islice(lines, options["batch"])):
-                importing.place(batch, owner=owner, report=report, check=options["check"])
+                self._place(batch, owner=owner, report=report, check=options["check"])
                 told = self._tell(report, told)
         except importing.BadFile as error:
             self._sum_up(report, check=options["check"])
@@ -51,6 +59,18 @@ class Command(base.BaseCommand):
         self._sum_up(report, check=options["check"])
         if report.wrong:
             sys.exit(1)
+
+    def _place(self, batch: list[importing.Line], **how: Any) -> None:
+        """Place a batch; where so many orders wait that no more are taken, as soon as they are again."""
+        waited_s = 0.0
+        while True:
+            try:
+                return importing.place(batch, **how)
+            except errors.LineFull as full:
+                if waited_s % SAY_AGAIN_S == 0:
+                    self.stderr.write(f"It waits, from line {batch[0].number} on: {full}")
+                time.sleep(LOOK_AGAIN_S)
+                waited_s += LOOK_AGAIN_S
 
     def _tell(self, report: importing.Report, told: int) -> int:
         """Say what is wrong with those that were not told of yet."""

@@ -170,6 +170,10 @@ class Unavailable(ServerError):
     """The service cannot answer just now."""
 
 
+class Overloaded(Unavailable):
+    """So many orders wait that the shop takes no more just now; nothing was placed by this request."""
+
+
 BY_KIND: Mapping[str, type[Problem]] = {
     "malformed-body": InvalidRequest,
     "malformed-request": InvalidRequest,
@@ -189,6 +193,7 @@ BY_KIND: Mapping[str, type[Problem]] = {
     "throttled": Throttled,
     "internal-error": ServerError,
     "busy": Unavailable,
+    "overloaded": Overloaded,
     "unavailable": Unavailable,
 }
 BY_STATUS: Mapping[int, type[Problem]] = {
