@@ -266,8 +266,12 @@ ONE_QUEUE = {
             queries=[(_once("sagas_queue_lag_seconds", QUEUE), "{{queue}}")],
         ),
         Chart(
-            title="In line", says="Sagas that are due and wait until workers take them.",
-            queries=[(_once("sagas_in_line", QUEUE), "{{queue}}")],
+            title="In line",
+            says="Sagas that are due and wait until workers take them; how many may. Runbook: SagaLineFull.",
+            queries=[
+                (_once("sagas_in_line", QUEUE), "{{queue}}"),
+                (_once("sagas_longest_line", QUEUE), "no more are taken"),
+            ],
         ),
         Chart(
             title="A step waits for a worker", unit=SECONDS, width=12,

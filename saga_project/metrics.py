@@ -89,6 +89,12 @@ class _Rows(registry.Collector):
         yield _gauge("sagas_in_line", "Sagas that are due and wait until a queue takes them.", ["queue"], [
             ([queue.name], queue.in_line) for queue in now.queues
         ])  # fmt: skip
+        yield _gauge(
+            "sagas_longest_line",
+            "With so many sagas in a queue's line no more begin there; not told where none is set.",
+            ["queue"],
+            [([queue.name], queue.longest_line) for queue in now.queues if queue.longest_line is not None],
+        )
         yield _gauge("sagas_circuit_open", "Whether a service's provider is taken to be out.", ["queue"], [
             ([queue.name], int(_is_open(queue, now))) for queue in now.queues if queue.calls_out
         ])  # fmt: skip

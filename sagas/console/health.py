@@ -100,7 +100,14 @@ class QueueFigures:
     """Whether its steps have a provider; only then there is a circuit."""
     circuit: models.Circuit | None
     in_line: int = 0
-    """How many sagas are due and stand in its line, until its workers take them."""
+    """How many sagas are due and stand in its line until its workers take them; none that is held."""
+    longest_line: int | None = None
+    """With so many in its line no saga begins there; None where there is no such bound, or none ever does."""
+
+    @property
+    def full(self) -> bool:
+        """Whether so many stand in its line that no more sagas begin there."""
+        return self.longest_line is not None and self.in_line >= self.longest_line
 
     @property
     def needs_person(self) -> bool:
@@ -361,9 +368,9 @@ SELECT saga, step, count(*) FILTER (WHERE tried),
 def _queues(now: datetime.datetime) -> list[QueueFigures]:
     rows: dict[str, Any] = models.Queue.objects.in_bulk()
     circuits: dict[str, Any] = models.Circuit.objects.in_bulk()
-    providers = registry.providers()
+    providers, begins = registry.providers(), registry.first_queues()
     in_line = dict(
-        models.SagaInstance.objects.filter(in_line_for__isnull=False)
+        models.SagaInstance.objects.filter(in_line_for__isnull=False, held_at__isnull=True)
         .values_list("in_line_for")
         .annotate(count=Count("*"))
         .order_by()
@@ -379,6 +386,7 @@ def _queues(now: datetime.datetime) -> list[QueueFigures]:
             calls_out=name in providers,
             circuit=circuits.get(name),
             in_line=in_line.get(name, 0),
+            longest_line=conf.longest_line() if name in begins else None,
         )
         for name in names
     ]

@@ -5,6 +5,7 @@ import datetime
 from collections.abc import Iterator
 
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from sagas import conf, models
 from sagas.console import formatting, history, interventions
@@ -162,6 +163,17 @@ def nobody_listens(queue: str, silence: datetime.timedelta) -> str:
         "silence": formatting.length(silence),
         "command": conf.worker_command(queue),
     }
+
+
+def line_full(queue: str, standing: int) -> str:
+    """That no more sagas begin in a queue, and what to do about it."""
+    return ngettext(
+        "No more sagas are taken that begin in the queue %(queue)s: %(n)s waits in its line, and "
+        "SAGAS_LONGEST_LINE allows no more. More workers of that queue make it shorter.",
+        "No more sagas are taken that begin in the queue %(queue)s: %(n)s wait in its line, and "
+        "SAGAS_LONGEST_LINE allows no more. More workers of that queue make it shorter.",
+        standing,
+    ) % {"queue": queue, "n": standing}
 
 
 def nobody_sweeps(silence: datetime.timedelta | None) -> str:

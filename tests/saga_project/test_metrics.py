@@ -73,6 +73,20 @@ def test_what_stands_in_a_line_is_a_metric_of_its_queue(client: Client) -> None:
     assert (told["payments"], told["shipping"]) == (3, 0)
 
 
+@pytest.mark.parametrize(("longest", "says"), [(None, {}), (500, {"payments": 500})])
+def test_how_long_a_line_may_become_is_a_metric_of_each_queue_in_which_sagas_begin(
+    client: Client, settings: Any, longest: int | None, says: dict[str, float]
+) -> None:
+    settings.SAGAS_LONGEST_LINE = longest
+    staff = _token(auth.User.objects.create_user("alice", is_staff=True), Scope.STAFF)
+
+    answer = client.get("/metrics", headers={"Authorization": f"Token {staff}"})
+
+    families = {family.name: family for family in parser.text_string_to_metric_families(answer.text)}
+    told = {sample.labels["queue"]: sample.value for sample in families["sagas_longest_line"].samples}
+    assert {queue: told[queue] for queue in told if queue in ("payments", "invoicing", "shipping")} == says
+
+
 def test_a_queue_that_nobody_works_on_grows_in_the_metrics_and_one_with_a_backlog_is_told_apart(
     client: Client,
 ) -> None:

@@ -55,9 +55,11 @@ def context(request: http.HttpRequest) -> dict[str, Any]:
 
 
 def _alarms(figures: health.Health) -> Iterator[str]:
-    """What keeps every saga from going on, and no saga's row says."""
+    """What keeps every saga from going on, or from beginning, and no saga's row says."""
     if figures.unswept:
         yield notices.nobody_sweeps(figures.swept)
     for queue in figures.queues:
         if queue.silent and queue.silence is not None:
             yield notices.nobody_listens(queue.name, queue.silence)
+        if queue.full:
+            yield notices.line_full(queue.name, queue.in_line)

@@ -467,6 +467,25 @@ def test_the_first_page_says_loudly_what_nobody_works_on():
     assert client.get("/admin/").context["alarms"] == []
 
 
+def test_the_first_page_says_that_no_more_are_taken_while_a_line_is_full(settings):
+    sagas = [admin_client.waiting() for _ in range(2)]
+    models.SagaInstance.objects.filter(pk__in=[saga.pk for saga in sagas]).update(in_line_for="toys")
+    models.Heartbeat.objects.update_or_create(
+        name=models.Heartbeat.SWEEP, defaults={"at": models.database_now()}
+    )
+
+    def alarms():
+        return [one for one in admin_client.viewer().get("/admin/").context["alarms"] if "taken" in one]
+
+    settings.SAGAS_LONGEST_LINE = 3
+    assert alarms() == []
+    settings.SAGAS_LONGEST_LINE = 2
+    (full,) = alarms()
+    assert full.startswith("No more sagas are taken that begin in the queue toys: 2 wait in its line")
+    settings.SAGAS_LONGEST_LINE = None
+    assert alarms() == []
+
+
 @pytest.mark.parametrize("window", ["1h", "24h", "7d", "nonsense"])
 def test_the_first_page_shows_as_much_time_as_is_wanted(window):
     admin_client.play(toys.ONE, "do a, completed")
