@@ -11,6 +11,7 @@ of a network that fails, as Toxiproxy (https://github.com/Shopify/toxiproxy) has
 """
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import enum
@@ -222,6 +223,8 @@ class _Half(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.busy_until = 0.0
         """While delayed data is under way, what comes after it waits too."""
+        self._delayed: collections.deque[tuple[float, bytes]] = collections.deque()
+        """It, in the order in which it came: timers of one moment are called in any order."""
 
     @property
     def is_open(self) -> bool:
@@ -262,12 +265,15 @@ class _Half(asyncio.Protocol):
     def write_later(self, data: bytes, delay_s: float) -> None:
         loop = asyncio.get_running_loop()
         self.busy_until = max(loop.time() + delay_s, self.busy_until)
-        loop.call_at(self.busy_until, self._write_due, data, self.busy_until)
+        self._delayed.append((self.busy_until, data))
+        loop.call_at(self.busy_until, self._write_due, self.busy_until)
 
-    def _write_due(self, data: bytes, due: float) -> None:
-        if not self._pair.muted:
-            self.write(data)
-        if due == self.busy_until:
+    def _write_due(self, due: float) -> None:
+        while self._delayed and self._delayed[0][0] <= due:
+            _, data = self._delayed.popleft()
+            if not self._pair.muted:
+                self.write(data)
+        if not self._delayed:
             self.busy_until = 0.0
 
     def end(self) -> None:

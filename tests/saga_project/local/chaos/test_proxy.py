@@ -107,6 +107,24 @@ def test_a_slow_link_is_late_in_both_directions_and_keeps_the_order():
     played(scene)
 
 
+def test_what_a_slow_link_delays_to_one_moment_comes_in_the_order_in_which_it_was_sent():
+    sent = [b"%d\n" % number for number in range(60)]
+
+    async def scene(there):
+        client = await there.client()
+        # The first is late, and the others wait for it.
+        there.change(proxy.Mode.SLOW, low_ms=0, high_ms=200, seed=3)
+        for place, line in enumerate(sent):
+            if place == 50:
+                there.change(proxy.Mode.WHOLE)
+            client.writer.write(line)
+            await asyncio.sleep(0.001)  # A piece of its own.
+        assert [await asyncio.wait_for(client.reader.readline(), 5) for _ in sent] == sent
+        assert there.heard == sent
+
+    played(scene)
+
+
 def test_a_reset_link_ends_open_connections_and_new_ones_until_it_is_whole():
     async def scene(there):
         client = await there.client()
