@@ -80,6 +80,18 @@ def positive(text: str) -> float:
     return number
 
 
+def count(text: str) -> int:
+    """A whole number above 0, for argparse.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = int(text)
+    if not 0 < number < 1_000_000:
+        raise ValueError
+    return number
+
+
 def faults_of(known: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
     """What reads the names of faults, separated by commas, for argparse; `none` is none of them."""
 
@@ -120,8 +132,8 @@ def keeper(run: pathlib.Path, shown: rich.console.Console) -> supervisor.Supervi
 
 
 def have_settled(book: ledger.Ledger) -> bool:
-    """Whether all that was wanted was seen to end, or was refused."""
-    return all(one.seen_ended_at or one.refused for one in book.wanted)
+    """Whether all that was wanted was seen to end, was refused, or was taken elsewhere."""
+    return all(one.seen_ended_at or one.refused or one.turned_away for one in book.wanted)
 
 
 def books(sandbox_url: str) -> Json:

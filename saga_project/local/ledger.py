@@ -29,10 +29,19 @@ class Wanted:
     """A number of its customer's."""
     refused: str = ""
     """What the shop said where it did not want the order at all."""
+    in_doubt: bool = False
+    """A request may have reached the shop, and was not answered by what became of it."""
+    turned_away: bool = False
+    """The shop took no more, and the customer went elsewhere."""
     seen_ended_at: float | None = None
     """When it was found to have ended: by the next look, which is late where there is much to look at."""
     ended_at: float | None = None
     """When its order changed last, as the shop said once it had ended; unknown where nobody has read it."""
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Its customer still asks for it."""
+        return not (self.acknowledged_at or self.refused or self.turned_away)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,11 @@ PATIENCE = httpx.Timeout(5, connect=2)
 PAUSES_S = (0.2, 0.5, 1.0)
 """Between one try and the next; the last one again and again."""
 
+OVERLOADED = "/api/problems/overloaded"
+"""The type of the problem with which the shop says that it takes no more orders just now."""
+PATIENT_FOR_S = 15.0
+"""A customer who would have to wait for longer than this, from the first request on, goes elsewhere."""
+
 LOOK_EVERY_S = 1.0
 LOOKERS = 8
 """So many customers at once ask after their own orders."""
@@ -167,6 +172,15 @@ class Customers:
                     sends_again = False
                 case 409 | 429 | None:
                     pass  # Come back later.
+                case 503:
+                    assert answer
+                    # A request that was not answered may come late, and place the order: it asks on.
+                    wait_s = int(answer.headers["Retry-After"])
+                    if not wanted.in_doubt and time.time() + wait_s - wanted.wanted_at > PATIENT_FOR_S:
+                        wanted.turned_away = True
+                        return
+                    await asyncio.sleep(wait_s)
+                    continue
                 case status:
                     assert answer
                     wanted.refused = f"{status} {answer.text[:200]}"
@@ -331,19 +345,29 @@ class Customers:
         """One request, written down; None where the shop did not answer, or is at fault by its own word."""
         url = path if path.startswith("http") else f"{self._api}{path.removeprefix('/api/v1')}"
         sent_at = time.time()
-        answer, failure = None, ""
+        answer, failure, in_doubt = None, "", False
         try:
             answer = await http.request(method, url, **more)
-            if answer.status_code >= 500:
+            if answer.status_code >= 500 and not _is_overloaded(answer):
                 failure = str(answer.status_code)
+            in_doubt = bool(failure) or answer.status_code == 409
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            failure = type(error).__name__  # Nothing was sent.
         except httpx.TransportError as error:
-            failure = type(error).__name__
+            failure, in_doubt = type(error).__name__, True
         self._book.requests.append(
             ledger.Request(what=what, sent_at=sent_at, ended_at=time.time(), failure=failure)
         )
         if of is not None:
+            of.in_doubt |= in_doubt
             self._note(of, what, answer, failure, more.get("json"))
         return None if failure else answer
+
+
+def _is_overloaded(answer: httpx.Response) -> bool:
+    """Whether the shop says of itself that it takes no more orders just now: no fault of any part of it."""
+    said = _body(answer)
+    return isinstance(said, dict) and said.get("type") == OVERLOADED
 
 
 def _body(answer: httpx.Response | None) -> Any:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 
-from saga_project.local import breaking, maimed, runfile
+from saga_project.local import breaking, load, maimed, runfile
 from saga_project.local.chaos import campaign, disks, faults, report
 
 KEPT = runfile.ROOT / "docs" / "chaos.json"
@@ -30,6 +30,7 @@ def main() -> int:
         every_s=options.every,
         faults=options.faults,
         quiet_within_s=options.quiet_within,
+        longest_line=options.longest_line,
         without=options.without,
     )
     console = breaking.console()
@@ -59,6 +60,13 @@ def _options() -> argparse.Namespace:
         type=breaking.positive,
         default=usual.quiet_within_s,
         help="every order has ended so many seconds after the last fault",
+    )
+    parser.add_argument(
+        "--longest-line",
+        type=breaking.count,
+        default=usual.longest_line,
+        help="with so many orders in a line the shop takes no more, and customers who would wait for longer"
+        f" than {load.PATIENT_FOR_S:g} s go elsewhere; by default it takes them all",
     )
     parser.add_argument(
         "--faults",

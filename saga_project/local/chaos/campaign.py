@@ -45,6 +45,8 @@ class Plan:
     faults: tuple[str, ...] = tuple(faults.FAULTS)
     quiet_within_s: float = 30
     """So long after the last fault is healed and the last order placed, every order has ended."""
+    longest_line: int = 0
+    """With so many orders in a line the shop takes no more (`SAGAS_LONGEST_LINE`); 0: it takes them all."""
     without: str = ""
     """The safeguard that is taken away, for a negative control (`saga_project.local.maimed`)."""
 
@@ -63,7 +65,12 @@ class Plan:
         return " ".join(["make chaos", f"SEED={self.seed}", f"MINUTES={self.minutes:g}", *own, *more])
 
 
-OPTIONS = {"per_second": "per_second", "every": "every_s", "quiet_within": "quiet_within_s"}
+OPTIONS = {
+    "per_second": "per_second",
+    "every": "every_s",
+    "quiet_within": "quiet_within_s",
+    "longest_line": "longest_line",
+}
 """Of the command line, and what each is of a plan."""
 
 
@@ -104,7 +111,11 @@ class Campaign:
         self.console = console
         self.book = ledger.Ledger()
         self.world = world.World(
-            run, keeper, without=wanted.without, second_beat="two-beats" in wanted.faults
+            run,
+            keeper,
+            without=wanted.without,
+            second_beat="two-beats" in wanted.faults,
+            longest_line=wanted.longest_line,
         )
         self.left_out = {name: why for name, why in faults.left_out().items() if name in wanted.faults}
         self.blows = plan.made(
@@ -164,7 +175,7 @@ class Campaign:
             calm_s = self._now()
             self.keeper.say("nobody orders any more and nothing is broken any more; what is under way ends")
             await self._settle()
-            quiet_s = max(0.0, max((self._ended(one) for one in self.book.wanted), default=0.0) - calm_s)
+            quiet_s = max(0.0, max((self._ended(one) for one in self._taken()), default=0.0) - calm_s)
             found, books = await self._judge()
         return self._report(found, calm_s, quiet_s, books)
 
@@ -245,7 +256,7 @@ class Campaign:
             Sample(
                 at_s=self._now(),
                 wanted=len(wanted),
-                unacknowledged=sum(1 for one in wanted if not one.acknowledged_at and not one.refused),
+                unacknowledged=sum(1 for one in wanted if one.unacknowledged),
                 under_way=sum(1 for one in wanted if one.acknowledged_at and not one.seen_ended_at),
                 failing=sum(1 for one in recent if one.failure) / len(recent) if recent else 0.0,
             )
@@ -316,7 +327,7 @@ class Campaign:
                 "name": "quiet",
                 "rule": f"Every order has ended within {self.plan.quiet_within_s:g} s of the last fault and"
                 " the last order.",
-                "broken": int(quiet_s > self.plan.quiet_within_s or len(ended) < len(self.book.wanted)),
+                "broken": int(quiet_s > self.plan.quiet_within_s or len(ended) < len(self._taken())),
             },
         ]
         if any(one.blow.kind == "rolled-out" for one in struck):
@@ -331,6 +342,7 @@ class Campaign:
             "wrong": [told for rule in found.rules for told in rule.broken],
             "kinds_of_wrong": found.kinds,
             "gave_up": found.gave_up,
+            "turned_away": found.turned_away,
             "acknowledged": sum(1 for one in self.book.wanted if one.acknowledged_at),
             "ended": len(ended),
             "median_s": round(took[len(took) // 2], 1) if took else None,
@@ -379,6 +391,10 @@ class Campaign:
 
     def _now(self) -> float:
         return time.time() - self._began
+
+    def _taken(self) -> list[ledger.Wanted]:
+        """Those whose customers did not go elsewhere."""
+        return [one for one in self.book.wanted if not one.turned_away]
 
     def _ended(self, one: ledger.Wanted) -> float:
         """When it ended, after the beginning; of one that was not seen to end, now."""

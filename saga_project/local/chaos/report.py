@@ -93,6 +93,7 @@ COLUMNS = {
     "capacity": "Nothing broken, more orders than it can carry",
     "half": "At half the capacity",
     "full": "At full capacity",
+    "bounded": "At full capacity, with a bound to what waits",
     "without-sweep": "Without the sweep",
     "without-fences": "Without fences",
 }
@@ -152,6 +153,7 @@ def _figures(kept: Json) -> list[tuple[str, str]]:
         ("Orders that have ended", f"{kept['ended']:,}"),
         ("Orders that were sent more than once", f"{kept['orders_sent_more_than_once']:,}"),
         ("Orders that were turned back because somebody was away for too long", f"{kept['gave_up']:,}"),
+        ("Orders that customers took elsewhere, for the shop took no more", f"{kept['turned_away']:,}"),
         *((rules.KINDS[kind], f"{count:,}") for kind, count in kept["kinds_of_wrong"].items()),
         ("Requests", f"{kept['requests']:,}"),
         ("Requests that failed", f"{kept['failed_requests']:,}"),

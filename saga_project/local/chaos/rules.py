@@ -42,6 +42,8 @@ class Judgement:
     """How many orders are lost, doubled, out of balance."""
     gave_up: int
     """Orders that were turned back because somebody was away for too long: no rule is broken by that."""
+    turned_away: int
+    """Orders that their customers took elsewhere, for the shop took no more; none of them was placed."""
 
     @property
     def holds(self) -> bool:
@@ -79,7 +81,12 @@ def judge(*, history: pathlib.Path, database: str, providers: pathlib.Path, audi
             ],
         ),
     ]
-    return Judgement(rules=rules, kinds={kind: found.of_kind(kind) for kind in KINDS}, gave_up=found.gave_up)
+    return Judgement(
+        rules=rules,
+        kinds={kind: found.of_kind(kind) for kind in KINDS},
+        gave_up=found.gave_up,
+        turned_away=found.turned_away,
+    )
 
 
 def shares() -> list[tuple[int, fates.Fate]]:

@@ -57,7 +57,13 @@ class World:
     """All of it."""
 
     def __init__(
-        self, run: pathlib.Path, keeper: supervisor.Supervisor, *, second_beat: bool, without: str = ""
+        self,
+        run: pathlib.Path,
+        keeper: supervisor.Supervisor,
+        *,
+        second_beat: bool,
+        without: str = "",
+        longest_line: int = 0,
     ) -> None:
         """Nothing runs before `start`.
 
@@ -66,9 +72,11 @@ class World:
             keeper: starts and stops the programs.
             second_beat: whether there is to be a second beat, too.
             without: the safeguard that web, workers and beat do without; none by default.
+            longest_line: with so many orders in a line the shop takes no more; 0 for no such bound.
         """
         self.second_beat = second_beat
         self.without = without
+        self.longest_line = longest_line
         self.run = run
         self.keeper = keeper
         self.postgres = disks.Postgres(run / "postgres")
@@ -236,6 +244,7 @@ class World:
             "DEBUG": "0",
             "PLAIN_HTTP": "1",
             "RUN_DIR": str(self.run),
+            "SAGAS_LONGEST_LINE": str(self.longest_line),
             **LIMITS,
         }
 

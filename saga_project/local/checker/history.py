@@ -14,6 +14,13 @@ COME_BACK = frozenset({409, 425, 429, *range(500, 600)})
 """Answers that say nothing final of the order: the client is to ask again."""
 
 
+OVERLOADED = (503, "/api/problems/overloaded")
+"""The shop takes no more just now, and has placed nothing by this request."""
+NOTHING_SENT = frozenset({"ConnectError", "ConnectTimeout"})
+"""What went wrong before the client had anybody to send its request to."""
+THROTTLED = 429
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
     """An order as the shop acknowledged it."""
@@ -36,6 +43,10 @@ class Wanted:
     """Every acknowledgement."""
     refusals: list[int] = dataclasses.field(default_factory=list)
     """The status of every answer that was a final no."""
+    overloaded: bool = False
+    """The shop said that it takes no more just now."""
+    in_doubt: bool = False
+    """A request may have reached the shop, and was not answered by what became of it."""
     cancelled: bool = False
     """The customer asked for its end, whether or not that was answered."""
     paid: bool = False
@@ -47,6 +58,14 @@ class Wanted:
     def body(self) -> Json:
         """What was wanted; of a client that sent different bodies under its key, the first."""
         return self.bodies[0] if self.bodies else {}
+
+    @property
+    def turned_away(self) -> bool:
+        """The shop took no more, whenever it was asked: the client may go elsewhere, for nothing was placed.
+
+        One that is in doubt may have the order, and has to ask until it is told.
+        """
+        return self.overloaded and not (self.in_doubt or self.answers or self.refusals)
 
 
 class Malformed(ValueError):
@@ -84,6 +103,11 @@ def _placed(wanted: Wanted, number: int, line: Json) -> None:
     wanted.bodies.append(line["request"])
     status, answer = line.get("status"), line.get("answer")
     if status is None or status in COME_BACK:
+        said = answer.get("type") if isinstance(answer, dict) else None
+        if (status, said) == OVERLOADED:
+            wanted.overloaded = True
+        elif status != THROTTLED and line.get("error") not in NOTHING_SENT:
+            wanted.in_doubt = True
         return
     if status not in ACKNOWLEDGED:
         wanted.refusals.append(status)

@@ -39,6 +39,8 @@ class Report:
     """How the orders stand."""
     gave_up: int
     """Orders that were to be fulfilled, and were cancelled because somebody was away for too long."""
+    turned_away: int
+    """Orders that clients took elsewhere, for the shop took no more whenever it was asked."""
     results: list[Result]
     keys: dict[str, str] = dataclasses.field(repr=False)
     """The clients' keys, by what violations are about."""
@@ -78,7 +80,7 @@ class Report:
         return {
             **{
                 name: getattr(self, name)
-                for name in ("wanted", "acknowledged", "requests", "ends", "gave_up")
+                for name in ("wanted", "acknowledged", "requests", "ends", "gave_up", "turned_away")
             },
             "violations": self.violations,
             "kinds": {kind: self.of_kind(kind) for kind in rules.KINDS},
@@ -101,7 +103,8 @@ class Report:
         lines += [
             "",
             f"{self.wanted} orders wanted in {self.requests} requests, {self.acknowledged} acknowledged:"
-            f" {ends}. {self.gave_up} were given up because somebody was away for too long.",
+            f" {ends}. {self.gave_up} were given up because somebody was away for too long."
+            f" {self.turned_away} were taken elsewhere, for the shop took no more.",
             "Every rule holds."
             if self.holds
             else f"{self.violations} violations of {len(self.broken)} rules.",
@@ -144,6 +147,7 @@ def judge(campaign: world.World) -> Report:
             and campaign.gave_up(order)
             for one, order in ours
         ),
+        turned_away=sum(one.turned_away for one in wanted),
         results=results,
         keys={key: key for key in campaign.wanted} | {order["number"]: one.key for one, order in ours},
     )

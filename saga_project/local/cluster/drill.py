@@ -157,7 +157,7 @@ class Drill:
         failed = collections.Counter(request.failure for request in recent if request.failure)
         told = ", ".join(f"{count} {failure}" for failure, count in failed.most_common())
         under_way = sum(1 for one in wanted if one.acknowledged_at and not one.seen_ended_at)
-        waits = sum(1 for one in wanted if not one.acknowledged_at and not one.refused)
+        waits = sum(1 for one in wanted if one.unacknowledged)
         return (
             f"{len(wanted)} orders wanted, {waits} not acknowledged, {under_way} under way; of the last"
             f" {len(recent)} requests {sum(failed.values())} failed{f' ({told})' if told else ''}"

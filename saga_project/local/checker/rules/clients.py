@@ -14,13 +14,25 @@ ADDRESS = {
 """Names of the address in an order's body, and the columns that keep them."""
 
 
-@declare(RULES, "lost", "Every order that a client wanted was acknowledged in the end.")
+@declare(RULES, "lost", "Every order that a client wanted was acknowledged in the end, or turned away.")
 def acknowledged(campaign: world.World) -> Iterator[Violation]:
-    """A client asks again until it is told yes or no, and its orders are such that no would be wrong."""
+    """A client asks again until it is told yes or no, and its orders are such that no would be wrong.
+
+    But for those that the shop turned away because too many waited: `turned_away`.
+    """
     for wanted in campaign.wanted.values():
-        if not wanted.answers and wanted.bodies:
+        if not wanted.answers and wanted.bodies and not wanted.turned_away:
             told = f"refused with {wanted.refusals[-1]}" if wanted.refusals else "never answered"
             yield Violation(about=wanted.key, told=f"{told}, in {len(wanted.bodies)} requests")
+
+
+@declare(RULES, "doubled", "No order exists whose client the shop turned away.")
+def turned_away(campaign: world.World) -> Iterator[Violation]:
+    """Who is told each time that nothing was placed orders elsewhere, and would have it twice."""
+    for order in campaign.rows.orders:
+        wanted = campaign.wanted.get(campaign.keys.get(order["id"]) or "")
+        if wanted is not None and wanted.turned_away:
+            yield Violation(about=order["number"], told=f"it was placed under {wanted.key}")
 
 
 @declare(RULES, "lost", "Every order that was acknowledged exists.")

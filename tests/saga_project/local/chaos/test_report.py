@@ -27,7 +27,7 @@ def kind(name, made, struck):
 KEPT = {
     "command": "make chaos SEED=7 MINUTES=3", "seed": 7, "minutes": 3, "orders_per_second": 5.0,
     "machine": "2 cores", "holds": True, "wrong": [], "orders": 1200, "acknowledged": 1200, "ended": 1200,
-    "gave_up": 3, "kinds_of_wrong": {"lost": 0, "doubled": 0, "balance": 0, "order": 0},
+    "gave_up": 3, "turned_away": 2, "kinds_of_wrong": {"lost": 0, "doubled": 0, "balance": 0, "order": 0},
     "rules": [{"name": "ended", "rule": "Every order has ended.", "broken": 0}],
     "requests": 5000, "failed_requests": 400, "orders_sent_more_than_once": 300, "median_s": 2.1,
     "ended_per_second": 9.5, "longest_s": 40.0, "faults": 1, "broke_nothing": 1,

@@ -84,6 +84,17 @@ def an_order_is_refused(campaign: Campaign) -> None:
         line |= {"status": 422, "answer": {"title": "No"}}
 
 
+def _turned_away(campaign: Campaign, fate: str) -> None:
+    """Whenever its client asked the shop took no more."""
+    for line in campaign.told(fate):
+        line |= {"status": 503, "answer": {"type": "/api/problems/overloaded"}, "error": None}
+
+
+@planted("turned-away")
+def an_order_exists_whose_client_was_turned_away(campaign: Campaign) -> None:
+    _turned_away(campaign, FINE)
+
+
 @planted("exists")
 def an_acknowledged_order_is_lost(campaign: Campaign) -> None:
     saga = campaign.saga(FINE)
@@ -542,6 +553,43 @@ def test_an_order_may_be_given_up_when_a_provider_was_away_or_the_stock_was_sold
     assert "foretold" in campaign.check().broken
     campaign.sql("UPDATE inventory_movement SET quantity = 1 WHERE kind = 'received'")
     assert "foretold" not in campaign.check().broken
+
+
+def test_a_client_may_go_elsewhere_that_the_shop_took_no_order_of(campaign: Campaign) -> None:
+    _turned_away(campaign, TWICE)
+    before = campaign.check()
+    assert before.broken == {"turned-away"}, "the order is there, and its client was told that it is not"
+    assert before.turned_away == 1
+
+    # Where a request was not answered it may have placed the order: who goes then has lost it.
+    for place in (0, -1):
+        line = campaign.told(TWICE)[place]
+        said = {**line}
+        line |= {"status": None, "answer": None, "error": "ReadTimeout"}
+        assert campaign.check().broken == {"acknowledged"}
+        line |= said
+
+    # But where nobody was there to send it to, or the shop said that it was asked too often.
+    campaign.told(TWICE)[0] |= {"status": None, "answer": None, "error": "ConnectError"}
+    assert campaign.check().broken == {"turned-away"}
+    campaign.told(TWICE)[0] |= {"status": 429, "error": None}
+    assert campaign.check().broken == {"turned-away"}
+
+    # The shop had another reason, and the client was to ask again.
+    for line in campaign.told(TWICE):
+        line |= {"status": 503, "answer": {"type": "/api/problems/unavailable"}, "error": "503"}
+    assert campaign.check().broken == {"acknowledged"}
+
+
+def test_an_order_that_was_turned_away_and_never_placed_breaks_no_rule(campaign: Campaign) -> None:
+    another = copy.deepcopy(campaign.told(FINE)[0]) | {"key": "elsewhere"}
+    another |= {"status": 503, "answer": {"type": "/api/problems/overloaded"}, "error": None}
+    campaign.lines.append(another)
+
+    report = campaign.check()
+
+    assert not report.broken, str(report)
+    assert (report.turned_away, report.acknowledged) == (1, report.wanted - 1)
 
 
 def test_what_is_wrong_is_told_by_the_key_of_the_client(campaign: Campaign) -> None:

@@ -48,7 +48,7 @@ def found(*violations):
         for kind, about in violations
     ]
     return checker.Report(
-        wanted=2, acknowledged=2, requests=2, ends={}, gave_up=0, results=results,
+        wanted=2, acknowledged=2, requests=2, ends={}, gave_up=0, turned_away=0, results=results,
         keys={"a": "a", "b": "b", "ORD-a": "a", "ORD-b": "b"},
     )  # fmt: skip
 
