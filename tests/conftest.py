@@ -6,11 +6,10 @@ from typing import Any
 
 import hypothesis
 import pytest
-import redis
 from django.test import TransactionTestCase
 
 from tests.sandbox import running as sandboxes
-from tests.support import database
+from tests.support import broker, database
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 hypothesis.settings.register_profile("unhurried", deadline=None)
@@ -36,9 +35,9 @@ def environment(db: None) -> dict[str, str]:
 
 
 @pytest.fixture
-def valkey() -> collections.abc.Iterator[redis.Redis]:
+def valkey() -> collections.abc.Iterator[broker.Numbered]:
     """The broker of this session's servers, empty before and after."""
-    with redis.Redis.from_url(os.environ["BROKER_URL"]) as client:
+    with broker.Numbered.from_url(os.environ["BROKER_URL"]) as client:
         client.flushdb()
         yield client
         client.flushdb()

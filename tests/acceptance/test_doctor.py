@@ -2,17 +2,19 @@
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
 
 import psycopg
 import pytest
+import redis
 from django.db import connection
 from django.db.migrations import recorder
 
 from saga_project import celery, queues
-from saga_project.local import replication, runfile
+from saga_project.local import replication, runfile, servers
 from sagas import conf, doctor, models, workers
 from sagas.declaration import registry
 from tests.acceptance import processes
@@ -42,6 +44,17 @@ def primary(transactional_db):  # noqa: F811 - the fixture
             node.discard()
 
 
+@pytest.fixture
+def broker_url(tmp_path):
+    """A broker of this test's own: something is planted in the one that all tests share."""
+    server = servers.Valkey(tmp_path / "valkey", durable=False)
+    server.start()
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
 def ask(*arguments, **told):
     """What `manage.py doctor` says, and its exit code."""
     said = subprocess.run(
@@ -53,11 +66,12 @@ def ask(*arguments, **told):
 
 
 def test_a_sound_installation_leaves_nothing_to_find_and_what_is_planted_in_it_is_found(
-    primary, valkey, tmp_path
+    primary, broker_url, tmp_path
 ):
     sound = {name: PRODUCTION[name] for name in SECRETS} | {
         "DJANGO_SETTINGS_MODULE": "saga_project.settings",
         "DATABASE_URL": primary.url,
+        "BROKER_URL": broker_url,
         "PLAIN_HTTP": "0",
     }
     with processes.worker(tmp_path, queues=processes.shop(), children=1, **sound):
@@ -148,18 +162,17 @@ def unapplied(app):
 
 
 @contextlib.contextmanager
-def evicting(valkey):
-    """A broker that throws queues away when its memory is full."""
-    valkey.config_set("maxmemory-policy", "allkeys-lru")
-    try:
-        yield
-    finally:
-        valkey.config_set("maxmemory-policy", "noeviction")
+def evicting():
+    """A broker that throws queues away when its memory is full. No other test asks this server for it."""
+    with redis.Redis.from_url(os.environ["BROKER_URL"]) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            yield
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
 
 
-def test_each_of_what_is_planted_is_found_with_what_it_does_and_the_line_to_change(
-    sick_worker, valkey, monkeypatch
-):
+def test_each_of_what_is_planted_is_found_with_what_it_does_and_the_line_to_change(sick_worker, monkeypatch):
     gone = harness.begin(toys.LOCAL)
     models.SagaInstance.objects.filter(pk=gone.pk).update(version=99)
     registry.add(toys.saga("toy-undeployed", toys.local("a", queue="toys")))
@@ -174,7 +187,7 @@ def test_each_of_what_is_planted_is_found_with_what_it_does_and_the_line_to_chan
         letters.append(doctor.examine())
         return any("sick@test" in one.what for _, one in letters[-1].findings)
 
-    with unapplied("orders") as migration, evicting(valkey):
+    with unapplied("orders") as migration, evicting():
         # A worker that is kept from the processor for longer than it is waited for is not there, this time.
         waiting.until(answered, "the worker answers in time", seconds=120)
     letter = letters[-1]

@@ -108,7 +108,7 @@ def test_many_are_published_although_the_connection_died_meanwhile(valkey):
     dispatches = [longest_dispatch(registry.get("order-fulfilment", 1), Direction.FORWARD) for _ in range(3)]
     tasks.CeleryTransport().send_many(dispatches)
 
-    valkey.client_kill_filter(_type="normal", skipme=True)
+    valkey.cut_off()
     tasks.CeleryTransport().send_many(dispatches)
 
     assert valkey.llen(dispatches[0].messages[0].queue) >= 6
