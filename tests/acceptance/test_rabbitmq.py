@@ -22,7 +22,7 @@ from tests.acceptance.test_flower import flower
 from tests.sagas import harness, rules
 from tests.sagas.conftest import rows, transactional_db  # noqa: F401 - fixtures
 from tests.sagas.sample_app import saga as toys
-from tests.support import certificates, waiting
+from tests.support import certificates, locks, waiting
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.usefixtures("rows")]
 
@@ -202,7 +202,7 @@ def test_a_message_that_is_dropped_after_too_many_deliveries_is_met_by_the_sweep
     first = saga.epoch
     # Whoever takes it dies before the row is asked: it waits for the row, which is held here.
     with holding(saga), processes.worker(tmp_path, children=1, beat=False, BROKER_URL=url) as worker:
-        waiting.until(somebody_waits_for_us, "the message is in a worker's hand")
+        waiting.until(locks.waiters, "the message is in a worker's hand")
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
         end_who_waits_for_us()
@@ -222,22 +222,14 @@ def holding(saga):
         yield
 
 
-WAITS = "NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-
-
-def somebody_waits_for_us():
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT 1 FROM pg_locks WHERE {WAITS}")
-        return cursor.fetchone()
-
-
 def end_who_waits_for_us():
     """The server does not see that the client is dead while it waits for a lock."""
 
     def none_is_left():
+        waits = locks.waiters()
         with connection.cursor() as cursor:
-            cursor.execute(f"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE {WAITS}")
-            return not cursor.fetchall()
+            cursor.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [waits])
+        return not waits
 
     waiting.until(none_is_left, "nobody waits")
 

@@ -14,7 +14,7 @@ from orders import models
 from sagas import models as saga_models
 from tests.orders import web_server
 from tests.orders.conftest import Api, member, order
-from tests.support import waiting
+from tests.support import locks, waiting
 
 
 @pytest.mark.django_db
@@ -178,11 +178,12 @@ def test_a_server_that_dies_between_the_order_and_its_answer_leaves_nothing_behi
         # The key, the saga and the order are written, the lines are not: there the server dies.
         blocker.execute("LOCK TABLE orders_orderline IN EXCLUSIVE MODE")
         answer = pool.submit(client.post, "/orders", **request)
-        waiting.until(lambda: _is_waited_for("orders_orderline"), "the request waits for the lines' table")
+        holder = blocker.info.backend_pid
+        (dead,) = waiting.until(lambda: locks.waiters(holder), "the request waits for the lines' table")
         web.kill()
         assert isinstance(answer.exception(timeout=10), httpx.TransportError)
         blocker.rollback()
-    waiting.until(lambda: not _is_waited_for("orders_orderline"), "the dead server's transaction is gone")
+    waiting.until(lambda: not _is_there(dead), "the dead server's transaction is gone")
     assert not IdempotencyKey.objects.exists()
     assert not saga_models.SagaInstance.objects.exists()
 
@@ -199,8 +200,7 @@ def _expire() -> None:
         cursor.execute("UPDATE api_idempotencykey SET expires_at = now() - interval '1 second'")
 
 
-def _is_waited_for(table: str) -> bool:
+def _is_there(pid: int) -> bool:
     with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM pg_locks WHERE relation = %s::regclass AND NOT granted", [table])
-        row = cursor.fetchone()
-    return bool(row and row[0])
+        cursor.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [pid])
+        return cursor.fetchone() is not None

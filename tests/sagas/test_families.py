@@ -14,7 +14,7 @@ from sagas.testing import clocks
 from tests.sagas import rules
 from tests.sagas.sample_app import saga as toys
 from tests.sagas.test_children import WHO, begin, children_of, drive, each, world  # noqa: F401 - a fixture
-from tests.support import waiting
+from tests.support import locks, waiting
 
 LOST = children.LOST + datetime.timedelta(seconds=1)
 MANY = 60
@@ -199,21 +199,11 @@ def holding(saga_id, let_go):
     return over
 
 
-def somebody_waits():
-    """Whether another session waits for what this one has locked."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_locks"
-            " WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-        )
-        return cursor.fetchone()[0] > 0
-
-
 def test_a_child_that_ends_while_somebody_else_holds_its_parents_row_is_heard_without_a_sweep(broker, world):  # noqa: F811
     world(**all_wait(1))
     saga = begin(each(child=WAITS), 1)
     broker.deliver_all()
-    over = holding(saga.pk, somebody_waits)
+    over = holding(saga.pk, locks.waiters)
 
     end(children_of(saga)[0])
 

@@ -18,7 +18,7 @@ from sagas import models as saga_models
 from sagas.testing import memory_transport
 from tests.orders.conftest import Api, deliver, member, order
 from tests.sandbox.running import Sandbox
-from tests.support import waiting
+from tests.support import locks, waiting
 from tests.webhooks.conftest import backlog, cancelled, endpoint, fail_for, let_pause_pass, let_secrets_age
 from tests.webhooks.receiver import Receiver, receiving
 from webhooks import deliveries, messages, models, sender, services
@@ -367,7 +367,7 @@ def test_what_comes_while_it_is_being_disabled_is_not_told(
     ):
         other.execute("UPDATE webhooks_endpoint SET disabled_at = now() WHERE id = %s", [shop["id"]])
         work = pool.submit(_then_close, lambda: _compose_or_replay(what))
-        waiting.until(_somebody_waits, "it waits for the endpoint")
+        waiting.until(lambda: locks.waiters(other.info.backend_pid), "it waits for the endpoint")
         other.commit()
         work.result()
 
@@ -386,15 +386,6 @@ def _then_close(work: collections.abc.Callable[[], None]) -> None:
         work()
     finally:
         connection.close()
-
-
-def _somebody_waits() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'transactionid')"
-        )
-        row = cursor.fetchone()
-    return bool(row and row[0])
 
 
 @pytest.mark.django_db(transaction=True)

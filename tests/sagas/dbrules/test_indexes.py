@@ -19,7 +19,7 @@ from django.db import (
 from django.db.migrations.state import ModelState, ProjectState
 
 from sagas.dbrules import indexes
-from tests.support import waiting
+from tests.support import locks, waiting
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 INDEX = indexes.AddIndexLive("kept", models.Index(name="kept_due", fields=["due"]))
@@ -111,22 +111,12 @@ def test_others_write_meanwhile(table, operation):
             execute("INSERT INTO kept_kept VALUES (1, NULL, 'mug')")
             done = pool.submit(build)
             # It waits for this transaction to end, as any way to build an index does.
-            waiting.until(lambda: waits() or done.done(), "that it is being built")
+            waiting.until(lambda: locks.waiters() or done.done(), "that it is being built")
             with concurrent.futures.ThreadPoolExecutor(1) as others:
                 others.submit(write).result(60)
         done.result(60)
 
     assert set(built().values()) == {True}
-
-
-def waits():
-    """Whether another session waits for what this one has locked."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_locks"
-            " WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
-        )
-        return cursor.fetchone()[0]
 
 
 def write():
