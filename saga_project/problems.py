@@ -1,6 +1,7 @@
 """What the database and the engine refuse, as problems of the REST APIs."""
 
 import logging
+import random
 
 from api import problems
 from sagas import database, errors
@@ -8,8 +9,9 @@ from sagas import database, errors
 logger = logging.getLogger(__name__)
 
 
-OVERLOADED_RETRY_S = "10"
-"""A line that is full soon has places again; but each request that is refused costs something, too."""
+OVERLOADED_RETRY_S = (10, 20)
+"""Shortest and longest. A line that is full soon has places again; but each request that is refused costs
+something, too, and those that were refused together are not to come back together."""
 
 
 @problems.translate
@@ -21,7 +23,8 @@ def of(error: Exception) -> problems.Problem | None:
         return problems.Problem(problems.BUSY, detail, headers={"Retry-After": "1"})
     if isinstance(error, errors.LineFull):
         detail = "So many orders wait to be worked on that no more are taken just now."
-        return problems.Problem(problems.OVERLOADED, detail, headers={"Retry-After": OVERLOADED_RETRY_S})
+        wait_s = random.randint(*OVERLOADED_RETRY_S)  # noqa: S311 - chance, not secrecy
+        return problems.Problem(problems.OVERLOADED, detail, headers={"Retry-After": str(wait_s)})
     if database.is_busy(error):
         detail = "Somebody else is at this just now."
         return problems.Problem(problems.BUSY, detail, headers={"Retry-After": "1"})
