@@ -434,6 +434,7 @@ def run(wanted: Plan, place: pathlib.Path, console: rich.console.Console) -> tup
         faults.go_on(campaign.world)
         keeper.stop()
     if kept is None:
+        campaign.world.keep()
         return 1, None
     campaign.keep()
     console.print(table(kept))
@@ -444,6 +445,7 @@ def run(wanted: Plan, place: pathlib.Path, console: rich.console.Console) -> tup
             f" after {kept['quiet_after_s']:g} s."
         )
     else:
+        campaign.world.keep()
         console.print("[bold red]A bar was missed.[/]", *kept["wrong"][:40], sep="\n  ", highlight=False)
         console.print(f"The logs are in {place / 'log'}, and the data beside them.", soft_wrap=True)
     return (0 if kept["holds"] else 1), kept

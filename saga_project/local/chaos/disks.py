@@ -1,7 +1,8 @@
 """Small disks of a run's own, which can be filled: tmpfs within a mount namespace.
 
 The namespace is the run's (`enter`), so that nothing of the machine is changed, and the disks are gone with
-the last process. It takes root; without it the faults of full disks are left out.
+the last process; what is to be read afterwards is moved off them before. It takes root; without it the faults
+of full disks are left out.
 """
 
 import ctypes
@@ -102,6 +103,20 @@ class Disk:
         """Make room again."""
         (self.place / BALLAST).unlink(missing_ok=True)
 
+    def move_off(self) -> None:
+        """Take it away when nobody uses it any more; what was on it is in the directory then."""
+        self.relieve()
+        kept = self.place.with_name(f"{self.place.name}.kept")
+        shutil.copytree(self.place, kept)
+        for entry in self.place.rglob("*"):
+            owner = entry.stat()
+            os.chown(kept / entry.relative_to(self.place), owner.st_uid, owner.st_gid)
+        owner = self.place.stat()
+        self.unmount()
+        self.place.rmdir()
+        kept.rename(self.place)
+        os.chown(self.place, owner.st_uid, owner.st_gid)
+
     def unmount(self) -> None:
         """Take it away with all that is on it; who still has a file of it open keeps that."""
         libc = ctypes.CDLL(None, use_errno=True)
@@ -131,6 +146,12 @@ class Postgres(servers.Postgres):
         if are_possible():
             self.disk = Disk(data / "pg_wal", 384, servers.account())
 
+    def move_off(self) -> None:
+        """Have all of it in its directory, for whoever reads it when this process is gone."""
+        if self.disk:
+            self.disk.move_off()
+            self.disk = None
+
     def discard(self) -> None:
         """Delete the cluster and everything in it."""
         if self.disk:
@@ -149,6 +170,12 @@ class Valkey(servers.Valkey):
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.disk = Disk(self.home, 320, {})
         return super().launch(log)
+
+    def move_off(self) -> None:
+        """Have all of it in its directory, for whoever reads it when this process is gone."""
+        if self.disk:
+            self.disk.move_off()
+            self.disk = None
 
     def discard(self) -> None:
         """Delete everything it kept."""

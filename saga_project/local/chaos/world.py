@@ -219,6 +219,11 @@ class World:
         """
         return stack.manage(*arguments, code=self.code, env=self.env, codes=codes)
 
+    def keep(self) -> None:
+        """Leave what it kept where others can read it: two disks are gone with this process."""
+        self.postgres.move_off()
+        self.valkey.move_off()
+
     def discard(self) -> None:
         """Delete what it kept, but for the logs, the history and the report."""
         self.postgres.discard()
