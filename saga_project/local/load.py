@@ -6,6 +6,7 @@ They know the shop as any client does, by the address of its proxy.
 import asyncio
 import collections.abc
 import contextlib
+import dataclasses
 import datetime
 import json
 import random
@@ -22,12 +23,12 @@ from saga_project.local import fates, ledger
 PATIENCE = httpx.Timeout(5, connect=2)
 """What a customer's client waits for an answer before it asks again."""
 
-PAUSES_S = (0.2, 0.5, 1.0)
-"""Between one try and the next; the last one again and again."""
+PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+"""Between one try and the next: twice as long each time, half of it chance, as with the shop's own client."""
 
 OVERLOADED = "/api/problems/overloaded"
 """The type of the problem with which the shop says that it takes no more orders just now."""
-PATIENT_FOR_S = 15.0
+PATIENT_FOR_S = 20.0
 """A customer who would have to wait for longer than this, from the first request on, goes elsewhere."""
 
 LOOK_EVERY_S = 1.0
@@ -36,6 +37,8 @@ LOOKERS = 8
 LOOK_SHARE = 4
 """Looking takes at most one in so many seconds: it reads every order that is under way, and with a thousand
 of them customers that looked without a pause would keep the shop from its work."""
+LOOK_AT_LEAST_EVERY_S = 10.0
+"""But no pause is longer, however slowly the shop answers: whoever is to pay pays."""
 PROBE_EVERY_S = 0.25
 """How often the API is asked for something small, so that no gap in its answers goes unseen."""
 
@@ -191,60 +194,65 @@ class Customers:
         """Again and again: which orders are still under way? And whoever pays by PIX pays."""
         took_s, last_began_at = 0.0, time.time()
         while True:
-            await asyncio.sleep(max(LOOK_EVERY_S, (LOOK_SHARE - 1) * took_s))
+            await asyncio.sleep(min(max(LOOK_EVERY_S, (LOOK_SHARE - 1) * took_s), LOOK_AT_LEAST_EVERY_S))
             began_at = time.time()
-            under_way = await self._listed(http, UNDER_WAY)
-            ended: dict[str, Json] | None = {}
+            under_way, all_told = await self._listed(http, UNDER_WAY)
+            ended: dict[str, Json] = {}
             if self._history:
                 since = datetime.datetime.fromtimestamp(last_began_at - ENDED_BEFORE_S, datetime.UTC)
-                ended = await self._listed(http, AT_REST, updated_from=since.isoformat())
+                ended, all_ended = await self._listed(http, AT_REST, updated_from=since.isoformat())
+                all_told &= all_ended
             took_s = time.time() - began_at
-            if under_way is None or ended is None:
-                continue
-            last_began_at = began_at
+            if all_told:
+                last_began_at = began_at
             at_once = asyncio.Semaphore(LOOKERS)
+            told = _Told(under_way=under_way, ended=ended, all_told=all_told, began_at=began_at)
             async with asyncio.TaskGroup() as looks:
                 for wanted in self._book.wanted:
                     if wanted.seen_ended_at is None and wanted.acknowledged_at is not None:
-                        looks.create_task(self._look_at(http, wanted, under_way, ended, began_at, at_once))
+                        looks.create_task(self._look_at(http, wanted, told, at_once))
 
     async def _look_at(
         self,
         http: httpx.AsyncClient,
         wanted: ledger.Wanted,
-        under_way: dict[str, Json],
-        ended: dict[str, Json],
-        began_at: float,
+        told: "_Told",
         at_once: asyncio.Semaphore,
     ) -> None:
         """One order, as it was at that look: its customer does something about it, or sees how it ended."""
         assert wanted.acknowledged_at is not None
-        open_one = under_way.get(min(wanted.ids))
-        if open_one is None and wanted.acknowledged_at >= began_at:
-            return  # It was placed after the look had begun.
+        order_id = min(wanted.ids)
         async with at_once:
-            if open_one is not None:
+            if open_one := told.under_way.get(order_id):
                 await self._meddle(http, wanted, open_one)
+            elif ended := told.ended.get(order_id):
+                self._note_end(wanted, ended)
+            elif not told.all_told or wanted.acknowledged_at >= told.began_at:
+                pass  # It may be on a page that was not told, or it was placed after the look had begun.
             elif not self._history:
                 wanted.seen_ended_at = time.time()
-            elif order := ended.get(min(wanted.ids)) or await self._order(http, wanted):
+            elif order := await self._order(http, wanted):
                 self._note_end(wanted, order)
 
     async def _listed(
         self, http: httpx.AsyncClient, statuses: collections.abc.Iterable[str], **more: str
-    ) -> dict[str, Json] | None:
-        """Their orders with one of these statuses, by id; None where the shop did not answer."""
+    ) -> tuple[dict[str, Json], bool]:
+        """Their orders with one of these statuses, by id, and whether these are all.
+
+        Where the shop does not answer for one page, those on the pages before have been told all the same: of
+        a thousand customers that each look for themselves one would not keep the others from theirs.
+        """
         found: dict[str, Json] = {}
         wanted = [("limit", "100"), *(("status", status) for status in statuses), *more.items()]
         page: str | None = f"/orders?{urllib.parse.urlencode(wanted)}"
         while page:
             answer = await self._send(http, "look", "GET", page)
             if answer is None or answer.status_code != 200:
-                return None
+                return found, False
             told = answer.json()
             found |= {order["id"]: order for order in told["results"]}
             page = told["next"]
-        return found
+        return found, True
 
     async def _meddle(self, http: httpx.AsyncClient, wanted: ledger.Wanted, order: Json) -> None:
         """What the customer does, or the shop, once the order has come to the point where it can be done."""
@@ -364,6 +372,17 @@ class Customers:
         return None if failure else answer
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What the shop told at one look: orders by their ids."""
+
+    under_way: dict[str, Json]
+    ended: dict[str, Json]
+    all_told: bool
+    """No page is missing."""
+    began_at: float
+
+
 def _is_overloaded(answer: httpx.Response) -> bool:
     """Whether the shop says of itself that it takes no more orders just now: no fault of any part of it."""
     said = _body(answer)
@@ -387,6 +406,8 @@ def crowd(
 
 
 def _pauses() -> collections.abc.Iterator[float]:
-    yield from PAUSES_S
+    """Without an end. Customers that came again and again at once would keep a busy shop from its work."""
+    longest_s = PAUSE_S
     while True:
-        yield PAUSES_S[-1]
+        yield longest_s * random.uniform(0.5, 1)  # noqa: S311 - chance, not secrecy
+        longest_s = min(2 * longest_s, LONGEST_PAUSE_S)
