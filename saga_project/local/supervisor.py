@@ -341,6 +341,8 @@ def start_of(pid: int) -> str | None:
     try:
         fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]
+    except ProcessLookupError:
+        return None  # It ended while this read of it.
     except FileNotFoundError:
         if pathlib.Path("/proc/self/stat").exists():
             return None

@@ -1,5 +1,6 @@
 """Clocks that jump: a program is told another time while it runs (`hook/sitecustomize.py`)."""
 
+import contextlib
 import os
 import pathlib
 import struct
@@ -31,5 +32,7 @@ class Clock:
         }
 
     def is_gone_by(self, pid: int) -> bool:
-        """Whether this process goes by it."""
-        return str(self.path) in pathlib.Path(f"/proc/{pid}/maps").read_text()
+        """Whether this process goes by it; not if it has ended meanwhile."""
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            return str(self.path) in pathlib.Path(f"/proc/{pid}/maps").read_text()
+        return False

@@ -141,6 +141,20 @@ def test_who_is_deaf_to_the_first_signal_hears_the_last(keeper, tmp_path):
     assert supervisor.start_of(pid) is None
 
 
+def test_a_process_that_ends_while_it_is_looked_at_has_ended(monkeypatch):
+    process = subprocess.Popen(["sleep", "60"])
+
+    def read_late(path):
+        with path.open() as file:
+            process.kill()
+            process.wait()
+            return file.read()
+
+    monkeypatch.setattr(pathlib.Path, "read_text", read_late)
+
+    assert supervisor.start_of(process.pid) is None
+
+
 def test_a_program_that_does_not_start_is_said_with_the_end_of_its_log(keeper):
     with pytest.raises(supervisor.Failed, match=r"web did not start \(exit code 4\)(.|\n)*port is taken"):
         keeper.start(program("web", "echo port is taken >&2; exit 4"))
