@@ -18,10 +18,15 @@ class Scheduler(beat.PersistentScheduler):
         """Send what is due; how long until something is, in seconds."""
         alive.touch()
         self._forget_the_future()
-        return super().tick(*args, **kwargs)
+        pause = super().tick(*args, **kwargs)
+        # Where the clock was set back within that call, the pause reckons with a time that is yet to come.
+        return 0 if self._forget_the_future() else pause
 
-    def _forget_the_future(self) -> None:
-        """What was sent at a time that is yet to come was sent by a clock that was wrong: take it for now."""
+    def _forget_the_future(self) -> bool:
+        """What was sent at a time that is yet to come was sent by a clock that was wrong: take it for now.
+
+        Returns whether there was any.
+        """
         now = self.app.now()
         ahead = [entry for entry in self.schedule.values() if entry.last_run_at and entry.last_run_at > now]
         for entry in ahead:
@@ -29,3 +34,4 @@ class Scheduler(beat.PersistentScheduler):
         if ahead:
             # They stand in it by the old time.
             self._heap = None
+        return bool(ahead)

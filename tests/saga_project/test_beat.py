@@ -1,6 +1,7 @@
 """Beat's scheduler, where the clock of its machine is set."""
 
 import datetime
+import math
 
 import celery
 import pytest
@@ -35,14 +36,22 @@ def clock(app, monkeypatch):
 
     class Clock:
         now = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
+        set_back_after = math.inf
+        """So many reads of it, by a day."""
 
         def passes(self, **more):
             self.now += datetime.timedelta(**more)
 
+        def read(self, _=None):
+            self.set_back_after -= 1
+            if self.set_back_after == 0:
+                self.passes(days=-1)
+            return self.now
+
     clock = Clock()
-    monkeypatch.setattr(app, "now", lambda: clock.now)
-    monkeypatch.setattr(celerys.ScheduleEntry, "default_now", lambda entry: clock.now)
-    monkeypatch.setattr(celery.schedules.schedule, "now", lambda schedule: clock.now)
+    monkeypatch.setattr(app, "now", clock.read)
+    monkeypatch.setattr(celerys.ScheduleEntry, "default_now", clock.read)
+    monkeypatch.setattr(celery.schedules.schedule, "now", clock.read)
     return clock
 
 
@@ -63,6 +72,23 @@ def test_a_clock_that_was_ahead_and_is_set_right_holds_up_no_sweep(app, clock, t
     clock.passes(days=-1)
 
     assert rounds(scheduler)[0] <= 1
+    clock.passes(seconds=1.1)
+    assert rounds(scheduler)[1] == 1
+    scheduler.close()
+
+
+@pytest.mark.parametrize("reads", range(1, 16))
+def test_nor_does_one_that_is_set_right_in_the_midst_of_a_round(app, clock, tmp_path, reads):
+    scheduler = Scheduler(app=app, schedule_filename=str(tmp_path / "schedule"))
+    rounds(scheduler)
+    clock.passes(days=1)
+    right = clock.now
+
+    clock.set_back_after = reads
+    while clock.now == right:
+        pause, _ = rounds(scheduler)
+
+    assert pause <= 1
     clock.passes(seconds=1.1)
     assert rounds(scheduler)[1] == 1
     scheduler.close()
